@@ -1,0 +1,1 @@
+"""Adapters of the ports `Files` and `Tables`, one module an engine."""

@@ -1,0 +1,250 @@
+"""The five stages as data: what each is asked, what each answers, and how an answer becomes the next request.
+
+A stage is a plain function `work(request, platform, progress) -> report`. Requests and reports are frozen, hold
+only what JSON can hold, carry neither time nor secret, and are all that passes from stage to stage: so a stage
+can run in this process or in a job on a cluster, and be asked again after a kill.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from car_damage.platform import Platform
+    from car_damage.settings import Settings
+
+RECIPE = 1
+"""Raised whenever the decoding or the training of photos changes: models of an older recipe are trained again."""
+
+
+class Progress(Protocol):
+    """Tells a person how far a stage is."""
+
+    def __call__(self, step: str, done: int, total: int, message: str = "") -> None:
+        """`done` of `total` units of `step` are done; `message` says how it goes (a loss, a count)."""
+
+
+def silent(step: str, done: int, total: int, message: str = "") -> None:
+    """The progress that nobody watches."""
+
+
+Req = TypeVar("Req")
+Rep = TypeVar("Rep")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Req, Rep]):
+    """One stage: its name, its two types, and its work."""
+
+    name: str
+    request: type[Req]
+    report: type[Rep]
+    work: Callable[[Req, "Platform", Progress], Rep]
+    control_plane: bool = False
+    """Talks to services only: always runs where the flow runs, never on a cluster."""
+
+
+@dataclass(frozen=True)
+class ValidateRequest:
+    """Look at every file that the bronze table has not seen."""
+
+    flow_run: str
+    """Id of the flow run, noted in bronze as the ingest run."""
+    allow_removals: bool = False
+    """Believe the landing folder even when most of the known photos have vanished from it."""
+
+
+@dataclass(frozen=True)
+class ValidateReport:
+    """What landed since the last time. Counts are files, and only those of this run."""
+
+    listed: int
+    """Files in the landing folder."""
+    accepted: int
+    rejected: dict[str, int]
+    """Reason -> files."""
+    unreadable: tuple[str, ...]
+    """Paths that could not be read this time; no verdict, taken up again by the next run. At most 20 of them."""
+    unreadable_count: int
+    replaced: int
+    vanished: int
+    bronze_version: int
+    landing_fingerprint: str
+
+    @property
+    def new(self) -> int:
+        """Files on which this run gave a verdict."""
+        return self.accepted + sum(self.rejected.values())
+
+
+@dataclass(frozen=True)
+class SilverRequest:
+    """Bring the silver table up to this version of bronze."""
+
+    flow_run: str
+    bronze_version: int
+
+
+@dataclass(frozen=True)
+class SilverReport:
+    """What the silver table holds, and what this run changed in it. Rows are photos of one content each."""
+
+    bronze_version: int
+    """Of the bronze table that silver agrees with; later than the request's where silver's verdicts were noted in it."""
+    silver_version: int
+    fingerprint: str
+    """sha256 over (sha256, label, split) of every row, in order: equal where training would read the same."""
+    rows: int
+    added: int
+    changed: int
+    removed: int
+    files: int
+    """Files in the landing folder with a verdict."""
+    rejected: dict[str, int]
+    """Reason -> files of the landing folder that silver does not use, of all runs."""
+    classes: dict[str, dict[str, int]]
+    """Label -> split -> rows."""
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Train on this version of silver, unless a run with the same training key has done so."""
+
+    flow_run: str
+    silver_version: int
+    silver_fingerprint: str
+    training_key: str
+    train_again: bool = False
+    """Train even when a finished run has this key."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """A finished MLflow run and its logged model. Nothing in it depends on the champion."""
+
+    training_key: str
+    run_id: str
+    model_uri: str
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RegisterRequest:
+    """Judge this run's model against the champion of this moment, on this version of silver."""
+
+    flow_run: str
+    run_id: str
+    model_uri: str
+    silver_version: int
+    dry_run: bool = False
+    """Judge and register, but set no alias and leave the version undecided."""
+    judge_again: bool = False
+    """Decide again even when the version has a decision."""
+
+
+@dataclass(frozen=True)
+class RegisterReport:
+    """A registered version with its decision."""
+
+    version: int
+    decision: str
+    """One of `car_damage.promotion.DECISIONS`."""
+    reasons: tuple[str, ...]
+    champion: int | None
+    """The version that it was judged against."""
+    decided_before: bool
+    """The decision was found, not made."""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    """Numbers behind the decision: see `car_damage.promotion.Evidence`."""
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """Look at what is live, to see whether anything is left to do for this training key."""
+
+    training_key: str
+
+
+@dataclass(frozen=True)
+class LiveReport:
+    """What is decided, intended and served at this moment."""
+
+    decided: int | None
+    """The decided version of the run with this training key."""
+    decision: str | None
+    champion: int | None
+    challenger: int | None
+    served: int | None
+    """The version that the endpoint answers with, when it is ready and nothing is pending."""
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is left to do: training, judging and updating the endpoint would change nothing."""
+        return self.decided is not None and self.challenger is None and self.champion == self.served
+
+
+@dataclass(frozen=True)
+class EndpointRequest:
+    """Take the challenger live; without one, see that the endpoint serves the champion."""
+
+    flow_run: str
+
+
+@dataclass(frozen=True)
+class EndpointReport:
+    """What the endpoint serves now, and how it came to that."""
+
+    outcome: str
+    """promoted | kept | repaired | unchanged | nothing to serve"""
+    champion: int | None
+    previous: int | None
+    """The champion before, where it changed."""
+    state: str
+    """The endpoint's own word for its state: READY, NOT_READY, or ABSENT."""
+    latency: float | None
+    """Seconds that the endpoint took to answer the smoke photo."""
+    message: str
+
+
+def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:
+    """Silver is made from the bronze version that validation left behind."""
+    return SilverRequest(flow_run, report.bronze_version)
+
+
+def train_request(flow_run: str, report: SilverReport, settings: "Settings", train_again: bool = False) -> TrainRequest:
+    """Training reads the silver version that was just written, and no later one."""
+    return TrainRequest(flow_run, report.silver_version, report.fingerprint, training_key(report.fingerprint, settings), train_again)
+
+
+def register_request(
+    flow_run: str, silver: SilverReport, train: TrainReport, dry_run: bool = False, judge_again: bool = False
+) -> RegisterRequest:
+    """The silver version comes from the silver report: a train report may be a cached one of an earlier version."""
+    return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again)
+
+
+def training_key(silver_fingerprint: str, settings: "Settings") -> str:
+    """What a trained model follows from: where it is kept, the data, the settings of training, and the recipe.
+
+    Two runs with the same key would train the same model, so the second one is spared. The champion is no part of it.
+    """
+    return digest(
+        {
+            "tracking": settings.tracking_uri,
+            "registry": settings.registry_uri,
+            "model": settings.tracking.model,
+            "experiment": settings.tracking.experiment,
+            "silver": silver_fingerprint,
+            "classes": settings.labels.classes,
+            "training": settings.training.model_dump(mode="json"),
+            "recipe": RECIPE,
+        }
+    )
+
+
+def digest(value: Any) -> str:
+    """sha256, in hexadecimal, of a JSON value or a dataclass, the same in every process."""
+    plain = asdict(value) if hasattr(value, "__dataclass_fields__") else value
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,303 @@
+"""Every setting, with its default, its unit and its bounds.
+
+Settings come from three places, the later ones winning: the defaults below, the TOML file that
+`CAR_DAMAGE_CONFIG` names, and environment variables (`CAR_DAMAGE_LANDING__FOLDER=/photos`: prefix, then the key
+with two underscores for each dot of the TOML file). They are frozen once read, and closed: an unknown key or a
+misspelt variable is an error that names it.
+A target (one laptop, Databricks) is nothing but such a file.
+"""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from car_damage.errors import SettingsError
+
+PREFIX = "CAR_DAMAGE_"
+CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class Section(BaseModel):
+    """One table of the TOML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Landing(Section):
+    """Where labelled photos arrive. Only ever read."""
+
+    folder: str = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
+    """The folder, listed with everything below it. A path below /Volumes/ is a Unity Catalog volume."""
+    max_vanished_share: Share = 0.5
+    """At most this share of the known photos may vanish between two runs; above it the run stops and writes
+    nothing, because an empty mount looks just like it. The parameter allow_removals lifts it for one run."""
+
+
+class Labels(Section):
+    """How a photo gets its class."""
+
+    source: Literal["folder", "file_name", "table"] = "folder"
+    """The parent folder's name; the first word of the file's name that is a class; or a CSV or Delta table."""
+    table: str | None = None
+    """With source = "table": a CSV file, or a Delta table's folder, with columns path (relative to the landing folder) and label."""
+    classes: tuple[str, ...] = ("minor", "moderate", "major")
+    """The classes, in the order of the model's outputs, from mildest to worst."""
+    aliases: dict[str, str] = {
+        "severe": "major",
+        "high": "major",
+        "heavy": "major",
+        "medium": "moderate",
+        "mid": "moderate",
+        "low": "minor",
+        "light": "minor",
+        "slight": "minor",
+    }
+    """Other words for a class. Case does not matter."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes must be two or more different names")
+        if unknown := sorted(set(self.aliases.values()) - set(self.classes)):
+            raise ValueError(f"aliases point to {', '.join(unknown)}, which is not among classes {', '.join(self.classes)}")
+        if (self.source == "table") != (self.table is not None):
+            raise ValueError('table must be given with source = "table", and only then')
+        return self
+
+
+class Images(Section):
+    """Which photos are usable, and how many are read at once."""
+
+    min_side: Annotated[int, Field(ge=8)] = 48
+    """Pixels. A photo whose shorter side is below this is rejected as too small."""
+    max_pixels: Annotated[int, Field(ge=224 * 224)] = 100_000_000
+    """Pixels. A larger photo is rejected before any of it is decoded."""
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    """Bytes. A larger file is rejected without being read."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    """Threads that read and decode. 0: one a core."""
+
+
+class Tables(Section):
+    """The two Delta tables and the engine that reads and writes them."""
+
+    engine: Literal["delta-rs"] = "delta-rs"
+    """delta-rs: embedded, on a local disk."""
+    bronze: str = "insurance_uc.bronze.raw_images"
+    """catalog.schema.table. One row for each version of each file ever seen."""
+    silver: str = "insurance_uc.silver.training_images"
+    """catalog.schema.table. One row for each content that training may use."""
+
+
+class Split(Section):
+    """How photos are divided into train, validation and test. Applies to photos not yet divided."""
+
+    test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
+    """Share of the photos that judge a model and are never trained on."""
+    validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
+    """Share of the photos that stop the training early."""
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] = 8
+    """Two photos whose 64-bit perceptual hashes differ in at most so many bits share a split."""
+
+
+class Training(Section):
+    """The network and how it is trained."""
+
+    network: Literal["cnn"] = "cnn"
+    """cnn: a small convolutional network, from scratch."""
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
+    """At most so many passes over the training photos."""
+    patience: Annotated[int, Field(ge=1)] = 10
+    """Epochs without a better validation loss after which training stops; the best weights are kept."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Photos a step."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    """Adam's rate at the first step."""
+    augment: bool = True
+    """Mirror, shift, brighten and darken training photos at random."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
+    """Weights, order of photos and augmentation follow from it."""
+
+
+class Tracking(Section):
+    """MLflow: runs and the model registry."""
+
+    uri: str | None = None
+    """MLflow tracking server or store. None: SQLite in the home folder."""
+    registry_uri: str | None = None
+    """MLflow model registry. None: the same as uri."""
+    experiment: str = "car-damage"
+    """The experiment's name."""
+    model: str = "insurance_uc.models.car_damage_classifier"
+    """The registered model, catalog.schema.model."""
+    check_environment: Literal["this", "uv"] = "this"
+    """Where a model must answer one photo before it is registered: a clean process of this environment, or a
+    fresh environment that uv builds from the model's own requirements (minutes, and the network)."""
+    check_timeout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds that loading a model and answering may take in that process, before the answers themselves."""
+
+
+class Promotion(Section):
+    """When a new version replaces the champion."""
+
+    min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Macro-F1 that the candidate must be ahead of the champion on the same test photos."""
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.8
+    """Share of paired bootstrap resamples of the test photos in which the candidate is ahead."""
+    min_test_photos: Annotated[int, Field(ge=1)] = 30
+    """With fewer test photos a comparison says nothing, and the champion stays."""
+    recall_floor: dict[str, Share] = {"major": 0.3}
+    """Recall that a class needs on the test photos; no version below it goes live, not even the first."""
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
+    """Bootstrap resamples."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the bootstrap, so that a decision can be computed again."""
+
+
+class Serving(Section):
+    """The endpoint that answers with the champion."""
+
+    endpoint: str = "car_damage_model_ep"
+    """The endpoint's name."""
+    host: str | None = "http://127.0.0.1:5055"
+    """Base URL of the workspace or of the local endpoint server. None: databricks-sdk's unified authentication decides."""
+    workload_size: Literal["Small", "Medium", "Large"] = "Small"
+    """Concurrency that is provisioned; CPU."""
+    scale_to_zero: bool = True
+    """Unload the model after a time without requests."""
+    update_timeout: Annotated[float, Field(gt=0)] = 3600.0
+    """Seconds that a new version may take to become ready."""
+    poll: Annotated[float, Field(gt=0)] = 2.0
+    """Seconds between two looks at an update."""
+    request_timeout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds that one call of the endpoint may take; it covers the start of an endpoint that has scaled to zero."""
+    max_request_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
+    """Bytes of one request that the local endpoint server takes; Databricks takes 16 MiB."""
+    max_queue: Annotated[int, Field(ge=1)] = 64
+    """Requests that may wait in the local endpoint server before it answers 429."""
+
+
+class Settings(BaseSettings):
+    """All settings of one target."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    home: AbsolutePath = Path(".car_damage")
+    """Folder of everything that the local target keeps: tables/, mlflow.db, artifacts/, endpoint/."""
+    landing: Landing = Landing()
+    labels: Labels = Labels()
+    images: Images = Images()
+    tables: Tables = Tables()
+    split: Split = Split()
+    training: Training = Training()
+    tracking: Tracking = Tracking()
+    promotion: Promotion = Promotion()
+    serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if unknown := sorted(set(self.promotion.recall_floor) - set(self.labels.classes)):
+            raise ValueError(
+                f"promotion.recall_floor names {', '.join(unknown)}, which is not among labels.classes {', '.join(self.labels.classes)}"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults; no .env file and no secrets folder, so that there is one place to look."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, os.environ.get(CONFIG_VARIABLE) or None)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where runs go: the setting, or SQLite in the home folder."""
+        return self.tracking.uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def registry_uri(self) -> str:
+        """Where versions go: the setting, or the same as the runs."""
+        return self.tracking.registry_uri or self.tracking_uri
+
+
+def load() -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        SettingsError: a file that is missing or not TOML, an unknown or misspelt key, a value out of its range.
+    """
+    config = os.environ.get(CONFIG_VARIABLE)
+    if config and not Path(config).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {config}, which is not a file")
+    _refuse_unknown_variables()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_explain(error, config)) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config} is not TOML: {error}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """pydantic-settings ignores variables with the right prefix and an unknown name: refuse them here."""
+    known = set(_variables(Settings)) | {CONFIG_VARIABLE}
+    for variable in os.environ:
+        if not variable.upper().startswith(PREFIX) or variable.upper() in known:
+            continue
+        close = difflib.get_close_matches(variable.upper(), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise SettingsError(f"the environment variable {variable} is not a setting{hint}")
+
+
+def _variables(model: type[BaseModel], prefix: str = PREFIX) -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(f"{prefix}{name.upper()}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            names += _variables(field.annotation, f"{prefix}{name.upper()}__")
+    return names
+
+
+def _explain(error: ValidationError, config: str | None) -> str:
+    """One line a problem: the key, what was given, what is allowed."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            allowed = _allowed(problem["loc"][:-1])
+            close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            lines.append(f"unknown setting {key}" + (f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"))
+        else:
+            given = f" (given: {problem['input']!r})" if isinstance(problem["input"], str | int | float) else ""
+            lines.append(f"{key + ': ' if key else ''}{problem['msg']}{given}")
+    where = f" in {config} or the environment" if config else " in the environment"
+    return f"settings{where}: " + "; ".join(lines)
+
+
+def _allowed(location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

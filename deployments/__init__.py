@@ -1,0 +1,1 @@
+"""What runs where: settings of each target, bootstrap, and the local stack."""
