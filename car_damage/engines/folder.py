@@ -1,0 +1,247 @@
+r"""Files of this machine: a folder that is only ever read, listed completely or not at all.
+
+What counts as a file: anything regular, or a link to it. Names that start with `_` or `.` are skipped, folders
+with all that is below them. Links to folders are followed, but not back into a folder that they lie in. A link
+that leads nowhere is listed all the same: reading it fails, and so it is reported rather than lost. Pipes,
+sockets and devices are no files.
+
+A path is text everywhere else (tables hold UTF-8), while a name on disk is bytes. A byte that is not UTF-8 is
+written `\xNN` in the path, and `Folder.read` finds the file again by it.
+"""
+
+import os
+import queue
+import re
+import stat
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from car_damage.errors import SettingsError, Unavailable
+from car_damage.platform import File, Files
+
+T = TypeVar("T")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
+"""Milliseconds of the years 1 and 9999: times beyond them exist on disk, but neither in Python nor in Spark."""
+
+
+class Folder:
+    """The port `Files` on this machine's file system."""
+
+    def list(self, folder: str) -> Iterator[File]:
+        """Every file below `folder`; see `walk` for the errors."""
+        for path, size, modified in walk(folder):
+            yield File(path, size, EPOCH + timedelta(milliseconds=modified))
+
+    def read(self, path: str) -> bytes:
+        try:
+            return _read(path)
+        except FileNotFoundError as error:
+            if "\\x" not in path:
+                raise Unavailable(f"{path} is not there (any more)") from error
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
+        try:
+            return _read(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)))
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def write_once(self, path: str, data: bytes) -> None:
+        """Create a file whole: a kill leaves nothing, or a file whose name starts with a dot.
+
+        Raises:
+            FileExistsError: there is one, and it stays as it is.
+            Unavailable: the file system refused.
+        """
+        target = Path(path)
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            os.link(part, target)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def walk(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Every file below a folder as path, size in bytes and modified time in whole milliseconds since 1970, UTC.
+
+    Raises:
+        SettingsError: the folder is not there.
+        Unavailable: it, or any folder below it, cannot be listed. What was yielded before is then no listing.
+    """
+    root = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - paths stay as they are spelt, links included
+    if not os.path.isdir(root):  # noqa: PTH112
+        raise SettingsError(f"the folder {root} does not exist or is no folder: mount it, create it, or set landing.folder")
+    yield from _walk(root, ())
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
+    folders = []
+    prefix = utf8(folder).rstrip("/") + "/"
+    try:
+        here = os.stat(folder)  # noqa: PTH116
+        if (here.st_dev, here.st_ino) in above:
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name[0] in "._":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    continue
+                found = _stat(entry)
+                if found is None:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    folders.append(entry.path)
+                    continue
+                modified = found.st_mtime_ns // 1_000_000
+                if not _EARLIEST <= modified <= _LATEST:
+                    modified = _EARLIEST if modified < 0 else _LATEST
+                yield prefix + (name if name.isascii() else utf8(name)), found.st_size, modified
+    except OSError as error:
+        raise Unavailable(
+            f"the folder {folder!r} cannot be listed: {error.strerror or error}; an incomplete listing is not used"
+        ) from error
+    for below in folders:
+        yield from _walk(below, (*above, (here.st_dev, here.st_ino)))
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What a file, a link to a file or folder, or a link that leads nowhere is; None for what is none of these (any more)."""
+    try:
+        found = entry.stat()
+    except OSError as error:
+        if entry.is_symlink():
+            return entry.stat(follow_symlinks=False)
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
+    return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
+
+
+def utf8(name: str) -> str:
+    r"""A name of the file system as text that UTF-8 can hold: other bytes become `\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _read(path: str | bytes) -> bytes:
+    with open(path, "rb", buffering=0, opener=_open) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"{path!r} is no regular file")
+        return file.readall()
+
+
+def _open(path: str, flags: int) -> int:
+    """A pipe that took the file's place since the listing must not be waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each(  # noqa: PLR0917 - what, on what, and three bounds
+    files: Files,
+    items: Iterable[tuple[str, int]],
+    work: Callable[[str, bytes], T],
+    workers: int,
+    max_bytes: int,
+    oversize: Callable[[str, int], T],
+) -> Iterator[tuple[str, T | None, str | None]]:
+    """Read files and work on their bytes in threads, in the order in which they are done.
+
+    Args:
+        files: read from.
+        items: path and size in bytes; taken as workers become free, so it may be a listing that is still going on.
+        work: of path and bytes, in a thread.
+        workers: threads; 0 is one a core. At most so many files are in memory at once.
+        max_bytes: a file above it is not read.
+        oversize: gives the result of such a file, of path and size.
+
+    Yields:
+        Path, result and None; or path, None and why the file could not be read, which is no verdict.
+
+    Raises:
+        Whatever `items`, `work` or `oversize` raise: the threads end first.
+    """
+    pool = _Pool(files, iter(items), work, max_bytes, oversize, workers or cores())
+    try:
+        yield from pool.results()
+    finally:
+        pool.stop()
+
+
+class _Pool(Generic[T]):
+    """Threads that share one iterator of files and one bounded queue of results."""
+
+    def __init__(  # noqa: PLR0917 - as `each`
+        self,
+        files: Files,
+        items: Iterator[tuple[str, int]],
+        work: Callable[[str, bytes], T],
+        max_bytes: int,
+        oversize: Callable[[str, int], T],
+        workers: int,
+    ) -> None:
+        self._files, self._items, self._work, self._max_bytes, self._oversize = files, items, work, max_bytes, oversize
+        self._taking = threading.Lock()
+        self._done: queue.Queue[tuple[str, T | None, str | None] | BaseException | None] = queue.Queue(maxsize=4 * workers)
+        self._stopped = False
+        self._threads = [threading.Thread(target=self._run, name=f"photos-{number}", daemon=True) for number in range(workers)]
+
+    def results(self) -> Iterator[tuple[str, T | None, str | None]]:
+        for thread in self._threads:
+            thread.start()
+        running = len(self._threads)
+        while running:
+            result = self._done.get()
+            if isinstance(result, BaseException):
+                raise result
+            if result is None:
+                running -= 1
+            else:
+                yield result
+
+    def stop(self) -> None:
+        """End the threads, also when nobody takes results any more."""
+        self._stopped = True
+        for thread in self._threads:
+            while thread.ident is not None and thread.is_alive():
+                with suppress(queue.Empty):
+                    self._done.get(timeout=0.05)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                with self._taking:
+                    item = next(self._items, None)
+                if item is None:
+                    break
+                self._done.put(self._one(*item))
+            self._done.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that takes the results
+            self._done.put(error)
+
+    def _one(self, path: str, size: int) -> tuple[str, T | None, str | None]:
+        if size > self._max_bytes:
+            return path, self._oversize(path, size), None
+        try:
+            data = self._files.read(path)
+        except Unavailable as error:
+            return path, None, str(error)
+        return path, self._work(path, data), None
