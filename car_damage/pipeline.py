@@ -171,8 +171,10 @@ class LiveRequest:
 class LiveReport:
     """What is decided, intended and served at this moment."""
 
+    trained: bool
+    """A finished run with this training key is there, and so is its model."""
     decided: int | None
-    """The decided version of the run with this training key."""
+    """The decided version of that run."""
     decision: str | None
     champion: int | None
     challenger: int | None

@@ -168,9 +168,8 @@ class ModelVersion:
     version: int
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    ready: bool = True
-    source: str = ""
-    """The logged model's URI."""
+    uri: str = ""
+    """`models:/name/version`, by which MLflow finds the version."""
 
 
 class Registry(Protocol):
@@ -197,8 +196,8 @@ class Registry(Protocol):
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in the order given."""
 
-    def download(self, version: ModelVersion) -> Path:
-        """The version's MLflow model as a folder of this machine."""
+    def download(self, model_uri: str, into: Path) -> Path:
+        """Copy an MLflow model, logged (`models:/m-...`) or registered, below a folder; returns the model's own folder."""
 
 
 @dataclass(frozen=True)
