@@ -1,0 +1,92 @@
+"""Packs a trained network into the MLflow model that is registered.
+
+The model holds everything that an answer depends on: the .keras file, the classes in the order of its outputs, the
+decoder (`code_paths`: a folder car_damage/ with an empty __init__, errors and images), a signature, a photo as its
+example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
+"""
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+TRAVELS = ("errors.py", "images.py")
+"""Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
+
+_HERE = Path(__file__).parent
+
+
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model") -> str:
+    """Log the model to the active MLflow run.
+
+    Args:
+        keras_file: (n, 224, 224, 3) uint8 in, (n, classes) softmax out.
+        example: a photo's file, which the model must be able to answer.
+        classes: in the order of the outputs.
+        name: of the logged model.
+
+    Returns:
+        The model's URI, `models:/m-...`.
+    """
+    import mlflow
+
+    with _parts(keras_file, example, classes) as parts:
+        return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
+
+
+def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str]) -> None:
+    """Write the same model to a folder that is not there yet, without any MLflow run."""
+    import mlflow
+
+    with _parts(keras_file, example, classes) as parts:
+        mlflow.pyfunc.save_model(path=str(folder), **parts)
+
+
+def requirements() -> list[str]:
+    """What the model needs, each at exactly the version that is installed here."""
+    import mlflow
+
+    tensorflow = next(name for name in ("tensorflow", "tensorflow-cpu", "tensorflow-intel") if _version(name))
+    # mlflow-skinny has no scoring application, but the version of the whole.
+    return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={_version(name)}" for name in (tensorflow, "keras", "pillow", "numpy", "pandas")]
+
+
+@contextmanager
+def _parts(keras_file: Path, example: bytes, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = Schema([ColSpec("string", "image")])
+    outputs = Schema(
+        [ColSpec("string", "label"), ColSpec("double", "probability")]
+        + [ColSpec("double", f"probability_{name}") for name in classes]
+        + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        package = Path(temporary) / "car_damage"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        for module in TRAVELS:
+            shutil.copyfile(_HERE / module, package / module)
+        yield {
+            "python_model": str(_HERE / "served_model.py"),
+            "artifacts": {"network": str(keras_file)},
+            "model_config": {"classes": list(classes)},
+            "signature": ModelSignature(inputs=inputs, outputs=outputs),
+            "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
+            # Given, so that MLflow does not load the model in a subprocess to find out.
+            "pip_requirements": requirements(),
+            "code_paths": [str(package)],
+        }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
