@@ -1,0 +1,148 @@
+"""How good predictions are: plain numpy over labels and probabilities, no platform.
+
+Precision of a class that is never predicted, and recall of a class that no photo has, are 0/0. Both are reported as
+0.0 beside the counts that explain it. Macro-F1 is the mean over the classes that occur among the labels or the
+predictions; a class that occurs in neither says nothing about the model and is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = npt.NDArray[np.int64]
+"""(n,) class numbers, 0 to classes - 1."""
+
+_SMALLEST = 1e-7
+"""Probabilities are clipped to this in the log loss, as Keras does, so that one certain mistake is not infinite."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class."""
+
+    label: str
+    precision: float
+    """Share of the photos predicted as this class that are of it; 0.0 when none is predicted."""
+    recall: float
+    """Share of the photos of this class that are found; 0.0 when there is none."""
+    f1: float
+    support: int
+    """Photos of this class."""
+    predicted: int
+    """Photos predicted as this class."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's answers to a set of photos, summed up."""
+
+    photos: int
+    accuracy: float
+    macro_f1: float
+    log_loss: float
+    """Mean of -ln(probability of the true class), in nats."""
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """confusion[true][predicted]: photos."""
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """Flat, for a tracking server: `<prefix>_accuracy`, `<prefix>_recall_<class>` and so on."""
+        flat = {
+            f"{prefix}_accuracy": self.accuracy,
+            f"{prefix}_macro_f1": self.macro_f1,
+            f"{prefix}_log_loss": self.log_loss,
+            f"{prefix}_photos": float(self.photos),
+        }
+        for score in self.classes:
+            flat[f"{prefix}_precision_{score.label}"] = score.precision
+            flat[f"{prefix}_recall_{score.label}"] = score.recall
+            flat[f"{prefix}_f1_{score.label}"] = score.f1
+        return flat
+
+
+def evaluate(labels: Labels, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> Evaluation:
+    """Hold probabilities against the truth.
+
+    Args:
+        labels: (n,) true class numbers.
+        probabilities: (n, classes), each row adding up to 1. The predicted class is the first of the largest.
+        classes: names, in the order of the columns.
+
+    Raises:
+        ValueError: no photos, or shapes and class numbers that do not fit each other.
+    """
+    if not len(labels) or probabilities.shape != (len(labels), len(classes)):
+        raise ValueError(f"{len(labels)} labels and probabilities of shape {probabilities.shape} for {len(classes)} classes")
+    predicted = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(labels, predicted, len(classes))
+    scores = tuple(_score(name, confusion, number) for number, name in enumerate(classes))
+    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return Evaluation(
+        photos=len(labels),
+        accuracy=float(np.mean(labels == predicted)),
+        macro_f1=macro_f1(labels, predicted, len(classes)),
+        log_loss=float(-np.log(np.clip(of_truth, _SMALLEST, 1.0)).mean()),
+        classes=scores,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+    )
+
+
+def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
+    """(classes, classes) counts: rows are the truth, columns the prediction.
+
+    Raises:
+        ValueError: a class number that is not 0 to classes - 1.
+    """
+    for numbers in (labels, predicted):
+        if len(numbers) and not (0 <= numbers.min() and numbers.max() < classes):
+            raise ValueError(f"class numbers {numbers.min()} to {numbers.max()} where there are {classes} classes")
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def macro_f1(labels: Labels, predicted: Labels, classes: int) -> float:
+    """Mean F1 over the classes that occur among labels or predictions; 0.0 without any photo."""
+    if not len(labels):
+        return 0.0
+    return float(macro_f1_of_resamples(labels, predicted, np.arange(len(labels))[None], classes)[0])
+
+
+def macro_f1_of_resamples(
+    labels: Labels, predicted: Labels, indices: npt.NDArray[np.integer], classes: int | None = None
+) -> npt.NDArray[np.float64]:
+    """Macro-F1 of many resamples of the same photos.
+
+    Args:
+        labels: (n,) true class numbers.
+        predicted: (n,) predicted class numbers.
+        indices: (resamples, m) row numbers into both.
+        classes: how many there are; None: one more than the largest number seen.
+
+    Returns:
+        (resamples,) float64.
+    """
+    if classes is None:
+        classes = int(max(labels.max(), predicted.max())) + 1
+    total = np.zeros(len(indices))
+    occurring = np.zeros(len(indices))
+    for number in range(classes):
+        truth, answer = labels == number, predicted == number
+        # F1 = 2 TP / (photos of the class + photos predicted as it), so two sums a class are enough.
+        hits = (truth & answer)[indices].sum(axis=1)
+        either = (truth.astype(np.int8) + answer)[indices].sum(axis=1)
+        total += 2 * hits / np.maximum(either, 1)
+        occurring += either > 0
+    return total / np.maximum(occurring, 1)
+
+
+def _score(label: str, confusion: npt.NDArray[np.int64], number: int) -> ClassScore:
+    hits, support, predicted = int(confusion[number, number]), int(confusion[number].sum()), int(confusion[:, number].sum())
+    return ClassScore(
+        label=label,
+        precision=hits / predicted if predicted else 0.0,
+        recall=hits / support if support else 0.0,
+        f1=2 * hits / (support + predicted) if support + predicted else 0.0,
+        support=support,
+        predicted=predicted,
+    )
