@@ -116,6 +116,18 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
+class RunSummary:
+    """One training run, finished or not, for a person to look at."""
+
+    run_id: str
+    name: str
+    status: str
+    """MLflow's word: RUNNING, FINISHED, FAILED, KILLED."""
+    started: datetime
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class RunContents:
     """All that one training run leaves in MLflow."""
 
@@ -138,6 +150,9 @@ class Tracking(Protocol):
 
     def run_for(self, training_key: str) -> TrainedRun | None:
         """The latest finished run with this key whose model can still be read."""
+
+    def recent(self, limit: int) -> list[RunSummary]:
+        """The latest training runs, newest first."""
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Start a run; returns its id. Runs with the same training_key that a kill left running are ended."""

@@ -23,6 +23,8 @@ CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+# The same as text, because a landing folder need not be on this machine. With a slash at its end, so that it is a prefix of nothing but its own files.
+FolderPath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()) + "/")]
 
 
 class Section(BaseModel):
@@ -34,7 +36,7 @@ class Section(BaseModel):
 class Landing(Section):
     """Where labelled photos arrive. Only ever read."""
 
-    folder: str = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
+    folder: FolderPath = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
     """The folder, listed with everything below it. A path below /Volumes/ is a Unity Catalog volume."""
     max_vanished_share: Share = 0.5
     """At most this share of the known photos may vanish between two runs; above it the run stops and writes

@@ -1,0 +1,134 @@
+"""The model registry on MLflow: SQLite, an MLflow server, or Unity Catalog; one code for all of them.
+
+Aliases are read from the registered model, never asked for by name: a missing alias and a bad call answer with the
+same error code, and a lookup that failed must never pass for "there is no champion".
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from car_damage.errors import RegistryError
+from car_damage.platform import Clock, ModelVersion
+from car_damage.settings import Settings
+from car_damage.tracking import translated
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+READY_TIMEOUT = 300.0
+"""Seconds that a new version may take to become READY: the upload of a model of some MB, with a wide margin."""
+READY_POLL = 1.0
+"""Seconds between two looks at it."""
+
+
+class MlflowRegistry:
+    """Port `Registry` over `MlflowClient`."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._name = settings.tracking.model
+        self._clock = clock
+
+    def versions_for(self, run_id: str) -> list[ModelVersion]:
+        with translated(f"looking for versions of run {run_id} in {self._name}"):
+            # Unity Catalog filters by one field only and returns no tags: filter by name here, and get each for its tags.
+            found = self._client.search_model_versions(f"run_id = '{run_id}'")
+            numbers = sorted(int(version.version) for version in found if version.name == self._name)
+            versions = [self._version(self._client.get_model_version(self._name, str(number))) for number in numbers]
+        return [version for version in versions if version.ready]
+
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+        with translated(f"registering {model_uri} as a version of {self._name}"):
+            self._ensure_model()
+            # Not register_model: it demands the right to create the registered model, even when it is there.
+            created = self._client.create_model_version(
+                self._name, model_uri, run_id, dict(tags), await_creation_for=0, model_id=model_uri.removeprefix("models:/")
+            )
+            deadline = self._clock.monotonic() + READY_TIMEOUT
+            while not (version := self._version(self._client.get_model_version(self._name, created.version))).ready:
+                if self._clock.monotonic() > deadline:
+                    raise RegistryError(
+                        f"version {created.version} of {self._name} was not READY after {READY_TIMEOUT:.0f} s; "
+                        "look at it in the registry, delete it, and run again"
+                    )
+                self._clock.sleep(READY_POLL)
+        return version
+
+    def get(self, version: int) -> ModelVersion:
+        with translated(f"reading version {version} of {self._name}"):
+            return self._version(self._client.get_model_version(self._name, str(version)))
+
+    def champion(self) -> ModelVersion | None:
+        return self._alias(CHAMPION)
+
+    def challenger(self) -> ModelVersion | None:
+        return self._alias(CHALLENGER)
+
+    def move(self, alias: str, to: int | None) -> None:
+        with translated(f"moving the alias {alias} of {self._name}"):
+            if to is not None:
+                self._client.set_registered_model_alias(self._name, alias, str(to))
+            elif alias in self._aliases():
+                self._client.delete_registered_model_alias(self._name, alias)
+
+    def tag(self, version: int, tags: Mapping[str, str]) -> None:
+        with translated(f"tagging version {version} of {self._name}"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self._name, str(version), key, value)
+
+    def download(self, model_uri: str, into: Path) -> Path:
+        import mlflow
+
+        with translated(f"downloading {model_uri}"):
+            mlflow.set_registry_uri(self._settings.registry_uri)
+            return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into), tracking_uri=self._settings.tracking_uri))
+
+    def _alias(self, alias: str) -> ModelVersion | None:
+        with translated(f"reading the aliases of {self._name}"):
+            version = self._aliases().get(alias)
+        return None if version is None else self.get(int(version))
+
+    def _aliases(self) -> dict[str, str]:
+        """Creates the registered model first, so that every error of the look-up that follows is an error."""
+        self._ensure_model()
+        return dict(self._client.get_registered_model(self._name).aliases)
+
+    def _ensure_model(self) -> None:
+        if self._model_is_there:
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_registered_model(self._name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            try:
+                self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
+            except MlflowException as created:
+                if created.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was quicker
+                    raise
+        self._model_is_there = True
+
+    _model_is_there = False
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._settings.tracking_uri, registry_uri=self._settings.registry_uri)
+
+    def _version(self, found: "MlflowVersion") -> ModelVersion:
+        return ModelVersion(
+            version=int(found.version),
+            run_id=found.run_id or "",
+            tags=dict(found.tags or {}),
+            ready=found.status == "READY",
+            uri=f"models:/{self._name}/{found.version}",
+        )

@@ -1,0 +1,29 @@
+"""Stage live: what is decided, intended and served right now; the look that lets a quiet night end early.
+
+It asks services only, so it starts neither a cluster nor TensorFlow.
+"""
+
+from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
+from car_damage.platform import Platform
+from car_damage.stages.register import DECISION
+
+
+def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
+    """Look; change nothing."""
+    run = platform.tracking.run_for(request.training_key)
+    versions = platform.registry.versions_for(run.run_id) if run else []
+    decided = next((version for version in versions if DECISION in version.tags), None)
+    champion, challenger = platform.registry.champion(), platform.registry.challenger()
+    endpoint = platform.serving.state()
+    answering = endpoint.ready and not endpoint.updating
+    return LiveReport(
+        trained=run is not None,
+        decided=decided.version if decided else None,
+        decision=decided.tags[DECISION] if decided else None,
+        champion=champion.version if champion else None,
+        challenger=challenger.version if challenger else None,
+        served=endpoint.served if answering else None,
+    )
+
+
+LIVE = Stage("live", LiveRequest, LiveReport, work, control_plane=True)

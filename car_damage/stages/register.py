@@ -1,0 +1,196 @@
+"""Stage register: judge a run's model against the champion of this moment, and register it with the decision.
+
+Order is what makes it safe to kill: the version first, then the evidence and its tags, then the alias that says
+what is intended, and last the tag `decision`. A version without that tag is undecided and is decided again.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from car_damage import promotion
+from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
+from car_damage.model_process import ModelAnswer, answers
+from car_damage.photos import read_checked
+from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
+from car_damage.platform import ModelVersion, Platform
+from car_damage.registry import CHALLENGER
+from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
+
+DECISION = "decision"
+"""The tag that makes a version decided; written last."""
+JUDGED_AGAINST = "judged_against"
+"""The tag that names the champion's version at the decision, or NOBODY."""
+NOBODY = "none"
+TAG_LIMIT = 1000
+"""Characters that Unity Catalog takes as a tag's value."""
+SAME_ANSWER = 1e-3
+"""A model in a process of its own gives the probabilities it gave after training, to float32 and another batch size."""
+
+
+def work(request: RegisterRequest, platform: Platform, progress: Progress) -> RegisterReport:
+    """Decide on the run's model, unless it has been decided."""
+    registry = platform.registry
+    versions = registry.versions_for(request.run_id)
+    decided = next((version for version in versions if DECISION in version.tags), None)
+    champion = registry.champion()
+    live_already = decided is not None and champion is not None and champion.version == decided.version
+    if decided is not None and (live_already or not request.judge_again):
+        return _found(decided, platform)
+    test = _test_photos(request, platform)
+    version = decided or (versions[0] if versions else None)
+    if version is None:
+        _check(request, test, platform)
+        version = registry.create(
+            request.run_id, request.model_uri, {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
+        )
+    champion = registry.champion()
+    judged = _judge(test, champion, platform, progress)
+    _record(request, version, champion, judged, platform)
+    return _report(version, judged, champion)
+
+
+def _record(
+    request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: promotion.Decision, platform: Platform
+) -> None:
+    """Leave the decision behind: the evidence first, then the intention, and the mark of being decided at the end."""
+    registry = platform.registry
+    document = {"decision": judged.decision, "reasons": list(judged.reasons), "evidence": judged.evidence.plain()}
+    document |= {"version": version.version, "champion": champion.version if champion else None, "silver_version": request.silver_version}
+    name = f"decision/{version.version}.dry_run.json" if request.dry_run else _evidence_file(version)
+    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode()})
+    tags = _tags(request, champion, judged)
+    if request.dry_run:
+        registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
+        return
+    registry.tag(version.version, tags)
+    if judged.decision == promotion.PROMOTE:
+        registry.move(CHALLENGER, version.version)
+    elif (challenger := registry.challenger()) is not None and challenger.version == version.version:
+        registry.move(CHALLENGER, None)
+    registry.tag(version.version, {DECISION: judged.decision})
+
+
+def _evidence_file(version: ModelVersion) -> str:
+    return f"decision/{version.version}.json"
+
+
+def _tags(request: RegisterRequest, champion: ModelVersion | None, judged: promotion.Decision) -> dict[str, str]:
+    """A summary of the evidence, in what Unity Catalog takes; the whole of it is an artifact of the run."""
+    evidence = judged.evidence
+    numbers = {
+        "test_photos": evidence.test_photos,
+        "test_macro_f1": evidence.candidate_macro_f1,
+        "champion_macro_f1": evidence.champion_macro_f1,
+        "gain": evidence.gain,
+        "confidence": evidence.confidence,
+    }
+    tags = {key: f"{value:.6g}" for key, value in numbers.items() if value is not None}
+    tags |= {f"recall_{name}": f"{recall:.6g}" for name, recall in evidence.candidate_recall.items() if recall is not None}
+    tags |= {"decision_reasons": "; ".join(judged.reasons)[:TAG_LIMIT], "flow_run": request.flow_run}
+    return tags | {"silver_version": str(request.silver_version), JUDGED_AGAINST: str(champion.version) if champion else NOBODY}
+
+
+def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
+    document = json.loads(platform.tracking.fetch(version.run_id, _evidence_file(version)))
+    return RegisterReport(
+        version=version.version,
+        decision=version.tags[DECISION],
+        reasons=tuple(document["reasons"]),
+        champion=document["champion"],
+        decided_before=True,
+        evidence=document["evidence"],
+    )
+
+
+def _report(version: ModelVersion, judged: promotion.Decision, champion: ModelVersion | None) -> RegisterReport:
+    return RegisterReport(
+        version=version.version,
+        decision=judged.decision,
+        reasons=judged.reasons,
+        champion=champion.version if champion else None,
+        decided_before=False,
+        evidence=judged.evidence.plain(),
+    )
+
+
+@dataclass(frozen=True)
+class _Test:
+    """The test split of one silver version, and what the candidate predicted for it after its training."""
+
+    rows: pa.Table
+    """path, label, sha256: n rows."""
+    truth: promotion.Labels
+    """(n,)"""
+    candidate: promotion.Labels
+    """(n,)"""
+    probabilities: np.ndarray
+    """(n, classes)"""
+
+    def read(self, platform: Platform) -> Iterator[bytes]:
+        """Each photo's bytes, in order; PhotoChanged when it is no longer the one that silver knows."""
+        for path, sha256 in zip(self.rows["path"].to_pylist(), self.rows["sha256"].to_pylist(), strict=True):
+            yield read_checked(platform.files, path, sha256)
+
+
+def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
+    classes = platform.settings.labels.classes
+    silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", "label", "sha256", "split"], request.silver_version)
+    rows = silver.filter(pa.compute.equal(silver["split"], "test")).sort_by("sha256")
+    if not rows.num_rows:
+        raise TooFewPhotos(f"silver version {request.silver_version} has no test photo; add photos of each class and run again")
+    predicted = read_predictions(platform.tracking.fetch(request.run_id, PREDICTIONS_FILE))
+    by_sha256 = {sha256: row for row, sha256 in enumerate(predicted["sha256"].to_pylist())}
+    if missing := [sha256 for sha256 in rows["sha256"].to_pylist() if sha256 not in by_sha256]:
+        raise RegistryError(
+            f"run {request.run_id} has no prediction for {len(missing)} of the {rows.num_rows} test photos of silver version "
+            f"{request.silver_version}; run again with train_again"
+        )
+    order = [by_sha256[sha256] for sha256 in rows["sha256"].to_pylist()]
+    probabilities = np.column_stack([predicted[f"probability_{name}"].to_numpy() for name in classes])[order]
+    truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
+    return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities)
+
+
+def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
+    """The candidate answers one photo in a process that has imported none of our code, as it answered after training."""
+    tracking = platform.settings.tracking
+    with tempfile.TemporaryDirectory(prefix="car-damage-candidate-") as folder:
+        model = platform.registry.download(request.model_uri, Path(folder))
+        photo = next(test.read(platform))
+        answer = answers(model, [photo], tracking.check_timeout, tracking.check_environment)[0]
+    given = np.array([answer.probabilities.get(name, np.nan) for name in platform.settings.labels.classes])
+    if not np.allclose(given, test.probabilities[0], atol=SAME_ANSWER):
+        raise ModelRefused(
+            f"{request.model_uri} answers {answer.probabilities} to {test.rows['path'][0]} in a process of its own, and answered "
+            f"{test.probabilities[0].tolist()} after its training; it was not registered"
+        )
+
+
+def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progress: Progress) -> promotion.Decision:
+    classes, rule = platform.settings.labels.classes, platform.settings.promotion
+    if champion is None:
+        return promotion.decide(test.truth, test.candidate, None, classes, rule)
+    progress("judge", 0, len(test.truth), f"running champion {champion.version} on {len(test.truth)} test photos")
+    timeout = platform.settings.tracking.check_timeout
+    with tempfile.TemporaryDirectory(prefix="car-damage-champion-") as folder:
+        model = platform.registry.download(champion.uri, Path(folder))
+        given = answers(model, test.read(platform), timeout + len(test.truth), platform.settings.tracking.check_environment)
+    progress("judge", len(test.truth), len(test.truth), f"champion {champion.version} has answered")
+    return promotion.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, rule)
+
+
+def _predicted(given: Sequence[ModelAnswer], truth: promotion.Labels, classes: Sequence[str]) -> promotion.Labels:
+    """A champion of other classes may answer with one that is none any more: that is wrong, whatever it is called."""
+    if len(given) != len(truth):
+        raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")
+    wrong = (truth + 1) % len(classes)
+    return np.array([classes.index(a.label) if a.label in classes else wrong[i] for i, a in enumerate(given)])
+
+
+REGISTER = Stage("register", RegisterRequest, RegisterReport, work)

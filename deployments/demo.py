@@ -1,0 +1,150 @@
+"""The main job, whole, on one machine: photos in a folder, the flow `retrain`, and one real answer of the endpoint.
+
+Starts a Prefect server and the endpoint server for the length of the run, and stops both. State stays in the home
+folder, so a second demo finds that nothing is new.
+"""
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from car_damage import status
+from car_damage.errors import Terminal
+from car_damage.platform import Answer, Platform, Target
+from car_damage.settings import CONFIG_VARIABLE, Settings, load
+from deployments.processes import free_port, port_is_free
+from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+
+LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
+UNSEEN_SEED = 20_261
+"""The photo that the demo asks about is drawn from this seed, and no photo in the demo's folder is."""
+SHOWN = "major"
+"""Its class."""
+ANSWER_WAIT = 60.0
+"""Seconds that an endpoint which has only just been brought back may take to be ready."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The inference at the end."""
+
+    photo: Path
+    label: str | None
+    """The true class, where it is known."""
+    answer: Answer
+
+
+def demo(images: Path | None) -> None:
+    """Run the main job and print what came of it.
+
+    Args:
+        images: a folder of labelled photos; None: the project draws its own.
+
+    Raises:
+        CarDamageError: what failed, and what to do.
+    """
+    console = Console()
+    started = time.monotonic()
+    settings = _settings(images)
+    with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
+        console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
+        os.environ.update(prefect.variables)
+        if images is None:
+            from car_damage.demo_photos import write
+
+            write(Path(settings.landing.folder))
+        platform = Target(settings)
+        # The first use of the stores makes their tables; the servers take as long to start, so do it meanwhile.
+        platform.registry.champion()
+        prefect.await_ready()
+        endpoint.await_ready(ENDPOINT_START)
+        ending = _run_flow()
+        asked = _ask(platform, images)
+        _summary(console, settings, status.look(platform), asked, images)
+    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in all)")
+
+
+def _settings(images: Path | None) -> Settings:
+    """The local target, with a home folder for each folder of photos, so that two of them never mix in one table."""
+    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
+    base = load()
+    home = base.home
+    if images is not None:
+        folder = images.expanduser().absolute()
+        if not folder.is_dir():
+            raise Terminal(f"IMAGES={images} is not a folder; give one with a folder of photos a class, such as minor/, moderate/, major/")
+        home /= f"images-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+        os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(folder)
+    os.environ["CAR_DAMAGE_HOME"] = str(home)
+    port = int((base.serving.host or "").rpartition(":")[2].strip("/") or 0)
+    if not port_is_free(port):
+        os.environ["CAR_DAMAGE_SERVING__HOST"] = f"http://127.0.0.1:{free_port()}"
+    return load()
+
+
+def _run_flow() -> str:
+    from deployments.bootstrap import bootstrap
+    from flows.retrain import retrain
+
+    bootstrap()
+    state = retrain(return_state=True)
+    if not state.is_completed():
+        raise Terminal(f"the flow ended {state.name}: {state.message}")
+    return f"{state.name}: {state.message}"
+
+
+def _ask(platform: Platform, images: Path | None) -> Asked:
+    """One real inference on a photo that the model was not trained on."""
+    if images is None:
+        from car_damage.demo_photos import photo
+
+        path, label = platform.settings.home / f"unseen_{SHOWN}.jpg", SHOWN
+        path.write_bytes(photo(SHOWN, UNSEEN_SEED))
+    else:
+        path, label = _test_photo(platform)
+    deadline = time.monotonic() + ANSWER_WAIT
+    while not platform.serving.state().ready and time.monotonic() < deadline:
+        platform.clock.sleep(platform.settings.serving.poll)
+    return Asked(path, label, platform.serving.ask([path.read_bytes()])[0])
+
+
+def _test_photo(platform: Platform) -> tuple[Path, str]:
+    silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", "label", "split"])
+    test = silver.filter(pc.equal(silver["split"], "test")).sort_by("path")
+    worst = test.filter(pc.equal(test["label"], platform.settings.labels.classes[-1]))
+    row = (worst if worst.num_rows else test).slice(0, 1).to_pylist()[0]
+    return Path(row["path"]), row["label"]
+
+
+def _summary(console: Console, settings: Settings, now: status.Status, asked: Asked, images: Path | None) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("Files seen", str(now.files))
+    table.add_row("Accepted", str(now.accepted))
+    table.add_row("Rejected", "\n".join(f"{count} {reason}" for reason, count in sorted(now.rejected.items())) or "none")
+    balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
+    table.add_row("Silver table", f"{now.photos} rows ({balance})")
+    if now.champion:
+        run = next((run for run in now.runs if run.run_id == now.champion.run_id), None)
+        for name, value in sorted(run.metrics.items() if run else ()):
+            if name.startswith("test_"):
+                table.add_row(name.replace("_", " ").capitalize(), f"{value:.3f}")
+        table.add_row("Registered version", f"{settings.tracking.model} version {now.champion.version}, champion")
+    if now.endpoint:
+        state = "READY" if now.endpoint.ready else "NOT READY"
+        table.add_row("Endpoint", f"{settings.serving.endpoint}: {state}, serves version {now.endpoint.served}")
+    table.add_row("Photo", f"{asked.photo} (really {asked.label}; not trained on)")
+    table.add_row("Probabilities", ", ".join(f"{name} {value:.2f}" for name, value in asked.answer.probabilities.items()))
+    console.print(table)
+    console.print(f"Predicted class: {asked.answer.label}", style="bold")
+    console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/")
+    variables = f"CAR_DAMAGE_CONFIG={os.environ[CONFIG_VARIABLE]}"
+    if images is not None:
+        variables += f" CAR_DAMAGE_HOME={settings.home} CAR_DAMAGE_LANDING__FOLDER={settings.landing.folder}"
+    console.print(f"Next: export {variables}", soft_wrap=True)
+    console.print("      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status")

@@ -1,0 +1,110 @@
+"""Processes of the local stack: started with a log file, awaited until they answer, stopped without leftovers."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from car_damage.errors import Terminal
+
+STOP_TIMEOUT = 15.0
+"""Seconds between asking a process to stop and killing what is left of its group."""
+POLL = 0.1
+"""Seconds between two looks at a process that starts or stops."""
+LOG_TAIL = 1500
+"""Characters of its log that are shown of a process that did not start."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that answers on a URL."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    health: str
+    """Answers 2xx once the service is up."""
+
+    def await_ready(self, timeout: float) -> None:
+        """Wait until the service answers.
+
+        Raises:
+            Terminal: it ended, or did not answer within `timeout` seconds; with the end of its log.
+        """
+        deadline = time.monotonic() + timeout
+        while not _answers(self.health):
+            if self.process.poll() is not None:
+                raise Terminal(f"the {self.name} ended with code {self.process.returncode}; {self._tail()}")
+            if time.monotonic() > deadline:
+                raise Terminal(f"the {self.name} does not answer at {self.health} after {timeout:.0f} s; {self._tail()}")
+            time.sleep(POLL)
+
+    def _tail(self) -> str:
+        return f"the end of {self.log}:\n{self.log.read_text(errors='replace')[-LOG_TAIL:]}"
+
+
+@contextlib.contextmanager
+def service(name: str, command: Sequence[str], log: Path, health: str, env: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Run a service for the length of the block, and end it with all that it started.
+
+    Does not wait for it: several can start at the same time, each with `await_ready` when it is needed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(command),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,  # Ctrl-C reaches this process alone, and the whole group can be ended
+        )
+    try:
+        yield Service(name, process, log, health)
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own service on 127.0.0.1
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to stop, then end whatever its group still holds."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,61 @@
+"""The whole pipeline, from photos that landed to the model that answers.
+
+The flow is a reconciler: each stage looks at what is there and does what is left, so a run after a kill, or a second
+run on the same photos, ends where an undisturbed one would.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.states import Completed, State
+
+from car_damage import outcome
+from car_damage.pipeline import EndpointRequest, LiveRequest, ValidateRequest, register_request, silver_request, train_request
+from car_damage.settings import load
+from tasks.runner import runner_for
+from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
+
+
+def _run_name() -> str:
+    return f"retrain {datetime.now(UTC):%Y-%m-%d %H:%M}"
+
+
+@flow(name="retrain", flow_run_name=_run_name, description="Retrain the car damage classifier, and put it live if it is better.")
+def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> State[Any]:
+    """Take up what landed, train, judge, and update the endpoint.
+
+    Args:
+        dry_run: Do everything but change what is live: the version is registered and judged, no alias moves, the endpoint is not touched.
+        train_again: Train even when these photos and settings have been trained on before.
+        judge_again: Decide again on a version that has a decision, against the champion of this moment.
+        allow_removals: Believe the landing folder even when most of the known photos have vanished from it.
+    """
+    settings = load()
+    runner = runner_for(settings)
+    flow_run = str(runtime.flow_run.id)
+
+    validated = validate_images(ValidateRequest(flow_run, allow_removals), runner)
+    silver = write_silver(silver_request(flow_run, validated), runner)
+
+    training = train_request(flow_run, silver, settings, train_again)
+    live = look_at_live(LiveRequest(training.training_key), runner)
+    if live.settled and not (train_again or judge_again):
+        return _ended(outcome.nothing_new(validated, silver, live))
+
+    # A cached report is worth nothing once its model is gone.
+    trained = train_model.with_options(refresh_cache=train_again or not live.trained)(training, runner)
+    registered = register_model(register_request(flow_run, silver, trained, dry_run, judge_again), runner)
+    if dry_run:
+        return _ended(outcome.dry_run(validated, registered))
+
+    endpoint = update_endpoint(EndpointRequest(flow_run), runner)
+    return _ended(outcome.after_endpoint(validated, registered, endpoint))
+
+
+def _ended(ending: outcome.Outcome) -> State[Any]:
+    return Completed(name=ending.name, message=ending.message, data=ending.message)
+
+
+if __name__ == "__main__":
+    retrain()

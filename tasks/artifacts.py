@@ -1,0 +1,95 @@
+"""What a person wants to see of each stage in the Prefect UI."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from car_damage.pipeline import EndpointReport, RegisterReport, SilverReport, TrainReport, ValidateReport
+from car_damage.platform import Tracking
+from car_damage.settings import Serving
+
+PICTURES = {
+    "training_curve.png": "How the training went",
+    "confusion_matrix.png": "Test photos by class",
+    "worst_mistakes.png": "Worst mistakes",
+}
+
+
+def landed(report: ValidateReport) -> None:
+    """What this run decided on the files that it had not seen."""
+    rows: list[dict[str, Any]] = [{"verdict": "accepted", "reason": "", "files": report.accepted}]
+    rows += [{"verdict": "rejected", "reason": reason, "files": files} for reason, files in sorted(report.rejected.items())]
+    rows += [{"verdict": "could not be read", "reason": path, "files": 1} for path in report.unreadable]
+    if report.replaced or report.vanished:
+        rows.append({"verdict": "replaced", "reason": "another version of the file is there", "files": report.replaced})
+        rows.append({"verdict": "vanished", "reason": "the file is not there any more", "files": report.vanished})
+    create_table_artifact(
+        rows, key="landed", description=f"{report.new} new of {report.listed} files; bronze version {report.bronze_version}"
+    )
+
+
+def training_photos(report: SilverReport) -> None:
+    """Class balance by split, and what is left out for which reason."""
+    classes = list(report.classes)
+    splits = ("train", "validation", "test")
+    lines = [f"| class | {' | '.join(splits)} | all |", "|---|---:|---:|---:|---:|"]
+    for name in classes:
+        counts = [report.classes[name].get(split, 0) for split in splits]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} |")
+    lines += ["", f"Silver version {report.silver_version}: {report.added} added, {report.changed} changed, {report.removed} removed.", ""]
+    if report.rejected:
+        lines += ["| left out because | files |", "|---|---:|", *(f"| {reason} | {n} |" for reason, n in sorted(report.rejected.items()))]
+    create_markdown_artifact("\n".join(lines), key="training-photos", description=f"{report.rows} training photos of {report.files} files")
+
+
+def trained(report: TrainReport, tracking: Tracking) -> None:
+    """Metrics and pictures of the training run."""
+    lines = [f"MLflow run `{report.run_id}`", "", "| metric | value |", "|---|---:|"]
+    lines += [f"| {name} | {value:.4g} |" for name, value in sorted(report.metrics.items())]
+    for file, title in PICTURES.items():
+        picture = base64.b64encode(tracking.fetch(report.run_id, file)).decode()
+        lines += ["", f"### {title}", f"![{title}](data:image/png;base64,{picture})"]
+    create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
+
+
+def decided(report: RegisterReport, classes: Sequence[str]) -> None:
+    """The decision, its reasons, and the numbers side by side."""
+    evidence = report.evidence
+    against = f"champion {report.champion}" if report.champion else "no champion"
+    lines = [f"## Version {report.version}: {report.decision}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    lines += [f"| {evidence['test_photos']} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
+    lines.append(f"| macro-F1 | {_number(evidence['candidate_macro_f1'])} | {_number(evidence['champion_macro_f1'])} |")
+    recalls = evidence["candidate_recall"], evidence["champion_recall"] or {}
+    lines += [f"| recall of {name} | {_number(recalls[0].get(name))} | {_number(recalls[1].get(name))} |" for name in classes]
+    if evidence["gain_interval"]:
+        low, high = evidence["gain_interval"]
+        lines += [
+            "",
+            f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
+        ]
+    for title, confusion in (("version", evidence["candidate_confusion"]), ("champion", evidence["champion_confusion"])):
+        if confusion:
+            lines += ["", f"| true class \\ {title} says | {' | '.join(classes)} |", "|---|" + "---:|" * len(classes)]
+            lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, confusion, strict=True)]
+    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {report.decision}")
+
+
+def served(report: EndpointReport, serving: Serving) -> None:
+    """What answers now."""
+    latency = f"{1000 * report.latency:.0f} ms" if report.latency is not None else "not asked"
+    rows = [
+        {
+            "endpoint": serving.endpoint,
+            "state": report.state,
+            "version": report.champion,
+            "smoke photo": latency,
+            "what happened": report.message,
+        }
+    ]
+    create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {report.outcome}")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,35 @@
+"""Where a stage's work runs."""
+
+from typing import Protocol, TypeVar
+
+from car_damage.pipeline import Progress, Stage
+from car_damage.platform import Platform, Target
+from car_damage.settings import Settings
+
+Req = TypeVar("Req")
+Rep = TypeVar("Rep")
+
+
+class Runner(Protocol):
+    """Runs stages, and holds the platform for what the control plane looks at itself."""
+
+    @property
+    def platform(self) -> Platform: ...
+
+    def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
+        """Run a stage to its end and return its report. Raises the stage's own errors."""
+
+
+class Here:
+    """Runs every stage in this process."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+
+    def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
+        return stage.work(request, self.platform, progress)
+
+
+def runner_for(settings: Settings) -> Runner:
+    """The runner that the settings ask for. One a flow run: its platform makes each client once."""
+    return Here(Target(settings))

@@ -1,0 +1,186 @@
+"""The five stages and the look before them as Prefect tasks: retries, timeouts, caching, progress, artifacts.
+
+What a task adds to its stage stands in the decorator; the body runs the stage and shows what came of it.
+"""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.context import TaskRunContext
+from prefect.tasks import Task, exponential_backoff
+
+from car_damage.errors import Terminal, Transient
+from car_damage.pipeline import (
+    EndpointReport,
+    EndpointRequest,
+    LiveReport,
+    LiveRequest,
+    RegisterReport,
+    RegisterRequest,
+    SilverReport,
+    SilverRequest,
+    TrainReport,
+    TrainRequest,
+    ValidateReport,
+    ValidateRequest,
+    digest,
+)
+from tasks import artifacts
+from tasks.progress import shown
+from tasks.runner import Runner
+
+ENDPOINT_LIMIT = "car-damage-endpoint"
+"""The global concurrency limit under which an endpoint is updated; `python -m deployments bootstrap` makes it."""
+
+MINUTE = 60.0
+HOUR = 3600.0
+
+
+def is_transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Retry what may pass by itself, and nothing else. A plain function: Prefect takes anything else for "never"."""
+    return isinstance(state.result(raise_on_failure=False), Transient)
+
+
+def _once_a_flow_run(context: TaskRunContext, inputs: dict[str, Any]) -> str:
+    """A stage that completed is not done again when its flow run is retried."""
+    return f"{context.task.name}-{context.task_run.flow_run_id}-{digest(inputs['request'])}"
+
+
+def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> str:
+    """What would be trained again to the same model is not trained again, by any run of any worker that shares the storage."""
+    return f"train-{inputs['request'].training_key}"
+
+
+# Four attempts: after about 10, 20 and 40 s, each spread by the jitter, so that runs that failed together do not return together.
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(10),
+    "retry_jitter_factor": 1.0,
+    "retry_condition_fn": is_transient,
+}
+KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+
+
+@task(
+    name="validate_images",
+    description="Finds the files that the bronze table has not seen, decides on each, and writes the verdicts.",
+    task_run_name="validate what landed",
+    tags=["car-damage", "data"],
+    timeout_seconds=4 * HOUR,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
+    **RETRIES,
+    **KEPT,
+)
+def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
+    """See `car_damage.stages.validate`."""
+    from car_damage.stages.validate import VALIDATE
+
+    report = runner.run(VALIDATE, request, shown("validation"))
+    artifacts.landed(report)
+    return report
+
+
+@task(
+    name="write_silver",
+    description="Deduplicates, divides into train, validation and test, and merges the silver table.",
+    task_run_name="silver from bronze version {request.bronze_version}",
+    tags=["car-damage", "data"],
+    timeout_seconds=2 * HOUR,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
+    **RETRIES,
+    **KEPT,
+)
+def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
+    """See `car_damage.stages.silver`."""
+    from car_damage.stages.silver import SILVER
+
+    report = runner.run(SILVER, request, shown("silver"))
+    artifacts.training_photos(report)
+    return report
+
+
+@task(
+    name="look_at_live",
+    description="Looks at what is decided, intended and served, to see whether anything is left to do.",
+    task_run_name="look at what is live",
+    tags=["car-damage", "model"],
+    timeout_seconds=10 * MINUTE,
+    cache_policy=NO_CACHE,
+    **RETRIES,
+)
+def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
+    """See `car_damage.stages.live`. Never cached: what is live changes by itself."""
+    from car_damage.stages.live import LIVE
+
+    return runner.run(LIVE, request, shown("live"))
+
+
+@task(
+    name="train_model",
+    description="Trains the network on one silver version and logs the model to MLflow, unless the same was trained before.",
+    task_run_name="train on silver version {request.silver_version}",
+    tags=["car-damage", "model"],
+    timeout_seconds=12 * HOUR,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_training_key),
+    **RETRIES,
+    **KEPT,
+)
+def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
+    """See `car_damage.stages.train`."""
+    from car_damage.stages.train import TRAIN
+
+    report = runner.run(TRAIN, request, shown("training"))
+    artifacts.trained(report, runner.platform.tracking)
+    return report
+
+
+@task(
+    name="register_model",
+    description="Judges the model against the champion on the same test photos and registers it with the decision.",
+    task_run_name="judge run {request.run_id}",
+    tags=["car-damage", "model"],
+    timeout_seconds=2 * HOUR,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
+    **RETRIES,
+    **KEPT,
+)
+def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
+    """See `car_damage.stages.register`."""
+    from car_damage.stages.register import REGISTER
+
+    report = runner.run(REGISTER, request, shown("judging"))
+    artifacts.decided(report, runner.platform.settings.labels.classes)
+    return report
+
+
+@task(
+    name="update_endpoint",
+    description="Takes the challenger live after the endpoint has answered a real photo with it, or puts everything back.",
+    task_run_name="update the endpoint",
+    tags=["car-damage", "serving"],
+    timeout_seconds=4 * HOUR,
+    cache_policy=NO_CACHE,
+    **RETRIES,
+)
+def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
+    """See `car_damage.stages.endpoint`. One at a time, over all flows; never cached, as it changes the world."""
+    from prefect.concurrency._asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+
+    from car_damage.stages.endpoint import ENDPOINT
+
+    try:
+        # Two swaps at once are made harmless by the stage's second look at the champion; one that is broken off in the
+        # middle is not. So a lease that could not be renewed must not end the update.
+        with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
+            report = runner.run(ENDPOINT, request, shown("endpoint"))
+    except AcquireConcurrencySlotTimeoutError as error:
+        raise Transient("another run has been updating the endpoint for an hour") from error
+    except ConcurrencySlotAcquisitionError as error:
+        raise Terminal(
+            f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken ({error}); make it with `python -m deployments bootstrap`"
+        ) from error
+    artifacts.served(report, runner.platform.settings.serving)
+    return report
