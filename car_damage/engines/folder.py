@@ -27,6 +27,8 @@ from car_damage.platform import File, Files
 T = TypeVar("T")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NO_LIMIT = 1 << 63
+"""Bytes: no file is larger."""
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
 """Milliseconds of the years 1 and 9999: times beyond them exist on disk, but neither in Python nor in Spark."""
 

@@ -1,0 +1,135 @@
+"""Bronze, the ledger of every file version ever seen, and the rules by which a listing is held against it.
+
+A row's key is (path, size, modified). A row is *present* while its file is there: `valid`, or `rejected` with a
+reason. It is *gone* when the file was overwritten (`replaced`) or is not listed any more (`vanished`); the reason
+stays as the last verdict. A file that comes back just as it was is read again, and its row becomes present.
+
+Pure: Arrow tables in, Arrow tables out. Nothing here costs a Python object a row.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.errors import LandingLost
+from car_damage.platform import Landed
+
+INSTANT = pa.timestamp("us", tz="UTC")
+
+BRONZE = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("modified", INSTANT, nullable=False),
+        pa.field("sha256", pa.string()),
+        pa.field("phash", pa.int64()),
+        pa.field("label", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int64()),
+        pa.field("height", pa.int64()),
+        pa.field("ingest_run", pa.string()),
+        pa.field("ingested", INSTANT),
+    ]
+)
+"""size in bytes; phash the 64 bits of the perceptual hash as a signed number; width and height in pixels as a
+viewer shows the photo; ingest_run the flow run of the verdict, and ingested its time."""
+
+KEY = ("path", "size", "modified")
+VALID, REJECTED, REPLACED, VANISHED = "valid", "rejected", "replaced", "vanished"
+PRESENT = pa.array([VALID, REJECTED])
+
+_LISTED = pa.schema([BRONZE.field(column) for column in KEY])
+_GONE = pa.schema([*_LISTED, BRONZE.field("status")])
+_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+def absolute(landing: str) -> str:
+    """The landing folder as its paths begin: absolute, without a slash at the end."""
+    return os.path.abspath(os.path.expanduser(landing))  # noqa: PTH100, PTH111 - links stay as they are spelt
+
+
+def milliseconds(modified: datetime) -> int:
+    """A modified time as whole milliseconds since 1970, UTC."""
+    return (modified - _EPOCH) // timedelta(milliseconds=1)
+
+
+def listing(files: Iterable[tuple[str, int, int]]) -> pa.Table:
+    """Path, size in bytes and modified time in milliseconds of each file, as the key columns of bronze."""
+    rows = list(files)
+    paths, sizes, modified = zip(*rows, strict=True) if rows else ((), (), ())
+    instants = pc.cast(pc.multiply(pa.array(modified, pa.int64()), 1000), INSTANT)
+    return pa.Table.from_arrays([pa.array(paths, pa.string()), pa.array(sizes, pa.int64()), instants], schema=_LISTED)
+
+
+def conform(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """The columns as the schema types them; a table that is not there yet has columns of no type."""
+    return table.select(list(columns)).cast(pa.schema([schema.field(column) for column in columns]))
+
+
+def below(landing: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which paths lie in the landing folder; boolean, one a path."""
+    return pc.starts_with(paths, absolute(landing).rstrip("/") + "/")
+
+
+def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> Landed:
+    """Hold a complete listing of the landing folder against bronze.
+
+    Args:
+        landing: the folder. Rows of another landing folder are neither known here nor gone.
+        listed: as `listing` gives it.
+        present: key columns of the present rows of bronze at `version`.
+        version: of bronze; -1 when there is no table.
+    """
+    known = present.filter(below(landing, present["path"])).select(list(KEY))
+    keys = list(KEY)
+    # Two links or spellings of one name could list a key twice; one row is enough.
+    new = listed.join(known, keys, join_type="left anti")
+    if new.num_rows:
+        new = new.group_by(keys).aggregate([])
+    gone = known.join(listed, keys, join_type="left anti")
+    replaced = pc.is_in(gone["path"], value_set=listed["path"])
+    status = pc.if_else(replaced, REPLACED, VANISHED)
+    return Landed(
+        new=new.select(keys).cast(_LISTED).sort_by("path"),
+        gone=gone.select(keys).append_column("status", status).cast(_GONE),
+        listed=listed.num_rows,
+        known=known.num_rows,
+        fingerprint=landing_fingerprint(landing, listed),
+        bronze_version=version,
+    )
+
+
+def guard(landed: Landed, max_vanished_share: float, *, allow_removals: bool) -> None:
+    """Refuse to believe a listing from which far too many known files have vanished.
+
+    Raises:
+        LandingLost: more than the share of the known files is gone. Overwritten files do not count.
+    """
+    vanished = pc.sum(pc.equal(landed.gone["status"], VANISHED)).as_py() or 0
+    if allow_removals or vanished <= max_vanished_share * landed.known:
+        return
+    raise LandingLost(
+        f"{vanished} of the {landed.known} known photos have vanished from the landing folder, which now lists {landed.listed}; "
+        f"landing.max_vanished_share allows {max_vanished_share:.0%}. Nothing was written. If the folder is mounted and they were "
+        f"really removed, run once more with allow_removals"
+    )
+
+
+def landing_fingerprint(landing: str, listed: pa.Table) -> str:
+    """What the landing folder holds, as one name: equal where nothing was added, changed or removed.
+
+    sha256, in hexadecimal, of one line a file, sorted by path: the path relative to the landing folder, NUL, size in
+    bytes, NUL, modified time in whole seconds since 1970. Seconds, because not every way to list a volume gives more.
+    """
+    ordered = listed.take(pc.sort_indices(listed["path"]))
+    relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
+    seconds = pc.cast(pc.cast(pc.floor_temporal(ordered["modified"], unit="second"), pa.timestamp("s", tz="UTC")), pa.int64())
+    lines = pc.binary_join_element_wise(relative, pc.cast(ordered["size"], pa.string()), pc.cast(seconds, pa.string()), "\0")
+    return hashlib.sha256("".join(f"{line}\n" for line in lines.to_pylist()).encode()).hexdigest()
