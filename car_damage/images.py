@@ -9,7 +9,8 @@ So "valid" means one thing everywhere: this very function can read it. It promis
   MAX_IMAGE_PIXELS, GIF's LOADING_STRATEGY, the warning filters) change nothing and are never touched: each
   container is taken apart here, Pillow gets what its pixel decoders need and no metadata, and those decoders
   are driven by `_run`, which asks for the last byte.
-- Threads may call it at will.
+- Threads may call it at will: of photos larger than LARGE they decode one at a time, so that memory does not grow
+  with their number.
 
 A copy of this module travels inside every registered model, so it imports Pillow, numpy and our errors only.
 """
@@ -17,8 +18,10 @@ A copy of this module travels inside every registered model, so it imports Pillo
 import hashlib
 import io
 import struct
+import threading
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +38,10 @@ from car_damage.errors import UnusablePhoto
 
 SIZE = 224
 """Pixels: width and height of what the model sees."""
+
+LARGE = 24_000_000
+"""Pixels. What most cameras give at most, and 96 MB once decoded."""
+_one_large = threading.Lock()
 
 EMPTY = "empty"
 NOT_AN_IMAGE = "not an image"
@@ -102,13 +109,13 @@ class Inspection:
     width: int | None
     """Pixels, upright; None where no header could be read."""
     height: int | None
-    sha256: str
-    """Of the file's bytes, in hexadecimal."""
+    sha256: str | None
+    """Of the file's bytes, in hexadecimal; None for a file too large to be read."""
     phash: int | None
     """See `perceptual_hash`; None for a photo that is not valid."""
 
 
-def decode(data: bytes, limits: Limits = Limits()) -> Photo:  # noqa: B008 - frozen
+def decode(data: bytes, limits: Limits = Limits()) -> Photo:
     """Read a photo.
 
     Raises:
@@ -118,17 +125,18 @@ def decode(data: bytes, limits: Limits = Limits()) -> Photo:  # noqa: B008 - fro
     try:
         header = _header(data)
         _check_size(header, limits)
-        pixels = _turn(_square(header.load()), header.orientation)
+        with _one_large if header.width * header.height > LARGE else nullcontext():
+            square = _square(header.load())
     except UnusablePhoto:
         raise
     except Exception as error:
         # Pillow's decoders raise whatever hostile bytes provoke: OSError, ValueError, SyntaxError, struct.error,
         # OverflowError, MemoryError, ... None of them is about anything but these bytes, and none may end a run.
         raise _unusable(CORRUPT, f"{type(error).__name__}: {error}") from error
-    return Photo(pixels, *header.upright, header.format)
+    return Photo(_turn(square, header.orientation), *header.upright, header.format)
 
 
-def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:  # noqa: B008 - frozen
+def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:
     """Judge a photo by `decode`, and hash it. Raises nothing, whatever the bytes are."""
     sha256 = hashlib.sha256(data).hexdigest()
     try:
@@ -137,6 +145,11 @@ def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:  # noqa: B008
         reason, _, detail = str(error).partition(": ")
         return Inspection(False, reason, detail, *_describe(data), sha256, None)
     return Inspection(True, None, "", photo.format, photo.width, photo.height, sha256, perceptual_hash(photo.pixels))
+
+
+def oversize(size: int, limits: Limits = Limits()) -> Inspection:
+    """The inspection of a file of so many bytes that it is not read at all."""
+    return Inspection(False, TOO_MANY_BYTES, _too_many_bytes(size, limits), None, None, None, None, None)
 
 
 def perceptual_hash(pixels: Pixels) -> int:
@@ -198,7 +211,11 @@ def _check_bytes(data: bytes, limits: Limits) -> None:
     if not data:
         raise _unusable(EMPTY, "0 bytes")
     if len(data) > limits.max_bytes:
-        raise _unusable(TOO_MANY_BYTES, f"{len(data)} bytes, at most {limits.max_bytes} are read")
+        raise _unusable(TOO_MANY_BYTES, _too_many_bytes(len(data), limits))
+
+
+def _too_many_bytes(size: int, limits: Limits) -> str:
+    return f"{size} bytes, at most {limits.max_bytes} are read"
 
 
 def _check_size(header: _Header, limits: Limits) -> None:
@@ -297,7 +314,8 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def _png(data: bytes) -> _Header:
-    kept, idat, exif, at = [b"\x89PNG\r\n\x1a\n"], [], b"", 8
+    kept, exif, at = [b"\x89PNG\r\n\x1a\n"], b"", 8
+    idat: list[bytes] = []
     if data[12:16] != b"IHDR":
         raise _unusable(CORRUPT, "a PNG that does not begin with IHDR")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
@@ -417,7 +435,7 @@ def _gif(data: bytes) -> _Header:
         if palette:
             frame.putpalette(palette)
         extents = (0, 0, frame_width, frame_height)
-        _run(frame, "gif", extents, (code_bits, bool(flags & 64), -1), (), memoryview(data)[at + 1 :])
+        _run(frame, ("gif", extents, at + 1, (code_bits, bool(flags & 64), -1)), (), data)
         if transparent is not None:
             frame.info["transparency"] = transparent
         elif (frame_width, frame_height) == (width, height):
@@ -548,24 +566,24 @@ def _orientation(exif: bytes) -> int:
 def _load(image: ImageFile, data: bytes) -> Image.Image:
     """Decode every tile of an image whose header Pillow has read; tiles lie in `data`."""
     # Given here because TIFF would otherwise ask Pillow's process-wide limit of pixels before it makes its own.
-    image.im = Image.core.new(image.mode, image.size)
+    image.im = Image.new(image.mode, image.size).im
     image.load_prepare()
-    view = memoryview(data)
-    for name, extents, offset, args in image.tile:
-        _run(image, name, extents, args, image.decoderconfig, view[offset:])
+    for tile in image.tile:
+        _run(image, tile, image.decoderconfig, data)
     image.tile = []
     return image
 
 
-def _run(image: Image.Image, name: str, extents: Any, args: Any, config: tuple[Any, ...], data: memoryview) -> None:
-    """Run one of Pillow's pixel decoders over all of `data`.
+def _run(image: Image.Image, tile: tuple[Any, ...], config: tuple[Any, ...], data: bytes) -> None:
+    """Run one of Pillow's pixel decoders from a tile's offset to the end of `data`.
 
     `ImageFile.load` does the same but believes LOAD_TRUNCATED_IMAGES, and forgets errors of all tiles but the last.
     """
+    name, extents, offset, args = tile
     decoder = Image._getdecoder(image.mode, name, args, config)  # noqa: SLF001 - there is no public way to the decoders
     try:
         decoder.setimage(image.im, extents)
-        consumed, status = decoder.decode(data)
+        consumed, status = decoder.decode(memoryview(data)[offset:])
     finally:
         decoder.cleanup()
     if consumed >= 0:
