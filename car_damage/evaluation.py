@@ -48,18 +48,10 @@ class Evaluation:
     """confusion[true][predicted]: photos."""
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Flat, for a tracking server: `<prefix>_accuracy`, `<prefix>_recall_<class>` and so on."""
-        flat = {
-            f"{prefix}_accuracy": self.accuracy,
-            f"{prefix}_macro_f1": self.macro_f1,
-            f"{prefix}_log_loss": self.log_loss,
-            f"{prefix}_photos": float(self.photos),
-        }
-        for score in self.classes:
-            flat[f"{prefix}_precision_{score.label}"] = score.precision
-            flat[f"{prefix}_recall_{score.label}"] = score.recall
-            flat[f"{prefix}_f1_{score.label}"] = score.f1
-        return flat
+        """The figures that a person compares runs by: `<prefix>_accuracy`, `<prefix>_recall_<class>` and so on."""
+        summary = {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "log_loss": self.log_loss}
+        summary |= {f"recall_{score.label}": score.recall for score in self.classes}
+        return {f"{prefix}_{name}": value for name, value in summary.items()}
 
 
 def evaluate(labels: Labels, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> Evaluation:
@@ -96,7 +88,7 @@ def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDA
         ValueError: a class number that is not 0 to classes - 1.
     """
     for numbers in (labels, predicted):
-        if len(numbers) and not (0 <= numbers.min() and numbers.max() < classes):
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < classes):
             raise ValueError(f"class numbers {numbers.min()} to {numbers.max()} where there are {classes} classes")
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
