@@ -1,0 +1,263 @@
+"""Training runs in MLflow: SQLite in the home folder, an MLflow server, or Databricks; one code for all of them.
+
+A run is found again by its training key only once it is FINISHED, and it is finished last, after its model is logged:
+so whatever a kill leaves behind is ended by the next start and never mistaken for a result.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from car_damage import model_package
+from car_damage.errors import RegistryError, Unavailable
+from car_damage.platform import RunContents, RunSummary, TrainedRun
+from car_damage.provenance import software
+from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Run
+
+T = TypeVar("T")
+
+KEY_TAG = "training_key"
+MODEL_TAG = "model_uri"
+FAILURE_TAG = "failure"
+
+_TAG_LENGTH = 1_000
+"""Characters of a tag that every store takes."""
+_METRICS = 500
+_PARAMS = 100
+"""Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
+_DIGEST = 16
+"""Characters of a dataset's digest; MLflow takes 36."""
+
+
+class MlflowTracking:
+    """Port `Tracking` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `translated`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def run_for(self, training_key: str) -> TrainedRun | None:
+        with translated("looking for a finished run with this training key"):
+            for run in self._search(training_key, "FINISHED"):
+                uri = run.data.tags.get(MODEL_TAG, "")
+                if uri and self._readable(uri):
+                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics))
+        return None
+
+    def recent(self, limit: int) -> list[RunSummary]:
+        with translated("listing the latest training runs"):
+            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+            if experiment is None:
+                return []
+            order = ["attributes.start_time DESC"]
+            runs = self._client.search_runs([experiment.experiment_id], f"tags.{KEY_TAG} LIKE '%'", max_results=limit, order_by=order)
+        return [
+            RunSummary(
+                run.info.run_id,
+                run.info.run_name or "",
+                run.info.status,
+                datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                dict(run.data.metrics),
+            )
+            for run in runs
+        ]
+
+    def start(self, name: str, tags: Mapping[str, str]) -> str:
+        with translated(f"starting the run {name}"):
+            if key := tags.get(KEY_TAG):
+                for run in self._search(key, "RUNNING"):
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+            tags = {**software(), **tags}
+            return str(self._client.create_run(self._experiment_id(), tags=tags, run_name=name).info.run_id)
+
+    def log(self, run_id: str, contents: RunContents) -> str:
+        from mlflow.entities import Param
+
+        with translated(f"logging run {run_id}"):
+            params = [Param(key, str(value)) for key, value in contents.params.items()]
+            for some in _chunks(params, _PARAMS):
+                self._client.log_batch(run_id, params=some)
+            for some in _chunks(_metrics(contents), _METRICS):
+                self._client.log_batch(run_id, metrics=some)
+            self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
+            self._client.log_artifacts(run_id, str(contents.folder))
+            return self._log_model(run_id, contents)
+
+    def finish(self, run_id: str, model_uri: str) -> None:
+        with translated(f"finishing run {run_id}"):
+            self._client.set_tag(run_id, MODEL_TAG, model_uri)
+            self._client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, message: str) -> None:
+        with translated(f"marking run {run_id} as failed"):
+            self._client.set_tag(run_id, FAILURE_TAG, message[:_TAG_LENGTH])
+            self._client.set_terminated(run_id, "FAILED")
+
+    def fetch(self, run_id: str, artifact: str) -> bytes:
+        folder = artifact.rpartition("/")[0]
+        with translated(f"fetching {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+            if artifact not in (file.path for file in self._client.list_artifacts(run_id, folder or None)):
+                raise RegistryError(
+                    f"run {run_id} has no file {artifact}: it was deleted, or the run is not one of this project's trainings"
+                )
+            return Path(self._client.download_artifacts(run_id, artifact, temporary)).read_bytes()
+
+    def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        with translated(f"adding {', '.join(artifacts)} to run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+            for name, data in artifacts.items():
+                path = Path(temporary) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            self._client.log_artifacts(run_id, temporary)
+
+    def url(self, run_id: str) -> str | None:
+        uri = self._settings.tracking_uri
+        if uri.startswith("databricks"):
+            from mlflow.utils.databricks_utils import get_databricks_host_creds
+
+            with translated("looking up the workspace's address"):
+                base = f"{str(get_databricks_host_creds(uri).host).rstrip('/')}/ml"
+        elif uri.startswith(("http://", "https://")):
+            base = f"{uri.rstrip('/')}/#"
+        else:
+            return None
+        with translated(f"looking up run {run_id}"):
+            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+    def _search(self, training_key: str, status: str) -> "Sequence[Run]":
+        """Runs with this key in this state, latest first."""
+        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+        if experiment is None:
+            return ()
+        wanted = f"tags.{KEY_TAG} = '{training_key}' and attributes.status = '{status}'"
+        return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+
+    def _readable(self, model_uri: str) -> bool:
+        """The model is still recorded, and its files are where MLflow would look for them."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            files = self._client.list_logged_model_artifacts(model_uri.removeprefix("models:/"))
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
+                return False
+            raise
+        return {"MLmodel", "artifacts"} <= {Path(file.path).name for file in files}
+
+    def _log_model(self, run_id: str, contents: RunContents) -> str:
+        """MLflow logs models to the active run only, so this run is made the active one for that long."""
+        import mlflow
+
+        mlflow.set_tracking_uri(self._settings.tracking_uri)
+        mlflow.set_registry_uri(self._settings.registry_uri)
+        mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
+        try:
+            return model_package.log(contents.keras_file, contents.example, self._settings.labels.classes)
+        finally:
+            mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
+
+    def _experiment_id(self) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = self._settings.tracking.experiment
+        if (found := self._client.get_experiment_by_name(name)) is None:
+            # A server knows where its artifacts go; SQLite would put them below the working directory.
+            local = self._settings.tracking_uri.startswith("sqlite")
+            try:
+                return str(self._client.create_experiment(name, str(self._settings.home / "artifacts") if local else None))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
+                    raise
+                found = self._client.get_experiment_by_name(name)
+        if found is None or found.lifecycle_stage != "active":
+            raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
+        return str(found.experiment_id)
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """MLflow's client of these settings, which keeps to itself what MLflow would print."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # also where MLflow was imported before
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if settings.tracking_uri.startswith("sqlite"):
+        settings.home.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise MLflow's errors as ours.
+
+    Args:
+        doing: what the calls inside are for, as the message's beginning: "registering ...".
+
+    Raises:
+        Unavailable: the store or server did not answer, was busy or locked, or failed by itself (429, 5xx).
+        RegistryError: it refused for any other reason.
+    """
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    later = "try again when MLflow answers"
+    try:
+        yield
+    except MlflowException as error:
+        status = error.get_http_status_code()
+        if status == 429 or status >= 500:
+            raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
+        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {error.message}") from error
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 500
+        if status == 429 or status >= 500:
+            raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {later}") from error
+        raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
+    except sqlalchemy.exc.DBAPIError as error:
+        raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
+    except OSError as error:  # of the file system; requests' and builtin connection errors are OSErrors too
+        raise Unavailable(f"{doing}: {error}; {later}") from error
+
+
+def _metrics(contents: RunContents) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, 0) for key, value in contents.metrics.items()] + [
+        Metric(key, float(value), now, epoch) for key, values in contents.history.items() for epoch, value in enumerate(values, 1)
+    ]
+
+
+def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
+    """The silver table, as MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
+    source = json.dumps({**place, "delta_table_version": version})
+    dataset = Dataset(name="silver", digest=fingerprint[:_DIGEST], source_type="delta_table", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
