@@ -1,0 +1,178 @@
+"""Stage train: a network for one version of silver, and everything about it in MLflow.
+
+The MLflow run is looked up by the training key first and finished last: asked again after a kill, the stage finds a
+run that is whole, or trains. What it writes is named here, beside the functions that read it back.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from car_damage import report, training
+from car_damage.errors import CarDamageError, TooFewPhotos
+from car_damage.evaluation import Evaluation, evaluate
+from car_damage.images import Limits
+from car_damage.photos import COLUMNS, Photos, PhotoSet, load
+from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
+from car_damage.platform import Platform, RunContents
+
+KERAS_FILE = "car_damage_classifier.keras"
+CONFUSION_MATRIX_FILE = "confusion_matrix.png"
+TRAINING_CURVE_FILE = "training_curve.png"
+WORST_MISTAKES_FILE = "worst_mistakes.png"
+REPORT_FILE = "report.json"
+"""Every figure of test and validation, class by class."""
+PREDICTIONS_FILE = "test_predictions.parquet"
+"""What the model says to each test photo: see `write_predictions`."""
+
+SPLITS = ("train", "validation", "test")
+_REPORTED = ("epochs", "train_", "validation_", "test_")
+"""How the names of the metrics begin that a train report tells; MLflow has those of each epoch beside them."""
+
+
+def work(request: TrainRequest, platform: Platform, progress: Progress) -> TrainReport:
+    """Train, unless a finished run has this training key.
+
+    Raises:
+        TooFewPhotos: a split is empty, or the training photos are all of one class.
+        PhotoChanged: a photo is no longer the one that was validated.
+    """
+    if not request.train_again and (found := platform.tracking.run_for(request.training_key)) is not None:
+        progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
+        return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
+    settings = platform.settings
+    rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
+    _check(rows, request.silver_version)
+    limits = Limits(settings.images.min_side, settings.images.max_pixels, settings.images.max_bytes)
+    with load(rows, platform.files, limits, settings.labels.classes, settings.images.workers, progress) as photos:
+        return _tracked(request, platform, photos, progress)
+
+
+def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
+    """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles); a row a photo."""
+    import pyarrow.parquet as pq
+
+    columns = {
+        "sha256": pa.array(photos.sha256s, pa.string()),
+        "path": pa.array(photos.paths, pa.string()),
+        "label": pa.array([classes[number] for number in photos.labels], pa.string()),
+        "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
+    }
+    columns |= {f"probability_{name}": pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue())
+
+
+def read_predictions(data: bytes) -> pa.Table:
+    """The table that `write_predictions` wrote."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(data))
+
+
+def _check(rows: pa.Table, version: int) -> None:
+    what = f"silver version {version} has"
+    for split in SPLITS:
+        if not (number := rows["split"].to_pylist().count(split)):
+            raise TooFewPhotos(
+                f"{what} {rows.num_rows} photos and none of them for {split}: add labelled photos to the landing folder, "
+                "three or more of each class, and run again"
+            )
+        if split == "train":
+            labels = {label for label, of in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True) if of == split}
+            if len(labels) < 2:
+                raise TooFewPhotos(
+                    f"{what} {number} training photos, all of them {labels.pop()}: add photos of another class and run again"
+                )
+
+
+def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progress: Progress) -> TrainReport:
+    """Train inside an MLflow run, which ends as finished or as failed."""
+    settings, tracking = platform.settings, platform.tracking
+    tags = {
+        "training_key": request.training_key,
+        "flow_run": request.flow_run,
+        "silver_table": settings.tables.silver,
+        "silver_version": str(request.silver_version),
+        "silver_fingerprint": request.silver_fingerprint,
+    }
+    run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
+    try:
+        with tempfile.TemporaryDirectory(prefix="car-damage-run-") as folder:
+            contents = _train(request, platform, photos, Path(folder), progress)
+            progress("log", 0, 1, "logging the run and its model to MLflow")
+            model_uri = tracking.log(run_id, contents)
+        tracking.finish(run_id, model_uri)
+    except Exception as error:
+        try:
+            tracking.fail(run_id, f"{type(error).__name__}: {error}")
+        except CarDamageError as second:
+            error.add_note(f"and the run could not be marked as failed: {second}")
+        raise
+    progress("log", 1, 1, f"run {run_id}")
+    return TrainReport(request.training_key, run_id, model_uri, _reported(contents.metrics))
+
+
+def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
+    """Train, judge, and write every file of the run into a folder."""
+    settings = platform.settings
+    classes = settings.labels.classes
+    train, validation, test = (photos.part(split) for split in SPLITS)
+    trained = training.train(train, validation, len(classes), settings.training, progress)
+    on_test = training.predict(trained.network, test)
+    scores = {
+        "test": evaluate(test.labels, on_test, classes),
+        "validation": evaluate(validation.labels, training.predict(trained.network, validation), classes),
+    }
+    keras_file = folder / KERAS_FILE
+    trained.network.save(keras_file)
+    title = f"Test photos of silver version {request.silver_version}"
+    files = {
+        CONFUSION_MATRIX_FILE: report.confusion_matrix(scores["test"], title),
+        TRAINING_CURVE_FILE: report.training_curve(trained.history, trained.best_epoch),
+        WORST_MISTAKES_FILE: report.worst_mistakes(test, on_test, classes),
+        REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
+        PREDICTIONS_FILE: write_predictions(test, on_test, classes),
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return RunContents(
+        params=_params(platform, request),
+        metrics=_metrics(scores, trained, {"train": len(train), "validation": len(validation), "test": len(test)}),
+        history=trained.history,
+        folder=folder,
+        keras_file=keras_file,
+        example=platform.files.read(test.paths[0]),
+        dataset=(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint),
+    )
+
+
+def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:
+    settings = platform.settings
+    return {
+        **settings.training.model_dump(mode="json"),
+        "classes": ",".join(settings.labels.classes),
+        "silver_table": settings.tables.silver,
+        "silver_version": request.silver_version,
+    }
+
+
+def _metrics(scores: dict[str, Evaluation], trained: training.Trained, photos: dict[str, int]) -> dict[str, float]:
+    metrics = {"epochs": float(trained.epochs), **{f"{split}_photos": float(number) for split, number in photos.items()}}
+    for split, score in scores.items():
+        metrics |= score.metrics(split)
+    return metrics
+
+
+def _reported(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in sorted(metrics.items()) if name.startswith(_REPORTED)}
+
+
+TRAIN = Stage("train", TrainRequest, TrainReport, work)
