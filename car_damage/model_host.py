@@ -94,7 +94,7 @@ def _serve(uri: str, socket: str, out: BinaryIO) -> None:
             out.write(b"ready\n")
             out.flush()
 
-    Server(uvicorn.Config(application, uds=socket, access_log=False, log_level="warning", lifespan="off")).run()
+    Server(uvicorn.Config(application, uds=socket, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=86_400)).run()
 
 
 def _warm_up(model: Any, folder: str) -> None:

@@ -1,0 +1,174 @@
+"""The local endpoint server's HTTP side: the Databricks serving REST API, in front of the models' own processes.
+
+It checks the token, the size and the queue, and passes requests on as they are: it imports neither MLflow nor
+TensorFlow, and never looks into a photo.
+"""
+
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from car_damage.server import describe
+from car_damage.server.endpoints import Endpoints
+from car_damage.server.errors import ApiError
+from car_damage.server.model_server import Scored
+from car_damage.server.requests import Config, Create, parse
+from car_damage.settings import Settings
+
+_API = "/api/2.0/serving-endpoints"
+_OPEN = frozenset({"/health", "/.well-known/databricks-config"})
+"""Paths that need no token."""
+_DISCARDED = 64 << 20
+"""Bytes of a request that is too large which are read and dropped, so that its sender gets to read the answer."""
+_MESSAGE = 2000
+"""Characters of a model's error message that are passed on: MLflow repeats the whole input in some."""
+
+_log = logging.getLogger(__name__)
+
+
+def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
+    """The ASGI application. Its lifespan restores the endpoints and stops them."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        endpoints.restore()
+        yield
+        await endpoints.close()
+
+    app = FastAPI(title="car-damage endpoint server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_exception_handler(ApiError, _refuse)
+    app.add_exception_handler(HTTPException, _no_such_api)
+    _add_management(app, endpoints)
+    _add_query(app, settings, endpoints)
+    return _TokenRequired(app, token)
+
+
+def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/.well-known/databricks-config")
+    async def discovery() -> dict[str, str]:
+        # databricks-sdk asks before anything else, and waits long for an answer. No OAuth here.
+        return {"oidc_endpoint": ""}
+
+    @app.post(_API)
+    async def create(request: Request) -> dict[str, Any]:
+        return describe.endpoint(endpoints.create(parse(Create, await _body(request, 1 << 20))))
+
+    @app.get(_API)
+    async def listing() -> dict[str, Any]:
+        return {"endpoints": [describe.summary(endpoint) for endpoint in endpoints]}
+
+    @app.get(_API + "/{name}")
+    async def get(name: str) -> dict[str, Any]:
+        return describe.endpoint(endpoints[name])
+
+    @app.put(_API + "/{name}/config")
+    async def update(name: str, request: Request) -> dict[str, Any]:
+        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, 1 << 20))))
+
+    @app.delete(_API + "/{name}")
+    async def delete(name: str) -> dict[str, Any]:
+        await endpoints.delete(name)
+        return {}
+
+    @app.get(_API + "/{name}/served-models/{served}/build-logs")
+    async def build_logs(name: str, served: str) -> dict[str, str]:
+        return {"logs": endpoints.build_log(name, served)}
+
+    @app.get(_API + "/{name}/served-models/{served}/logs")
+    async def logs(name: str, served: str) -> dict[str, str]:
+        return {"logs": endpoints.server_log(name, served)}
+
+
+def _add_query(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
+    serving = settings.serving
+
+    @app.post("/serving-endpoints/{name}/invocations")
+    async def invocations(name: str, request: Request) -> Response:
+        endpoint = endpoints[name]
+        content_type = request.headers.get("content-type")
+        with endpoint.place(serving.max_queue):
+            body = await _body(request, serving.max_request_bytes)
+            if content_type is None:
+                raise ApiError(400, "BAD_REQUEST", "the request has no Content-Type; a photo is sent as application/json")
+            answered = await endpoint.score(body, content_type)
+        return _answer(answered.scored, answered.served_by)
+
+
+def _answer(scored: Scored, served_by: str) -> Response:
+    headers = {"served-model-name": served_by}
+    if scored.status == 200:
+        return Response(scored.body, media_type=scored.content_type, headers=headers)
+    try:
+        error = json.loads(scored.body)
+        code, message = str(error["error_code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        code, message = ("BAD_REQUEST" if scored.status < 500 else "INTERNAL_ERROR"), scored.body.decode(errors="replace")
+    # A stack trace that MLflow adds stays here: it says nothing to a caller, and much to an attacker.
+    return JSONResponse({"error_code": code, "message": message[:_MESSAGE]}, scored.status, headers)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The request's body. Raises ApiError 413 when it is longer than `limit` bytes; no more than that is ever kept."""
+    said = request.headers.get("content-length", "0")
+    kept, size = bytearray(), 0
+    too_long = said.isdecimal() and int(said) > limit
+    async for part in request.stream():
+        size += len(part)
+        too_long = too_long or size > limit
+        if not too_long:
+            kept += part
+        elif size > _DISCARDED:
+            break
+    if too_long:
+        raise ApiError(413, "MAX_REQUEST_SIZE_EXCEEDED", f"a request may have {limit} bytes; send fewer or smaller photos at once")
+    return bytes(kept)
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
+    return JSONResponse(error.body, error.status, dict(error.headers))
+
+
+async def _no_such_api(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    return JSONResponse(
+        {"error_code": "ENDPOINT_NOT_FOUND", "message": f"no API for {request.method} {request.url.path}"}, error.status_code
+    )
+
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _TokenRequired:
+    """Stands in front of everything, unknown paths too, so that nothing can be forgotten."""
+
+    def __init__(self, app: FastAPI, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _OPEN:
+            given = dict(scope["headers"]).get(b"authorization")
+            if given is None:
+                error = ApiError(
+                    401, "UNAUTHENTICATED", "no token: send Authorization: Bearer and the token of the home folder's endpoint/token"
+                )
+            elif not hmac.compare_digest(given, self._expected):
+                error = ApiError(403, "PERMISSION_DENIED", "invalid access token")
+            else:
+                return await self._app(scope, receive, send)
+            return await JSONResponse(error.body, error.status)(scope, receive, send)
+        return await self._app(scope, receive, send)

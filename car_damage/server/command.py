@@ -1,0 +1,62 @@
+"""`car-damage serve`: run the local endpoint server until it is told to stop."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from car_damage.errors import SettingsError
+from car_damage.server.state import State
+from car_damage.settings import Settings
+
+LOOPBACK = ("127.0.0.1", "localhost")
+_GRACE = 15
+"""Seconds that requests in flight may take to end when the server is stopped."""
+
+
+def is_local(host: str | None) -> bool:
+    """Whether a `serving.host` is this machine's endpoint server rather than a workspace."""
+    parts = urlsplit(host or "")
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
+
+
+def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
+    """Serve until SIGTERM or SIGINT; then let requests in flight end and stop every model.
+
+    Raises:
+        SettingsError: serving.host is not on this machine, or its port is taken.
+        Terminal: another server already serves from this home folder.
+    """
+    import uvicorn
+
+    from car_damage.server.app import application
+    from car_damage.server.endpoints import Endpoints
+
+    state = State(settings.home)
+    with state.locked(), _listening(settings.serving.host) as listening:
+        token = state.token()
+        app = application(settings, Endpoints(settings, state), token)
+        config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
+        say(f"endpoint server at {settings.serving.host}, its token in {state.folder / 'token'}; Ctrl-C stops it")
+        # After it has stopped in good order uvicorn raises the signal once more.
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str | None) -> socket.socket:
+    """A socket on loopback, bound before anything is started."""
+    if not is_local(host):
+        raise SettingsError(f"serving.host is {host}; the endpoint server answers on this machine only, such as http://127.0.0.1:5055")
+    port = urlsplit(host or "").port or 80
+    listening = socket.socket()
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise SettingsError(
+            f"port {port} of serving.host cannot be used: {error.strerror}; "
+            "stop what uses it, or change serving.host (CAR_DAMAGE_SERVING__HOST)"
+        ) from error
+    return listening

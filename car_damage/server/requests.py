@@ -1,0 +1,109 @@
+"""The request bodies of the serving REST API that this server takes.
+
+Closed: a field that it does not know is refused, so that nothing which Databricks would do is silently left undone.
+It serves one entity, on CPU, with all traffic.
+"""
+
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from car_damage.server.errors import ApiError, invalid
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Entity(_Body):
+    """A version of a registered model, and how it is to be served."""
+
+    entity_name: Annotated[str, StringConstraints(min_length=1)]
+    entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
+    scale_to_zero_enabled: bool
+    workload_size: Literal["Small", "Medium", "Large"]
+    workload_type: Literal["CPU"] = "CPU"
+    name: Name | None = None
+
+    @property
+    def served_name(self) -> str:
+        """The name by which answers, routes and logs call it; by default the model's last name and the version."""
+        return self.name or f"{self.entity_name.rpartition('.')[2]}-{self.entity_version}"
+
+
+class Route(_Body):
+    """Which share of the requests an entity answers."""
+
+    traffic_percentage: int
+    served_entity_name: Name | None = None
+    served_model_name: Name | None = None
+    """The older word for the same."""
+
+
+class Traffic(_Body):
+    """The routes of an endpoint."""
+
+    routes: list[Route]
+
+
+class Config(_Body):
+    """Everything about an endpoint that an update replaces."""
+
+    served_entities: Annotated[list[Entity], Field(min_length=1, max_length=1)]
+    traffic_config: Traffic | None = None
+    name: Name | None = None
+    """databricks-sdk repeats the endpoint's name here when it creates one."""
+
+    @model_validator(mode="after")
+    def _all_traffic(self) -> Self:
+        served = self.entity.served_name
+        routes = self.traffic_config.routes if self.traffic_config else []
+        if self.traffic_config and [(r.served_entity_name or r.served_model_name, r.traffic_percentage) for r in routes] != [(served, 100)]:
+            raise ValueError(f"traffic_config must be one route of 100 percent to {served}")
+        return self
+
+    @property
+    def entity(self) -> Entity:
+        """The one served entity."""
+        return self.served_entities[0]
+
+
+class Tag(_Body):
+    """A tag of an endpoint."""
+
+    key: str
+    value: str | None = None
+
+
+class Create(_Body):
+    """Create an endpoint."""
+
+    name: Name
+    config: Config
+    description: str | None = None
+    tags: list[Tag] = []
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+def parse(body: type[Body], data: bytes) -> Body:
+    """Read a request body.
+
+    Raises:
+        ApiError: MALFORMED_REQUEST for what is not a JSON object; INVALID_PARAMETER_VALUE naming each wrong field.
+    """
+    try:
+        value: Any = json.loads(data)
+    except ValueError as error:
+        raise ApiError(400, "MALFORMED_REQUEST", f"the request body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ApiError(400, "MALFORMED_REQUEST", "the request body must be a JSON object")
+    try:
+        return body.model_validate(value)
+    except ValidationError as error:
+        problems = ("{}: {}".format(".".join(map(str, problem["loc"])) or "body", problem["msg"]) for problem in error.errors())
+        raise invalid("; ".join(problems)) from error

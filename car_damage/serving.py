@@ -1,0 +1,238 @@
+"""The serving port by Databricks' own SDK: a workspace's Model Serving, or the local server that speaks the same API.
+
+Every foreign error is translated here. What may pass by itself becomes Unavailable or UpdateInProgress; what will not
+becomes RequestRefused. An endpoint that is not there, or whose last update failed, is a state and no error.
+"""
+
+import base64
+import contextlib
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
+from car_damage.platform import Answer, EndpointState
+from car_damage.server.command import is_local
+from car_damage.server.state import token
+from car_damage.settings import Settings
+
+_CALL_TIMEOUT = 30.0
+"""Seconds that one call of the management API may take."""
+_RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
+"""Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
+_TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
+
+
+class DatabricksServing:
+    """The endpoint that `settings.serving` names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name = settings.serving.endpoint
+        self._model = settings.tracking.model
+
+    def state(self) -> EndpointState:
+        """How the endpoint stands.
+
+        Raises:
+            Unavailable: the service does not answer, or not now.
+            RequestRefused: it refused the token or the permission.
+        """
+        endpoint = self._get()
+        return EndpointState(exists=False) if endpoint is None else _state(endpoint, self._model)
+
+    def put(self, version: int) -> None:
+        """Ask for this version; returns before it is ready.
+
+        Raises:
+            UpdateInProgress: another version is on its way.
+            Unavailable: the service does not answer, or not now.
+            RequestRefused: it refused the token, the permission or the config.
+        """
+        from databricks.sdk.service.serving import (
+            EndpointCoreConfigInput,
+            Route,
+            ServedEntityInput,
+            ServingModelWorkloadType,
+            TrafficConfig,
+        )
+
+        entity = ServedEntityInput(
+            name=f"{self._model.rpartition('.')[2]}-{version}",
+            entity_name=self._model,
+            entity_version=str(version),
+            workload_size=self._settings.serving.workload_size,
+            workload_type=ServingModelWorkloadType.CPU,
+            scale_to_zero_enabled=self._settings.serving.scale_to_zero,
+        )
+        traffic = TrafficConfig(routes=[Route(served_entity_name=entity.name, traffic_percentage=100)])
+        absent = self._get() is None
+        try:
+            with self._translated(f"serving version {version} from"):
+                api = self._management.serving_endpoints
+                if absent:
+                    api.create(
+                        self._name, config=EndpointCoreConfigInput(name=self._name, served_entities=[entity], traffic_config=traffic)
+                    )
+                else:
+                    api.update_config(self._name, served_entities=[entity], traffic_config=traffic)
+        except UpdateInProgress:
+            # The SDK sends a PUT again after a lost answer; it then meets the update that it began itself.
+            state = self.state()
+            if not (state.updating and state.pending == version):
+                raise
+
+    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+        """Send photos in one request.
+
+        Raises:
+            RequestRefused: a photo is unusable, or all of them are too large for one request.
+            Unavailable: no model answers now.
+        """
+        records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
+        size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
+        if size > limit:
+            raise RequestRefused(
+                f"{len(photos)} photos are {size} bytes in base64, and a request may have {limit}; send fewer or smaller ones"
+            )
+        with self._translated(f"asking {len(photos)} photos of"):
+            api = self._queries.serving_endpoints
+            start = time.perf_counter()
+            response = api.query(self._name, dataframe_records=records)
+            latency = time.perf_counter() - start
+        try:
+            answers = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestRefused(f"endpoint {self._name} answers, but not as a car damage model does: {error!r}") from error
+        if len(answers) != len(photos):
+            raise RequestRefused(f"endpoint {self._name} answered {len(photos)} photos with {len(answers)} rows")
+        return answers
+
+    def build_log(self, version: int) -> str:
+        """What the endpoint printed while it built and started a version; empty when there is nothing."""
+        from databricks.sdk.errors import NotFound
+
+        with self._translated("reading the build log of"):
+            try:
+                return str(self._management.serving_endpoints.build_logs(self._name, f"{self._model.rpartition('.')[2]}-{version}").logs)
+            except NotFound:
+                return ""
+
+    def _get(self) -> Any:
+        from databricks.sdk.errors import NotFound
+
+        with self._translated("looking at"):
+            try:
+                return self._management.serving_endpoints.get(self._name)
+            except NotFound:
+                return None
+
+    @cached_property
+    def _management(self) -> Any:
+        return self._client(_CALL_TIMEOUT)
+
+    @cached_property
+    def _queries(self) -> Any:
+        return self._client(self._settings.serving.request_timeout)
+
+    def _client(self, timeout: float) -> Any:
+        from databricks.sdk import WorkspaceClient
+        from databricks.sdk.config import Config
+
+        host = self._settings.serving.host
+        if is_local(host):
+            token_here = token(self._settings.home)
+            _knock(host or "")
+            # auth_type: other credentials in the environment would make the SDK refuse to choose.
+            config = Config(
+                host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
+            )
+        else:
+            config = Config(host=host, http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE)
+        return WorkspaceClient(config=config)
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """Foreign errors become ours."""
+        import requests
+        from databricks.sdk import errors
+
+        what = f"{doing} endpoint {self._name}"
+        host = self._settings.serving.host
+        start = "; start it with `car-damage serve`" if is_local(host) else ""
+        try:
+            yield
+        except errors.ResourceConflict as error:
+            raise UpdateInProgress(f"{what}: {error}") from error
+        except (errors.PermissionDenied, errors.Unauthenticated) as error:
+            raise RequestRefused(f"{what} was refused: {error}; check the token and its permissions") from error
+        except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
+            raise RequestRefused(f"{what} was refused: {error}") from error
+        except errors.DatabricksError as error:
+            if error.error_code in _TOO_LARGE:
+                raise RequestRefused(f"{what} was refused: {error}") from error
+            raise Unavailable(f"{what}: {host or 'the workspace'} cannot now: {error}") from error
+        except (requests.RequestException, TimeoutError) as error:
+            raise Unavailable(f"{what}: nothing answers at {host or 'the workspace'}{start}") from error
+        except ValueError as error:
+            raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
+
+
+def _knock(host: str) -> None:
+    """The SDK would ask a dead host for its configuration again and again before the first call."""
+    parts = urlsplit(host)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
+    except OSError as error:
+        raise Unavailable(f"nothing answers at {host}; start it with `car-damage serve`") from error
+
+
+def _state(endpoint: Any, model: str) -> EndpointState:
+    ready = _word(endpoint.state and endpoint.state.ready) == "READY"
+    update = _word(endpoint.state and endpoint.state.config_update)
+    active, pending = _entity(endpoint.config, model), _entity(endpoint.pending_config, model)
+    serves = active is not None and ready and _deployment(active) == "DEPLOYMENT_READY" and _all_traffic(endpoint.config, active.name)
+    updating = update == "IN_PROGRESS"
+    # While an endpoint is being created, what is pending may be shown as its config.
+    coming = (pending or (None if ready else active)) if updating else None
+    failed = update in {"UPDATE_FAILED", "UPDATE_CANCELED"}
+    told = (pending or active) if failed or updating or not ready else active
+    return EndpointState(
+        exists=True,
+        ready=ready,
+        updating=updating,
+        served=int(active.entity_version) if serves and active is not None else None,
+        entity=str(active.name) if serves and active is not None else "",
+        pending=int(coming.entity_version) if coming is not None else None,
+        failed=failed,
+        message=str((told is not None and told.state and told.state.deployment_state_message) or ""),
+    )
+
+
+def _entity(config: Any, model: str) -> Any:
+    """The config's one served entity, when it is a version of our model."""
+    entities = (config and config.served_entities) or []
+    return entities[0] if len(entities) == 1 and entities[0].entity_name == model else None
+
+
+def _all_traffic(config: Any, name: str) -> bool:
+    """Without routes all traffic goes to the one entity."""
+    routes = (config.traffic_config and config.traffic_config.routes) or []
+    return all((route.served_entity_name or route.served_model_name) == name for route in routes if route.traffic_percentage)
+
+
+def _deployment(entity: Any) -> str:
+    return _word(entity.state and entity.state.deployment)
+
+
+def _word(value: Any) -> str:
+    """An enum of the SDK, or nothing, as a string."""
+    return str(value.value) if value is not None else ""
+
+
+def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:
+    probabilities = {name.removeprefix("probability_"): float(value) for name, value in row.items() if name.startswith("probability_")}
+    return Answer(str(row["label"]), float(row["probability"]), probabilities, served_by, latency)

@@ -1,0 +1,234 @@
+"""A registry with tiny models in it, and endpoint servers as processes of their own."""
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from car_damage.serving import DatabricksServing
+from car_damage.server.state import token
+from car_damage.settings import Serving, Settings, Tracking
+
+CLASSES = ("minor", "moderate", "major")
+DEADLINE = 120.0
+"""Seconds after which a condition that never comes true fails its test."""
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition; return what it returned."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen in {DEADLINE:g} seconds")
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A JPEG, 320x240, with a gradient and an edge in it."""
+    return jpeg(320, 240)
+
+
+def jpeg(width: int, height: int, turn: int = 0) -> bytes:
+    """A JPEG with content in every channel."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    y, x = np.mgrid[0:height, 0:width]
+    pixels = np.stack([(x + turn) % 256, (y * 2) % 256, np.where(x > width // 2, 200, 40)], axis=-1).astype("uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def network(folder: Path, seed: int) -> Path:
+    """A .keras file: uint8 photo in, softmax out, weights from the seed."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    layers = [
+        keras.layers.Input((224, 224, 3), dtype="uint8"),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.AveragePooling2D(32),
+        keras.layers.Flatten(),
+        keras.layers.Dense(len(CLASSES), activation="softmax"),
+    ]
+    path = folder / f"{seed}.keras"
+    keras.Sequential(layers).save(path)
+    return path
+
+
+def own_answer(keras_file: Path, data: bytes) -> list[float]:
+    """What Keras itself says of a photo."""
+    import keras
+
+    from car_damage.images import decode
+
+    return [float(p) for p in keras.saving.load_model(keras_file, compile=False).predict(decode(data).pixels[None], verbose=0)[0]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """A registry, and the .keras file of each of its versions."""
+
+    uri: str
+    keras_files: dict[int, Path]
+    folders: dict[int, Path]
+    altered: int
+    """The version whose own decoder turns photos into their negative."""
+    broken: int
+    """A version whose network cannot be loaded."""
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
+    import mlflow
+
+    from car_damage import model_package
+
+    folder = tmp_path_factory.mktemp("registry")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    name = Settings().tracking.model
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model(name)
+    experiment = client.create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
+    files, folders = {}, {}
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        for version in (1, 2, 3, 4):
+            files[version] = network(folder, version if version < 3 else 1)
+            with mlflow.start_run(experiment_id=experiment):
+                model_uri = model_package.log(files[version], photo, CLASSES)
+            client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
+            folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
+    finally:
+        mlflow.set_tracking_uri(before)
+    with (folders[3] / "code" / "car_damage" / "images.py").open("a") as decoder:
+        decoder.write(
+            "\n\n_ours = decode\n\n\n"
+            "def decode(data, limits=Limits()):\n"
+            "    from dataclasses import replace\n\n"
+            "    photo = _ours(data, limits)\n"
+            "    return replace(photo, pixels=255 - photo.pixels)\n"
+        )
+    next((folders[4] / "artifacts").glob("*.keras")).write_bytes(b"not a network")
+    return Models(uri, files, folders, altered=3, broken=4)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """An endpoint server's process, and what a client needs to talk to it."""
+
+    def __init__(self, home: Path, uri: str) -> None:
+        self.settings = Settings(
+            home=home,
+            tracking=Tracking(uri=uri),
+            serving=Serving(host=f"http://127.0.0.1:{free_port()}", max_request_bytes=1 << 20, max_queue=8),
+        )
+        self._process: subprocess.Popen[str] | None = None
+
+    def spawn(self) -> "subprocess.Popen[str]":
+        """Start a process, without waiting for anything."""
+        serving = self.settings.serving
+        environment = os.environ | {
+            "CAR_DAMAGE_HOME": str(self.settings.home),
+            "CAR_DAMAGE_TRACKING__URI": self.settings.tracking_uri,
+            "CAR_DAMAGE_SERVING__HOST": str(serving.host),
+            "CAR_DAMAGE_SERVING__MAX_REQUEST_BYTES": str(serving.max_request_bytes),
+            "CAR_DAMAGE_SERVING__MAX_QUEUE": str(serving.max_queue),
+        }
+        code = "from car_damage import settings; from car_damage.server.command import serve; serve(settings.load())"
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def start(self) -> "Server":
+        self._process = self.spawn()
+        until(self._answers, "the server's first answer")
+        return self
+
+    def _answers(self) -> bool:
+        import httpx
+
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the server ended: {self._process.communicate()[0]}")
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return str(self.settings.serving.host)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def serving(self) -> DatabricksServing:
+        return DatabricksServing(self.settings)
+
+    def call(self, method: str, path: str, *, bearer: str | None = None, **more: Any) -> Any:
+        """One HTTP call with the right token, unless another is given."""
+        import httpx
+
+        headers = {"Authorization": f"Bearer {bearer or token(self.settings.home)}"} | more.pop("headers", {})
+        return httpx.request(method, self.url + path, headers=headers, timeout=60, **more)
+
+    def invoke(self, **more: Any) -> Any:
+        return self.call("POST", f"/serving-endpoints/{self.settings.serving.endpoint}/invocations", **more)
+
+    def settled(self) -> Any:
+        """The endpoint's state when no update is in progress any more, and it is ready."""
+
+        def state() -> Any:
+            now = self.serving.state()
+            return now if not now.updating and (now.ready or now.failed) else None
+
+        return until(state, "the end of the update")
+
+    def model_processes(self) -> list[Any]:
+        import psutil
+
+        return [process for process in psutil.Process(self.pid).children(recursive=True) if process.is_running()]
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.communicate(timeout=DEADLINE)
+        return self._process.returncode
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
+    """A running server with no endpoints."""
+    running = Server(tmp_path_factory.mktemp("home"), models.uri).start()
+    yield running
+    if running._process is not None and running._process.poll() is None:
+        running.end()
+
+
+@pytest.fixture(scope="module")
+def ready(server: Server) -> Server:
+    """The same server, with version 1 live."""
+    server.serving.put(1)
+    assert server.settled().served == 1
+    return server

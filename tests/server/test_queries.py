@@ -1,0 +1,187 @@
+"""Questions to an endpoint, good and bad, over a real socket."""
+
+import base64
+import json
+import stat
+from typing import Any
+
+import pytest
+
+from car_damage.errors import RequestRefused
+from car_damage.server.state import folder, token
+from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer
+
+
+def records(*photos: bytes) -> dict[str, Any]:
+    return {"dataframe_records": [{"image": base64.b64encode(photo).decode()} for photo in photos]}
+
+
+def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server, models: Models) -> None:
+    photos = [jpeg(320, 240, turn) for turn in (0, 40, 80)]
+    answers = ready.serving.ask(photos)
+    for photo, answer in zip(photos, answers, strict=True):
+        own = own_answer(models.keras_files[1], photo)
+        assert list(answer.probabilities) == list(CLASSES)
+        assert list(answer.probabilities.values()) == pytest.approx(own, abs=1e-4)
+        assert answer.label == CLASSES[own.index(max(own))]
+        assert answer.probability == pytest.approx(max(own), abs=1e-4)
+        assert answer.served_by == "car_damage_classifier-1"
+        assert answer.latency > 0
+
+
+def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
+    import hashlib
+
+    from car_damage.images import brightness, decode
+
+    row = ready.invoke(json=records(photo)).json()["predictions"][0]
+    assert row["sha256"] == hashlib.sha256(photo).hexdigest()
+    assert (row["width"], row["height"]) == (320, 240)
+    assert row["brightness"] == pytest.approx(brightness(decode(photo).pixels))
+
+
+def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:
+    import hashlib
+
+    photos = [jpeg(64, 48, turn) for turn in range(70)]
+    rows = ready.invoke(json=records(*photos)).json()["predictions"]
+    assert [row["sha256"] for row in rows] == [hashlib.sha256(photo).hexdigest() for photo in photos]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{not json", "valid JSON"),
+        (b"[]", "JSON dictionary"),
+        (b"\xff\xfe", "valid JSON"),
+        (b'{"dataframe_records": [{"picture": "AAAA"}]}', "image"),
+        (b'{"dataframe_split": {"columns": ["image"], "data": []}}', "0 rows"),
+        (b'{"dataframe_records": [{"image": "@@@@"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "AAA"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": null}]}', "row 0"),
+        (b'{"dataframe_records": [{"image": 7}]}', "image"),
+        (b'{"dataframe_records": [{"image": ""}]}', "row 0: empty"),
+        (b'{"dataframe_records": "x"}', "list of records"),
+        (b'{"dataframe_split": {"columns": ["image"]}}', ""),
+        (b'{"inputs": 3}', ""),
+        (b"{}", "exactly one"),
+    ],
+)
+def test_a_request_that_is_wrong_is_refused_with_its_reason_and_no_trace(ready: Server, body: bytes, says: str) -> None:
+    response = ready.invoke(content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert set(response.json()) == {"error_code", "message"}
+    assert response.json()["error_code"] in {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
+    assert says in response.json()["message"]
+    assert "Traceback" not in response.text
+    assert 'File "' not in response.text
+
+
+def test_one_row_that_is_no_photo_refuses_the_whole_request_and_is_named(ready: Server, photo: bytes) -> None:
+    response = ready.invoke(json=records(photo, photo, b"no photo at all"))
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert "row 2: not an image" in response.json()["message"]
+
+
+def test_257_rows_are_too_many(ready: Server) -> None:
+    tiny = jpeg(64, 48)
+    response = ready.invoke(json=records(*[tiny] * 257))
+    assert response.status_code == 400
+    assert "257 rows" in response.json()["message"]
+
+
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 5 << 20])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_above_the_limit_is_refused_with_413(ready: Server, size: int, chunked: bool) -> None:
+    part = b" " * (1 << 16)
+    content: Any = (part for _ in range(size // len(part) + 1)) if chunked else b" " * size
+    response = ready.invoke(content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert str(1 << 20) in response.json()["message"]
+
+
+def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready: Server) -> None:
+    with pytest.raises(RequestRefused, match="send fewer or smaller"):
+        ready.serving.ask([bytes(1 << 20)])
+
+
+def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(ready: Server) -> None:
+    assert ready.invoke(content=b"{}").status_code == 400
+    assert ready.invoke(content=b"x", headers={"Content-Type": "image/jpeg"}).status_code == 415
+
+
+@pytest.mark.parametrize("path", ["/api/2.0/serving-endpoints", "/serving-endpoints/car_damage_model_ep/invocations", "/nothing"])
+def test_nothing_is_answered_without_the_token(ready: Server, path: str) -> None:
+    import httpx
+
+    missing = httpx.request("POST", ready.url + path)
+    assert (missing.status_code, missing.json()["error_code"]) == (401, "UNAUTHENTICATED")
+    wrong = ready.call("POST", path, bearer="guess")
+    assert (wrong.status_code, wrong.json()["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+def test_the_token_is_readable_by_its_owner_only(ready: Server) -> None:
+    home = ready.settings.home
+    assert stat.S_IMODE((folder(home) / "token").stat().st_mode) == 0o600
+    assert len(token(home)) >= 40
+
+
+def test_an_unknown_endpoint_and_an_unknown_api_are_named(ready: Server) -> None:
+    unknown = ready.call("POST", "/serving-endpoints/nobody/invocations", json=records())
+    assert (unknown.status_code, unknown.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert ready.call("GET", "/api/2.0/clusters/list").json()["error_code"] == "ENDPOINT_NOT_FOUND"
+
+
+def test_a_listing_names_the_endpoint_and_its_version(ready: Server) -> None:
+    from databricks.sdk import WorkspaceClient
+
+    client = WorkspaceClient(host=ready.url, token=token(ready.settings.home), auth_type="pat")
+    (listed,) = client.serving_endpoints.list()
+    assert listed.name == "car_damage_model_ep"
+    assert listed.config.served_entities[0].entity_version == "1"
+
+
+ENTITY = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "scale_to_zero_enabled": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "says"),
+    [
+        ("POST", "", "{", "MALFORMED_REQUEST", "not JSON"),
+        ("POST", "", {"name": "a b", "config": {"served_entities": [ENTITY]}}, "INVALID_PARAMETER_VALUE", "name"),
+        ("POST", "", {"name": "x"}, "INVALID_PARAMETER_VALUE", "config: Field required"),
+        ("POST", "", {"name": "car_damage_model_ep", "config": {"served_entities": [ENTITY]}}, "RESOURCE_ALREADY_EXISTS", "exists"),
+        ("PUT", "/car_damage_model_ep/config", {"served_entities": []}, "INVALID_PARAMETER_VALUE", "served_entities"),
+        ("PUT", "/car_damage_model_ep/config", {"served_entities": [ENTITY | {"gpu": 1}]}, "INVALID_PARAMETER_VALUE", "gpu"),
+        (
+            "PUT",
+            "/car_damage_model_ep/config",
+            {"served_entities": [ENTITY | {"entity_version": 1}]},
+            "INVALID_PARAMETER_VALUE",
+            "entity_version",
+        ),
+        (
+            "PUT",
+            "/car_damage_model_ep/config",
+            {"served_entities": [{**ENTITY, "workload_size": "Tiny"}]},
+            "INVALID_PARAMETER_VALUE",
+            "workload_size",
+        ),
+        (
+            "PUT",
+            "/car_damage_model_ep/config",
+            {"served_entities": [ENTITY], "traffic_config": {"routes": [{"served_model_name": "m-1", "traffic_percentage": 50}]}},
+            "INVALID_PARAMETER_VALUE",
+            "100 percent",
+        ),
+        ("PUT", "/nobody/config", {"served_entities": [ENTITY]}, "RESOURCE_DOES_NOT_EXIST", "nobody"),
+    ],
+)
+def test_a_config_that_databricks_would_refuse_is_refused(ready: Server, method: str, path: str, body: Any, code: str, says: str) -> None:
+    content = body if isinstance(body, str) else json.dumps(body)
+    response = ready.call(method, "/api/2.0/serving-endpoints" + path, content=content)
+    assert response.json()["error_code"] == code
+    assert says in response.json()["message"]
+    assert response.status_code == (404 if code == "RESOURCE_DOES_NOT_EXIST" else 400)
