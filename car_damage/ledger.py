@@ -89,10 +89,13 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
     """
     known = present.filter(below(landing, present["path"])).select(list(KEY))
     keys = list(KEY)
-    # Two links or spellings of one name could list a key twice; one row is enough.
+    if pc.count_distinct(listed["path"]).as_py() < listed.num_rows:
+        # Two names that are no UTF-8 may be spelt alike: a path stands for the one file that it opens.
+        listed = (
+            listed.sort_by([(column, "ascending") for column in keys]).group_by("path").aggregate([("size", "min"), ("modified", "min")])
+        )
+        listed = listed.rename_columns(keys).cast(_LISTED)
     new = listed.join(known, keys, join_type="left anti")
-    if new.num_rows:
-        new = new.group_by(keys).aggregate([])
     gone = known.join(listed, keys, join_type="left anti")
     replaced = pc.is_in(gone["path"], value_set=listed["path"])
     status = pc.if_else(replaced, REPLACED, VANISHED)

@@ -82,7 +82,10 @@ class Tables(Protocol):
         """
 
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
-        """The columns at a version (None: the latest), and that version. A table that is not there has no rows and version -1."""
+        """The columns at a version (None: the latest), and that version. A table that is not there has no rows and version -1.
+
+        `table` may also be the absolute path of a table's folder, which is only ever read.
+        """
 
     def merge(self, table: str, rows: "pa.Table", key: Sequence[str], *, remove: "pa.Table | None" = None, base: int | None = None) -> int:
         """Update the rows whose key is there, insert the others, delete the keys in `remove`; all in one commit.

@@ -90,6 +90,8 @@ class DeltaRs:
         return _plain(rows), there.version()
 
     def merge(self, table: str, rows: "pa.Table", key: Sequence[str], *, remove: "pa.Table | None" = None, base: int | None = None) -> int:
+        if table.startswith("/"):
+            raise SettingsError(f"{table}: a table that is written needs a name, catalog.schema.table")
         rows = _plain(rows)
         if _repeats(rows, key) or (remove is not None and _repeats(remove, key)):
             raise ValueError(f"{table}: two rows of one merge have the same {', '.join(key)}")
@@ -106,6 +108,8 @@ class DeltaRs:
         return str(self._path(table))
 
     def _path(self, table: str) -> Path:
+        if table.startswith("/"):
+            return Path(table)
         parts = table.split(".")
         if len(parts) != 3 or not all(part and part == part.strip() and not set(part) & set("/\\\0") for part in parts):
             raise SettingsError(f"{table!r} is no table name: expected catalog.schema.table")

@@ -1,0 +1,33 @@
+"""The labeller that the settings describe, with its table of labels read."""
+
+from collections.abc import Mapping
+
+from car_damage import ledger
+from car_damage.errors import SettingsError
+from car_damage.labels import Labeller, parse_table
+from car_damage.platform import Platform
+
+
+def labeller(platform: Platform) -> Labeller:
+    """Labels by folder, by name, or by a table: a file whose name ends with .csv, or else a Delta table's folder.
+
+    Raises:
+        SettingsError: the table is not there, or contradicts itself.
+        Unavailable: the CSV file cannot be read.
+    """
+    settings = platform.settings
+    table = None if settings.labels.table is None else _table(platform, ledger.absolute(settings.labels.table))
+    return Labeller(settings.labels, ledger.absolute(settings.landing.folder), table)
+
+
+def _table(platform: Platform, where: str) -> Mapping[str, str]:
+    if where.lower().endswith(".csv"):
+        return parse_table(platform.files.read(where))
+    rows, version = platform.tables.read(where, ["path", "label"])
+    if version < 0:
+        raise SettingsError(f"labels.table: {where} is neither a file ending with .csv nor the folder of a Delta table")
+    labels: dict[str, str] = {}
+    for path, word in zip(rows["path"].to_pylist(), rows["label"].to_pylist(), strict=True):
+        if path is not None and word is not None and labels.setdefault(path, word) != word:
+            raise SettingsError(f"the table of labels {where} lists {path} as {labels[path]} and as {word}: keep one")
+    return labels

@@ -1,0 +1,135 @@
+"""Stage validate: every file that bronze has not seen gets a verdict, and bronze learns which files are gone.
+
+One commit brings both, so bronze is always a whole look at the folder. A file that could not be read gets no
+verdict: it stays unseen, and the next run tries again. With nothing new and nothing gone, nothing is written.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage import ledger
+from car_damage.images import Inspection, Limits, inspect, oversize
+from car_damage.labels import Labeller
+from car_damage.pipeline import Progress, Stage, ValidateReport, ValidateRequest
+from car_damage.platform import Landed, Platform
+from car_damage.settings import Settings
+from car_damage.stages.labelling import labeller
+
+UNREADABLE_SHOWN = 20
+
+_COLUMNS = ("sha256", "phash", "label", "status", "reason", "detail", "format", "width", "height")
+_ROW = pa.schema([ledger.BRONZE.field(column) for column in _COLUMNS])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The work on one file, which a cluster can be sent: its bytes and path in, its part of a bronze row out."""
+
+    limits: Limits
+    labeller: Labeller
+
+    def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
+        return self.row(path, inspect(data, self.limits))
+
+    def row(self, path: str, inspection: Inspection) -> Mapping[str, Any]:
+        """The photo's own reason comes before one of its label."""
+        labelled = self.labeller.label(path)
+        reason = inspection.reason or labelled.reason
+        return {
+            "sha256": inspection.sha256,
+            "phash": inspection.phash,
+            "label": labelled.label,
+            "status": ledger.REJECTED if reason else ledger.VALID,
+            "reason": reason,
+            "detail": inspection.detail or None,
+            "format": inspection.format,
+            "width": inspection.width,
+            "height": inspection.height,
+        }
+
+
+def work(request: ValidateRequest, platform: Platform, progress: Progress) -> ValidateReport:
+    """See the module.
+
+    Raises:
+        LandingLost: implausibly many known photos have vanished, and the request does not allow it.
+        SettingsError: the landing folder is not there.
+        Unavailable: it cannot be listed completely.
+    """
+    settings, tables = platform.settings, platform.tables
+    landed = tables.unseen(settings.landing.folder, settings.tables.bronze)
+    ledger.guard(landed, settings.landing.max_vanished_share, allow_removals=request.allow_removals)
+    judged, unreadable = _judge(landed.new, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
+    rows = pa.concat_tables([_dated(judged, request, platform), _gone(landed, platform)])
+    version = landed.bronze_version
+    if rows.num_rows or version < 0:
+        version = tables.merge(settings.tables.bronze, rows, ledger.KEY)
+    reasons = pc.value_counts(judged["reason"].drop_null()).to_pylist()
+    statuses = landed.gone["status"].to_pylist()
+    return ValidateReport(
+        listed=landed.listed,
+        accepted=pc.sum(pc.equal(judged["status"], ledger.VALID)).as_py() or 0,
+        rejected={count["values"]: count["counts"] for count in sorted(reasons, key=lambda count: str(count["values"]))},
+        unreadable=tuple(unreadable[:UNREADABLE_SHOWN]),
+        unreadable_count=len(unreadable),
+        replaced=statuses.count(ledger.REPLACED),
+        vanished=statuses.count(ledger.VANISHED),
+        bronze_version=version,
+        landing_fingerprint=landed.fingerprint,
+    )
+
+
+def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Table, list[str]]:
+    """The rows of files that could be read, without run and time; and the paths of those that could not."""
+    limits = _limits(platform.settings)
+    verdict = Verdict(limits, labeller(platform))
+    too_large = pc.greater(new["size"], limits.max_bytes)
+    readable = new.filter(pc.invert(too_large))
+    total = readable.num_rows
+    every = max(1, total // 100)
+
+    def tick(done: int) -> None:
+        if done == total or done % every == 0:
+            progress("validate", done, total, f"{done:,} of {total:,} new files")
+
+    looked = platform.tables.each(readable, verdict, _ROW, tick)
+    unread = pc.is_valid(looked["unreadable"])
+    unreadable = sorted(looked["path"].filter(unread).to_pylist())
+    large = new.filter(too_large).select(["path", "size"]).to_pylist()
+    large_rows = [{"path": file["path"], **verdict.row(file["path"], oversize(file["size"], limits))} for file in large]
+    schema = pa.schema([ledger.BRONZE.field("path"), *_ROW])
+    rows = pa.concat_tables(
+        [looked.filter(pc.invert(unread)).select(schema.names).cast(schema), pa.Table.from_pylist(large_rows, schema=schema)]
+    )
+    keys = new.take(pc.index_in(rows["path"], value_set=new["path"]))
+    columns = {name: keys[name] if name in ledger.KEY else rows[name] for name in (*ledger.KEY, *_COLUMNS)}
+    empty = {name: pa.nulls(rows.num_rows, ledger.BRONZE.field(name).type) for name in ledger.BRONZE.names if name not in columns}
+    return pa.table({**columns, **empty}).select(ledger.BRONZE.names).cast(ledger.BRONZE), unreadable
+
+
+def _dated(rows: pa.Table, request: ValidateRequest, platform: Platform) -> pa.Table:
+    now = pa.scalar(platform.clock.now(), ledger.INSTANT)
+    columns = {name: rows[name] for name in rows.column_names}
+    columns |= {"ingest_run": pa.repeat(request.flow_run, rows.num_rows), "ingested": pa.repeat(now, rows.num_rows)}
+    return pa.table(columns, schema=ledger.BRONZE)
+
+
+def _gone(landed: Landed, platform: Platform) -> pa.Table:
+    """Whole rows of the files that are gone, so that one commit takes them with the new ones."""
+    if not landed.gone.num_rows:
+        return ledger.BRONZE.empty_table()
+    before, _ = platform.tables.read(platform.settings.tables.bronze, ledger.BRONZE.names, landed.bronze_version)
+    rows = before.drop_columns(["status"]).join(landed.gone, list(ledger.KEY), join_type="inner")
+    return rows.select(ledger.BRONZE.names).cast(ledger.BRONZE)
+
+
+def _limits(settings: Settings) -> Limits:
+    images = settings.images
+    return Limits(images.min_side, images.max_pixels, images.max_bytes)
+
+
+VALIDATE: Stage[ValidateRequest, ValidateReport] = Stage("validate", ValidateRequest, ValidateReport, work)
