@@ -35,16 +35,23 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     if endpoint.outcome == "promoted":
         instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
         return Outcome("Promoted", f"Version {endpoint.champion} is live{instead}: {'; '.join(registered.reasons)}.{_unread(validated)}")
+    if endpoint.outcome == "kept":
+        return Outcome("Kept the champion", f"{_sentence(endpoint.message)}{_unread(validated)}")
     serving = f"version {endpoint.champion} goes on serving" if endpoint.champion else "no version is live"
     if endpoint.outcome == "repaired":
         serving = f"the endpoint was put back to version {endpoint.champion}"
-    reasons = "; ".join(registered.reasons) if endpoint.outcome != "kept" else endpoint.message
-    decided = "was decided before and" if registered.decided_before else ""
-    if registered.decision == PROMOTE and endpoint.outcome != "kept":
-        return Outcome(
-            "Kept the champion", f"Version {registered.version} {decided} is not to go live again; {serving}.{_unread(validated)}"
-        )
-    return Outcome("Kept the champion", f"Version {registered.version} does not go live: {reasons}; {serving}.{_unread(validated)}")
+    version = f"Version {registered.version}"
+    if registered.version == endpoint.champion:
+        told = f"{version} is the champion already"
+    elif registered.decision == PROMOTE:
+        told = f"{version} was taken back or refused since it was decided on"
+    else:
+        told = f"{version} does not go live: {'; '.join(registered.reasons)}"
+    return Outcome("Kept the champion", f"{told}; {serving}.{_unread(validated)}")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _count(number: int, noun: str) -> str:

@@ -71,12 +71,10 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
     """
     evidence = _evidence(truth, candidate, champion, classes, rule)
     against = _below_floor(evidence, rule)
-    if champion is None:
-        if not len(truth):
-            against.append("there is no test photo to judge it on")
+    if not len(truth):
+        against.append("there is no test photo to judge it on")
+    if evidence.gain is None or evidence.confidence is None:
         return _decision(against, "no version is live yet", evidence)
-    assert evidence.gain is not None  # noqa: S101 - there is a champion, so there is a gain
-    assert evidence.confidence is not None  # noqa: S101
     ahead = f"macro-F1 {evidence.candidate_macro_f1:.3f} against the champion's {evidence.champion_macro_f1:.3f}"
     if len(truth) < rule.min_test_photos:
         against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")

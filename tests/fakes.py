@@ -1,0 +1,165 @@
+"""Small stand-ins with behaviour for the ports of the control plane, where a test wants to say what the world does."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from car_damage.errors import RegistryError, Unavailable
+from car_damage.platform import Answer, EndpointState, File, ModelVersion
+from car_damage.settings import Settings
+
+
+class Time:
+    """A clock that passes only when somebody sleeps, and lets things happen meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.happenings: list[Callable[[], None]] = []
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        for happen in self.happenings:
+            happen()
+
+
+class Photos:
+    """Port Files over a dictionary."""
+
+    def __init__(self, photos: Mapping[str, bytes]) -> None:
+        self.photos = dict(photos)
+
+    def list(self, folder: str) -> list[File]:  # type: ignore[override]
+        return [File(path, len(data), datetime.fromtimestamp(0, UTC)) for path, data in self.photos.items() if path.startswith(folder)]
+
+    def read(self, path: str) -> bytes:
+        try:
+            return self.photos[path]
+        except KeyError as error:
+            raise Unavailable(f"{path} is not there") from error
+
+
+class Versions:
+    """Port Registry in memory."""
+
+    def __init__(self) -> None:
+        self.versions: dict[int, ModelVersion] = {}
+        self.aliases: dict[str, int] = {}
+        self.moves: list[tuple[str, int | None]] = []
+
+    def add(self, version: int, **tags: str) -> ModelVersion:
+        self.versions[version] = ModelVersion(version, f"run-{version}", tags, uri=f"models:/model/{version}")
+        return self.versions[version]
+
+    def versions_for(self, run_id: str) -> list[ModelVersion]:
+        return [version for _, version in sorted(self.versions.items()) if version.run_id == run_id]
+
+    def get(self, version: int) -> ModelVersion:
+        if version not in self.versions:
+            raise RegistryError(f"there is no version {version}")
+        return self.versions[version]
+
+    def champion(self) -> ModelVersion | None:
+        return self.get(self.aliases["champion"]) if "champion" in self.aliases else None
+
+    def challenger(self) -> ModelVersion | None:
+        return self.get(self.aliases["challenger"]) if "challenger" in self.aliases else None
+
+    def move(self, alias: str, to: int | None) -> None:
+        self.moves.append((alias, to))
+        if to is None:
+            self.aliases.pop(alias, None)
+        else:
+            self.aliases[alias] = to
+
+    def tag(self, version: int, tags: Mapping[str, str]) -> None:
+        self.versions[version] = replace(self.versions[version], tags={**self.versions[version].tags, **tags})
+
+
+@dataclass
+class Endpoint:
+    """Port Serving: an endpoint whose updates take some looks, and whose versions answer as they are told to."""
+
+    answers: dict[int, dict[str, float]]
+    """Version -> its probabilities, for any photo."""
+    looks: int = 2
+    """Looks until an update is done."""
+    broken: set[int] = field(default_factory=set)
+    """Versions that never become ready."""
+    served: int | None = None
+    pending: int | None = None
+    failed: bool = False
+    puts: list[int] = field(default_factory=list)
+    left: int = 0
+
+    def state(self) -> EndpointState:
+        if self.pending is not None:
+            self.left -= 1
+            if self.left <= 0:
+                self._settle()
+        return EndpointState(
+            exists=self.served is not None or self.pending is not None or self.failed,
+            ready=self.served is not None,
+            updating=self.pending is not None,
+            served=self.served,
+            entity=f"model-{self.served}",
+            pending=self.pending,
+            failed=self.failed,
+            message="it did not start" if self.failed else "",
+        )
+
+    def put(self, version: int) -> None:
+        self.puts.append(version)
+        self.pending, self.left, self.failed = version, self.looks, False
+
+    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+        if self.served is None:
+            raise Unavailable("the endpoint is not ready")
+        probabilities = self.answers[self.served]
+        label = max(probabilities, key=lambda name: probabilities[name])
+        return [Answer(label, probabilities[label], probabilities, f"model-{self.served}", 0.01) for _ in photos]
+
+    def build_log(self, version: int) -> str:
+        return f"building version {version}\nImportError: no module named nothing"
+
+    def _settle(self) -> None:
+        if self.pending in self.broken:
+            self.failed = True
+        else:
+            self.served = self.pending
+        self.pending = None
+
+
+class Runs:
+    """Port Tracking, as far as the endpoint stage reads it: the test predictions of each run."""
+
+    def __init__(self, files: Mapping[tuple[str, str], bytes]) -> None:
+        self.files = dict(files)
+
+    def fetch(self, run_id: str, artifact: str) -> bytes:
+        try:
+            return self.files[run_id, artifact]
+        except KeyError as error:
+            raise RegistryError(f"run {run_id} has no {artifact}") from error
+
+
+@dataclass
+class World:
+    """A platform of stand-ins."""
+
+    settings: Settings
+    files: Photos
+    registry: Versions
+    serving: Endpoint
+    tracking: Runs
+    clock: Time = field(default_factory=Time)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,74 @@
+"""One real Prefect server for all tests of the session, and a local target whose parts are all real."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+from car_damage.platform import Target
+from car_damage.settings import PREFIX, load
+from deployments.bootstrap import bootstrap
+from deployments.processes import free_port
+from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API's URL; this process is its client."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home) as prefect:
+        prefect.await_ready()
+        settings: dict[Any, Any] = {
+            PREFECT_API_URL: f"{prefect.url}/api",
+            PREFECT_HOME: home / "prefect",
+            PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "storage",
+        }
+        with temporary_settings(updates=settings):
+            bootstrap()
+            yield f"{prefect.url}/api"
+
+
+@dataclass
+class LocalTarget:
+    """A home folder, a landing folder, an endpoint server, and the environment variables that name them."""
+
+    home: Path
+    landing: Path
+    variables: dict[str, str]
+
+    @property
+    def platform(self) -> Target:
+        """As the flow's own, of the settings of this moment."""
+        return Target(load())
+
+    def set(self, **variables: str) -> None:
+        """Change settings: `TRAINING__EPOCHS="3"`."""
+        os.environ.update({f"{PREFIX}{name}": value for name, value in variables.items()})
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[LocalTarget]:
+    """The local target with its endpoint server, for the tests of one module, which tell one story in their order."""
+    del server
+    before = dict(os.environ)
+    home = tmp_path_factory.mktemp("target")
+    landing = home / "landing"
+    landing.mkdir()
+    variables = {
+        "CAR_DAMAGE_HOME": str(home),
+        "CAR_DAMAGE_LANDING__FOLDER": str(landing),
+        "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{free_port()}",
+        "CAR_DAMAGE_SERVING__POLL": "0.2",
+    }
+    os.environ.update(variables)
+    try:
+        with endpoint_server(load()) as endpoint:
+            endpoint.await_ready(ENDPOINT_START)
+            yield LocalTarget(home, landing, variables)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,180 @@
+"""The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story, in their order."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import State
+
+from car_damage import demo_photos
+from car_damage.images import decode
+from car_damage.status import Status, look
+from flows.retrain import retrain
+from tests.prefect.conftest import LocalTarget
+
+SEED = 5
+
+
+def run(**parameters: bool) -> State[Any]:
+    state: State[Any] = retrain(return_state=True, **parameters)
+    assert state.is_completed(), state.message
+    return state
+
+
+def now(target: LocalTarget) -> Status:
+    return look(target.platform)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _photos(target: LocalTarget) -> None:
+    demo_photos.write(target.landing, seed=SEED)
+    # A first model that has learnt nothing, so that a second one that has learnt something is surely better.
+    target.set(
+        TRAINING__EPOCHS="1",
+        TRAINING__LEARNING_RATE="1e-7",
+        PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__MIN_CONFIDENCE="0.5",
+        PROMOTION__RECALL_FLOOR="{}",
+    )
+
+
+def test_the_first_run_ends_with_a_version_that_is_live(target: LocalTarget) -> None:
+    state = run()
+    assert state.name == "Promoted"
+    assert state.message == "Version 1 is live: no version is live yet."
+    status = now(target)
+    assert status.champion is not None
+    assert status.champion.version == 1
+    assert status.challenger is None
+    assert status.endpoint is not None
+    assert (status.endpoint.ready, status.endpoint.served) == (True, 1)
+    assert status.champion.tags["decision"] == "promote"
+
+
+def test_what_is_served_answers_as_the_trained_model_does(target: LocalTarget, tmp_path: Path) -> None:
+    import keras
+
+    champion = now(target).champion
+    assert champion is not None
+    model = target.platform.registry.download(champion.uri, tmp_path)
+    (keras_file,) = model.rglob("*.keras")
+    network = keras.saving.load_model(keras_file, compile=False)
+    photos = [demo_photos.photo(label, seed=900 + seed) for label in ("minor", "moderate", "major") for seed in range(3)]
+    expected = network.predict_on_batch(np.stack([decode(photo).pixels for photo in photos]))
+    answers = target.platform.serving.ask(photos)
+    given = np.array([list(answer.probabilities.values()) for answer in answers])
+    np.testing.assert_allclose(given, expected, atol=1e-4)
+    assert [answer.label for answer in answers] == [("minor", "moderate", "major")[row] for row in expected.argmax(axis=1)]
+
+
+def test_a_second_run_on_the_same_photos_ends_early_by_name_and_changes_nothing(target: LocalTarget) -> None:
+    before = now(target)
+    state = run()
+    assert state.name == "Nothing new"
+    assert state.message == f"No new photos: {before.photos} training photos as before, and version 1 goes on serving."
+    assert now(target) == before
+
+
+def test_an_unusable_new_photo_changes_nothing_and_is_told(target: LocalTarget) -> None:
+    (target.landing / "minor" / "torn.jpg").write_bytes(b"")
+    before = now(target)
+    state = run()
+    assert state.name == "Nothing new"
+    assert state.message is not None
+    assert state.message.startswith("1 new file, none of which changed the training photos")
+    assert now(target).rejected["empty"] == before.rejected["empty"] + 1
+
+
+def test_a_dry_run_judges_a_new_version_and_changes_nothing_that_is_live(target: LocalTarget) -> None:
+    target.set(TRAINING__EPOCHS="25", TRAINING__LEARNING_RATE="1e-3")
+    before = now(target)
+    state = run(dry_run=True)
+    assert state.name == "Dry run"
+    assert state.message is not None
+    assert state.message.startswith("Version 2 would go live: macro-F1")
+    after = now(target)
+    assert (after.champion, after.challenger, after.endpoint) == (before.champion, before.challenger, before.endpoint)
+    second = target.platform.registry.get(2)
+    assert "decision" not in second.tags
+    assert second.tags["dry_run_decision"] == "promote"
+
+
+def test_the_run_after_a_dry_run_decides_and_goes_live_without_training_again(target: LocalTarget) -> None:
+    trained = len(now(target).runs)
+    state = run()
+    assert state.name == "Promoted"
+    status = now(target)
+    assert status.champion is not None
+    assert status.champion.version == 2
+    assert status.champion.tags["judged_against"] == "1"
+    assert status.endpoint is not None
+    assert status.endpoint.served == 2
+    assert len(status.runs) == trained
+
+
+def test_after_a_rollback_a_run_with_nothing_new_judges_nothing_and_serves_the_champion(target: LocalTarget) -> None:
+    platform = target.platform
+    decided = platform.registry.get(2).tags
+    platform.registry.move("champion", 1)
+    state = run()
+    assert state.name == "Kept the champion"
+    assert state.message == "Version 2 was taken back or refused since it was decided on; the endpoint was put back to version 1."
+    status = now(target)
+    assert status.champion is not None
+    assert status.champion.version == 1
+    assert status.endpoint is not None
+    assert status.endpoint.served == 1
+    assert platform.registry.get(2).tags == decided
+    assert run().name == "Nothing new"
+
+
+def test_a_worse_version_is_registered_and_kept_out(target: LocalTarget) -> None:
+    target.platform.registry.move("champion", 2)
+    run()
+    target.set(TRAINING__EPOCHS="1", TRAINING__LEARNING_RATE="1e-7", TRAINING__SEED="7")
+    state = run()
+    assert state.name == "Kept the champion"
+    status = now(target)
+    assert status.champion is not None
+    assert status.champion.version == 2
+    assert target.platform.registry.get(3).tags["decision"] == "keep"
+    assert run().name == "Nothing new"
+
+
+def test_deleted_photos_leave_silver_and_a_new_model_is_trained_without_them(target: LocalTarget) -> None:
+    before = now(target)
+    for photo in sorted((target.landing / "minor").glob("minor_00*.jpg"))[:3]:
+        photo.unlink()
+    run()
+    after = now(target)
+    assert after.photos == before.photos - 3
+    assert after.runs[0].run_id != before.runs[0].run_id
+
+
+def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing(target: LocalTarget) -> None:
+    before = now(target)
+    hidden = target.landing.rename(target.landing.with_name("unmounted"))
+    target.landing.mkdir()
+    state: State[Any] = retrain(return_state=True)
+    assert state.is_failed()
+    assert state.message is not None
+    assert "allow_removals" in state.message
+    target.landing.rmdir()
+    hidden.rename(target.landing)
+    assert now(target) == before
+    assert run().name == "Nothing new"
+
+
+def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()
+        runs = client.request("POST", "/flow_runs/filter", json={"limit": 200}).json()
+    by_key = {artifact["key"]: artifact for artifact in artifacts}
+    assert {"landed", "training-photos", "model", "decision", "endpoint"} <= set(by_key)
+    pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
+    assert len(pictures) == 3
+    assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)
+    assert all(run["name"].startswith("retrain 20") for run in runs)

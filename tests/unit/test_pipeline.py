@@ -1,0 +1,117 @@
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from prefect.serializers import JSONSerializer
+
+from car_damage import outcome, pipeline
+from car_damage.pipeline import (
+    EndpointReport,
+    LiveReport,
+    RegisterReport,
+    SilverReport,
+    TrainReport,
+    ValidateReport,
+    register_request,
+    silver_request,
+    train_request,
+    training_key,
+)
+from car_damage.promotion import KEEP, PROMOTE
+from car_damage.settings import Settings, Training
+
+VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
+SILVER = SilverReport(4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, {"minor": {"train": 10, "test": 2}})
+TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
+REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, decided_before=False, evidence={"gain": 0.1})
+ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
+LIVE = LiveReport(True, 3, PROMOTE, 3, None, 3)
+
+
+@pytest.mark.parametrize("report", [VALIDATED, SILVER, TRAINED, REGISTERED, ENDPOINT, LIVE])
+def test_a_report_survives_being_stored_and_read_back(report: Any) -> None:
+    serializer = JSONSerializer()
+    assert serializer.loads(serializer.dumps(report)) == report
+    json.dumps(asdict(report))
+
+
+def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
+    assert silver_request("flow", VALIDATED).bronze_version == 3
+
+
+def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_train_report() -> None:
+    request = register_request("flow", SILVER, TRAINED)
+    assert (request.silver_version, request.run_id, request.model_uri) == (2, "run", "models:/m-1")
+
+
+def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings()
+    key = training_key("data", settings)
+    assert key == training_key("data", Settings())
+    assert key != training_key("other data", settings)
+    assert key != training_key("data", Settings(training=Training(epochs=3)))
+    monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
+    assert key != training_key("data", settings)
+
+
+def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None:
+    first = train_request("flow 1", SILVER, Settings())
+    second = train_request("flow 2", replace(SILVER, silver_version=9, added=0), Settings())
+    assert first.training_key == second.training_key
+
+
+@pytest.mark.parametrize(
+    ("live", "settled"),
+    [
+        (LIVE, True),
+        (replace(LIVE, decided=None, decision=None), False),
+        (replace(LIVE, challenger=4), False),
+        (replace(LIVE, served=2), False),
+        (replace(LIVE, served=None), False),
+        (LiveReport(True, 1, KEEP, None, None, None), True),
+    ],
+)
+def test_nothing_is_left_only_when_decided_and_served_without_a_challenger(live: LiveReport, settled: bool) -> None:
+    assert live.settled is settled
+
+
+def test_a_promotion_says_what_is_live_in_place_of_what() -> None:
+    ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), REGISTERED, ENDPOINT)
+    assert ending.name == "Promoted"
+    assert ending.message == "Version 3 is live in place of version 2: macro-F1 0.9 against the champion's 0.8."
+
+
+def test_a_file_that_could_not_be_read_is_part_of_every_ending() -> None:
+    told = "1 file could not be read and will be tried again, such as /landing/locked.jpg."
+    kept = replace(REGISTERED, decision=KEEP, reasons=("too little",))
+    for ending in (
+        outcome.nothing_new(VALIDATED, SILVER, LIVE),
+        outcome.dry_run(VALIDATED, REGISTERED),
+        outcome.after_endpoint(VALIDATED, REGISTERED, ENDPOINT),
+        outcome.after_endpoint(VALIDATED, kept, replace(ENDPOINT, outcome="unchanged", champion=2)),
+    ):
+        assert ending.message.endswith(told)
+
+
+def test_a_version_that_is_kept_out_names_the_reason_and_what_goes_on_serving() -> None:
+    kept = replace(REGISTERED, decision=KEEP, reasons=("a gain of +0.001, and +0.010 or more is needed",))
+    ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), kept, replace(ENDPOINT, outcome="unchanged", champion=2))
+    assert ending.name == "Kept the champion"
+    assert ending.message == ("Version 3 does not go live: a gain of +0.001, and +0.010 or more is needed; version 2 goes on serving.")
+
+
+def test_a_challenger_that_lost_its_champion_meanwhile_is_told_with_the_endpoint_s_own_words() -> None:
+    message = "version 3 was judged against champion 2, which is 5 by now"
+    ending = outcome.after_endpoint(
+        replace(VALIDATED, unreadable_count=0), REGISTERED, replace(ENDPOINT, outcome="kept", champion=5, message=message)
+    )
+    assert ending.name == "Kept the champion"
+    assert ending.message == "Version 3 was judged against champion 2, which is 5 by now."
+
+
+def test_a_version_that_is_live_already_is_not_said_to_be_kept_out() -> None:
+    ending = outcome.after_endpoint(
+        replace(VALIDATED, unreadable_count=0), replace(REGISTERED, decided_before=True), replace(ENDPOINT, outcome="repaired")
+    )
+    assert ending.message == "Version 3 is the champion already; the endpoint was put back to version 3."

@@ -1,0 +1,111 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from car_damage.promotion import KEEP, PROMOTE, Decision, decide
+from car_damage.settings import Promotion
+
+CLASSES = ("minor", "moderate", "major")
+RULE = Promotion(min_gain=0.02, min_confidence=0.9, min_test_photos=30, recall_floor={"major": 0.5}, resamples=500)
+TRUTH = np.arange(90) % 3
+
+
+def answers(right: float, seed: int = 1) -> np.ndarray:
+    """Right with this probability, else the next class."""
+    wrong = np.random.default_rng(seed).random(len(TRUTH)) >= right
+    return (TRUTH + wrong) % 3
+
+
+def judge(candidate: np.ndarray, champion: np.ndarray | None, rule: Promotion = RULE, truth: np.ndarray = TRUTH) -> Decision:
+    return decide(truth, candidate, champion, CLASSES, rule)
+
+
+def test_the_first_model_is_promoted() -> None:
+    judged = judge(answers(0.9), None)
+    assert judged.decision == PROMOTE
+    assert judged.reasons == ("no version is live yet",)
+    assert judged.evidence.champion_macro_f1 is None
+
+
+def test_a_first_model_below_a_floor_is_not_promoted() -> None:
+    never_major = np.where(TRUTH == 2, 1, TRUTH)
+    judged = judge(never_major, None)
+    assert judged.decision == KEEP
+    assert "recall of major is 0.00; 0.50 is needed" in judged.reasons
+
+
+def test_a_clearly_better_model_is_promoted_with_its_numbers() -> None:
+    judged = judge(answers(0.95), answers(0.6, seed=2))
+    assert judged.decision == PROMOTE
+    assert judged.evidence.gain is not None
+    assert judged.evidence.gain > 0.2
+    assert judged.evidence.gain_interval is not None
+    low, high = judged.evidence.gain_interval
+    assert low < judged.evidence.gain < high
+
+
+def test_a_worse_model_is_kept_out() -> None:
+    judged = judge(answers(0.6), answers(0.95, seed=2))
+    assert judged.decision == KEEP
+    assert "is needed" in judged.reasons[0]
+
+
+def test_a_tie_keeps_the_champion_even_when_no_gain_is_asked_for() -> None:
+    same = answers(0.8)
+    rule = RULE.model_copy(update={"min_gain": 0.0, "min_confidence": 0.5})
+    assert judge(same, same.copy(), rule).decision == KEEP
+
+
+def test_a_gain_on_too_few_test_photos_says_nothing() -> None:
+    few = slice(0, 12)
+    judged = judge(TRUTH[few], answers(0.3)[few], truth=TRUTH[few])
+    assert judged.decision == KEEP
+    assert judged.reasons == ("12 test photos are too few to compare on; 30 are needed",)
+
+
+def test_a_gain_that_the_resamples_do_not_bear_out_is_kept_out() -> None:
+    champion = TRUTH.copy()
+    champion[:6] = (TRUTH[:6] + 1) % 3
+    candidate = TRUTH.copy()
+    candidate[10:14] = (TRUTH[10:14] + 1) % 3
+    judged = judge(candidate, champion, RULE.model_copy(update={"min_gain": 0.001, "min_confidence": 0.99}))
+    assert judged.decision == KEEP
+    assert "of the resamples" in judged.reasons[0]
+
+
+def test_a_better_model_below_a_class_floor_is_kept_out() -> None:
+    candidate = TRUTH.copy()
+    candidate[TRUTH == 2] = np.where(np.arange(30) < 20, 1, 2)
+    judged = judge(candidate, answers(0.3, seed=3))
+    assert judged.decision == KEEP
+    assert judged.reasons == ("recall of major is 0.33; 0.50 is needed",)
+
+
+def test_a_class_without_a_test_photo_does_not_reach_its_floor() -> None:
+    two = TRUTH[TRUTH < 2]
+    judged = judge(two.copy(), None, truth=two)
+    assert judged.decision == KEEP
+    assert "no test photo is major" in judged.reasons[0]
+
+
+def test_no_test_photo_at_all_promotes_nobody() -> None:
+    nothing = TRUTH[:0]
+    assert judge(nothing, None, RULE.model_copy(update={"recall_floor": {}}), nothing).decision == KEEP
+    assert judge(nothing, nothing, truth=nothing).decision == KEEP
+
+
+def test_the_same_question_gets_the_same_answer() -> None:
+    first, second = (judge(answers(0.8), answers(0.7, seed=2)) for _ in range(2))
+    assert dataclasses.asdict(first) == dataclasses.asdict(second)
+
+
+def test_the_confidence_is_paired_so_that_a_small_but_consistent_gain_counts() -> None:
+    """The candidate mends six of the champion's mistakes and adds none: every resample that holds one of them is a gain."""
+    champion = answers(0.7)
+    candidate = champion.copy()
+    mended = np.flatnonzero(champion != TRUTH)[:6]
+    candidate[mended] = TRUTH[mended]
+    judged = judge(candidate, champion)
+    assert judged.evidence.confidence == pytest.approx(1.0, abs=0.01)
+    assert judged.decision == PROMOTE

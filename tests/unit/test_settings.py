@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from car_damage.errors import SettingsError
+from car_damage.settings import PREFIX, Section, Settings, load
+
+LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_names_that_users_rely_on_are_the_defaults() -> None:
+    settings = load()
+    assert settings.landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
+    assert settings.tables.bronze == "insurance_uc.bronze.raw_images"
+    assert settings.tables.silver == "insurance_uc.silver.training_images"
+    assert settings.tracking.model == "insurance_uc.models.car_damage_classifier"
+    assert settings.serving.endpoint == "car_damage_model_ep"
+    assert settings.labels.classes == ("minor", "moderate", "major")
+
+
+def test_the_local_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(LOCAL))
+    assert load().landing.folder == f"{Path.cwd()}/.car_damage/landing/"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, "[training]\nepochs = 5\npatience = 2\n"))
+    monkeypatch.setenv("CAR_DAMAGE_TRAINING__EPOCHS", "7")
+    settings = load()
+    assert (settings.training.epochs, settings.training.patience) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[trainin]\nepochs = 5\n", "unknown setting trainin; did you mean training?"),
+        ("[training]\nepoch = 5\n", "unknown setting training.epoch; did you mean epochs?"),
+        ("[training]\nepochs = 0\n", "training.epochs: Input should be greater than or equal to 1 (given: 0)"),
+        ('[labels]\nsource = "guess"\n', "labels.source: Input should be 'folder', 'file_name' or 'table' (given: 'guess')"),
+        ('[labels]\naliases = {bad = "worse"}\n', "aliases point to worse, which is not among classes minor, moderate, major"),
+        ('[labels]\nsource = "table"\n', 'table must be given with source = "table"'),
+        ("[promotion.recall_floor]\nhuge = 0.5\n", "recall_floor names huge, which is not among labels.classes"),
+    ],
+)
+def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, text))
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert told in str(raised.value)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "[training\n")
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", path)
+    with pytest.raises(SettingsError, match="settings.toml is not TOML"):
+        load()
+
+
+def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", "/nowhere/settings.toml")
+    with pytest.raises(SettingsError, match="CAR_DAMAGE_CONFIG names /nowhere/settings.toml"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("CAR_DAMAGE_HOEM", "CAR_DAMAGE_HOEM is not a setting; did you mean CAR_DAMAGE_HOME?"),
+        ("CAR_DAMAGE_TRAINING__EPOCH", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
+        ("CAR_DAMAGE_TRAINING_EPOCHS", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
+    ],
+)
+def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert told in str(raised.value)
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    settings = load()
+    with pytest.raises(ValidationError):
+        settings.training.epochs = 3  # type: ignore[misc]
+
+
+def test_every_setting_is_documented() -> None:
+    def undocumented(model: type[Section] | type[Settings], at: str) -> list[str]:
+        missing = []
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+                missing += undocumented(field.annotation, f"{at}{name}.")
+            elif not field.description:
+                missing.append(f"{at}{name}")
+        return missing
+
+    assert undocumented(Settings, "") == []
