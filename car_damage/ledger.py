@@ -134,5 +134,12 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
     ordered = listed.take(pc.sort_indices(listed["path"]))
     relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
     seconds = pc.cast(pc.cast(pc.floor_temporal(ordered["modified"], unit="second"), pa.timestamp("s", tz="UTC")), pa.int64())
-    lines = pc.binary_join_element_wise(relative, pc.cast(ordered["size"], pa.string()), pc.cast(seconds, pa.string()), "\0")
-    return hashlib.sha256("".join(f"{line}\n" for line in lines.to_pylist()).encode()).hexdigest()
+    return digest_of_lines([relative, pc.cast(ordered["size"], pa.string()), pc.cast(seconds, pa.string())], "\0")
+
+
+def digest_of_lines(columns: Sequence[pa.ChunkedArray], separator: str) -> str:
+    """sha256, in hexadecimal, of one line a row: the columns (strings, none null) with a separator between, and a newline."""
+    joined = pc.binary_join_element_wise(*columns, separator)
+    lines = pa.concat_arrays([pa.array([], pa.string()), *joined.chunks])
+    text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "\n")[0]
+    return hashlib.sha256(text.as_buffer().to_pybytes() + b"\n" * bool(len(lines))).hexdigest()

@@ -13,7 +13,6 @@ on the order of the rows, the engine or the moment. What it keeps:
 """
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -75,8 +74,8 @@ class SilverPlan:
     @property
     def fingerprint(self) -> str:
         """sha256, in hexadecimal, of one line a row in the order of sha256: sha256, label and split, separated by tabs."""
-        lines = pc.binary_join_element_wise(self.rows["sha256"], self.rows["label"], self.rows["split"], "\t").to_pylist()
-        return hashlib.sha256("".join(f"{line}\n" for line in sorted(lines)).encode()).hexdigest()
+        rows = self.rows.select(["sha256", "label", "split"])
+        return ledger.digest_of_lines(rows.take(pc.sort_indices(rows["sha256"])).columns, "\t")
 
 
 def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, split: Split) -> SilverPlan:

@@ -16,7 +16,7 @@ from car_damage.errors import CommitConflict, Terminal
 from car_damage.images import NO_LABEL
 from car_damage.pipeline import Progress, SilverReport, SilverRequest, Stage
 from car_damage.platform import Platform
-from car_damage.split import BRONZE_COLUMNS, SilverPlan, plan
+from car_damage.split import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan, plan
 from car_damage.split import SILVER as ROW
 from car_damage.stages.labelling import labeller
 
@@ -75,21 +75,25 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
 
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
     """Labels by the settings as they are; a photo of another landing folder keeps what bronze says."""
-    labels, reasons = present["label"].to_pylist(), present["reason"].to_pylist()
-    reasons = [None if label else reason or NO_LABEL for label, reason in zip(labels, reasons, strict=True)]
-    rows = [row for row, inside in enumerate(here.to_pylist()) if inside]
-    paths = present["path"].filter(here).to_pylist()
-    if rows:
-        for row, labelled in zip(rows, labeller(platform).labels(paths), strict=True):
-            labels[row], reasons[row] = labelled.label, labelled.reason
-    return pa.table({"label": pa.array(labels, pa.string()), "reason": pa.array(reasons, pa.string())})
+    labelled = labeller(platform).labels(present["path"].filter(here).to_pylist()) if pc.any(here).as_py() else []
+    kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
+    fresh = {"label": [one.label for one in labelled], "reason": [one.reason for one in labelled]}
+    mask = pa.concat_arrays([pa.array([], pa.bool_()), *here.chunks])
+    return pa.table(
+        {name: pc.replace_with_mask(_whole(kept[name]), mask, pa.array(fresh[name], pa.string())) for name in ("label", "reason")}
+    )
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks])
 
 
 def _classes(planned: SilverPlan, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Label -> split -> rows, in the order of the classes, with zeros."""
-    counts = Counter(zip(planned.rows["label"].to_pylist(), planned.rows["split"].to_pylist(), strict=True))
+    counted = planned.rows.group_by(["label", "split"]).aggregate([([], "count_all")]).to_pylist()
+    counts = Counter({(row["label"], row["split"]): row["count_all"] for row in counted})
     names = [*classes, *sorted({label for label, _ in counts} - set(classes))]
-    return {label: {split: counts[label, split] for split in ("train", "validation", "test")} for label in names}
+    return {label: {split: counts[label, split] for split in (TRAIN, VALIDATION, TEST)} for label in names}
 
 
 SILVER: Stage[SilverRequest, SilverReport] = Stage("silver", SilverRequest, SilverReport, work)
