@@ -1,0 +1,58 @@
+import io
+
+import numpy as np
+from PIL import Image
+
+from car_damage import report
+from car_damage.evaluation import evaluate
+from car_damage.photos import Photos
+
+CLASSES = ("minor", "moderate", "major")
+
+
+def photos(n: int, name: str = "photo") -> Photos:
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
+    return Photos(pixels, np.zeros(n, np.int64), tuple(map(str, range(n))), tuple(f"/photos/{name}{i}.jpg" for i in range(n)))
+
+
+def picture(data: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGB"))
+
+
+def test_the_confusion_matrix_shows_a_full_cell_darker_than_an_empty_one() -> None:
+    right = picture(report.confusion_matrix(evaluate(np.array([0, 1, 2]), np.eye(3), CLASSES), "Test"))
+    wrong = picture(report.confusion_matrix(evaluate(np.array([0, 1, 2]), np.eye(3)[[1, 2, 0]], CLASSES), "Test"))
+    top_left = (slice(right.shape[0] // 5, right.shape[0] // 3), slice(right.shape[1] // 4, right.shape[1] // 3))
+    assert right[top_left].mean() + 50 < wrong[top_left].mean()
+
+
+def test_the_training_curve_can_be_drawn_of_a_single_epoch() -> None:
+    history = {"loss": [1.0], "accuracy": [0.3], "val_loss": [1.1], "val_accuracy": [0.2]}
+    assert picture(report.training_curve(history, 1)).std() > 0
+
+
+def test_the_contact_sheet_grows_with_the_mistakes_up_to_twelve() -> None:
+    wrong = np.tile([0.1, 0.9, 0.0], (30, 1))
+    heights = [picture(report.worst_mistakes(photos(n), wrong[:n], CLASSES)).shape[0] for n in (1, 5, 12, 30)]
+    assert heights[0] < heights[1] < heights[2] == heights[3]
+
+
+def test_the_contact_sheet_has_the_most_certain_mistake_first() -> None:
+    shades = Photos(
+        np.stack([np.full((224, 224, 3), shade, np.uint8) for shade in (40, 90)]), np.zeros(2, np.int64), ("a", "b"), ("/a.jpg", "/b.jpg")
+    )
+    sheet = picture(report.worst_mistakes(shades, np.array([[0.4, 0.6, 0.0], [0.1, 0.9, 0.0]]), CLASSES))
+    middle = sheet.shape[0] // 2
+    assert (sheet[middle, sheet.shape[1] // 4, 0], sheet[middle, 3 * sheet.shape[1] // 4, 0]) == (90, 40)
+
+
+def test_without_mistakes_the_contact_sheet_says_so_in_a_small_picture() -> None:
+    right = np.tile([1.0, 0.0, 0.0], (3, 1))
+    assert picture(report.worst_mistakes(photos(3), right, CLASSES)).shape[0] < 300
+
+
+def test_names_with_dollar_signs_and_foreign_letters_are_drawn_as_they_are() -> None:
+    wrong = np.tile([0.1, 0.9, 0.0], (1, 1))
+    assert picture(report.worst_mistakes(photos(1, "$broken_{math é 漢 "), wrong, CLASSES)).size
