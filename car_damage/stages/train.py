@@ -158,7 +158,6 @@ def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:
     settings = platform.settings
     return {
         **settings.training.model_dump(mode="json"),
-        "classes": ",".join(settings.labels.classes),
         "silver_table": settings.tables.silver,
         "silver_version": request.silver_version,
     }
