@@ -118,7 +118,9 @@ def _links(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
     while start < count:
         rows = max(1, _CELLS // (count - start))
         block = np.bitwise_count(hashes[start : start + rows, None] ^ hashes[None, start:]) <= bits
-        first, second = np.nonzero(np.triu(block, 1))
+        first, second = np.divmod(np.flatnonzero(block), count - start)
+        after = first < second
+        first, second = first[after], second[after]
         found += len(first)
         if found > _CROWDED * (start + rows):
             return _stars(hashes, bits)
