@@ -1,0 +1,307 @@
+"""Draws cars with damage, so that everything can be tried without a single photo.
+
+The same seed gives the same bytes. Severity can be seen, and learnt by a small network from some forty photos: a few
+scratches or a small dent (minor), a clear dent with a broken lamp (moderate), a crumpled end, broken glass, hanging
+parts and large dark holes (major). Everything else varies: kind, colour and direction of the car, place, light,
+background, noise, size.
+"""
+
+import io
+import random
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+CLASSES = ("minor", "moderate", "major")
+
+_NEAR_DUPLICATE_FROM = 8
+
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
+
+_PAINTS: tuple[Colour, ...] = (
+    (178, 34, 34), (30, 60, 130), (225, 225, 228), (150, 155, 160), (40, 95, 55),
+    (205, 160, 40), (105, 35, 80), (70, 130, 160), (200, 95, 35), (90, 85, 75),
+)  # fmt: skip
+_SKIES: tuple[Colour, ...] = ((150, 185, 225), (190, 195, 200), (225, 190, 150), (110, 130, 160), (205, 220, 235))
+_GROUNDS: tuple[Colour, ...] = ((95, 95, 98), (130, 122, 110), (85, 105, 70), (150, 150, 148), (110, 90, 75))
+
+
+def photo(label: str, seed: int) -> bytes:
+    """One JPEG, 320x240 to 640x480 pixels.
+
+    Args:
+        label: minor, moderate or major.
+        seed: another seed is another car in another place.
+    """
+    random_ = random.Random(f"{label} {seed}")  # noqa: S311 - drawings, not secrets
+    return _jpeg(_Scene(random_).draw(label), random_.randint(82, 93))
+
+
+def write(folder: Path, seed: int = 0, valid: int = 56, unusable: bool = True) -> None:
+    """Fill a folder with photos in minor/, moderate/ and major/.
+
+    Files that are there already with the same content are left alone, modification time and all.
+
+    Args:
+        folder: created when it is not there.
+        seed: of all that is drawn.
+        valid: photos that training can use, spread evenly over the classes. With more than eight in a class, its
+            last is a near-duplicate of its first: usable, but bound to the same split.
+        unusable: add at least one file of each kind that validation rejects or ignores.
+    """
+    share, rest = divmod(valid, len(CLASSES))
+    for place, label in enumerate(CLASSES):
+        count = share + (place < rest)
+        for number in range(1, count + 1):
+            drawn = photo(label, 1000 * seed + number)
+            if number == count > _NEAR_DUPLICATE_FROM:
+                drawn = _smaller(photo(label, 1000 * seed + 1))
+            _write(folder / label / f"{label}_{number:03}.jpg", drawn)
+    if unusable:
+        for path, data in _unusable(seed).items():
+            _write(folder / path, data)
+
+
+def _smaller(data: bytes) -> bytes:
+    """The same photo as it comes out of a messenger: other bytes, nearly the same perceptual hash."""
+    image = Image.open(io.BytesIO(data))
+    return _jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.BILINEAR), 80)
+
+
+def _write(path: Path, data: bytes) -> None:
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _unusable(seed: int) -> dict[str, bytes]:
+    """Path -> bytes of files that are no use, for one reason each."""
+    unlabelled, unknown, twin, cut = (photo("moderate", 1000 * seed + 900 + number) for number in range(4))
+    whole = Image.open(io.BytesIO(photo("major", 1000 * seed + 901)))
+    png = io.BytesIO()
+    whole.save(png, "PNG")
+    corrupt = bytearray(png.getvalue())
+    corrupt[len(corrupt) // 2] ^= 0xFF
+    pixmap = io.BytesIO()
+    whole.resize((160, 120)).save(pixmap, "PPM")
+    bomb = bytearray(png.getvalue()[:2000])
+    bomb[16:24] = (60_000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    return {
+        "minor/empty.jpg": b"",
+        "minor/notes.jpg": b"The owner sends the photos on Monday.\n" * 20,
+        "moderate/scan.ppm": pixmap.getvalue(),
+        "moderate/half_sent.jpg": cut[: len(cut) // 2],
+        "major/bad_disk.png": bytes(corrupt),
+        "minor/thumbnail.jpg": _jpeg(whole.resize((40, 30)), 85),
+        "major/bomb.png": bytes(bomb),
+        "unsorted_001.jpg": unlabelled,
+        "other/other_001.jpg": unknown,
+        "major/major_again.jpg": photo("major", 1000 * seed + 1),
+        "minor/minor_twin.jpg": twin,
+        "major/major_twin.jpg": twin,
+        "minor/._minor_001.jpg": b"what a file manager leaves behind",
+        "_tmp/upload.jpg": cut[:1000],
+    }
+
+
+def _jpeg(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _shade(colour: Colour, factor: float) -> Colour:
+    red, green, blue = (max(0, min(255, round(part * factor))) for part in colour)
+    return red, green, blue
+
+
+class _Scene:
+    """A place, a light and a car in it. Cars are drawn in metres: x from the front bumper, y from the ground."""
+
+    def __init__(self, random_: random.Random) -> None:
+        self.random = random_
+        self.width = random_.randint(320, 640)
+        self.height = round(self.width * random_.uniform(0.7, 0.76))
+        self.scale = self.width / random_.uniform(4.9, 6.4)
+        self.mirrored = random_.random() < 0.5
+        self.left = (self.width / self.scale - 4.4) / 2 + random_.uniform(-0.35, 0.35)
+        self.ground = self.height * random_.uniform(0.74, 0.9)
+        self.slope = random_.uniform(-0.06, 0.06)
+        self.paint = random_.choice(_PAINTS)
+        self.tall = random_.choice([0.0, 0.0, 0.12, 0.3])
+        self.depth = (-random_.uniform(0.2, 0.5), random_.uniform(0.08, 0.2)) if random_.random() < 0.6 else (0.0, 0.0)
+        self.rear_drop = random_.choice([0.0, 0.35])
+        self.image = Image.new("RGB", (self.width, self.height))
+        self.pen = ImageDraw.Draw(self.image)
+
+    def draw(self, label: str) -> Image.Image:
+        self._background()
+        self._car()
+        {"minor": self._minor, "moderate": self._moderate, "major": self._major}[label]()
+        return self._light()
+
+    def at(self, x: float, y: float) -> Point:
+        """Metres to pixels."""
+        across = (self.left + x) * self.scale
+        return (self.width - across if self.mirrored else across), self.ground - (y + self.slope * (x - 2.2)) * self.scale
+
+    def shape(self, points: Sequence[Point], colour: Colour, outline: Colour | None = None) -> None:
+        self.pen.polygon([self.at(*point) for point in points], fill=colour, outline=outline)
+
+    def line(self, points: Sequence[Point], colour: Colour, metres: float) -> None:
+        self.pen.line([self.at(*point) for point in points], fill=colour, width=max(1, round(metres * self.scale)), joint="curve")
+
+    def disc(self, centre: Point, radius: Point, colour: Colour) -> None:
+        (x, y), (across, up) = self.at(*centre), (radius[0] * self.scale, radius[1] * self.scale)
+        self.pen.ellipse((x - across, y - up, x + across, y + up), fill=colour)
+
+    def jagged(self, centre: Point, radius: Point, teeth: int = 14) -> list[Point]:
+        """An irregular outline around a point."""
+        turns = np.linspace(0, 2 * np.pi, teeth, endpoint=False)
+        reach = [self.random.uniform(0.45, 1.0) for _ in turns]
+        return [
+            (centre[0] + radius[0] * r * np.cos(turn), centre[1] + radius[1] * r * np.sin(turn))
+            for turn, r in zip(turns, reach, strict=True)
+        ]
+
+    def _background(self) -> None:
+        random_ = self.random
+        horizon = self.ground - random_.uniform(0.5, 1.4) * self.scale
+        self.pen.rectangle((0, 0, self.width, horizon), fill=random_.choice(_SKIES))
+        self.pen.rectangle((0, horizon, self.width, self.height), fill=random_.choice(_GROUNDS))
+        for _ in range(random_.randint(1, 5)):
+            left, wide = random_.uniform(-0.2, 0.9) * self.width, random_.uniform(0.12, 0.5) * self.width
+            top = horizon - random_.uniform(0.1, 0.75) * self.height
+            colour = _shade(random_.choice(_GROUNDS + _SKIES + _PAINTS), random_.uniform(0.5, 1.0))
+            if random_.random() < 0.6:
+                self.pen.rectangle((left, top, left + wide, horizon), fill=colour)
+            else:
+                self.pen.ellipse((left, top, left + wide, horizon + 5), fill=_shade((60, 95, 50), random_.uniform(0.5, 1.2)))
+        self.disc((2.2, 0.02), (2.5, 0.16), _shade(random_.choice(_GROUNDS), 0.4))
+
+    def _car(self) -> None:
+        tall, drop, paint = self.tall, self.rear_drop, self.paint
+        roof = 1.42 + tall
+        body = [
+            (0.06, 0.3), (0.0, 0.55), (0.05, 0.78), (0.3, 0.9), (1.2, 1.0), (1.85, roof - 0.04), (2.1, roof), (3.0, roof),
+            (3.3 + drop, roof - 0.1), (3.75 + drop, 1.02), (4.28, 0.95), (4.4, 0.7), (4.36, 0.3),
+        ]  # fmt: skip
+        glass = [(1.36, 1.02), (1.95, roof - 0.09), (3.0, roof - 0.09), (3.2 + drop, roof - 0.16), (3.5 + drop, 1.04)]
+        dark, pane = (22, 22, 25), _shade((70, 85, 100), self.random.uniform(0.6, 1.3))
+        far = [(x + self.depth[0], y + self.depth[1]) for x, y in body]
+        if self.depth[0]:
+            for first, colour in (
+                (0, _shade(paint, 0.6)),
+                (1, _shade(paint, 0.65)),
+                (2, _shade(paint, 0.75)),
+                (3, _shade(paint, 1.25)),
+                (4, pane),
+                (6, _shade(paint, 1.3)),
+            ):
+                self.shape([body[first], body[first + 1], far[first + 1], far[first]], colour)
+            self.shape(
+                [(self.depth[0] * 0.25, 0.5), (self.depth[0] * 0.75, 0.56), (self.depth[0] * 0.75, 0.68), (self.depth[0] * 0.25, 0.62)],
+                dark,
+            )
+            self.disc((self.depth[0] * 0.85, 0.74 + self.depth[1]), (0.07, 0.07), (250, 248, 225))
+        self.shape(body, paint, _shade(paint, 0.5))
+        self.shape([(0.02, 0.45), (4.38, 0.45), (4.36, 0.3), (0.06, 0.3)], _shade(paint, 0.55))
+        self.shape([(0.3, 0.89), (1.2, 0.99), (4.2, 0.94), (4.2, 0.88), (1.2, 0.92)], _shade(paint, 1.3))
+        self.shape(glass, pane, dark)
+        self.shape([(1.6, 1.06), (1.98, roof - 0.12), (2.15, roof - 0.12), (1.8, 1.06)], _shade(pane, 1.35))
+        for x in (2.42, 3.28):
+            self.line([(x, roof - 0.08), (x, 0.46)], _shade(paint, 0.6), 0.03)
+        self.line([(1.45, 1.0), (1.42, 0.46)], _shade(paint, 0.6), 0.03)
+        for x in (2.15, 3.0):
+            self.line([(x, 0.86), (x + 0.16, 0.86)], _shade(paint, 0.4), 0.04)
+        self.shape([(0.03, 0.66), (0.06, 0.79), (0.36, 0.86), (0.33, 0.72)], (248, 246, 220), dark)
+        self.shape([(4.16, 0.74), (4.16, 0.9), (4.3, 0.9), (4.39, 0.74)], (200, 20, 25), dark)
+        for x in (0.85, 3.5):
+            self.disc((x, 0.36), (0.42, 0.42), dark)
+            self.disc((x, 0.33), (0.33, 0.33), (35, 35, 38))
+            self.disc((x, 0.33), (0.2, 0.2), (165, 168, 172))
+            self.disc((x, 0.33), (0.06, 0.06), (60, 60, 64))
+
+    def _scratches(self, count: int) -> None:
+        for _ in range(count):
+            x, y = self.random.uniform(0.9, 3.3), self.random.uniform(0.55, 0.85)
+            long, rise = self.random.uniform(0.4, 0.9), self.random.uniform(-0.1, 0.12)
+            for lift, colour in ((0.0, (235, 235, 235)), (-0.02, (60, 58, 56))):
+                self.line([(x, y + lift), (x + long / 2, y + rise + lift), (x + long, y + rise / 2 + lift)], colour, 0.014)
+
+    def _dent(self, centre: Point, radius: float) -> None:
+        for step in range(6):
+            part = 1 - step / 6
+            self.disc(
+                (centre[0] + 0.12 * radius * step / 6, centre[1] + 0.2 * radius * step / 6),
+                (radius * part, 0.62 * radius * part),
+                _shade(self.paint, 0.75 - 0.1 * step),
+            )
+        self.disc((centre[0] + 0.3 * radius, centre[1] - 0.34 * radius), (0.4 * radius, 0.1 * radius), _shade(self.paint, 1.5))
+
+    def _shards(self, x: float, count: int, reach: float) -> None:
+        for _ in range(count):
+            centre = (x + self.random.uniform(-reach, reach), self.random.uniform(-0.2, 0.04))
+            self.shape(self.jagged(centre, (0.07, 0.04), 5), self.random.choice([(235, 238, 240), (40, 40, 42), self.paint]))
+
+    def _minor(self) -> None:
+        if self.random.random() < 0.6:
+            self._scratches(self.random.randint(2, 4))
+        else:
+            self._dent((self.random.uniform(1.5, 3.2), self.random.uniform(0.6, 0.8)), self.random.uniform(0.09, 0.13))
+
+    def _moderate(self) -> None:
+        at_front = self.random.random() < 0.5
+        self._dent((self.random.uniform(1.3, 3.1), self.random.uniform(0.62, 0.74)), self.random.uniform(0.34, 0.46))
+        self._scratches(self.random.randint(1, 3))
+        lamp = (0.2, 0.77) if at_front else (4.25, 0.82)
+        self.shape(self.jagged(lamp, (0.24, 0.15), 10), (25, 25, 28))
+        for _ in range(4):
+            self.line(
+                [lamp, (lamp[0] + self.random.uniform(-0.2, 0.2), lamp[1] + self.random.uniform(-0.12, 0.12))], (240, 240, 240), 0.015
+            )
+        self._shards(lamp[0], 5, 0.4)
+
+    def _major(self) -> None:
+        end, inward = (0.15, 1) if self.random.random() < 0.65 else (4.25, -1)
+        for _ in range(3):
+            centre = (end + inward * self.random.uniform(0.1, 0.7), self.random.uniform(0.55, 0.95))
+            self.shape(self.jagged(centre, (0.75, 0.42)), _shade((38, 36, 36), self.random.uniform(0.4, 1.3)))
+        for _ in range(7):
+            centre = (end + inward * self.random.uniform(-0.15, 1.0), self.random.uniform(0.45, 1.15))
+            self.shape(
+                self.jagged(centre, (0.26, 0.2), 6),
+                _shade(self.random.choice([self.paint, (170, 172, 175)]), self.random.uniform(0.4, 1.3)),
+                (15, 15, 15),
+            )
+        tip = end + inward * 0.35
+        self.shape(
+            [(tip, 0.95), (tip + inward * 0.9, 1.0), (tip + inward * 0.55, 1.4), (tip + inward * 0.2, 1.2)],
+            _shade(self.paint, 0.8),
+            (15, 15, 15),
+        )
+        self.shape(
+            [(end - inward * 0.3, 0.02), (end - inward * 0.2, 0.16), (end + inward * 0.75, 0.42), (end + inward * 0.75, 0.28)], (30, 30, 32)
+        )
+        struck = (self.random.uniform(1.75, 3.1), 1.2 + self.tall / 2)
+        self.shape(self.jagged(struck, (0.42, 0.2)), (18, 18, 20))
+        for _ in range(16):
+            reach = (self.random.uniform(-0.65, 0.65), self.random.uniform(-0.2, 0.2))
+            self.line([struck, (struck[0] + reach[0], struck[1] + reach[1])], (235, 240, 242), 0.016)
+        self._dent((2.2 + 0.3 * inward, 0.66), self.random.uniform(0.25, 0.4))
+        self._shards(end, 16, 0.9)
+
+    def _light(self) -> Image.Image:
+        """Sun and shade over the whole scene, the camera's blur and its noise."""
+        random_ = np.random.default_rng(self.random.getrandbits(64))
+        field = Image.fromarray(random_.uniform(0.5, 1.4, (5, 6)).astype(np.float32))
+        shade = np.asarray(field.resize(self.image.size, Image.Resampling.BICUBIC)) * self.random.uniform(0.75, 1.1)
+        soft = self.image.filter(ImageFilter.GaussianBlur(self.random.uniform(0.3, 0.8)))
+        noise = random_.standard_normal((self.height, self.width, 1), np.float32) * self.random.uniform(2, 6)
+        return Image.fromarray((np.asarray(soft) * shade[:, :, None] + noise).clip(0, 255).astype(np.uint8))
