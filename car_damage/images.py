@@ -402,7 +402,9 @@ def _bmp(data: bytes) -> _Header:
         stride = args[1] if isinstance(args, tuple) else 0
         if offset + stride * (height - 1) > len(data):
             return _ends_early()
-        return _load(image, data)
+        loaded = _load(image, data)
+        # The fourth byte of an uncompressed pixel means nothing, whatever BmpImagePlugin.USE_RAW_ALPHA says.
+        return loaded.convert("RGB") if image.info["compression"] == 0 and loaded.mode == "RGBA" else loaded
 
     return _Header("BMP", width, height, load)
 

@@ -48,6 +48,7 @@ def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, byte
         "WEBP lossless": encoded(image, "WEBP", lossless=True),
         "WEBP alpha": encoded(clear, "WEBP"),
         "BMP": encoded(image, "BMP"),
+        "BMP 32 deep": encoded(clear, "BMP"),
         "BMP palette": encoded(image.quantize(64), "BMP"),
         "GIF": encoded(image, "GIF"),
         "GIF animated": encoded(image, "GIF", save_all=True, append_images=[picture(seed + 1, width, height)]),
