@@ -300,6 +300,11 @@ def _jpeg(data: bytes) -> _Header:
         scans = data.count(b"\xff\xda", at - 2) if marker in (0xC2, 0xCA) else 1
         if scans * width * height > 4_000_000_000:
             raise _unusable(CORRUPT, f"{scans} scans")
+        # libjpeg fills what is missing with grey where the file ends in proper form. A Huffman-coded block of 8x8 takes
+        # two bits at least, one for its mean and one for its end: a file with less than that has lost its pixels.
+        blocks = -(-width // 8) * -(-height // 8)
+        if marker in (0xC0, 0xC1) and 8 * (len(data) - at) < 2 * blocks:
+            raise _unusable(TRUNCATED, f"{len(data) - at} bytes cannot hold {width}x{height} pixels")
         clean = b"".join([*kept, b"\xff\xda", data[at:]])
         image = JpegImageFile(io.BytesIO(clean))
         image.draft(None, (SIZE, SIZE))

@@ -78,6 +78,7 @@ def broken() -> dict[str, tuple[bytes, str]]:
         "icon": (encoded(image, "ICO"), "unsupported format"),
         "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "unsupported format"),
         "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "unsupported format"),
+        "jpeg of a size that lies": (jpeg.replace(struct.pack(">HH", 240, 320), struct.pack(">HH", 5_000, 5_000), 1), "truncated"),
         "12 bit jpeg": (jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "unsupported format"),
         "only a jpeg's magic": (b"\xff\xd8\xff", "truncated"),
         "jpeg with a tail of zeros": (jpeg[: scan + 2000] + bytes(len(jpeg) - scan - 2000), "truncated"),
