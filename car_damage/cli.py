@@ -5,6 +5,7 @@ of ours ends any command with its message on stderr and exit code 1, without a t
 """
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ def validate(
 
 
 def _labeller(settings: "Settings", folder: Path) -> "Labeller":
-    from car_damage.engines.folder import Folder
+    from car_damage.engines.folder import Folder, utf8
     from car_damage.errors import SettingsError
     from car_damage.labels import Labeller, parse_table
 
@@ -126,7 +127,8 @@ def _labeller(settings: "Settings", folder: Path) -> "Labeller":
         if Path(settings.labels.table).is_dir():
             raise SettingsError(f"labels.table is {settings.labels.table}, a Delta table, which validate does not read: add --no-labels")
         table = parse_table(Folder().read(settings.labels.table))
-    return Labeller(settings.labels, str(folder.expanduser().absolute()), table)
+    # Spelt as the listing spells it, or the folder itself would pass for the name of a class.
+    return Labeller(settings.labels, utf8(os.path.abspath(folder.expanduser())), table)  # noqa: PTH100 - links stay as they are
 
 
 def _verdicts(settings: "Settings", files: list[tuple[str, int]], labeller: "Labeller | None") -> Iterator[Verdict]:

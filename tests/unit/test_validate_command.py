@@ -63,6 +63,14 @@ def test_labels_can_be_left_out_of_it(folder: Path) -> None:
     assert {name for name, line in found.items() if line["verdict"] == "rejected"} == {"cut.jpg", "note.jpg"}
 
 
+def test_a_folder_that_is_spelt_in_a_roundabout_way_is_not_taken_for_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "major").mkdir()
+    (tmp_path / "minor").mkdir()
+    (tmp_path / "major/photo.jpg").write_bytes(JPEG)
+    monkeypatch.chdir(tmp_path / "minor")
+    assert lines(run("validate", "../major", "--json"))["photo.jpg"]["reason"] == "no label"
+
+
 def test_the_table_names_rejected_files_and_counts_reasons(folder: Path) -> None:
     result = run("validate", folder)
     assert result.exit_code == 0
