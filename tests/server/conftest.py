@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from car_damage.serving import DatabricksServing
 from car_damage.server.state import token
+from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking
 
 CLASSES = ("minor", "moderate", "major")
@@ -70,12 +70,17 @@ def network(folder: Path, seed: int) -> Path:
 
 
 def own_answer(keras_file: Path, data: bytes) -> list[float]:
-    """What Keras itself says of a photo."""
-    import keras
-
+    """What Keras itself says of a photo's file."""
     from car_damage.images import decode
 
-    return [float(p) for p in keras.saving.load_model(keras_file, compile=False).predict(decode(data).pixels[None], verbose=0)[0]]
+    return network_answer(keras_file, decode(data).pixels)
+
+
+def network_answer(keras_file: Path, pixels: Any) -> list[float]:
+    """What Keras itself says of (224, 224, 3) uint8."""
+    import keras
+
+    return [float(p) for p in keras.saving.load_model(keras_file, compile=False).predict(pixels[None], verbose=0)[0]]
 
 
 @dataclasses.dataclass(frozen=True)

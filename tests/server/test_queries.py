@@ -147,14 +147,14 @@ ENTITY = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "code", "says"),
+    ("call", "body", "code", "says"),
     [
-        ("POST", "", "{", "MALFORMED_REQUEST", "not JSON"),
-        ("POST", "", {"name": "a b", "config": {"served_entities": [ENTITY]}}, "INVALID_PARAMETER_VALUE", "name"),
-        ("POST", "", {"name": "x"}, "INVALID_PARAMETER_VALUE", "config: Field required"),
-        ("POST", "", {"name": "car_damage_model_ep", "config": {"served_entities": [ENTITY]}}, "RESOURCE_ALREADY_EXISTS", "exists"),
-        ("PUT", "/car_damage_model_ep/config", {"served_entities": []}, "INVALID_PARAMETER_VALUE", "served_entities"),
-        ("PUT", "/car_damage_model_ep/config", {"served_entities": [ENTITY | {"gpu": 1}]}, "INVALID_PARAMETER_VALUE", "gpu"),
+        (("POST", ""), "{", "MALFORMED_REQUEST", "not JSON"),
+        (("POST", ""), {"name": "a b", "config": {"served_entities": [ENTITY]}}, "INVALID_PARAMETER_VALUE", "name"),
+        (("POST", ""), {"name": "x"}, "INVALID_PARAMETER_VALUE", "config: Field required"),
+        (("POST", ""), {"name": "car_damage_model_ep", "config": {"served_entities": [ENTITY]}}, "RESOURCE_ALREADY_EXISTS", "exists"),
+        (("PUT", "/car_damage_model_ep/config"), {"served_entities": []}, "INVALID_PARAMETER_VALUE", "served_entities"),
+        (("PUT", "/car_damage_model_ep/config"), {"served_entities": [ENTITY | {"gpu": 1}]}, "INVALID_PARAMETER_VALUE", "gpu"),
         (
             "PUT",
             "/car_damage_model_ep/config",
@@ -170,17 +170,17 @@ ENTITY = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "
             "workload_size",
         ),
         (
-            "PUT",
-            "/car_damage_model_ep/config",
+            ("PUT", "/car_damage_model_ep/config"),
             {"served_entities": [ENTITY], "traffic_config": {"routes": [{"served_model_name": "m-1", "traffic_percentage": 50}]}},
             "INVALID_PARAMETER_VALUE",
             "100 percent",
         ),
-        ("PUT", "/nobody/config", {"served_entities": [ENTITY]}, "RESOURCE_DOES_NOT_EXIST", "nobody"),
+        (("PUT", "/nobody/config"), {"served_entities": [ENTITY]}, "RESOURCE_DOES_NOT_EXIST", "nobody"),
     ],
 )
-def test_a_config_that_databricks_would_refuse_is_refused(ready: Server, method: str, path: str, body: Any, code: str, says: str) -> None:
+def test_a_config_that_databricks_would_refuse_is_refused(ready: Server, call: tuple[str, str], body: Any, code: str, says: str) -> None:
     content = body if isinstance(body, str) else json.dumps(body)
+    method, path = call
     response = ready.call(method, "/api/2.0/serving-endpoints" + path, content=content)
     assert response.json()["error_code"] == code
     assert says in response.json()["message"]

@@ -1,0 +1,210 @@
+"""One photo through the local endpoint, against the work itself and against the usual way.
+
+- "decode + predict in process": this project's decoder and one TensorFlow call, nothing around them.
+- "a JSON tensor to mlflow models serve": the same network as a plain Keras model, asked with the photo as
+  224x224x3 numbers, which is what the usual tutorial does.
+
+The three are asked in turns, so that whatever else the machine does falls on all of them.
+"""
+
+import base64
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from car_damage.errors import Unavailable
+from car_damage.server.state import token
+from car_damage.serving import DatabricksServing
+from car_damage.settings import Serving, Settings, Tracking
+
+ROUNDS = 150
+USUAL_ROUNDS = 15
+CLASSES = ("minor", "moderate", "major")
+
+
+def run() -> list[dict[str, Any]]:
+    """Median times, in milliseconds."""
+    with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as temporary, ExitStack() as stack:
+        home = Path(temporary)
+        photo = _photo()
+        network = _network(home)
+        endpoint = stack.enter_context(_endpoint(home, network, photo))
+        usual = stack.enter_context(_mlflow_models_serve(home, network, photo))
+        bare = _bare(network, photo)
+        for ask in (endpoint, bare, usual) * 3:
+            ask()
+        times: dict[str, list[float]] = {"endpoint": [], "bare": [], "usual": []}
+        for index in range(ROUNDS):
+            times["endpoint"].append(_timed(endpoint))
+            times["bare"].append(_timed(bare))
+            if index < USUAL_ROUNDS:
+                times["usual"].append(_timed(usual))
+    ours, own, theirs = (statistics.median(times[name]) * 1000 for name in ("endpoint", "bare", "usual"))
+    name = "serving one 1000x667 JPEG, p50"
+    return [
+        _row(name, ours, f"decode + predict in process, {own:.1f} ms", ours / own),
+        _row(name, ours, f"a JSON tensor to mlflow models serve, {theirs:.1f} ms", ours / theirs),
+    ]
+
+
+def _row(name: str, value: float, baseline: str, ratio: float) -> dict[str, Any]:
+    return {"name": name, "value": value, "unit": "ms", "baseline": baseline, "ratio": ratio}
+
+
+def _timed(ask: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    ask()
+    return time.perf_counter() - start
+
+
+def _photo() -> bytes:
+    """A JPEG of 1000x667 pixels with as much detail as a photo: about 200 kB at quality 85."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((1000, 667), Image.Resampling.BICUBIC)
+    pixels = np.asarray(coarse, dtype=np.int16) + random.integers(-20, 21, (667, 1000, 3), dtype=np.int16)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _network(home: Path) -> Path:
+    from car_damage.networks import build
+
+    path = home / "network.keras"
+    build("cnn", len(CLASSES)).save(path)
+    return path
+
+
+def _bare(network: Path, photo: bytes) -> Callable[[], Any]:
+    import keras
+    import tensorflow as tf
+
+    from car_damage.images import SIZE, decode
+
+    model = keras.saving.load_model(network, compile=False)
+    call = tf.function(
+        lambda photos: model(photos, training=False), input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)], autograph=False
+    ).get_concrete_function()
+    return lambda: call(tf.constant(decode(photo).pixels[None])).numpy()
+
+
+@contextmanager
+def _endpoint(home: Path, network: Path, photo: bytes) -> Iterator[Callable[[], Any]]:
+    import mlflow
+
+    from car_damage import model_package
+
+    port = _free_port()
+    settings = Settings(
+        home=home, tracking=Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"), serving=Serving(host=f"http://127.0.0.1:{port}")
+    )
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    experiment = mlflow.create_experiment("bench", artifact_location=(home / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        uri = model_package.log(network, photo, CLASSES)
+    client = mlflow.MlflowClient()
+    client.create_registered_model(settings.tracking.model)
+    client.create_model_version(settings.tracking.model, uri, model_id=uri.removeprefix("models:/"))
+    environment = os.environ | {
+        "CAR_DAMAGE_HOME": str(home),
+        "CAR_DAMAGE_TRACKING__URI": settings.tracking_uri,
+        "CAR_DAMAGE_SERVING__HOST": str(settings.serving.host),
+    }
+    code = "from car_damage import settings; from car_damage.server.command import serve; serve(settings.load(), say=lambda text: None)"
+    with _running([sys.executable, "-c", code], environment, home / "endpoint.log"):
+        serving = DatabricksServing(settings)
+        _until(lambda: _answers(lambda: serving.put(1)))
+        _until(lambda: serving.state().served == 1)
+        body = json.dumps({"dataframe_records": [{"image": base64.b64encode(photo).decode()}]}).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token(home)}"}
+        yield _asking(port, f"/serving-endpoints/{settings.serving.endpoint}/invocations", body, headers)
+
+
+@contextmanager
+def _mlflow_models_serve(home: Path, network: Path, photo: bytes) -> Iterator[Callable[[], Any]]:
+    import keras
+    import mlflow
+
+    from car_damage.images import decode
+
+    mlflow.keras.save_model(keras.saving.load_model(network, compile=False), str(home / "plain"))
+    port = _free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(home / "plain"), "--env-manager", "local", "-p", str(port)]
+    # It starts uvicorn by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with _running(command, os.environ | {"PATH": path}, home / "plain.log"):
+        body = json.dumps({"inputs": decode(photo).pixels[None].tolist()}).encode()
+        ask = _asking(port, "/invocations", body, {"Content-Type": "application/json"})
+        _until(lambda: _answers(ask))
+        yield ask
+
+
+def _asking(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
+    """Ask over one kept connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def ask() -> Any:
+        try:
+            connection.request("POST", path, body, headers)
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException):
+            connection.close()
+            raise
+        assert response.status == 200, answer[:500]
+        return json.loads(answer)
+
+    return ask
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _answers(ask: Callable[[], Any]) -> bool:
+    try:
+        ask()
+    except (OSError, http.client.HTTPException, Unavailable):
+        return False
+    return True
+
+
+def _until(condition: Callable[[], bool], patience: float = 120.0) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("a server did not answer in time")
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(f"{row['name']}: {row['value']:.1f} {row['unit']}, {row['ratio']:.2f}x of {row['baseline']}")

@@ -1,0 +1,100 @@
+"""A model in a process of its own: what it answers, what it sees, and how it is refused."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from car_damage.errors import ModelRefused, Terminal
+from car_damage.images import decode
+from car_damage.model_process import answers
+from tests.server.conftest import CLASSES, Models, jpeg, network_answer, own_answer
+
+BLABBER = """
+import os
+import mlflow
+
+class Blabber(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        import car_damage
+        raise RuntimeError(f"variables: {sorted(os.environ)} package: {car_damage.__file__} here: {os.listdir()}")
+
+    def predict(self, context, model_input, params=None):
+        return model_input
+
+mlflow.models.set_model(Blabber())
+"""
+
+
+def test_a_model_answers_as_keras_does_photo_by_photo_in_order(models: Models) -> None:
+    photos = [jpeg(120, 90, turn) for turn in range(130)]
+    given = answers(models.folders[1], iter(photos), timeout=120)
+    assert [answer.sha256 for answer in given] == [hashlib.sha256(photo).hexdigest() for photo in photos]
+    own = own_answer(models.keras_files[1], photos[-1])
+    assert list(given[-1].probabilities) == list(CLASSES)
+    assert list(given[-1].probabilities.values()) == pytest.approx(own, abs=1e-4)
+    assert given[-1].label == CLASSES[own.index(max(own))]
+
+
+def test_a_model_answers_with_the_decoder_that_it_brought_along(models: Models, photo: bytes) -> None:
+    (given,) = answers(models.folders[models.altered], [photo], timeout=120)
+    negative = network_answer(models.keras_files[models.altered], 255 - decode(photo).pixels)
+    assert list(given.probabilities.values()) == pytest.approx(negative, abs=1e-4)
+    assert list(given.probabilities.values()) != pytest.approx(own_answer(models.keras_files[models.altered], photo), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def blabber(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that refuses to load, and says what it sees."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("blabber")
+    (folder / "blabber.py").write_text(BLABBER)
+    (folder / "car_damage").mkdir()
+    (folder / "car_damage" / "__init__.py").touch()
+    mlflow.pyfunc.save_model(
+        path=str(folder / "model"), python_model=str(folder / "blabber.py"), code_paths=[str(folder / "car_damage")], pip_requirements=[]
+    )
+    return folder / "model"
+
+
+def test_the_process_sees_no_credentials_and_the_models_own_package(blabber: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "ARM_CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "CAR_DAMAGE_HOME"):
+        monkeypatch.setenv(name, "secret")
+    with pytest.raises(ModelRefused) as refused:
+        answers(blabber, [photo], timeout=120)
+    said = str(refused.value)
+    variables = said.rpartition("variables: ")[2].partition("]")[0]
+    assert "'PATH'" in variables
+    assert not [word for word in ("DATABRICKS", "ARM_", "AWS_", "CAR_DAMAGE") if word in variables]
+    assert f"package: {blabber / 'code' / 'car_damage' / '__init__.py'}" in said
+    assert "here: []" in said
+
+
+def test_a_photo_that_the_model_refuses_is_named(models: Models, photo: bytes) -> None:
+    with pytest.raises(ModelRefused, match="row 1: not an image"):
+        answers(models.folders[1], [photo, b"no photo"], timeout=120)
+
+
+def test_a_model_that_does_not_answer_in_time_is_refused_and_its_process_ends(models: Models, photo: bytes) -> None:
+    before = set(psutil.Process().children())
+    with pytest.raises(ModelRefused, match=r"no answer for 0\.2 seconds"):
+        answers(models.folders[1], [photo], timeout=0.2)
+    assert set(psutil.Process().children()) <= before
+
+
+def test_an_error_while_photos_are_read_is_the_callers_error(models: Models, photo: bytes) -> None:
+    def photos() -> Iterator[bytes]:
+        yield photo
+        raise LookupError("the second photo is gone")
+
+    with pytest.raises(LookupError, match="the second photo is gone"):
+        answers(models.folders[1], photos(), timeout=120)
+
+
+def test_a_fresh_environment_without_uv_names_what_is_missing(models: Models, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Terminal, match="needs the program uv"):
+        answers(models.folders[1], [photo], timeout=120, environment="uv")

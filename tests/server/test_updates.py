@@ -1,0 +1,78 @@
+"""Taking versions live on a running server: swaps, refusals, failures."""
+
+import base64
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from car_damage.errors import UpdateInProgress
+from car_damage.images import decode
+from tests.server.conftest import Models, Server, network_answer, own_answer
+
+
+def test_a_swap_under_load_loses_no_request_and_every_answer_names_the_version_that_gave_it(
+    ready: Server, models: Models, photo: bytes
+) -> None:
+    own = {f"car_damage_classifier-{version}": own_answer(models.keras_files[version], photo) for version in (1, 2)}
+    served_at_first = ready.settled().served
+    stop = threading.Event()
+    body = json.dumps({"dataframe_records": [{"image": base64.b64encode(photo).decode()}]})
+
+    def ask_on_and_on() -> list[httpx.Response]:
+        responses = []
+        while not stop.is_set():
+            responses.append(ready.invoke(content=body, headers={"Content-Type": "application/json"}))
+        return responses
+
+    with ThreadPoolExecutor(3) as clients:
+        asking = [clients.submit(ask_on_and_on) for _ in range(3)]
+        try:
+            ready.serving.put(2)
+            # A second update is refused, while the same one sent again is not.
+            with pytest.raises(UpdateInProgress, match="being updated"):
+                ready.serving.put(1)
+            ready.serving.put(2)
+            during = ready.serving.state()
+            assert (during.updating, during.ready, during.served, during.pending) == (True, True, served_at_first, 2)
+            after = ready.settled()
+        finally:
+            stop.set()
+        responses = [response for client in asking for response in client.result()]
+
+    assert (after.served, after.entity, after.pending, after.failed) == (2, "car_damage_classifier-2", None, False)
+    assert {response.status_code for response in responses} == {200}
+    assert {response.headers["served-model-name"] for response in responses} == set(own)
+    for response in responses:
+        row = response.json()["predictions"][0]
+        given = [row["probability_minor"], row["probability_moderate"], row["probability_major"]]
+        assert given == pytest.approx(own[response.headers["served-model-name"]], abs=1e-4)
+
+
+def test_a_version_that_does_not_load_fails_with_its_log_and_the_old_one_still_serves(ready: Server, models: Models, photo: bytes) -> None:
+    served = ready.settled().served
+    ready.serving.put(models.broken)
+    state = ready.settled()
+    assert (state.failed, state.ready, state.served, state.updating) == (True, True, served, False)
+    assert "did not start" in state.message
+    assert "ValueError" in ready.serving.build_log(models.broken)
+    assert ready.serving.ask([photo])[0].served_by == f"car_damage_classifier-{served}"
+
+
+def test_a_version_that_is_not_registered_fails_and_says_so(ready: Server) -> None:
+    ready.serving.put(99)
+    state = ready.settled()
+    assert (state.failed, state.ready) == (True, True)
+    assert "99" in ready.serving.build_log(99)
+    assert ready.serving.build_log(98) == ""
+
+
+def test_a_version_is_served_with_the_decoder_that_it_brought_along(ready: Server, models: Models, photo: bytes) -> None:
+    ready.serving.put(models.altered)
+    assert ready.settled().served == models.altered
+    (answer,) = ready.serving.ask([photo])
+    pixels = decode(photo).pixels
+    assert list(answer.probabilities.values()) == pytest.approx(network_answer(models.keras_files[models.altered], 255 - pixels), abs=1e-4)
+    assert list(answer.probabilities.values()) != pytest.approx(network_answer(models.keras_files[models.altered], pixels), abs=1e-3)
