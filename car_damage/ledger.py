@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -133,7 +134,7 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
     """
     ordered = listed.take(pc.sort_indices(listed["path"]))
     relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
-    seconds = pc.cast(pc.cast(pc.floor_temporal(ordered["modified"], unit="second"), pa.timestamp("s", tz="UTC")), pa.int64())
+    seconds = pa.array(np.asarray(ordered["modified"].cast(pa.int64())) // 1_000_000)
     return digest_of_lines([relative, pc.cast(ordered["size"], pa.string()), pc.cast(seconds, pa.string())], "\0")
 
 

@@ -27,6 +27,7 @@ from car_damage.platform import File, Files
 T = TypeVar("T")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FILES = (stat.S_IFREG, stat.S_IFLNK)
 NO_LIMIT = 1 << 63
 """Bytes: no file is larger."""
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
@@ -86,53 +87,49 @@ def walk(folder: str) -> Iterator[tuple[str, int, int]]:
     root = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - paths stay as they are spelt, links included
     if not os.path.isdir(root):  # noqa: PTH112
         raise SettingsError(f"the folder {root} does not exist or is no folder: mount it, create it, or set landing.folder")
-    yield from _walk(root, ())
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
+    while waiting:
+        here, above = waiting.pop()
+        try:
+            found = os.stat(here)  # noqa: PTH116
+            if (found.st_dev, found.st_ino) in above:
+                continue
+            above |= {(found.st_dev, found.st_ino)}
+            prefix = utf8(here).rstrip("/") + "/"
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name[0] in "._":
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, above))
+                        continue
+                    try:
+                        found = entry.stat()
+                    except OSError as error:
+                        dangling = _dangling(entry, error)
+                        if dangling is None:
+                            continue
+                        found = dangling
+                    kind = stat.S_IFMT(found.st_mode)
+                    if kind in _FILES:
+                        modified = min(max(found.st_mtime_ns // 1_000_000, _EARLIEST), _LATEST)
+                        yield prefix + (name if name.isascii() else utf8(name)), found.st_size, modified
+                    elif kind == stat.S_IFDIR:
+                        waiting.append((entry.path, above))
+        except OSError as error:
+            raise Unavailable(
+                f"the folder {here!r} cannot be listed: {error.strerror or error}; an incomplete listing is not used"
+            ) from error
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int, int]]:
-    folders = []
-    prefix = utf8(folder).rstrip("/") + "/"
-    try:
-        here = os.stat(folder)  # noqa: PTH116
-        if (here.st_dev, here.st_ino) in above:
-            return
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name[0] in "._":
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                    continue
-                found = _stat(entry)
-                if found is None:
-                    continue
-                if stat.S_ISDIR(found.st_mode):
-                    folders.append(entry.path)
-                    continue
-                modified = found.st_mtime_ns // 1_000_000
-                if not _EARLIEST <= modified <= _LATEST:
-                    modified = _EARLIEST if modified < 0 else _LATEST
-                yield prefix + (name if name.isascii() else utf8(name)), found.st_size, modified
-    except OSError as error:
-        raise Unavailable(
-            f"the folder {folder!r} cannot be listed: {error.strerror or error}; an incomplete listing is not used"
-        ) from error
-    for below in folders:
-        yield from _walk(below, (*above, (here.st_dev, here.st_ino)))
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """What a file, a link to a file or folder, or a link that leads nowhere is; None for what is none of these (any more)."""
-    try:
-        found = entry.stat()
-    except OSError as error:
-        if entry.is_symlink():
-            return entry.stat(follow_symlinks=False)
-        if isinstance(error, FileNotFoundError):
-            return None
-        raise
-    return found if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) else None
+def _dangling(entry: os.DirEntry[str], error: OSError) -> os.stat_result | None:
+    """A link that leads nowhere, as itself; None for a file that was removed since its folder was opened."""
+    if entry.is_symlink():
+        return entry.stat(follow_symlinks=False)
+    if isinstance(error, FileNotFoundError):
+        return None
+    raise error
 
 
 def utf8(name: str) -> str:
