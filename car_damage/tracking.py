@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from car_damage import model_package
 from car_damage.errors import RegistryError, Unavailable
@@ -146,8 +146,10 @@ class MlflowTracking:
         """The model is still recorded, and its files are where MLflow would look for them."""
         from mlflow.exceptions import MlflowException
 
+        model_id = model_uri.removeprefix("models:/")
         try:
-            files = self._client.list_logged_model_artifacts(model_uri.removeprefix("models:/"))
+            self._client.get_logged_model(model_id)  # a deleted model's files may be there for a while
+            files = self._client.list_logged_model_artifacts(model_id)
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
                 return False
@@ -156,10 +158,7 @@ class MlflowTracking:
 
     def _log_model(self, run_id: str, contents: RunContents) -> str:
         """MLflow logs models to the active run only, so this run is made the active one for that long."""
-        import mlflow
-
-        mlflow.set_tracking_uri(self._settings.tracking_uri)
-        mlflow.set_registry_uri(self._settings.registry_uri)
+        mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
             return model_package.log(contents.keras_file, contents.example, self._settings.labels.classes)
@@ -201,6 +200,15 @@ def client(settings: Settings) -> "MlflowClient":
     if settings.tracking_uri.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+
+
+def fluent(settings: Settings) -> Any:
+    """The module mlflow, for what its client cannot do, pointed at the stores of these settings for the whole process."""
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.registry_uri)
+    return mlflow
 
 
 @contextmanager
