@@ -1,0 +1,88 @@
+"""What the model tests share: drawn photos on disk with their silver table, and MLflow databases made from one template."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from car_damage import demo_photos
+from car_damage.images import decode
+from car_damage.photos import Photos
+from car_damage.platform import Target
+from car_damage.settings import Settings
+from car_damage.tracking import client
+
+CLASSES = ("minor", "moderate", "major")
+
+
+@dataclass(frozen=True)
+class World:
+    """A target in a folder of its own, with photos and a silver table."""
+
+    target: Target
+    folder: Path
+    silver_version: int
+    rows: pa.Table
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that MLflow has migrated, which takes it two seconds."""
+    home = tmp_path_factory.mktemp("mlflow-template")
+    client(Settings(home=home)).search_experiments()
+    return home / "mlflow.db"
+
+
+def home_in(folder: Path, template: Path) -> Path:
+    home = folder / "home"
+    home.mkdir()
+    shutil.copyfile(template, home / "mlflow.db")
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, mlflow_template: Path) -> Path:
+    return home_in(tmp_path, mlflow_template)
+
+
+def build_world(folder: Path, home: Path, *, train: int, validation: int, test: int, classes: Sequence[str]) -> World:
+    """A silver table of so many photos of each class in each split. Training is two epochs."""
+    rows = []
+    for label in classes:
+        splits = ["train"] * train + ["validation"] * validation + ["test"] * test
+        for number, split in enumerate(splits):
+            path = folder / "photos" / label / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(demo_photos.photo(label, number))
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            rows.append({"path": str(path), "label": label, "height": 240, "width": 320, "sha256": sha256, "split": split})
+    settings = Settings(home=home, training={"epochs": 2})  # type: ignore[arg-type]  # pydantic converts
+    target = Target(settings)
+    table = pa.Table.from_pylist(rows)
+    version = target.tables.merge(settings.tables.silver, table, ["sha256"])
+    return World(target, folder / "photos", version, table)
+
+
+@pytest.fixture
+def world(home: Path, tmp_path: Path) -> Callable[..., World]:
+    def build(train: int = 3, validation: int = 1, test: int = 1, classes: Sequence[str] = CLASSES) -> World:
+        return build_world(tmp_path, home, train=train, validation=validation, test=test, classes=classes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Callable[[int, int], Photos]:
+    """`drawn(n, seed)`: n drawn photos, the classes in turn."""
+
+    def draw(n: int, seed: int = 0) -> Photos:
+        labels = np.arange(n) % 3
+        pixels = np.stack([decode(demo_photos.photo(CLASSES[label], seed + number)).pixels for number, label in enumerate(labels)])
+        return Photos(pixels, labels.astype(np.int64), tuple(map(str, range(n))), tuple(f"{number}.jpg" for number in range(n)))
+
+    return draw

@@ -1,0 +1,302 @@
+import json
+import logging
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from car_damage.errors import CarDamageError, RegistryError, Unavailable
+from car_damage.platform import RunContents
+from car_damage.settings import Settings
+from car_damage.tracking import MlflowTracking, client
+from tests.corpus import encoded, picture
+
+KEY = "k" * 64
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings(home=home)
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> MlflowTracking:
+    return MlflowTracking(settings)
+
+
+@pytest.fixture(scope="module")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from car_damage import networks
+
+    networks.quiet()
+    import keras
+
+    photo = keras.Input((224, 224, 3), dtype="uint8")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(photo))
+    file = tmp_path_factory.mktemp("network") / "car_damage_classifier.keras"
+    keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled)).save(file)
+    return file
+
+
+@pytest.fixture
+def contents(network_file: Path, tmp_path: Path) -> RunContents:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "report.json").write_text("{}")
+    return RunContents(
+        params={"epochs": 3},
+        metrics={"test_accuracy": 0.75},
+        history={"loss": [1.1, 0.9, 0.8]},
+        folder=folder,
+        keras_file=network_file,
+        example=encoded(picture(), "JPEG"),
+        dataset=("/tables/silver", 7, "ab" * 32),
+    )
+
+
+def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTracking, contents: RunContents) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    uri = tracking.log(run_id, contents)
+    assert tracking.run_for(KEY) is None
+    tracking.finish(run_id, uri)
+    found = tracking.run_for(KEY)
+    assert found is not None
+    assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (run_id, uri, 0.75)
+    assert tracking.run_for("another key") is None
+
+
+def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
+    run_id = tracking.start("run", {"training_key": KEY, "flow_run": "f-1"})
+    tracking.finish(run_id, tracking.log(run_id, contents))
+    mlflow = client(settings)
+    run = mlflow.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["epochs"] == "3"
+    assert [(point.step, point.value) for point in mlflow.get_metric_history(run_id, "loss")] == [(1, 1.1), (2, 0.9), (3, 0.8)]
+    assert {"training_key", "flow_run", "package_version", "mlflow.source.git.commit", "model_uri"} <= set(run.data.tags)
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.source_type == "delta_table"
+    assert json.loads(used.dataset.source) == {"path": "/tables/silver", "delta_table_version": 7}
+    assert tracking.fetch(run_id, "report.json") == b"{}"
+
+
+def test_mlflow_reads_the_dataset_as_one_of_its_own(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
+    import mlflow.data
+
+    run_id = tracking.start("run", {"training_key": KEY})
+    tracking.log(run_id, contents)
+    source = mlflow.data.get_source(client(settings).get_run(run_id).inputs.dataset_inputs[0])
+    assert (source.path, source.delta_table_version) == ("/tables/silver", 7)
+
+
+def test_a_run_whose_model_is_gone_is_not_found(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
+    first, second = (tracking.start(name, {"training_key": KEY}) for name in ("first", "second"))
+    for run_id in (first, second):
+        tracking.finish(run_id, tracking.log(run_id, contents))
+    newest = tracking.run_for(KEY)
+    assert newest is not None
+    shutil.rmtree(settings.home / "artifacts" / "models" / newest.model_uri.removeprefix("models:/") / "artifacts" / "artifacts")
+    older = tracking.run_for(KEY)
+    assert older is not None
+    assert {newest.run_id, older.run_id} == {first, second}
+    client(settings).delete_logged_model(older.model_uri.removeprefix("models:/"))
+    assert tracking.run_for(KEY) is None
+
+
+def test_starting_ends_what_a_kill_left_running_under_the_same_key(tracking: MlflowTracking, settings: Settings) -> None:
+    left, other = tracking.start("left", {"training_key": KEY}), tracking.start("other", {"training_key": "other"})
+    tracking.start("next", {"training_key": KEY})
+    assert client(settings).get_run(left).info.status == "KILLED"
+    assert client(settings).get_run(other).info.status == "RUNNING"
+
+
+def test_a_failed_run_says_why_and_is_not_found(tracking: MlflowTracking, settings: Settings) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    tracking.fail(run_id, "the disk is full" + "!" * 5000)
+    run = client(settings).get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["failure"].startswith("the disk is full")
+    assert tracking.run_for(KEY) is None
+
+
+def test_files_can_be_added_to_a_finished_run(tracking: MlflowTracking) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    tracking.finish(run_id, "models:/m-1")
+    tracking.attach(run_id, {"decision/1.json": b"[1]", "note.txt": b"x"})
+    assert tracking.fetch(run_id, "decision/1.json") == b"[1]"
+    assert tracking.fetch(run_id, "note.txt") == b"x"
+
+
+@pytest.mark.parametrize("artifact", ["nothing.json", "no/such/folder.json"])
+def test_a_file_that_is_not_there_is_named(tracking: MlflowTracking, artifact: str) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    with pytest.raises(RegistryError, match=f"{run_id} has no file {artifact}"):
+        tracking.fetch(run_id, artifact)
+
+
+def test_the_latest_training_runs_come_newest_first(tracking: MlflowTracking, settings: Settings) -> None:
+    assert tracking.recent(5) == []
+    first = tracking.start("first", {"training_key": "1"})
+    tracking.finish(first, "models:/m-1")
+    second = tracking.start("second", {"training_key": "2"})
+    mlflow = client(settings)
+    mlflow.create_run(mlflow.get_experiment_by_name("car-damage").experiment_id, run_name="no training")
+    assert [(run.run_id, run.status) for run in tracking.recent(5)] == [(second, "RUNNING"), (first, "FINISHED")]
+    assert len(tracking.recent(1)) == 1
+
+
+def test_artifacts_go_to_the_home_folder_even_with_a_space_in_its_name(mlflow_template: Path, tmp_path: Path) -> None:
+    home = tmp_path / "a home"
+    home.mkdir()
+    (home / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    tracking = MlflowTracking(Settings(home=home))
+    run_id = tracking.start("run", {"training_key": KEY})
+    tracking.attach(run_id, {"note.txt": b"x"})
+    assert [file.name for file in (home / "artifacts").rglob("*.txt")] == ["note.txt"]
+
+
+def test_the_experiment_is_made_once_when_several_start_at_the_same_time(settings: Settings) -> None:
+    together = threading.Barrier(4)
+
+    def start(number: int) -> str:
+        tracking = MlflowTracking(settings)
+        together.wait()
+        return tracking.start("run", {"training_key": str(number)})
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(start, range(4)))) == 4
+
+
+def test_a_deleted_experiment_is_named(tracking: MlflowTracking, settings: Settings) -> None:
+    tracking.start("run", {"training_key": KEY})
+    mlflow = client(settings)
+    mlflow.delete_experiment(mlflow.get_experiment_by_name("car-damage").experiment_id)
+    with pytest.raises(RegistryError, match="experiment car-damage is deleted: restore it"):
+        tracking.start("run", {"training_key": KEY})
+
+
+@pytest.fixture
+def hurried() -> Iterator[None]:
+    """MLflow tells SQLite to wait 20 seconds for a lock: make it a few milliseconds."""
+    from sqlalchemy import Engine, event
+
+    def hurry(_c: object, _k: object, statement: str, parameters: object, _x: object, _m: bool) -> tuple[str, object]:
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 20"), parameters
+
+    event.listen(Engine, "before_cursor_execute", hurry, retval=True)
+    yield
+    event.remove(Engine, "before_cursor_execute", hurry)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_locked_database_may_be_free_later(tracking: MlflowTracking, home: Path) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(Unavailable, match="database is locked"):
+            tracking.fail(run_id, "never written")
+
+
+@contextmanager
+def server(status: int, body: str) -> Iterator[str]:
+    """An MLflow server that answers everything in one way."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET  # noqa: N815 - http.server's name
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow would try again by itself for minutes."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def asked(uri: str, tmp_path: Path) -> Callable[[], object]:
+    tracking = MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri}))  # type: ignore[arg-type]
+    return lambda: tracking.run_for(KEY)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (503, "Service Unavailable", Unavailable),
+        (500, '{"error_code": "INTERNAL_ERROR", "message": "boom"}', Unavailable),
+        (502, "<html>bad gateway</html>", Unavailable),
+        (429, '{"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow down"}', Unavailable),
+        (429, "slow down", Unavailable),
+        (403, '{"error_code": "PERMISSION_DENIED", "message": "no"}', RegistryError),
+        (401, "who are you", RegistryError),
+        (400, '{"error_code": "INVALID_PARAMETER_VALUE", "message": "what"}', RegistryError),
+    ],
+)
+def test_a_servers_refusal_passes_or_not_by_its_status(status: int, body: str, kind: type[CarDamageError], tmp_path: Path) -> None:
+    with server(status, body) as uri, pytest.raises(kind, match="looking for a finished run"):
+        asked(uri, tmp_path)()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with server(200, "{}") as uri:
+        pass
+    with pytest.raises(Unavailable, match="looking for a finished run"):
+        asked(uri, tmp_path)()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_address_of_a_run_is_the_servers_page(tmp_path: Path) -> None:
+    body = '{"run": {"info": {"run_id": "r1", "experiment_id": "5", "status": "RUNNING"}, "data": {}}}'
+    with server(200, body) as uri:
+        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == f"{uri}/#/experiments/5/runs/r1"  # type: ignore[arg-type]
+
+
+def test_without_a_server_a_run_has_no_address(tracking: MlflowTracking) -> None:
+    assert tracking.url("r1") is None
+
+
+def test_mlflow_says_nothing_on_the_terminal_and_spark_stays_out(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from car_damage.settings import Settings
+from car_damage.tracking import MlflowTracking, client
+tracking = MlflowTracking(Settings(home=Path({str(tmp_path)!r}) / "new"))
+run = tracking.start("run", {{"training_key": "k"}})
+tracking.attach(run, {{"a.txt": b"a"}})
+tracking.finish(run, "models:/m-1")
+assert tracking.fetch(run, "a.txt") == b"a"
+assert "pyspark" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_other_loggers_keep_their_level(settings: Settings) -> None:
+    before = logging.getLogger().level
+    client(settings)
+    assert logging.getLogger().level == before

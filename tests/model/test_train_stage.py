@@ -1,0 +1,204 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from car_damage import demo_photos, networks
+from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
+from car_damage.images import decode
+from car_damage.pipeline import TrainReport, TrainRequest, silent
+from car_damage.platform import Target
+from car_damage.settings import Settings
+from car_damage.stages import train
+from car_damage.stages.train import PREDICTIONS_FILE, REPORT_FILE, TRAIN, read_predictions
+from car_damage.tracking import MlflowTracking, client
+from tests.model.conftest import CLASSES, World, build_world, home_in
+
+Build = Callable[..., World]
+
+
+def asked(world: World, **changes: Any) -> TrainRequest:
+    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), **changes)
+
+
+def runs(settings: Settings) -> dict[str, str]:
+    """Run id -> status."""
+    mlflow = client(settings)
+    experiment = mlflow.get_experiment_by_name(settings.tracking.experiment)
+    return {run.info.run_id: run.info.status for run in mlflow.search_runs([experiment.experiment_id])} if experiment else {}
+
+
+class Killed(BaseException):
+    """Ends the process, as far as the code under test can tell."""
+
+
+class Wrapped:
+    """A port that stops, or fails, when one of its methods has returned."""
+
+    def __init__(self, port: Any, after: str, error: BaseException) -> None:
+        self._port, self._after, self._error = port, after, error
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if name != self._after:
+            return method
+
+        def then_stop(*given: Any, **named: Any) -> Any:
+            method(*given, **named)
+            raise self._error
+
+        return then_stop
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path) -> tuple[World, TrainReport]:
+    folder = tmp_path_factory.mktemp("trained")
+    built = build_world(folder, home_in(folder, mlflow_template), train=3, validation=1, test=2, classes=CLASSES)
+    return built, TRAIN.work(asked(built), built.target, silent)
+
+
+def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    settings = world.target.settings
+    mlflow = client(settings)
+    run = mlflow.get_run(report.run_id)
+    files = {file.path for file in mlflow.list_artifacts(report.run_id)}
+    assert files == {
+        "car_damage_classifier.keras",
+        "confusion_matrix.png",
+        "training_curve.png",
+        "worst_mistakes.png",
+        "report.json",
+        "test_predictions.parquet",
+    }
+    assert run.info.status == "FINISHED"
+    wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
+    assert wanted.items() <= run.data.tags.items()
+    assert run.data.tags["model_uri"] == report.model_uri
+    assert {"test_accuracy", "validation_macro_f1", "epochs", "train_photos", "loss", "val_loss"} <= set(run.data.metrics)
+    assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
+    source = json.loads(run.inputs.dataset_inputs[0].dataset.source)
+    assert source == {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
+
+
+def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    predictions = read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE))
+    expected = {(row["sha256"], row["path"], row["label"]) for row in world.rows.to_pylist() if row["split"] == "test"}
+    assert {(row["sha256"], row["path"], row["label"]) for row in predictions.to_pylist()} == expected
+    probabilities = np.column_stack([predictions[f"probability_{name}"] for name in CLASSES])
+    assert [CLASSES[number] for number in probabilities.argmax(axis=1)] == predictions["predicted"].to_pylist()
+    right = np.mean([row["label"] == row["predicted"] for row in predictions.to_pylist()])
+    assert report.metrics["test_accuracy"] == pytest.approx(right)
+    scores = json.loads(world.target.tracking.fetch(report.run_id, REPORT_FILE))
+    assert [score["support"] for score in scores["test"]["classes"]] == [2, 2, 2]
+
+
+def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
+    networks.quiet()
+    import keras
+
+    world, report = trained
+    file = tmp_path / "again.keras"
+    file.write_bytes(world.target.tracking.fetch(report.run_id, "car_damage_classifier.keras"))
+    network = keras.saving.load_model(file, safe_mode=True)
+    predictions = read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE))
+    photos = np.stack([decode(Path(path).read_bytes()).pixels for path in predictions["path"].to_pylist()])
+    saved = np.column_stack([predictions[f"probability_{name}"] for name in CLASSES])
+    assert np.asarray(network(photos)) == pytest.approx(saved, abs=1e-5)
+
+
+def test_the_same_key_trains_nothing_and_reports_the_same(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    before = runs(world.target.settings)
+    target = Target(world.target.settings)
+    target.tables = Wrapped(world.target.tables, "read", Killed())  # type: ignore[assignment]  # nothing is read again
+    assert TRAIN.work(asked(world), target, silent) == report
+    assert runs(world.target.settings) == before
+
+
+def test_train_again_trains_the_same_model_in_a_run_of_its_own(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    again = TRAIN.work(asked(world, train_again=True, training_key="key-2"), world.target, silent)
+    assert again.run_id != report.run_id
+    assert again.metrics == pytest.approx(report.metrics, abs=1e-4)
+    once_more = TRAIN.work(asked(world, train_again=True, training_key="key-2"), world.target, silent)
+    assert once_more.run_id != again.run_id
+
+
+@pytest.mark.parametrize("after", ["start", "log"])
+def test_a_run_killed_before_it_is_finished_is_trained_again(world: Build, after: str) -> None:
+    built = world()
+    target = built.target
+    target.tracking = Wrapped(MlflowTracking(target.settings), after, Killed())  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        TRAIN.work(asked(built), target, silent)
+    (left,) = runs(target.settings)
+    target.tracking = MlflowTracking(target.settings)
+    report = TRAIN.work(asked(built), target, silent)
+    assert runs(target.settings) == {left: "KILLED", report.run_id: "FINISHED"}
+
+
+def test_a_run_killed_after_it_is_finished_is_found(world: Build) -> None:
+    built = world()
+    target = built.target
+    target.tracking = Wrapped(MlflowTracking(target.settings), "finish", Killed())  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        TRAIN.work(asked(built), target, silent)
+    target.tracking = MlflowTracking(target.settings)
+    TRAIN.work(asked(built), target, silent)
+    assert list(runs(target.settings).values()) == ["FINISHED"]
+
+
+def test_an_error_marks_the_run_as_failed_and_goes_on(world: Build) -> None:
+    built = world()
+    target = built.target
+    target.tracking = Wrapped(MlflowTracking(target.settings), "log", Unavailable("the disk is away"))  # type: ignore[assignment]
+    with pytest.raises(Unavailable, match="the disk is away"):
+        TRAIN.work(asked(built), target, silent)
+    ((run_id, status),) = runs(target.settings).items()
+    assert status == "FAILED"
+    assert client(target.settings).get_run(run_id).data.tags["failure"] == "Unavailable: the disk is away"
+
+
+def test_a_photo_that_changed_since_validation_stops_it_by_name_and_starts_no_run(world: Build) -> None:
+    built = world()
+    changed = built.folder / "moderate" / "2.jpg"
+    changed.write_bytes(demo_photos.photo("moderate", 999))
+    with pytest.raises(PhotoChanged, match=str(changed)):
+        TRAIN.work(asked(built), built.target, silent)
+    assert runs(built.target.settings) == {}
+
+
+def test_the_pinned_version_is_read_and_no_later_one(world: Build) -> None:
+    built = world()
+    silver = built.target.settings.tables.silver
+    built.target.tables.merge(silver, built.rows.slice(0, 0), ["sha256"], remove=built.rows.select(["sha256"]).slice(0, 5))
+    report = TRAIN.work(asked(built), built.target, silent)
+    assert report.metrics["train_photos"] == 9
+
+
+@pytest.mark.parametrize("split", train.SPLITS)
+def test_an_empty_split_is_named(world: Build, split: str) -> None:
+    built = world(**{"train": 1, "validation": 1, "test": 1, split: 0})
+    with pytest.raises(TooFewPhotos, match=f"none of them for {split}"):
+        TRAIN.work(asked(built), built.target, silent)
+
+
+def test_training_photos_of_one_class_are_too_few(world: Build) -> None:
+    built = world(classes=["minor"])
+    with pytest.raises(TooFewPhotos, match="all of them minor"):
+        TRAIN.work(asked(built), built.target, silent)
+
+
+def test_a_table_that_is_not_there_is_too_few_photos(world: Build) -> None:
+    built = world()
+    built.target.settings = built.target.settings.model_copy(
+        update={"tables": built.target.settings.tables.model_copy(update={"silver": "a.b.nothing"})}
+    )
+    with pytest.raises(TooFewPhotos, match="0 photos"):
+        TRAIN.work(asked(built, silver_version=-1), built.target, silent)
