@@ -140,7 +140,10 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
 
 def digest_of_lines(columns: Sequence[pa.ChunkedArray], separator: str) -> str:
     """sha256, in hexadecimal, of one line a row: the columns (strings, none null) with a separator between, and a newline."""
-    joined = pc.binary_join_element_wise(*columns, separator)
-    lines = pa.concat_arrays([pa.array([], pa.string()), *joined.chunks])
-    text = pc.binary_join(pa.LargeListArray.from_arrays([0, len(lines)], lines), "\n")[0]
-    return hashlib.sha256(text.as_buffer().to_pybytes() + b"\n" * bool(len(lines))).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, separator), "", "\n").chunks:
+        _, offsets, text = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if len(chunk):
+            digest.update(memoryview(text)[ends[0] : ends[-1]])
+    return digest.hexdigest()

@@ -186,6 +186,7 @@ class ModelVersion:
     version: int
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    ready: bool = True
     uri: str = ""
     """`models:/name/version`, by which MLflow finds the version."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from car_damage.errors import RegistryError
 from car_damage.platform import Clock, ModelVersion
 from car_damage.settings import Settings
-from car_damage.tracking import translated
+from car_damage.tracking import client, fluent, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,11 +83,9 @@ class MlflowRegistry:
                 self._client.set_model_version_tag(self._name, str(version), key, value)
 
     def download(self, model_uri: str, into: Path) -> Path:
-        import mlflow
-
         with translated(f"downloading {model_uri}"):
-            mlflow.set_registry_uri(self._settings.registry_uri)
-            return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into), tracking_uri=self._settings.tracking_uri))
+            mlflow = fluent(self._settings)
+            return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into)))
 
     def _alias(self, alias: str) -> ModelVersion | None:
         with translated(f"reading the aliases of {self._name}"):
@@ -120,9 +118,7 @@ class MlflowRegistry:
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self._settings.tracking_uri, registry_uri=self._settings.registry_uri)
+        return client(self._settings)
 
     def _version(self, found: "MlflowVersion") -> ModelVersion:
         return ModelVersion(

@@ -23,7 +23,7 @@ CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-# The same as text, because a landing folder need not be on this machine. With a slash at its end, so that it is a prefix of nothing but its own files.
+# As text, because a landing folder need not be on this machine. The slash makes it a prefix of its own files only.
 FolderPath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()) + "/")]
 
 

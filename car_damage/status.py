@@ -1,4 +1,4 @@
-"""Where things stand: tables, versions, endpoint, latest runs. Looks, and changes nothing."""
+"""Where things stand: tables, versions, endpoint, latest runs."""
 
 from dataclasses import dataclass
 

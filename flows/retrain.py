@@ -58,4 +58,4 @@ def _ended(ending: outcome.Outcome) -> State[Any]:
 
 
 if __name__ == "__main__":
-    retrain()
+    retrain(return_state=True)

@@ -61,7 +61,9 @@ def _serve_champion(platform: Platform, champion: ModelVersion | None, progress:
     if champion is None:
         return _report("nothing to serve", None, state, message=dropped or "no version is live yet")
     if _serves(state, champion.version):
-        return _report("kept" if dropped else "unchanged", champion, state, message=dropped or f"version {champion.version} is served already")
+        return _report(
+            "kept" if dropped else "unchanged", champion, state, message=dropped or f"version {champion.version} is served already"
+        )
     smoke = _smoke(platform, champion)
     served = _bring(platform, champion.version, progress)
     answer = _ask(platform, champion, smoke)

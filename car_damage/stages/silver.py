@@ -43,7 +43,9 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
     settings, tables = platform.settings, platform.tables
     bronze, bronze_version = tables.read(settings.tables.bronze, BRONZE_COLUMNS)
     if bronze_version < request.bronze_version or bronze_version < 0:
-        raise Terminal(f"{settings.tables.bronze} stands at version {bronze_version}, before version {request.bronze_version}: run validate first")
+        raise Terminal(
+            f"{settings.tables.bronze} stands at version {bronze_version}, before version {request.bronze_version}: run validate first"
+        )
     silver, silver_version = tables.read(settings.tables.silver, ROW.names)
     present = ledger.conform(bronze, ledger.BRONZE, BRONZE_COLUMNS)
     present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))

@@ -1,0 +1,179 @@
+"""`kill -9` before and after every port call of a run: the next run ends where an undisturbed one would.
+
+The calls are recorded from a good run, so a new one cannot be forgotten. A run is started from the same world each
+time: a champion that is live, and new photos that make a better model.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from car_damage import demo_photos
+from car_damage.settings import PREFIX
+from deployments.processes import free_port, service
+from deployments.stack import ENDPOINT_START
+
+ROOT = Path(__file__).parents[2]
+KEPT = ("tables", "mlflow.db", "artifacts", "landing")
+"""What of the home folder is put back before each run."""
+EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "put")
+"""Methods that change the world: killed before and after each call. Of the others, before the first call in a stage."""
+
+
+@dataclass
+class Ground:
+    """The home folder as it is before the run that is killed, and the process that runs it."""
+
+    home: Path
+    kept: Path
+    process: "subprocess.Popen[str]"
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def done(self, **command: Any) -> Any:
+        answer = self.ask(**command)
+        assert answer["code"] == 0, f"{command} ended with {answer['code']}"
+        return answer["answer"]
+
+    def keep(self) -> None:
+        for name in KEPT:
+            source, kept = self.home / name, self.kept / name
+            shutil.copytree(source, kept) if source.is_dir() else shutil.copy2(source, kept)
+
+    def restore(self) -> None:
+        for name in KEPT:
+            home, kept = self.home / name, self.kept / name
+            if kept.is_dir():
+                shutil.rmtree(home)
+                shutil.copytree(kept, home)
+            else:
+                shutil.copy2(kept, home)
+        self.done(do="serve", version=1)
+
+
+BETTER = {"TOLD_RIGHT": "1.0"}
+
+
+@contextlib.contextmanager
+def prepared(home: Path, kept: Path) -> Iterator[Ground]:
+    """A champion that is live, and since then: photos that landed, one that was deleted, and a model that will be better."""
+    demo_photos.write(home / "landing", seed=3, valid=30, unusable=True)
+    port = free_port()
+    variables = {
+        "CAR_DAMAGE_HOME": str(home),
+        "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
+        "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{port}",
+        "CAR_DAMAGE_SERVING__POLL": "0.1",
+        "CAR_DAMAGE_PROMOTION": json.dumps({"min_test_photos": 1, "min_confidence": 0.5, "recall_floor": {}}),
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | variables
+    serve = [sys.executable, "-m", "car_damage.cli", "serve"]
+    with (
+        service("endpoint server", serve, home / "server.log", f"http://127.0.0.1:{port}/health", environment) as server,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.kill.world"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process,
+    ):
+        here = Ground(home, kept, process)
+        server.await_ready(ENDPOINT_START)
+        here.done(do="run", upto="endpoint", environment={"TOLD_RIGHT": "0.4"})
+        for label in ("minor", "moderate", "major"):
+            for number in range(4):
+                (home / "landing" / label / f"later_{number}.jpg").write_bytes(demo_photos.photo(label, seed=700 + number))
+        (home / "landing" / "major" / "major_001.jpg").unlink()
+        here.keep()
+        yield here
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
+    """Two of them, so that two runs can be tried at a time."""
+    folders = [(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("kept")) for _ in range(2)]
+    with prepared(*folders[0]) as one, prepared(*folders[1]) as other:
+        yield [one, other]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(grounds: list[Ground]) -> dict[str, Any]:
+    """The calls of a good run, and the world after each of its stages."""
+    answer: dict[str, Any] = grounds[0].done(do="run", upto="endpoint", worlds=True, environment=BETTER)
+    return answer
+
+
+def points(calls: list[str]) -> list[tuple[int, str]]:
+    """Where to kill: (number of the call, before or after)."""
+    wanted, seen = [], set()
+    for number, call in enumerate(calls):
+        if call.rpartition(".")[2] in EFFECTS:
+            wanted += [(number, "before"), (number, "after")]
+        elif call not in seen:
+            wanted.append((number, "before"))
+        seen.add(call)
+    return wanted
+
+
+def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[str, Any]) -> None:
+    world = undisturbed["worlds"]["endpoint"]
+    assert (world["champion"], world["challenger"], world["served"]) == (2, None, [True, False, 2, None])
+    assert [version for version, _ in world["versions"]] == [1, 2]
+    assert len(world["finished_runs"]) == 2
+    ports = {call.split(" ")[1].split(".")[0] for call in undisturbed["calls"]}
+    assert ports == {"files", "tables", "tracking", "registry", "serving"}
+    effects = {call.split(" ")[1] for call in undisturbed["calls"] if call.rpartition(".")[2] in EFFECTS}
+    assert {"tables.merge", "tracking.log", "registry.create", "registry.move", "registry.tag", "serving.put"} <= effects
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grounds: list[Ground], undisturbed: dict[str, Any]) -> None:
+    calls, worlds = undisturbed["calls"], undisturbed["worlds"]
+    left = queue.SimpleQueue[tuple[int, str]]()
+    for point in points(calls):
+        left.put(point)
+
+    def try_points(ground: Ground) -> list[str]:
+        differences = []
+        while True:
+            try:
+                number, when = left.get_nowait()
+            except queue.Empty:
+                return differences
+            differences += kill_and_run_again(ground, calls, worlds, number, when)
+
+    with ThreadPoolExecutor(len(grounds)) as pool:
+        differences = [told for tried in pool.map(try_points, grounds) for told in tried]
+    assert not differences, "\n".join(differences)
+
+
+def kill_and_run_again(ground: Ground, calls: list[str], worlds: dict[str, Any], number: int, when: str) -> list[str]:
+    """What is different from the undisturbed run, after a run that was killed at this call and one that was not."""
+    stage = calls[number].split(" ")[0]
+    # The look at what is live changes nothing: the next run must do all that was left.
+    upto = "endpoint" if stage == "live" else stage
+    ground.restore()
+    killed = ground.ask(do="run", upto=upto, at=number, when=when, environment=BETTER)
+    if killed["code"] != -signal.SIGKILL:
+        return [f"{when} {calls[number]}: not killed, but ended with {killed['code']}"]
+    ground.done(do="run", upto=upto, environment=BETTER)
+    after, wanted = ground.done(do="world"), worlds[upto]
+    return [f"{when} {calls[number]}: {key}: {after[key]} instead of {wanted[key]}" for key in wanted if after[key] != wanted[key]]
