@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -22,6 +23,9 @@ from car_damage.platform import Answer, Platform, Target
 from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 ROOT = Path(__file__).parents[1]
 LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
@@ -93,19 +97,26 @@ def _settings(images: Path | None) -> Settings:
 
 def _run_flow() -> str:
     """Run the flow in a process of its own, which sends the last of its log to the server before it ends."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import FlowRunSort
-
     from deployments.bootstrap import bootstrap
 
     bootstrap()
+    before = _latest_run()
     subprocess.run([sys.executable, "-m", "flows.retrain"], check=False, cwd=ROOT)
+    run = _latest_run()
+    if run is None or run.state is None or (before and before.id == run.id):
+        raise Terminal("the flow did not start; the lines above say why")
+    if not run.state.is_completed():
+        raise Terminal(f"the flow ended {run.state.name}: {run.state.message}")
+    return f"{run.state.name}: {run.state.message}"
+
+
+def _latest_run() -> "FlowRun | None":
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-    state = runs[0].state if runs else None
-    if state is None or not state.is_completed():
-        raise Terminal(f"the flow ended {state.name}: {state.message}" if state else "the flow did not start; see above")
-    return f"{state.name}: {state.message}"
+    return runs[0] if runs else None
 
 
 def _ask(platform: Platform, images: Path | None) -> Asked:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, runtime
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, LiveRequest, ValidateRequest, register_request, silver_request, train_request

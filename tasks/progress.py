@@ -1,6 +1,7 @@
 """A stage's progress, shown where a person looks: the log, and a progress bar in the Prefect UI."""
 
 import time
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -37,6 +38,6 @@ class _Shown:
             update_progress_artifact(self._bars[step], progress=percent)
         else:
             description = message or f"{step} of {self._name}"
-            self._bars[step] = create_progress_artifact(
-                percent, key=f"{self._name}-{step}".lower().replace("_", "-"), description=description
-            )
+            key = f"{self._name}-{step}".lower().replace("_", "-")
+            # Prefect's type allows for the coroutine that it returns to asynchronous callers.
+            self._bars[step] = cast("UUID", create_progress_artifact(percent, key=key, description=description))

@@ -60,8 +60,14 @@ def _record(
 ) -> None:
     """Leave the decision behind: the evidence first, then the intention, and the mark of being decided at the end."""
     registry = platform.registry
-    document = {"decision": judged.decision, "reasons": list(judged.reasons), "evidence": judged.evidence.plain()}
-    document |= {"version": version.version, "champion": champion.version if champion else None, "silver_version": request.silver_version}
+    document = {
+        "version": version.version,
+        "champion": champion.version if champion else None,
+        "silver_version": request.silver_version,
+        "decision": judged.decision,
+        "reasons": list(judged.reasons),
+        "evidence": judged.evidence.plain(),
+    }
     name = f"decision/{version.version}.dry_run.json" if request.dry_run else _evidence_file(version)
     platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode()})
     tags = _tags(request, champion, judged)
