@@ -7,6 +7,7 @@ network with the same augmentation. It decodes every photo in every epoch; here 
 import hashlib
 import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,16 +29,14 @@ PHOTOS = 96
 SIZE = (1000, 667)
 EPOCHS = 4
 """The first of them is not counted."""
-REAL = Path("../shared/data/vehicle-damage/train")
-"""Measured too where it is."""
 
 
-def run(photos: int = PHOTOS, epochs: int = EPOCHS) -> list[dict[str, object]]:
+def run(photos: int = PHOTOS, epochs: int = EPOCHS, real: Path | None = None) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as root:
         _draw(Path(root), photos)
         rows = [_measured(Path(root), f"cnn training, {photos} photos of 1000x667", epochs)]
-    if REAL.is_dir():
-        rows.append(_measured(REAL, "cnn training, real photos", epochs, limit=photos))
+    if real is not None:
+        rows.append(_measured(real, f"cnn training, photos of {real}", epochs, limit=photos))
     return rows
 
 
@@ -116,5 +115,6 @@ def _draw(folder: Path, photos: int) -> None:
 
 
 if __name__ == "__main__":
-    for row in run():
+    # python -m benchmarks.training [FOLDER]: a folder with a folder of photos for each class is measured too.
+    for row in run(real=Path(sys.argv[1]) if len(sys.argv) > 1 else None):
         print(row)
