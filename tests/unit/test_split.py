@@ -243,3 +243,21 @@ def test_the_fingerprint_follows_content_label_and_split_and_not_the_path():
     lines = sorted(f"{row['sha256']}\t{row['label']}\t{row['split']}\n" for row in planned.rows.to_pylist())
     assert planned.fingerprint == moved.fingerprint == hashlib.sha256("".join(lines).encode()).hexdigest()
     assert planned.fingerprint != relabelled.fingerprint
+
+
+def test_a_group_of_two_classes_goes_to_train_when_one_of_them_has_nothing_to_train_on():
+    stored = many(1)
+    silver = decide(stored).rows
+    group = [Photo("/p/g", "minor", 5), Photo("/p/h", "major", 5)]
+    assert splits(decide(stored + group, silver)) == {"/p/g": "train", "/p/h": "train", "/p/minor/0": "train"}
+
+
+@pytest.mark.parametrize("turn", range(6))
+def test_of_two_that_meet_halfway_the_smaller_sha256_is_used(turn):
+    train, test = Photo("/p/a", "minor", 0), Photo("/p/b", "minor", 0xFFFFFF)
+    silver = decide([train, test]).rows
+    meeting = [Photo("/p/x", "minor", 0xFF, content=f"x{turn}"), Photo("/p/y", "minor", 0xFFFF, content=f"y{turn}")]
+    first, second = sorted(meeting, key=lambda photo: photo.sha256)
+    planned = decide([train, test, *meeting], silver)
+    assert reasons(planned) == {second.path: "ambiguous split"}
+    assert first.path in splits(planned)
