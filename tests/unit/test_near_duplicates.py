@@ -2,7 +2,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from car_damage import near_duplicates
@@ -22,6 +22,12 @@ def crowded_hashes(draw):
     return np.unique(np.array(hashes, np.uint64))
 
 
+@pytest.fixture(params=[1, 7, 1 << 18], autouse=True)
+def _blocks(request, monkeypatch):
+    """What is compared at once decides nothing."""
+    monkeypatch.setattr(near_duplicates, "_CELLS", request.param)
+
+
 def close(hashes, others, bits):
     return np.bitwise_count(hashes[:, None] ^ others[None, :]) <= bits
 
@@ -34,13 +40,13 @@ def groups_by_all_pairs(hashes, bits):
     return groups
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crowded_hashes(), BITS)
 def test_groups_are_those_that_comparing_all_pairs_finds(hashes, bits):
     assert near_duplicates.components(hashes, bits).tolist() == groups_by_all_pairs(hashes, bits).tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(crowded_hashes(), crowded_hashes(), BITS, st.randoms(use_true_random=False))
 def test_a_hash_is_touched_by_every_flag_that_comparing_all_pairs_finds(hashes, others, bits, random):
     others = np.concatenate([others, hashes[::3] ^ np.uint64(1)])
@@ -62,6 +68,7 @@ def test_the_distance_is_inclusive_wherever_the_bits_are(apart):
 
 
 def test_a_crowd_of_thousands_is_one_group_without_comparing_every_pair(monkeypatch):
+    monkeypatch.setattr(near_duplicates, "_CELLS", 1 << 18)
     random = np.random.default_rng(5)
     crowd = np.full(20_000, 0x0F0F_1234_5678_9ABC, np.uint64)
     for _ in range(4):
