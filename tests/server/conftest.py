@@ -222,7 +222,9 @@ class Server:
         return self._process.returncode
 
 
-@pytest.fixture(scope="module")
+# One server for all of these tests, because a model's process takes seconds to start. The files' names give the
+# order: queries, updates, and last what stops the server.
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
     """A running server with no endpoints."""
     running = Server(tmp_path_factory.mktemp("home"), models.uri).start()
@@ -231,7 +233,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator
         running.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def ready(server: Server) -> Server:
     """The same server, with version 1 live."""
     server.serving.put(1)

@@ -15,13 +15,14 @@ from tests.server.conftest import CLASSES, Models, jpeg, network_answer, own_ans
 BLABBER = """
 import os
 import mlflow
+import pandas
 
 class Blabber(mlflow.pyfunc.PythonModel):
     def load_context(self, context):
         import car_damage
         raise RuntimeError(f"variables: {sorted(os.environ)} package: {car_damage.__file__} here: {os.listdir()}")
 
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
         return model_input
 
 mlflow.models.set_model(Blabber())

@@ -156,15 +156,13 @@ ENTITY = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "
         (("PUT", "/car_damage_model_ep/config"), {"served_entities": []}, "INVALID_PARAMETER_VALUE", "served_entities"),
         (("PUT", "/car_damage_model_ep/config"), {"served_entities": [ENTITY | {"gpu": 1}]}, "INVALID_PARAMETER_VALUE", "gpu"),
         (
-            "PUT",
-            "/car_damage_model_ep/config",
+            ("PUT", "/car_damage_model_ep/config"),
             {"served_entities": [ENTITY | {"entity_version": 1}]},
             "INVALID_PARAMETER_VALUE",
             "entity_version",
         ),
         (
-            "PUT",
-            "/car_damage_model_ep/config",
+            ("PUT", "/car_damage_model_ep/config"),
             {"served_entities": [{**ENTITY, "workload_size": "Tiny"}]},
             "INVALID_PARAMETER_VALUE",
             "workload_size",
