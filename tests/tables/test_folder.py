@@ -151,10 +151,12 @@ def test_a_reader_that_stops_early_ends_the_threads(tmp_path):
     for number in range(200):
         write(tmp_path / f"{number}.jpg")
     before = threading.active_count()
-    results = each(tmp_path, lambda *_: 1)
+    read = []
+    results = each(tmp_path, lambda path, _: read.append(path))
     next(results)
     results.close()
     assert threading.active_count() == before
+    assert len(read) < 100
 
 
 def test_an_error_of_the_listing_reaches_the_reader(tmp_path):

@@ -93,3 +93,12 @@ def test_no_hashes_have_no_groups():
     assert near_duplicates.components(nothing, 8).tolist() == []
     assert near_duplicates.touched(nothing, np.array([1], np.uint64), np.array([1], np.uint8), 8).tolist() == []
     assert near_duplicates.touched(np.array([1], np.uint64), nothing, np.array([], np.uint8), 8).tolist() == [0]
+
+
+def test_pairs_that_share_a_single_band_are_found_in_a_full_bucket():
+    random = np.random.default_rng(3)
+    ones = random.integers(0, 2**64, 200, dtype=np.uint64) >> np.uint64(7) << np.uint64(7)
+    edges = [64 * band // 9 for band in range(1, 9)]
+    others = ones ^ np.uint64(sum(1 << edge for edge in edges))
+    groups = near_duplicates.components(np.unique(np.concatenate([ones, others])), 8)
+    assert np.unique(groups, return_counts=True)[1].tolist() == [2] * 200
