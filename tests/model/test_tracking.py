@@ -62,9 +62,10 @@ def contents(network_file: Path, tmp_path: Path) -> RunContents:
     )
 
 
-def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTracking, contents: RunContents) -> None:
+def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
     run_id = tracking.start("run", {"training_key": KEY})
     uri = tracking.log(run_id, contents)
+    assert client(settings).get_run(run_id).info.status == "RUNNING"
     assert tracking.run_for(KEY) is None
     tracking.finish(run_id, uri)
     found = tracking.run_for(KEY)
