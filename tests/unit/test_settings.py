@@ -70,13 +70,13 @@ def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "[training\n")
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", path)
-    with pytest.raises(SettingsError, match="settings.toml is not TOML"):
+    with pytest.raises(SettingsError, match=r"settings\.toml is not TOML"):
         load()
 
 
 def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", "/nowhere/settings.toml")
-    with pytest.raises(SettingsError, match="CAR_DAMAGE_CONFIG names /nowhere/settings.toml"):
+    with pytest.raises(SettingsError, match=r"CAR_DAMAGE_CONFIG names /nowhere/settings\.toml"):
         load()
 
 

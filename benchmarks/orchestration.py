@@ -1,0 +1,79 @@
+"""What Prefect costs: wall time of the flow less the stages' own time, for a run that does everything and one that does nothing."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from car_damage import demo_photos
+from car_damage.pipeline import Progress, Stage
+from car_damage.settings import load
+from deployments.processes import free_port
+from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+
+
+def run() -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as folder:
+        home = Path(folder)
+        os.environ.update(
+            {
+                "CAR_DAMAGE_HOME": folder,
+                "CAR_DAMAGE_LANDING__FOLDER": f"{folder}/landing",
+                "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{free_port()}",
+                "CAR_DAMAGE_SERVING__POLL": "0.2",
+                "CAR_DAMAGE_TRAINING__EPOCHS": "3",
+                "CAR_DAMAGE_PROMOTION__RECALL_FLOOR": "{}",
+            }
+        )
+        demo_photos.write(home / "landing")
+        with prefect_server(home) as prefect, endpoint_server(load()) as endpoint:
+            prefect.await_ready()
+            endpoint.await_ready(ENDPOINT_START)
+            os.environ.update(prefect.variables | {"PREFECT_LOGGING_LEVEL": "ERROR"})
+            rows = [_timed("orchestration of a run that trains and goes live"), _timed("orchestration of a run with nothing new")]
+            _send_logs()
+        return rows
+
+
+def _timed(name: str) -> dict[str, Any]:
+    import flows.retrain as module
+    from deployments.bootstrap import bootstrap
+    from tasks.runner import Here, runner_for
+
+    stages = 0.0
+
+    class Timed(Here):
+        def run(self, stage: Stage[Any, Any], request: Any, progress: Progress) -> Any:
+            nonlocal stages
+            started = time.perf_counter()
+            try:
+                return super().run(stage, request, progress)
+            finally:
+                stages += time.perf_counter() - started
+
+    bootstrap()
+    module.runner_for = lambda settings: Timed(runner_for(settings).platform)
+    started = time.perf_counter()
+    state = module.retrain(return_state=True)
+    wall = time.perf_counter() - started
+    assert state.is_completed(), state.message
+    return {
+        "name": name,
+        "value": wall - stages,
+        "unit": "s",
+        "baseline": f"the stages' own {stages:.1f} s",
+        "ratio": (wall - stages) / stages,
+    }
+
+
+def _send_logs() -> None:
+    """What is queued for the server, before it goes away."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+
+
+if __name__ == "__main__":
+    for row in run():
+        print(row)

@@ -1,0 +1,61 @@
+"""docs/settings.md, written from the settings themselves: `python -m deployments.settings_page`."""
+
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from car_damage.settings import Section, Settings
+
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+HEAD = """# Settings
+
+A setting comes from its default below, the TOML file that `CAR_DAMAGE_CONFIG` names, or an environment variable; the later one wins. The variable
+of `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
+
+`deployments/settings/local.toml` is the file for one laptop.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD, "| key | default | |", "|---|---|---|"]
+    plain = {name: field for name, field in Settings.model_fields.items() if _section(field) is None}
+    lines += [_row("", name, field) for name, field in plain.items()]
+    for name, field in Settings.model_fields.items():
+        section = _section(field)
+        if section is None:
+            continue
+        lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), "", "| key | default | |", "|---|---|---|"]
+        lines += [_row(f"{name}.", key, inner) for key, inner in section.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _row(prefix: str, name: str, field: FieldInfo) -> str:
+    told = " ".join((field.description or "").split()).replace("|", "\\|")
+    allowed = f" Allowed: {', '.join(f'`{value}`' for value in _choices(field.annotation))}." if _choices(field.annotation) else ""
+    return f"| `{prefix}{name}` | {_default(field.default)} | {told}{allowed} |"
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if "Literal" in str(get_origin(annotation)) else ()
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"`{key}` = `{inner}`" for key, inner in value.items()) or "empty"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{inner}`" for inner in value)
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
