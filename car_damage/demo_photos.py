@@ -1,12 +1,13 @@
 """Draws cars with damage, so that everything can be tried without a single photo.
 
-The same seed gives the same bytes. Severity can be seen, and learnt by a small network from some forty photos: a few
-scratches or a small dent (minor), a clear dent with a broken lamp (moderate), a crumpled end, broken glass, hanging
-parts and large dark holes (major). Everything else varies: kind, colour and direction of the car, place, light,
-background, noise, size.
+The same seed gives the same bytes. Severity can be seen from afar, and learnt by a small network from some forty
+photos: a whole car with a few scratches or a small dent (minor), one crumpled side of bare metal and a broken lamp
+(moderate), one end of the car collapsed, every window white with cracks, a wheel off, debris and fluid on the road
+(major). Kind, colour and direction of the car, place, light, background, noise and size vary, and say nothing.
 """
 
 import io
+import itertools
 import random
 import zlib
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
 _PAINTS: tuple[Colour, ...] = (
-    (178, 34, 34), (30, 60, 130), (225, 225, 228), (150, 155, 160), (40, 95, 55),
-    (205, 160, 40), (105, 35, 80), (70, 130, 160), (200, 95, 35), (90, 85, 75),
+    (178, 34, 34), (35, 70, 150), (215, 205, 180), (40, 110, 60), (205, 160, 40),
+    (115, 40, 90), (60, 130, 170), (200, 95, 35),
 )  # fmt: skip
+_METAL: Colour = (175, 178, 184)
+_SOOT: Colour = (48, 46, 46)
 _SKIES: tuple[Colour, ...] = ((150, 185, 225), (190, 195, 200), (225, 190, 150), (110, 130, 160), (205, 220, 235))
 _GROUNDS: tuple[Colour, ...] = ((95, 95, 98), (130, 122, 110), (85, 105, 70), (150, 150, 148), (110, 90, 75))
 
@@ -128,11 +131,11 @@ class _Scene:
         self.random = random_
         self.width = random_.randint(320, 640)
         self.height = round(self.width * random_.uniform(0.7, 0.76))
-        self.scale = self.width / random_.uniform(4.9, 6.4)
+        self.scale = self.width / random_.uniform(4.9, 5.5)
         self.mirrored = random_.random() < 0.5
-        self.left = (self.width / self.scale - 4.4) / 2 + random_.uniform(-0.35, 0.35)
+        self.left = (self.width / self.scale - 4.4) / 2 + random_.uniform(-0.2, 0.2)
         self.ground = self.height * random_.uniform(0.74, 0.9)
-        self.slope = random_.uniform(-0.06, 0.06)
+        self.slope = random_.uniform(-0.04, 0.04)
         self.paint = random_.choice(_PAINTS)
         self.tall = random_.choice([0.0, 0.0, 0.12, 0.3])
         self.depth = (-random_.uniform(0.2, 0.5), random_.uniform(0.08, 0.2)) if random_.random() < 0.6 else (0.0, 0.0)
@@ -250,58 +253,80 @@ class _Scene:
             centre = (x + self.random.uniform(-reach, reach), self.random.uniform(-0.2, 0.04))
             self.shape(self.jagged(centre, (0.07, 0.04), 5), self.random.choice([(235, 238, 240), (40, 40, 42), self.paint]))
 
+    def _crumpled(self, corner: Point, opposite: Point, cells: tuple[int, int], colours: Sequence[Colour]) -> None:
+        """Sheet metal in folds: facets of every brightness between two corners, with dark creases around many of them."""
+        across, up = (np.linspace(corner[axis], opposite[axis], cells[axis] + 1) for axis in (0, 1))
+        slack = [0.42 * abs(opposite[axis] - corner[axis]) / cells[axis] for axis in (0, 1)]
+        folds = [[(x + self.random.uniform(-1, 1) * slack[0], y + self.random.uniform(-1, 1) * slack[1]) for y in up] for x in across]
+        for column, beside in itertools.pairwise(folds):
+            for (low, high), (low_beside, high_beside) in zip(itertools.pairwise(column), itertools.pairwise(beside), strict=True):
+                for facet in ((low, high, low_beside), (high, high_beside, low_beside)):
+                    self.shape(facet, _shade(self.random.choice(colours), self.random.uniform(0.35, 1.3)))
+                    if self.random.random() < 0.6:
+                        self.line(facet, (14, 14, 16), 0.035)
+
+    def _shattered(self, panes: Sequence[Sequence[Point]]) -> None:
+        """Laminated glass that held together: white, with cracks."""
+        for pane in panes:
+            self.shape(pane, (232, 238, 240), (20, 20, 22))
+            left, right = min(x for x, _ in pane), max(x for x, _ in pane)
+            low, high = min(y for _, y in pane), max(y for _, y in pane)
+            struck = (self.random.uniform(left, right), self.random.uniform(low, high))
+            for _ in range(12):
+                self.line([struck, (self.random.uniform(left, right), self.random.uniform(low, high))], (95, 105, 112), 0.02)
+
     def _minor(self) -> None:
         if self.random.random() < 0.6:
             self._scratches(self.random.randint(2, 4))
         else:
-            self._dent((self.random.uniform(1.5, 3.2), self.random.uniform(0.6, 0.8)), self.random.uniform(0.09, 0.13))
+            self._dent((self.random.uniform(1.5, 3.0), self.random.uniform(0.6, 0.8)), self.random.uniform(0.09, 0.13))
 
     def _moderate(self) -> None:
         at_front = self.random.random() < 0.5
-        self._dent((self.random.uniform(1.3, 3.1), self.random.uniform(0.62, 0.74)), self.random.uniform(0.34, 0.46))
-        self._scratches(self.random.randint(1, 3))
+        left = self.random.uniform(1.25, 1.75)
+        self._crumpled(
+            (left, 0.36),
+            (left + self.random.uniform(1.2, 1.5), self.random.uniform(0.92, 1.0)),
+            (6, 3),
+            [_METAL, _METAL, _METAL, self.paint],
+        )
         lamp = (0.2, 0.77) if at_front else (4.25, 0.82)
-        self.shape(self.jagged(lamp, (0.24, 0.15), 10), (25, 25, 28))
-        for _ in range(4):
-            self.line(
-                [lamp, (lamp[0] + self.random.uniform(-0.2, 0.2), lamp[1] + self.random.uniform(-0.12, 0.12))], (240, 240, 240), 0.015
-            )
+        self.shape(self.jagged(lamp, (0.26, 0.18), 10), (25, 25, 28))
         self._shards(lamp[0], 5, 0.4)
 
     def _major(self) -> None:
-        end, inward = (0.15, 1) if self.random.random() < 0.65 else (4.25, -1)
-        for _ in range(3):
-            centre = (end + inward * self.random.uniform(0.1, 0.7), self.random.uniform(0.55, 0.95))
-            self.shape(self.jagged(centre, (0.75, 0.42)), _shade((38, 36, 36), self.random.uniform(0.4, 1.3)))
-        for _ in range(7):
-            centre = (end + inward * self.random.uniform(-0.15, 1.0), self.random.uniform(0.45, 1.15))
-            self.shape(
-                self.jagged(centre, (0.26, 0.2), 6),
-                _shade(self.random.choice([self.paint, (170, 172, 175)]), self.random.uniform(0.4, 1.3)),
-                (15, 15, 15),
-            )
-        tip = end + inward * 0.35
+        roof = 1.42 + self.tall
+        end, inward = (0.0, 1) if self.random.random() < 0.6 else (4.4, -1)
+        # Fluid runs out below the car, and the wheel lies in front of it.
+        self.disc((end + inward * 0.8, -0.1), (1.25, 0.13), (18, 16, 20))
+        self._shattered(
+            [
+                [(1.36, 1.02), (1.95, roof - 0.09), (2.38, roof - 0.09), (2.38, 1.03)],
+                [(2.46, 1.03), (2.46, roof - 0.09), (3.0, roof - 0.09), (3.2 + self.rear_drop, roof - 0.16), (3.5 + self.rear_drop, 1.04)],
+            ]
+        )
+        deep = self.random.uniform(1.5, 1.9)
+        self.shape(self.jagged((end + inward * 0.55, 0.6), (1.0, 0.62), 18), (20, 19, 20))
+        self._crumpled((end - inward * 0.12, 0.16), (end + inward * deep, 1.0), (9, 5), [_SOOT, _SOOT, _METAL, self.paint])
+        hinge = end + inward * 1.35
         self.shape(
-            [(tip, 0.95), (tip + inward * 0.9, 1.0), (tip + inward * 0.55, 1.4), (tip + inward * 0.2, 1.2)],
-            _shade(self.paint, 0.8),
+            [(hinge, 0.98), (hinge - inward * 0.75, 1.62), (hinge - inward * 0.95, 1.5), (hinge - inward * 0.35, 0.96)],
+            _shade(self.paint, 0.75),
             (15, 15, 15),
         )
-        self.shape(
-            [(end - inward * 0.3, 0.02), (end - inward * 0.2, 0.16), (end + inward * 0.75, 0.42), (end + inward * 0.75, 0.28)], (30, 30, 32)
-        )
-        struck = (self.random.uniform(1.75, 3.1), 1.2 + self.tall / 2)
-        self.shape(self.jagged(struck, (0.42, 0.2)), (18, 18, 20))
-        for _ in range(16):
-            reach = (self.random.uniform(-0.65, 0.65), self.random.uniform(-0.2, 0.2))
-            self.line([struck, (struck[0] + reach[0], struck[1] + reach[1])], (235, 240, 242), 0.016)
-        self._dent((2.2 + 0.3 * inward, 0.66), self.random.uniform(0.25, 0.4))
-        self._shards(end, 16, 0.9)
+        for _ in range(3):
+            hole = (end + inward * self.random.uniform(0.1, deep - 0.3), self.random.uniform(0.35, 0.85))
+            self.shape(self.jagged(hole, (0.28, 0.2), 9), (12, 12, 14))
+        wheel = end + inward * self.random.uniform(-0.1, 0.5)
+        for radius, colour in ((0.36, (24, 24, 26)), (0.2, (165, 168, 172)), (0.07, (50, 50, 54))):
+            self.disc((wheel, -0.06), (radius, 0.55 * radius), colour)
+        self._shards(end + inward * 0.6, 30, 1.3)
 
     def _light(self) -> Image.Image:
         """Sun and shade over the whole scene, the camera's blur and its noise."""
         random_ = np.random.default_rng(self.random.getrandbits(64))
-        field = Image.fromarray(random_.uniform(0.5, 1.4, (5, 6)).astype(np.float32))
-        shade = np.asarray(field.resize(self.image.size, Image.Resampling.BICUBIC)) * self.random.uniform(0.75, 1.1)
+        field = Image.fromarray(random_.uniform(0.75, 1.25, (4, 5)).astype(np.float32))
+        shade = np.asarray(field.resize(self.image.size, Image.Resampling.BICUBIC)) * self.random.uniform(0.9, 1.05)
         soft = self.image.filter(ImageFilter.GaussianBlur(self.random.uniform(0.3, 0.8)))
-        noise = random_.standard_normal((self.height, self.width, 1), np.float32) * self.random.uniform(2, 6)
+        noise = random_.standard_normal((self.height, self.width, 1), np.float32) * self.random.uniform(1, 3)
         return Image.fromarray((np.asarray(soft) * shade[:, :, None] + noise).clip(0, 255).astype(np.uint8))
