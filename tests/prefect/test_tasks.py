@@ -1,0 +1,149 @@
+"""What a task adds to its stage, on a real Prefect server: retries by the kind of error, one update at a time."""
+
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.tasks import Task
+
+from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable
+from car_damage.pipeline import EndpointRequest, LiveReport, LiveRequest, Progress, SilverRequest, Stage, ValidateReport, ValidateRequest
+from car_damage.platform import Platform, Target
+from car_damage.settings import Settings
+from deployments.bootstrap import bootstrap
+from tasks import stages
+from tasks.stages import ENDPOINT_LIMIT, look_at_live, update_endpoint, validate_images, write_silver
+
+TASKS = (validate_images, write_silver, stages.train_model, stages.register_model, update_endpoint, look_at_live)
+VALIDATED = ValidateReport(3, 2, {"empty": 1}, (), 0, 0, 0, 4, "f" * 64)
+
+
+class Runner:
+    """Runs no stage, but ends each call as it is told: an error is raised, a report returned."""
+
+    def __init__(self, *endings: Any) -> None:
+        self.platform: Platform = Target(Settings())
+        self.endings = list(endings)
+        self.calls: list[Any] = []
+
+    def run(self, stage: Stage[Any, Any], request: Any, progress: Progress) -> Any:
+        del stage
+        self.calls.append(request)
+        progress("step", 1, 2, "half")
+        ending = self.endings.pop(0)
+        if isinstance(ending, BaseException):
+            raise ending
+        return ending
+
+
+def run(task: Task[Any, Any], request: Any, runner: Runner) -> Any:
+    """In a flow, with the task's own retries but without their delays."""
+    quick = task.with_options(retry_delay_seconds=0)
+
+    @flow(name="one-task")
+    def one_task() -> Any:
+        return quick(request, runner)
+
+    return one_task()
+
+
+def test_every_task_says_what_it_does_and_limits_itself() -> None:
+    for task in TASKS:
+        assert task.description
+        assert task.tags
+        assert task.timeout_seconds
+        assert task.retries == 3
+        assert task.retry_delay_seconds == [10, 20, 40]
+        assert task.retry_jitter_factor == 1.0
+        assert task.retry_condition_fn is stages.is_transient
+    assert {task.name for task in TASKS} >= {"validate_images", "write_silver", "train_model", "register_model", "update_endpoint"}
+
+
+@pytest.mark.usefixtures("server")
+def test_what_may_pass_by_itself_is_tried_again() -> None:
+    runner = Runner(Unavailable("the disk hiccups"), Unavailable("again"), VALIDATED)
+    assert run(validate_images, ValidateRequest("flow a"), runner) == VALIDATED
+    assert len(runner.calls) == 3
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("error", [PhotoChanged("photo 7 changed"), ValueError("a bug")])
+def test_what_will_not_pass_fails_at_once(error: Exception) -> None:
+    runner = Runner(error, VALIDATED)
+    with pytest.raises(type(error), match=str(error)):
+        run(validate_images, ValidateRequest(f"flow {error}"), runner)
+    assert len(runner.calls) == 1
+
+
+@pytest.mark.usefixtures("server")
+def test_what_never_passes_is_given_up_after_four_attempts() -> None:
+    runner = Runner(*(Unavailable(f"attempt {attempt}") for attempt in range(1, 9)))
+    with pytest.raises(Unavailable, match="attempt 4"):
+        run(write_silver, SilverRequest("flow b", 1), runner)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_completed_stage_is_not_done_again_in_the_same_flow_run_and_is_in_another() -> None:
+    runner = Runner(VALIDATED, VALIDATED)
+    request = ValidateRequest("flow c")
+
+    @flow(name="twice")
+    def twice() -> Any:
+        return validate_images(request, runner), validate_images(request, runner)
+
+    assert twice() == (VALIDATED, VALIDATED)
+    assert len(runner.calls) == 1
+    twice()
+    assert len(runner.calls) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_the_look_at_what_is_live_is_never_cached() -> None:
+    report = LiveReport(True, 1, "promote", 1, None, 1)
+    runner = Runner(report, report)
+
+    @flow(name="looks")
+    def looks() -> None:
+        for _ in range(2):
+            look_at_live(LiveRequest("key"), runner)
+
+    looks()
+    assert len(runner.calls) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
+    with get_client(sync_client=True) as client:
+        client.delete_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
+    runner = Runner()
+    try:
+        with pytest.raises(Terminal, match="python -m deployments bootstrap"):
+            run(update_endpoint, EndpointRequest("flow"), runner)
+        assert runner.calls == []
+    finally:
+        bootstrap()
+
+
+@pytest.mark.usefixtures("server")
+def test_bootstrap_mends_the_limit_and_changes_nothing_the_second_time() -> None:
+    with get_client(sync_client=True) as client:
+        client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5, active=False))
+        assert [result.problem for result in bootstrap()] == ["is not active"]
+        mended = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
+        assert (mended.limit, mended.active) == (1, True)
+        assert [result.problem for result in bootstrap()] == [None]
+        client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5))
+        assert [result.problem for result in bootstrap()] == ["allows 5 at once, not 1"]
+
+
+def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:
+    import pickle
+
+    def tree(kind: type[CarDamageError]) -> list[type[CarDamageError]]:
+        return [kind, *(found for below in kind.__subclasses__() for found in tree(below))]
+
+    for kind in tree(CarDamageError):
+        again = pickle.loads(pickle.dumps(kind("what happened; what to do")))  # noqa: S301 - written one line above
+        assert (type(again), str(again)) == (kind, "what happened; what to do")
