@@ -283,11 +283,11 @@ class _Scene:
 
     def _moderate(self) -> None:
         at_front = self.random.random() < 0.5
-        left = self.random.uniform(1.25, 1.75)
+        left = self.random.uniform(1.2, 1.4)
         self._crumpled(
-            (left, 0.36),
-            (left + self.random.uniform(1.2, 1.5), self.random.uniform(0.92, 1.0)),
-            (6, 3),
+            (left, 0.3),
+            (left + self.random.uniform(1.55, 1.8), self.random.uniform(0.96, 1.04)),
+            (8, 4),
             [_METAL, _METAL, _METAL, self.paint],
         )
         lamp = (0.2, 0.77) if at_front else (4.25, 0.82)
@@ -325,7 +325,7 @@ class _Scene:
     def _light(self) -> Image.Image:
         """Sun and shade over the whole scene, the camera's blur and its noise."""
         random_ = np.random.default_rng(self.random.getrandbits(64))
-        field = Image.fromarray(random_.uniform(0.75, 1.25, (4, 5)).astype(np.float32))
+        field = Image.fromarray(random_.uniform(0.85, 1.15, (4, 5)).astype(np.float32))
         shade = np.asarray(field.resize(self.image.size, Image.Resampling.BICUBIC)) * self.random.uniform(0.9, 1.05)
         soft = self.image.filter(ImageFilter.GaussianBlur(self.random.uniform(0.3, 0.8)))
         noise = random_.standard_normal((self.height, self.width, 1), np.float32) * self.random.uniform(1, 3)
