@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from car_damage import endpoint_state
 from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
 from car_damage.platform import Answer, EndpointState
 from car_damage.server.command import is_local
@@ -42,7 +43,7 @@ class DatabricksServing:
             RequestRefused: it refused the token or the permission.
         """
         endpoint = self._get()
-        return EndpointState(exists=False) if endpoint is None else _state(endpoint, self._model)
+        return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
 
     def put(self, version: int) -> None:
         """Ask for this version; returns before it is ready.
@@ -188,49 +189,6 @@ def _knock(host: str) -> None:
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
     except OSError as error:
         raise Unavailable(f"nothing answers at {host}; start it with `car-damage serve`") from error
-
-
-def _state(endpoint: Any, model: str) -> EndpointState:
-    ready = _word(endpoint.state and endpoint.state.ready) == "READY"
-    update = _word(endpoint.state and endpoint.state.config_update)
-    active, pending = _entity(endpoint.config, model), _entity(endpoint.pending_config, model)
-    serves = active is not None and ready and _deployment(active) == "DEPLOYMENT_READY" and _all_traffic(endpoint.config, active.name)
-    updating = update == "IN_PROGRESS"
-    # While an endpoint is being created, what is pending may be shown as its config.
-    coming = (pending or (None if ready else active)) if updating else None
-    failed = update in {"UPDATE_FAILED", "UPDATE_CANCELED"}
-    told = (pending or active) if failed or updating or not ready else active
-    return EndpointState(
-        exists=True,
-        ready=ready,
-        updating=updating,
-        served=int(active.entity_version) if serves and active is not None else None,
-        entity=str(active.name) if serves and active is not None else "",
-        pending=int(coming.entity_version) if coming is not None else None,
-        failed=failed,
-        message=str((told is not None and told.state and told.state.deployment_state_message) or ""),
-    )
-
-
-def _entity(config: Any, model: str) -> Any:
-    """The config's one served entity, when it is a version of our model."""
-    entities = (config and config.served_entities) or []
-    return entities[0] if len(entities) == 1 and entities[0].entity_name == model else None
-
-
-def _all_traffic(config: Any, name: str) -> bool:
-    """Without routes all traffic goes to the one entity."""
-    routes = (config.traffic_config and config.traffic_config.routes) or []
-    return all((route.served_entity_name or route.served_model_name) == name for route in routes if route.traffic_percentage)
-
-
-def _deployment(entity: Any) -> str:
-    return _word(entity.state and entity.state.deployment)
-
-
-def _word(value: Any) -> str:
-    """An enum of the SDK, or nothing, as a string."""
-    return str(value.value) if value is not None else ""
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:
