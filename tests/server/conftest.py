@@ -183,6 +183,10 @@ class Server:
         return str(self.settings.serving.host)
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -222,20 +226,32 @@ class Server:
         return self._process.returncode
 
 
-# One server for all of these tests, because a model's process takes seconds to start. The files' names give the
-# order: queries, updates, and last what stops the server.
+# One server for all of these tests, because a model's process takes seconds to start. Each module asks for the state
+# that it needs, so the modules run in any order, or alone.
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
     """A running server with no endpoints."""
     running = Server(tmp_path_factory.mktemp("home"), models.uri).start()
     yield running
-    if running._process is not None and running._process.poll() is None:
+    if running.is_running:
         running.end()
 
 
-@pytest.fixture(scope="package")
-def ready(server: Server) -> Server:
-    """The same server, with version 1 live."""
-    server.serving.put(1)
-    assert server.settled().served == 1
+@pytest.fixture(scope="module")
+def live(server: Server) -> Server:
+    """The same server with a version live, whichever; started again when an earlier module ended it."""
+    if not server.is_running:
+        server.start()
+    if not server.serving.state().exists:
+        server.serving.put(1)
+    assert server.settled().ready
     return server
+
+
+@pytest.fixture(scope="module")
+def ready(live: Server) -> Server:
+    """The same server with version 1 live."""
+    if live.settled().served != 1:
+        live.serving.put(1)
+    assert live.settled().served == 1
+    return live

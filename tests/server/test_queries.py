@@ -1,15 +1,19 @@
 """Questions to an endpoint, good and bad, over a real socket."""
 
 import base64
+import contextlib
 import json
+import os
+import socket
 import stat
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from car_damage.errors import RequestRefused
 from car_damage.server.state import folder, token
-from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer
+from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
 
 def records(*photos: bytes) -> dict[str, Any]:
@@ -105,6 +109,40 @@ def test_a_request_above_the_limit_is_refused_with_413(ready: Server, size: int,
 def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready: Server) -> None:
     with pytest.raises(RequestRefused, match="send fewer or smaller"):
         ready.serving.ask([bytes(1 << 20)])
+
+
+def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_to_come_again(ready: Server, photo: bytes) -> None:
+    places = ready.settings.serving.max_queue + max(2, os.cpu_count() or 1)
+    head = (
+        f"POST /serving-endpoints/{ready.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {token(ready.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    )
+    address = ("127.0.0.1", urlsplit(ready.url).port)
+    with contextlib.ExitStack() as slow_senders:
+        for _ in range(places):
+            # Each holds a place for as long as its body does not come.
+            slow_senders.enter_context(socket.create_connection(address)).sendall(head.encode())
+
+        def refused() -> Any:
+            response = ready.invoke(json=records(photo))
+            return response if response.status_code != 200 else None
+
+        response = until(refused, "a full queue")
+        assert (response.status_code, response.json()["error_code"]) == (429, "RESOURCE_EXHAUSTED")
+        assert response.headers["Retry-After"] == "1"
+        assert "8 requests wait" in response.json()["message"]
+    until(lambda: ready.invoke(json=records(photo)).status_code == 200, "an answer once the places are free")
+
+
+def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_the_rest(ready: Server) -> None:
+    served = f"/api/2.0/serving-endpoints/{ready.settings.serving.endpoint}/served-models/car_damage_classifier-1"
+    # MLflow warns in its log of a column that has the wrong type.
+    ready.invoke(content=b'{"dataframe_records": [{"image": 7}]}', headers={"Content-Type": "application/json"})
+    log = until(lambda: ready.call("GET", served + "/logs").json()["logs"], "a line in the log")
+    assert "instances" in log
+    assert "its example" not in log
+    assert "its example" in ready.call("GET", served + "/build-logs").json()["logs"]
+    assert ready.call("GET", served.replace("-1", "-9") + "/logs").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
 
 
 def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(ready: Server) -> None:
