@@ -1,8 +1,8 @@
 """One model in a process of its own, reached through a unix socket.
 
 The process runs MLflow's scoring application (see car_damage.model_host). Requests and answers pass through as they
-are. HTTP/1.1 is spoken by hand over kept connections, to an application whose answers always carry their length: a
-general client would cost a tenth of what the answer itself takes.
+are. HTTP/1.1 is spoken by hand over kept connections, to an application whose answers always carry their length, so
+the server needs no HTTP client of its own.
 """
 
 import asyncio
