@@ -4,7 +4,9 @@
 - "a JSON tensor to mlflow models serve": the same network as a plain Keras model, asked with the photo as
   224x224x3 numbers, which is what the usual tutorial does.
 
-The three are asked in turns, so that whatever else the machine does falls on all of them.
+The three are asked in turns, so that whatever else the machine does falls on all of them. Client: one kept connection
+of http.client and a body made beforehand, so neither databricks-sdk nor base64 on the caller's side is in the figures.
+The best of all rounds stands beside the median, because it hardly depends on what else the machine does.
 """
 
 import base64
@@ -52,10 +54,12 @@ def run() -> list[dict[str, Any]]:
             if index < USUAL_ROUNDS:
                 times["usual"].append(_timed(usual))
     ours, own, theirs = (statistics.median(times[name]) * 1000 for name in ("endpoint", "bare", "usual"))
-    name = "serving one 1000x667 JPEG, p50"
+    least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
+    name = f"serving one 1000x667 JPEG of {len(photo) // 1000} kB, a demo photo enlarged and noisy"
     return [
-        _row(name, ours, f"decode + predict in process, {own:.1f} ms", ours / own),
-        _row(name, ours, f"a JSON tensor to mlflow models serve, {theirs:.1f} ms", ours / theirs),
+        _row(f"{name}, p50", ours, f"decode + predict in process, {own:.1f} ms", ours / own),
+        _row(f"{name}, best", least, f"decode + predict in process, {own_least:.1f} ms", least / own_least),
+        _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {theirs:.1f} ms", ours / theirs),
     ]
 
 
@@ -70,15 +74,17 @@ def _timed(ask: Callable[[], Any]) -> float:
 
 
 def _photo() -> bytes:
-    """A JPEG of 1000x667 pixels with as much detail as a photo: about 200 kB at quality 85."""
+    """A demo photo enlarged to 1000x667 with the noise of a camera, at quality 88: about 150 kB."""
     import numpy as np
     from PIL import Image
 
-    random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (60, 90, 3), dtype=np.uint8)).resize((1000, 667), Image.Resampling.BICUBIC)
-    pixels = np.asarray(coarse, dtype=np.int16) + random.integers(-20, 21, (667, 1000, 3), dtype=np.int16)
+    from car_damage import demo_photos
+
+    drawn = Image.open(io.BytesIO(demo_photos.photo("major", 7))).convert("RGB")
+    large = np.asarray(drawn.resize((1000, 667), Image.Resampling.BICUBIC), np.float32)
+    noisy = (large + np.random.default_rng(0).normal(0, 6, large.shape)).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
+    Image.fromarray(noisy).save(file, "JPEG", quality=88)
     return file.getvalue()
 
 
