@@ -54,7 +54,7 @@ class UnusablePhoto(Terminal):
 
     @property
     def reason(self) -> str:
-        """One of `car_damage.images.REASONS`."""
+        """One of `car_damage.reasons.REASONS`."""
         return str(self).partition(": ")[0]
 
 

@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from car_damage.errors import SettingsError
+from car_damage.reasons import NO_LABEL, UNKNOWN_LABEL
 from car_damage.settings import Labels
-
-NO_LABEL = "no label"
-UNKNOWN_LABEL = "unknown label"
-"""Spelt as in `car_damage.images.LABEL_REASONS`; not imported, because that would bring Pillow along."""
 
 
 @dataclass(frozen=True)

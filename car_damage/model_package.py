@@ -1,7 +1,7 @@
 """Packs a trained network into the MLflow model that is registered.
 
 The model holds everything that an answer depends on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with an empty __init__, errors and images), a signature, a photo as its
+decoder (`code_paths`: a folder car_damage/ with an empty __init__ and the four modules of `TRAVELS`), a signature, a photo as its
 example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
 """
 
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-TRAVELS = ("errors.py", "images.py")
+TRAVELS = ("errors.py", "reasons.py", "containers.py", "images.py")
 """Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
 
 _HERE = Path(__file__).parent

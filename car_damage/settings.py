@@ -119,7 +119,7 @@ class Training(Section):
     """At most so many passes over the training photos."""
     patience: Annotated[int, Field(ge=1)] = 10
     """Epochs without a better validation loss after which training stops; the best weights are kept."""
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
     """Photos a step."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Adam's rate at the first step."""

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage import ledger, near_duplicates
-from car_damage.images import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
+from car_damage.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
 from car_damage.settings import Split
 
 TRAIN, TEST, VALIDATION = "train", "test", "validation"

@@ -11,8 +11,8 @@ from car_damage.settings import Section, Settings
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-A setting comes from its default below, the TOML file that `CAR_DAMAGE_CONFIG` names, or an environment variable; the later wins. The variable
-of `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
+A setting comes from its default below, the TOML file that `CAR_DAMAGE_CONFIG` names, or an environment variable; the later wins.
+The variable of `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
 
 `deployments/settings/local.toml` is the file for one laptop.
 """

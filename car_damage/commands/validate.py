@@ -29,7 +29,7 @@ class Verdict:
     verdict: str
     """valid, rejected or unreadable; the last is no judgement of the photo."""
     reason: str | None
-    """One of `car_damage.images.REASONS`, for a rejected photo."""
+    """One of `car_damage.reasons.REASONS`, for a rejected photo."""
     detail: str
     label: str | None
     format: str | None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from car_damage import images
+from car_damage import images, reasons
 from tests import corpus
 
 COUNT = 2_000
@@ -50,9 +50,9 @@ def test_two_thousand_fuzzed_photos_each_get_one_verdict_and_every_valid_one_can
     assert len(done.stdout.splitlines()) == COUNT
     assert set(verdicts) == {str(path) for path in folder.iterdir()}
     assert {line["verdict"] for line in verdicts.values()} == {"valid", "rejected"}
-    reasons = Counter(line["reason"] for line in verdicts.values() if line["verdict"] == "rejected")
-    assert set(reasons) >= {"not an image", "truncated", "corrupt", "too many pixels"}
-    assert set(reasons) <= images.PHOTO_REASONS
+    told = Counter(line["reason"] for line in verdicts.values() if line["verdict"] == "rejected")
+    assert set(told) >= {"not an image", "truncated", "corrupt", "too many pixels"}
+    assert set(told) <= reasons.PHOTO_REASONS
     for path, line in verdicts.items():
         if line["verdict"] == "valid":
             pixels = images.decode(Path(path).read_bytes()).pixels

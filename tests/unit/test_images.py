@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageOps, TiffImagePlugin
 
-from car_damage import images
+from car_damage import images, reasons
 from car_damage.errors import UnusablePhoto
 from tests import corpus
 
@@ -49,7 +49,7 @@ def test_a_broken_photo_is_rejected_for_its_own_reason(name: str) -> None:
     with pytest.raises(UnusablePhoto) as caught:
         images.decode(data)
     assert caught.value.reason == reason
-    assert reason in images.PHOTO_REASONS
+    assert reason in reasons.PHOTO_REASONS
 
 
 def test_an_inspection_tells_what_is_known_of_a_rejected_photo() -> None:
@@ -213,7 +213,7 @@ def test_floats_by_their_usual_range_and_no_verdict_from_what_is_not_a_number() 
 
 MEASURE = """
 import resource, sys, time
-from car_damage import images
+from car_damage import images, reasons
 images.inspect(open(sys.argv[1], "rb").read())
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[2:]:
@@ -285,13 +285,13 @@ def test_brightness_runs_from_black_to_white() -> None:
 
 
 def test_the_reasons_are_a_closed_list_in_three_groups() -> None:
-    groups = [images.PHOTO_REASONS, images.LABEL_REASONS, images.SET_REASONS, {"forgotten"}]
-    assert sum(map(len, groups)) == len(images.REASONS) == 14
-    assert {reason for _, reason in BROKEN.values()} == images.PHOTO_REASONS - {"too many bytes"}
+    groups = [reasons.PHOTO_REASONS, reasons.LABEL_REASONS, reasons.SET_REASONS, {"forgotten"}]
+    assert sum(map(len, groups)) == len(reasons.REASONS) == 14
+    assert {reason for _, reason in BROKEN.values()} == reasons.PHOTO_REASONS - {"too many bytes"}
 
 
 @given(st.binary(max_size=400), st.sampled_from([b"", *sorted({data[:24] for data in PHOTOS.values()})]))
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_at_all_make_inspect_raise(tail: bytes, head: bytes) -> None:
     found = images.inspect(head + tail)
-    assert found.valid or found.reason in images.PHOTO_REASONS
+    assert found.valid or found.reason in reasons.PHOTO_REASONS

@@ -2,7 +2,6 @@
 
 import pytest
 
-from car_damage import images, labels
 from car_damage.errors import SettingsError
 from car_damage.labels import Labelled, Labeller, parse_table
 from car_damage.settings import Labels
@@ -83,7 +82,3 @@ def test_many_labels_are_in_the_order_of_their_paths() -> None:
     many = labeller().labels(paths)
     assert many == [labeller().label(path) for path in paths]
     assert {found.label for found in many} == {"minor", "major", None}
-
-
-def test_reasons_are_those_of_the_closed_list() -> None:
-    assert {labels.NO_LABEL, labels.UNKNOWN_LABEL} == images.LABEL_REASONS
