@@ -10,10 +10,12 @@ on the order of the rows, the engine or the moment. What it keeps:
 - Every class with three or more groups of its own has a photo in each split: the first group of a class goes to
   train, the second to test, the third to validation, whether they arrive at once or one by one. (No rule can promise
   it for groups that look alike across classes: one group may be all that two classes still wait for, in two splits.)
+- Beyond that each class is divided by the shares of the settings, in the order of the photos' sha256.
 """
 
 import functools
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -166,7 +168,6 @@ def _difference(rows: pa.Table, silver: pa.Table, verdicts: pa.Table, unused: pa
 def _assign(fresh: pa.Table, kept: pa.Table, split: Split) -> pa.Array:
     """The split of each content that silver does not hold; null for one that resembles two splits."""
     order = np.asarray(pc.sort_indices(fresh["sha256"]))
-    names = fresh["sha256"].take(pa.array(order)).to_pylist()
     labels = fresh["label"].take(pa.array(order)).to_pylist()
     # Contents with one hash share their fate: they are one node, and its rank is that of its smallest sha256.
     nodes, rank, node = np.unique(_unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
@@ -174,20 +175,20 @@ def _assign(fresh: pa.Table, kept: pa.Table, split: Split) -> pa.Array:
     seen = near_duplicates.touched(nodes, _unsigned(kept["phash"]), flags, split.near_duplicate_bits)
     assigned, groups = _spread(nodes, rank, seen, split.near_duplicate_bits)
 
-    has: dict[str, int] = {}
+    photos: dict[str, Counter[int]] = defaultdict(Counter)
     for label, flag in zip(kept["label"].to_pylist() + labels, [*flags.tolist(), *assigned[node].tolist()], strict=True):
-        has[label] = has.get(label, 0) | (flag if flag != _AMBIGUOUS else 0)
+        photos[label][flag] += 1
     # A group is named by the rank of its smallest sha256, so this is also the order in which groups are served.
     open_ = np.flatnonzero(assigned[node] == 0)
     first = groups[node[open_]]
     by_group = np.argsort(first, kind="stable")
-    for root, members in groupby(zip(first[by_group].tolist(), open_[by_group].tolist(), strict=True), key=itemgetter(0)):
+    for _, members in groupby(zip(first[by_group].tolist(), open_[by_group].tolist(), strict=True), key=itemgetter(0)):
         contents = [content for _, content in members]
-        classes = {labels[content] for content in contents}
-        flag = _choose(names[root], [has[label] for label in classes], split)
+        classes = Counter(labels[content] for content in contents)
+        flag = _choose(classes, photos, split)
         assigned[node[contents]] = flag
-        for label in classes:
-            has[label] |= flag
+        for label, number in classes.items():
+            photos[label][flag] += number
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
     return pa.array([_SPLITS.get(flag) for flag in assigned[node][back].tolist()], pa.string())
@@ -241,15 +242,26 @@ def _walk(nodes: near_duplicates.Hashes, rank: npt.NDArray[np.int64], seen: near
     return assigned
 
 
-def _choose(sha256: str, has: list[int], split: Split) -> int:
-    """A split that a class still lacks, train before test before validation; else by chance, drawn from the sha256."""
+def _choose(group: Mapping[str, int], photos: Mapping[str, Mapping[int, int]], split: Split) -> int:
+    """A split that a class still lacks, train before test before validation; else the one furthest behind its share.
+
+    Stratified rather than drawn by chance, because of 56 photos chance may leave three to judge a model by.
+
+    Args:
+        group: class -> photos of the group.
+        photos: class -> flag of a split -> photos that are in it.
+        split: the shares.
+    """
     for flag in _SPLITS:
-        if not all(flags & flag for flags in has):
+        if not all(photos[label].get(flag) for label in group):
             return flag
-    drawn = int(sha256[:16], 16) / 2**64
-    if drawn < split.test:
-        return _FLAGS[TEST]
-    return _FLAGS[VALIDATION] if drawn < split.test + split.validation else _FLAGS[TRAIN]
+    shares = {_FLAGS[TRAIN]: 1 - split.test - split.validation, _FLAGS[TEST]: split.test, _FLAGS[VALIDATION]: split.validation}
+
+    def behind(flag: int) -> float:
+        divided = {label: sum(photos[label].get(one, 0) for one in _SPLITS) for label in group}
+        return sum(shares[flag] * (divided[label] + number) - photos[label].get(flag, 0) for label, number in group.items())
+
+    return max(shares, key=behind)
 
 
 def _codes(texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -131,8 +131,20 @@ def test_a_class_with_two_photos_has_one_to_train_on_and_one_to_test_with():
 
 def test_a_large_table_is_divided_by_the_shares_of_the_settings():
     found = list(splits(decide(many(4000), split=Split(test=0.2, validation=0.1))).values())
-    assert found.count("test") / 4000 == pytest.approx(0.2, abs=0.03)
-    assert found.count("validation") / 4000 == pytest.approx(0.1, abs=0.03)
+    assert found.count("test") == pytest.approx(800, abs=2)
+    assert found.count("validation") == pytest.approx(400, abs=2)
+
+
+def test_few_photos_are_divided_by_the_shares_too_class_by_class_and_however_they_arrive():
+    labels = ("minor", "moderate", "major")
+    photos = [photo for start, label in enumerate(labels) for photo in many(20, label, start * 100)]
+    at_once = decide(photos)
+    one_by_one = NOTHING
+    for count in range(1, len(photos) + 1):
+        one_by_one = decide(photos[:count], one_by_one).rows
+    for rows in (at_once.rows, one_by_one):
+        found = [(row["label"], row["split"]) for row in rows.to_pylist()]
+        assert all(found.count((label, split)) == 3 for label in labels for split in ("test", "validation"))
 
 
 def test_a_photo_that_resembles_photos_of_one_split_joins_it():
