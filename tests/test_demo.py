@@ -1,0 +1,121 @@
+"""`make demo`, as a newcomer runs it, and the commands that the README names after it."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from car_damage.settings import PREFIX
+from deployments.processes import free_port, service
+from deployments.stack import ENDPOINT_START
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@dataclass
+class Newcomer:
+    """A shell with a home folder of its own."""
+
+    home: Path
+    port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PREFECT_"))}
+        return clean | {
+            "CAR_DAMAGE_CONFIG": str(ROOT / "deployments" / "settings" / "local.toml"),
+            "CAR_DAMAGE_HOME": str(self.home),
+            "CAR_DAMAGE_LANDING__FOLDER": str(self.home / "landing"),
+            "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.port}",
+            "COLUMNS": "200",
+        }
+
+    def run(self, *command: str, timeout: float = 240) -> str:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def demo(self) -> str:
+        return self.run(sys.executable, "-m", "deployments", "demo")
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    return Newcomer(tmp_path_factory.mktemp("newcomer"), free_port())
+
+
+@pytest.fixture(scope="module")
+def first(newcomer: Newcomer) -> str:
+    return newcomer.demo()
+
+
+def test_the_demo_ends_with_the_class_of_a_photo_that_the_model_has_not_seen(first: str) -> None:
+    assert "\nPredicted class: major\n" in first
+    assert re.search(r"^Promoted: Version 1 is live: no version is live yet\.", first, re.MULTILINE)
+
+
+def test_the_demo_s_summary_has_every_figure(first: str) -> None:
+    table = dict(re.findall(r"^  (\w[\w -]*?)  +(.+?) *$", first, re.MULTILINE))
+    assert (table["Files seen"], table["Accepted"]) == ("68", "56")
+    assert table["Silver table"].startswith("56 rows")
+    assert float(table["Test accuracy"]) >= 0.6
+    assert table["Registered version"] == "insurance_uc.models.car_damage_classifier version 1, champion"
+    assert table["Endpoint"] == "car_damage_model_ep: READY, serves version 1"
+    for reason in ("empty", "not an image", "truncated", "corrupt", "too small", "too many pixels", "unknown label", "duplicate"):
+        assert reason in first
+
+
+def test_what_the_demo_started_it_has_stopped(newcomer: Newcomer, first: str) -> None:
+    del first
+    left = []
+    for process in psutil.process_iter(["pid", "environ", "cmdline"]):
+        environment = process.info["environ"] or {}
+        if environment.get("CAR_DAMAGE_HOME") == str(newcomer.home):
+            left.append(process.info["cmdline"])
+    assert left == []
+
+
+def test_a_second_demo_ends_early_because_nothing_is_new(newcomer: Newcomer, first: str) -> None:
+    del first
+    again = newcomer.demo()
+    assert "Nothing new: No new photos: 56 training photos as before, and version 1 goes on serving." in again
+    assert "\nPredicted class: major\n" in again
+    assert "epoch" not in again
+
+
+def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str) -> None:
+    del first
+    binaries = Path(sys.executable).parent
+    commands = [line[2:] for line in README.splitlines() if line.startswith("$ .venv/bin/car-damage")]
+    assert [command.split()[1] for command in commands] == ["validate", "status", "serve", "predict"]
+    serve = [str(binaries / "car-damage"), "serve"]
+    health = f"http://127.0.0.1:{newcomer.port}/health"
+    with service("endpoint server", serve, newcomer.home / "serve.log", health, newcomer.environment) as server:
+        server.await_ready(ENDPOINT_START)
+        for command in commands:
+            words = command.replace(".venv/bin/", f"{binaries}/").replace(".car_damage", str(newcomer.home)).split()
+            if words[1] == "serve":
+                continue
+            told = newcomer.run(*words)
+            if words[1] == "predict":
+                assert re.search(r"unseen_major\.jpg: major \(\d+\.\d%; minor 0\.\d+, moderate 0\.\d+, major [01]\.\d+\)", told)
+            if words[1] == "status":
+                assert "READY" in told
+                assert "car_damage_classifier version 1" in told
+            if words[1] == "validate":
+                assert "rejected: truncated" in told
