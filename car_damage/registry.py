@@ -46,6 +46,7 @@ class MlflowRegistry:
     def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
         with translated(f"registering {model_uri} as a version of {self._name}"):
             self._ensure_model()
+            fluent(self._settings)  # the client looks up the logged model where the process points, not where itself does
             # Not register_model: it demands the right to create the registered model, even when it is there.
             created = self._client.create_model_version(
                 self._name, model_uri, run_id, dict(tags), await_creation_for=0, model_id=model_uri.removeprefix("models:/")
