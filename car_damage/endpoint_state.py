@@ -5,7 +5,7 @@ Done means more than READY: the one entity is a version of our model, deployed, 
 
 from typing import Any
 
-from car_damage.platform import EndpointState
+from car_damage.ports import EndpointState
 
 
 def read(endpoint: Any, model: str) -> EndpointState:

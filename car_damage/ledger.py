@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.errors import LandingLost
-from car_damage.platform import Landed
+from car_damage.ports import Landed
 
 INSTANT = pa.timestamp("us", tz="UTC")
 

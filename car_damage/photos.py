@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from car_damage.pipeline import Progress
-    from car_damage.platform import Files
+    from car_damage.ports import Files
 
 COLUMNS = ("path", "label", "sha256", "split")
 """What is read of the silver table."""

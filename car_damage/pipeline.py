@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from car_damage.platform import Platform
+    from car_damage.ports import Platform
     from car_damage.settings import Settings
 
 RECIPE = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError
-from car_damage.platform import Clock, ModelVersion
+from car_damage.ports import Clock, ModelVersion
 from car_damage.settings import Settings
 from car_damage.tracking import client, fluent, translated
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from car_damage import endpoint_state
 from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
-from car_damage.platform import Answer, EndpointState
+from car_damage.ports import Answer, EndpointState
 from car_damage.server.command import is_local
 from car_damage.server.state import token
 from car_damage.settings import Settings

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from car_damage.errors import CarDamageError
 from car_damage.ledger import PRESENT, below
-from car_damage.platform import EndpointState, ModelVersion, Platform, RunSummary
+from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
 
 LATEST_RUNS = 5
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from car_damage import model_package
 from car_damage.errors import RegistryError, Unavailable
-from car_damage.platform import RunContents, RunSummary, TrainedRun
+from car_damage.ports import RunContents, RunSummary, TrainedRun
 from car_damage.provenance import software
 from car_damage.settings import Settings
 

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from car_damage import status
 from car_damage.errors import Terminal
-from car_damage.platform import Answer, Platform, Target
+from car_damage.platform import Target
+from car_damage.ports import Answer, Platform
 from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server

@@ -7,13 +7,14 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from car_damage.pipeline import EndpointReport, RegisterReport, SilverReport, TrainReport, ValidateReport
-from car_damage.platform import Tracking
+from car_damage.ports import Tracking
 from car_damage.settings import Serving
+from car_damage.stages.train import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
 
 PICTURES = {
-    "training_curve.png": "How the training went",
-    "confusion_matrix.png": "Test photos by class",
-    "worst_mistakes.png": "Worst mistakes",
+    TRAINING_CURVE_FILE: "How the training went",
+    CONFUSION_MATRIX_FILE: "Test photos by class",
+    WORST_MISTAKES_FILE: "Worst mistakes",
 }
 
 

@@ -3,7 +3,8 @@
 from typing import Protocol, TypeVar
 
 from car_damage.pipeline import Progress, Stage
-from car_damage.platform import Platform, Target
+from car_damage.platform import Target
+from car_damage.ports import Platform
 from car_damage.settings import Settings
 
 Req = TypeVar("Req")

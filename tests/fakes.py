@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from car_damage.errors import RegistryError, Unavailable
-from car_damage.platform import Answer, EndpointState, File, ModelVersion
+from car_damage.ports import Answer, EndpointState, File, ModelVersion
 from car_damage.settings import Settings
 
 

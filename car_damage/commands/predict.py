@@ -6,7 +6,7 @@ from pathlib import Path
 
 from car_damage.commands.terminal import printable
 from car_damage.errors import RequestRefused
-from car_damage.platform import Platform
+from car_damage.ports import Platform
 
 
 def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Callable[[str], None]) -> None:

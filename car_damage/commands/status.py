@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from car_damage.platform import ModelVersion, Platform
+from car_damage.ports import ModelVersion, Platform
 from car_damage.status import Status, look
 
 

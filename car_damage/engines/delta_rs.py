@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from car_damage import ledger
 from car_damage.engines import folder
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.platform import Files, Landed
+from car_damage.ports import Files, Landed
 from car_damage.settings import Images
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from car_damage.errors import SettingsError, Unavailable
-from car_damage.platform import File, Files
+from car_damage.ports import File, Files
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ import numpy as np
 from car_damage.errors import CarDamageError, PhotoChanged, RegistryError, Transient, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.photos import read_checked
 from car_damage.pipeline import EndpointReport, EndpointRequest, Progress, Stage
-from car_damage.platform import Answer, EndpointState, ModelVersion, Platform
+from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
 from car_damage.registry import CHALLENGER, CHAMPION
 from car_damage.stages.register import DECISION, JUDGED_AGAINST, NOBODY
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from car_damage import ledger
 from car_damage.errors import SettingsError
 from car_damage.labels import Labeller, parse_table
-from car_damage.platform import Platform
+from car_damage.ports import Platform
 
 
 def labeller(platform: Platform) -> Labeller:

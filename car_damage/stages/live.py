@@ -4,7 +4,7 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 """
 
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
-from car_damage.platform import Platform
+from car_damage.ports import Platform
 from car_damage.stages.register import DECISION
 
 

@@ -18,7 +18,7 @@ from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.model_process import ModelAnswer, answers
 from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
-from car_damage.platform import ModelVersion, Platform
+from car_damage.ports import ModelVersion, Platform
 from car_damage.registry import CHALLENGER
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 

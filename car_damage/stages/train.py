@@ -20,7 +20,7 @@ from car_damage.evaluation import Evaluation, evaluate
 from car_damage.images import Limits
 from car_damage.photos import COLUMNS, Photos, PhotoSet, load
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
-from car_damage.platform import Platform, RunContents
+from car_damage.ports import Platform, RunContents
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"

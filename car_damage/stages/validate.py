@@ -15,7 +15,7 @@ from car_damage import ledger
 from car_damage.images import Inspection, Limits, inspect, oversize
 from car_damage.labels import Labeller
 from car_damage.pipeline import Progress, Stage, ValidateReport, ValidateRequest
-from car_damage.platform import Landed, Platform
+from car_damage.ports import Landed, Platform
 from car_damage.settings import Settings
 from car_damage.stages.labelling import labeller
 

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Ground:
         self.done(do="serve", version=1)
 
 
+MODIFIED = 1_700_000_000
 BETTER = {"TOLD_RIGHT": "1.0"}
 
 
@@ -94,15 +96,23 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
     ):
         here = Ground(home, kept, process)
         server.await_ready(ENDPOINT_START)
+        same_times(home / "landing")
         here.done(do="run", upto="endpoint", environment={"TOLD_RIGHT": "0.4"})
         for label in ("minor", "moderate", "major"):
             for number in range(4):
                 (home / "landing" / label / f"later_{number}.jpg").write_bytes(demo_photos.photo(label, seed=700 + number))
         (home / "landing" / "major" / "major_001.jpg").unlink()
+        same_times(home / "landing")
         here.keep()
         yield here
         assert process.stdin is not None
         process.stdin.close()
+
+
+def same_times(landing: Path) -> None:
+    """Bronze has the files' times, and both grounds must have the same."""
+    for path in landing.rglob("*.*"):
+        os.utime(path, (MODIFIED, MODIFIED))
 
 
 @pytest.fixture(scope="module")
@@ -120,15 +130,15 @@ def undisturbed(grounds: list[Ground]) -> dict[str, Any]:
     return answer
 
 
-def points(calls: list[str]) -> list[tuple[int, str]]:
-    """Where to kill: (number of the call, before or after)."""
-    wanted, seen = [], set()
-    for number, call in enumerate(calls):
+def points(calls: list[str]) -> list[tuple[str, int, str]]:
+    """Where to kill: (call, how many of the same there were before, before or after it)."""
+    wanted, seen = [], Counter[str]()
+    for call in calls:
         if call.rpartition(".")[2] in EFFECTS:
-            wanted += [(number, "before"), (number, "after")]
-        elif call not in seen:
-            wanted.append((number, "before"))
-        seen.add(call)
+            wanted += [(call, seen[call], "before"), (call, seen[call], "after")]
+        elif not seen[call]:
+            wanted.append((call, 0, "before"))
+        seen[call] += 1
     return wanted
 
 
@@ -146,34 +156,34 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grounds: list[Ground], undisturbed: dict[str, Any]) -> None:
-    calls, worlds = undisturbed["calls"], undisturbed["worlds"]
-    left = queue.SimpleQueue[tuple[int, str]]()
-    for point in points(calls):
+    worlds = undisturbed["worlds"]
+    left = queue.SimpleQueue[tuple[str, int, str]]()
+    for point in points(undisturbed["calls"]):
         left.put(point)
 
     def try_points(ground: Ground) -> list[str]:
         differences = []
         while True:
             try:
-                number, when = left.get_nowait()
+                point = left.get_nowait()
             except queue.Empty:
                 return differences
-            differences += kill_and_run_again(ground, calls, worlds, number, when)
+            differences += kill_and_run_again(ground, worlds, *point)
 
     with ThreadPoolExecutor(len(grounds)) as pool:
         differences = [told for tried in pool.map(try_points, grounds) for told in tried]
     assert not differences, "\n".join(differences)
 
 
-def kill_and_run_again(ground: Ground, calls: list[str], worlds: dict[str, Any], number: int, when: str) -> list[str]:
+def kill_and_run_again(ground: Ground, worlds: dict[str, Any], call: str, nth: int, when: str) -> list[str]:
     """What is different from the undisturbed run, after a run that was killed at this call and one that was not."""
-    stage = calls[number].split(" ")[0]
+    stage = call.split(" ", maxsplit=1)[0]
     # The look at what is live changes nothing: the next run must do all that was left.
     upto = "endpoint" if stage == "live" else stage
     ground.restore()
-    killed = ground.ask(do="run", upto=upto, at=number, when=when, environment=BETTER)
+    killed = ground.ask(do="run", upto=upto, call=call, nth=nth, when=when, environment=BETTER)
     if killed["code"] != -signal.SIGKILL:
-        return [f"{when} {calls[number]}: not killed, but ended with {killed['code']}"]
+        return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
     ground.done(do="run", upto=upto, environment=BETTER)
     after, wanted = ground.done(do="world"), worlds[upto]
-    return [f"{when} {calls[number]}: {key}: {after[key]} instead of {wanted[key]}" for key in wanted if after[key] != wanted[key]]
+    return [f"{when} {call} {nth}: {key} is {after[key]} and not {wanted[key]}" for key in wanted if after[key] != wanted[key]]

@@ -47,7 +47,8 @@ LIGHT_MODEL = Path(__file__).with_name("light_model.py")
 class Killer:
     """Counts the calls of all ports and ends the process, as `kill -9` does, where it is told to."""
 
-    def __init__(self, at: int | None, when: str) -> None:
+    def __init__(self, at: tuple[str, int] | None, when: str) -> None:
+        """`at`: a call and how many of the same there were before it; how often a port is polled may differ."""
         self.calls: list[str] = []
         self.stage = ""
         self._at, self._when = at, when
@@ -55,12 +56,13 @@ class Killer:
 
     def call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._lock:
-            number = len(self.calls)
-            self.calls.append(f"{self.stage} {name}")
-        if number == self._at and self._when == "before":
+            call = f"{self.stage} {name}"
+            here = (call, self.calls.count(call))
+            self.calls.append(call)
+        if here == self._at and self._when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = method(*args, **kwargs)
-        if number == self._at and self._when == "after":
+        if here == self._at and self._when == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
@@ -223,7 +225,8 @@ def do(command: Mapping[str, Any]) -> Any:
         return world()
     if command["do"] == "serve":
         return serve_version(command["version"])
-    killer, worlds = Killer(command.get("at"), command.get("when", "")), {} if command.get("worlds") else None
+    at = (command["call"], command["nth"]) if "call" in command else None
+    killer, worlds = Killer(at, command.get("when", "")), {} if command.get("worlds") else None
     ended = pipeline(command["upto"], killer, worlds)
     return {"ended": ended, "calls": killer.calls, "worlds": worlds}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
-from car_damage.platform import RunContents
+from car_damage.ports import RunContents
 from car_damage.settings import Settings
 from car_damage.tracking import MlflowTracking, client
 from tests.corpus import encoded, picture

@@ -154,6 +154,37 @@ def test_deleted_photos_leave_silver_and_a_new_model_is_trained_without_them(tar
     assert after.runs[0].run_id != before.runs[0].run_id
 
 
+def test_photos_added_overwritten_and_moved_are_one_new_version_and_keep_their_splits(target: LocalTarget) -> None:
+    before = now(target)
+    splits = silver_by_path(target, "split")
+    versions = versions_of(target)
+    (target.landing / "major" / "added.jpg").write_bytes(demo_photos.photo("major", seed=801))
+    (target.landing / "major" / "major_002.jpg").write_bytes(demo_photos.photo("major", seed=802))
+    moved = (target.landing / "minor" / "minor_010.jpg").rename(target.landing / "moderate" / "moved.jpg")
+    run()
+    after = now(target)
+    assert after.photos == before.photos + 1
+    labels, kept = silver_by_path(target, "label"), silver_by_path(target, "split")
+    assert labels[str(moved)] == "moderate"
+    assert kept[str(moved)] == splits[str(target.landing / "minor" / "minor_010.jpg")]
+    unchanged = set(splits) & set(kept) - {str(target.landing / "major" / "major_002.jpg")}
+    assert {path: splits[path] for path in unchanged} == {path: kept[path] for path in unchanged}
+    assert versions_of(target) == versions + 1
+    assert run().name == "Nothing new"
+    assert versions_of(target) == versions + 1
+
+
+def silver_by_path(target: LocalTarget, column: str) -> dict[str, str]:
+    platform = target.platform
+    silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", column])
+    return dict(zip(silver["path"].to_pylist(), silver[column].to_pylist(), strict=True))
+
+
+def versions_of(target: LocalTarget) -> int:
+    platform = target.platform
+    return sum(len(platform.registry.versions_for(run.run_id)) for run in platform.tracking.recent(100))
+
+
 def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing(target: LocalTarget) -> None:
     before = now(target)
     hidden = target.landing.rename(target.landing.with_name("unmounted"))

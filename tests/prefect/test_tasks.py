@@ -10,7 +10,8 @@ from prefect.tasks import Task
 
 from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable
 from car_damage.pipeline import EndpointRequest, LiveReport, LiveRequest, Progress, SilverRequest, Stage, ValidateReport, ValidateRequest
-from car_damage.platform import Platform, Target
+from car_damage.platform import Target
+from car_damage.ports import Platform
 from car_damage.settings import Settings
 from deployments.bootstrap import bootstrap
 from tasks import stages

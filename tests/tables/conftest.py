@@ -16,7 +16,7 @@ from car_damage.engines.delta_rs import DeltaRs
 from car_damage.engines.folder import Folder
 from car_damage.images import inspect
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silent
-from car_damage.platform import Files, Tables
+from car_damage.ports import Files, Tables
 from car_damage.settings import Settings
 from car_damage.split import SILVER as SILVER_ROW
 from car_damage.stages.silver import SILVER

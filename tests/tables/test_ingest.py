@@ -15,7 +15,7 @@ from car_damage.engines.folder import Folder
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
 from car_damage.images import Limits, oversize
 from car_damage.labels import Labeller
-from car_damage.platform import File
+from car_damage.ports import File
 from car_damage.settings import Labels
 from car_damage.stages.silver import ATTEMPTS
 from car_damage.stages.validate import Verdict
