@@ -10,10 +10,6 @@ from car_damage.pipeline import silent
 from car_damage.settings import Training
 from car_damage.training import batches, class_weights, predict, train
 
-networks.quiet()
-
-import keras  # noqa: E402 - after its greetings are out of the way
-
 Draw = Callable[..., Photos]
 
 
@@ -97,6 +93,9 @@ def test_training_writes_nothing_to_the_terminal(drawn: Draw, capfd: pytest.Capt
 
 
 def test_predictions_are_in_the_order_of_the_photos_across_batches(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks.quiet()
+    import keras
+
     keras.utils.set_random_seed(1)
     network, photos = networks.cnn(3), drawn(7)
     at_once = predict(network, photos)

@@ -1,23 +1,29 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from car_damage import networks
 
-networks.quiet()
-
-import keras  # noqa: E402 - after its greetings are out of the way
-
 
 def noise(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
 
 
+@pytest.fixture
+def keras() -> Any:
+    """Imported when a test needs it, so that collecting the tests stays fast."""
+    networks.quiet()
+    import keras as module
+
+    return module
+
+
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seeded(keras: Any) -> None:
     keras.utils.set_random_seed(5)
 
 
@@ -34,7 +40,7 @@ def test_the_number_of_classes_is_free() -> None:
     assert networks.build("cnn", 4).output_shape == (None, 4)
 
 
-def test_the_first_loss_is_near_ln_3() -> None:
+def test_the_first_loss_is_near_ln_3(keras: Any) -> None:
     losses = []
     for seed in range(4):
         keras.utils.set_random_seed(seed)
@@ -43,12 +49,12 @@ def test_the_first_loss_is_near_ln_3() -> None:
     assert np.mean(losses) == pytest.approx(np.log(3), abs=0.35)
 
 
-def test_rescaling_is_inside_so_dark_and_bright_photos_differ_in_range() -> None:
+def test_rescaling_is_inside_so_dark_and_bright_photos_differ_in_range(keras: Any) -> None:
     rescaling = next(layer for layer in networks.cnn(3).layers if isinstance(layer, keras.layers.Rescaling))
     assert np.asarray(rescaling(np.array([0.0, 255.0]))).tolist() == pytest.approx([-1.0, 1.0])
 
 
-def test_one_batch_can_be_overfitted() -> None:
+def test_one_batch_can_be_overfitted(keras: Any) -> None:
     network = networks.cnn(3, dropout=0.0)
     photos, labels = noise(6), np.array([0, 1, 2, 2, 1, 0])
     network.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
@@ -56,7 +62,7 @@ def test_one_batch_can_be_overfitted() -> None:
     assert np.asarray(network(photos, training=True)).argmax(axis=1).tolist() == labels.tolist()
 
 
-def test_the_same_seed_makes_the_same_weights() -> None:
+def test_the_same_seed_makes_the_same_weights(keras: Any) -> None:
     def weights(seed: int) -> list[np.ndarray]:
         keras.utils.set_random_seed(seed)
         return networks.cnn(3).get_weights()
@@ -93,7 +99,7 @@ def test_the_same_seed_augments_in_the_same_way() -> None:
     assert not np.array_equal(one, third)
 
 
-def test_the_saved_network_has_no_augmentation_and_answers_as_the_trained_one(tmp_path: Path) -> None:
+def test_the_saved_network_has_no_augmentation_and_answers_as_the_trained_one(tmp_path: Path, keras: Any) -> None:
     network = networks.cnn(3)
     learner = networks.augmented(network, seed=1)
     learner.compile("adam", "sparse_categorical_crossentropy")
