@@ -6,10 +6,10 @@ IMAGES ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench constraints clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed  ## Set everything up in .venv, and run nothing
 
@@ -35,6 +35,15 @@ lint: setup  ## ruff, mypy, import-linter
 
 bench: setup  ## Measure against named baselines; results also in build/bench.json
 	@$(BIN)/python -m benchmarks
+
+# From an editable install, so that this project is no line of its own, and none with an address is let through.
+constraints:  ## Install anew within the ranges of pyproject.toml, and write the versions to constraints.txt
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	$(PYTHON) -m venv "$$folder/venv" && \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,service,test]' && \
+	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
+	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name an address instead of a version; constraints.txt is as it was"; exit 1; fi && \
+	{ grep '^#' constraints.txt; cat "$$folder/frozen"; } > "$$folder/constraints" && cat "$$folder/constraints" > constraints.txt
 
 clean:  ## Remove what was built; keeps .car_damage, which holds your tables and models
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -6,28 +6,14 @@ of ours ends any command with its message on stderr and exit code 1, without a t
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from car_damage import __version__
-from car_damage.commands.terminal import printable
-from car_damage.errors import CarDamageError
+from car_damage.commands.terminal import Commands
 
-
-class _Commands(TyperGroup):
-    """Says what went wrong, once for all commands."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CarDamageError as error:
-            typer.echo("error: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
-            raise typer.Exit(1) from error
-
-
-app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Reads an endpoint's state from what databricks-sdk returns: what is served, what is coming, what failed.
+"""What an endpoint says, in our words: the name of a version that it serves, and the state that databricks-sdk returns.
 
 Done means more than READY: the one entity is a version of our model, deployed, and takes all traffic.
 """
@@ -6,6 +6,11 @@ Done means more than READY: the one entity is a version of our model, deployed, 
 from typing import Any
 
 from car_damage.ports import EndpointState
+
+
+def served_name(model: str, version: int | str) -> str:
+    """The name by which an endpoint's answers, routes and logs call a version: the model's last name and the version."""
+    return f"{model.rpartition('.')[2]}-{version}"
 
 
 def read(endpoint: Any, model: str) -> EndpointState:

@@ -5,7 +5,8 @@ imported already would win over the decoder that the model brings. Two ways to u
 
     python -P model_host.py answer FOLDER
         Photos on stdin, each as 8 bytes of length (big endian) and its bytes; a length of zero ends them. Answers on
-        stdout, one JSON object a line, in the same order, as soon as a batch is done.
+        stdout, one JSON object a line, in the same order, as soon as a batch is done. A photo that the model refuses
+        is answered by {"refused": reason}, and takes no other photo of its batch along.
     python -P model_host.py serve URI SOCKET
         MLflow's own scoring application on a unix socket. Writes `ready` to stdout when the model has answered its own
         input example and the socket is open.
@@ -46,14 +47,28 @@ def main() -> None:
 
 
 def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
-    import pandas as pd
     from mlflow.pyfunc import load_model
 
     model = load_model(folder)
     for batch in _batches(photos):
-        frame = pd.DataFrame({"image": [base64.b64encode(photo).decode() for photo in batch]})
-        out.writelines(json.dumps(row).encode() + b"\n" for row in model.predict(frame).to_dict(orient="records"))
+        out.writelines(json.dumps(row).encode() + b"\n" for row in _rows(model, batch))
         out.flush()
+
+
+def _rows(model: Any, batch: list[bytes]) -> list[dict[str, Any]]:
+    """A model refuses a request whole, so the photos of one that it refuses are asked one by one."""
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+    frame = pd.DataFrame({"image": [base64.b64encode(photo).decode() for photo in batch]})
+    try:
+        return list(model.predict(frame).to_dict(orient="records"))
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        if len(batch) == 1:
+            return [{"refused": error.message.removeprefix("row 0: ")}]
+        return [row for photo in batch for row in _rows(model, [photo])]
 
 
 def _batches(stream: BinaryIO) -> Iterator[list[bytes]]:

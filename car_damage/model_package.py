@@ -1,8 +1,8 @@
 """Packs a trained network into the MLflow model that is registered.
 
 The model holds everything that an answer depends on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with an empty __init__ and the four modules of `TRAVELS`), a signature, a photo as its
-example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
+decoder (`code_paths`: a folder car_damage/ with an empty __init__ and the four modules of `TRAVELS`) and its limits, a signature, a
+photo as its example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
 """
 
 import base64
@@ -10,9 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from car_damage.images import Limits
 
 TRAVELS = ("errors.py", "reasons.py", "containers.py", "images.py")
 """Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
@@ -20,7 +23,7 @@ TRAVELS = ("errors.py", "reasons.py", "containers.py", "images.py")
 _HERE = Path(__file__).parent
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model") -> str:
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model", *, limits: Limits = Limits()) -> str:
     """Log the model to the active MLflow run.
 
     Args:
@@ -28,21 +31,22 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "m
         example: a photo's file, which the model must be able to answer.
         classes: in the order of the outputs.
         name: of the logged model.
+        limits: what the model takes for a photo; those that its photos were validated by.
 
     Returns:
         The model's URI, `models:/m-...`.
     """
     import mlflow
 
-    with _parts(keras_file, example, classes) as parts:
+    with _parts(keras_file, example, classes, limits) as parts:
         return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
 
 
-def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str]) -> None:
+def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = Limits()) -> None:
     """Write the same model to a folder that is not there yet, without any MLflow run."""
     import mlflow
 
-    with _parts(keras_file, example, classes) as parts:
+    with _parts(keras_file, example, classes, limits) as parts:
         mlflow.pyfunc.save_model(path=str(folder), **parts)
 
 
@@ -56,7 +60,7 @@ def requirements() -> list[str]:
 
 
 @contextmanager
-def _parts(keras_file: Path, example: bytes, classes: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Limits) -> Iterator[dict[str, Any]]:
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -76,7 +80,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str]) -> Iterator
         yield {
             "python_model": str(_HERE / "served_model.py"),
             "artifacts": {"network": str(keras_file)},
-            "model_config": {"classes": list(classes)},
+            "model_config": {"classes": list(classes), "limits": asdict(limits)},
             "signature": ModelSignature(inputs=inputs, outputs=outputs),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
             # Given, so that MLflow does not load the model in a subprocess to find out.

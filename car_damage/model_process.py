@@ -32,7 +32,7 @@ _ALLOWED_PREFIXES = ("LC_", "TF_", "PYTHON", "OPENBLAS", "OMP", "SSL_CERT_", "UV
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a model says of one photo."""
+    """What a model says of one photo. Of a photo that it refuses it says why, and no more: no label, no probabilities."""
 
     label: str
     probability: float
@@ -40,10 +40,15 @@ class ModelAnswer:
     """Class -> probability, in the order of the network's outputs."""
     sha256: str
     """Of the photo's file, as the model saw it."""
+    refused: str = ""
+    """Why the model takes this for no photo that it can answer; empty for an answer."""
 
 
 def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: Literal["this", "uv"] = "this") -> list[ModelAnswer]:
     """Answer photos, in their order. They are read one by one as the process takes them, never all at once.
+
+    A model may refuse photos that others take: its decoder is older, or its limits are narrower. That is its answer to those
+    photos (`ModelAnswer.refused`), and no error.
 
     Args:
         model: a saved MLflow model's folder.
@@ -60,6 +65,12 @@ def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: L
         python = _fresh_environment(model, Path(scratch), timeout) if environment == "uv" else sys.executable
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], Path(scratch)) as (process, stderr):
             return list(_converse(process, stderr, model, photos, timeout))
+
+
+def probabilities(row: Mapping[str, Any]) -> dict[str, float]:
+    """Class -> probability, of a row that a model answers: its columns `probability_<class>`, in their order."""
+    prefix = "probability_"
+    return {name.removeprefix(prefix): float(value) for name, value in row.items() if name.startswith(prefix)}
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -130,8 +141,9 @@ def _read_lines(process: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[by
 
 
 def _answer(row: Mapping[str, Any]) -> ModelAnswer:
-    probabilities = {name.removeprefix("probability_"): value for name, value in row.items() if name.startswith("probability_")}
-    return ModelAnswer(row["label"], row["probability"], probabilities, row["sha256"])
+    if "refused" in row:
+        return ModelAnswer("", 0.0, {}, "", row["refused"])
+    return ModelAnswer(row["label"], row["probability"], probabilities(row), row["sha256"])
 
 
 @contextlib.contextmanager

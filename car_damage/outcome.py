@@ -11,7 +11,7 @@ class Outcome:
     """A named ending of a run that did not fail."""
 
     name: str
-    """Promoted | Kept the champion | Nothing new | Dry run"""
+    """Promoted | Kept the champion | Not promoted (and there is no champion) | Nothing new | Dry run"""
     message: str
 
 
@@ -26,7 +26,8 @@ def dry_run(validated: ValidateReport, registered: RegisterReport) -> Outcome:
     """Everything but the change of what is live."""
     would = "would go live" if registered.decision == PROMOTE else "would not go live"
     return Outcome(
-        "Dry run", f"Version {registered.version} {would}: {'; '.join(registered.reasons)}. Nothing was changed.{_unread(validated)}"
+        "Dry run",
+        f"Version {registered.version} {would}: {'; '.join(registered.reasons)}. What is live was not changed.{_unread(validated)}",
     )
 
 
@@ -34,9 +35,12 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     """The ending of a run that went through all stages."""
     if endpoint.outcome == "promoted":
         instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
-        return Outcome("Promoted", f"Version {endpoint.champion} is live{instead}: {'; '.join(registered.reasons)}.{_unread(validated)}")
+        # A run that was killed may have left its challenger to this one.
+        why = "; ".join(registered.reasons) if registered.version == endpoint.champion else "an earlier run decided for it"
+        return Outcome("Promoted", f"Version {endpoint.champion} is live{instead}: {why}.{_unread(validated)}")
+    name = "Kept the champion" if endpoint.champion else "Not promoted"
     if endpoint.outcome == "kept":
-        return Outcome("Kept the champion", f"{_sentence(endpoint.message)}{_unread(validated)}")
+        return Outcome(name, f"{_sentence(endpoint.message)}{_unread(validated)}")
     serving = f"version {endpoint.champion} goes on serving" if endpoint.champion else "no version is live"
     if endpoint.outcome == "repaired":
         serving = f"the endpoint was put back to version {endpoint.champion}"
@@ -47,7 +51,7 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
         told = f"{version} was taken back or refused since it was decided on"
     else:
         told = f"{version} does not go live: {'; '.join(registered.reasons)}"
-    return Outcome("Kept the champion", f"{told}; {serving}.{_unread(validated)}")
+    return Outcome(name, f"{told}; {serving}.{_unread(validated)}")
 
 
 def _sentence(text: str) -> str:

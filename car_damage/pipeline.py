@@ -116,8 +116,10 @@ class TrainRequest:
     silver_version: int
     silver_fingerprint: str
     training_key: str
+    finished_run: str = ""
+    """The finished run with this key, where the look at what is live found one."""
     train_again: bool = False
-    """Train even when a finished run has this key."""
+    """Train even when a finished run of another flow run has this key."""
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,10 @@ class LiveRequest:
 class LiveReport:
     """What is decided, intended and served at this moment."""
 
-    trained: bool
-    """A finished run with this training key is there, and so is its model."""
+    run_id: str | None
+    """The latest finished run with this training key whose model is there."""
     decided: int | None
     """The decided version of that run."""
-    decision: str | None
     champion: int | None
     challenger: int | None
     served: int | None
@@ -215,9 +216,14 @@ def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:
     return SilverRequest(flow_run, report.bronze_version)
 
 
-def train_request(flow_run: str, report: SilverReport, settings: "Settings", train_again: bool = False) -> TrainRequest:
+def live_request(report: SilverReport, settings: "Settings") -> LiveRequest:
+    """The training key follows from the silver table alone, so what is left to do is known before anything is trained."""
+    return LiveRequest(training_key(report.fingerprint, settings))
+
+
+def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
     """Training reads the silver version that was just written, and no later one."""
-    return TrainRequest(flow_run, report.silver_version, report.fingerprint, training_key(report.fingerprint, settings), train_again)
+    return TrainRequest(flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again)
 
 
 def register_request(

@@ -1,7 +1,7 @@
 """What the stages may touch of the world: the ports, and what passes through them.
 
-Every effect of a stage goes through a port. So a stage knows no platform, and a test can wrap a port and stop the
-process before and after each call.
+Every effect of a stage that outlives it goes through a port. So a stage knows no platform, and a test can wrap a port
+and stop the process before and after each call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +14,12 @@ from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+CHAMPION = "champion"
+"""The alias of the version that is live."""
+CHALLENGER = "challenger"
+"""The alias of the version that is meant to go live next."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class TrainedRun:
     run_id: str
     model_uri: str
     metrics: dict[str, float]
+    flow_run: str = ""
+    """The flow run that trained it."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError
-from car_damage.ports import Clock, ModelVersion
+from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
 from car_damage.tracking import client, fluent, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 READY_TIMEOUT = 300.0
 """Seconds that a new version may take to become READY: the upload of a model of some MB, with a wide margin."""

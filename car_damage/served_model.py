@@ -4,7 +4,8 @@ MLflow runs this file as code, when the model is logged and whenever it is loade
 ever unpickled. Beside MLflow and TensorFlow it imports only what travels in the model's own folder, so a model
 answers for ever with the decoder that it was trained with (see car_damage.model_package).
 
-In:  one column, `image`: the photo's file, base64.
+In:  one column, `image`: the photo's file, base64. It is held to the limits of the model's config; a config without any means
+     the decoder's own defaults.
 Out: label, probability, probability_<class> for each class, and what monitoring needs: sha256 of the file, width and
      height of the photo as it is looked at, brightness.
 
@@ -19,6 +20,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import mlflow
@@ -28,7 +30,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from car_damage.errors import UnusablePhoto
-from car_damage.images import SIZE, brightness, decode
+from car_damage.images import SIZE, Limits, brightness, decode
 
 MAX_ROWS = 256
 """Photos in one request: 256 decoded photos are 39 MB."""
@@ -62,6 +64,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         import tensorflow as tf
 
         self.classes = tuple(str(name) for name in context.model_config["classes"])
+        self._limits = Limits(**context.model_config.get("limits", {}))
         network = keras.saving.load_model(context.artifacts["network"], compile=False, safe_mode=True)
         if network.output_shape[-1] != len(self.classes):
             raise MlflowException(
@@ -121,11 +124,11 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         if not 1 <= len(images) <= MAX_ROWS:
             raise _refusal(f"{len(images)} rows; a request holds 1 to {MAX_ROWS} photos")
         if len(images) == 1:
-            return [_row(0, images[0])]
-        return list(self._pool.map(_row, range(len(images)), images))
+            return [_row(0, images[0], self._limits)]
+        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits)))
 
 
-def _row(index: int, image: Any) -> _Row:
+def _row(index: int, image: Any, limits: Limits) -> _Row:
     if not isinstance(image, str):
         raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
     try:
@@ -133,7 +136,7 @@ def _row(index: int, image: Any) -> _Row:
     except (binascii.Error, ValueError) as error:
         raise _refusal(f"row {index}: image is not base64: {error}") from None
     try:
-        photo = decode(data)
+        photo = decode(data, limits)
     except UnusablePhoto as error:
         raise _refusal(f"row {index}: {error}") from None
     return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))

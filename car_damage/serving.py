@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from car_damage import endpoint_state
 from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
+from car_damage.model_process import probabilities
 from car_damage.ports import Answer, EndpointState
 from car_damage.server.command import is_local
 from car_damage.server.state import token
@@ -62,7 +63,7 @@ class DatabricksServing:
         )
 
         entity = ServedEntityInput(
-            name=f"{self._model.rpartition('.')[2]}-{version}",
+            name=endpoint_state.served_name(self._model, version),
             entity_name=self._model,
             entity_version=str(version),
             workload_size=self._settings.serving.workload_size,
@@ -118,7 +119,7 @@ class DatabricksServing:
 
         with self._translated("reading the build log of"):
             try:
-                return str(self._management.serving_endpoints.build_logs(self._name, f"{self._model.rpartition('.')[2]}-{version}").logs)
+                return str(self._management.serving_endpoints.build_logs(self._name, endpoint_state.served_name(self._model, version)).logs)
             except NotFound:
                 return ""
 
@@ -192,5 +193,4 @@ def _knock(host: str) -> None:
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:
-    probabilities = {name.removeprefix("probability_"): float(value) for name, value in row.items() if name.startswith("probability_")}
-    return Answer(str(row["label"]), float(row["probability"]), probabilities, served_by, latency)
+    return Answer(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)

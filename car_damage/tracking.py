@@ -1,7 +1,7 @@
 """Training runs in MLflow: SQLite in the home folder, an MLflow server, or Databricks; one code for all of them.
 
 A run is found again by its training key only once it is FINISHED, and it is finished last, after its model is logged:
-so whatever a kill leaves behind is ended by the next start and never mistaken for a result.
+so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
 """
 
 import logging
@@ -51,7 +51,7 @@ class MlflowTracking:
             for run in self._search(training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
                 if uri and self._readable(uri):
-                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics))
+                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
         return None
 
     def recent(self, limit: int) -> list[RunSummary]:

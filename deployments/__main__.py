@@ -1,19 +1,20 @@
 """`python -m deployments`: what a person does to have the service run somewhere."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from car_damage.errors import CarDamageError
+from car_damage.commands.terminal import Commands
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Run the service somewhere.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def _root() -> None:
-    """Keeps the commands' names, however many there are."""
+    """Run the service somewhere."""
 
 
 @app.command("demo")
@@ -23,6 +24,9 @@ def demo_command(
     """Run the whole pipeline once on this machine, and ask the endpoint about one photo."""
     from deployments.demo import demo
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C does, so that what was started is stopped.
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     demo(images)
 
 
@@ -35,15 +39,5 @@ def bootstrap_command() -> None:
         print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: mended'}")
 
 
-def main() -> int:
-    """Run a command; an error of ours is one line, not a traceback."""
-    try:
-        app(standalone_mode=False)
-    except CarDamageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    app()

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -21,6 +22,7 @@ from car_damage import status
 from car_damage.errors import Terminal
 from car_damage.platform import Target
 from car_damage.ports import Answer, Platform
+from car_damage.server.command import is_local
 from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
@@ -90,8 +92,8 @@ def _settings(images: Path | None) -> Settings:
         home /= f"images-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(folder)
     os.environ["CAR_DAMAGE_HOME"] = str(home)
-    port = int((base.serving.host or "").rpartition(":")[2].strip("/") or 0)
-    if not port_is_free(port):
+    port = urlsplit(base.serving.host or "").port
+    if not is_local(base.serving.host) or port is None or not port_is_free(port):
         os.environ["CAR_DAMAGE_SERVING__HOST"] = f"http://127.0.0.1:{free_port()}"
     return load()
 

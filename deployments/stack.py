@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from car_damage.errors import SettingsError
+from car_damage.server.command import is_local
 from car_damage.settings import Settings
 from deployments.processes import Service, free_port, service
 
@@ -58,7 +58,7 @@ def prefect_server(home: Path) -> Iterator[Prefect]:
 def endpoint_server(settings: Settings) -> Iterator[Service]:
     """The local endpoint server at `serving.host`, for the length of the block."""
     host = settings.serving.host
-    if host is None or urlsplit(host).hostname not in {"127.0.0.1", "localhost"}:
+    if not is_local(host):
         raise SettingsError(f"serving.host is {host}: a local endpoint server needs an address such as http://127.0.0.1:5055")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health", dict(os.environ)) as started:

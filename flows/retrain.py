@@ -7,12 +7,13 @@ run on the same photos, ends where an undisturbed one would.
 from datetime import UTC, datetime
 from typing import Any
 
+import typer
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from car_damage import outcome
-from car_damage.pipeline import EndpointRequest, LiveRequest, ValidateRequest, register_request, silver_request, train_request
+from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.settings import load
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
@@ -39,13 +40,14 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
     validated = validate_images(ValidateRequest(flow_run, allow_removals), runner)
     silver = write_silver(silver_request(flow_run, validated), runner)
 
-    training = train_request(flow_run, silver, settings, train_again)
-    live = look_at_live(LiveRequest(training.training_key), runner)
+    asked = live_request(silver, settings)
+    live = look_at_live(asked, runner)
     if live.settled and not (train_again or judge_again):
         return _ended(outcome.nothing_new(validated, silver, live))
 
     # A cached report is worth nothing once its model is gone.
-    trained = train_model.with_options(refresh_cache=train_again or not live.trained)(training, runner)
+    train = train_model.with_options(refresh_cache=train_again or live.run_id is None)
+    trained = train(train_request(flow_run, silver, live, asked, train_again), runner)
     registered = register_model(register_request(flow_run, silver, trained, dry_run, judge_again), runner)
     if dry_run:
         return _ended(outcome.dry_run(validated, registered))
@@ -58,5 +60,11 @@ def _ended(ending: outcome.Outcome) -> State[Any]:
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 
 
+def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
+    """Run the flow once, in this process. Exit code 0 however it ended, and 1 if it failed."""
+    state = retrain(dry_run, train_again, judge_again, allow_removals, return_state=True)
+    raise SystemExit(0 if state.is_completed() else 1)
+
+
 if __name__ == "__main__":
-    retrain(return_state=True)
+    typer.run(main)

@@ -47,7 +47,8 @@ def training_photos(report: SilverReport) -> None:
 
 def trained(report: TrainReport, tracking: Tracking) -> None:
     """Metrics and pictures of the training run."""
-    lines = [f"MLflow run `{report.run_id}`", "", "| metric | value |", "|---|---:|"]
+    url = tracking.url(report.run_id)
+    lines = [f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}", "", "| metric | value |", "|---|---:|"]
     lines += [f"| {name} | {value:.4g} |" for name, value in sorted(report.metrics.items())]
     for file, title in PICTURES.items():
         picture = base64.b64encode(tracking.fetch(report.run_id, file)).decode()

@@ -29,7 +29,7 @@ from car_damage.pipeline import (
     digest,
 )
 from tasks import artifacts
-from tasks.progress import shown
+from tasks.progress import if_possible, shown
 from tasks.runner import Runner
 
 ENDPOINT_LIMIT = "car-damage-endpoint"
@@ -50,8 +50,11 @@ def _once_a_flow_run(context: TaskRunContext, inputs: dict[str, Any]) -> str:
 
 
 def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> str:
-    """What would be trained again to the same model is not trained again, by any run of any worker that shares the storage."""
-    return f"train-{inputs['request'].training_key}"
+    """What would be trained again to the same model is not trained again, by any run of any worker that shares the storage.
+
+    With the finished run, because a report of an earlier one must not hide a run that was trained again and then killed.
+    """
+    return f"train-{inputs['request'].training_key}-{inputs['request'].finished_run}"
 
 
 # Four attempts: after about 10, 20 and 40 s, each spread by the jitter, so that runs that failed together do not return together.
@@ -79,7 +82,8 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     from car_damage.stages.validate import VALIDATE
 
     report = runner.run(VALIDATE, request, shown("validation"))
-    artifacts.landed(report)
+    with if_possible("what landed"):
+        artifacts.landed(report)
     return report
 
 
@@ -98,7 +102,8 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     from car_damage.stages.silver import SILVER
 
     report = runner.run(SILVER, request, shown("silver"))
-    artifacts.training_photos(report)
+    with if_possible("the training photos"):
+        artifacts.training_photos(report)
     return report
 
 
@@ -133,7 +138,8 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
     from car_damage.stages.train import TRAIN
 
     report = runner.run(TRAIN, request, shown("training"))
-    artifacts.trained(report, runner.platform.tracking)
+    with if_possible("the model"):
+        artifacts.trained(report, runner.platform.tracking)
     return report
 
 
@@ -152,7 +158,8 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     from car_damage.stages.register import REGISTER
 
     report = runner.run(REGISTER, request, shown("judging"))
-    artifacts.decided(report, runner.platform.settings.labels.classes)
+    with if_possible("the decision"):
+        artifacts.decided(report, runner.platform.settings.labels.classes)
     return report
 
 
@@ -167,7 +174,7 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 )
 def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     """See `car_damage.stages.endpoint`. One at a time, over all flows; never cached, as it changes the world."""
-    from prefect.concurrency._asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
+    from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
     from car_damage.stages.endpoint import ENDPOINT
 
@@ -179,8 +186,9 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error
     except ConcurrencySlotAcquisitionError as error:
-        raise Terminal(
-            f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken ({error}); make it with `python -m deployments bootstrap`"
-        ) from error
-    artifacts.served(report, runner.platform.settings.serving)
+        if error.__cause__ is not None:  # the server did not answer, or not as it should
+            raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken right now: {error.__cause__}") from error
+        raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; make it with `python -m deployments bootstrap`") from error
+    with if_possible("the endpoint"):
+        artifacts.served(report, runner.platform.settings.serving)
     return report

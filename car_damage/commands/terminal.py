@@ -1,4 +1,22 @@
-"""What may be printed on a terminal."""
+"""What all commands share: how an error is told, and what may be printed on a terminal."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from car_damage.errors import CarDamageError
+
+
+class Commands(TyperGroup):
+    """Tells an error of ours as its message, with exit code 1 and without a traceback, once for all commands."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CarDamageError as error:
+            typer.echo("error: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
+            raise typer.Exit(1) from error
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,8 @@
 """The request bodies of the serving REST API that this server takes.
 
-Closed: a field that it does not know is refused, so that nothing which Databricks would do is silently left undone.
-It serves one entity, on CPU, with all traffic.
+Closed: a field that it does not know is refused. It serves one entity, on CPU, with all traffic. `scale_to_zero_enabled`
+and `workload_size` are checked, kept and shown as Databricks does, and have no effect here: one process serves the
+version, and goes on while nobody asks.
 """
 
 import json
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from car_damage.endpoint_state import served_name
 from car_damage.server.errors import ApiError, invalid
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
@@ -19,7 +21,7 @@ class _Body(BaseModel):
 
 
 class Entity(_Body):
-    """A version of a registered model, and how it is to be served."""
+    """A version of a registered model, and how Databricks would serve it: size and scaling to zero change nothing here."""
 
     entity_name: Annotated[str, StringConstraints(min_length=1)]
     entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
@@ -30,8 +32,8 @@ class Entity(_Body):
 
     @property
     def served_name(self) -> str:
-        """The name by which answers, routes and logs call it; by default the model's last name and the version."""
-        return self.name or f"{self.entity_name.rpartition('.')[2]}-{self.entity_version}"
+        """The name that was given, or the usual one."""
+        return self.name or served_name(self.entity_name, self.entity_version)
 
 
 class Route(_Body):

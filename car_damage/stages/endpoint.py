@@ -13,25 +13,37 @@ from typing import NoReturn
 
 import numpy as np
 
-from car_damage.errors import CarDamageError, PhotoChanged, RegistryError, Transient, Unavailable, UpdateFailed, UpdateInProgress
+from car_damage.errors import (
+    CarDamageError,
+    PhotoChanged,
+    RegistryError,
+    RequestRefused,
+    Transient,
+    Unavailable,
+    UpdateFailed,
+    UpdateInProgress,
+)
 from car_damage.photos import read_checked
 from car_damage.pipeline import EndpointReport, EndpointRequest, Progress, Stage
-from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
-from car_damage.registry import CHALLENGER, CHAMPION
-from car_damage.stages.register import DECISION, JUDGED_AGAINST, NOBODY
+from car_damage.ports import CHALLENGER, CHAMPION, Answer, EndpointState, ModelVersion, Platform
+from car_damage.promotion import PROMOTE
+from car_damage.stages.register import DECISION, JUDGED_AGAINST, NOBODY, TAG_LIMIT
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
-SAME_ANSWER = 1e-2
+OTHER_MACHINE = 1e-2
 """How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""
 FORGOTTEN_AFTER = 5
 """Looks at an endpoint that neither updates nor serves the version asked for, until the update counts as forgotten."""
+TOLD_EVERY = 10.0
+"""Seconds between two words on how long an update has taken: some take an hour."""
+ENVELOPE = 4096
+"""Bytes of a request beside the photo itself."""
 LOG_TAIL = 2000
 """Characters of the build log that an error carries."""
 
 
 def work(request: EndpointRequest, platform: Platform, progress: Progress) -> EndpointReport:
     """Bring the endpoint to where the aliases want it."""
-    del request  # what there is to do follows from the aliases alone
     registry = platform.registry
     champion, challenger = registry.champion(), registry.challenger()
     if challenger is not None and (refusal := _not_wanted(challenger, champion)):
@@ -39,15 +51,15 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
         return _serve_champion(platform, champion, progress, refusal)
     if challenger is None:
         return _serve_champion(platform, champion, progress, "")
-    return _take_live(platform, challenger, champion, progress)
+    return _take_live(request, platform, challenger, champion, progress)
 
 
 def _not_wanted(challenger: ModelVersion, champion: ModelVersion | None) -> str:
     """Why this challenger must not go live; empty when it may."""
     if champion is not None and champion.version == challenger.version:
         return f"version {challenger.version} is live"  # a kill came between the two aliases
-    if DECISION not in challenger.tags:
-        return f"version {challenger.version} was meant to go live but is not decided"
+    if challenger.tags.get(DECISION) != PROMOTE:
+        return f"version {challenger.version} was meant to go live, but its decision is {challenger.tags.get(DECISION, 'not made')}"
     judged_against = challenger.tags.get(JUDGED_AGAINST)
     now = str(champion.version) if champion else NOBODY
     if judged_against != now:
@@ -71,7 +83,9 @@ def _serve_champion(platform: Platform, champion: ModelVersion | None, progress:
     return _report("kept" if dropped else "repaired", champion, served, message=message, answer=answer)
 
 
-def _take_live(platform: Platform, challenger: ModelVersion, champion: ModelVersion | None, progress: Progress) -> EndpointReport:
+def _take_live(
+    request: EndpointRequest, platform: Platform, challenger: ModelVersion, champion: ModelVersion | None, progress: Progress
+) -> EndpointReport:
     registry = platform.registry
     smoke = _smoke(platform, challenger)
     try:
@@ -83,6 +97,7 @@ def _take_live(platform: Platform, challenger: ModelVersion, champion: ModelVers
     if (now and now.version) != (champion and champion.version):
         registry.move(CHALLENGER, None)
         return _serve_champion(platform, now, progress, f"version {now.version if now else NOBODY} became champion meanwhile")
+    registry.tag(challenger.version, {"promoted_by_flow_run": request.flow_run})
     registry.move(CHAMPION, challenger.version)
     registry.move(CHALLENGER, None)
     message = f"version {challenger.version} answers, in place of {f'version {champion.version}' if champion else 'nothing'}"
@@ -95,7 +110,7 @@ def _refuse(
     """The version cannot be served: keep the log before it is gone, serve the champion again, drop the intention, say so."""
     log = _log_tail(platform, challenger.version)
     if champion is None:
-        after = "no version is live"
+        after = "there is no champion to put in its place"
     else:
         try:
             if not _serves(platform.serving.state(), champion.version):
@@ -103,7 +118,7 @@ def _refuse(
             after = f"the endpoint serves champion {champion.version}"
         except CarDamageError as second:
             after = f"putting back champion {champion.version} failed too ({second}); the next run tries again"
-    platform.registry.tag(challenger.version, {"refused": str(error)[:1000]})
+    platform.registry.tag(challenger.version, {"refused": str(error)[:TAG_LIMIT]})
     platform.registry.move(CHALLENGER, None)
     raise UpdateFailed(f"version {challenger.version} did not go live: {error}; {after}{log}") from error
 
@@ -141,7 +156,8 @@ def _bring(platform: Platform, version: int, progress: Progress) -> EndpointStat
     if not state.updating:
         serving.put(version)
         state = serving.state()
-    started, idle = clock.monotonic(), 0
+    started, told, idle = clock.monotonic(), -math.inf, 0
+    deadline = started + settings.update_timeout  # waiting for somebody else does not count against this version
     while not _serves(state, version):
         if state.failed and not state.updating:
             raise UpdateFailed(f"{settings.endpoint} could not serve version {version}: {state.message or 'it gave no reason'}")
@@ -150,7 +166,10 @@ def _bring(platform: Platform, version: int, progress: Progress) -> EndpointStat
         idle = 0 if state.updating or not state.ready else idle + 1
         if idle > FORGOTTEN_AFTER:
             raise Unavailable(f"{settings.endpoint} neither updates nor serves version {version}; was it restarted meanwhile?")
-        progress("endpoint", int(clock.monotonic() - started), math.ceil(settings.update_timeout), f"waiting for version {version}")
+        waited = clock.monotonic() - started
+        if waited - told >= TOLD_EVERY:
+            progress("endpoint", int(waited), math.ceil(settings.update_timeout), f"waiting for version {version}, {waited:.0f} s so far")
+            told = waited
         clock.sleep(settings.poll)
         state = serving.state()
     return state
@@ -175,6 +194,8 @@ def _smoke(platform: Platform, version: ModelVersion) -> _Smoke:
             photo = read_checked(platform.files, row["path"], row["sha256"])
         except (PhotoChanged, Transient):
             continue
+        if len(photo) * 4 // 3 > platform.settings.serving.max_request_bytes - ENVELOPE:
+            continue
         return _Smoke(row["path"], photo, {name.removeprefix("probability_"): row[name] for name in names})
     raise RegistryError(
         f"none of the {predicted.num_rows} test photos of version {version.version} is in the landing folder any more, "
@@ -183,17 +204,36 @@ def _smoke(platform: Platform, version: ModelVersion) -> _Smoke:
 
 
 def _ask(platform: Platform, version: ModelVersion, smoke: _Smoke) -> Answer:
-    """The smoke request: the right version must answer, with what it answered after its training."""
-    answer = platform.serving.ask([smoke.photo])[0]
-    entity = platform.serving.state().entity
-    if answer.served_by != entity:
-        raise UpdateFailed(f"the answer to {smoke.path} came from {answer.served_by}, not from {entity}")
+    """The smoke request: the right version must answer, with what it answered after its training.
+
+    Raises:
+        UpdateFailed: it refuses the photo, does not answer in time, answers otherwise, or another version answers.
+    """
+    answer = _answered(platform, version, smoke)
+    state = platform.serving.state()
+    if state.served != version.version or answer.served_by != state.entity:
+        raise UpdateFailed(f"the answer to {smoke.path} came from {answer.served_by}, and the endpoint serves version {state.served}")
     given = [answer.probabilities.get(name, math.nan) for name in smoke.expected]
-    if not np.allclose(given, list(smoke.expected.values()), atol=SAME_ANSWER):
+    if not np.allclose(given, list(smoke.expected.values()), atol=OTHER_MACHINE):
         raise UpdateFailed(
             f"version {version.version} answered {dict(answer.probabilities)} to {smoke.path}, and {smoke.expected} after its training"
         )
     return answer
+
+
+def _answered(platform: Platform, version: ModelVersion, smoke: _Smoke) -> Answer:
+    """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
+    settings, clock = platform.settings.serving, platform.clock
+    deadline = clock.monotonic() + settings.request_timeout
+    while True:
+        try:
+            return platform.serving.ask([smoke.photo])[0]
+        except RequestRefused as error:
+            raise UpdateFailed(f"version {version.version} refused {smoke.path}: {error}") from error
+        except Unavailable as error:
+            if clock.monotonic() > deadline:
+                raise UpdateFailed(f"version {version.version} gave no answer in {settings.request_timeout:.0f} s: {error}") from error
+            clock.sleep(settings.poll)
 
 
 def _report(

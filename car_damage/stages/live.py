@@ -5,21 +5,20 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
 from car_damage.ports import Platform
-from car_damage.stages.register import DECISION
+from car_damage.stages.register import is_decided
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
-    """Look; change nothing."""
+    """Look. All that it may make is the registered model, empty, so that a look-up that fails is told from none."""
     run = platform.tracking.run_for(request.training_key)
     versions = platform.registry.versions_for(run.run_id) if run else []
-    decided = next((version for version in versions if DECISION in version.tags), None)
+    decided = next((version for version in versions if is_decided(version)), None)
     champion, challenger = platform.registry.champion(), platform.registry.challenger()
     endpoint = platform.serving.state()
     answering = endpoint.ready and not endpoint.updating
     return LiveReport(
-        trained=run is not None,
+        run_id=run.run_id if run else None,
         decided=decided.version if decided else None,
-        decision=decided.tags[DECISION] if decided else None,
         champion=champion.version if champion else None,
         challenger=challenger.version if challenger else None,
         served=endpoint.served if answering else None,

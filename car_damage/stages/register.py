@@ -1,7 +1,8 @@
 """Stage register: judge a run's model against the champion of this moment, and register it with the decision.
 
 Order is what makes it safe to kill: the version first, then the evidence and its tags, then the alias that says
-what is intended, and last the tag `decision`. A version without that tag is undecided and is decided again.
+what is intended, and last the tag `decision`. A version without that tag is undecided and is decided again; one that
+is decided again loses it first.
 """
 
 import json
@@ -18,26 +19,27 @@ from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.model_process import ModelAnswer, answers
 from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
-from car_damage.ports import ModelVersion, Platform
-from car_damage.registry import CHALLENGER
+from car_damage.ports import CHALLENGER, ModelVersion, Platform
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
 DECISION = "decision"
-"""The tag that makes a version decided; written last."""
+"""The tag that makes a version decided, written last: one of `promotion.DECISIONS`."""
+UNDECIDED = "deciding"
+"""Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"
 """The tag that names the champion's version at the decision, or NOBODY."""
 NOBODY = "none"
 TAG_LIMIT = 1000
 """Characters that Unity Catalog takes as a tag's value."""
-SAME_ANSWER = 1e-3
-"""A model in a process of its own gives the probabilities it gave after training, to float32 and another batch size."""
+ROUNDING = 1e-3
+"""How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
 
 
 def work(request: RegisterRequest, platform: Platform, progress: Progress) -> RegisterReport:
     """Decide on the run's model, unless it has been decided."""
     registry = platform.registry
     versions = registry.versions_for(request.run_id)
-    decided = next((version for version in versions if DECISION in version.tags), None)
+    decided = next((version for version in versions if is_decided(version)), None)
     champion = registry.champion()
     live_already = decided is not None and champion is not None and champion.version == decided.version
     if decided is not None and (live_already or not request.judge_again):
@@ -53,6 +55,11 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     judged = _judge(test, champion, platform, progress)
     _record(request, version, champion, judged, platform)
     return _report(version, judged, champion)
+
+
+def is_decided(version: ModelVersion) -> bool:
+    """Whether a version has a decision, all of it."""
+    return version.tags.get(DECISION) in promotion.DECISIONS
 
 
 def _record(
@@ -74,6 +81,8 @@ def _record(
     if request.dry_run:
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
         return
+    if is_decided(version):
+        registry.tag(version.version, {DECISION: UNDECIDED})
     registry.tag(version.version, tags)
     if judged.decision == promotion.PROMOTE:
         registry.move(CHALLENGER, version.version)
@@ -171,7 +180,7 @@ def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
         photo = next(test.read(platform))
         answer = answers(model, [photo], tracking.check_timeout, tracking.check_environment)[0]
     given = np.array([answer.probabilities.get(name, np.nan) for name in platform.settings.labels.classes])
-    if not np.allclose(given, test.probabilities[0], atol=SAME_ANSWER):
+    if not np.allclose(given, test.probabilities[0], atol=ROUNDING):
         raise ModelRefused(
             f"{request.model_uri} answers {answer.probabilities} to {test.rows['path'][0]} in a process of its own, and answered "
             f"{test.probabilities[0].tolist()} after its training; it was not registered"

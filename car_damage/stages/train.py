@@ -43,7 +43,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         TooFewPhotos: a split is empty, or the training photos are all of one class.
         PhotoChanged: a photo is no longer the one that was validated.
     """
-    if not request.train_again and (found := platform.tracking.run_for(request.training_key)) is not None:
+    found = platform.tracking.run_for(request.training_key)
+    # Asked to train again, what this flow run has trained already is enough: it is asked once more after a fault or a kill.
+    if found is not None and (not request.train_again or found.flow_run == request.flow_run):
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
         return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
     settings = platform.settings

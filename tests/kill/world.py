@@ -24,8 +24,8 @@ from car_damage.ledger import BRONZE
 from car_damage.photos import Photos
 from car_damage.pipeline import (
     EndpointRequest,
-    LiveRequest,
     ValidateRequest,
+    live_request,
     register_request,
     silent,
     silver_request,
@@ -108,10 +108,11 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     silver = run(SILVER, silver_request("flow", validated))
     if upto == "silver":
         return upto
-    wanted = train_request("flow", silver, platform.settings)
-    if run(LIVE, LiveRequest(wanted.training_key)).settled:
+    asked = live_request(silver, platform.settings)
+    live = run(LIVE, asked)
+    if live.settled:
         return "settled"
-    trained = run(TRAIN, wanted)
+    trained = run(TRAIN, train_request("flow", silver, live, asked))
     if upto == "train":
         return upto
     run(REGISTER, register_request("flow", silver, trained))

@@ -7,7 +7,16 @@ import pytest
 
 from car_damage import demo_photos
 from car_damage.errors import PhotoChanged
-from car_damage.pipeline import SilverReport, ValidateRequest, silent, silver_request, train_request
+from car_damage.pipeline import (
+    LiveReport,
+    SilverReport,
+    TrainRequest,
+    ValidateRequest,
+    live_request,
+    silent,
+    silver_request,
+    train_request,
+)
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings, Training
 from car_damage.stages import silver, train, validate
@@ -16,6 +25,10 @@ from car_damage.stages import silver, train, validate
 def ingest(target: Target) -> SilverReport:
     validated = validate.work(ValidateRequest("flow"), target, silent)
     return silver.work(silver_request("flow", validated), target, silent)
+
+
+def requested(report: SilverReport, settings: Settings) -> TrainRequest:
+    return train_request("flow", report, LiveReport(None, None, None, None, None), live_request(report, settings))
 
 
 def test_a_photo_that_changes_after_validation_fails_the_run_by_name_and_is_taken_up_by_the_next(tmp_path: Path, home: Path) -> None:
@@ -30,10 +43,10 @@ def test_a_photo_that_changes_after_validation_fails_the_run_by_name_and_is_take
     changed.write_bytes(demo_photos.photo("major", 99))
     os.utime(changed, ns=(0, 10**18))
     with pytest.raises(PhotoChanged, match=r"major/3\.jpg"):
-        train.work(train_request("flow", report, settings), target, silent)
+        train.work(requested(report, settings), target, silent)
     assert target.tracking.recent(5) == []
 
     again = ingest(target)
     assert (again.rows, again.added, again.removed) == (15, 1, 1)
-    trained = train.work(train_request("flow", again, settings), target, silent)
+    trained = train.work(requested(again, settings), target, silent)
     assert [run.run_id for run in target.tracking.recent(5)] == [trained.run_id]

@@ -102,7 +102,7 @@ def test_a_completed_stage_is_not_done_again_in_the_same_flow_run_and_is_in_anot
 
 @pytest.mark.usefixtures("server")
 def test_the_look_at_what_is_live_is_never_cached() -> None:
-    report = LiveReport(True, 1, "promote", 1, None, 1)
+    report = LiveReport("run", 1, 1, None, 1)
     runner = Runner(report, report)
 
     @flow(name="looks")

@@ -2,8 +2,8 @@
 
 import dataclasses
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +16,11 @@ import pytest
 from car_damage.server.state import token
 from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking
+from deployments.processes import free_port
 
 CLASSES = ("minor", "moderate", "major")
+LIMIT = 100
+"""Pixels of the shorter side that versions 2 and 3 ask for."""
 DEADLINE = 120.0
 """Seconds after which a condition that never comes true fails its test."""
 
@@ -91,7 +94,8 @@ class Models:
     keras_files: dict[int, Path]
     folders: dict[int, Path]
     altered: int
-    """The version whose own decoder turns photos into their negative."""
+    """The version whose own decoder turns photos into their negative. It was logged with min_side LIMIT; version 1, as
+    before there were limits in a model's config."""
     broken: int
     """A version whose network cannot be loaded."""
 
@@ -100,7 +104,10 @@ class Models:
 def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     import mlflow
 
+    import yaml
+
     from car_damage import model_package
+    from car_damage.images import Limits
 
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -112,14 +119,22 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
-        for version in (1, 2, 3, 4):
-            files[version] = network(folder, version if version < 3 else 1)
+        for version in (1, 2):
+            files[version] = network(folder, version)
+            limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = model_package.log(files[version], photo, CLASSES)
+                model_uri = model_package.log(files[version], photo, CLASSES, limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:
         mlflow.set_tracking_uri(before)
+    described = yaml.safe_load((folders[1] / "MLmodel").read_text())
+    del described["flavors"]["python_function"]["config"]["limits"]
+    (folders[1] / "MLmodel").write_text(yaml.safe_dump(described))
+    for version in (3, 4):
+        files[version], folders[version] = files[2], folder / str(version)
+        shutil.copytree(folders[2], folders[version])
+        client.create_model_version(name, folders[version].as_uri())
     with (folders[3] / "code" / "car_damage" / "images.py").open("a") as decoder:
         decoder.write(
             "\n\n_ours = decode\n\n\n"
@@ -130,12 +145,6 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
         )
     next((folders[4] / "artifacts").glob("*.keras")).write_bytes(b"not a network")
     return Models(uri, files, folders, altered=3, broken=4)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

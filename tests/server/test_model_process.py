@@ -9,8 +9,8 @@ import pytest
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.images import decode
-from car_damage.model_process import answers
-from tests.server.conftest import CLASSES, Models, jpeg, network_answer, own_answer
+from car_damage.model_process import ModelAnswer, answers
+from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
 
 BLABBER = """
 import os
@@ -29,21 +29,52 @@ mlflow.models.set_model(Blabber())
 """
 
 
-def test_a_model_answers_as_keras_does_photo_by_photo_in_order(models: Models) -> None:
-    photos = [jpeg(120, 90, turn) for turn in range(130)]
-    given = answers(models.folders[1], iter(photos), timeout=120)
-    assert [answer.sha256 for answer in given] == [hashlib.sha256(photo).hexdigest() for photo in photos]
-    own = own_answer(models.keras_files[1], photos[-1])
+PHOTOS = [*[jpeg(120, 90, turn) for turn in range(70)], b"no photo", jpeg(60, 40), *[jpeg(120, 90, turn) for turn in range(70, 130)]]
+NO_PHOTO, TOO_SMALL = 70, 71
+
+
+@pytest.fixture(scope="module")
+def given(models: Models) -> list[ModelAnswer]:
+    """Of a model whose config has no limits; more than two batches, and two photos refused in the second."""
+    return answers(models.folders[1], iter(PHOTOS), timeout=120)
+
+
+@pytest.fixture(scope="module")
+def given_by_altered(models: Models, photo: bytes) -> list[ModelAnswer]:
+    """Of a model with a decoder and limits of its own."""
+    return answers(models.folders[models.altered], [photo, jpeg(LIMIT + 20, LIMIT - 1), jpeg(LIMIT, LIMIT)], timeout=120)
+
+
+def test_a_model_answers_as_keras_does_photo_by_photo_in_order(models: Models, given: list[ModelAnswer]) -> None:
+    answered = [(answer.sha256, photo) for answer, photo in zip(given, PHOTOS, strict=True) if not answer.refused]
+    assert len(answered) == 130
+    assert [sha256 for sha256, _ in answered] == [hashlib.sha256(photo).hexdigest() for _, photo in answered]
+    own = own_answer(models.keras_files[1], PHOTOS[-1])
     assert list(given[-1].probabilities) == list(CLASSES)
     assert list(given[-1].probabilities.values()) == pytest.approx(own, abs=1e-4)
     assert given[-1].label == CLASSES[own.index(max(own))]
 
 
-def test_a_model_answers_with_the_decoder_that_it_brought_along(models: Models, photo: bytes) -> None:
-    (given,) = answers(models.folders[models.altered], [photo], timeout=120)
+def test_a_photo_that_the_model_refuses_takes_no_other_along_and_its_reason_is_told(given: list[ModelAnswer]) -> None:
+    refused = {number: answer for number, answer in enumerate(given) if answer.refused}
+    assert list(refused) == [NO_PHOTO, TOO_SMALL]
+    assert refused[NO_PHOTO].refused.startswith("not an image")
+    assert refused[TOO_SMALL] == ModelAnswer("", 0.0, {}, "", "too small: 60x40, each side must have 48 pixels")
+
+
+def test_a_model_answers_with_the_decoder_that_it_brought_along(
+    models: Models, photo: bytes, given_by_altered: list[ModelAnswer]
+) -> None:
+    probabilities = list(given_by_altered[0].probabilities.values())
     negative = network_answer(models.keras_files[models.altered], 255 - decode(photo).pixels)
-    assert list(given.probabilities.values()) == pytest.approx(negative, abs=1e-4)
-    assert list(given.probabilities.values()) != pytest.approx(own_answer(models.keras_files[models.altered], photo), abs=1e-3)
+    assert probabilities == pytest.approx(negative, abs=1e-4)
+    assert probabilities != pytest.approx(own_answer(models.keras_files[models.altered], photo), abs=1e-3)
+
+
+def test_a_model_holds_photos_to_the_limits_that_it_was_logged_with(given_by_altered: list[ModelAnswer]) -> None:
+    below, at = given_by_altered[1:]
+    assert below.refused == f"too small: {LIMIT + 20}x{LIMIT - 1}, each side must have {LIMIT} pixels"
+    assert not at.refused
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +103,6 @@ def test_the_process_sees_no_credentials_and_the_models_own_package(blabber: Pat
     assert not [word for word in ("DATABRICKS", "ARM_", "AWS_", "CAR_DAMAGE") if word in variables]
     assert f"package: {blabber / 'code' / 'car_damage' / '__init__.py'}" in said
     assert "here: []" in said
-
-
-def test_a_photo_that_the_model_refuses_is_named(models: Models, photo: bytes) -> None:
-    with pytest.raises(ModelRefused, match="row 1: not an image"):
-        answers(models.folders[1], [photo, b"no photo"], timeout=120)
 
 
 def test_a_model_that_does_not_answer_in_time_is_refused_and_its_process_ends(models: Models, photo: bytes) -> None:

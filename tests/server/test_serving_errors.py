@@ -13,7 +13,7 @@ from car_damage.errors import CarDamageError, RequestRefused, Unavailable, Updat
 from car_damage.server.state import State
 from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings
-from tests.server.conftest import free_port
+from deployments.processes import free_port
 
 NAME = "car_damage_model_ep"
 

@@ -13,6 +13,7 @@ from car_damage.pipeline import (
     SilverReport,
     TrainReport,
     ValidateReport,
+    live_request,
     register_request,
     silver_request,
     train_request,
@@ -26,7 +27,7 @@ SILVER = SilverReport(4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, {"minor": 
 TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
 REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, decided_before=False, evidence={"gain": 0.1})
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
-LIVE = LiveReport(True, 3, PROMOTE, 3, None, 3)
+LIVE = LiveReport("run", 3, 3, None, 3)
 
 
 @pytest.mark.parametrize("report", [VALIDATED, SILVER, TRAINED, REGISTERED, ENDPOINT, LIVE])
@@ -56,20 +57,21 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
 
 
 def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None:
-    first = train_request("flow 1", SILVER, Settings())
-    second = train_request("flow 2", replace(SILVER, silver_version=9, added=0), Settings())
-    assert first.training_key == second.training_key
+    first = live_request(SILVER, Settings())
+    assert first == live_request(replace(SILVER, silver_version=9, added=0), Settings())
+    assert train_request("flow", SILVER, LIVE, first).training_key == first.training_key
+    assert train_request("flow", SILVER, LIVE, first).finished_run == "run"
 
 
 @pytest.mark.parametrize(
     ("live", "settled"),
     [
         (LIVE, True),
-        (replace(LIVE, decided=None, decision=None), False),
+        (replace(LIVE, decided=None), False),
         (replace(LIVE, challenger=4), False),
         (replace(LIVE, served=2), False),
         (replace(LIVE, served=None), False),
-        (LiveReport(True, 1, KEEP, None, None, None), True),
+        (LiveReport("run", 1, None, None, None), True),
     ],
 )
 def test_nothing_is_left_only_when_decided_and_served_without_a_challenger(live: LiveReport, settled: bool) -> None:
