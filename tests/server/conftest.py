@@ -103,7 +103,6 @@ class Models:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     import mlflow
-
     import yaml
 
     from car_damage import model_package

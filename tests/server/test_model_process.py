@@ -62,9 +62,7 @@ def test_a_photo_that_the_model_refuses_takes_no_other_along_and_its_reason_is_t
     assert refused[TOO_SMALL] == ModelAnswer("", 0.0, {}, "", "too small: 60x40, each side must have 48 pixels")
 
 
-def test_a_model_answers_with_the_decoder_that_it_brought_along(
-    models: Models, photo: bytes, given_by_altered: list[ModelAnswer]
-) -> None:
+def test_a_model_answers_with_the_decoder_that_it_brought_along(models: Models, photo: bytes, given_by_altered: list[ModelAnswer]) -> None:
     probabilities = list(given_by_altered[0].probabilities.values())
     negative = network_answer(models.keras_files[models.altered], 255 - decode(photo).pixels)
     assert probabilities == pytest.approx(negative, abs=1e-4)
