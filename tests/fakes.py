@@ -4,10 +4,15 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError, Unavailable
 from car_damage.ports import Answer, EndpointState, File, ModelVersion
 from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Time:
@@ -60,6 +65,15 @@ class Versions:
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         return [version for _, version in sorted(self.versions.items()) if version.run_id == run_id]
 
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+        version = len(self.versions) + 1
+        self.versions[version] = ModelVersion(version, run_id, dict(tags), uri=model_uri)
+        return self.versions[version]
+
+    def download(self, model_uri: str, into: Path) -> Path:
+        """The folder's name says which model it is."""
+        return into / model_uri.replace("/", "_")
+
     def get(self, version: int) -> ModelVersion:
         if version not in self.versions:
             raise RegistryError(f"there is no version {version}")
@@ -97,6 +111,8 @@ class Endpoint:
     failed: bool = False
     puts: list[int] = field(default_factory=list)
     left: int = 0
+    refusals: list[Exception] = field(default_factory=list)
+    """Raised by the next questions, one each."""
 
     def state(self) -> EndpointState:
         if self.pending is not None:
@@ -119,6 +135,8 @@ class Endpoint:
         self.pending, self.left, self.failed = version, self.looks, False
 
     def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+        if self.refusals:
+            raise self.refusals.pop(0)
         if self.served is None:
             raise Unavailable("the endpoint is not ready")
         probabilities = self.answers[self.served]
@@ -137,7 +155,7 @@ class Endpoint:
 
 
 class Runs:
-    """Port Tracking, as far as the endpoint stage reads it: the test predictions of each run."""
+    """Port Tracking, as far as the files of runs go."""
 
     def __init__(self, files: Mapping[tuple[str, str], bytes]) -> None:
         self.files = dict(files)
@@ -147,6 +165,20 @@ class Runs:
             return self.files[run_id, artifact]
         except KeyError as error:
             raise RegistryError(f"run {run_id} has no {artifact}") from error
+
+    def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        self.files.update({(run_id, name): data for name, data in artifacts.items()})
+
+
+class Table:
+    """Port Tables, for one table of one version."""
+
+    def __init__(self, rows: "pa.Table") -> None:
+        self.rows = rows
+
+    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
+        del table
+        return self.rows.select(list(columns)), version or 0
 
 
 @dataclass
@@ -158,6 +190,7 @@ class World:
     registry: Versions
     serving: Endpoint
     tracking: Runs
+    tables: Table | None = None
     clock: Time = field(default_factory=Time)
 
 

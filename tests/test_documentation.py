@@ -1,16 +1,20 @@
-"""What the documentation says is true: its code runs, its settings are settings, its links and commands are there."""
+"""What the documentation says is true: its code runs, its settings are settings, its links, commands and lists are there."""
 
+import inspect
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from car_damage.settings import PREFIX, load
-from deployments.settings_page import page
+from car_damage.settings import PREFIX, Section, Settings, load
+from deployments.settings_page import page as settings_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = [README, *sorted(DOCS.glob("*.md"))]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -21,8 +25,15 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return found
 
 
-def commands() -> list[str]:
-    return sorted({line[2:] for _, text in blocks("console") for line in text.splitlines() if line.startswith("$ ")})
+def block(page: str, index: int) -> str:
+    """The index-th Python block of a page, counted from 1: for tests that run it where a server is."""
+    return dict(blocks("python"))[f"{page} {index}"]
+
+
+def commands(*parts: str) -> list[str]:
+    """Lines of the console blocks that have one of these parts, without the prompt."""
+    lines = sorted({line[2:] for _, text in blocks("console") for line in text.splitlines() if line.startswith("$ ")})
+    return [line for line in lines if any(part in line for part in parts)]
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +60,23 @@ def test_settings_in_the_documentation_are_settings(where: str, text: str, tmp_p
     load()
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make ")])
+def test_keys_of_settings_in_the_documentation_are_there() -> None:
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    sections = {name: kind for name, kind in sections.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    named = {key for path in PAGES for key in re.findall(r"`([a-z_]+\.[a-z_]+)`", path.read_text()) if key.split(".")[0] in sections}
+    assert {"landing.max_vanished_share", "serving.max_queue"} <= named
+    assert [key for key in sorted(named) if key.split(".")[1] not in {*sections[key.split(".")[0]].model_fields, "py"}] == []
+
+
+@pytest.mark.parametrize("command", commands("make "))
 def test_make_targets_in_the_documentation_are_there(command: str) -> None:
     done = subprocess.run(
-        ["/usr/bin/env", "make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        ["/usr/bin/env", "make", "--dry-run", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if "car-damage " in command or "-m deployments" in command])
+@pytest.mark.parametrize("command", commands("car-damage ", "-m deployments"))
 def test_commands_in_the_documentation_are_there(command: str) -> None:
     from typer.testing import CliRunner
 
@@ -67,6 +86,58 @@ def test_commands_in_the_documentation_are_there(command: str) -> None:
     words = command.split()
     runner, name = (app, words[1]) if words[0].endswith("car-damage") else (deployments, words[words.index("deployments") + 1])
     assert CliRunner().invoke(runner, [name, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", commands("export "))
+def test_variables_in_the_documentation_mean_something(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import prefect.settings
+
+    monkeypatch.chdir(ROOT)
+    for word in shlex.split(command)[1:]:
+        name, _, value = word.partition("=")
+        if name.startswith("PREFECT_"):
+            getattr(prefect.settings, name)  # raises for what is no setting of Prefect's, which ignores such a variable
+        else:
+            monkeypatch.setenv(name, value)
+    load()
+
+
+def test_the_flow_s_options_are_in_the_readme_and_no_others_are_used() -> None:
+    from flows.retrain import retrain
+
+    options = {"--" + name.replace("_", "-") for name in inspect.signature(retrain.fn).parameters}
+    assert {option for option in options if f"`{option}`" not in README.read_text()} == set()
+    assert {option for command in commands("flows.retrain") for option in re.findall(r"--[a-z-]+", command)} <= options
+
+
+def test_benchmarks_in_the_documentation_are_there() -> None:
+    from benchmarks import MODULES
+
+    named = {name for command in commands("-m benchmarks") for name in command.split()[3:]}
+    assert named
+    assert named <= set(MODULES)
+
+
+def test_every_reason_has_its_row() -> None:
+    from car_damage.reasons import LABEL_REASONS, PHOTO_REASONS, SET_REASONS
+
+    first_cells = " ".join(re.findall(r"^\| (`.*?) \|", (DOCS / "data.md").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`(.*?)`", first_cells)) == PHOTO_REASONS | LABEL_REASONS | SET_REASONS
+
+
+def test_every_error_of_the_endpoint_has_its_row() -> None:
+    said = set(re.findall(r"^\| ([\d, ]+) \| `(\w+)` \|", (DOCS / "endpoint.md").read_text(), re.MULTILINE))
+    said = {(status, code) for statuses, code in said for status in statuses.split(", ")}
+    sources = [path.read_text() for path in (ROOT / "car_damage" / "server").glob("*.py")]
+    raised = {error for text in sources for error in re.findall(r'ApiError\(\s*(\d+), "(\w+)"', text)}
+    assert ("503", "TEMPORARILY_UNAVAILABLE") in raised
+    assert raised - said == set()
+
+
+def test_files_and_folders_in_the_documentation_are_there() -> None:
+    named = {name for path in PAGES for name in re.findall(r"`((?:car_damage|deployments|flows|tasks|tests)/[\w/.]*)`", path.read_text())}
+    assert "tests/kill/world.py" in named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
@@ -80,8 +151,8 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
 
 
 def test_the_page_of_settings_is_the_settings() -> None:
-    assert (ROOT / "docs" / "settings.md").read_text() == page(), "write it again: python -m deployments.settings_page"
+    assert (DOCS / "settings.md").read_text() == settings_page(), "write it again: python -m deployments.settings_page"
 
 
 def test_the_readme_has_two_screens_at_most() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+    assert len(README.read_text().splitlines()) <= 120

@@ -1,11 +1,13 @@
 """The update of the endpoint against worlds that do as they are told: what is served and where the aliases point."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from car_damage.errors import RegistryError, Unavailable, UpdateFailed, UpdateInProgress
+from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
+from car_damage.ports import Answer
 from car_damage.settings import Serving, Settings
 from car_damage.stages.endpoint import work
 from car_damage.stages.train import PREDICTIONS_FILE, write_predictions
@@ -100,6 +102,59 @@ def test_a_version_that_answers_differently_than_after_its_training_is_swapped_o
         update(here)
     assert here.serving.puts == [2, 1]
     assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_a_version_that_refuses_the_photo_is_swapped_out_again() -> None:
+    here = world()
+    here.serving.refusals = [RequestRefused("row 0: corrupt")]
+    with pytest.raises(UpdateFailed, match=r"refused /landing/major/1\.jpg: row 0: corrupt"):
+        update(here)
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_an_endpoint_that_hiccups_at_the_smoke_request_is_asked_again() -> None:
+    here = world()
+    here.serving.refusals = [Unavailable("503"), Unavailable("503")]
+    assert update(here).outcome == "promoted"
+
+
+def test_an_endpoint_that_never_answers_the_smoke_request_gets_the_champion_back() -> None:
+    here = world()
+    here.serving.refusals = [Unavailable("503") for _ in range(400)]
+    with pytest.raises(UpdateFailed, match="gave no answer in 300 s"):
+        update(here)
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_a_photo_that_no_request_can_hold_is_not_the_smoke_photo() -> None:
+    here = world()
+    serving = here.settings.serving.model_copy(update={"max_request_bytes": 4096})
+    here.settings = here.settings.model_copy(update={"serving": serving})
+    with pytest.raises(RegistryError, match="nothing to test the endpoint with"):
+        update(here)
+
+
+def test_a_version_of_another_run_that_slips_in_is_not_taken_for_ours() -> None:
+    here = world(served=2)
+    asked = here.serving.ask
+
+    def slip(photos: Sequence[bytes]) -> list[Answer]:
+        here.serving.served = 3
+        here.serving.answers[3] = NEW
+        return asked(photos)
+
+    here.serving.ask = slip  # type: ignore[method-assign]
+    with pytest.raises(UpdateFailed, match="the endpoint serves version 3"):
+        update(here)
+    assert here.registry.aliases["champion"] == 1
+
+
+@pytest.mark.parametrize("decision", ["keep", "deciding"])
+def test_a_challenger_without_the_decision_to_promote_does_not_go_live(decision: str) -> None:
+    here = world()
+    here.registry.tag(2, {"decision": decision})
+    assert update(here).outcome == "kept"
+    assert (here.serving.puts, here.registry.aliases) == ([], {"champion": 1})
 
 
 def test_a_version_that_never_gets_ready_is_given_up_after_the_update_timeout() -> None:

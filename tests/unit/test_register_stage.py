@@ -1,0 +1,229 @@
+"""The stage that judges: what is registered, under which decision, and what a kill or a lost answer leaves behind."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from car_damage.errors import ModelRefused, PhotoChanged, RegistryError, Unavailable
+from car_damage.model_process import ModelAnswer
+from car_damage.photos import Photos as Decoded
+from car_damage.pipeline import RegisterReport, RegisterRequest, silent
+from car_damage.settings import Promotion, Settings
+from car_damage.stages import register
+from car_damage.stages.register import work
+from car_damage.stages.train import PREDICTIONS_FILE, write_predictions
+from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World, sha256
+
+CLASSES = ("minor", "moderate", "major")
+COUNT = 30
+PHOTOS = {f"/landing/{CLASSES[number % 3]}/{number}.jpg": b"photo %d" % number for number in range(COUNT)}
+TRUTH = {sha256(data): CLASSES[number % 3] for number, data in enumerate(PHOTOS.values())}
+REQUEST = RegisterRequest("flow", "run", "models:/m-1", 4)
+
+
+def probabilities(label: str) -> dict[str, float]:
+    return {name: 0.8 if name == label else 0.1 for name in CLASSES}
+
+
+def wrong(label: str) -> str:
+    return CLASSES[(CLASSES.index(label) + 1) % 3]
+
+
+class Models:
+    """What each model, by its folder's name, answers in a process of its own; and which were asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.labels: dict[str, dict[str, str]] = {}
+        self.asked: list[tuple[str, int]] = []
+        monkeypatch.setattr(register, "answers", self.answer)
+
+    def answer(self, model: Path, photos: Iterable[bytes], timeout: float, environment: str) -> list[ModelAnswer]:
+        del timeout, environment
+        labels = [self.labels[model.name][sha256(photo)] for photo in photos]
+        self.asked.append((model.name, len(labels)))
+        return [ModelAnswer(label, 0.8, probabilities(label), "") for label in labels]
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Models:
+    return Models(monkeypatch)
+
+
+def world(models: Models, right: int = COUNT) -> World:
+    """A candidate that was right on the first so many test photos."""
+    rows = [{"path": path, "label": TRUTH[sha256(data)], "sha256": sha256(data), "split": "test"} for path, data in PHOTOS.items()]
+    labels = np.array([CLASSES.index(row["label"]) for row in rows])
+    said = [row["label"] if number < right else wrong(row["label"]) for number, row in enumerate(rows)]
+    models.labels["models:_m-1"] = dict(zip((row["sha256"] for row in rows), said, strict=True))
+    decoded = Decoded(np.zeros((COUNT, 1, 1, 3), np.uint8), labels, tuple(row["sha256"] for row in rows), tuple(PHOTOS))
+    told = write_predictions(decoded, np.array([list(probabilities(label).values()) for label in said]), CLASSES)
+    settings = Settings(promotion=Promotion(min_confidence=0.5, recall_floor={}))
+    runs = Runs({("run", PREDICTIONS_FILE): told})
+    return World(settings, Photos(PHOTOS), Versions(), Endpoint({}), runs, Table(pa.Table.from_pylist(rows)))
+
+
+def with_champion(here: World, models: Models, right: int) -> None:
+    """Version 1 is live, and is right on the first so many test photos."""
+    here.registry.add(1, decision="promote", judged_against="none")
+    here.registry.aliases["champion"] = 1
+    models.labels["models:_model_1"] = {
+        name: label if number < right else wrong(label) for number, (name, label) in enumerate(TRUTH.items())
+    }
+
+
+def judge(here: World, **parameters: bool) -> RegisterReport:
+    request = RegisterRequest(REQUEST.flow_run, REQUEST.run_id, REQUEST.model_uri, REQUEST.silver_version, **parameters)
+    return work(request, here, silent)  # type: ignore[arg-type]
+
+
+def test_the_first_version_is_registered_decided_and_meant_to_go_live(models: Models) -> None:
+    here = world(models)
+    report = judge(here)
+    assert (report.version, report.decision, report.champion, report.decided_before) == (1, "promote", None, False)
+    assert here.registry.aliases == {"challenger": 1}
+    tags = here.registry.get(1).tags
+    assert (tags["decision"], tags["judged_against"], tags["silver_version"], tags["flow_run"]) == ("promote", "none", "4", "flow")
+    document = json.loads(here.tracking.files["run", "decision/1.json"])
+    assert document["evidence"]["test_photos"] == COUNT
+    assert models.asked == [("models:_m-1", 1)]
+
+
+def test_a_model_that_answers_otherwise_in_a_process_of_its_own_is_not_registered(models: Models) -> None:
+    here = world(models)
+    models.labels["models:_m-1"] = {name: wrong(label) for name, label in TRUTH.items()}
+    with pytest.raises(ModelRefused, match="it was not registered"):
+        judge(here)
+    assert here.registry.versions == {}
+
+
+def test_the_champion_is_run_on_the_same_photos_and_a_better_version_is_to_replace_it(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    report = judge(here)
+    assert (report.version, report.decision, report.champion) == (2, "promote", 1)
+    assert models.asked[-1] == ("models:_model_1", COUNT)
+    assert report.evidence["champion_macro_f1"] == pytest.approx(0.5)
+
+
+def test_a_worse_version_is_registered_and_not_meant_to_go_live(models: Models) -> None:
+    here = world(models, right=15)
+    with_champion(here, models, right=COUNT)
+    assert judge(here).decision == "keep"
+    assert here.registry.aliases == {"champion": 1}
+    assert here.registry.get(2).tags["decision"] == "keep"
+
+
+def test_a_decision_is_made_once_and_found_the_next_time(models: Models) -> None:
+    here = world(models)
+    first = judge(here)
+    asked = len(models.asked)
+    with_champion_later = judge(here)
+    assert (with_champion_later.decided_before, with_champion_later.evidence) == (True, first.evidence)
+    assert len(models.asked) == asked
+
+
+def test_a_change_of_champion_alone_reopens_no_decision_and_judge_again_does(models: Models) -> None:
+    here = world(models, right=20)
+    assert judge(here).decision == "promote"
+    here.registry.move("challenger", None)
+    here.registry.add(2, decision="promote", judged_against="none")
+    here.registry.aliases["champion"] = 2
+    models.labels["models:_model_2"] = dict(TRUTH)
+    assert judge(here).decision == "promote"
+    again = judge(here, judge_again=True)
+    assert (again.decision, again.champion, again.decided_before) == ("keep", 2, False)
+    assert here.registry.get(1).tags["judged_against"] == "2"
+
+
+def test_a_version_that_is_judged_again_is_undecided_until_the_end(models: Models) -> None:
+    here = world(models, right=20)
+    judge(here)
+    here.registry.add(2, decision="promote", judged_against="none")
+    here.registry.aliases["champion"] = 2
+    models.labels["models:_model_2"] = dict(TRUTH)
+    move = here.registry.move
+
+    def killed(alias: str, to: int | None) -> None:
+        raise KeyboardInterrupt
+
+    here.registry.move = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        judge(here, judge_again=True)
+    assert here.registry.get(1).tags["decision"] == "deciding"
+    here.registry.move = move  # type: ignore[method-assign]
+    assert judge(here).decision == "keep"
+    assert here.registry.aliases == {"champion": 2}
+
+
+def test_the_version_that_is_live_is_not_judged_against_itself(models: Models) -> None:
+    here = world(models)
+    judge(here)
+    here.registry.aliases = {"champion": 1}
+    assert judge(here, judge_again=True).decided_before
+
+
+def test_a_dry_run_leaves_the_version_undecided_and_the_aliases_alone(models: Models) -> None:
+    here = world(models)
+    assert judge(here, dry_run=True).decision == "promote"
+    assert here.registry.aliases == {}
+    assert "decision" not in here.registry.get(1).tags
+    real = judge(here)
+    assert (real.version, real.decided_before) == (1, False)
+
+
+def test_an_undecided_version_that_a_kill_left_is_used_and_no_second_one_made(models: Models) -> None:
+    here = world(models)
+    here.registry.create("run", "models:/m-1", {})
+    assert judge(here).version == 1
+    assert list(here.registry.versions) == [1]
+
+
+def test_a_champion_that_cannot_be_looked_up_is_an_error_and_not_no_champion(models: Models) -> None:
+    here = world(models)
+
+    def unreachable() -> None:
+        raise Unavailable("the registry does not answer")
+
+    here.registry.champion = unreachable  # type: ignore[assignment, method-assign]
+    with pytest.raises(Unavailable):
+        judge(here)
+    assert here.registry.aliases == {}
+
+
+def test_test_photos_without_a_prediction_are_an_error_that_says_what_to_do(models: Models) -> None:
+    here = world(models)
+    assert here.tables is not None
+    other = {"path": "/landing/new.jpg", "label": "minor", "sha256": "f" * 64, "split": "test"}
+    here.tables.rows = pa.concat_tables([here.tables.rows, pa.Table.from_pylist([other])])
+    with pytest.raises(RegistryError, match=r"no prediction for 1 of the 31 test photos .* train_again"):
+        judge(here)
+
+
+def test_a_test_photo_that_changed_fails_by_name(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    here.files.photos["/landing/major/29.jpg"] = b"another photo"
+    with pytest.raises(PhotoChanged, match=r"/landing/major/29\.jpg"):
+        judge(here)
+
+
+def test_a_champion_that_answers_with_a_class_of_its_own_is_wrong_there(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=COUNT)
+    models.labels["models:_model_1"] = dict.fromkeys(TRUTH, "total loss")
+    report = judge(here)
+    assert (report.decision, report.evidence["champion_macro_f1"]) == ("promote", 0.0)
+
+
+def test_the_evidence_fits_into_tags(models: Models) -> None:
+    here = world(models)
+    judge(here)
+    tags: dict[str, Any] = dict(here.registry.get(1).tags)
+    assert len(tags) <= 50
+    assert all(len(value) <= 1000 for value in tags.values())
+    assert all(name.replace("_", "").isalnum() for name in tags)
