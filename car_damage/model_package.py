@@ -21,9 +21,10 @@ TRAVELS = ("errors.py", "reasons.py", "containers.py", "images.py")
 """Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
 
 _HERE = Path(__file__).parent
+_USUAL = Limits()
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model", *, limits: Limits = Limits()) -> str:
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model", *, limits: Limits = _USUAL) -> str:
     """Log the model to the active MLflow run.
 
     Args:
@@ -42,7 +43,7 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "m
         return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
 
 
-def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = Limits()) -> None:
+def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = _USUAL) -> None:
     """Write the same model to a folder that is not there yet, without any MLflow run."""
     import mlflow
 

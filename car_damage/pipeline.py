@@ -246,6 +246,7 @@ def training_key(silver_fingerprint: str, settings: "Settings") -> str:
             "experiment": settings.tracking.experiment,
             "silver": silver_fingerprint,
             "classes": settings.labels.classes,
+            "limits": asdict(settings.images.limits()),
             "training": settings.training.model_dump(mode="json"),
             "recipe": RECIPE,
         }

@@ -11,12 +11,15 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from car_damage.errors import SettingsError
+
+if TYPE_CHECKING:
+    from car_damage.images import Limits
 
 PREFIX = "CAR_DAMAGE_"
 CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
@@ -86,6 +89,12 @@ class Images(Section):
     """Bytes. A larger file is rejected without being read."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads that read and decode. 0: one a core."""
+
+    def limits(self) -> "Limits":
+        """As the decoder takes them."""
+        from car_damage.images import Limits
+
+        return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
 class Tables(Section):

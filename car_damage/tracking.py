@@ -161,7 +161,8 @@ class MlflowTracking:
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            return model_package.log(contents.keras_file, contents.example, self._settings.labels.classes)
+            limits = self._settings.images.limits()
+            return model_package.log(contents.keras_file, contents.example, self._settings.labels.classes, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
 

@@ -83,7 +83,7 @@ def _labeller(settings: Settings, folder: Path) -> Labeller:
 
 
 def _verdicts(settings: Settings, files: list[tuple[str, int]], labeller: Labeller | None) -> Iterator[Verdict]:
-    limits = images.Limits(settings.images.min_side, settings.images.max_pixels, settings.images.max_bytes)
+    limits = settings.images.limits()
 
     def work(_: str, data: bytes) -> images.Inspection:
         return images.inspect(data, limits)

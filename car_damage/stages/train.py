@@ -17,7 +17,6 @@ import pyarrow as pa
 from car_damage import report, training
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.evaluation import Evaluation, evaluate
-from car_damage.images import Limits
 from car_damage.photos import COLUMNS, Photos, PhotoSet, load
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
 from car_damage.ports import Platform, RunContents
@@ -51,8 +50,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     settings = platform.settings
     rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
     _check(rows, request.silver_version)
-    limits = Limits(settings.images.min_side, settings.images.max_pixels, settings.images.max_bytes)
-    with load(rows, platform.files, limits, settings.labels.classes, settings.images.workers, progress) as photos:
+    with load(rows, platform.files, settings.images.limits(), settings.labels.classes, settings.images.workers, progress) as photos:
         return _tracked(request, platform, photos, progress)
 
 

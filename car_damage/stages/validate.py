@@ -16,7 +16,6 @@ from car_damage.images import Inspection, Limits, inspect, oversize
 from car_damage.labels import Labeller
 from car_damage.pipeline import Progress, Stage, ValidateReport, ValidateRequest
 from car_damage.ports import Landed, Platform
-from car_damage.settings import Settings
 from car_damage.stages.labelling import labeller
 
 UNREADABLE_SHOWN = 20
@@ -85,7 +84,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
 
 def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Table, list[str]]:
     """The rows of files that could be read, without run and time; and the paths of those that could not."""
-    limits = _limits(platform.settings)
+    limits = platform.settings.images.limits()
     verdict = Verdict(limits, labeller(platform))
     too_large = pc.greater(new["size"], limits.max_bytes)
     readable = new.filter(pc.invert(too_large))
@@ -125,11 +124,6 @@ def _gone(landed: Landed, platform: Platform) -> pa.Table:
     before, _ = platform.tables.read(platform.settings.tables.bronze, ledger.BRONZE.names, landed.bronze_version)
     rows = before.drop_columns(["status"]).join(landed.gone, list(ledger.KEY), join_type="inner")
     return rows.select(ledger.BRONZE.names).cast(ledger.BRONZE)
-
-
-def _limits(settings: Settings) -> Limits:
-    images = settings.images
-    return Limits(images.min_side, images.max_pixels, images.max_bytes)
 
 
 VALIDATE: Stage[ValidateRequest, ValidateReport] = Stage("validate", ValidateRequest, ValidateReport, work)
