@@ -103,9 +103,10 @@ def test_variables_in_the_documentation_mean_something(command: str, monkeypatch
 
 
 def test_the_flow_s_options_are_in_the_readme_and_no_others_are_used() -> None:
-    from flows.retrain import retrain
+    from flows.retrain import main
 
-    options = {"--" + name.replace("_", "-") for name in inspect.signature(retrain.fn).parameters}
+    options = {"--" + name.replace("_", "-") for name in inspect.signature(main).parameters}
+    assert "--dry-run" in options
     assert {option for option in options if f"`{option}`" not in README.read_text()} == set()
     assert {option for command in commands("flows.retrain") for option in re.findall(r"--[a-z-]+", command)} <= options
 
