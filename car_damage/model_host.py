@@ -1,13 +1,16 @@
 """The process that a model lives in. Started by path, never imported by us.
 
 It imports none of our modules: MLflow only puts a model's own code in front of sys.path, so a `car_damage` that was
-imported already would win over the decoder that the model brings. Two ways to use it:
+imported already would win over the decoder that the model brings. Three ways to use it:
 
     python -P model_host.py answer FOLDER
         Photos on stdin, each as 8 bytes of length (big endian) and its bytes; a length of zero ends them. Answers on
         stdout, one JSON object a line, in the same order, as soon as a batch is done. A photo that the model refuses
         is answered by {"refused": reason}, and takes no other photo of its batch along.
-    python -P model_host.py serve URI SOCKET
+    python -P model_host.py fetch URI FOLDER
+        Downloads a model into a folder, which it makes. Runs nothing of the model, so it may have the credentials of
+        the registry and of its artifacts, and the other two need none.
+    python -P model_host.py serve FOLDER SOCKET
         MLflow's own scoring application on a unix socket. Writes `ready` to stdout when the model has answered its own
         input example and the socket is open.
 
@@ -21,6 +24,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,17 +37,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Run one of the two ways."""
+    """Run one of the three ways."""
     _end_with_parent()
     out = _private_stdout()
     mode, model, *rest = sys.argv[1:]
     if mode == "answer":
         _answer(model, sys.stdin.buffer, out)
-    elif mode == "serve":
-        threading.Thread(target=_exit_at_end_of, args=(sys.stdin.buffer,), daemon=True).start()
-        _serve(model, rest[0], out)
+    elif mode in ("fetch", "serve"):
+        threading.Thread(target=_exit_at_end_of, args=(sys.stdin.fileno(),), daemon=True).start()
+        _fetch(model, rest[0]) if mode == "fetch" else _serve(model, rest[0], out)
     else:
-        raise SystemExit(f"{mode}: answer or serve")
+        raise SystemExit(f"{mode}: answer, fetch or serve")
 
 
 def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
@@ -92,13 +96,19 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _serve(uri: str, socket: str, out: BinaryIO) -> None:
-    import uvicorn
+def _fetch(uri: str, folder: str) -> None:
     from mlflow.artifacts import download_artifacts
+
+    # Beside it and renamed, so that a folder of that name is whole.
+    with tempfile.TemporaryDirectory(prefix=f"{Path(folder).name}.", dir=Path(folder).parent) as partial:
+        print(f"fetching {uri}", file=sys.stderr, flush=True)  # noqa: T201 - the build log
+        Path(download_artifacts(artifact_uri=uri, dst_path=f"{partial}/model")).rename(folder)
+
+
+def _serve(folder: str, socket: str, out: BinaryIO) -> None:
+    import uvicorn
     from mlflow.pyfunc import load_model, scoring_server
 
-    folder = download_artifacts(artifact_uri=uri)
-    print(f"loading {uri} from {folder}", file=sys.stderr, flush=True)  # noqa: T201 - the build log
     model = load_model(folder)
     _warm_up(model, folder)
     application = scoring_server.init(model)
@@ -134,8 +144,9 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _exit_at_end_of(stream: BinaryIO) -> None:
-    while stream.read(1):
+def _exit_at_end_of(stdin: int) -> None:
+    # Not through sys.stdin, whose lock this thread would hold for ever: Python then aborts when the process ends by itself.
+    while os.read(stdin, 1):
         pass
     os._exit(0)
 

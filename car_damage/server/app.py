@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from car_damage.errors import Terminal
 from car_damage.server import describe
 from car_damage.server.endpoints import Endpoints
 from car_damage.server.errors import ApiError
@@ -25,6 +26,8 @@ from car_damage.settings import Settings
 _API = "/api/2.0/serving-endpoints"
 _OPEN = frozenset({"/health", "/.well-known/databricks-config"})
 """Paths that need no token."""
+_CONFIG = 1 << 20
+"""Bytes that a request of the management API may have."""
 _DISCARDED = 64 << 20
 """Bytes of a request that is too large which are read and dropped, so that its sender gets to read the answer."""
 _MESSAGE = 2000
@@ -44,6 +47,7 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
 
     app = FastAPI(title="car-damage endpoint server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_exception_handler(ApiError, _refuse)
+    app.add_exception_handler(Terminal, _fail)
     app.add_exception_handler(HTTPException, _no_such_api)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
@@ -62,7 +66,7 @@ def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
 
     @app.post(_API)
     async def create(request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.create(parse(Create, await _body(request, 1 << 20))))
+        return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG))))
 
     @app.get(_API)
     async def listing() -> dict[str, Any]:
@@ -74,7 +78,7 @@ def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
 
     @app.put(_API + "/{name}/config")
     async def update(name: str, request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, 1 << 20))))
+        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, _CONFIG))))
 
     @app.delete(_API + "/{name}")
     async def delete(name: str) -> dict[str, Any]:
@@ -138,6 +142,11 @@ async def _body(request: Request, limit: int) -> bytes:
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
     return JSONResponse(error.body, error.status, dict(error.headers))
+
+
+async def _fail(_: Request, error: Exception) -> Response:
+    _log.error("%s", error)
+    return JSONResponse({"error_code": "INTERNAL_ERROR", "message": str(error)}, 500)
 
 
 async def _no_such_api(request: Request, error: Exception) -> Response:

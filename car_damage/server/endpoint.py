@@ -2,18 +2,19 @@
 
 An update starts the new version's process beside the old one, which goes on answering. When the new one has answered its own
 example, requests go to it; those in flight end on the old one, which then stops. So no request is lost. An update
-that fails changes nothing but the endpoint's state: the old config still serves.
+that fails, for whatever reason, changes nothing but the endpoint's state: the old config still serves.
 """
 
 import asyncio
 import contextlib
-import os
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from car_damage.errors import ModelRefused, Unavailable
+from car_damage.engines.folder import cores
+from car_damage.errors import ModelRefused, Terminal, Unavailable
 from car_damage.server.errors import conflict, full, unavailable
 from car_damage.server.model_server import ModelServer, Scored
 from car_damage.server.requests import Config
@@ -21,6 +22,8 @@ from car_damage.server.requests import Config
 CREATING, READY, FAILED, RECOVERING = "DEPLOYMENT_CREATING", "DEPLOYMENT_READY", "DEPLOYMENT_FAILED", "DEPLOYMENT_RECOVERING"
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries to bring a process back."""
+
+_log = logging.getLogger(__name__)
 
 MakeServer = Callable[[Config, int], ModelServer]
 
@@ -58,12 +61,17 @@ class Deployment:
         self.server = make(config, version)
 
     async def start(self, timeout: float) -> None:
-        """Start the process. Raises ModelRefused when it does not become ready."""
+        """Start the process. Raises ModelRefused, and nothing else, when it does not become ready."""
         try:
             await self.server.start(timeout)
         except ModelRefused as error:
             self.state, self.message = FAILED, str(error)
             raise
+        except Exception as error:
+            # Nobody awaits the tasks that start processes: what is not said here is never seen.
+            _log.exception("starting %s", self.config.entity.served_name)
+            self.state, self.message = FAILED, f"{type(error).__name__}: {error}"
+            raise ModelRefused(self.message) from error
         self.state, self.message = READY, ""
 
     async def keep_alive(self, timeout: float) -> None:
@@ -94,7 +102,8 @@ class Endpoint:
         self._make, self._patience, self._save = make, patience, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._at_once = max(2, cores())
+        self._slots = asyncio.Semaphore(self._at_once)
         self._admitted = 0
 
     @property
@@ -103,12 +112,25 @@ class Endpoint:
         return self.active is not None and self.active.state == READY
 
     def update(self, config: Config) -> None:
-        """Begin to serve another config. Raises ApiError while an update is in progress."""
+        """Begin to serve another config.
+
+        Raises:
+            ApiError: an update is in progress.
+            Terminal: the update cannot be written down; nothing has changed.
+        """
         if self.update_state == "IN_PROGRESS":
             raise conflict(f"endpoint {self.name} is being updated; wait until state.config_update is NOT_UPDATING")
-        self.facts["config_version"] += 1
-        self.facts["last_updated_timestamp"] = now()
-        self._begin(config)
+        before = self.facts, self.pending, self.update_state
+        version, at = self.facts["config_version"] + 1, now()
+        self.facts = self.facts | {"config_version": version, "last_updated_timestamp": at}
+        pending = Deployment(config, version, at, self._make)
+        self.pending, self.update_state = pending, "IN_PROGRESS"
+        try:
+            self._save()
+        except Terminal:
+            self.facts, self.pending, self.update_state = before
+            raise
+        self._run(self._switch_to(pending))
 
     def restore(self, active: Config | None, pending: Config | None, update_state: str, version: int) -> None:
         """Take up where the last server stopped: bring the active config back, and go on with an update."""
@@ -117,11 +139,12 @@ class Endpoint:
             self.active = Deployment(active, version, now(), self._make)
             self.active.state = RECOVERING
             self._keep()
-        if pending is not None and update_state == "IN_PROGRESS":
-            self._begin(pending)
-        elif pending is not None:
+        if pending is not None:
             self.pending = Deployment(pending, self.facts["config_version"], now(), self._make)
-            self.pending.state, self.pending.message = FAILED, "see its build log"
+            if update_state == "IN_PROGRESS":
+                self._run(self._switch_to(self.pending))
+            else:
+                self.pending.state, self.pending.message = FAILED, "see its build log"
 
     async def score(self, body: bytes, content_type: str) -> Answered:
         """Answer one request with the config that is active when its turn comes.
@@ -143,13 +166,19 @@ class Endpoint:
     @contextlib.contextmanager
     def place(self, limit: int) -> Iterator[None]:
         """A place in the queue. Raises ApiError 429 when `limit` requests wait already."""
-        if self._admitted >= limit + max(2, os.cpu_count() or 1):
+        if self._admitted >= limit + self._at_once:
             raise full(f"{limit} requests wait for endpoint {self.name} already")
         self._admitted += 1
         try:
             yield
         finally:
             self._admitted -= 1
+
+    @property
+    def needed(self) -> list[int]:
+        """The config versions whose files a process may have to be started from."""
+        updating = self.pending if self.update_state == "IN_PROGRESS" else None
+        return [deployment.version for deployment in (self.active, updating) if deployment is not None]
 
     def deployment(self, served_name: str) -> Deployment | None:
         """The newest deployment of that name."""
@@ -160,30 +189,24 @@ class Endpoint:
 
     async def close(self) -> None:
         """Stop everything."""
-        tasks = [*self._tasks, *([self._keeper] if self._keeper else [])]
+        tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(d.server.stop() for d in (self.active, self.pending) if d is not None))
-
-    def _begin(self, config: Config) -> None:
-        self.update_state = "IN_PROGRESS"
-        self.pending = Deployment(config, self.facts["config_version"], now(), self._make)
-        self._save()
-        self._run(self._switch_to(self.pending))
 
     async def _switch_to(self, deployment: Deployment) -> None:
         try:
             await deployment.start(self._patience.ready)
         except ModelRefused:
             self.update_state = "UPDATE_FAILED"
-            self._save()
+            self._try_to_save()
             return
         old, keeper = self.active, self._keeper
         self.active, self.pending, self.update_state = deployment, None, "NOT_UPDATING"
         self.facts["last_updated_timestamp"] = now()
         self._keep()
-        self._save()
+        self._try_to_save()
         if keeper:
             keeper.cancel()
         if old is not None:
@@ -191,9 +214,22 @@ class Endpoint:
 
     def _keep(self) -> None:
         if self.active is not None:
-            self._keeper = asyncio.create_task(self.active.keep_alive(self._patience.ready))
+            self._keeper = self._run(self.active.keep_alive(self._patience.ready))
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _try_to_save(self) -> None:
+        """At the end of an update. Where that fails, the disk holds its beginning: the next server goes through it again."""
+        try:
+            self._save()
+        except Terminal as error:
+            _log.error("endpoint %s: %s", self.name, error)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("endpoint %s: a task ended", self.name, exc_info=error)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from car_damage.errors import Terminal
 from car_damage.server.endpoint import Deployment, Endpoint, Patience, now
 from car_damage.server.errors import ApiError, absent
-from car_damage.server.model_server import ModelServer
+from car_damage.server.model_server import ModelServer, Place
 from car_damage.server.requests import Config, Create
 from car_damage.server.state import State
 from car_damage.settings import Settings
@@ -42,9 +43,15 @@ class Endpoints:
             endpoint = self._endpoint(kept["name"], kept["facts"])
             active, pending = (Config.model_validate(kept[key]) if kept[key] else None for key in ("active", "pending"))
             endpoint.restore(active, pending, kept["update_state"], kept["active_version"])
+        self._sweep()
 
     def create(self, request: Create) -> Endpoint:
-        """Create an endpoint, which begins to start its model."""
+        """Create an endpoint, which begins to start its model.
+
+        Raises:
+            ApiError: there is one of that name.
+            Terminal: it cannot be written down; there is none.
+        """
         if request.name in self._by_name:
             raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"endpoint {request.name} already exists; update its config instead")
         at = now()
@@ -58,7 +65,11 @@ class Endpoints:
                 "config_version": 0,
             },
         )
-        endpoint.update(request.config)
+        try:
+            endpoint.update(request.config)
+        except Terminal:
+            del self._by_name[request.name]
+            raise
         return endpoint
 
     def update(self, name: str, config: Config) -> Endpoint:
@@ -67,24 +78,30 @@ class Endpoints:
         return self[name]
 
     async def delete(self, name: str) -> None:
-        """Stop and forget an endpoint."""
+        """Stop and forget an endpoint, its logs too. Raises Terminal when that cannot be written down; it then goes on."""
         endpoint = self[name]
         del self._by_name[name]
-        self._save()
+        try:
+            self._save()
+        except Terminal:
+            self._by_name[name] = endpoint
+            raise
+        self._state.forget(name)
         await endpoint.close()
+        self._sweep()
 
     def build_log(self, name: str, served_name: str) -> str:
-        """What a deployment's process printed until its model was ready."""
+        """What a deployment's process printed until its model was ready, at its last start."""
         deployment = self._deployment(name, served_name)
-        data = self._read_log(name, deployment)
-        built = deployment.server.built
-        return (data[:built] if built else data).decode(errors="replace")
+        began, built = deployment.server.began, deployment.server.built
+        return self._read_log(name, deployment)[began : built or None].decode(errors="replace")
 
     def server_log(self, name: str, served_name: str) -> str:
-        """The end of what it printed since."""
+        """The end of everything else that its processes printed: this one since, and those that ended before it."""
         deployment = self._deployment(name, served_name)
-        built = deployment.server.built
-        return self._read_log(name, deployment)[built:][-_LOG_TAIL:].decode(errors="replace") if built else ""
+        began, built = deployment.server.began, deployment.server.built
+        data = self._read_log(name, deployment)
+        return (data[:began] + (data[built:] if built else b""))[-_LOG_TAIL:].decode(errors="replace")
 
     async def close(self) -> None:
         """Stop every process. What is on disk stays, so that the next server brings it back."""
@@ -97,7 +114,7 @@ class Endpoints:
             return ModelServer(
                 f"models:/{config.entity.entity_name}/{config.entity.entity_version}",
                 Path(self._sockets.name) / str(self._sockets_made),
-                self._state.log(name, version),
+                Place(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
             )
 
@@ -120,6 +137,11 @@ class Endpoints:
             ]
         )
 
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._state.sweep((endpoint.name, version) for endpoint in self for version in endpoint.needed)
+
     def _deployment(self, name: str, served_name: str) -> Deployment:
         deployment = self[name].deployment(served_name)
         if deployment is None:
@@ -128,4 +150,4 @@ class Endpoints:
 
     def _read_log(self, name: str, deployment: Deployment) -> bytes:
         path = self._state.log(name, deployment.version)
-        return path.read_bytes() if path.exists() else b""
+        return path.read_bytes() if path.is_file() else b""

@@ -17,6 +17,8 @@ from car_damage.errors import ModelRefused, Unavailable
 from car_damage.model_process import HOST, scrubbed
 
 _LAST_WORDS = 300
+_LONGEST_LOG = 8 << 20
+"""Bytes of a log above which a start begins another and keeps this one as `.log.1`: a model may crash for ever."""
 _GRACE = 10.0
 """Seconds that a process gets to end by itself."""
 
@@ -30,53 +32,55 @@ class Scored:
     body: bytes
 
 
-class ModelServer:
-    """A model's process."""
+@dataclass(frozen=True)
+class Place:
+    """Where a deployment keeps what belongs to it, on this machine's disk."""
 
-    def __init__(self, uri: str, socket: Path, log: Path, environment: Mapping[str, str]) -> None:
-        self._uri, self._socket, self._log, self._environment = uri, socket, log, environment
+    model: Path
+    """A copy of the version's files. It is there as a whole, or not at all."""
+    log: Path
+    """What its processes have to say, one after the other."""
+
+
+class ModelServer:
+    """A model's process.
+
+    A process of its own fetches the version first, when it is not there yet: with this server's whole environment, because
+    MLflow finds the credentials of a registry and of an object store there. The model's process runs code that came with the
+    model, so it gets none of them, and needs neither registry nor network to start again.
+    """
+
+    def __init__(self, uri: str, socket: Path, place: Place, registry: Mapping[str, str]) -> None:
+        self._uri, self._socket, self._place, self._registry = uri, socket, place, registry
         self._process: asyncio.subprocess.Process | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._open = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self.built = 0
-        """Bytes of the log that were written before the model was ready."""
+        self.began = self.built = 0
+        """Bytes of the log when this process was begun, and when its model was ready: 0 before that."""
 
     async def start(self, timeout: float) -> None:
-        """Start the process and wait until the model has answered its own example.
+        """Fetch the model, start the process and wait until the model has answered its own example.
 
         Raises:
-            ModelRefused: it ended, or was not ready in time.
+            ModelRefused: it could not be fetched or started, it ended, or it was not ready after `timeout` seconds.
         """
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                str(HOST),
-                "serve",
-                self._uri,
-                str(self._socket),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=scrubbed(os.environ) | dict(self._environment),
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         try:
             async with asyncio.timeout(timeout):
-                ready = await self._process.stdout.readline()
-        except TimeoutError:
+                self._open_log()
+                await self._fetch()
+                await self._await_ready()
+            self.built = self._place.log.stat().st_size
+        except TimeoutError:  # an OSError too, but not about this machine
             await self.stop()
             raise ModelRefused(f"{self._uri} was not ready after {timeout:g} seconds") from None
-        except asyncio.CancelledError:
+        except OSError as error:
+            await self.stop()
+            raise ModelRefused(f"{self._uri} could not be started with its files in {self._place.model}: {error}") from error
+        except BaseException:
             await self.stop()
             raise
-        if ready.strip() != b"ready":
-            code = await self._process.wait()
-            raise ModelRefused(f"{self._uri} did not start (exit {code}): {self._last_words()}")
-        self.built = self._log.stat().st_size
 
     async def ended(self) -> int:
         """Wait until the process ends by itself; its exit code."""
@@ -125,6 +129,44 @@ class ModelServer:
             self._process.kill()
             await self._process.wait()
 
+    def _open_log(self) -> None:
+        log = self._place.log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._place.model.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > _LONGEST_LOG:
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("ab") as file:
+            self.began = file.tell()
+
+    async def _fetch(self) -> None:
+        if self._place.model.exists():
+            return
+        environment = os.environ | scrubbed(os.environ) | dict(self._registry)
+        process = await self._spawn("fetch", self._uri, str(self._place.model), environment=environment)
+        if code := await process.wait():
+            raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_words()}")
+
+    async def _await_ready(self) -> None:
+        process = await self._spawn("serve", str(self._place.model), str(self._socket), environment=scrubbed(os.environ))
+        assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
+        if (await process.stdout.readline()).strip() != b"ready":
+            raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_words()}")
+
+    async def _spawn(self, *arguments: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+        with self._place.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                str(HOST),
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        return self._process
+
     async def _exchange(self, body: bytes, content_type: str) -> Scored:
         reader, writer = await self._connection()
         try:
@@ -153,5 +195,5 @@ class ModelServer:
         return await asyncio.open_unix_connection(str(self._socket))
 
     def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self._place.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
         return lines[-1][-_LAST_WORDS:] if lines else "it said nothing"

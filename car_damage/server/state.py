@@ -1,4 +1,5 @@
-"""What the endpoint server keeps on disk, below <home>/endpoint: its token, its endpoints, its logs, and a lock.
+"""What the endpoint server keeps on disk, below <home>/endpoint: its token, its endpoints, copies of the models that
+it serves, its logs, and a lock.
 
 Imports nothing heavy: clients of the local server read the token from here.
 """
@@ -8,7 +9,8 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +79,38 @@ class State:
             raise Terminal(f"{self._endpoints} cannot be read: {error}; mend it, or remove it to start with no endpoints") from error
 
     def write(self, endpoints: list[dict[str, Any]]) -> None:
-        """Replace the file whole: after a crash it is the old one or the new one."""
+        """Replace the file whole: after a crash it is the old one or the new one.
+
+        Raises:
+            Terminal: the disk does not take it; the file is the old one.
+        """
         draft = self._endpoints.with_suffix(".draft")
-        with draft.open("w") as file:
-            json.dump({"endpoints": endpoints}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._endpoints)
+        try:
+            with draft.open("w") as file:
+                json.dump({"endpoints": endpoints}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._endpoints)
+        except OSError as error:
+            raise Terminal(f"{self._endpoints} cannot be written: {error}; make room or give access, and ask again") from error
 
     def log(self, endpoint: str, config_version: int) -> Path:
-        """Where a deployment's process writes what it has to say."""
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        return logs / f"{endpoint}.{config_version}.log"
+        """Where a deployment's processes write what they have to say."""
+        return self.folder / "logs" / f"{endpoint}.{config_version}.log"
+
+    def model(self, endpoint: str, config_version: int) -> Path:
+        """Where a deployment's copy of its version lies."""
+        return self.folder / "models" / f"{endpoint}.{config_version}"
+
+    def sweep(self, needed: Iterable[tuple[str, int]]) -> None:
+        """Remove every copy of a model, whole or partial, but those of these endpoints' config versions."""
+        names = {self.model(*deployment).name for deployment in needed}
+        for copy in (self.folder / "models").glob("*"):
+            # A partial one has a third part; the name of an endpoint has no dot in it.
+            if ".".join(copy.name.split(".")[:2]) not in names:
+                shutil.rmtree(copy, ignore_errors=True)
+
+    def forget(self, endpoint: str) -> None:
+        """Remove an endpoint's logs, so that another one of its name does not go on with them."""
+        for log in (self.folder / "logs").glob(f"{endpoint}.*"):
+            log.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from car_damage.errors import UpdateInProgress
+from car_damage.errors import Unavailable, UpdateInProgress
 from car_damage.images import decode
+from car_damage.server.state import State, folder
 from tests.server.conftest import Models, Server, network_answer, own_answer
 
 
@@ -56,7 +57,7 @@ def test_a_version_that_does_not_load_fails_with_its_log_and_the_old_one_still_s
     ready.serving.put(models.broken)
     state = ready.settled()
     assert (state.failed, state.ready, state.served, state.updating) == (True, True, served, False)
-    assert "did not start" in state.message
+    assert "did not start (exit 1): ValueError" in state.message
     assert "ValueError" in ready.serving.build_log(models.broken)
     assert ready.serving.ask([photo])[0].served_by == f"car_damage_classifier-{served}"
 
@@ -65,8 +66,40 @@ def test_a_version_that_is_not_registered_fails_and_says_so(ready: Server) -> No
     ready.serving.put(99)
     state = ready.settled()
     assert (state.failed, state.ready) == (True, True)
+    assert "could not be fetched" in state.message
+    assert "version=99" in state.message
     assert "99" in ready.serving.build_log(99)
     assert ready.serving.build_log(98) == ""
+
+
+def test_an_update_whose_log_cannot_be_opened_fails_and_says_so_and_does_not_hang(ready: Server) -> None:
+    served = ready.settled().served
+    deployed = json.loads((folder(ready.settings.home) / "endpoints.json").read_text())["endpoints"][0]["facts"]["config_version"]
+    log = State(ready.settings.home).log(ready.settings.serving.endpoint, deployed + 1)
+    log.mkdir()
+    ready.serving.put(2)
+    state = ready.settled()
+    log.rmdir()
+    assert (state.failed, state.ready, state.served) == (True, True, served)
+    assert f"could not be started with its files in {ready.settings.home}" in state.message
+    assert "Is a directory" in state.message
+
+
+def test_what_cannot_be_written_down_is_refused_and_changes_nothing(ready: Server) -> None:
+    entity = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "scale_to_zero_enabled": True}
+    before = ready.settled()
+    draft = folder(ready.settings.home) / "endpoints.draft"
+    draft.mkdir()
+    try:
+        with pytest.raises(Unavailable, match=r"endpoints\.json cannot be written"):
+            ready.serving.put(2)
+        created = ready.call("POST", "/api/2.0/serving-endpoints", json={"name": "other", "config": {"served_entities": [entity]}})
+        deleted = ready.call("DELETE", f"/api/2.0/serving-endpoints/{ready.settings.serving.endpoint}")
+    finally:
+        draft.rmdir()
+    assert (created.status_code, deleted.status_code) == (500, 500)
+    assert ready.call("GET", "/api/2.0/serving-endpoints/other").status_code == 404
+    assert ready.serving.state() == before
 
 
 def test_a_version_is_served_with_the_decoder_that_it_brought_along(ready: Server, models: Models, photo: bytes) -> None:
@@ -76,3 +109,7 @@ def test_a_version_is_served_with_the_decoder_that_it_brought_along(ready: Serve
     pixels = decode(photo).pixels
     assert list(answer.probabilities.values()) == pytest.approx(network_answer(models.keras_files[models.altered], 255 - pixels), abs=1e-4)
     assert list(answer.probabilities.values()) != pytest.approx(network_answer(models.keras_files[models.altered], pixels), abs=1e-3)
+
+
+def test_only_the_version_that_is_served_has_a_copy_on_this_disk(ready: Server) -> None:
+    assert [copy.name.rpartition(".")[0] for copy in (folder(ready.settings.home) / "models").iterdir()] == ["car_damage_model_ep"]
