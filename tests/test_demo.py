@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from car_damage import demo_photos
 from car_damage.settings import PREFIX
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
@@ -50,8 +51,8 @@ class Newcomer:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def demo(self) -> str:
-        return self.run(sys.executable, "-m", "deployments", "demo")
+    def demo(self, *options: str) -> str:
+        return self.run(sys.executable, "-m", "deployments", "demo", *options)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,12 @@ def test_the_demo_s_summary_has_every_figure(first: str) -> None:
 
 def test_what_the_demo_started_it_has_stopped(newcomer: Newcomer, first: str) -> None:
     del first
-    left = []
-    for process in psutil.process_iter(["pid", "environ", "cmdline"]):
-        environment = process.info["environ"] or {}
-        if environment.get("CAR_DAMAGE_HOME") == str(newcomer.home):
-            left.append(process.info["cmdline"])
+    home = str(newcomer.home)
+    left = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if any(home in text for text in [*(process.info["environ"] or {}).values(), *(process.info["cmdline"] or [])])
+    ]
     assert left == []
 
 
@@ -119,3 +121,22 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
                 assert "car_damage_classifier version 1" in told
             if words[1] == "validate":
                 assert "rejected: truncated" in told
+
+
+def test_a_folder_of_one_s_own_is_taken_where_it_lies_and_severe_means_major(newcomer: Newcomer, tmp_path: Path) -> None:
+    demo_photos.write(tmp_path, seed=4, unusable=False)
+    (tmp_path / "major").rename(tmp_path / "severe")
+    before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*"))
+    told = newcomer.demo("--images", str(tmp_path))
+    assert re.search(r"^Predicted class: (minor|moderate|major)$", told, re.MULTILINE)
+    assert re.search(r"^  Silver table +56 rows \(\d+ minor, \d+ moderate, \d+ major\)", told, re.MULTILINE)
+    assert f"{tmp_path}/severe/" in told
+    assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
+    assert list(newcomer.home.glob("images-*/mlflow.db"))
+
+
+def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
+    command = [sys.executable, "-m", "deployments", "demo", "--images", "/nowhere"]
+    done = subprocess.run(command, cwd=ROOT, env=newcomer.environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: IMAGES=/nowhere is not a folder")

@@ -1,6 +1,7 @@
 """The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story, in their order."""
 
 import base64
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,21 @@ def versions_of(target: LocalTarget) -> int:
     return sum(len(platform.registry.versions_for(run.run_id)) for run in platform.tracking.recent(100))
 
 
+def test_a_model_that_was_deleted_is_trained_again_whatever_prefect_has_cached(target: LocalTarget) -> None:
+    platform = target.platform
+    silver, _ = platform.tables.read(platform.settings.tables.silver, ["sha256"])
+    latest = platform.tracking.recent(1)[0]
+    (version,) = platform.registry.versions_for(latest.run_id)
+    for file in list((target.home / "artifacts").rglob("MLmodel")):
+        if latest.run_id in file.read_text():
+            shutil.rmtree(file.parent)
+    run()
+    again = platform.tracking.recent(1)[0]
+    assert again.run_id != latest.run_id
+    assert platform.registry.versions_for(again.run_id)[0].version == version.version + 1
+    assert silver.num_rows == now(target).photos
+
+
 def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing(target: LocalTarget) -> None:
     before = now(target)
     hidden = target.landing.rename(target.landing.with_name("unmounted"))
@@ -204,7 +220,9 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
         artifacts = client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()
         runs = client.request("POST", "/flow_runs/filter", json={"limit": 200}).json()
     by_key = {artifact["key"]: artifact for artifact in artifacts}
-    assert {"landed", "training-photos", "model", "decision", "endpoint"} <= set(by_key)
+    wanted = {"landed": "table", "training-photos": "markdown", "model": "markdown", "decision": "markdown", "endpoint": "table"}
+    wanted |= {"progress-validation-validate": "progress", "progress-training-epoch": "progress"}
+    assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
     assert len(pictures) == 3
     assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)

@@ -1,7 +1,11 @@
 """What a task adds to its stage, on a real Prefect server: retries by the kind of error, one update at a time."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -9,12 +13,22 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.tasks import Task
 
 from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable
-from car_damage.pipeline import EndpointRequest, LiveReport, LiveRequest, Progress, SilverRequest, Stage, ValidateReport, ValidateRequest
+from car_damage.pipeline import (
+    EndpointReport,
+    EndpointRequest,
+    LiveReport,
+    LiveRequest,
+    Progress,
+    SilverRequest,
+    Stage,
+    ValidateReport,
+    ValidateRequest,
+)
 from car_damage.platform import Target
 from car_damage.ports import Platform
 from car_damage.settings import Settings
 from deployments.bootstrap import bootstrap
-from tasks import stages
+from tasks import artifacts, progress, stages
 from tasks.stages import ENDPOINT_LIMIT, look_at_live, update_endpoint, validate_images, write_silver
 
 TASKS = (validate_images, write_silver, stages.train_model, stages.register_model, update_endpoint, look_at_live)
@@ -29,10 +43,10 @@ class Runner:
         self.endings = list(endings)
         self.calls: list[Any] = []
 
-    def run(self, stage: Stage[Any, Any], request: Any, progress: Progress) -> Any:
+    def run(self, stage: Stage[Any, Any], request: Any, tell: Progress) -> Any:
         del stage
         self.calls.append(request)
-        progress("step", 1, 2, "half")
+        tell("step", 1, 2, "half")
         ending = self.endings.pop(0)
         if isinstance(ending, BaseException):
             raise ending
@@ -115,6 +129,16 @@ def test_the_look_at_what_is_live_is_never_cached() -> None:
 
 
 @pytest.mark.usefixtures("server")
+def test_what_cannot_be_shown_does_not_fail_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise httpx.ConnectError("the server is being restarted")
+
+    monkeypatch.setattr(progress, "create_progress_artifact", unreachable)
+    monkeypatch.setattr(artifacts, "create_table_artifact", unreachable)
+    assert run(validate_images, ValidateRequest("flow d"), Runner(VALIDATED)) == VALIDATED
+
+
+@pytest.mark.usefixtures("server")
 def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
     with get_client(sync_client=True) as client:
         client.delete_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
@@ -125,6 +149,33 @@ def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
         assert runner.calls == []
     finally:
         bootstrap()
+
+
+class Watched(Runner):
+    """Notes how many updates run at the same time."""
+
+    def __init__(self, *endings: Any) -> None:
+        super().__init__(*endings)
+        self.at_once = 0
+        self.most = 0
+
+    def run(self, stage: Stage[Any, Any], request: Any, tell: Progress) -> Any:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        threading.Event().wait(1.0)  # long enough for the other one to come in, if it may
+        self.at_once -= 1
+        return super().run(stage, request, tell)
+
+
+@pytest.mark.usefixtures("server")
+def test_two_updates_of_the_endpoint_run_one_after_the_other() -> None:
+    report = EndpointReport("unchanged", 1, None, "READY", None, "served already")
+    runner = Watched(report, report)
+    with ThreadPoolExecutor(2) as pool:
+        # Each in this test's context, which knows the server.
+        both = [pool.submit(copy_context().run, run, update_endpoint, EndpointRequest("flow"), runner) for _ in range(2)]
+        assert [one.result(timeout=120) for one in both] == [report, report]
+    assert runner.most == 1
 
 
 @pytest.mark.usefixtures("server")
