@@ -21,7 +21,7 @@ ROUNDS = 5
 
 
 def run() -> list[dict[str, Any]]:
-    """One measurement: name, value, unit, baseline (in that unit), ratio (value over baseline)."""
+    """One row; the ratio is of speeds, so more is better."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
@@ -29,10 +29,9 @@ def run() -> list[dict[str, Any]]:
         # In turns, and the best of each: what else the machine does then hits both.
         rounds = [(_seconds(_pillow, folder), _seconds(_validate, folder)) for _ in range(ROUNDS)]
     baseline, value = (COUNT / min(times) for times in zip(*rounds, strict=True))
-    name = f"validation of {COUNT} JPEGs of {WIDTH}x{HEIGHT}, against sequential Pillow"
-    return [
-        {"name": name, "value": round(value, 1), "unit": "photos/s", "baseline": round(baseline, 1), "ratio": round(value / baseline, 2)}
-    ]
+    name = f"validation of {COUNT} JPEGs of {WIDTH}x{HEIGHT}"
+    against = f"Pillow's open, load and resize one after the other, {baseline:.0f}/s"
+    return [{"name": name, "value": round(value, 1), "unit": "photos/s", "baseline": against, "ratio": round(value / baseline, 2)}]
 
 
 def _write(folder: Path) -> None:
