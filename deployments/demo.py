@@ -147,6 +147,8 @@ def _test_photo(platform: Platform) -> tuple[Path, str]:
 
 def _summary(console: Console, settings: Settings, now: status.Status, asked: Asked | None, images: Path | None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("Files seen", str(now.files))
     table.add_row("Accepted", str(now.accepted))
     table.add_row("Rejected", "\n".join(f"{count} {reason}" for reason, count in sorted(now.rejected.items())) or "none")

@@ -29,6 +29,7 @@ from deployments.stack import ENDPOINT_START
 ROOT = Path(__file__).parents[2]
 KEPT = ("tables", "mlflow.db", "artifacts", "landing")
 """What of the home folder is put back before each run."""
+STAGES = ("validate", "silver", "train", "register", "endpoint")
 EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "put")
 """Methods that change the world: killed before and after each call. Of the others, before the first call in a stage."""
 
@@ -54,14 +55,16 @@ class Ground:
         assert answer["code"] == 0, f"{command} ended with {answer['code']}"
         return answer["answer"]
 
-    def keep(self) -> None:
+    def keep(self, stage: str) -> None:
+        """Remember the world as it is before a stage."""
         for name in KEPT:
-            source, kept = self.home / name, self.kept / name
+            source, kept = self.home / name, self.kept / stage / name
+            kept.parent.mkdir(exist_ok=True)
             shutil.copytree(source, kept) if source.is_dir() else shutil.copy2(source, kept)
 
-    def restore(self) -> None:
+    def restore(self, stage: str) -> None:
         for name in KEPT:
-            home, kept = self.home / name, self.kept / name
+            home, kept = self.home / name, self.kept / stage / name
             if kept.is_dir():
                 shutil.rmtree(home)
                 shutil.copytree(kept, home)
@@ -103,7 +106,6 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
                 (home / "landing" / label / f"later_{number}.jpg").write_bytes(demo_photos.photo(label, seed=700 + number))
         (home / "landing" / "major" / "major_001.jpg").unlink()
         same_times(home / "landing")
-        here.keep()
         yield here
         assert process.stdin is not None
         process.stdin.close()
@@ -125,9 +127,19 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(grounds: list[Ground]) -> dict[str, Any]:
-    """The calls of a good run, and the world after each of its stages."""
+    """The calls of a good run and the world after each of its stages; every ground remembers the world before each."""
+    with ThreadPoolExecutor(len(grounds)) as pool:
+        list(pool.map(remember, grounds))
+    grounds[0].restore(STAGES[0])
     answer: dict[str, Any] = grounds[0].done(do="run", upto="endpoint", worlds=True, environment=BETTER)
     return answer
+
+
+def remember(ground: Ground) -> None:
+    for stage in STAGES:
+        ground.keep(stage)
+        if stage != STAGES[-1]:
+            ground.done(do="run", upto=stage, environment=BETTER)
 
 
 def points(calls: list[str]) -> list[tuple[str, int, str]]:
@@ -180,7 +192,7 @@ def kill_and_run_again(ground: Ground, worlds: dict[str, Any], call: str, nth: i
     stage = call.split(" ", maxsplit=1)[0]
     # The look at what is live changes nothing: the next run must do all that was left.
     upto = "endpoint" if stage == "live" else stage
-    ground.restore()
+    ground.restore("train" if stage == "live" else stage)  # what came before is done, and the run finds it so
     killed = ground.ask(do="run", upto=upto, call=call, nth=nth, when=when, environment=BETTER)
     if killed["code"] != -signal.SIGKILL:
         return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
