@@ -31,7 +31,7 @@ KEPT = ("tables", "mlflow.db", "artifacts", "landing")
 """What of the home folder is put back before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint")
 EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "put")
-"""Methods that change the world: killed before and after each call. Of the others, before the first call in a stage."""
+"""Methods that change the world: killed before and after each call."""
 
 
 @dataclass
@@ -143,14 +143,20 @@ def remember(ground: Ground) -> None:
 
 
 def points(calls: list[str]) -> list[tuple[str, int, str]]:
-    """Where to kill: (call, how many of the same there were before, before or after it)."""
-    wanted, seen = [], Counter[str]()
+    """Where to kill: (call, how many of the same there were before, before or after it).
+
+    A call that changes nothing leaves the world as the last effect left it, and after that effect the run is killed
+    anyway; so each of those is tried once, where it first comes.
+    """
+    wanted, seen, methods = [], Counter[str](), set()
     for call in calls:
-        if call.rpartition(".")[2] in EFFECTS:
+        method = call.rpartition(" ")[2]
+        if method.rpartition(".")[2] in EFFECTS:
             wanted += [(call, seen[call], "before"), (call, seen[call], "after")]
-        elif not seen[call]:
+        elif method not in methods:
             wanted.append((call, 0, "before"))
         seen[call] += 1
+        methods.add(method)
     return wanted
 
 
