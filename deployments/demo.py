@@ -6,12 +6,9 @@ folder, so a second demo finds that nothing is new.
 
 import hashlib
 import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pyarrow.compute as pc
@@ -27,10 +24,6 @@ from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
-
-ROOT = Path(__file__).parents[1]
 LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
 UNSEEN_SEED = 20_261
 """The photo that the demo asks about is drawn from this seed, and no photo in the demo's folder is."""
@@ -70,8 +63,7 @@ def demo(images: Path | None) -> None:
 
             write(Path(settings.landing.folder))
         platform = Target(settings)
-        # The first use of the stores makes their tables; the servers take as long to start, so do it meanwhile.
-        platform.registry.champion()
+        _prepare(platform)  # the servers take as long to start
         prefect.await_ready()
         endpoint.await_ready(ENDPOINT_START)
         ending = _run_flow()
@@ -98,28 +90,27 @@ def _settings(images: Path | None) -> Settings:
     return load()
 
 
+def _prepare(platform: Platform) -> None:
+    """What takes seconds and needs no server: imports, and the tables that MLflow's store makes when it is first used."""
+    import flows.retrain  # noqa: F401 - Prefect first, whose logging closes what others have opened
+    from car_damage import networks
+
+    platform.registry.champion()
+    networks.quiet()
+
+
 def _run_flow() -> str:
-    """Run the flow in a process of its own, which sends the last of its log to the server before it ends."""
+    from prefect.logging.handlers import APILogHandler
+
     from deployments.bootstrap import bootstrap
+    from flows.retrain import retrain
 
     bootstrap()
-    before = _latest_run()
-    subprocess.run([sys.executable, "-m", "flows.retrain"], check=False, cwd=ROOT)
-    run = _latest_run()
-    if run is None or run.state is None or (before and before.id == run.id):
-        raise Terminal("the flow did not start; the lines above say why")
-    if not run.state.is_completed():
-        raise Terminal(f"the flow ended {run.state.name}: {run.state.message}")
-    return f"{run.state.name}: {run.state.message}"
-
-
-def _latest_run() -> "FlowRun | None":
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-    return runs[0] if runs else None
+    state = retrain(return_state=True)
+    APILogHandler().flush()  # the last lines of the log, while there is a server to take them
+    if not state.is_completed():
+        raise Terminal(f"the flow ended {state.name}: {state.message}")
+    return f"{state.name}: {state.message}"
 
 
 def _ask(platform: Platform, images: Path | None) -> Asked:
