@@ -79,7 +79,10 @@ def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
     # The mean says how much of the photo is damaged, the maximum how badly any place is.
     pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(maps), layers.GlobalMaxPooling2D()(maps)])
     features = layers.Dropout(dropout)(layers.BatchNormalization(momentum=0.9)(pooled))
-    return keras.Model(photo, layers.Dense(classes, activation="softmax", name="severity")(features), name="cnn")
+    # Small first weights, so that an untrained network holds all classes for equally likely (a loss of ln n).
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    answer = layers.Dense(classes, activation="softmax", kernel_initializer=small, name="severity")(features)
+    return keras.Model(photo, answer, name="cnn")
 
 
 def build(network: str, classes: int) -> "keras.Model":
