@@ -5,14 +5,14 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
 from car_damage.ports import Platform
-from car_damage.stages.register import is_decided
+from car_damage.stages.register import decided_of
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
     """Look. All that it may make is the registered model, empty, so that a look-up that fails is told from none."""
     run = platform.tracking.run_for(request.training_key)
     versions = platform.registry.versions_for(run.run_id) if run else []
-    decided = next((version for version in versions if is_decided(version)), None)
+    decided = decided_of(versions)
     champion, challenger = platform.registry.champion(), platform.registry.challenger()
     endpoint = platform.serving.state()
     answering = endpoint.ready and not endpoint.updating

@@ -39,7 +39,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     """Decide on the run's model, unless it has been decided."""
     registry = platform.registry
     versions = registry.versions_for(request.run_id)
-    decided = next((version for version in versions if is_decided(version)), None)
+    decided = decided_of(versions)
     champion = registry.champion()
     live_already = decided is not None and champion is not None and champion.version == decided.version
     if decided is not None and (live_already or not request.judge_again):
@@ -57,6 +57,11 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     return _report(version, judged, champion)
 
 
+def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
+    """The decided version among those of a run, lowest first: later ones are left over from a kill."""
+    return next((version for version in versions if is_decided(version)), None)
+
+
 def is_decided(version: ModelVersion) -> bool:
     """Whether a version has a decision, all of it."""
     return version.tags.get(DECISION) in promotion.DECISIONS
@@ -67,6 +72,8 @@ def _record(
 ) -> None:
     """Leave the decision behind: the evidence first, then the intention, and the mark of being decided at the end."""
     registry = platform.registry
+    if is_decided(version) and not request.dry_run:
+        registry.tag(version.version, {DECISION: UNDECIDED})  # before the evidence, which would speak of another decision
     document = {
         "version": version.version,
         "champion": champion.version if champion else None,
@@ -81,8 +88,6 @@ def _record(
     if request.dry_run:
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
         return
-    if is_decided(version):
-        registry.tag(version.version, {DECISION: UNDECIDED})
     registry.tag(version.version, tags)
     if judged.decision == promotion.PROMOTE:
         registry.move(CHALLENGER, version.version)

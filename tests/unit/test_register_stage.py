@@ -1,7 +1,7 @@
 """The stage that judges: what is registered, under which decision, and what a kill or a lost answer leaves behind."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,21 @@ def test_a_version_that_is_judged_again_is_undecided_until_the_end(models: Model
     here.registry.move = move  # type: ignore[method-assign]
     assert judge(here).decision == "keep"
     assert here.registry.aliases == {"champion": 2}
+
+
+def test_evidence_of_a_new_decision_never_lies_beside_the_old_one(models: Models) -> None:
+    here = world(models, right=20)
+    judge(here)
+    decisions = []
+    attach = here.tracking.attach
+
+    def watched(run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        decisions.append(here.registry.get(1).tags["decision"])
+        attach(run_id, artifacts)
+
+    here.tracking.attach = watched  # type: ignore[method-assign]
+    judge(here, judge_again=True)
+    assert decisions == ["deciding"]
 
 
 def test_the_version_that_is_live_is_not_judged_against_itself(models: Models) -> None:
