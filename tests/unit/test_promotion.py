@@ -109,3 +109,16 @@ def test_the_confidence_is_paired_so_that_a_small_but_consistent_gain_counts() -
     judged = judge(candidate, champion)
     assert judged.evidence.confidence == pytest.approx(1.0, abs=0.01)
     assert judged.decision == PROMOTE
+
+
+def test_a_tie_of_different_mistakes_keeps_the_champion_however_the_resamples_fall() -> None:
+    """Each is wrong on photos of its own, equally many of each kind, so that no resample but the whole is a tie."""
+    candidate, champion = TRUTH.copy(), TRUTH.copy()
+    for number in range(36):
+        changed = candidate if number % 6 < 3 else champion
+        changed[number] = (TRUTH[number] + 1) % 3
+    rule = RULE.model_copy(update={"min_gain": 0.0, "min_confidence": 0.5})
+    judged = [judge(candidate, champion, rule.model_copy(update={"seed": seed})) for seed in range(8)]
+    assert {one.evidence.gain for one in judged} == {0.0}
+    assert max(one.evidence.confidence or 0.0 for one in judged) >= 0.5
+    assert {one.decision for one in judged} == {KEEP}
