@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError
+from car_damage.mlflow_client import client, fluent, translated
 from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
-from car_damage.tracking import client, fluent, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -4,19 +4,17 @@ A run is found again by its training key only once it is FINISHED, and it is fin
 so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
 """
 
-import logging
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from car_damage import model_package
-from car_damage.errors import RegistryError, Unavailable
+from car_damage.errors import RegistryError
+from car_damage.mlflow_client import client, experiment_id, fluent, translated
 from car_damage.ports import RunContents, RunSummary, TrainedRun
 from car_damage.provenance import software
 from car_damage.settings import Settings
@@ -41,7 +39,7 @@ _DIGEST = 16
 
 
 class MlflowTracking:
-    """Port `Tracking` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `translated`."""
+    """Port `Tracking` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `mlflow_client.translated`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -78,7 +76,7 @@ class MlflowTracking:
                 for run in self._search(key, "RUNNING"):
                     self._client.set_terminated(run.info.run_id, "KILLED")
             tags = {**software(), **tags}
-            return str(self._client.create_run(self._experiment_id(), tags=tags, run_name=name).info.run_id)
+            return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
 
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
@@ -166,84 +164,9 @@ class MlflowTracking:
         finally:
             mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
 
-    def _experiment_id(self) -> str:
-        from mlflow.exceptions import MlflowException
-
-        name = self._settings.tracking.experiment
-        if (found := self._client.get_experiment_by_name(name)) is None:
-            # A server knows where its artifacts go; SQLite would put them below the working directory.
-            local = self._settings.tracking_uri.startswith("sqlite")
-            try:
-                return str(self._client.create_experiment(name, str(self._settings.home / "artifacts") if local else None))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
-                    raise
-                found = self._client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != "active":
-            raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
-        return str(found.experiment_id)
-
     @cached_property
     def _client(self) -> "MlflowClient":
         return client(self._settings)
-
-
-def client(settings: Settings) -> "MlflowClient":
-    """MLflow's client of these settings, which keeps to itself what MLflow would print."""
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):  # also where MLflow was imported before
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if settings.tracking_uri.startswith("sqlite"):
-        settings.home.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
-
-
-def fluent(settings: Settings) -> Any:
-    """The module mlflow, for what its client cannot do, pointed at the stores of these settings for the whole process."""
-    import mlflow
-
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.registry_uri)
-    return mlflow
-
-
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Raise MLflow's errors as ours.
-
-    Args:
-        doing: what the calls inside are for, as the message's beginning: "registering ...".
-
-    Raises:
-        Unavailable: the store or server did not answer, was busy or locked, or failed by itself (429, 5xx).
-        RegistryError: it refused for any other reason.
-    """
-    import requests
-    import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
-
-    later = "try again when MLflow answers"
-    try:
-        yield
-    except MlflowException as error:
-        status = error.get_http_status_code()
-        if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
-        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {error.message}") from error
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 500
-        if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {later}") from error
-        raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
-    except sqlalchemy.exc.DBAPIError as error:
-        raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
-    except OSError as error:  # of the file system; requests' and builtin connection errors are OSErrors too
-        raise Unavailable(f"{doing}: {error}; {later}") from error
 
 
 def _metrics(contents: RunContents) -> "list[Metric]":

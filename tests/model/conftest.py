@@ -12,10 +12,10 @@ import pytest
 
 from car_damage import demo_photos
 from car_damage.images import decode
+from car_damage.mlflow_client import client
 from car_damage.photos import Photos
 from car_damage.platform import Target
 from car_damage.settings import Settings
-from car_damage.tracking import client
 
 CLASSES = ("minor", "moderate", "major")
 

@@ -8,9 +8,9 @@ import mlflow
 import pytest
 
 from car_damage.errors import RegistryError, Unavailable
+from car_damage.mlflow_client import client, fluent
 from car_damage.registry import MlflowRegistry
 from car_damage.settings import Settings, Tracking
-from car_damage.tracking import client, fluent
 from tests.fakes import Time
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
+from car_damage.mlflow_client import client
 from car_damage.ports import RunContents
 from car_damage.settings import Settings
-from car_damage.tracking import MlflowTracking, client
+from car_damage.tracking import MlflowTracking
 from tests.corpus import encoded, picture
 
 KEY = "k" * 64
@@ -285,7 +286,8 @@ def test_mlflow_says_nothing_on_the_terminal_and_spark_stays_out(tmp_path: Path)
 import sys
 from pathlib import Path
 from car_damage.settings import Settings
-from car_damage.tracking import MlflowTracking, client
+from car_damage.mlflow_client import client
+from car_damage.tracking import MlflowTracking
 tracking = MlflowTracking(Settings(home=Path({str(tmp_path)!r}) / "new"))
 run = tracking.start("run", {{"training_key": "k"}})
 tracking.attach(run, {{"a.txt": b"a"}})

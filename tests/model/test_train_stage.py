@@ -10,12 +10,13 @@ import pytest
 from car_damage import demo_photos, networks
 from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
 from car_damage.images import decode
+from car_damage.mlflow_client import client
 from car_damage.pipeline import TrainReport, TrainRequest, silent
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from car_damage.stages import train
 from car_damage.stages.train import PREDICTIONS_FILE, REPORT_FILE, TRAIN, read_predictions
-from car_damage.tracking import MlflowTracking, client
+from car_damage.tracking import MlflowTracking
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
 Build = Callable[..., World]
