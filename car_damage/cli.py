@@ -75,6 +75,19 @@ def serve() -> None:
 
 
 @app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many moves, the newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a move and line.")] = False,
+) -> None:
+    """Show every promotion and rollback: when, from which version to which, by whom, and why."""
+    from car_damage.commands.history import history as run
+    from car_damage.platform import Target
+    from car_damage.settings import load
+
+    run(Target(load()), limit, as_json, typer.echo)
+
+
+@app.command()
 def status() -> None:
     """Show tables, champion, endpoint and latest runs."""
     from car_damage.commands.status import status as run

@@ -12,6 +12,7 @@ CarDamageError
     ├── PhotoChanged          a photo is no longer the one that was validated
     ├── TooFewPhotos          the silver table cannot train or judge a model
     ├── ModelRefused          a model does not load or answer in a process of its own
+    ├── PromotionRefused      a version that a person asked for must not take the champion's place
     ├── RegistryError         the model registry refused or contradicts itself
     ├── RequestRefused        a service refused a request for good (token, permission, name)
     └── UpdateFailed          the endpoint could not serve the version that it was asked to
@@ -72,6 +73,10 @@ class TooFewPhotos(Terminal):
 
 class ModelRefused(Terminal):
     """A model does not load, or does not answer one photo, in a process that has imported none of our code."""
+
+
+class PromotionRefused(Terminal):
+    """A version that a person asked for must not, or cannot any more, take the champion's place. Nothing has changed."""
 
 
 class RegistryError(Terminal):

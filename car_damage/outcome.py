@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from car_damage.pipeline import EndpointReport, LiveReport, RegisterReport, SilverReport, ValidateReport
-from car_damage.promotion import PROMOTE
+from car_damage.pipeline import ChooseReport, EndpointReport, LiveReport, RegisterReport, SilverReport, ValidateReport
+from car_damage.ports import ROLLBACK
+from car_damage.promotion import AWAIT, KEEP, PROMOTE
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,8 @@ class Outcome:
     """A named ending of a run that did not fail."""
 
     name: str
-    """Promoted | Kept the champion | Not promoted (and there is no champion) | Nothing new | Dry run"""
+    """Of retrain: Promoted | Kept the champion | Not promoted (and there is no champion) | Awaiting approval | Nothing new |
+    Dry run. Of promote: Promoted | Rolled back | Already live"""
     message: str
 
 
@@ -19,12 +21,15 @@ def nothing_new(validated: ValidateReport, silver: SilverReport, live: LiveRepor
     """Nothing is left to do: said before anything expensive starts."""
     landed = f"{_count(validated.new, 'new file')}, none of which changed the training photos" if validated.new else "No new photos"
     serving = f"version {live.champion} goes on serving" if live.champion else "no version is live"
-    return Outcome("Nothing new", f"{landed}: {_count(silver.rows, 'training photo')} as before, and {serving}.{_unread(validated)}")
+    if live.awaiting:
+        serving += f"; version {live.decided} still waits for a person's approval: {approve(live.decided or 0)}"
+    name = "Awaiting approval" if live.awaiting else "Nothing new"
+    return Outcome(name, f"{landed}: {_count(silver.rows, 'training photo')} as before, and {serving}.{_unread(validated)}")
 
 
 def dry_run(validated: ValidateReport, registered: RegisterReport) -> Outcome:
     """Everything but the change of what is live."""
-    would = "would go live" if registered.decision == PROMOTE else "would not go live"
+    would = {PROMOTE: "would go live", AWAIT: "would wait for a person's approval", KEEP: "would not go live"}[registered.decision]
     return Outcome(
         "Dry run",
         f"Version {registered.version} {would}: {'; '.join(registered.reasons)}. What is live was not changed.{_unread(validated)}",
@@ -47,11 +52,28 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     version = f"Version {registered.version}"
     if registered.version == endpoint.champion:
         told = f"{version} is the champion already"
-    elif registered.decision == PROMOTE:
+    elif registered.decision == AWAIT and registered.champion == endpoint.champion:
+        name, told = "Awaiting approval", f"{version} may go live: {'; '.join(registered.reasons)}"
+        serving += f"; to take the version live: {approve(registered.version)}"
+    elif registered.decision != KEEP:
         told = f"{version} was taken back or refused since it was decided on"
     else:
         told = f"{version} does not go live: {'; '.join(registered.reasons)}"
     return Outcome(name, f"{told}; {serving}.{_unread(validated)}")
+
+
+def after_promote(chosen: ChooseReport, endpoint: EndpointReport, reason: str) -> Outcome:
+    """The ending of a person's promotion or rollback that was not refused."""
+    if chosen.version == chosen.replaces:
+        return Outcome("Already live", f"Version {chosen.version} is the champion; {endpoint.message}.")
+    name = "Rolled back" if chosen.kind == ROLLBACK else "Promoted"
+    instead = f" in place of version {chosen.replaces}" if chosen.replaces else ""
+    return Outcome(name, f"Version {chosen.version} is live{instead}: {reason.rstrip('.')}.")
+
+
+def approve(version: int) -> str:
+    """The command by which a person takes a version live."""
+    return f'python -m flows.promote --version {version} --reason "..."'
 
 
 def _sentence(text: str) -> str:

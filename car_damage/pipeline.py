@@ -1,4 +1,4 @@
-"""The five stages as data: what each is asked, what each answers, and how an answer becomes the next request.
+"""The stages as data: what each is asked, what each answers, and how an answer becomes the next request.
 
 A stage is a plain function `work(request, platform, progress) -> report`. Requests and reports are frozen, hold
 only what JSON can hold, carry neither time nor secret, and are all that passes from stage to stage: so a stage
@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from car_damage.ports import Platform
@@ -181,18 +181,50 @@ class LiveReport:
     challenger: int | None
     served: int | None
     """The version that the endpoint answers with, when it is ready and nothing is pending."""
+    underway: int = 0
+    """Moves of the champion that were begun and not ended."""
+    awaiting: bool = False
+    """The decided version waits for a person's approval, and the champion is still the one that it was judged against."""
 
     @property
     def settled(self) -> bool:
         """Nothing is left to do: training, judging and updating the endpoint would change nothing."""
-        return self.decided is not None and self.challenger is None and self.champion == self.served
+        return self.decided is not None and self.challenger is None and not self.underway and self.champion == self.served
+
+
+@dataclass(frozen=True)
+class ChooseRequest:
+    """Find the version that a person asks for, and whether it may go live."""
+
+    version: int | Literal["previous"]
+    """A number, or `previous`: the champion before the present one."""
+
+
+@dataclass(frozen=True)
+class ChooseReport:
+    """A version that may take the champion's place."""
+
+    version: int
+    replaces: int | None
+    """The champion of that moment. The same as `version`: it is live already."""
+    kind: str
+    """PROMOTION or ROLLBACK of `car_damage.ports`."""
 
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """Take the challenger live; without one, see that the endpoint serves the champion."""
+    """Take the challenger live; without one, see that the endpoint serves the champion.
+
+    With a version, that one is made the challenger first, if the champion is still the one that it is to replace.
+    """
 
     flow_run: str
+    by: str
+    """Who or what asks, for the champion's history."""
+    version: int | None = None
+    replaces: int | None = None
+    kind: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -231,6 +263,11 @@ def register_request(
 ) -> RegisterRequest:
     """The silver version comes from the silver report: a train report may be a cached one of an earlier version."""
     return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again)
+
+
+def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
+    """The version that was chosen, in place of the champion that was live at that moment and no other."""
+    return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
 
 
 def training_key(silver_fingerprint: str, settings: "Settings") -> str:

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from car_damage.ports import Clock, Files, Registry, Serving, Tables, Tracking
+from car_damage.ports import Clock, Files, History, Registry, Serving, Tables, Tracking
 from car_damage.settings import Settings
 
 
@@ -35,6 +35,12 @@ class Target:
         from car_damage.registry import MlflowRegistry
 
         return MlflowRegistry(self.settings, self.clock)
+
+    @cached_property
+    def history(self) -> History:
+        from car_damage.history import MlflowHistory
+
+        return MlflowHistory(self.settings)
 
     @cached_property
     def serving(self) -> Serving:

@@ -226,6 +226,57 @@ class Registry(Protocol):
         """Copy an MLflow model, logged (`models:/m-...`) or registered, below a folder; returns the model's own folder."""
 
 
+PROMOTION = "promotion"
+ROLLBACK = "rollback"
+UNDERWAY, DONE, FAILED, ABANDONED = "underway", "done", "failed", "abandoned"
+
+
+@dataclass(frozen=True)
+class Intention:
+    """A version is to take the champion's place: which, instead of which, and who wants it why."""
+
+    kind: str
+    """PROMOTION, or ROLLBACK: back to a version that was champion before the present one."""
+    version: int
+    replaces: int | None
+    """The champion of that moment; None when nothing is live."""
+    reason: str
+    by: str
+    """Who or what: a flow, and the person or schedule that started it."""
+    flow_run: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The numbers of the version's decision."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What became of an intention: one entry of the champion's history."""
+
+    run_id: str
+    """Its MLflow run."""
+    intention: Intention
+    started: datetime
+    ended: datetime | None
+    state: str
+    """UNDERWAY, DONE (the alias moved), FAILED (the endpoint could not serve it), or ABANDONED (the champion changed
+    underneath, or a run was killed and its intention given up)."""
+    failure: str = ""
+    """Why it is not done."""
+
+
+class History(Protocol):
+    """The champion's history: one MLflow run for each promotion and each rollback, begun before anything changes."""
+
+    def begin(self, intention: Intention) -> Move:
+        """Write down what is about to happen."""
+
+    def close(self, move: Move, state: str, why: str = "") -> None:
+        """Write down how it ended: DONE, FAILED or ABANDONED."""
+
+    def moves(self, *states: str) -> list[Move]:
+        """All moves in these states, or in any; newest first."""
+
+
 @dataclass(frozen=True)
 class EndpointState:
     """An endpoint as it stands."""
@@ -299,6 +350,8 @@ class Platform(Protocol):
     def tracking(self) -> Tracking: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def history(self) -> History: ...
     @property
     def serving(self) -> Serving: ...
     @property

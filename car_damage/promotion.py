@@ -15,10 +15,14 @@ from car_damage.evaluation import confusion_matrix, macro_f1, macro_f1_of_resamp
 from car_damage.settings import Promotion
 
 PROMOTE = "promote"
+AWAIT = "await_approval"
 KEEP = "keep"
-DECISIONS = (PROMOTE, KEEP)
+DECISIONS = (PROMOTE, AWAIT, KEEP)
 
 Labels = npt.NDArray[np.int64]
+
+_ROUNDING = 1e-9
+"""Two sums of the same costs may differ by so much."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Evidence:
     candidate_confusion: list[list[int]]
     """Photos by true class (row) and predicted class (column)."""
     champion_confusion: list[list[int]] | None
+    candidate_cost: float
+    """What the candidate's mistakes cost, a test photo on average: see `promotion.costs`."""
+    champion_cost: float | None
 
     def plain(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -48,7 +55,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """Promote the candidate or keep what is live, with every reason for it."""
+    """Promote the candidate, or have a person approve it first, or keep what is live; with every reason for it."""
 
     decision: str
     reasons: tuple[str, ...]
@@ -66,15 +73,16 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
         rule: the thresholds.
 
     Returns:
-        `promote` only when no class is below its floor and either nothing is live yet, or the candidate is ahead
-        by `min_gain` with `min_confidence` on at least `min_test_photos`. A tie keeps the champion.
+        `promote` (with `rule.mode` "approval": `await_approval`) only when no class is below its floor and either
+        nothing is live yet, or the candidate is ahead by `min_gain` with `min_confidence` on at least
+        `min_test_photos` and its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion.
     """
     evidence = _evidence(truth, candidate, champion, classes, rule)
     against = _below_floor(evidence, rule)
     if not len(truth):
         against.append("there is no test photo to judge it on")
     if evidence.gain is None or evidence.confidence is None:
-        return _decision(against, "no version is live yet", evidence)
+        return _decision(against, "no version is live yet", evidence, rule)
     ahead = f"macro-F1 {evidence.candidate_macro_f1:.3f} against the champion's {evidence.champion_macro_f1:.3f}"
     if len(truth) < rule.min_test_photos:
         against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")
@@ -82,11 +90,22 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
         against.append(f"{ahead}: a gain of {evidence.gain:+.3f}, and {rule.min_gain:+.3f} or more is needed")
     elif evidence.confidence < rule.min_confidence:
         against.append(f"{ahead}, but ahead in only {evidence.confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
-    return _decision(against, f"{ahead}, ahead in {evidence.confidence:.0%} of the resamples", evidence)
+    against += _dearer(evidence, rule)
+    return _decision(against, f"{ahead}, ahead in {evidence.confidence:.0%} of the resamples", evidence, rule)
 
 
-def _decision(against: list[str], in_favour: str, evidence: Evidence) -> Decision:
-    return Decision(KEEP, tuple(against), evidence) if against else Decision(PROMOTE, (in_favour,), evidence)
+def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Promotion) -> Decision:
+    if against:
+        return Decision(KEEP, tuple(against), evidence)
+    return Decision(AWAIT if rule.mode == "approval" else PROMOTE, (in_favour,), evidence)
+
+
+def _dearer(evidence: Evidence, rule: Promotion) -> list[str]:
+    """Macro-F1 weighs all mistakes alike; a damage that is taken for a lesser one may cost far more than the reverse."""
+    cost, champion = evidence.candidate_cost, evidence.champion_cost
+    if champion is None or cost <= champion + rule.max_cost_rise + _ROUNDING:
+        return []
+    return [f"its mistakes cost {cost:.3f} a photo, the champion's {champion:.3f}; a rise of {rule.max_cost_rise:.3f} is allowed"]
 
 
 def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
@@ -105,7 +124,20 @@ def _evidence(truth: Labels, candidate: Labels, champion: Labels | None, classes
     confusion = confusion_matrix(truth, candidate, len(classes))
     score = macro_f1(truth, candidate, len(classes))
     if champion is None or not len(truth):
-        return Evidence(len(truth), score, None, None, None, None, _recall(confusion, classes), None, confusion.tolist(), None)
+        return Evidence(
+            test_photos=len(truth),
+            candidate_macro_f1=score,
+            champion_macro_f1=None,
+            gain=None,
+            confidence=None,
+            gain_interval=None,
+            candidate_recall=_recall(confusion, classes),
+            champion_recall=None,
+            candidate_confusion=confusion.tolist(),
+            champion_confusion=None,
+            candidate_cost=_cost(confusion, classes, rule),
+            champion_cost=None,
+        )
     champion_confusion = confusion_matrix(truth, champion, len(classes))
     champion_score = macro_f1(truth, champion, len(classes))
     gains = _paired_gains(truth, candidate, champion, len(classes), rule)
@@ -121,6 +153,8 @@ def _evidence(truth: Labels, candidate: Labels, champion: Labels | None, classes
         champion_recall=_recall(champion_confusion, classes),
         candidate_confusion=confusion.tolist(),
         champion_confusion=champion_confusion.tolist(),
+        candidate_cost=_cost(confusion, classes, rule),
+        champion_cost=_cost(champion_confusion, classes, rule),
     )
 
 
@@ -130,6 +164,12 @@ def _paired_gains(truth: Labels, candidate: Labels, champion: Labels, classes: i
     """
     indices = np.random.default_rng(rule.seed).integers(0, len(truth), size=(rule.resamples, len(truth)))
     return macro_f1_of_resamples(truth, candidate, indices, classes) - macro_f1_of_resamples(truth, champion, indices, classes)
+
+
+def _cost(confusion: npt.NDArray[np.int64], classes: Sequence[str], rule: Promotion) -> float:
+    """Mean cost of a test photo; 0.0 without any."""
+    costs = [[0.0 if truth == said else rule.costs.get(truth, {}).get(said, 1.0) for said in classes] for truth in classes]
+    return float((confusion * np.array(costs)).sum() / max(confusion.sum(), 1))
 
 
 def _recall(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, float | None]:

@@ -31,22 +31,28 @@ _NAME_LENGTH = 30
 def confusion_matrix(evaluation: Evaluation, title: str) -> bytes:
     """Counts and, by colour, the share of each true class; PNG."""
     names = [score.label for score in evaluation.classes]
-    counts = np.array(evaluation.confusion)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = _figure(2.6 + 1.1 * len(names), 2.2 + 1.0 * len(names))
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    for row, column in np.ndindex(counts.shape):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, f"{counts[row, column]}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), [f"{score.label} ({score.support})" for score in evaluation.classes])
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true (photos)")
+    _draw_confusion(axes, evaluation.confusion, names)
     axes.set_title(
         f"{title}\naccuracy {evaluation.accuracy:.1%}, macro-F1 {evaluation.macro_f1:.3f}, {evaluation.photos} photos", fontsize=10
     )
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    figure.colorbar(axes.images[0], ax=axes, label="share of the true class", fraction=0.046)
+    return _png(figure)
+
+
+def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> bytes:
+    """Several models on the same photos, side by side, drawn alike; PNG.
+
+    Args:
+        confusions: title -> photos by true class (row) and predicted class (column).
+        classes: names, in the order of rows and columns.
+    """
+    figure = _figure((1.6 + 1.1 * len(classes)) * len(confusions), 2.2 + 1.0 * len(classes))
+    for place, (title, confusion) in enumerate(confusions.items(), 1):
+        axes = figure.add_subplot(1, len(confusions), place)
+        _draw_confusion(axes, confusion, classes)
+        axes.set_title(title, fontsize=11)
     return _png(figure)
 
 
@@ -110,6 +116,20 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
     figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
     return _png(figure)
+
+
+def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    counts = np.array(confusion)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(column, row, f"{counts[row, column]}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [f"{name} ({photos})" for name, photos in zip(names, support[:, 0], strict=True)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (photos)")
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -25,6 +25,7 @@ PREFIX = "CAR_DAMAGE_"
 CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 # As text, because a landing folder need not be on this machine. The slash makes it a prefix of its own files only.
 FolderPath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()) + "/")]
@@ -159,6 +160,10 @@ class Tracking(Section):
 class Promotion(Section):
     """When a new version replaces the champion."""
 
+    mode: Literal["automatic", "approval"] = "automatic"
+    """automatic: a version that meets all conditions goes live. approval: the run ends "Awaiting approval", and a
+    person takes the version live with the flow promote."""
+
     min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Macro-F1 that the candidate must be ahead of the champion on the same test photos."""
     min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.8
@@ -167,6 +172,14 @@ class Promotion(Section):
     """With fewer test photos a comparison says nothing, and the champion stays."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Recall that a class needs on the test photos; no version below it goes live, not even the first."""
+    costs: dict[str, dict[str, Cost]] = {
+        "major": {"minor": 10.0, "moderate": 4.0},
+        "moderate": {"minor": 3.0, "major": 1.0},
+        "minor": {"moderate": 1.0, "major": 2.0},
+    }
+    """What a mistake costs, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
+    max_cost_rise: Cost = 0.0
+    """Cost, a test photo on average, by which the candidate's mistakes may exceed the champion's."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
     """Bootstrap resamples."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -221,10 +234,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if unknown := sorted(set(self.promotion.recall_floor) - set(self.labels.classes)):
-            raise ValueError(
-                f"promotion.recall_floor names {', '.join(unknown)}, which is not among labels.classes {', '.join(self.labels.classes)}"
-            )
+        costs = self.promotion.costs
+        named = {"recall_floor": set(self.promotion.recall_floor), "costs": {*costs, *(said for row in costs.values() for said in row)}}
+        for setting, names in named.items():
+            if unknown := sorted(names - set(self.labels.classes)):
+                raise ValueError(
+                    f"promotion.{setting} names {', '.join(unknown)}, which is not among labels.classes {', '.join(self.labels.classes)}"
+                )
         return self
 
     @classmethod

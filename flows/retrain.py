@@ -15,6 +15,7 @@ from prefect.states import Completed
 from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.settings import load
+from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
 
@@ -52,7 +53,7 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
     if dry_run:
         return _ended(outcome.dry_run(validated, registered))
 
-    endpoint = update_endpoint(EndpointRequest(flow_run), runner)
+    endpoint = update_endpoint(EndpointRequest(flow_run, started_by()), runner)
     return _ended(outcome.after_endpoint(validated, registered, endpoint))
 
 

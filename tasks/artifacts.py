@@ -6,11 +6,15 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from car_damage.pipeline import EndpointReport, RegisterReport, SilverReport, TrainReport, ValidateReport
-from car_damage.ports import Tracking
+from car_damage.outcome import approve
+from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, SilverReport, TrainReport, ValidateReport
+from car_damage.ports import Move, Platform, Tracking
+from car_damage.promotion import AWAIT
 from car_damage.settings import Serving
+from car_damage.stages.register import evidence_file, picture_of
 from car_damage.stages.train import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
 
+LATEST_MOVES = 20
 PICTURES = {
     TRAINING_CURVE_FILE: "How the training went",
     CONFUSION_MATRIX_FILE: "Test photos by class",
@@ -51,18 +55,20 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
     lines = [f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}", "", "| metric | value |", "|---|---:|"]
     lines += [f"| {name} | {value:.4g} |" for name, value in sorted(report.metrics.items())]
     for file, title in PICTURES.items():
-        picture = base64.b64encode(tracking.fetch(report.run_id, file)).decode()
-        lines += ["", f"### {title}", f"![{title}](data:image/png;base64,{picture})"]
+        lines += ["", f"### {title}", _picture(tracking.fetch(report.run_id, file), title)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
 
 
-def decided(report: RegisterReport, classes: Sequence[str]) -> None:
-    """The decision, its reasons, and the numbers side by side."""
-    evidence = report.evidence
+def decided(request: RegisterRequest, report: RegisterReport, platform: Platform) -> None:
+    """The decision, its reasons, the numbers side by side, and where a person has to speak, the command."""
+    classes, evidence = platform.settings.labels.classes, report.evidence
     against = f"champion {report.champion}" if report.champion else "no champion"
-    lines = [f"## Version {report.version}: {report.decision}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    lines = [f"## Version {report.version}: {report.decision.replace('_', ' ')}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    if report.decision == AWAIT:
+        lines += ["**It waits for a person's approval.** To take it live:", "", f"```\n{approve(report.version)}\n```", ""]
     lines += [f"| {evidence['test_photos']} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
-    lines.append(f"| macro-F1 | {_number(evidence['candidate_macro_f1'])} | {_number(evidence['champion_macro_f1'])} |")
+    for title, name in (("macro-F1", "macro_f1"), ("cost of its mistakes, a photo", "cost")):
+        lines.append(f"| {title} | {_number(evidence[f'candidate_{name}'])} | {_number(evidence[f'champion_{name}'])} |")
     recalls = evidence["candidate_recall"], evidence["champion_recall"] or {}
     lines += [f"| recall of {name} | {_number(recalls[0].get(name))} | {_number(recalls[1].get(name))} |" for name in classes]
     if evidence["gain_interval"]:
@@ -71,11 +77,9 @@ def decided(report: RegisterReport, classes: Sequence[str]) -> None:
             "",
             f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
         ]
-    for title, confusion in (("version", evidence["candidate_confusion"]), ("champion", evidence["champion_confusion"])):
-        if confusion:
-            lines += ["", f"| true class \\ {title} says | {' | '.join(classes)} |", "|---|" + "---:|" * len(classes)]
-            lines += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, confusion, strict=True)]
-    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {report.decision}")
+    file = picture_of(evidence_file(report.version, request.dry_run and not report.decided_before))
+    lines += ["", _picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
+    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {report.decision.replace('_', ' ')}")
 
 
 def served(report: EndpointReport, serving: Serving) -> None:
@@ -91,6 +95,29 @@ def served(report: EndpointReport, serving: Serving) -> None:
         }
     ]
     create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {report.outcome}")
+
+
+def history(moves: Sequence[Move], tracking: Tracking) -> None:
+    """The latest promotions and rollbacks."""
+    rows = [
+        {
+            "when (UTC)": f"{move.started:%Y-%m-%d %H:%M}",
+            "what": move.intention.kind,
+            "from": move.intention.replaces,
+            "to": move.intention.version,
+            "state": move.state,
+            "by": move.intention.by,
+            "why": move.failure or move.intention.reason,
+            "MLflow run": tracking.url(move.run_id) or move.run_id,
+        }
+        for move in moves[:LATEST_MOVES]
+    ]
+    create_table_artifact(rows, key="champion-history", description=f"The champion's history: {len(rows)} of {len(moves)} moves")
+
+
+def _picture(png: bytes, title: str) -> str:
+    # As a data: URI, because that is what the default UI shows.
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def _number(value: float | None) -> str:

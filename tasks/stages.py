@@ -1,4 +1,4 @@
-"""The five stages and the look before them as Prefect tasks: retries, timeouts, caching, progress, artifacts.
+"""The stages as Prefect tasks: retries, timeouts, caching, progress, artifacts.
 
 What a task adds to its stage stands in the decorator; the body runs the stage and shows what came of it.
 """
@@ -14,6 +14,8 @@ from prefect.tasks import Task, exponential_backoff
 
 from car_damage.errors import Terminal, Transient
 from car_damage.pipeline import (
+    ChooseReport,
+    ChooseRequest,
     EndpointReport,
     EndpointRequest,
     LiveReport,
@@ -159,8 +161,25 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 
     report = runner.run(REGISTER, request, shown("judging"))
     with if_possible("the decision"):
-        artifacts.decided(report, runner.platform.settings.labels.classes)
+        artifacts.decided(request, report, runner.platform)
     return report
+
+
+@task(
+    name="choose_version",
+    description="Finds the version that a person asks for, and refuses one that must not go live.",
+    task_run_name="choose version {request.version}",
+    tags=["car-damage", "model"],
+    timeout_seconds=10 * MINUTE,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
+    **RETRIES,
+    **KEPT,
+)
+def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
+    """See `car_damage.stages.choose`."""
+    from car_damage.stages.choose import CHOOSE
+
+    return runner.run(CHOOSE, request, shown("choosing"))
 
 
 @task(
@@ -191,4 +210,5 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
         raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; make it with `python -m deployments bootstrap`") from error
     with if_possible("the endpoint"):
         artifacts.served(report, runner.platform.settings.serving)
+        artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
     return report

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from car_damage.errors import RegistryError, Unavailable
-from car_damage.ports import Answer, EndpointState, File, ModelVersion
+from car_damage.errors import RegistryError, Unavailable, UpdateInProgress
+from car_damage.ports import UNDERWAY, Answer, EndpointState, File, Intention, ModelVersion, Move
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,6 +96,30 @@ class Versions:
         self.versions[version] = replace(self.versions[version], tags={**self.versions[version].tags, **tags})
 
 
+class Moves:
+    """Port History in memory."""
+
+    def __init__(self) -> None:
+        self.all: list[Move] = []
+
+    def begin(self, intention: Intention) -> Move:
+        at = datetime.fromtimestamp(len(self.all), UTC)
+        self.all.append(Move(f"move-{len(self.all)}", intention, at, None, UNDERWAY))
+        return self.all[-1]
+
+    def close(self, move: Move, state: str, why: str = "") -> None:
+        index = next(index for index, one in enumerate(self.all) if one.run_id == move.run_id)
+        self.all[index] = replace(self.all[index], state=state, failure=why, ended=self.all[index].started)
+
+    def moves(self, *states: str) -> list[Move]:
+        return [move for move in reversed(self.all) if not states or move.state in states]
+
+    @property
+    def told(self) -> list[tuple[str, int | None, int, str]]:
+        """Kind, from, to and state; oldest first."""
+        return [(move.intention.kind, move.intention.replaces, move.intention.version, move.state) for move in self.all]
+
+
 @dataclass
 class Endpoint:
     """Port Serving: an endpoint whose updates take some looks, and whose versions answer as they are told to."""
@@ -113,8 +137,12 @@ class Endpoint:
     left: int = 0
     refusals: list[Exception] = field(default_factory=list)
     """Raised by the next questions, one each."""
+    outages: list[Exception] = field(default_factory=list)
+    """Raised by the next looks, one each."""
 
     def state(self) -> EndpointState:
+        if self.outages:
+            raise self.outages.pop(0)
         if self.pending is not None:
             self.left -= 1
             if self.left <= 0:
@@ -131,6 +159,8 @@ class Endpoint:
         )
 
     def put(self, version: int) -> None:
+        if self.pending not in (None, version):
+            raise UpdateInProgress("RESOURCE_CONFLICT")
         self.puts.append(version)
         self.pending, self.left, self.failed = version, self.looks, False
 
@@ -192,6 +222,7 @@ class World:
     tracking: Runs
     tables: Table | None = None
     clock: Time = field(default_factory=Time)
+    history: Moves = field(default_factory=Moves)
 
 
 def sha256(data: bytes) -> str:

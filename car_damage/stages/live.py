@@ -3,9 +3,9 @@
 It asks services only, so it starts neither a cluster nor TensorFlow.
 """
 
+from car_damage.decision import decided_of, waits_for_approval
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
-from car_damage.ports import Platform
-from car_damage.stages.register import decided_of
+from car_damage.ports import UNDERWAY, Platform
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
@@ -22,6 +22,8 @@ def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveR
         champion=champion.version if champion else None,
         challenger=challenger.version if challenger else None,
         served=endpoint.served if answering else None,
+        underway=len(platform.history.moves(UNDERWAY)),
+        awaiting=decided is not None and waits_for_approval(decided, champion),
     )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from car_damage import promotion
+from car_damage import promotion, report
+from car_damage.decision import DECISION, UNDECIDED, decided_of, is_decided, tags_of
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.model_process import ModelAnswer, answers
 from car_damage.photos import read_checked
@@ -22,15 +23,6 @@ from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
-DECISION = "decision"
-"""The tag that makes a version decided, written last: one of `promotion.DECISIONS`."""
-UNDECIDED = "deciding"
-"""Its value while a decided version is judged again."""
-JUDGED_AGAINST = "judged_against"
-"""The tag that names the champion's version at the decision, or NOBODY."""
-NOBODY = "none"
-TAG_LIMIT = 1000
-"""Characters that Unity Catalog takes as a tag's value."""
 ROUNDING = 1e-3
 """How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
 
@@ -57,16 +49,6 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     return _report(version, judged, champion)
 
 
-def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The decided version among those of a run, lowest first: later ones are left over from a kill."""
-    return next((version for version in versions if is_decided(version)), None)
-
-
-def is_decided(version: ModelVersion) -> bool:
-    """Whether a version has a decision, all of it."""
-    return version.tags.get(DECISION) in promotion.DECISIONS
-
-
 def _record(
     request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: promotion.Decision, platform: Platform
 ) -> None:
@@ -82,9 +64,10 @@ def _record(
         "reasons": list(judged.reasons),
         "evidence": judged.evidence.plain(),
     }
-    name = f"decision/{version.version}.dry_run.json" if request.dry_run else _evidence_file(version)
-    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode()})
-    tags = _tags(request, champion, judged)
+    name = evidence_file(version.version, request.dry_run)
+    picture = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
+    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode(), picture_of(name): picture})
+    tags = tags_of(judged, champion) | {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
     if request.dry_run:
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
         return
@@ -96,28 +79,25 @@ def _record(
     registry.tag(version.version, {DECISION: judged.decision})
 
 
-def _evidence_file(version: ModelVersion) -> str:
-    return f"decision/{version.version}.json"
+def evidence_file(version: int, dry_run: bool = False) -> str:
+    """Where the run keeps the evidence of a decision on a version."""
+    return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
 
 
-def _tags(request: RegisterRequest, champion: ModelVersion | None, judged: promotion.Decision) -> dict[str, str]:
-    """A summary of the evidence, in what Unity Catalog takes; the whole of it is an artifact of the run."""
-    evidence = judged.evidence
-    numbers = {
-        "test_photos": evidence.test_photos,
-        "test_macro_f1": evidence.candidate_macro_f1,
-        "champion_macro_f1": evidence.champion_macro_f1,
-        "gain": evidence.gain,
-        "confidence": evidence.confidence,
-    }
-    tags = {key: f"{value:.6g}" for key, value in numbers.items() if value is not None}
-    tags |= {f"recall_{name}": f"{recall:.6g}" for name, recall in evidence.candidate_recall.items() if recall is not None}
-    tags |= {"decision_reasons": "; ".join(judged.reasons)[:TAG_LIMIT], "flow_run": request.flow_run}
-    return tags | {"silver_version": str(request.silver_version), JUDGED_AGAINST: str(champion.version) if champion else NOBODY}
+def picture_of(evidence: str) -> str:
+    """The confusion matrices beside it."""
+    return evidence.removesuffix(".json") + ".png"
+
+
+def _picture(evidence: promotion.Evidence, version: ModelVersion, champion: ModelVersion | None, classes: Sequence[str]) -> bytes:
+    confusions = {f"version {version.version}": evidence.candidate_confusion}
+    if champion is not None and evidence.champion_confusion is not None:
+        confusions[f"champion {champion.version}"] = evidence.champion_confusion
+    return report.confusion_matrices(confusions, classes)
 
 
 def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
-    document = json.loads(platform.tracking.fetch(version.run_id, _evidence_file(version)))
+    document = json.loads(platform.tracking.fetch(version.run_id, evidence_file(version.version)))
     return RegisterReport(
         version=version.version,
         decision=version.tags[DECISION],

@@ -4,6 +4,7 @@ The MLflow run is looked up by the training key first and finished last: asked a
 run that is whole, or trains. What it writes is named here, beside the functions that read it back.
 """
 
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import pyarrow as pa
 from car_damage import report, training
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.evaluation import Evaluation, evaluate
-from car_damage.photos import COLUMNS, Photos, PhotoSet, load
+from car_damage.photos import COLUMNS, Photos, PhotoSet, load, read_checked
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
 from car_damage.ports import Platform, RunContents
 
@@ -29,6 +30,10 @@ REPORT_FILE = "report.json"
 """Every figure of test and validation, class by class."""
 PREDICTIONS_FILE = "test_predictions.parquet"
 """What the model says to each test photo: see `write_predictions`."""
+SMOKE_PHOTO_FILE = "smoke_photo"
+"""One of the test photos, as it landed: what an endpoint is asked before it goes live, and the model's input example."""
+ENVELOPE = 4096
+"""Bytes of a request to the endpoint beside the photo itself."""
 
 SPLITS = ("train", "validation", "test")
 _REPORTED = ("epochs", "train_", "validation_", "test_")
@@ -131,6 +136,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         "test": evaluate(test.labels, on_test, classes),
         "validation": evaluate(validation.labels, training.predict(trained.network, validation), classes),
     }
+    smoke = _smoke_photo(platform, test)
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
     title = f"Test photos of silver version {request.silver_version}"
@@ -140,6 +146,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         WORST_MISTAKES_FILE: report.worst_mistakes(test, on_test, classes),
         REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
+        SMOKE_PHOTO_FILE: smoke,
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -149,9 +156,17 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
-        example=platform.files.read(test.paths[0]),
+        example=smoke,
         dataset=(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint),
     )
+
+
+def _smoke_photo(platform: Platform, test: Photos) -> bytes:
+    """The first test photo that a request to the endpoint can hold; the first of all where none can."""
+    limit = platform.settings.serving.max_request_bytes - ENVELOPE
+    photos = (read_checked(platform.files, path, sha256) for path, sha256 in zip(test.paths, test.sha256s, strict=True))
+    first = next(photos)
+    return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
 
 
 def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:

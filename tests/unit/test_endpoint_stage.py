@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
+from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
-from car_damage.ports import Answer
+from car_damage.ports import Answer, Intention
 from car_damage.settings import Serving, Settings
 from car_damage.stages.endpoint import work
-from car_damage.stages.train import PREDICTIONS_FILE, write_predictions
+from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")
@@ -33,12 +33,13 @@ def world(served: int | None = 1, champion: int | None = 1, challenger: int | No
     registry.add(2, decision="promote", judged_against=judged_against)
     registry.aliases = {name: to for name, to in (("champion", champion), ("challenger", challenger)) if to is not None}
     runs = Runs({("run-1", PREDICTIONS_FILE): predictions(OLD), ("run-2", PREDICTIONS_FILE): predictions(NEW)})
+    runs.files |= {("run-1", SMOKE_PHOTO_FILE): PHOTO, ("run-2", SMOKE_PHOTO_FILE): PHOTO}
     settings = Settings(serving=Serving(update_timeout=60, poll=1))
     return World(settings, Photos({PATH: PHOTO}), registry, Endpoint({1: OLD, 2: NEW}, served=served), runs)
 
 
 def update(where: World) -> EndpointReport:
-    return work(EndpointRequest("flow"), where, silent)  # type: ignore[arg-type]
+    return work(EndpointRequest("flow", "retrain, by the schedule"), where, silent)  # type: ignore[arg-type]
 
 
 def test_a_challenger_goes_live_and_then_the_aliases_move() -> None:
@@ -107,7 +108,7 @@ def test_a_version_that_answers_differently_than_after_its_training_is_swapped_o
 def test_a_version_that_refuses_the_photo_is_swapped_out_again() -> None:
     here = world()
     here.serving.refusals = [RequestRefused("row 0: corrupt")]
-    with pytest.raises(UpdateFailed, match=r"refused /landing/major/1\.jpg: row 0: corrupt"):
+    with pytest.raises(UpdateFailed, match="refused the smoke photo: row 0: corrupt"):
         update(here)
     assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
 
@@ -124,14 +125,6 @@ def test_an_endpoint_that_never_answers_the_smoke_request_gets_the_champion_back
     with pytest.raises(UpdateFailed, match="gave no answer in 300 s"):
         update(here)
     assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
-
-
-def test_a_photo_that_no_request_can_hold_is_not_the_smoke_photo() -> None:
-    here = world()
-    serving = here.settings.serving.model_copy(update={"max_request_bytes": 4096})
-    here.settings = here.settings.model_copy(update={"serving": serving})
-    with pytest.raises(RegistryError, match="nothing to test the endpoint with"):
-        update(here)
 
 
 def test_a_version_of_another_run_that_slips_in_is_not_taken_for_ours() -> None:
@@ -174,31 +167,6 @@ def test_somebody_else_s_update_is_waited_for() -> None:
     assert here.serving.puts == [1, 2]
 
 
-def test_an_update_that_does_not_end_is_an_error_that_leaves_the_intention() -> None:
-    here = world()
-    here.serving.put(7)
-    here.serving.left = 10**9
-    with pytest.raises(UpdateInProgress, match="busy with version 7"):
-        update(here)
-    assert here.registry.aliases == {"champion": 1, "challenger": 2}
-
-
-def test_an_endpoint_that_forgets_the_update_is_worth_another_try() -> None:
-    here = world()
-
-    def restart() -> None:
-        here.serving.pending = None
-
-    here.serving.looks = 10**9
-    here.clock.happenings.append(restart)
-    with pytest.raises(Unavailable, match="neither updates nor serves version 2"):
-        update(here)
-    assert here.registry.aliases["challenger"] == 2
-    here.clock.happenings.clear()
-    here.serving.looks = 2
-    assert update(here).outcome == "promoted"
-
-
 def test_a_challenger_judged_against_another_champion_is_dropped() -> None:
     here = world(judged_against="9")
     report = update(here)
@@ -218,7 +186,7 @@ def test_a_champion_that_changes_during_the_update_is_served_and_the_challenger_
     here = world()
     here.registry.add(3, decision="promote", judged_against="1")
     here.serving.answers[3] = OLD
-    here.tracking.files["run-3", PREDICTIONS_FILE] = predictions(OLD)
+    here.tracking.files |= {("run-3", PREDICTIONS_FILE): predictions(OLD), ("run-3", SMOKE_PHOTO_FILE): PHOTO}
     here.clock.happenings.append(lambda: here.registry.aliases.update(champion=3))
     report = update(here)
     assert (report.outcome, report.champion) == ("kept", 3)
@@ -237,9 +205,171 @@ def test_a_kill_after_the_swap_is_continued_without_another_update() -> None:
     assert here.serving.puts == []
 
 
-def test_with_no_photo_left_to_test_with_nothing_is_touched() -> None:
+def test_an_update_of_somebody_else_that_does_not_end_is_given_up_with_its_log_and_the_challenger_dropped() -> None:
+    here = world()
+    here.serving.put(7)
+    here.serving.left = 10**9
+    with pytest.raises(UpdateFailed, match=r"(?s)busy with version 7 for 60 s.*building version") as raised:
+        update(here)
+    assert "version 2 did not go live" in str(raised.value)
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_an_update_that_comes_between_our_look_and_our_request_is_waited_for() -> None:
+    here = world()
+    put, quicker = here.serving.put, [7]
+
+    def meet(version: int) -> None:
+        if quicker:
+            put(quicker.pop())
+        put(version)
+
+    here.serving.put = meet  # type: ignore[method-assign]
+    here.serving.answers[7] = OLD
+    assert update(here).outcome == "promoted"
+    assert here.serving.puts == [7, 2]
+
+
+def test_a_service_that_is_away_for_the_time_of_a_restart_is_waited_for() -> None:
+    here = world()
+    here.serving.outages = [Unavailable("restarting")] * 20
+    assert update(here).outcome == "promoted"
+
+
+def test_a_service_that_stays_away_is_unavailable_and_the_intention_stays_for_the_next_try() -> None:
+    here = world()
+    here.serving.outages = [Unavailable("gone")] * 10_000
+    with pytest.raises(Unavailable):
+        update(here)
+    assert here.registry.aliases == {"champion": 1, "challenger": 2}
+    here.serving.outages = []
+    assert update(here).outcome == "promoted"
+    assert here.history.told == [("promotion", 1, 2, "done")]
+
+
+def test_an_endpoint_that_forgets_the_update_is_asked_once_more_and_then_given_up() -> None:
+    here = world()
+    here.serving.looks = 10**9
+    here.clock.happenings.append(lambda: setattr(here.serving, "pending", None))
+    with pytest.raises(UpdateFailed, match="neither updates nor serves version 2"):
+        update(here)
+    assert here.serving.puts == [2, 2]
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_a_version_whose_smoke_photo_is_lost_does_not_go_live_and_nothing_is_touched() -> None:
+    here = world()
+    del here.tracking.files["run-2", SMOKE_PHOTO_FILE]
+    with pytest.raises(UpdateFailed, match="run-2 has no smoke_photo"):
+        update(here)
+    assert (here.serving.puts, here.registry.aliases) == ([], {"champion": 1})
+
+
+def test_photos_that_are_gone_from_the_landing_folder_hinder_no_update() -> None:
     here = world()
     here.files.photos.clear()
-    with pytest.raises(RegistryError, match="nothing to test the endpoint with"):
+    assert update(here).outcome == "promoted"
+
+
+def test_a_promotion_is_written_down_before_the_endpoint_changes_and_ended_after_the_alias_moved() -> None:
+    here = world()
+    here.registry.tag(2, {"decision_reasons": "macro-F1 0.900 against 0.700", "test_macro_f1": "0.9"})
+    seen = []
+    put, move = here.serving.put, here.registry.move
+    here.serving.put = lambda version: (seen.append(("put", here.history.told[-1][-1])), put(version))[0]  # type: ignore[method-assign]
+    here.registry.move = lambda alias, to: (seen.append((alias, here.history.told[-1][-1])), move(alias, to))[0]  # type: ignore[method-assign]
+    update(here)
+    assert seen == [("put", "underway"), ("champion", "underway"), ("challenger", "done")]
+    (entry,) = here.history.moves()
+    told = entry.intention
+    assert (told.kind, told.replaces, told.version, told.by) == ("promotion", 1, 2, "retrain, by the schedule")
+    assert (told.reason, dict(told.metrics), told.flow_run) == ("macro-F1 0.900 against 0.700", {"test_macro_f1": 0.9}, "flow")
+
+
+def test_a_refused_version_is_a_failed_move_with_its_reason() -> None:
+    here = world()
+    here.serving.broken.add(2)
+    with pytest.raises(UpdateFailed):
         update(here)
-    assert here.serving.puts == []
+    assert here.history.told == [("promotion", 1, 2, "failed")]
+    assert "could not serve version 2" in here.history.all[0].failure
+
+
+def test_an_update_without_a_challenger_is_no_move() -> None:
+    here = world(served=2, challenger=None)
+    update(here)
+    assert here.history.told == []
+
+
+def test_a_move_that_a_kill_left_underway_is_gone_on_with_and_stays_one() -> None:
+    here = world()
+    here.history.begin(Intention("promotion", 2, 1, "why", "who", "killed"))
+    assert update(here).outcome == "promoted"
+    assert here.history.told == [("promotion", 1, 2, "done")]
+
+
+def test_a_move_whose_alias_has_moved_is_ended_as_done() -> None:
+    here = world(served=2, champion=2, challenger=2)
+    here.history.begin(Intention("promotion", 2, 1, "why", "who", "killed"))
+    update(here)
+    assert here.history.told == [("promotion", 1, 2, "done")]
+    assert here.registry.aliases == {"champion": 2}
+
+
+def test_a_move_that_nobody_wants_any_more_is_abandoned() -> None:
+    here = world(challenger=None)
+    here.history.begin(Intention("promotion", 2, 1, "why", "who", "killed"))
+    update(here)
+    assert here.history.told == [("promotion", 1, 2, "abandoned")]
+
+
+def test_a_person_takes_an_earlier_version_live_by_the_same_way() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    report = by_a_person(here, 1, replaces=2, kind="rollback")
+    assert (report.outcome, report.champion, report.previous) == ("promoted", 1, 2)
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+    assert here.history.told == [("rollback", 2, 1, "done")]
+    assert here.history.all[0].intention.reason == "it calls wrecks minor"
+
+
+def test_a_person_s_word_asked_again_after_it_was_done_changes_nothing() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    by_a_person(here, 1, replaces=2, kind="rollback")
+    report = by_a_person(here, 1, replaces=2, kind="rollback")
+    assert (report.outcome, here.serving.puts, here.history.told) == ("unchanged", [1], [("rollback", 2, 1, "done")])
+
+
+def test_a_rollback_that_was_killed_is_ended_by_the_next_run_whatever_its_version_s_decision_says() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    put = here.serving.put
+    here.serving.put = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        by_a_person(here, 1, replaces=2, kind="rollback")
+    here.serving.put = put  # type: ignore[method-assign]
+    assert update(here).outcome == "promoted"
+    assert here.registry.aliases == {"champion": 1}
+    assert here.history.told == [("rollback", 2, 1, "done")]
+
+
+def test_a_person_s_word_about_a_champion_that_is_none_any_more_is_refused_and_the_champion_served() -> None:
+    here = world(challenger=None)
+    with pytest.raises(PromotionRefused, match="it was to replace version 9, and version 1 is live by now"):
+        by_a_person(here, 2, replaces=9)
+    assert (here.serving.served, here.registry.aliases, here.history.told) == (1, {"champion": 1}, [])
+
+
+def test_an_intention_that_another_run_has_meanwhile_is_not_removed_with_ours() -> None:
+    here = world()
+    here.registry.add(3, decision="promote", judged_against="1")
+    here.clock.happenings.append(lambda: here.registry.aliases.update(challenger=3))
+    assert update(here).champion == 2
+    assert here.registry.aliases == {"champion": 2, "challenger": 3}
+
+
+def by_a_person(where: World, version: int, replaces: int, kind: str = "promotion") -> EndpointReport:
+    request = EndpointRequest("flow", "promote, by anna", version, replaces, kind, "it calls wrecks minor")
+    return work(request, where, silent)  # type: ignore[arg-type]
+
+
+def interrupted(_version: int) -> None:
+    raise KeyboardInterrupt

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from car_damage.promotion import KEEP, PROMOTE, Decision, decide
+from car_damage.promotion import AWAIT, KEEP, PROMOTE, Decision, decide
 from car_damage.settings import Promotion
 
 CLASSES = ("minor", "moderate", "major")
@@ -122,3 +122,39 @@ def test_a_tie_of_different_mistakes_keeps_the_champion_however_the_resamples_fa
     assert {one.evidence.gain for one in judged} == {0.0}
     assert max(one.evidence.confidence or 0.0 for one in judged) >= 0.5
     assert {one.decision for one in judged} == {KEEP}
+
+
+def test_with_approval_a_version_that_meets_the_rule_waits_for_a_person_and_another_one_is_kept_out_as_ever() -> None:
+    rule = RULE.model_copy(update={"mode": "approval"})
+    assert judge(answers(0.95), answers(0.6, seed=2), rule).decision == AWAIT
+    assert judge(answers(0.9), None, rule).decision == AWAIT
+    assert judge(answers(0.6), answers(0.95, seed=2), rule).decision == KEEP
+
+
+def with_mistakes(truth_of: int, said: int, number: int) -> np.ndarray:
+    """Right but for so many photos of one class."""
+    given = TRUTH.copy()
+    given[np.flatnonzero(truth_of == TRUTH)[:number]] = said
+    return given
+
+
+def test_a_better_model_whose_mistakes_cost_more_is_kept_out() -> None:
+    """It mends ten harmless mistakes and misses three wrecks."""
+    candidate, champion = with_mistakes(2, 0, 3), with_mistakes(0, 1, 10)
+    judged = judge(candidate, champion)
+    assert judged.evidence.candidate_macro_f1 > judged.evidence.champion_macro_f1 + 0.02  # type: ignore[operator]
+    assert (judged.evidence.candidate_cost, judged.evidence.champion_cost) == pytest.approx((30 / 90, 10 / 90))
+    assert judged.decision == KEEP
+    assert judged.reasons == ("its mistakes cost 0.333 a photo, the champion's 0.111; a rise of 0.000 is allowed",)
+
+
+def test_costs_and_the_rise_that_is_allowed_are_settings() -> None:
+    candidate, champion = with_mistakes(2, 0, 3), with_mistakes(0, 1, 10)
+    assert judge(candidate, champion, RULE.model_copy(update={"costs": {}})).decision == PROMOTE
+    assert judge(candidate, champion, RULE.model_copy(update={"max_cost_rise": 0.25})).decision == PROMOTE
+
+
+def test_a_mistake_that_is_not_listed_costs_one_and_a_right_answer_nothing() -> None:
+    rule = RULE.model_copy(update={"costs": {"major": {"minor": 7.0}}})
+    assert judge(with_mistakes(0, 2, 9), None, rule).evidence.candidate_cost == pytest.approx(9 / 90)
+    assert judge(TRUTH.copy(), None, rule).evidence.candidate_cost == 0.0

@@ -1,0 +1,70 @@
+"""`car-damage history`: what was live when, and why it changed."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from car_damage.commands.terminal import printable
+from car_damage.ports import DONE, UNDERWAY, Move, Platform
+
+
+def history(platform: Platform, limit: int, as_json: bool, say: Callable[[str], None]) -> None:
+    """Print the champion's promotions and rollbacks, newest first.
+
+    Args:
+        platform: whose history.
+        limit: at most so many.
+        as_json: one JSON object a move and line.
+        say: prints a line.
+    """
+    moves = platform.history.moves()[:limit]
+    if as_json:
+        for move in moves:
+            say(json.dumps(_plain(move)))
+    elif moves:
+        Console().print(_table(moves))
+    else:
+        say("no version has gone live yet")
+
+
+def _plain(move: Move) -> dict[str, object]:
+    intention = move.intention
+    return {
+        "started": move.started.isoformat(),
+        "ended": move.ended.isoformat() if move.ended else None,
+        "kind": intention.kind,
+        "from": intention.replaces,
+        "to": intention.version,
+        "state": move.state,
+        "reason": intention.reason,
+        "failure": move.failure,
+        "by": intention.by,
+        "flow_run": intention.flow_run,
+        "metrics": dict(intention.metrics),
+        "run_id": move.run_id,
+    }
+
+
+def _table(moves: Sequence[Move]) -> Table:
+    table = Table("when (UTC)", "what", "from", "to", "macro-F1", "by", "why", box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    for move in moves:
+        intention = move.intention
+        score = intention.metrics.get("test_macro_f1")
+        what = intention.kind if move.state == DONE else f"{intention.kind}: {move.state}"
+        cells = (
+            f"{move.started:%Y-%m-%d %H:%M}",
+            what,
+            "" if intention.replaces is None else str(intention.replaces),
+            str(intention.version),
+            "" if score is None else f"{score:.3f}",
+            intention.by,
+            intention.reason if move.state in (DONE, UNDERWAY) else move.failure,
+        )
+        # As Text, because a reason with brackets in it is no markup.
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
+    return table

@@ -1,0 +1,56 @@
+"""Stage choose: which version a person means, and whether it may take the champion's place.
+
+Chosen once a flow run, before anything changes: asked again after a fault, `previous` would mean another version.
+"""
+
+from car_damage.decision import DECISION, JUDGED_AGAINST, REASONS, is_decided, named
+from car_damage.errors import PromotionRefused, RegistryError
+from car_damage.pipeline import ChooseReport, ChooseRequest, Progress, Stage
+from car_damage.ports import DONE, PROMOTION, ROLLBACK, ModelVersion, Platform
+from car_damage.promotion import AWAIT, PROMOTE
+from car_damage.rollback import line_of_champions, previous
+
+
+def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> ChooseReport:
+    """Look, and change nothing.
+
+    Raises:
+        PromotionRefused: there is no such version, or it must not go live; the message says why.
+    """
+    champion = platform.registry.champion()
+    live = champion.version if champion else None
+    moves = platform.history.moves(DONE)
+    if request.version == "previous":
+        if live is None:
+            raise PromotionRefused("no version is live, so there is none to go back from; name a version")
+        number = previous(moves, live)
+        if number is None:
+            raise PromotionRefused(f"no version was live before version {live}, as far as the history knows; name a version")
+    else:
+        number = request.version
+    line = line_of_champions(moves, live)
+    try:
+        version = platform.registry.get(number)
+    except RegistryError as error:
+        raise PromotionRefused(f"there is no version {number} to take live: {error}") from error
+    been_live = number in line or any(move.intention.version == number for move in moves)
+    if number != live and not been_live:
+        _check_evidence(version, champion)
+    return ChooseReport(number, live, ROLLBACK if number in line[:-1] else PROMOTION)
+
+
+def _check_evidence(version: ModelVersion, champion: ModelVersion | None) -> None:
+    """A version that was never live goes live on evidence only, and only on evidence that speaks of the present champion."""
+    decision = version.tags.get(DECISION)
+    if not is_decided(version):
+        raise PromotionRefused(f"version {version.version} has not been judged; run retrain, which judges it")
+    if decision not in (PROMOTE, AWAIT):
+        raise PromotionRefused(f"version {version.version} was judged and kept out: {version.tags.get(REASONS, 'for no reason given')}")
+    if (judged_against := version.tags.get(JUDGED_AGAINST)) != named(champion):
+        raise PromotionRefused(
+            f"version {version.version} was judged against champion {judged_against}, and the champion is {named(champion)} by now; "
+            "run retrain with judge_again, and decide on what it finds"
+        )
+
+
+CHOOSE = Stage("choose", ChooseRequest, ChooseReport, work, control_plane=True)

@@ -1,0 +1,156 @@
+"""Have the endpoint serve a version, wait until it really does, and see it answer a real photo.
+
+What the update of the endpoint and its way back are made of. Every wait has a limit; a service that is away for a
+while, as for a restart, is waited for.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
+from car_damage.pipeline import Progress
+from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
+from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
+
+OTHER_MACHINE = 1e-2
+"""How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""
+FORGOTTEN_AFTER = 5
+"""Looks at an endpoint that neither updates nor serves the version asked for, until the update counts as forgotten."""
+ASKED_AT_MOST = 2
+"""Times that a version is asked for, where the endpoint forgets about it."""
+OUTAGE = 120.0
+"""Seconds that the service may be away in the middle of an update: a restart, a deploy of its own."""
+TOLD_EVERY = 10.0
+"""Seconds between two words on how long an update has taken: some take an hour."""
+
+
+def bring(platform: Platform, version: int, progress: Progress) -> EndpointState:
+    """Have the endpoint serve exactly this version, and wait for it.
+
+    Raises:
+        UpdateFailed: the version did not become ready, or somebody else's update does not end.
+        Unavailable: the service stays away.
+    """
+    for _ in range(ASKED_AT_MOST):
+        state = _await(platform, version, _ask_for(platform, version), progress)
+        if serves(state, version):
+            return state
+    raise UpdateFailed(f"{platform.settings.serving.endpoint} neither updates nor serves version {version}, though it was asked to")
+
+
+def serves(state: EndpointState, version: int) -> bool:
+    """Exactly this version answers, and no update is on its way."""
+    return state.exists and state.ready and not state.updating and state.pending is None and state.served == version
+
+
+def look(platform: Platform) -> EndpointState:
+    """The endpoint's state. Raises Unavailable when the service is away for longer than a restart takes."""
+    clock, deadline = platform.clock, platform.clock.monotonic() + OUTAGE
+    while True:
+        try:
+            return platform.serving.state()
+        except Unavailable:
+            if clock.monotonic() > deadline:
+                raise
+            clock.sleep(platform.settings.serving.poll)
+
+
+def _ask_for(platform: Platform, version: int) -> EndpointState:
+    """Ask for the version as soon as no other one is on its way; the state just after that."""
+    settings, clock = platform.settings.serving, platform.clock
+    deadline = clock.monotonic() + settings.update_timeout
+    while True:
+        state = look(platform)
+        if serves(state, version) or (state.updating and state.pending == version):
+            return state
+        if not state.updating:
+            try:
+                platform.serving.put(version)
+                return look(platform)
+            except UpdateInProgress:
+                pass  # somebody was quicker
+        if clock.monotonic() > deadline:
+            raise UpdateFailed(f"{settings.endpoint} has been busy with version {state.pending} for {settings.update_timeout:.0f} s")
+        clock.sleep(settings.poll)
+
+
+def _await(platform: Platform, version: int, state: EndpointState, progress: Progress) -> EndpointState:
+    """Wait until the version is served, or the endpoint has forgotten about it."""
+    settings, clock = platform.settings.serving, platform.clock
+    started, told, idle = clock.monotonic(), -math.inf, 0
+    while not serves(state, version) and idle < FORGOTTEN_AFTER:
+        if state.failed and not state.updating:
+            raise UpdateFailed(f"{settings.endpoint} could not serve version {version}: {state.message or 'it gave no reason'}")
+        waited = clock.monotonic() - started
+        if waited > settings.update_timeout:
+            raise UpdateFailed(f"{settings.endpoint} was not ready with version {version} after {settings.update_timeout:.0f} s")
+        idle = 0 if state.updating or not state.ready else idle + 1
+        if waited - told >= TOLD_EVERY:
+            progress("endpoint", int(waited), math.ceil(settings.update_timeout), f"waiting for version {version}, {waited:.0f} s so far")
+            told = waited
+        clock.sleep(settings.poll)
+        state = look(platform)
+    return state
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """A real photo, and what a version answered to it after its training."""
+
+    sha256: str
+    photo: bytes
+    expected: dict[str, float]
+    """Class -> probability."""
+
+
+def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
+    """The test photo that was kept with the version's run: going back must not depend on what still lies in the landing folder.
+
+    Raises:
+        RegistryError: the run has lost it, or what was predicted for it.
+    """
+    photo = platform.tracking.fetch(version.run_id, SMOKE_PHOTO_FILE)
+    predicted = read_predictions(platform.tracking.fetch(version.run_id, PREDICTIONS_FILE))
+    sha256 = hashlib.sha256(photo).hexdigest()
+    rows = predicted.filter(pc.equal(predicted["sha256"], sha256)).to_pylist()
+    if not rows:
+        raise RegistryError(f"run {version.run_id} of version {version.version} has no prediction for its own smoke photo {sha256}")
+    expected = {name.removeprefix("probability_"): value for name, value in rows[0].items() if name.startswith("probability_")}
+    return Smoke(sha256, photo, expected)
+
+
+def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+    """The smoke request: the right version must answer, with what it answered after its training.
+
+    Raises:
+        UpdateFailed: it refuses the photo, does not answer in time, answers otherwise, or another version answers.
+    """
+    answer = _answered(platform, version, smoke)
+    state = look(platform)
+    if state.served != version.version or answer.served_by != state.entity:
+        raise UpdateFailed(f"the answer to the smoke photo came from {answer.served_by}, and the endpoint serves version {state.served}")
+    given = [answer.probabilities.get(name, math.nan) for name in smoke.expected]
+    if not np.allclose(given, list(smoke.expected.values()), atol=OTHER_MACHINE):
+        raise UpdateFailed(
+            f"version {version.version} answered {dict(answer.probabilities)} to the smoke photo, and {smoke.expected} after its training"
+        )
+    return answer
+
+
+def _answered(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+    """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
+    settings, clock = platform.settings.serving, platform.clock
+    deadline = clock.monotonic() + settings.request_timeout
+    while True:
+        try:
+            return platform.serving.ask([smoke.photo])[0]
+        except RequestRefused as error:
+            raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
+        except Unavailable as error:
+            if clock.monotonic() > deadline:
+                raise UpdateFailed(f"version {version.version} gave no answer in {settings.request_timeout:.0f} s: {error}") from error
+            clock.sleep(settings.poll)

@@ -1,0 +1,59 @@
+"""A person's word on what is live: approve a version that waits for it, or go back to an earlier one.
+
+It takes the same way through the endpoint's update as a retraining does, under the same limit: the version must answer
+a real photo before the alias moves, and no request is lost.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from car_damage import outcome
+from car_damage.pipeline import ChooseRequest, promote_request
+from car_damage.settings import load
+from tasks.author import started_by
+from tasks.runner import runner_for
+from tasks.stages import choose_version, update_endpoint
+
+Version = Annotated[int, Field(ge=1)] | Literal["previous"]
+
+
+def _run_name() -> str:
+    return f"promote {runtime.flow_run.parameters.get('version')} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+
+
+@flow(name="promote", flow_run_name=_run_name, description="Take a version live by a person's word, or go back to the one before.")
+def promote(reason: Annotated[str, Field(min_length=1)], version: Version = "previous") -> State[Any]:
+    """Take a version of the model live, and write down why.
+
+    Args:
+        reason: Why, for the champion's history.
+        version: The version's number; or previous, the champion before the present one, leaving out those that were rolled back from.
+    """
+    runner = runner_for(load())
+    flow_run = str(runtime.flow_run.id)
+
+    chosen = choose_version(ChooseRequest(version), runner)
+    endpoint = update_endpoint(promote_request(flow_run, started_by(), chosen, reason), runner)
+    ending = outcome.after_promote(chosen, endpoint, reason)
+    return Completed(name=ending.name, message=ending.message, data=ending.message)
+
+
+def main(
+    reason: Annotated[str, typer.Option(help="Why, for the champion's history.")],
+    version: Annotated[str, typer.Option(help="A version's number, or previous: the champion before the present one.")] = "previous",
+) -> None:
+    """Run the flow once, in this process. Exit code 0 when the version is live, and 1 when it is not."""
+    if version != "previous" and not version.isdecimal():
+        raise typer.BadParameter(f"{version} is neither a number nor previous", param_hint="--version")
+    state = promote(reason, "previous" if version == "previous" else int(version), return_state=True)
+    raise SystemExit(0 if state.is_completed() else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,15 @@
+"""Who or what started the flow run of this moment, for the champion's history."""
+
+import getpass
+
+from prefect.context import FlowRunContext
+
+
+def started_by() -> str:
+    """The flow's name, and what the server knows of who started it: a schedule, an automation, a user; else this machine's user."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    creator = run.created_by.display_value or run.created_by.type if run and run.created_by else None
+    if creator is None:
+        creator = "the schedule" if run and run.auto_scheduled else getpass.getuser()
+    return f"{context.flow.name if context and context.flow else 'a flow'}, by {creator}"
