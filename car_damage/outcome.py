@@ -55,7 +55,9 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     elif registered.decision == AWAIT and registered.champion == endpoint.champion:
         name, told = "Awaiting approval", f"{version} may go live: {'; '.join(registered.reasons)}"
         serving += f"; to take the version live: {approve(registered.version)}"
-    elif registered.decision != KEEP:
+    elif registered.decision == AWAIT:
+        told = f"{version} was judged against a champion that is none any more; judge_again asks anew"
+    elif registered.decision == PROMOTE:
         told = f"{version} was taken back or refused since it was decided on"
     else:
         told = f"{version} does not go live: {'; '.join(registered.reasons)}"

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ("tables", "mlflow.db", "artifacts", "landing")
 """What of the home folder is put back before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint")
-EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "put")
+EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
 """Methods that change the world: killed before and after each call."""
 
 
@@ -62,7 +62,7 @@ class Ground:
             kept.parent.mkdir(exist_ok=True)
             shutil.copytree(source, kept) if source.is_dir() else shutil.copy2(source, kept)
 
-    def restore(self, stage: str) -> None:
+    def restore(self, stage: str, served: int = 1) -> None:
         for name in KEPT:
             home, kept = self.home / name, self.kept / stage / name
             if kept.is_dir():
@@ -70,7 +70,7 @@ class Ground:
                 shutil.copytree(kept, home)
             else:
                 shutil.copy2(kept, home)
-        self.done(do="serve", version=1)
+        self.done(do="serve", version=served)
 
 
 MODIFIED = 1_700_000_000
@@ -166,17 +166,68 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     assert [version for version, _ in world["versions"]] == [1, 2]
     assert len(world["finished_runs"]) == 2
     ports = {call.split(" ")[1].split(".")[0] for call in undisturbed["calls"]}
-    assert ports == {"files", "tables", "tracking", "registry", "serving"}
+    assert ports == {"files", "tables", "tracking", "registry", "history", "serving"}
+    assert world["history"] == [["promotion", 1, 2, "done"], ["promotion", None, 1, "done"]]
     effects = {call.split(" ")[1] for call in undisturbed["calls"] if call.rpartition(".")[2] in EFFECTS}
     assert {"tables.merge", "tracking.log", "registry.create", "registry.move", "registry.tag", "serving.put"} <= effects
+    assert {"history.begin", "history.close"} <= effects
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grounds: list[Ground], undisturbed: dict[str, Any]) -> None:
     worlds = undisturbed["worlds"]
+    differences = tried_on(grounds, points(undisturbed["calls"]), lambda ground, point: kill_and_run_again(ground, worlds, *point))
+    assert not differences, "\n".join(differences)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_next_run_and_done_when_asked_again(
+    grounds: list[Ground], undisturbed: dict[str, Any]
+) -> None:
+    del undisturbed  # its grounds are needed, with their memories
+    for ground in grounds:
+        ground.restore("endpoint")
+        ground.done(do="run", upto="endpoint", environment=BETTER)
+        ground.keep("live")
+    before = grounds[0].done(do="world")
+    recorded = grounds[0].done(do="promote")
+    after = grounds[0].done(do="world")
+    assert (recorded["ended"], after["champion"], after["served"]) == ("promoted", 1, [True, False, 1, None])
+    assert after["history"][0] == ["rollback", 2, 1, "done"]
+    effects = [point for point in points(recorded["calls"]) if point[0].rpartition(".")[2] in EFFECTS]
+    # After one effect the world is as it is before the next: a rollback is tried at each of these states once.
+    effects = [point for point in effects if point[2] == "before"] + effects[-1:]
+
+    def kill_and_ask_again(ground: Ground, point: tuple[str, int, str]) -> list[str]:
+        call, nth, when = point
+        ground.restore("live", served=2)
+        killed = ground.ask(do="promote", call=call, nth=nth, when=when)
+        if killed["code"] != -signal.SIGKILL:
+            return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
+        ground.done(do="run", upto="endpoint", environment=BETTER)
+        between = ground.done(do="world")
+        ground.done(do="promote")
+        ended = ground.done(do="world")
+        told = [f"{when} {call} {nth}: retrain left {key} {between[key]}" for key in LEFT if between[key] not in (before[key], after[key])]
+        told += [f"{when} {call} {nth}: {key} is {ended[key]} and not {after[key]}" for key in LEFT if ended[key] != after[key]]
+        return told + [f"{when} {call} {nth}: {move} is left" for move in ended["history"] if move[-1] == "underway"]
+
+    differences = tried_on(grounds, effects, kill_and_ask_again)
+    assert not differences, "\n".join(differences)
+
+
+LEFT = ("champion", "challenger", "served", "silver", "finished_runs")
+"""What a rollback changes, and what it must not."""
+
+
+def tried_on(
+    grounds: list[Ground], wanted: list[tuple[str, int, str]], attempt: Callable[[Ground, tuple[str, int, str]], list[str]]
+) -> list[str]:
+    """Try every point, as many at a time as there are grounds; what they found."""
     left = queue.SimpleQueue[tuple[str, int, str]]()
-    for point in points(undisturbed["calls"]):
+    for point in wanted:
         left.put(point)
 
     def try_points(ground: Ground) -> list[str]:
@@ -186,11 +237,10 @@ def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grou
                 point = left.get_nowait()
             except queue.Empty:
                 return differences
-            differences += kill_and_run_again(ground, worlds, *point)
+            differences += attempt(ground, point)
 
     with ThreadPoolExecutor(len(grounds)) as pool:
-        differences = [told for tried in pool.map(try_points, grounds) for told in tried]
-    assert not differences, "\n".join(differences)
+        return [told for tried in pool.map(try_points, grounds) for told in tried]
 
 
 def kill_and_run_again(ground: Ground, worlds: dict[str, Any], call: str, nth: int, when: str) -> list[str]:

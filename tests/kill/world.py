@@ -23,9 +23,11 @@ from car_damage import tracking, training
 from car_damage.ledger import BRONZE
 from car_damage.photos import Photos
 from car_damage.pipeline import (
+    ChooseRequest,
     EndpointRequest,
     ValidateRequest,
     live_request,
+    promote_request,
     register_request,
     silent,
     silver_request,
@@ -33,6 +35,7 @@ from car_damage.pipeline import (
 )
 from car_damage.platform import Target
 from car_damage.settings import load
+from car_damage.stages.choose import CHOOSE
 from car_damage.stages.endpoint import ENDPOINT
 from car_damage.stages.live import LIVE
 from car_damage.stages.register import REGISTER
@@ -40,7 +43,7 @@ from car_damage.stages.silver import SILVER
 from car_damage.stages.train import PREDICTIONS_FILE, TRAIN, read_predictions
 from car_damage.stages.validate import VALIDATE
 
-PORTS = ("files", "tables", "tracking", "registry", "serving")
+PORTS = ("files", "tables", "tracking", "registry", "history", "serving")
 LIGHT_MODEL = Path(__file__).with_name("light_model.py")
 
 
@@ -118,8 +121,17 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     run(REGISTER, register_request("flow", silver, trained))
     if upto == "register":
         return upto
-    run(ENDPOINT, EndpointRequest("flow"))
+    run(ENDPOINT, EndpointRequest("flow", "who"))
     return upto
+
+
+def promote(killer: Killer) -> str:
+    """A person goes back to version 1."""
+    platform: Any = WatchedTarget(killer)
+    killer.stage = CHOOSE.name
+    chosen = CHOOSE.work(ChooseRequest(1), platform, silent)
+    killer.stage = ENDPOINT.name
+    return ENDPOINT.work(promote_request("flow", "who", chosen, "why"), platform, silent).outcome
 
 
 def world() -> dict[str, Any]:
@@ -138,6 +150,7 @@ def world() -> dict[str, Any]:
         "versions": sorted((version.version, json.dumps(dict(version.tags), sort_keys=True)) for version in versions),
         "champion": champion.version if champion else None,
         "challenger": challenger.version if challenger else None,
+        "history": [(move.intention.kind, move.intention.replaces, move.intention.version, move.state) for move in target.history.moves()],
         "served": [state.ready, state.updating, state.served, state.pending],
     }
     return dict(json.loads(json.dumps(found).replace(str(settings.home), "HOME")))
@@ -228,7 +241,7 @@ def do(command: Mapping[str, Any]) -> Any:
         return serve_version(command["version"])
     at = (command["call"], command["nth"]) if "call" in command else None
     killer, worlds = Killer(at, command.get("when", "")), {} if command.get("worlds") else None
-    ended = pipeline(command["upto"], killer, worlds)
+    ended = promote(killer) if command["do"] == "promote" else pipeline(command["upto"], killer, worlds)
     return {"ended": ended, "calls": killer.calls, "worlds": worlds}
 
 

@@ -7,6 +7,7 @@ from prefect.serializers import JSONSerializer
 
 from car_damage import outcome, pipeline
 from car_damage.pipeline import (
+    ChooseReport,
     EndpointReport,
     LiveReport,
     RegisterReport,
@@ -14,12 +15,14 @@ from car_damage.pipeline import (
     TrainReport,
     ValidateReport,
     live_request,
+    promote_request,
     register_request,
     silver_request,
     train_request,
     training_key,
 )
-from car_damage.promotion import KEEP, PROMOTE
+from car_damage.ports import PROMOTION, ROLLBACK
+from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Settings, Training
 
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
@@ -28,9 +31,10 @@ TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
 REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, decided_before=False, evidence={"gain": 0.1})
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
 LIVE = LiveReport("run", 3, 3, None, 3)
+CHOSEN = ChooseReport(1, 3, ROLLBACK)
 
 
-@pytest.mark.parametrize("report", [VALIDATED, SILVER, TRAINED, REGISTERED, ENDPOINT, LIVE])
+@pytest.mark.parametrize("report", [VALIDATED, SILVER, TRAINED, REGISTERED, ENDPOINT, LIVE, CHOSEN])
 def test_a_report_survives_being_stored_and_read_back(report: Any) -> None:
     serializer = JSONSerializer()
     assert serializer.loads(serializer.dumps(report)) == report
@@ -69,6 +73,8 @@ def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None
         (LIVE, True),
         (replace(LIVE, decided=None), False),
         (replace(LIVE, challenger=4), False),
+        (replace(LIVE, underway=1), False),
+        (replace(LIVE, awaiting=True), True),
         (replace(LIVE, served=2), False),
         (replace(LIVE, served=None), False),
         (LiveReport("run", 1, None, None, None), True),
@@ -117,3 +123,47 @@ def test_a_version_that_is_live_already_is_not_said_to_be_kept_out() -> None:
         replace(VALIDATED, unreadable_count=0), replace(REGISTERED, decided_before=True), replace(ENDPOINT, outcome="repaired")
     )
     assert ending.message == "Version 3 is the champion already; the endpoint was put back to version 3."
+
+
+def test_a_version_that_waits_for_approval_is_told_with_the_command_by_the_run_that_made_it_and_by_those_after_it() -> None:
+    command = 'python -m flows.promote --version 3 --reason "..."'
+    waiting = replace(REGISTERED, decision=AWAIT)
+    ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), waiting, replace(ENDPOINT, outcome="unchanged", champion=2))
+    assert ending.name == "Awaiting approval"
+    assert ending.message == (
+        f"Version 3 may go live: macro-F1 0.9 against the champion's 0.8; version 2 goes on serving; to take the version live: {command}."
+    )
+    later = outcome.nothing_new(VALIDATED, SILVER, replace(LIVE, champion=2, served=2, awaiting=True))
+    assert later.name == "Awaiting approval"
+    assert command in later.message
+
+
+def test_a_dry_run_with_approval_says_that_a_person_would_be_asked() -> None:
+    ending = outcome.dry_run(VALIDATED, replace(REGISTERED, decision=AWAIT))
+    assert "Version 3 would wait for a person's approval" in ending.message
+
+
+def test_approval_of_evidence_about_an_earlier_champion_is_not_asked_for() -> None:
+    waiting = replace(REGISTERED, decision=AWAIT, decided_before=True)
+    ending = outcome.after_endpoint(VALIDATED, waiting, replace(ENDPOINT, outcome="unchanged", champion=5))
+    assert ending.name == "Kept the champion"
+    assert ending.message.startswith("Version 3 was judged against a champion that is none any more; judge_again asks anew")
+
+
+def test_a_promotion_by_a_person_asks_for_what_was_chosen_and_nothing_else() -> None:
+    request = promote_request("flow", "promote, by anna", CHOSEN, "wrong answers")
+    assert (request.version, request.replaces, request.kind, request.reason) == (1, 3, "rollback", "wrong answers")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "name", "message"),
+    [
+        (CHOSEN, "Rolled back", "Version 1 is live in place of version 3: wrong answers."),
+        (ChooseReport(4, 3, PROMOTION), "Promoted", "Version 4 is live in place of version 3: wrong answers."),
+        (ChooseReport(4, None, PROMOTION), "Promoted", "Version 4 is live: wrong answers."),
+        (ChooseReport(3, 3, PROMOTION), "Already live", "Version 3 is the champion; version 3 answers."),
+    ],
+)
+def test_a_person_s_promotion_ends_by_its_name(chosen: ChooseReport, name: str, message: str) -> None:
+    ending = outcome.after_promote(chosen, ENDPOINT, "wrong answers.")
+    assert (ending.name, ending.message) == (name, message)

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from car_damage import report
@@ -56,3 +57,13 @@ def test_without_mistakes_the_contact_sheet_says_so_in_a_small_picture() -> None
 def test_names_with_dollar_signs_and_foreign_letters_are_drawn_as_they_are() -> None:
     wrong = np.tile([0.1, 0.9, 0.0], (1, 1))
     assert picture(report.worst_mistakes(photos(1, "$broken_{math é 漢 "), wrong, CLASSES)).size
+
+
+def test_two_models_on_the_same_photos_are_drawn_side_by_side_and_one_alone() -> None:
+    right, wrong = [[3, 0, 0], [0, 3, 0], [0, 0, 3]], [[0, 3, 0], [0, 0, 3], [3, 0, 0]]
+    alone = picture(report.confusion_matrices({"version 2": right}, CLASSES))
+    both = picture(report.confusion_matrices({"version 2": right, "champion 1": wrong}, CLASSES))
+    assert both.shape[1] == pytest.approx(2 * alone.shape[1], abs=2)
+    left, other = both[:, : both.shape[1] // 2], both[:, both.shape[1] // 2 :]
+    top_left = (slice(left.shape[0] // 5, left.shape[0] // 3), slice(left.shape[1] // 3, left.shape[1] // 2))
+    assert left[top_left].mean() + 50 < other[top_left].mean()

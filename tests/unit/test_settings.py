@@ -56,6 +56,10 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ('[labels]\naliases = {bad = "worse"}\n', "aliases point to worse, which is not among classes minor, moderate, major"),
         ('[labels]\nsource = "table"\n', 'table must be given with source = "table"'),
         ("[promotion.recall_floor]\nhuge = 0.5\n", "recall_floor names huge, which is not among labels.classes"),
+        ("[promotion.costs.huge]\nminor = 5\n", "promotion.costs names huge, which is not among labels.classes"),
+        ("[promotion.costs.major]\nminr = 5\n", "promotion.costs names minr, which is not among labels.classes"),
+        ("[promotion.costs.major]\nminor = -1\n", "promotion.costs.major.minor: Input should be greater than or equal to 0"),
+        ('[promotion]\nmode = "manual"\n', "promotion.mode: Input should be 'automatic' or 'approval'"),
     ],
 )
 def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
