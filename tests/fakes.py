@@ -196,6 +196,9 @@ class Runs:
         except KeyError as error:
             raise RegistryError(f"run {run_id} has no {artifact}") from error
 
+    def url(self, run_id: str) -> None:
+        """There is no server."""
+
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
         self.files.update({(run_id, name): data for name, data in artifacts.items()})
 

@@ -13,6 +13,7 @@ from prefect.states import State
 from car_damage import demo_photos
 from car_damage.images import decode
 from car_damage.status import Status, look
+from flows.promote import promote
 from flows.retrain import retrain
 from tests.prefect.conftest import LocalTarget
 
@@ -21,6 +22,13 @@ SEED = 5
 
 def run(**parameters: bool) -> State[Any]:
     state: State[Any] = retrain(return_state=True, **parameters)
+    assert state.is_completed(), state.message
+    return state
+
+
+def word(reason: str, **parameters: Any) -> State[Any]:
+    """A person's: the flow promote."""
+    state: State[Any] = promote(reason, return_state=True, **parameters)
     assert state.is_completed(), state.message
     return state
 
@@ -116,25 +124,51 @@ def test_the_run_after_a_dry_run_decides_and_goes_live_without_training_again(ta
     assert len(status.runs) == trained
 
 
-def test_after_a_rollback_a_run_with_nothing_new_judges_nothing_and_serves_the_champion(target: LocalTarget) -> None:
-    platform = target.platform
-    decided = platform.registry.get(2).tags
-    platform.registry.move("champion", 1)
-    state = run()
-    assert state.name == "Kept the champion"
-    assert state.message == "Version 2 was taken back or refused since it was decided on; the endpoint was put back to version 1."
+def test_a_rollback_takes_the_version_before_live_and_is_written_down(target: LocalTarget) -> None:
+    state = word("it calls wrecks minor")
+    assert (state.name, state.message) == ("Rolled back", "Version 1 is live in place of version 2: it calls wrecks minor.")
     status = now(target)
     assert status.champion is not None
     assert status.champion.version == 1
     assert status.endpoint is not None
     assert status.endpoint.served == 1
-    assert platform.registry.get(2).tags == decided
+    moves = [(move.intention.kind, move.intention.replaces, move.intention.version, move.state) for move in target.platform.history.moves()]
+    assert moves == [("rollback", 2, 1, "done"), ("promotion", 1, 2, "done"), ("promotion", None, 1, "done")]
+    latest = target.platform.history.moves()[0].intention
+    assert (latest.reason, latest.by.partition(",")[0]) == ("it calls wrecks minor", "promote")
+
+
+def test_a_version_that_was_rolled_back_is_not_promoted_again_and_there_is_no_previous_one(target: LocalTarget) -> None:
+    decided = target.platform.registry.get(2).tags
     assert run().name == "Nothing new"
+    assert target.platform.registry.get(2).tags == decided
+    refused: State[Any] = promote("again", return_state=True)
+    assert refused.is_failed()
+    assert "no version was live before version 1" in str(refused.message)
+    assert now(target).champion == target.platform.registry.get(1)
+
+
+def test_with_approval_a_run_ends_awaiting_it_and_changes_nothing_that_is_live(target: LocalTarget) -> None:
+    target.set(PROMOTION__MODE="approval")
+    state = run(judge_again=True)
+    assert state.name == "Awaiting approval"
+    assert 'python -m flows.promote --version 2 --reason "..."' in str(state.message)
+    assert target.platform.registry.get(2).tags["decision"] == "await_approval"
+    status = now(target)
+    assert status.champion is not None
+    assert (status.champion.version, status.challenger) == (1, None)
+    assert run().name == "Awaiting approval"
+
+
+def test_a_person_s_approval_takes_the_version_live(target: LocalTarget) -> None:
+    state = word("looked at its mistakes", version=2)
+    assert (state.name, now(target).champion) == ("Promoted", target.platform.registry.get(2))
+    assert word("looked once more", version=2).name == "Already live"
+    assert run().name == "Nothing new"
+    target.set(PROMOTION__MODE="automatic")
 
 
 def test_a_worse_version_is_registered_and_kept_out(target: LocalTarget) -> None:
-    target.platform.registry.move("champion", 2)
-    run()
     target.set(TRAINING__EPOCHS="1", TRAINING__LEARNING_RATE="1e-7", TRAINING__SEED="7")
     state = run()
     assert state.name == "Kept the champion"
@@ -142,6 +176,9 @@ def test_a_worse_version_is_registered_and_kept_out(target: LocalTarget) -> None
     assert status.champion is not None
     assert status.champion.version == 2
     assert target.platform.registry.get(3).tags["decision"] == "keep"
+    refused: State[Any] = promote("I want it", version=3, return_state=True)
+    assert refused.is_failed()
+    assert "version 3 was judged and kept out: " in str(refused.message)
     assert run().name == "Nothing new"
 
 
@@ -221,9 +258,11 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
         runs = client.request("POST", "/flow_runs/filter", json={"limit": 200}).json()
     by_key = {artifact["key"]: artifact for artifact in artifacts}
     wanted = {"landed": "table", "training-photos": "markdown", "model": "markdown", "decision": "markdown", "endpoint": "table"}
+    wanted |= {"champion-history": "table"}
     wanted |= {"progress-validation-validate": "progress", "progress-training-epoch": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
     assert len(pictures) == 3
     assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)
-    assert all(run["name"].startswith("retrain 20") for run in runs)
+    assert by_key["decision"]["data"].count("data:image/png;base64,") == 1
+    assert all(run["name"].startswith(("retrain 20", "promote ")) for run in runs)

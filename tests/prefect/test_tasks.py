@@ -24,14 +24,13 @@ from car_damage.pipeline import (
     ValidateReport,
     ValidateRequest,
 )
-from car_damage.platform import Target
-from car_damage.ports import Platform
 from car_damage.settings import Settings
 from deployments.bootstrap import bootstrap
 from tasks import artifacts, progress, stages
-from tasks.stages import ENDPOINT_LIMIT, look_at_live, update_endpoint, validate_images, write_silver
+from tasks.stages import ENDPOINT_LIMIT, choose_version, look_at_live, update_endpoint, validate_images, write_silver
+from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
-TASKS = (validate_images, write_silver, stages.train_model, stages.register_model, update_endpoint, look_at_live)
+TASKS = (validate_images, write_silver, stages.train_model, stages.register_model, update_endpoint, look_at_live, choose_version)
 VALIDATED = ValidateReport(3, 2, {"empty": 1}, (), 0, 0, 0, 4, "f" * 64)
 
 
@@ -39,7 +38,7 @@ class Runner:
     """Runs no stage, but ends each call as it is told: an error is raised, a report returned."""
 
     def __init__(self, *endings: Any) -> None:
-        self.platform: Platform = Target(Settings())
+        self.platform: Any = World(Settings(), Photos({}), Versions(), Endpoint({}), Runs({}))
         self.endings = list(endings)
         self.calls: list[Any] = []
 
@@ -145,7 +144,7 @@ def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
     runner = Runner()
     try:
         with pytest.raises(Terminal, match="python -m deployments bootstrap"):
-            run(update_endpoint, EndpointRequest("flow"), runner)
+            run(update_endpoint, EndpointRequest("flow", "who"), runner)
         assert runner.calls == []
     finally:
         bootstrap()
@@ -173,7 +172,7 @@ def test_two_updates_of_the_endpoint_run_one_after_the_other() -> None:
     runner = Watched(report, report)
     with ThreadPoolExecutor(2) as pool:
         # Each in this test's context, which knows the server.
-        both = [pool.submit(copy_context().run, run, update_endpoint, EndpointRequest("flow"), runner) for _ in range(2)]
+        both = [pool.submit(copy_context().run, run, update_endpoint, EndpointRequest("flow", "who"), runner) for _ in range(2)]
         assert [one.result(timeout=120) for one in both] == [report, report]
     assert runner.most == 1
 
