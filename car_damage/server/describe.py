@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from car_damage.server.endpoint import Deployment, Endpoint
+from car_damage.server.deployment import Deployment
+from car_damage.server.endpoint import Endpoint
 
 CREATOR = "local"
 

@@ -15,17 +15,12 @@ from typing import Any
 
 from car_damage.engines.folder import cores
 from car_damage.errors import ModelRefused, Terminal, Unavailable
+from car_damage.server.deployment import FAILED, READY, RECOVERING, Deployment, MakeServer
 from car_damage.server.errors import conflict, full, unavailable
-from car_damage.server.model_server import ModelServer, Scored
+from car_damage.server.model_server import Scored
 from car_damage.server.requests import Config
 
-CREATING, READY, FAILED, RECOVERING = "DEPLOYMENT_CREATING", "DEPLOYMENT_READY", "DEPLOYMENT_FAILED", "DEPLOYMENT_RECOVERING"
-_LONGEST_PAUSE = 30.0
-"""Seconds between two tries to bring a process back."""
-
 _log = logging.getLogger(__name__)
-
-MakeServer = Callable[[Config, int], ModelServer]
 
 
 @dataclass(frozen=True)
@@ -49,45 +44,6 @@ class Answered:
 def now() -> int:
     """Milliseconds since 1970, as the API counts time."""
     return time.time_ns() // 1_000_000
-
-
-class Deployment:
-    """A config, and the process that serves it."""
-
-    def __init__(self, config: Config, version: int, created: int, make: MakeServer) -> None:
-        self.config, self.version, self.created = config, version, created
-        self.state, self.message = CREATING, ""
-        self._make = make
-        self.server = make(config, version)
-
-    async def start(self, timeout: float) -> None:
-        """Start the process. Raises ModelRefused, and nothing else, when it does not become ready."""
-        try:
-            await self.server.start(timeout)
-        except ModelRefused as error:
-            self.state, self.message = FAILED, str(error)
-            raise
-        except Exception as error:
-            # Nobody awaits the tasks that start processes: what is not said here is never seen.
-            _log.exception("starting %s", self.config.entity.served_name)
-            self.state, self.message = FAILED, f"{type(error).__name__}: {error}"
-            raise ModelRefused(self.message) from error
-        self.state, self.message = READY, ""
-
-    async def keep_alive(self, timeout: float) -> None:
-        """Start the process again whenever it ends; for ever."""
-        pause = 0.0
-        while True:
-            if self.state == READY:
-                code = await self.server.ended()
-                self.message = f"the model's process ended (exit {code}) and is being started again"
-                pause = 0.0
-            self.state = RECOVERING
-            await asyncio.sleep(pause)
-            self.server = self._make(self.config, self.version)
-            with contextlib.suppress(ModelRefused):
-                await self.start(timeout)
-            pause = min(max(1.0, pause * 2), _LONGEST_PAUSE)
 
 
 class Endpoint:

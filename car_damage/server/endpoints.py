@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.endpoint import Deployment, Endpoint, Patience, now
+from car_damage.server.deployment import Deployment
+from car_damage.server.endpoint import Endpoint, Patience, now
 from car_damage.server.errors import ApiError, absent
 from car_damage.server.model_server import ModelServer, Place
 from car_damage.server.requests import Config, Create

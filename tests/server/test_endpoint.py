@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from car_damage.errors import Terminal
-from car_damage.server.endpoint import READY, Endpoint, Patience
+from car_damage.server.deployment import READY
+from car_damage.server.endpoint import Endpoint, Patience
 from car_damage.server.requests import Config
 from tests.server.conftest import DEADLINE
 
