@@ -101,7 +101,7 @@ def _add_query(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
     async def invocations(name: str, request: Request) -> Response:
         endpoint = endpoints[name]
         content_type = request.headers.get("content-type")
-        with endpoint.place(serving.max_queue):
+        with endpoint.queue.place(serving.max_queue):
             body = await _body(request, serving.max_request_bytes)
             if content_type is None:
                 raise ApiError(400, "BAD_REQUEST", "the request has no Content-Type; a photo is sent as application/json")
