@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from car_damage.errors import ModelRefused
+from car_damage.server.measures import Measures
 from car_damage.server.model_server import ModelServer
 from car_damage.server.queue import Queue
 from car_damage.server.requests import Config
@@ -63,10 +64,12 @@ class Patience:
 class Deployment:
     """A config, and the process that serves it."""
 
-    def __init__(self, config: Config, version: int, created: int, make: MakeServer, phase: Phase = Phase.STARTING) -> None:
+    def __init__(
+        self, config: Config, version: int, created: int, make: MakeServer, measures: Measures, *, phase: Phase = Phase.STARTING
+    ) -> None:
         self.config, self.version, self.created = config, version, created
         self.phase, self._why = phase, ""
-        self._make = make
+        self._make, self._measures = make, measures
         self.server = make(config, version)
         self._pause, self._not_before = 0.0, 0.0
         self._wanted = asyncio.Event()
@@ -89,6 +92,11 @@ class Deployment:
         return self.phase in {Phase.AWAKE, Phase.ASLEEP, Phase.WAKING}
 
     @property
+    def is_asleep(self) -> bool:
+        """There is no process, and there will be none before somebody asks."""
+        return self.phase in {Phase.ASLEEP, Phase.STUCK}
+
+    @property
     def retry_after(self) -> int:
         """Seconds after which asking again makes sense."""
         return max(1, math.ceil(self._pause))
@@ -96,7 +104,8 @@ class Deployment:
     async def start(self, timeout: float) -> None:
         """Start the process. Raises ModelRefused, and nothing else, when it does not become ready."""
         try:
-            await self.server.start(timeout)
+            with self._measures.start(self.config.entity.served_name):
+                await self.server.start(timeout)
         except ModelRefused as error:
             self._enter(Phase.FAILED, str(error))
             raise

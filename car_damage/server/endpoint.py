@@ -17,6 +17,7 @@ from car_damage.engines.folder import cores
 from car_damage.errors import ModelRefused, Terminal, Unavailable
 from car_damage.server.deployment import Deployment, MakeServer, Patience, Phase
 from car_damage.server.errors import conflict, unavailable
+from car_damage.server.measures import Measures
 from car_damage.server.model_server import Scored
 from car_damage.server.queue import Queue
 from car_damage.server.requests import Config
@@ -49,12 +50,22 @@ class Endpoint:
         self._make, self._patience, self._save = make, patience, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self.queue = Queue(at_once=max(2, cores()))
+        self.queue, self.measures = Queue(at_once=max(2, cores())), Measures()
 
     @property
     def ready(self) -> bool:
         """A process is there to answer, or starts when somebody asks."""
         return self.active is not None and self.active.is_ready
+
+    @property
+    def served_entity(self) -> str:
+        """The name of what is served; empty before the first one is."""
+        return self.active.config.entity.served_name if self.active is not None else ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that answers, when there is one."""
+        return self.active.server.pid if self.active is not None else None
 
     def update(self, config: Config) -> None:
         """Begin to serve another config.
@@ -68,7 +79,7 @@ class Endpoint:
         before = self.facts, self.pending, self.update_state
         version, at = self.facts["config_version"] + 1, now()
         self.facts = self.facts | {"config_version": version, "last_updated_timestamp": at}
-        pending = Deployment(config, version, at, self._make)
+        pending = Deployment(config, version, at, self._make, self.measures)
         self.pending, self.update_state = pending, "IN_PROGRESS"
         try:
             self._save()
@@ -81,12 +92,12 @@ class Endpoint:
         """Take up where the last server stopped: bring the active config back, and go on with an update."""
         self.update_state = update_state
         if active is not None:
-            self.active = Deployment(active, version, now(), self._make, Phase.RECOVERING)
+            self.active = Deployment(active, version, now(), self._make, self.measures, phase=Phase.RECOVERING)
             self._keep()
         if pending is not None:
             interrupted = update_state == "IN_PROGRESS"
             phase = Phase.STARTING if interrupted else Phase.FAILED
-            self.pending = Deployment(pending, self.facts["config_version"], now(), self._make, phase)
+            self.pending = Deployment(pending, self.facts["config_version"], now(), self._make, self.measures, phase=phase)
             if interrupted:
                 self._run(self._switch_to(self.pending))
 

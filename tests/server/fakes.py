@@ -1,6 +1,7 @@
 """Stand-ins for a model's process and for the disk, to try what an endpoint does in cases that real ones seldom meet."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ def config(version: int = 1, *, scale_to_zero: bool = True) -> Config:
 class Process:
     """A model's process that starts, or fails in its own way, answers with its version, and ends when it is told to."""
 
-    began = built = pid = 0
+    began = built = 0
 
     def __init__(self, version: int, failure: Exception | None) -> None:
         self.version, self._failure = version, failure
@@ -29,6 +30,10 @@ class Process:
         self.may_stop.set()
         self.running = self.stopped = False
         self.ready_at = self.stopped_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        return os.getpid() if self.running else None
 
     async def start(self, timeout: float) -> None:
         del timeout

@@ -184,6 +184,13 @@ def test_nothing_is_answered_without_the_token(ready: Server, path: str) -> None
     assert (wrong.status_code, wrong.json()["error_code"]) == (403, "PERMISSION_DENIED")
 
 
+def test_everybody_may_know_that_the_server_lives_and_which_endpoints_are_ready_and_nothing_else(ready: Server) -> None:
+    import httpx
+
+    health = httpx.get(ready.url + "/health")
+    assert (health.status_code, health.json()) == (200, {"status": "ok", "endpoints": {"car_damage_model_ep": "READY"}})
+
+
 def test_the_token_is_readable_by_its_owner_only(ready: Server) -> None:
     home = ready.settings.home
     assert stat.S_IMODE((folder(home) / "token").stat().st_mode) == 0o600
