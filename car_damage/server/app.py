@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from car_damage.errors import Terminal
-from car_damage.server import describe
+from car_damage.server import describe, openapi
 from car_damage.server.endpoints import Endpoints
 from car_damage.server.errors import ApiError
 from car_damage.server.metrics import Metrics
@@ -26,7 +26,7 @@ from car_damage.server.requests import Config, Create, parse
 from car_damage.settings import Settings
 
 _API = "/api/2.0/serving-endpoints"
-_OPEN = frozenset({"/health", "/.well-known/databricks-config"})
+_OPEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"})
 """Paths that need no token."""
 _CONFIG = 1 << 20
 """Bytes that a request of the management API may have."""
@@ -51,13 +51,20 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(Terminal, _fail)
     app.add_exception_handler(HTTPException, _no_such_api)
+    _add_open(app, settings, endpoints)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
     _add_metrics(app, endpoints)
     return _TokenRequired(app, token)
 
 
-def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
+def _add_open(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
+    described = openapi.document(settings)
+
+    @app.get("/openapi.json")
+    async def description() -> dict[str, Any]:
+        return described
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
         return {"status": "ok", "endpoints": {endpoint.name: describe.readiness(endpoint) for endpoint in endpoints}}
@@ -67,6 +74,8 @@ def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
         # databricks-sdk asks before anything else, and waits long for an answer. No OAuth here.
         return {"oidc_endpoint": ""}
 
+
+def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
     @app.post(_API)
     async def create(request: Request) -> dict[str, Any]:
         return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG))))
