@@ -1,11 +1,19 @@
-"""What an endpoint does when something fails that no model is to blame for: nothing of it may go unseen."""
+"""What an endpoint does when something fails that no model is to blame for, and how it comes back in another server."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
+from databricks.sdk.service.serving import ServingEndpointDetailed
 
+from car_damage import endpoint_state
 from car_damage.errors import Terminal
+from car_damage.server import describe
 from car_damage.server.deployment import Phase
+from car_damage.server.endpoints import Endpoints
+from car_damage.server.state import State
+from car_damage.settings import Settings
 from tests.server.fakes import Disk, Made, config, endpoint, until
 
 
@@ -66,5 +74,41 @@ def test_an_update_whose_end_cannot_be_written_down_ends_all_the_same_and_the_ol
         await until(lambda: made.processes[0].stopped)
         assert not made.processes[1].stopped
         await of.close()
+
+    asyncio.run(life())
+
+
+def test_an_update_that_a_server_s_end_interrupted_goes_on_in_the_next_one_while_the_old_version_answers() -> None:
+    async def life() -> None:
+        made = Made()
+        of = endpoint(made)
+        of.restore(config(1), config(2), "IN_PROGRESS", 1)
+        made.processes[-1].may_start.clear()
+        await until(lambda: of.ready)
+        assert (of.update_state, (await of.score(b"", "")).served_by) == ("IN_PROGRESS", "m-1")
+        next(process for process in made.processes if process.version == 2).may_start.set()
+        await until(lambda: of.update_state == "NOT_UPDATING")
+        assert (await of.score(b"", "")).served_by == "m-2"
+        await until(lambda: [process.version for process in made.running] == [2])
+        await of.close()
+
+    asyncio.run(life())
+
+
+def test_a_first_update_that_had_failed_is_still_said_to_have_failed_by_the_next_server(tmp_path: Path) -> None:
+    async def life() -> None:
+        state = State(tmp_path)
+        state.folder.mkdir()
+        facts = {"description": "", "tags": [], "creation_timestamp": 1, "last_updated_timestamp": 2, "config_version": 1}
+        failed = {"update_state": "UPDATE_FAILED", "active": None, "active_version": 0, "pending": config(7).model_dump(mode="json")}
+        state.write([{"name": "ep", "facts": facts, **failed}])
+        before = json.loads((state.folder / "endpoints.json").read_text())
+        endpoints = Endpoints(Settings(home=tmp_path), state)
+        endpoints.restore()
+        brought_back = endpoint_state.read(ServingEndpointDetailed.from_dict(describe.endpoint(endpoints["ep"])), "m")
+        assert (brought_back.failed, brought_back.ready, brought_back.served) == (True, False, None)
+        assert brought_back.message == "see its build log"
+        await endpoints.close()
+        assert json.loads((state.folder / "endpoints.json").read_text()) == before
 
     asyncio.run(life())
