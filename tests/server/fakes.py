@@ -63,6 +63,7 @@ class Process:
     async def stop(self) -> None:
         await self.may_stop.wait()
         self.running, self.stopped = False, True
+        self.end.set()
         self.stopped_at = asyncio.get_running_loop().time()
 
 

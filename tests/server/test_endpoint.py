@@ -12,6 +12,7 @@ from car_damage.errors import Terminal
 from car_damage.server import describe
 from car_damage.server.deployment import Phase
 from car_damage.server.endpoints import Endpoints
+from car_damage.server.errors import ApiError
 from car_damage.server.state import State
 from car_damage.settings import Settings
 from tests.server.fakes import Disk, Made, config, endpoint, until
@@ -40,6 +41,35 @@ def test_a_process_that_cannot_be_started_again_is_tried_again_whatever_the_reas
         made.processes[0].end.set()
         await until(lambda: len(made.processes) == 3 and of.ready)
         await of.close()
+
+    asyncio.run(life())
+
+
+def test_the_process_of_a_version_that_was_replaced_is_not_started_again() -> None:
+    async def life() -> None:
+        made = Made()
+        of = endpoint(made)
+        for version in (1, 2):
+            of.update(config(version))
+            await until(lambda: of.update_state == "NOT_UPDATING")
+        await until(lambda: made.processes[0].stopped)
+        later = asyncio.get_running_loop().time() + 0.1
+        await until(lambda: asyncio.get_running_loop().time() > later)
+        assert [(process.version, process.running) for process in made.processes] == [(1, False), (2, True)]
+        await of.close()
+
+    asyncio.run(life())
+
+
+def test_a_request_whose_turn_comes_after_its_endpoint_was_deleted_is_told_that_nothing_answers() -> None:
+    async def life() -> None:
+        of = endpoint(Made())
+        of.update(config())
+        await until(lambda: of.ready)
+        await of.close()
+        with pytest.raises(ApiError, match="endpoint ep is not ready") as refused:
+            await of.score(b"", "")
+        assert refused.value.status == 503
 
     asyncio.run(life())
 

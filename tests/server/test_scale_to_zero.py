@@ -11,6 +11,7 @@ from car_damage.server import describe
 from car_damage.server.deployment import Phase
 from car_damage.server.endpoint import Endpoint
 from car_damage.server.errors import ApiError
+from car_damage.server.queue import Queue
 from car_damage.server.state import State
 from tests.server import conftest
 from tests.server.conftest import Server
@@ -261,3 +262,38 @@ def test_a_real_process_goes_and_comes_back_for_the_next_photo_from_the_copy_on_
     log = State(sleepy.settings.home).log(sleepy.settings.serving.endpoint, 1).read_text()
     assert log.count("fetching") == 1
     assert log.count("its example") >= 2
+
+
+def test_a_queue_is_not_quiet_while_somebody_is_in_it() -> None:
+    async def life() -> None:
+        queue = Queue(2)
+        with queue.place(8):
+            quiet = asyncio.create_task(queue.quiet_for(IDLE))
+            later = asyncio.get_running_loop().time() + 4 * IDLE
+            await until(lambda: asyncio.get_running_loop().time() > later)
+            assert not quiet.done()
+        await quiet
+
+    asyncio.run(life())
+
+
+def test_a_request_that_comes_at_the_last_moment_keeps_the_process() -> None:
+    class Hasty(Queue):
+        """Was quiet long enough, and is not any more when that is heard."""
+
+        async def quiet_for(self, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+
+    async def life() -> None:
+        made = Made()
+        of = endpoint(made, idle=IDLE)
+        of.queue = Hasty(2)
+        with of.queue.place(8):
+            of.update(config())
+            await until(lambda: of.ready)
+            later = asyncio.get_running_loop().time() + 4 * IDLE
+            await until(lambda: asyncio.get_running_loop().time() > later)
+            assert [process.running for process in made.processes] == [True]
+        await of.close()
+
+    asyncio.run(life())
