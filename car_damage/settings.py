@@ -196,7 +196,9 @@ class Serving(Section):
     workload_size: Literal["Small", "Medium", "Large"] = "Small"
     """Concurrency that is provisioned; CPU."""
     scale_to_zero: bool = True
-    """Unload the model after a time without requests."""
+    """Stop the model's process after a time without requests; the next request starts it again and waits for it."""
+    idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
+    """Seconds without a request after which the local endpoint server scales to zero; Databricks takes 30 minutes."""
     update_timeout: Annotated[float, Field(gt=0)] = 3600.0
     """Seconds that a new version may take to become ready."""
     poll: Annotated[float, Field(gt=0)] = 2.0

@@ -13,18 +13,20 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from car_damage.errors import Terminal
-from car_damage.server import describe
+from car_damage.server import describe, openapi
 from car_damage.server.endpoints import Endpoints
 from car_damage.server.errors import ApiError
+from car_damage.server.metrics import Metrics
 from car_damage.server.model_server import Scored
 from car_damage.server.requests import Config, Create, parse
 from car_damage.settings import Settings
 
 _API = "/api/2.0/serving-endpoints"
-_OPEN = frozenset({"/health", "/.well-known/databricks-config"})
+_OPEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"})
 """Paths that need no token."""
 _CONFIG = 1 << 20
 """Bytes that a request of the management API may have."""
@@ -49,21 +51,31 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(Terminal, _fail)
     app.add_exception_handler(HTTPException, _no_such_api)
+    _add_open(app, settings, endpoints)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
+    _add_metrics(app, endpoints)
     return _TokenRequired(app, token)
 
 
-def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
+def _add_open(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
+    described = openapi.document(settings)
+
+    @app.get("/openapi.json")
+    async def description() -> dict[str, Any]:
+        return described
+
     @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "endpoints": {endpoint.name: describe.readiness(endpoint) for endpoint in endpoints}}
 
     @app.get("/.well-known/databricks-config")
     async def discovery() -> dict[str, str]:
         # databricks-sdk asks before anything else, and waits long for an answer. No OAuth here.
         return {"oidc_endpoint": ""}
 
+
+def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
     @app.post(_API)
     async def create(request: Request) -> dict[str, Any]:
         return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG))))
@@ -101,12 +113,25 @@ def _add_query(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
     async def invocations(name: str, request: Request) -> Response:
         endpoint = endpoints[name]
         content_type = request.headers.get("content-type")
-        with endpoint.place(serving.max_queue):
+        with endpoint.measures.request(endpoint.served_entity) as outcome, endpoint.queue.place(serving.max_queue):
             body = await _body(request, serving.max_request_bytes)
             if content_type is None:
                 raise ApiError(400, "BAD_REQUEST", "the request has no Content-Type; a photo is sent as application/json")
             answered = await endpoint.score(body, content_type)
+            outcome.is_answered(answered.served_by, answered.scored.status)
         return _answer(answered.scored, answered.served_by)
+
+
+def _add_metrics(app: FastAPI, endpoints: Endpoints) -> None:
+    metrics = Metrics(endpoints)
+
+    @app.get(_API + "/{name}/metrics")
+    async def export(name: str) -> Response:
+        return Response(metrics.endpoint(endpoints[name]), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        return Response(metrics.server(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _answer(scored: Scored, served_by: str) -> Response:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from car_damage.server.endpoint import Deployment, Endpoint
+from car_damage.server.deployment import Deployment
+from car_damage.server.endpoint import Endpoint
 
 CREATOR = "local"
 
@@ -28,6 +29,11 @@ def summary(of: Endpoint) -> dict[str, Any]:
     }
 
 
+def readiness(of: Endpoint) -> str:
+    """EndpointStateReady."""
+    return "READY" if of.ready else "NOT_READY"
+
+
 def _common(of: Endpoint) -> dict[str, Any]:
     return {
         "name": of.name,
@@ -37,7 +43,7 @@ def _common(of: Endpoint) -> dict[str, Any]:
         "last_updated_timestamp": of.facts["last_updated_timestamp"],
         "description": of.facts["description"],
         "tags": of.facts["tags"],
-        "state": {"ready": "READY" if of.ready else "NOT_READY", "config_update": of.update_state},
+        "state": {"ready": readiness(of), "config_update": of.update_state},
     }
 
 

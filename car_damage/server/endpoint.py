@@ -2,40 +2,27 @@
 
 An update starts the new version's process beside the old one, which goes on answering. When the new one has answered its own
 example, requests go to it; those in flight end on the old one, which then stops. So no request is lost. An update
-that fails, for whatever reason, changes nothing but the endpoint's state: the old config still serves.
+that fails, for whatever reason, changes nothing but the endpoint's state: the old config still serves. It may be asleep all
+the while: a request wakes it, whatever an update does beside it.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from car_damage.engines.folder import cores
 from car_damage.errors import ModelRefused, Terminal, Unavailable
-from car_damage.server.errors import conflict, full, unavailable
-from car_damage.server.model_server import ModelServer, Scored
+from car_damage.server.deployment import Deployment, MakeServer, Patience, Phase
+from car_damage.server.errors import conflict, unavailable
+from car_damage.server.measures import Measures
+from car_damage.server.model_server import Scored
+from car_damage.server.queue import Queue
 from car_damage.server.requests import Config
 
-CREATING, READY, FAILED, RECOVERING = "DEPLOYMENT_CREATING", "DEPLOYMENT_READY", "DEPLOYMENT_FAILED", "DEPLOYMENT_RECOVERING"
-_LONGEST_PAUSE = 30.0
-"""Seconds between two tries to bring a process back."""
-
 _log = logging.getLogger(__name__)
-
-MakeServer = Callable[[Config, int], ModelServer]
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long things may take, in seconds."""
-
-    ready: float
-    """A new process, until its model has answered its own example."""
-    answer: float
-    """One request."""
 
 
 @dataclass(frozen=True)
@@ -51,45 +38,6 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Deployment:
-    """A config, and the process that serves it."""
-
-    def __init__(self, config: Config, version: int, created: int, make: MakeServer) -> None:
-        self.config, self.version, self.created = config, version, created
-        self.state, self.message = CREATING, ""
-        self._make = make
-        self.server = make(config, version)
-
-    async def start(self, timeout: float) -> None:
-        """Start the process. Raises ModelRefused, and nothing else, when it does not become ready."""
-        try:
-            await self.server.start(timeout)
-        except ModelRefused as error:
-            self.state, self.message = FAILED, str(error)
-            raise
-        except Exception as error:
-            # Nobody awaits the tasks that start processes: what is not said here is never seen.
-            _log.exception("starting %s", self.config.entity.served_name)
-            self.state, self.message = FAILED, f"{type(error).__name__}: {error}"
-            raise ModelRefused(self.message) from error
-        self.state, self.message = READY, ""
-
-    async def keep_alive(self, timeout: float) -> None:
-        """Start the process again whenever it ends; for ever."""
-        pause = 0.0
-        while True:
-            if self.state == READY:
-                code = await self.server.ended()
-                self.message = f"the model's process ended (exit {code}) and is being started again"
-                pause = 0.0
-            self.state = RECOVERING
-            await asyncio.sleep(pause)
-            self.server = self._make(self.config, self.version)
-            with contextlib.suppress(ModelRefused):
-                await self.start(timeout)
-            pause = min(max(1.0, pause * 2), _LONGEST_PAUSE)
-
-
 class Endpoint:
     """An endpoint and its deployments."""
 
@@ -102,14 +50,22 @@ class Endpoint:
         self._make, self._patience, self._save = make, patience, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self._at_once = max(2, cores())
-        self._slots = asyncio.Semaphore(self._at_once)
-        self._admitted = 0
+        self.queue, self.measures = Queue(at_once=max(2, cores())), Measures()
 
     @property
     def ready(self) -> bool:
-        """A process is there to answer."""
-        return self.active is not None and self.active.state == READY
+        """A process is there to answer, or starts when somebody asks."""
+        return self.active is not None and self.active.is_ready
+
+    @property
+    def served_entity(self) -> str:
+        """The name of what is served; empty before the first one is."""
+        return self.active.config.entity.served_name if self.active is not None else ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that answers, when there is one."""
+        return self.active.server.pid if self.active is not None else None
 
     def update(self, config: Config) -> None:
         """Begin to serve another config.
@@ -123,7 +79,7 @@ class Endpoint:
         before = self.facts, self.pending, self.update_state
         version, at = self.facts["config_version"] + 1, now()
         self.facts = self.facts | {"config_version": version, "last_updated_timestamp": at}
-        pending = Deployment(config, version, at, self._make)
+        pending = Deployment(config, version, at, self._make, self.measures)
         self.pending, self.update_state = pending, "IN_PROGRESS"
         try:
             self._save()
@@ -136,43 +92,29 @@ class Endpoint:
         """Take up where the last server stopped: bring the active config back, and go on with an update."""
         self.update_state = update_state
         if active is not None:
-            self.active = Deployment(active, version, now(), self._make)
-            self.active.state = RECOVERING
+            self.active = Deployment(active, version, now(), self._make, self.measures, phase=Phase.RECOVERING)
             self._keep()
         if pending is not None:
-            self.pending = Deployment(pending, self.facts["config_version"], now(), self._make)
-            if update_state == "IN_PROGRESS":
+            interrupted = update_state == "IN_PROGRESS"
+            phase = Phase.STARTING if interrupted else Phase.FAILED
+            self.pending = Deployment(pending, self.facts["config_version"], now(), self._make, self.measures, phase=phase)
+            if interrupted:
                 self._run(self._switch_to(self.pending))
-            else:
-                self.pending.state, self.pending.message = FAILED, "see its build log"
 
     async def score(self, body: bytes, content_type: str) -> Answered:
-        """Answer one request with the config that is active when its turn comes.
+        """Answer one request with the config that is active when its turn comes; a process that is asleep is started first.
 
         Raises:
-            ApiError: no process answers now.
+            ApiError: no process answers in time.
         """
-        async with self._slots:
-            if self.active is None or not self.ready:
-                raise unavailable(f"endpoint {self.name} is not ready")
-            served = self.active
-            try:
-                async with asyncio.timeout(self._patience.answer):
-                    scored = await served.server.score(body, content_type)
-            except (Unavailable, TimeoutError) as error:
-                raise unavailable(str(error) or f"endpoint {self.name} took longer than {self._patience.answer:g} seconds") from error
-        return Answered(scored, served.config.entity.served_name)
-
-    @contextlib.contextmanager
-    def place(self, limit: int) -> Iterator[None]:
-        """A place in the queue. Raises ApiError 429 when `limit` requests wait already."""
-        if self._admitted >= limit + self._at_once:
-            raise full(f"{limit} requests wait for endpoint {self.name} already")
-        self._admitted += 1
         try:
-            yield
-        finally:
-            self._admitted -= 1
+            async with asyncio.timeout(self._patience.answer), self.queue.turn():
+                return await self._answer(body, content_type)
+        except Unavailable as error:
+            raise unavailable(str(error)) from error
+        except TimeoutError as error:
+            why = f": {self.active.message}" if self.active is not None and self.active.message else ""
+            raise unavailable(f"endpoint {self.name} took longer than {self._patience.answer:g} seconds{why}") from error
 
     @property
     def needed(self) -> list[int]:
@@ -193,7 +135,19 @@ class Endpoint:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(d.server.stop() for d in (self.active, self.pending) if d is not None))
+        deployments = [deployment for deployment in (self.active, self.pending) if deployment is not None]
+        for deployment in deployments:
+            deployment.retire()
+        await asyncio.gather(*(deployment.server.stop() for deployment in deployments))
+
+    async def _answer(self, body: bytes, content_type: str) -> Answered:
+        while (served := self.active) is not None:
+            if server := await served.process():
+                return Answered(await server.score(body, content_type), served.config.entity.served_name)
+            if served is self.active:
+                why = f": {served.message}" if served.message else ""
+                raise unavailable(f"endpoint {self.name} is not ready{why}", served.retry_after)
+        raise unavailable(f"endpoint {self.name} is not ready")
 
     async def _switch_to(self, deployment: Deployment) -> None:
         try:
@@ -210,11 +164,12 @@ class Endpoint:
         if keeper:
             keeper.cancel()
         if old is not None:
+            old.retire()
             self._run(old.server.finish(self._patience.answer))
 
     def _keep(self) -> None:
         if self.active is not None:
-            self._keeper = self._run(self.active.keep_alive(self._patience.ready))
+            self._keeper = self._run(self.active.keep(self._patience, self.queue))
 
     def _try_to_save(self) -> None:
         """At the end of an update. Where that fails, the disk holds its beginning: the next server goes through it again."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.endpoint import Deployment, Endpoint, Patience, now
+from car_damage.server.deployment import Deployment, Patience
+from car_damage.server.endpoint import Endpoint, now
 from car_damage.server.errors import ApiError, absent
 from car_damage.server.model_server import ModelServer, Place
 from car_damage.server.requests import Config, Create
@@ -119,7 +120,8 @@ class Endpoints:
             )
 
         serving = self._settings.serving
-        self._by_name[name] = Endpoint(name, facts, make, Patience(serving.update_timeout, serving.request_timeout), self._save)
+        patience = Patience(serving.update_timeout, serving.request_timeout, serving.idle_timeout)
+        self._by_name[name] = Endpoint(name, facts, make, patience, self._save)
         return self._by_name[name]
 
     def _save(self) -> None:

@@ -32,9 +32,9 @@ def conflict(message: str) -> ApiError:
     return ApiError(409, "RESOURCE_CONFLICT", message)
 
 
-def unavailable(message: str) -> ApiError:
-    """No model answers at this moment. databricks-sdk tries again after a second."""
-    return ApiError(503, "TEMPORARILY_UNAVAILABLE", message, {"Retry-After": "1"})
+def unavailable(message: str, after: int = 1) -> ApiError:
+    """No model answers at this moment. databricks-sdk tries again after so many seconds."""
+    return ApiError(503, "TEMPORARILY_UNAVAILABLE", message, {"Retry-After": str(after)})
 
 
 def full(message: str) -> ApiError:

@@ -82,6 +82,11 @@ class ModelServer:
             await self.stop()
             raise
 
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
     async def ended(self) -> int:
         """Wait until the process ends by itself; its exit code."""
         assert self._process is not None  # noqa: S101 - for the type checker: called after start

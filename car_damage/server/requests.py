@@ -1,8 +1,7 @@
 """The request bodies of the serving REST API that this server takes.
 
-Closed: a field that it does not know is refused. It serves one entity, on CPU, with all traffic. `scale_to_zero_enabled`
-and `workload_size` are checked, kept and shown as Databricks does, and have no effect here: one process serves the
-version, and goes on while nobody asks.
+Closed: a field that it does not know is refused. It serves one entity, on CPU, with all traffic. `workload_size` is checked,
+kept and shown as Databricks does, and has no effect here: one process serves the version.
 """
 
 import json
@@ -21,7 +20,7 @@ class _Body(BaseModel):
 
 
 class Entity(_Body):
-    """A version of a registered model, and how Databricks would serve it: size and scaling to zero change nothing here."""
+    """A version of a registered model, and how Databricks would serve it: its size changes nothing here."""
 
     entity_name: Annotated[str, StringConstraints(min_length=1)]
     entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]

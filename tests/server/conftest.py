@@ -150,26 +150,20 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
 class Server:
     """An endpoint server's process, and what a client needs to talk to it."""
 
-    def __init__(self, home: Path, uri: str) -> None:
-        self.settings = Settings(
-            home=home,
-            tracking=Tracking(uri=uri),
-            serving=Serving(host=f"http://127.0.0.1:{free_port()}", max_request_bytes=1 << 20, max_queue=8),
-        )
+    def __init__(self, home: Path, uri: str, **serving: Any) -> None:
+        self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
         self._process: subprocess.Popen[str] | None = None
 
     def spawn(self, registry: str | None = None) -> "subprocess.Popen[str]":
         """Start a process, without waiting for anything."""
-        serving = self.settings.serving
+        serving = self.settings.serving.model_dump(exclude_unset=True)
         environment = os.environ | {
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "DATABRICKS_TOKEN": SECRET,
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "CAR_DAMAGE_HOME": str(self.settings.home),
             "CAR_DAMAGE_TRACKING__URI": registry or self.settings.tracking_uri,
-            "CAR_DAMAGE_SERVING__HOST": str(serving.host),
-            "CAR_DAMAGE_SERVING__MAX_REQUEST_BYTES": str(serving.max_request_bytes),
-            "CAR_DAMAGE_SERVING__MAX_QUEUE": str(serving.max_queue),
+            **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
         code = "from car_damage import settings; from car_damage.server.command import serve; serve(settings.load())"
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -243,10 +237,19 @@ class Server:
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
     """A running server with no endpoints."""
-    running = Server(tmp_path_factory.mktemp("home"), models.uri).start()
+    running = Server(tmp_path_factory.mktemp("home"), models.uri, max_request_bytes=1 << 20, max_queue=8).start()
     yield running
     if running.is_running:
         running.end()
+
+
+@pytest.fixture(scope="package")
+def sleepy(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
+    """Another server, with version 1 on its way, whose endpoint falls asleep after two seconds; all else is as by default."""
+    running = Server(tmp_path_factory.mktemp("sleepy"), models.uri, idle_timeout=2.0).start()
+    running.serving.put(1)
+    yield running
+    running.end()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,10 @@ import pytest
 from car_damage.engines.folder import cores
 from car_damage.errors import RequestRefused
 from car_damage.server.state import folder, token
+from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
+
+BROKEN = corpus.broken()
 
 
 def records(*photos: bytes) -> dict[str, Any]:
@@ -89,6 +92,14 @@ def test_one_row_that_is_no_photo_refuses_the_whole_request_and_is_named(ready: 
     assert "row 2: not an image" in response.json()["message"]
 
 
+@pytest.mark.parametrize("name", [name for name in BROKEN if name.endswith("bomb")])
+def test_a_photo_that_would_take_too_much_memory_is_refused_before_it_is_decoded(ready: Server, name: str) -> None:
+    response = ready.invoke(json=records(BROKEN[name][0]))
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert "row 0: too many pixels" in response.json()["message"]
+
+
 def test_257_rows_are_too_many(ready: Server) -> None:
     tiny = jpeg(64, 48)
     response = ready.invoke(json=records(*[tiny] * 257))
@@ -104,6 +115,17 @@ def test_a_request_above_the_limit_is_refused_with_413(ready: Server, size: int,
     response = ready.invoke(content=content, headers={"Content-Type": "application/json"})
     assert response.status_code == 413
     assert str(1 << 20) in response.json()["message"]
+
+
+def test_a_request_may_have_16_mib_by_default_and_not_one_byte_more(sleepy: Server) -> None:
+    assert sleepy.settled().ready
+    body = b'{"dataframe_records": [{"image": ""}]}'.ljust(16 << 20)
+    taken = sleepy.invoke(content=body, headers={"Content-Type": "application/json"})
+    refused = sleepy.invoke(content=body + b" ", headers={"Content-Type": "application/json"})
+    assert taken.status_code == 400
+    assert "row 0: empty" in taken.json()["message"]
+    assert (refused.status_code, refused.json()["error_code"]) == (413, "MAX_REQUEST_SIZE_EXCEEDED")
+    assert f"{16 << 20} bytes" in refused.json()["message"]
 
 
 def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready: Server) -> None:
@@ -160,6 +182,13 @@ def test_nothing_is_answered_without_the_token(ready: Server, path: str) -> None
     assert (missing.status_code, missing.json()["error_code"]) == (401, "UNAUTHENTICATED")
     wrong = ready.call("POST", path, bearer="guess")
     assert (wrong.status_code, wrong.json()["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+def test_everybody_may_know_that_the_server_lives_and_which_endpoints_are_ready_and_nothing_else(ready: Server) -> None:
+    import httpx
+
+    health = httpx.get(ready.url + "/health")
+    assert (health.status_code, health.json()) == (200, {"status": "ok", "endpoints": {"car_damage_model_ep": "READY"}})
 
 
 def test_the_token_is_readable_by_its_owner_only(ready: Server) -> None:

@@ -85,10 +85,17 @@ def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_withou
     assert live.serving.ask([photo])[0].probabilities == pytest.approx(before)
 
 
-def test_a_server_that_is_killed_leaves_no_model_process(live: Server) -> None:
-    processes = live.model_processes()
+def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one_goes_on_with_it(live: Server, photo: bytes) -> None:
+    coming = 1 if live.settled().served == 2 else 2
+    live.serving.put(coming)
+    processes = until(lambda: len(live.model_processes()) == 2 and live.model_processes(), "the start of the update")
     live.end(signal.SIGKILL)
-    assert processes
     assert not psutil.wait_procs(processes, timeout=30)[1]
     with pytest.raises(Unavailable, match=r"nothing answers at .* start it with `car-damage serve`"):
         live.serving.state()
+
+    state = live.start().serving.state()
+    assert (state.updating, state.pending, state.failed) == (True, coming, False)
+    after = live.settled()
+    assert (after.served, after.failed) == (coming, False)
+    assert live.serving.ask([photo])[0].served_by == f"car_damage_classifier-{coming}"

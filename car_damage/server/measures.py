@@ -1,0 +1,140 @@
+"""What an endpoint counts of itself while it works. How it stands is read from it, when somebody asks."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram, Summary
+
+from car_damage.server.errors import ApiError
+
+_ENTITIES = 4
+"""Served entities whose numbers are kept: those that took part lately. Each update brings another one, and old series cost
+whoever collects them."""
+_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds: one photo takes some milliseconds, a request that wakes a model some seconds."""
+_MINUTE = 60
+
+
+class EntityMeasures:
+    """The numbers of one served entity."""
+
+    def __init__(self) -> None:
+        self.requests = Counter("car_damage_requests", "Requests that came to the endpoint, by answer.", ["status"], registry=None)
+        self.durations = Histogram(
+            "car_damage_request_duration_seconds",
+            "From the arrival of a request to its answer, of those that the model answered.",
+            buckets=_BUCKETS,
+            registry=None,
+        )
+        self.starts = Counter("car_damage_model_starts", "Starts of a model's process, by outcome.", ["outcome"], registry=None)
+        self.start_seconds = Summary(
+            "car_damage_model_start_seconds", "From the start of a process until its model had answered its own example.", registry=None
+        )
+        for status in ("200", "429", "503"):
+            self.requests.labels(status)
+        for outcome in ("ready", "failed"):
+            self.starts.labels(outcome)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests of a span of time."""
+
+    all: int = 0
+    client_errors: int = 0
+    server_errors: int = 0
+
+    def and_one(self, status: int) -> "Counts":
+        """With another request."""
+        return Counts(self.all + 1, self.client_errors + (400 <= status < 500), self.server_errors + (status >= 500))
+
+
+@dataclass
+class Outcome:
+    """How a request ended, and who answered it. Filled in on the way."""
+
+    served_by: str
+    status: int = 500
+    answered: bool = False
+    """By the model, whatever it said."""
+
+    def is_answered(self, served_by: str, status: int) -> None:
+        """The model has answered."""
+        self.served_by, self.status, self.answered = served_by, status, True
+
+
+class Measures:
+    """The numbers of one endpoint, by served entity.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._entities: dict[str, EntityMeasures] = {}
+        self._seconds: deque[tuple[int, Counts]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[str, EntityMeasures]]:
+        return iter(self._entities.items())
+
+    def of(self, served_entity: str) -> EntityMeasures:
+        """The numbers of one served entity; beginning at 0 for one that did not take part lately."""
+        # Taken out and put back in, so that the first one is the one that was quiet the longest.
+        numbers = self._entities.pop(served_entity) if served_entity in self._entities else EntityMeasures()
+        self._entities[served_entity] = numbers
+        if len(self._entities) > _ENTITIES:
+            del self._entities[next(iter(self._entities))]
+        return numbers
+
+    @contextlib.contextmanager
+    def request(self, served_entity: str) -> Iterator[Outcome]:
+        """Count a request. An ApiError has its status; whatever else goes through is a 500.
+
+        Args:
+            served_entity: who it is counted for, unless the outcome names another one.
+        """
+        outcome, began = Outcome(served_entity), self._clock()
+        try:
+            yield outcome
+        except ApiError as error:
+            outcome.status = error.status
+            raise
+        finally:
+            of = self.of(outcome.served_by)
+            of.requests.labels(str(outcome.status)).inc()
+            if outcome.answered:
+                of.durations.observe(self._clock() - began)
+            self._count(outcome.status)
+
+    @contextlib.contextmanager
+    def start(self, served_entity: str) -> Iterator[None]:
+        """Count a start, and how long it took when it did not fail. One that was called off is none."""
+        began = self._clock()
+        try:
+            yield
+        except Exception:
+            self.of(served_entity).starts.labels("failed").inc()
+            raise
+        of = self.of(served_entity)
+        of.starts.labels("ready").inc()
+        of.start_seconds.observe(self._clock() - began)
+
+    def last_minute(self) -> Counts:
+        """The requests that were answered in the last 60 seconds."""
+        self._forget()
+        counts = [counts for _, counts in self._seconds]
+        return Counts(*(sum(getattr(c, name) for c in counts) for name in ("all", "client_errors", "server_errors")))
+
+    def _count(self, status: int) -> None:
+        self._forget()
+        second = int(self._clock())
+        counts = self._seconds.pop()[1] if self._seconds and self._seconds[-1][0] == second else Counts()
+        self._seconds.append((second, counts.and_one(status)))
+
+    def _forget(self) -> None:
+        while self._seconds and self._seconds[0][0] <= self._clock() - _MINUTE:
+            self._seconds.popleft()

@@ -1,0 +1,110 @@
+"""The server's numbers, as Prometheus reads them.
+
+One endpoint under the names that a workspace exports (cpu_usage_percentage, request_count_total and so on), so that a
+dashboard finds the same here; the whole server with its own names beside them. Every scrape asks the endpoints that are
+there at that moment, so one that is deleted is gone from the next scrape, and one that never was is in none.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from car_damage.server.endpoint import Endpoint
+from car_damage.server.usage import Meter, Usage
+
+_ENDPOINT, _ENTITY = "endpoint_name", "served_entity_name"
+
+
+class Metrics:
+    """What is exported of the endpoints of one server."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._meter = Meter()
+        self._server = CollectorRegistry()
+        ProcessCollector(registry=self._server)
+        self._server.register(_Families(endpoints, self._meter, own_names=True))
+
+    def server(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._server)
+
+    def endpoint(self, endpoint: Endpoint) -> bytes:
+        """What a workspace exports of an endpoint, in Prometheus' text format."""
+        registry = CollectorRegistry()
+        registry.register(_Families([endpoint], self._meter, own_names=False))
+        return generate_latest(registry)
+
+
+class _Families(Collector):
+    """The metric families of some endpoints, made anew for each scrape."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], meter: Meter, *, own_names: bool) -> None:
+        self._endpoints, self._meter, self._own_names = endpoints, meter, own_names
+
+    def collect(self) -> Iterator[Metric]:
+        merged: dict[str, Metric] = {}
+        for endpoint in self._endpoints:
+            usage = self._meter.look(endpoint.pid)
+            families = [*_as_a_workspace(endpoint, usage), *(_by_own_names(endpoint, usage) if self._own_names else ())]
+            for family in families:
+                merged.setdefault(family.name, Metric(family.name, family.documentation, family.type)).samples.extend(family.samples)
+        yield from merged.values()
+
+
+def _as_a_workspace(endpoint: Endpoint, usage: Usage) -> Iterator[Metric]:
+    """Names, kinds and units as in https://docs.databricks.com/aws/en/machine-learning/model-serving/metrics-export-serving-endpoint."""
+    labels = {_ENDPOINT: endpoint.name}
+    at_once = 0 if endpoint.pid is None else endpoint.queue.at_once
+    minute = endpoint.measures.last_minute()
+    yield _gauge("cpu_usage_percentage", "Processor time that the model takes, of this machine's.", usage.cpu, labels)
+    yield _gauge("mem_usage_percentage", "Memory that the model has, of this machine's.", usage.memory_share, labels)
+    yield _gauge("provisioned_concurrent_requests_total", "Requests that the model can work on at once.", at_once, labels)
+    yield _gauge("request_count_total", "Requests of the last minute.", minute.all, labels)
+    yield _gauge("request_4xx_count_total", "Requests of the last minute that were answered with 4xx.", minute.client_errors, labels)
+    yield _gauge("request_5xx_count_total", "Requests of the last minute that were answered with 5xx.", minute.server_errors, labels)
+    for entity, numbers in endpoint.measures:
+        for family in numbers.durations.collect():
+            yield _in_milliseconds(_labelled(family, labels | {_ENTITY: entity}))
+
+
+def _by_own_names(endpoint: Endpoint, usage: Usage) -> Iterator[Metric]:
+    labels = {_ENDPOINT: endpoint.name}
+    yield _gauge("car_damage_endpoint_ready", "1 while the endpoint is READY.", endpoint.ready, labels)
+    yield _gauge("car_damage_requests_waiting", "Requests that wait for their turn.", endpoint.queue.waiting, labels)
+    yield _gauge("car_damage_requests_in_progress", "Requests whose turn it is.", endpoint.queue.in_progress, labels)
+    yield _gauge("car_damage_model_memory_bytes", "Memory that the model's process has; 0 without one.", usage.memory, labels)
+    if endpoint.active is not None:
+        entity = endpoint.active.config.entity
+        labels |= {_ENTITY: entity.served_name}
+        yield _gauge("car_damage_model_asleep", "1 while the model is scaled to zero.", endpoint.active.is_asleep, labels)
+        yield _gauge("car_damage_served_version", "The version that answers.", int(entity.entity_version), labels)
+    for name, numbers in endpoint.measures:
+        for metric in (numbers.requests, numbers.durations, numbers.starts, numbers.start_seconds):
+            for family in metric.collect():
+                yield _labelled(family, {_ENDPOINT: endpoint.name, _ENTITY: name})
+
+
+def _gauge(name: str, documentation: str, value: float, labels: dict[str, str]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=[*labels])
+    family.add_metric([*labels.values()], value)
+    return family
+
+
+def _labelled(family: Metric, labels: dict[str, str]) -> Metric:
+    labelled = Metric(family.name, family.documentation, family.type)
+    for sample in family.samples:
+        # When a series began is of no use to those who collect it, and doubles their number.
+        if not sample.name.endswith("_created"):
+            labelled.add_sample(sample.name, labels | sample.labels, sample.value)
+    return labelled
+
+
+def _in_milliseconds(seconds: Metric) -> Metric:
+    family = Metric("request_latency_ms", "From the arrival of a request to its answer, in milliseconds.", "histogram")
+    for sample in seconds.samples:
+        labels = {name: value if name != "le" or value == "+Inf" else str(float(value) * 1000) for name, value in sample.labels.items()}
+        factor = 1000 if sample.name.endswith("_sum") else 1
+        family.add_sample(sample.name.replace(seconds.name, family.name), labels, sample.value * factor)
+    return family
