@@ -16,7 +16,7 @@ class Puppet(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if context.model_config["start"] == "raise":
             raise RuntimeError("the puppet was told not to start")
         while context.model_config["start"] == "hang":
-            print("the puppet hangs", flush=True)
+            print("the puppet hangs", flush=True)  # noqa: T201 - into its build log
             time.sleep(60)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
