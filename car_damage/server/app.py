@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
 from car_damage.server import describe
@@ -49,6 +50,7 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(Terminal, _fail)
     app.add_exception_handler(HTTPException, _no_such_api)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
     return _TokenRequired(app, token)
@@ -154,6 +156,11 @@ async def _no_such_api(request: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error_code": "ENDPOINT_NOT_FOUND", "message": f"no API for {request.method} {request.url.path}"}, error.status_code
     )
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    """The caller went away before its request was complete: a tab that was closed is no error of ours, and nobody reads this."""
+    return Response(status_code=400)
 
 
 Scope = MutableMapping[str, Any]
