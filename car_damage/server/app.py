@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
-from car_damage.server import describe
+from car_damage.server import describe, page
 from car_damage.server.endpoints import Endpoints
 from car_damage.server.errors import ApiError
 from car_damage.server.model_server import Scored
@@ -25,7 +25,7 @@ from car_damage.server.requests import Config, Create, parse
 from car_damage.settings import Settings
 
 _API = "/api/2.0/serving-endpoints"
-_OPEN = frozenset({"/health", "/.well-known/databricks-config"})
+_OPEN = frozenset({"/health", "/.well-known/databricks-config"}) | page.PATHS
 """Paths that need no token."""
 _CONFIG = 1 << 20
 """Bytes that a request of the management API may have."""
@@ -53,6 +53,7 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(ClientDisconnect, _hung_up)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
+    page.add(app, settings.serving.max_request_bytes)
     return _TokenRequired(app, token)
 
 
