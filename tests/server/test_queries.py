@@ -1,16 +1,15 @@
 """Questions to an endpoint, good and bad, over a real socket."""
 
 import base64
-import contextlib
 import json
 import socket
 import stat
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from car_damage.engines.folder import cores
 from car_damage.errors import RequestRefused
 from car_damage.server.state import folder, token
 from tests import corpus
@@ -134,22 +133,8 @@ def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready
 
 
 def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_to_come_again(ready: Server, photo: bytes) -> None:
-    places = ready.settings.serving.max_queue + max(2, cores())
-    head = (
-        f"POST /serving-endpoints/{ready.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
-        f"Authorization: Bearer {token(ready.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    )
-    address = ("127.0.0.1", urlsplit(ready.url).port)
-    with contextlib.ExitStack() as slow_senders:
-        for _ in range(places):
-            # Each holds a place for as long as its body does not come.
-            slow_senders.enter_context(socket.create_connection(address)).sendall(head.encode())
-
-        def refused() -> Any:
-            response = ready.invoke(json=records(photo))
-            return response if response.status_code != 200 else None
-
-        response = until(refused, "a full queue")
+    with ready.full_queue():
+        response = ready.invoke(json=records(photo))
         assert (response.status_code, response.json()["error_code"]) == (429, "RESOURCE_EXHAUSTED")
         assert response.headers["Retry-After"] == "1"
         assert "8 requests wait" in response.json()["message"]
@@ -167,6 +152,19 @@ def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_th
     assert build.count("its example") == 1
     assert build not in log
     assert ready.call("GET", served.replace("-1", "-9") + "/logs").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_a_caller_who_hangs_up_in_the_middle_leaves_no_trace_in_the_servers_log(tmp_path: Path) -> None:
+    server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}").start()
+    head = (
+        f"POST /api/2.0/serving-endpoints HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {token(tmp_path)}\r\nContent-Length: 100\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b"", "the server has hung up too"
+    assert server.call("GET", "/health").status_code == 200
+    assert "ClientDisconnect" not in server.end()
 
 
 def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(ready: Server) -> None:
