@@ -157,6 +157,7 @@ class Server:
     def __init__(self, home: Path, uri: str, **serving: Any) -> None:
         self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
         self._process: subprocess.Popen[str] | None = None
+        self._said = home / "server.out"
 
     def spawn(self, registry: str | None = None, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Start a process, without waiting for anything."""
@@ -173,7 +174,9 @@ class Server:
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":
-        self._process = self.spawn(registry)
+        # Into a file, because a pipe that nobody reads stops whoever writes to it once it is full.
+        with self._said.open("w") as output:
+            self._process = self.spawn(registry, output.fileno())
         until(self._answers, "the server's first answer")
         return self
 
@@ -182,7 +185,7 @@ class Server:
 
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"the server ended: {self._process.communicate()[0]}")
+            raise AssertionError(f"the server ended: {self._said.read_text()}")
         try:
             return httpx.get(f"{self.url}/health").status_code == 200
         except httpx.TransportError:
@@ -249,7 +252,8 @@ class Server:
         """End the process; what it said in its life."""
         assert self._process is not None
         self._process.send_signal(how)
-        return str(self._process.communicate(timeout=DEADLINE)[0])
+        self._process.wait(timeout=DEADLINE)
+        return self._said.read_text()
 
 
 # One server for all of these tests, because a model's process takes seconds to start. Each module asks for the state
