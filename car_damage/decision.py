@@ -7,18 +7,16 @@ of the version's run.
 from collections.abc import Sequence
 
 from car_damage import promotion
-from car_damage.ports import ModelVersion
+from car_damage.moves import NOBODY
+from car_damage.ports import TAG_LIMIT, ModelVersion
 
 DECISION = "decision"
 """The tag that makes a version decided, written last: one of `promotion.DECISIONS`."""
 UNDECIDED = "deciding"
 """Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"
-"""The tag that names the champion's version at the decision, or NOBODY."""
-NOBODY = "none"
+"""The tag that names the champion's version at the decision, or `moves.NOBODY`."""
 REASONS = "decision_reasons"
-TAG_LIMIT = 1000
-"""Characters that Unity Catalog takes as a tag's value."""
 
 _NUMBERS = {
     "test_photos": "test_photos",

@@ -76,7 +76,7 @@ class ModelRefused(Terminal):
 
 
 class PromotionRefused(Terminal):
-    """A version that a person asked for must not, or cannot any more, take the champion's place. Nothing has changed."""
+    """A version that a person asked for must not, or cannot any more, take the champion's place. What is live has not changed."""
 
 
 class RegistryError(Terminal):

@@ -4,7 +4,6 @@ A run is begun before anything changes and ended when the alias has moved; so wh
 is RUNNING, which the next update goes on with or gives up.
 """
 
-import getpass
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,8 +11,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from car_damage.mlflow_client import client, experiment_id, translated
-from car_damage.ports import ABANDONED, DONE, FAILED, ROLLBACK, UNDERWAY, Intention, Move
-from car_damage.provenance import software
+from car_damage.moves import ABANDONED, DONE, FAILED, NOBODY, ROLLBACK, UNDERWAY, Intention, Move
+from car_damage.ports import TAG_LIMIT
+from car_damage.provenance import software, user
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 KIND_TAG = "move"
 """The tag that tells these runs from trainings."""
 
-_NOBODY = "none"
-_TAG_LENGTH = 1_000
+_PERSON = "person"
 _PAGE = 1_000
 _STATUS: Mapping[str, str] = MappingProxyType({UNDERWAY: "RUNNING", DONE: "FINISHED", FAILED: "FAILED", ABANDONED: "KILLED"})
 _STATE = {status: state for state, status in _STATUS.items()}
@@ -44,11 +43,13 @@ class MlflowHistory:
             KIND_TAG: intention.kind,
             "model": self._settings.tracking.model,
             "version": str(intention.version),
-            "replaces": _NOBODY if intention.replaces is None else str(intention.replaces),
-            "reason": intention.reason[:_TAG_LENGTH],
-            "by": intention.by[:_TAG_LENGTH],
+            "replaces": _named(intention.replaces),
+            "displaced": _named(intention.displaced),
+            "decided_by": _PERSON if intention.by_person else "rule",
+            "reason": intention.reason[:TAG_LIMIT],
+            "by": intention.by[:TAG_LIMIT],
             "flow_run": intention.flow_run,
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": user(),
         }
         with translated(f"writing down that version {intention.version} is to go live"):
             run = self._client.create_run(experiment_id(self._client, self._settings), tags={**software(), **tags}, run_name=name)
@@ -59,7 +60,7 @@ class MlflowHistory:
     def close(self, move: Move, state: str, why: str = "") -> None:
         with translated(f"writing down how the move to version {move.intention.version} ended"):
             if why:
-                self._client.set_tag(move.run_id, "failure", why[:_TAG_LENGTH])
+                self._client.set_tag(move.run_id, "failure", why[:TAG_LIMIT])
             self._client.set_terminated(move.run_id, _STATUS[state])
 
     def moves(self, *states: str) -> list[Move]:
@@ -86,14 +87,24 @@ def _move(run: "Run") -> Move:
     intention = Intention(
         kind=tags[KIND_TAG],
         version=int(tags["version"]),
-        replaces=None if tags["replaces"] == _NOBODY else int(tags["replaces"]),
+        replaces=_number(tags["replaces"]),
         reason=tags.get("reason", ""),
         by=tags.get("by", ""),
         flow_run=tags.get("flow_run", ""),
+        by_person=tags.get("decided_by") == _PERSON,
+        displaced=_number(tags.get("displaced", NOBODY)),
         metrics=dict(run.data.metrics),
     )
     ended = _time(info.end_time) if info.end_time else None
     return Move(info.run_id, intention, _time(info.start_time), ended, _STATE.get(info.status, UNDERWAY), tags.get("failure", ""))
+
+
+def _named(version: int | None) -> str:
+    return NOBODY if version is None else str(version)
+
+
+def _number(named: str) -> int | None:
+    return None if named == NOBODY else int(named)
 
 
 def _time(milliseconds: int) -> datetime:

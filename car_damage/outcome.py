@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from car_damage.pipeline import ChooseReport, EndpointReport, LiveReport, RegisterReport, SilverReport, ValidateReport
-from car_damage.ports import ROLLBACK
+from car_damage.moves import ROLLBACK
+from car_damage.pipeline import EndpointReport, LiveReport, RegisterReport, SilverReport, ValidateReport
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 
 
@@ -39,10 +39,9 @@ def dry_run(validated: ValidateReport, registered: RegisterReport) -> Outcome:
 def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoint: EndpointReport) -> Outcome:
     """The ending of a run that went through all stages."""
     if endpoint.outcome == "promoted":
-        instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
         # A run that was killed may have left its challenger to this one.
-        why = "; ".join(registered.reasons) if registered.version == endpoint.champion else "an earlier run decided for it"
-        return Outcome("Promoted", f"Version {endpoint.champion} is live{instead}: {why}.{_unread(validated)}")
+        mine = registered.version == endpoint.champion and not endpoint.by_person
+        return _went_live(endpoint, "; ".join(registered.reasons) if mine else f"decided earlier: {endpoint.reason}", _unread(validated))
     name = "Kept the champion" if endpoint.champion else "Not promoted"
     if endpoint.outcome == "kept":
         return Outcome(name, f"{_sentence(endpoint.message)}{_unread(validated)}")
@@ -58,19 +57,23 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     elif registered.decision == AWAIT:
         told = f"{version} was judged against a champion that is none any more; judge_again asks anew"
     elif registered.decision == PROMOTE:
-        told = f"{version} was taken back or refused since it was decided on"
+        told = f"{version} was decided for and is not meant to go live any more: it was refused, or a person decided otherwise"
     else:
         told = f"{version} does not go live: {'; '.join(registered.reasons)}"
     return Outcome(name, f"{told}; {serving}.{_unread(validated)}")
 
 
-def after_promote(chosen: ChooseReport, endpoint: EndpointReport, reason: str) -> Outcome:
+def after_promote(endpoint: EndpointReport) -> Outcome:
     """The ending of a person's promotion or rollback that was not refused."""
-    if chosen.version == chosen.replaces:
-        return Outcome("Already live", f"Version {chosen.version} is the champion; {endpoint.message}.")
-    name = "Rolled back" if chosen.kind == ROLLBACK else "Promoted"
-    instead = f" in place of version {chosen.replaces}" if chosen.replaces else ""
-    return Outcome(name, f"Version {chosen.version} is live{instead}: {reason.rstrip('.')}.")
+    if endpoint.outcome != "promoted":
+        return Outcome("Already live", f"Version {endpoint.champion} is the champion; {endpoint.message}.")
+    return _went_live(endpoint, endpoint.reason)
+
+
+def _went_live(endpoint: EndpointReport, why: str, more: str = "") -> Outcome:
+    name = "Rolled back" if endpoint.kind == ROLLBACK else "Promoted"
+    instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
+    return Outcome(name, f"Version {endpoint.champion} is live{instead}: {why.rstrip('.')}.{more}")
 
 
 def approve(version: int) -> str:

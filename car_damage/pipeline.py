@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from car_damage.ports import Platform
     from car_damage.settings import Settings
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the decoding or the training of photos changes: models of an older recipe are trained again."""
 
 
@@ -208,14 +208,14 @@ class ChooseReport:
     replaces: int | None
     """The champion of that moment. The same as `version`: it is live already."""
     kind: str
-    """PROMOTION or ROLLBACK of `car_damage.ports`."""
+    """PROMOTION or ROLLBACK of `car_damage.moves`."""
 
 
 @dataclass(frozen=True)
 class EndpointRequest:
     """Take the challenger live; without one, see that the endpoint serves the champion.
 
-    With a version, that one is made the challenger first, if the champion is still the one that it is to replace.
+    With a version, that one is made the challenger first, unless it is live already. A person asked for it.
     """
 
     flow_run: str
@@ -223,8 +223,11 @@ class EndpointRequest:
     """Who or what asks, for the champion's history."""
     version: int | None = None
     replaces: int | None = None
+    """The champion that the version is to replace, and no other."""
     kind: str = ""
+    """PROMOTION or ROLLBACK."""
     reason: str = ""
+    """The person's own words."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,12 @@ class EndpointReport:
     latency: float | None
     """Seconds that the endpoint took to answer the smoke photo."""
     message: str
+    kind: str = ""
+    """PROMOTION or ROLLBACK of `car_damage.moves`, where the champion changed."""
+    reason: str = ""
+    """Why it changed."""
+    by_person: bool = False
+    """A person decided for it, and not the rule."""
 
 
 def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:

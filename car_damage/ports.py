@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from car_damage.moves import Intention, Move
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ CHAMPION = "champion"
 """The alias of the version that is live."""
 CHALLENGER = "challenger"
 """The alias of the version that is meant to go live next."""
+TAG_LIMIT = 1000
+"""Characters of a tag's value that every store takes; Unity Catalog's limit."""
 
 
 @dataclass(frozen=True)
@@ -224,44 +227,6 @@ class Registry(Protocol):
 
     def download(self, model_uri: str, into: Path) -> Path:
         """Copy an MLflow model, logged (`models:/m-...`) or registered, below a folder; returns the model's own folder."""
-
-
-PROMOTION = "promotion"
-ROLLBACK = "rollback"
-UNDERWAY, DONE, FAILED, ABANDONED = "underway", "done", "failed", "abandoned"
-
-
-@dataclass(frozen=True)
-class Intention:
-    """A version is to take the champion's place: which, instead of which, and who wants it why."""
-
-    kind: str
-    """PROMOTION, or ROLLBACK: back to a version that was champion before the present one."""
-    version: int
-    replaces: int | None
-    """The champion of that moment; None when nothing is live."""
-    reason: str
-    by: str
-    """Who or what: a flow, and the person or schedule that started it."""
-    flow_run: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    """The numbers of the version's decision."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """What became of an intention: one entry of the champion's history."""
-
-    run_id: str
-    """Its MLflow run."""
-    intention: Intention
-    started: datetime
-    ended: datetime | None
-    state: str
-    """UNDERWAY, DONE (the alias moved), FAILED (the endpoint could not serve it), or ABANDONED (the champion changed
-    underneath, or a run was killed and its intention given up)."""
-    failure: str = ""
-    """Why it is not done."""
 
 
 class History(Protocol):

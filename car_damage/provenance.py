@@ -1,5 +1,7 @@
-"""Which software trained a model: this package's version, and its commit where it runs from a checkout."""
+"""Which software did it, and who ran it: this package's version, its commit where it runs from a checkout, the user."""
 
+import getpass
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,6 +18,14 @@ def software() -> dict[str, str]:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is not None and (commit := _git("rev-parse", "HEAD")):
         tags["mlflow.source.git.commit"] = commit
     return tags
+
+
+def user() -> str:
+    """Who runs this process: a name, or its number where the machine knows no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _git(*arguments: str) -> str | None:

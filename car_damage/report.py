@@ -1,4 +1,4 @@
-"""Pictures of a training run, as PNG files: confusion matrix, training curve, and the worst mistakes.
+"""Pictures of a training run and of a decision, as PNG files: confusion matrices, training curve, and the worst mistakes.
 
 Drawn with matplotlib's object-oriented interface on its Agg canvas: no window, no process-wide state, so several may
 be drawn at once in threads. Colours are told apart by the colour-blind, and no message rests on colour alone.

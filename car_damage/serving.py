@@ -23,6 +23,8 @@ from car_damage.settings import Settings
 
 _CALL_TIMEOUT = 30.0
 """Seconds that one call of the management API may take."""
+_MARGIN = 10.0
+"""Seconds that a query waits beyond the endpoint's own limit, so that its clear answer arrives before we break off."""
 _RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
 """Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
 _TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
@@ -138,7 +140,7 @@ class DatabricksServing:
 
     @cached_property
     def _queries(self) -> Any:
-        return self._client(self._settings.serving.request_timeout)
+        return self._client(self._settings.serving.request_timeout + _MARGIN)
 
     def _client(self, timeout: float) -> Any:
         from databricks.sdk import WorkspaceClient

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from car_damage import model_package
 from car_damage.errors import RegistryError
 from car_damage.mlflow_client import client, experiment_id, fluent, translated
-from car_damage.ports import RunContents, RunSummary, TrainedRun
+from car_damage.ports import TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.provenance import software
 from car_damage.settings import Settings
 
@@ -29,8 +29,6 @@ KEY_TAG = "training_key"
 MODEL_TAG = "model_uri"
 FAILURE_TAG = "failure"
 
-_TAG_LENGTH = 1_000
-"""Characters of a tag that every store takes."""
 _METRICS = 500
 _PARAMS = 100
 """Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
@@ -98,7 +96,7 @@ class MlflowTracking:
 
     def fail(self, run_id: str, message: str) -> None:
         with translated(f"marking run {run_id} as failed"):
-            self._client.set_tag(run_id, FAILURE_TAG, message[:_TAG_LENGTH])
+            self._client.set_tag(run_id, FAILURE_TAG, message[:TAG_LIMIT])
             self._client.set_terminated(run_id, "FAILED")
 
     def fetch(self, run_id: str, artifact: str) -> bytes:

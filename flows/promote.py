@@ -40,7 +40,7 @@ def promote(reason: Annotated[str, Field(min_length=1)], version: Version = "pre
 
     chosen = choose_version(ChooseRequest(version), runner)
     endpoint = update_endpoint(promote_request(flow_run, started_by(), chosen, reason), runner)
-    ending = outcome.after_promote(chosen, endpoint, reason)
+    ending = outcome.after_promote(endpoint)
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 
 

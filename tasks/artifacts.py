@@ -6,9 +6,10 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from car_damage.moves import Move
 from car_damage.outcome import approve
 from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, SilverReport, TrainReport, ValidateReport
-from car_damage.ports import Move, Platform, Tracking
+from car_damage.ports import Platform, Tracking
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
 from car_damage.stages.register import evidence_file, picture_of

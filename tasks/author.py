@@ -1,8 +1,8 @@
 """Who or what started the flow run of this moment, for the champion's history."""
 
-import getpass
-
 from prefect.context import FlowRunContext
+
+from car_damage.provenance import user
 
 
 def started_by() -> str:
@@ -11,5 +11,5 @@ def started_by() -> str:
     run = context.flow_run if context else None
     creator = run.created_by.display_value or run.created_by.type if run and run.created_by else None
     if creator is None:
-        creator = "the schedule" if run and run.auto_scheduled else getpass.getuser()
+        creator = "the schedule" if run and run.auto_scheduled else user()
     return f"{context.flow.name if context and context.flow else 'a flow'}, by {creator}"

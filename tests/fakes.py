@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError, Unavailable, UpdateInProgress
-from car_damage.ports import UNDERWAY, Answer, EndpointState, File, Intention, ModelVersion, Move
+from car_damage.moves import UNDERWAY, Intention, Move
+from car_damage.ports import Answer, EndpointState, File, ModelVersion
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:

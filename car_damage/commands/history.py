@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from car_damage.commands.terminal import printable
-from car_damage.ports import DONE, UNDERWAY, Move, Platform
+from car_damage.moves import DONE, UNDERWAY, Move
+from car_damage.ports import Platform
 
 
 def history(platform: Platform, limit: int, as_json: bool, say: Callable[[str], None]) -> None:

@@ -22,7 +22,7 @@ class _Body(BaseModel):
 class Entity(_Body):
     """A version of a registered model, and how Databricks would serve it: its size changes nothing here."""
 
-    entity_name: Annotated[str, StringConstraints(min_length=1)]
+    entity_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,2}$", max_length=255)]
     entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
     scale_to_zero_enabled: bool
     workload_size: Literal["Small", "Medium", "Large"]

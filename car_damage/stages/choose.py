@@ -5,10 +5,10 @@ Chosen once a flow run, before anything changes: asked again after a fault, `pre
 
 from car_damage.decision import DECISION, JUDGED_AGAINST, REASONS, is_decided, named
 from car_damage.errors import PromotionRefused, RegistryError
+from car_damage.moves import DONE, PROMOTION, ROLLBACK, line_of_champions, previous
 from car_damage.pipeline import ChooseReport, ChooseRequest, Progress, Stage
-from car_damage.ports import DONE, PROMOTION, ROLLBACK, ModelVersion, Platform
+from car_damage.ports import ModelVersion, Platform
 from car_damage.promotion import AWAIT, PROMOTE
-from car_damage.rollback import line_of_champions, previous
 
 
 def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> ChooseReport:

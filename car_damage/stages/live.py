@@ -4,8 +4,9 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 """
 
 from car_damage.decision import decided_of, waits_for_approval
+from car_damage.moves import UNDERWAY
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
-from car_damage.ports import UNDERWAY, Platform
+from car_damage.ports import Platform
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:

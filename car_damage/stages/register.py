@@ -8,7 +8,7 @@ is decided again loses it first.
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from car_damage import promotion, report
 from car_damage.decision import DECISION, UNDECIDED, decided_of, is_decided, tags_of
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.model_process import ModelAnswer, answers
+from car_damage.moves import DONE, taken_back
 from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
@@ -44,9 +45,18 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
             request.run_id, request.model_uri, {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
         )
     champion = registry.champion()
-    judged = _judge(test, champion, platform, progress)
+    judged = _unless_taken_back(version, _judge(test, champion, platform, progress), platform)
     _record(request, version, champion, judged, platform)
     return _report(version, judged, champion)
+
+
+def _unless_taken_back(version: ModelVersion, judged: promotion.Decision, platform: Platform) -> promotion.Decision:
+    """Test photos cannot know why a person took a version back; so it goes live again by a person's word only."""
+    back = taken_back(platform.history.moves(DONE), version.version)
+    if back is None or judged.decision != promotion.PROMOTE:
+        return judged
+    why = f"it was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
+    return replace(judged, decision=promotion.AWAIT, reasons=(*judged.reasons, why))
 
 
 def _record(

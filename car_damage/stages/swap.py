@@ -73,6 +73,8 @@ def _ask_for(platform: Platform, version: int) -> EndpointState:
                 return look(platform)
             except UpdateInProgress:
                 pass  # somebody was quicker
+            except RequestRefused as error:
+                raise UpdateFailed(f"{settings.endpoint} refused to serve version {version}: {error}") from error
         if clock.monotonic() > deadline:
             raise UpdateFailed(f"{settings.endpoint} has been busy with version {state.pending} for {settings.update_timeout:.0f} s")
         clock.sleep(settings.poll)

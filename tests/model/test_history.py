@@ -10,8 +10,8 @@ from car_damage.commands.history import history as print_history
 from car_damage.errors import Unavailable
 from car_damage.history import MlflowHistory
 from car_damage.mlflow_client import client
+from car_damage.moves import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention
 from car_damage.platform import Target
-from car_damage.ports import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention
 from car_damage.settings import Settings, Tracking
 from car_damage.tracking import MlflowTracking
 

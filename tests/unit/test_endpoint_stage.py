@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from car_damage.decision import waits_for_approval
 from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
 from car_damage.ports import Answer, Intention
@@ -60,10 +61,15 @@ def test_the_first_model_goes_live_where_there_was_no_endpoint() -> None:
 
 def test_the_alias_does_not_move_before_the_endpoint_has_answered() -> None:
     here = world()
-    moved_while_waiting = []
-    here.clock.happenings.append(lambda: moved_while_waiting.extend(here.registry.moves))
+    asked, moved_before = here.serving.ask, []
+
+    def ask(photos: Sequence[bytes]) -> list[Answer]:
+        moved_before.append(list(here.registry.moves))
+        return asked(photos)
+
+    here.serving.ask = ask  # type: ignore[method-assign]
     update(here)
-    assert moved_while_waiting == []
+    assert moved_before == [[]]
 
 
 def test_without_a_challenger_a_served_champion_is_left_alone() -> None:
@@ -336,7 +342,7 @@ def test_a_person_s_word_asked_again_after_it_was_done_changes_nothing() -> None
     here = world(served=2, champion=2, challenger=None)
     by_a_person(here, 1, replaces=2, kind="rollback")
     report = by_a_person(here, 1, replaces=2, kind="rollback")
-    assert (report.outcome, here.serving.puts, here.history.told) == ("unchanged", [1], [("rollback", 2, 1, "done")])
+    assert (report.outcome, here.serving.puts, here.history.told) == ("promoted", [1], [("rollback", 2, 1, "done")])
 
 
 def test_a_rollback_that_was_killed_is_ended_by_the_next_run_whatever_its_version_s_decision_says() -> None:
@@ -366,6 +372,95 @@ def test_an_intention_that_another_run_has_meanwhile_is_not_removed_with_ours() 
     assert here.registry.aliases == {"champion": 2, "challenger": 3}
 
 
+def test_a_rollback_during_which_the_champion_changes_is_refused_and_not_said_to_be_done() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    here.registry.add(3, decision="promote", judged_against="2")
+    here.serving.answers[3] = NEW
+    here.tracking.files |= {("run-3", PREDICTIONS_FILE): predictions(NEW), ("run-3", SMOKE_PHOTO_FILE): PHOTO}
+    here.clock.happenings.append(lambda: here.registry.aliases.update(champion=3))
+    with pytest.raises(PromotionRefused, match="version 1 did not go live: version 3 became champion meanwhile"):
+        by_a_person(here, 1, replaces=2, kind="rollback")
+    assert (here.serving.served, here.registry.aliases) == (3, {"champion": 3})
+    assert here.history.told == [("rollback", 2, 1, "abandoned")]
+
+
+def test_asking_for_the_version_that_is_live_takes_no_other_one_live() -> None:
+    here = world()
+    report = by_a_person(here, 1, replaces=1)
+    assert (report.outcome, report.champion, here.serving.puts) == ("unchanged", 1, [])
+    assert here.registry.aliases == {"champion": 1, "challenger": 2}
+
+
+def test_a_word_that_is_refused_leaves_the_rule_s_challenger_alone() -> None:
+    here = world()
+    with pytest.raises(PromotionRefused):
+        by_a_person(here, 2, replaces=9)
+    assert here.registry.aliases == {"champion": 1, "challenger": 2}
+    assert update(here).outcome == "promoted"
+
+
+def test_a_challenger_that_a_person_s_version_displaced_is_meant_to_go_live_again_when_that_one_fails() -> None:
+    here = world()
+    here.registry.add(3, decision="promote", judged_against="1")
+    here.serving.broken.add(3)
+    here.tracking.files |= {("run-3", PREDICTIONS_FILE): predictions(NEW), ("run-3", SMOKE_PHOTO_FILE): PHOTO}
+    with pytest.raises(UpdateFailed, match="version 3 did not go live"):
+        by_a_person(here, 3, replaces=1)
+    assert here.registry.aliases == {"champion": 1, "challenger": 2}
+    assert update(here).champion == 2
+
+
+def test_a_challenger_that_was_displaced_is_forgotten_once_the_champion_it_was_judged_against_is_none() -> None:
+    here = world()
+    here.registry.add(3, decision="promote", judged_against="1")
+    here.serving.answers[3] = NEW
+    here.tracking.files |= {("run-3", PREDICTIONS_FILE): predictions(NEW), ("run-3", SMOKE_PHOTO_FILE): PHOTO}
+    by_a_person(here, 3, replaces=1)
+    assert here.registry.aliases == {"champion": 3}
+
+
+def test_a_person_s_approval_is_written_down_so_that_the_version_waits_no_more_when_it_is_taken_back() -> None:
+    here = world(challenger=None)
+    here.registry.tag(2, {"decision": "await_approval"})
+    by_a_person(here, 2, replaces=1)
+    tags = here.registry.get(2).tags
+    assert (tags["decision"], tags["approved_by"]) == ("promote", "promote, by anna")
+    by_a_person(here, 1, replaces=2, kind="rollback")
+    assert not waits_for_approval(here.registry.get(2), here.registry.champion())
+
+
+def test_a_move_that_the_rule_began_is_not_taken_for_a_person_s_word() -> None:
+    here = world()
+    here.history.begin(Intention("promotion", 2, 1, "why", "retrain", "killed"))
+    by_a_person(here, 2, replaces=1)
+    assert [(move.state, move.intention.reason) for move in here.history.all] == [("abandoned", "why"), ("done", "it calls wrecks minor")]
+
+
+def test_an_undecided_version_does_not_go_live_because_a_killed_run_had_begun_its_move() -> None:
+    here = world()
+    here.registry.tag(2, {"decision": "deciding"})
+    here.history.begin(Intention("promotion", 2, 1, "why", "retrain", "killed"))
+    assert update(here).outcome == "kept"
+    assert (here.registry.aliases, here.history.told) == ({"champion": 1}, [("promotion", 1, 2, "abandoned")])
+
+
+def test_a_config_that_the_service_refuses_is_a_version_that_does_not_go_live() -> None:
+    here = world()
+    here.serving.put = refuse  # type: ignore[method-assign]
+    with pytest.raises(UpdateFailed, match="refused to serve version 2: no such version"):
+        update(here)
+    assert here.registry.aliases == {"champion": 1}
+    assert "refused" in here.registry.get(2).tags
+
+
+def test_a_champion_is_served_again_even_when_its_smoke_photo_is_lost() -> None:
+    here = world(served=2, challenger=None)
+    del here.tracking.files["run-1", SMOKE_PHOTO_FILE]
+    report = update(here)
+    assert (report.outcome, here.serving.served) == ("repaired", 1)
+    assert "could not be tested: run run-1 has no smoke_photo" in report.message
+
+
 def by_a_person(where: World, version: int, replaces: int, kind: str = "promotion") -> EndpointReport:
     request = EndpointRequest("flow", "promote, by anna", version, replaces, kind, "it calls wrecks minor")
     return work(request, where, silent)  # type: ignore[arg-type]
@@ -373,3 +468,7 @@ def by_a_person(where: World, version: int, replaces: int, kind: str = "promotio
 
 def interrupted(_version: int) -> None:
     raise KeyboardInterrupt
+
+
+def refuse(_version: int) -> None:
+    raise RequestRefused("no such version")

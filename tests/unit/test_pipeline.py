@@ -6,6 +6,7 @@ import pytest
 from prefect.serializers import JSONSerializer
 
 from car_damage import outcome, pipeline
+from car_damage.moves import PROMOTION, ROLLBACK
 from car_damage.pipeline import (
     ChooseReport,
     EndpointReport,
@@ -21,7 +22,6 @@ from car_damage.pipeline import (
     train_request,
     training_key,
 )
-from car_damage.ports import PROMOTION, ROLLBACK
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Settings, Training
 
@@ -32,6 +32,7 @@ REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
 LIVE = LiveReport("run", 3, 3, None, 3)
 CHOSEN = ChooseReport(1, 3, ROLLBACK)
+WENT_BACK = EndpointReport("promoted", 1, 3, "READY", 0.05, "version 1 answers", ROLLBACK, "wrong answers.", True)
 
 
 @pytest.mark.parametrize("report", [VALIDATED, SILVER, TRAINED, REGISTERED, ENDPOINT, LIVE, CHOSEN])
@@ -156,14 +157,23 @@ def test_a_promotion_by_a_person_asks_for_what_was_chosen_and_nothing_else() -> 
 
 
 @pytest.mark.parametrize(
-    ("chosen", "name", "message"),
+    ("report", "name", "message"),
     [
-        (CHOSEN, "Rolled back", "Version 1 is live in place of version 3: wrong answers."),
-        (ChooseReport(4, 3, PROMOTION), "Promoted", "Version 4 is live in place of version 3: wrong answers."),
-        (ChooseReport(4, None, PROMOTION), "Promoted", "Version 4 is live: wrong answers."),
-        (ChooseReport(3, 3, PROMOTION), "Already live", "Version 3 is the champion; version 3 answers."),
+        (replace(WENT_BACK, kind=ROLLBACK), "Rolled back", "Version 1 is live in place of version 3: wrong answers."),
+        (replace(WENT_BACK, kind=PROMOTION, champion=4), "Promoted", "Version 4 is live in place of version 3: wrong answers."),
+        (replace(WENT_BACK, kind=PROMOTION, champion=4, previous=None), "Promoted", "Version 4 is live: wrong answers."),
+        (
+            replace(ENDPOINT, outcome="unchanged", message="version 3 is served already"),
+            "Already live",
+            "Version 3 is the champion; version 3 is served already.",
+        ),
     ],
 )
-def test_a_person_s_promotion_ends_by_its_name(chosen: ChooseReport, name: str, message: str) -> None:
-    ending = outcome.after_promote(chosen, ENDPOINT, "wrong answers.")
+def test_a_person_s_promotion_ends_by_its_name(report: EndpointReport, name: str, message: str) -> None:
+    ending = outcome.after_promote(report)
     assert (ending.name, ending.message) == (name, message)
+
+
+def test_a_rollback_that_was_killed_and_ended_by_a_retraining_is_called_one() -> None:
+    ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), REGISTERED, replace(WENT_BACK, kind=ROLLBACK))
+    assert (ending.name, ending.message) == ("Rolled back", "Version 1 is live in place of version 3: decided earlier: wrong answers.")

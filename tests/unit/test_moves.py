@@ -4,8 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from car_damage.ports import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention, Move
-from car_damage.rollback import line_of_champions, previous
+from car_damage.moves import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention, Move, line_of_champions, previous
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
