@@ -51,10 +51,14 @@ def _default(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, dict):
-        return ", ".join(f"`{key}` = `{inner}`" for key, inner in value.items()) or "empty"
+        return ", ".join(f"`{key}` = `{_toml(inner)}`" for key, inner in value.items()) or "empty"
     if isinstance(value, tuple):
         return ", ".join(f"`{inner}`" for inner in value)
     return f"`{value}`"
+
+
+def _toml(value: Any) -> str:
+    return "{" + ", ".join(f"{key} = {inner}" for key, inner in value.items()) + "}" if isinstance(value, dict) else str(value)
 
 
 if __name__ == "__main__":

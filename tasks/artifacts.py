@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from car_damage.errors import Terminal
 from car_damage.moves import Move
 from car_damage.outcome import approve
 from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, SilverReport, TrainReport, ValidateReport
@@ -65,9 +66,12 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
     """The decision, its reasons, the numbers side by side, and where a person has to speak, the command."""
     classes, evidence = platform.settings.labels.classes, report.evidence
     against = f"champion {report.champion}" if report.champion else "no champion"
-    lines = [f"## Version {report.version}: {DECIDED[report.decision]}", "", *(f"- {reason}" for reason in report.reasons), ""]
-    if report.decision == AWAIT:
-        lines += ["**It waits for a person's approval.** To take it live:", "", f"```\n{approve(report.version)}\n```", ""]
+    dry_run = request.dry_run and not report.decided_before
+    title = f"{'Dry run, version' if dry_run else 'Version'} {report.version}: {DECIDED[report.decision]}"
+    lines = [f"## {title}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    if report.decision == AWAIT and not dry_run:
+        as_long = f"as long as {against} is live" if report.champion else "as long as no other is"
+        lines += [f"**It waits for a person's approval.** To take it live, {as_long}:", "", f"```\n{approve(report.version)}\n```", ""]
     lines += [f"| {evidence['test_photos']} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
     for title, name in (("macro-F1", "macro_f1"), ("cost of its mistakes, a photo", "cost")):
         lines.append(f"| {title} | {_number(evidence[f'candidate_{name}'])} | {_number(evidence[f'champion_{name}'])} |")
@@ -79,9 +83,9 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
             "",
             f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
         ]
-    file = picture_of(evidence_file(report.version, request.dry_run and not report.decided_before))
+    file = picture_of(evidence_file(report.version, dry_run))
     lines += ["", _picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
-    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {DECIDED[report.decision]}")
+    create_markdown_artifact("\n".join(lines), key="decision", description=title)
 
 
 def served(report: EndpointReport, serving: Serving) -> None:
@@ -97,6 +101,11 @@ def served(report: EndpointReport, serving: Serving) -> None:
         }
     ]
     create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {report.outcome}")
+
+
+def not_served(error: Terminal, serving: Serving) -> None:
+    """Why the endpoint was not updated, and what it does instead."""
+    create_markdown_artifact(f"## The endpoint was not updated\n\n```\n{error}\n```", key="endpoint-failure", description=serving.endpoint)
 
 
 def history(moves: Sequence[Move], tracking: Tracking) -> None:

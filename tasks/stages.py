@@ -12,7 +12,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.tasks import Task, exponential_backoff
 
-from car_damage.errors import Terminal, Transient
+from car_damage.errors import PromotionRefused, Terminal, Transient, UpdateFailed
 from car_damage.pipeline import (
     ChooseReport,
     ChooseRequest,
@@ -202,6 +202,11 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
         # middle is not. So a lease that could not be renewed must not end the update.
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
             report = runner.run(ENDPOINT, request, shown("endpoint"))
+    except (UpdateFailed, PromotionRefused) as error:
+        with if_possible("why the endpoint was not updated"):
+            artifacts.not_served(error, runner.platform.settings.serving)
+            artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
+        raise
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error
     except ConcurrencySlotAcquisitionError as error:

@@ -12,7 +12,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.tasks import Task
 
-from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable
+from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable, UpdateFailed
+from car_damage.moves import Intention
 from car_damage.pipeline import (
     EndpointReport,
     EndpointRequest,
@@ -148,6 +149,19 @@ def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
         assert runner.calls == []
     finally:
         bootstrap()
+
+
+@pytest.mark.usefixtures("server")
+def test_an_update_that_failed_is_shown_with_the_history_and_fails_at_once() -> None:
+    runner = Runner(UpdateFailed("version 2 did not go live: it did not start; the end of its build log:\nImportError"))
+    runner.platform.history.close(runner.platform.history.begin(Intention("promotion", 2, 1, "better", "who", "flow")), "failed", "no")
+    with pytest.raises(UpdateFailed):
+        run(update_endpoint, EndpointRequest("flow", "who"), runner)
+    assert len(runner.calls) == 1
+    with get_client(sync_client=True) as client:
+        shown = {one["key"]: one["data"] for one in client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()}
+    assert "ImportError" in shown["endpoint-failure"]
+    assert "failed" in str(shown["champion-history"])
 
 
 class Watched(Runner):

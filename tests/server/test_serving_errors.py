@@ -204,6 +204,23 @@ def test_an_absent_endpoint_is_created_with_the_whole_config(serving: Databricks
     assert (method, path, body) == ("POST", "/api/2.0/serving-endpoints", {"name": NAME, "config": {"name": NAME, **config}})
 
 
+def test_an_update_sends_the_whole_config_anew_with_scaling_to_zero_as_the_settings_want_it(
+    serving: DatabricksServing, script: Script
+) -> None:
+    script.answers["GET"] = (200, endpoint("NOT_UPDATING", active=entity(3)))
+    script.answers["PUT"] = (200, endpoint("IN_PROGRESS", active=entity(3)))
+    settings = serving._settings
+    for wanted in (True, False):
+        changed = settings.model_copy(update={"serving": settings.serving.model_copy(update={"scale_to_zero": wanted})})
+        DatabricksServing(changed).put(4)
+        method, path, body = script.asked[-1]
+        assert (method, path) == ("PUT", f"/api/2.0/serving-endpoints/{NAME}/config")
+        (served,) = body["served_entities"]
+        assert (served["entity_version"], served["workload_size"], served["workload_type"]) == ("4", "Small", "CPU")
+        assert served["scale_to_zero_enabled"] is wanted
+        assert body["traffic_config"] == {"routes": [{"served_entity_name": served["name"], "traffic_percentage": 100}]}
+
+
 def test_a_put_that_meets_its_own_update_is_content_and_another_one_is_not(serving: DatabricksServing, script: Script) -> None:
     script.answers["GET"] = (200, endpoint("IN_PROGRESS", active=entity(3), pending=entity(4, "DEPLOYMENT_CREATING")))
     script.error("PUT", 409, "RESOURCE_CONFLICT")

@@ -4,7 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from car_damage.moves import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention, Move, line_of_champions, previous
+from car_damage.moves import (
+    ABANDONED,
+    DONE,
+    FAILED,
+    PROMOTION,
+    ROLLBACK,
+    UNDERWAY,
+    Intention,
+    Move,
+    line_of_champions,
+    previous,
+    taken_back,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,3 +77,14 @@ def test_an_alias_that_was_moved_by_hand_is_believed() -> None:
 
 def test_without_a_champion_there_is_nothing_to_go_back_from() -> None:
     assert previous(history((None, 1), (1, 2)), None) is None
+
+
+def test_a_version_was_taken_back_until_it_goes_live_once_more() -> None:
+    back = [(None, 1), (1, 2), (2, 1)]
+    found = taken_back(history(*back), 2)
+    assert found is not None
+    assert found.intention.replaces == 2
+    assert taken_back(history(*back), 1) is None
+    assert taken_back(history(*back, (1, 2)), 2) is None
+    assert taken_back(history(*back, (1, 3)), 2) is not None
+    assert taken_back(history((None, 1), (1, 2, FAILED)), 2) is None

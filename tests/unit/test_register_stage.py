@@ -11,6 +11,7 @@ import pytest
 
 from car_damage.errors import ModelRefused, PhotoChanged, RegistryError, Unavailable
 from car_damage.model_process import ModelAnswer
+from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
 from car_damage.photos import Photos as Decoded
 from car_damage.pipeline import RegisterReport, RegisterRequest, silent
 from car_damage.settings import Promotion, Settings
@@ -158,6 +159,19 @@ def test_a_version_that_is_judged_again_is_undecided_until_the_end(models: Model
     here.registry.move = move  # type: ignore[method-assign]
     assert judge(here).decision == "keep"
     assert here.registry.aliases == {"champion": 2}
+
+
+def test_a_version_that_was_taken_back_waits_for_a_person_when_it_is_judged_again(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    assert judge(here).decision == "promote"
+    for replaces, version, kind in ((1, 2, PROMOTION), (2, 1, ROLLBACK)):
+        here.history.close(here.history.begin(Intention(kind, version, replaces, "calls wrecks minor", "who", "flow")), DONE)
+    here.registry.move("challenger", None)
+    again = judge(here, judge_again=True)
+    assert again.decision == "await_approval"
+    assert again.reasons[-1] == "it was taken back on 1970-01-01 (calls wrecks minor), so a person must approve it"
+    assert here.registry.aliases == {"champion": 1}
 
 
 def test_evidence_of_a_new_decision_never_lies_beside_the_old_one(models: Models) -> None:
