@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
 from car_damage.server import describe, openapi
@@ -152,13 +153,17 @@ async def _body(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length", "0")
     kept, size = bytearray(), 0
     too_long = said.isdecimal() and int(said) > limit
-    async for part in request.stream():
-        size += len(part)
-        too_long = too_long or size > limit
-        if not too_long:
-            kept += part
-        elif size > _DISCARDED:
-            break
+    try:
+        async for part in request.stream():
+            size += len(part)
+            too_long = too_long or size > limit
+            if not too_long:
+                kept += part
+            elif size > _DISCARDED:
+                break
+    except ClientDisconnect as error:
+        # Nobody reads it. It spares the log a stack trace for each caller that goes away.
+        raise ApiError(400, "BAD_REQUEST", "the request ended before its body did") from error
     if too_long:
         raise ApiError(413, "MAX_REQUEST_SIZE_EXCEEDED", f"a request may have {limit} bytes; send fewer or smaller photos at once")
     return bytes(kept)
