@@ -2,16 +2,19 @@
 
 import base64
 import contextlib
+import hashlib
 import json
+import re
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from car_damage.engines.folder import cores
 from car_damage.errors import RequestRefused
+from car_damage.server.model_server import AT_ONCE
 from car_damage.server.state import folder, token
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
@@ -37,8 +40,6 @@ def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
-    import hashlib
-
     from car_damage.images import brightness, decode
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
@@ -48,8 +49,6 @@ def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) ->
 
 
 def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:
-    import hashlib
-
     photos = [jpeg(64, 48, turn) for turn in range(70)]
     rows = ready.invoke(json=records(*photos)).json()["predictions"]
     assert [row["sha256"] for row in rows] == [hashlib.sha256(photo).hexdigest() for photo in photos]
@@ -100,6 +99,26 @@ def test_a_photo_that_would_take_too_much_memory_is_refused_before_it_is_decoded
     assert "row 0: too many pixels" in response.json()["message"]
 
 
+def test_of_many_requests_at_once_each_gets_its_own_answer_and_only_the_one_without_a_photo_is_refused(
+    ready: Server, models: Models
+) -> None:
+    photos = [jpeg(320, 240, 10 * turn) for turn in range(AT_ONCE)]
+    asked = [*photos, b"no photo at all"]
+    with ThreadPoolExecutor(len(asked)) as clients:
+        responses = list(clients.map(lambda photo: ready.invoke(json=records(photo)), asked))
+    assert [response.status_code for response in responses] == [200] * len(photos) + [400]
+    assert "row 0: not an image" in responses[-1].json()["message"]
+    answers = [response.json()["predictions"] for response in responses[:-1]]
+    assert [[row["sha256"] for row in answer] for answer in answers] == [[hashlib.sha256(photo).hexdigest()] for photo in photos]
+    for photo, (row,) in list(zip(photos, answers, strict=True))[:: AT_ONCE // 4]:
+        assert [row[f"probability_{name}"] for name in CLASSES] == pytest.approx(own_answer(models.keras_files[1], photo), abs=1e-4)
+
+
+def test_the_setting_says_how_long_a_model_may_take_for_a_request(ready: Server) -> None:
+    (process,) = ready.model_processes()
+    assert process.environ()["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] == f"{ready.settings.serving.request_timeout:g}"
+
+
 def test_257_rows_are_too_many(ready: Server) -> None:
     tiny = jpeg(64, 48)
     response = ready.invoke(json=records(*[tiny] * 257))
@@ -134,16 +153,11 @@ def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready
 
 
 def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_to_come_again(ready: Server, photo: bytes) -> None:
-    places = ready.settings.serving.max_queue + max(2, cores())
-    head = (
-        f"POST /serving-endpoints/{ready.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
-        f"Authorization: Bearer {token(ready.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    )
-    address = ("127.0.0.1", urlsplit(ready.url).port)
+    places = ready.settings.serving.max_queue + AT_ONCE
     with contextlib.ExitStack() as slow_senders:
         for _ in range(places):
             # Each holds a place for as long as its body does not come.
-            slow_senders.enter_context(socket.create_connection(address)).sendall(head.encode())
+            slow_senders.enter_context(slow_sender(ready))
 
         def refused() -> Any:
             response = ready.invoke(json=records(photo))
@@ -154,6 +168,27 @@ def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_t
         assert response.headers["Retry-After"] == "1"
         assert "8 requests wait" in response.json()["message"]
     until(lambda: ready.invoke(json=records(photo)).status_code == 200, "an answer once the places are free")
+
+
+def slow_sender(server: Server) -> socket.socket:
+    """A request whose body is announced and does not come."""
+    sender = socket.create_connection(("127.0.0.1", urlsplit(server.url).port))
+    sender.sendall(
+        f"POST /serving-endpoints/{server.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {token(server.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n".encode()
+    )
+    return sender
+
+
+def test_a_caller_that_goes_away_before_its_body_is_there_is_no_error_of_the_server(ready: Server) -> None:
+    def counted(status: int) -> float:
+        series = re.findall(rf'^car_damage_requests_total{{.*status="{status}".*}} (.*)$', ready.call("GET", "/metrics").text, re.MULTILINE)
+        return sum(map(float, series))
+
+    before = counted(400), counted(500)
+    slow_sender(ready).close()
+    until(lambda: counted(400) == before[0] + 1, "the end of the request")
+    assert counted(500) == before[1]
 
 
 def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_the_rest(ready: Server) -> None:
