@@ -239,9 +239,10 @@ class Scoring:
         if len(requests) < 2:
             return []
         answer = self._alone({"dataframe_records": [row for request in requests for row in request["dataframe_records"]]}, _JSON)
-        if answer.status != 200:
+        predictions = json.loads(answer.body)["predictions"] if answer.status == 200 else []
+        if len(predictions) != len(requests):
             return []
-        return [Answer(200, answer.content_type, json.dumps({"predictions": [row]})) for row in json.loads(answer.body)["predictions"]]
+        return [Answer(200, answer.content_type, json.dumps({"predictions": [row]})) for row in predictions]
 
     def _alone(self, data: Any, content_type: str) -> Answer:
         from mlflow.exceptions import MlflowException
