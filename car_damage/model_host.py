@@ -116,7 +116,10 @@ def _fetch(uri: str, folder: str) -> None:
     # Beside it and renamed, so that a folder of that name is whole.
     with tempfile.TemporaryDirectory(prefix=f"{Path(folder).name}.", dir=Path(folder).parent) as partial:
         print(f"fetching {uri}", file=sys.stderr, flush=True)  # noqa: T201 - the build log
-        Path(download_artifacts(artifact_uri=uri, dst_path=f"{partial}/model")).rename(folder)
+        model = Path(download_artifacts(artifact_uri=uri, dst_path=f"{partial}/model"))
+        if not (model / "MLmodel").is_file():  # a folder that is gone downloads as an empty one
+            raise SystemExit(f"{uri} is registered, and its files are gone from where the registry says that they lie")
+        model.rename(folder)
 
 
 def _serve(folder: str, socket: str, out: BinaryIO) -> None:

@@ -87,7 +87,8 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
     if len(truth) < rule.min_test_photos:
         against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")
     if evidence.gain < rule.min_gain or evidence.gain <= 0:
-        against.append(f"{ahead}: a gain of {evidence.gain:+.3f}, and {rule.min_gain:+.3f} or more is needed")
+        needed = f"{rule.min_gain:+.3f} or more" if rule.min_gain > 0 else "more than that"
+        against.append(f"{ahead}: a gain of {evidence.gain:+.3f}, and {needed} is needed")
     elif evidence.confidence < rule.min_confidence:
         against.append(f"{ahead}, but ahead in only {evidence.confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
     against += _dearer(evidence, rule)

@@ -135,8 +135,10 @@ def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Seq
 def _figure(width: float, height: float) -> "Figure":
     """Inches."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    return Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
 
 
 def _png(figure: "Figure") -> bytes:

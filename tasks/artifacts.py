@@ -9,12 +9,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from car_damage.outcome import approve
 from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, SilverReport, TrainReport, ValidateReport
 from car_damage.ports import Move, Platform, Tracking
-from car_damage.promotion import AWAIT
+from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
 from car_damage.stages.register import evidence_file, picture_of
 from car_damage.stages.train import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
 
 LATEST_MOVES = 20
+DECIDED = {PROMOTE: "promote", AWAIT: "waits for approval", KEEP: "keep the champion"}
 PICTURES = {
     TRAINING_CURVE_FILE: "How the training went",
     CONFUSION_MATRIX_FILE: "Test photos by class",
@@ -63,7 +64,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
     """The decision, its reasons, the numbers side by side, and where a person has to speak, the command."""
     classes, evidence = platform.settings.labels.classes, report.evidence
     against = f"champion {report.champion}" if report.champion else "no champion"
-    lines = [f"## Version {report.version}: {report.decision.replace('_', ' ')}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    lines = [f"## Version {report.version}: {DECIDED[report.decision]}", "", *(f"- {reason}" for reason in report.reasons), ""]
     if report.decision == AWAIT:
         lines += ["**It waits for a person's approval.** To take it live:", "", f"```\n{approve(report.version)}\n```", ""]
     lines += [f"| {evidence['test_photos']} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
@@ -79,7 +80,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
         ]
     file = picture_of(evidence_file(report.version, request.dry_run and not report.decided_before))
     lines += ["", _picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
-    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {report.decision.replace('_', ' ')}")
+    create_markdown_artifact("\n".join(lines), key="decision", description=f"Version {report.version}: {DECIDED[report.decision]}")
 
 
 def served(report: EndpointReport, serving: Serving) -> None:

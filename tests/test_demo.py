@@ -104,7 +104,7 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
     del first
     binaries = Path(sys.executable).parent
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ .venv/bin/car-damage")]
-    assert [command.split()[1] for command in commands] == ["validate", "status", "serve", "predict"]
+    assert [command.split()[1] for command in commands] == ["validate", "status", "serve", "predict", "history"]
     serve = [str(binaries / "car-damage"), "serve"]
     health = f"http://127.0.0.1:{newcomer.port}/health"
     with service("endpoint server", serve, newcomer.home / "serve.log", health, newcomer.environment) as server:
@@ -119,6 +119,8 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
             if words[1] == "status":
                 assert "READY" in told
                 assert "car_damage_classifier version 1" in told
+            if words[1] == "history":
+                assert "no version is live yet" in told
             if words[1] == "validate":
                 assert "rejected: truncated" in told
 

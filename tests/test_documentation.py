@@ -111,6 +111,13 @@ def test_the_flow_s_options_are_in_the_readme_and_no_others_are_used() -> None:
     assert {option for command in commands("flows.retrain") for option in re.findall(r"--[a-z-]+", command)} <= options
 
 
+def test_the_options_of_promote_in_the_documentation_are_its_own() -> None:
+    from flows.promote import main
+
+    options = {"--" + name for name in inspect.signature(main).parameters}
+    assert {option for command in commands("flows.promote") for option in re.findall(r"--[a-z-]+", command)} == options
+
+
 def test_benchmarks_in_the_documentation_are_there() -> None:
     from benchmarks import MODULES
 

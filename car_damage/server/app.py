@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
-from car_damage.server import describe, openapi
+from car_damage.server import describe, openapi, page
 from car_damage.server.endpoints import Endpoints
 from car_damage.server.errors import ApiError
 from car_damage.server.metrics import Metrics
@@ -27,7 +27,7 @@ from car_damage.server.requests import Config, Create, parse
 from car_damage.settings import Settings
 
 _API = "/api/2.0/serving-endpoints"
-_OPEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"})
+_OPEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
 """Paths that need no token."""
 _CONFIG = 1 << 20
 """Bytes that a request of the management API may have."""
@@ -52,10 +52,12 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(Terminal, _fail)
     app.add_exception_handler(HTTPException, _no_such_api)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     _add_open(app, settings, endpoints)
     _add_management(app, endpoints)
     _add_query(app, settings, endpoints)
     _add_metrics(app, endpoints)
+    page.add(app, settings.serving.max_request_bytes)
     return _TokenRequired(app, token)
 
 
@@ -153,17 +155,13 @@ async def _body(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length", "0")
     kept, size = bytearray(), 0
     too_long = said.isdecimal() and int(said) > limit
-    try:
-        async for part in request.stream():
-            size += len(part)
-            too_long = too_long or size > limit
-            if not too_long:
-                kept += part
-            elif size > _DISCARDED:
-                break
-    except ClientDisconnect as error:
-        # Nobody reads it. It spares the log a stack trace for each caller that goes away.
-        raise ApiError(400, "BAD_REQUEST", "the request ended before its body did") from error
+    async for part in request.stream():
+        size += len(part)
+        too_long = too_long or size > limit
+        if not too_long:
+            kept += part
+        elif size > _DISCARDED:
+            break
     if too_long:
         raise ApiError(413, "MAX_REQUEST_SIZE_EXCEEDED", f"a request may have {limit} bytes; send fewer or smaller photos at once")
     return bytes(kept)
@@ -184,6 +182,11 @@ async def _no_such_api(request: Request, error: Exception) -> Response:
     return JSONResponse(
         {"error_code": "ENDPOINT_NOT_FOUND", "message": f"no API for {request.method} {request.url.path}"}, error.status_code
     )
+
+
+async def _hung_up(_: Request, __: Exception) -> Response:
+    """The caller went away before its request was complete: a tab that was closed is no error of ours, and nobody reads this."""
+    return Response(status_code=400)
 
 
 Scope = MutableMapping[str, Any]

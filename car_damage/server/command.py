@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
 
     from car_damage.server.app import application
     from car_damage.server.endpoints import Endpoints
+    from car_damage.server.page import link
 
     state = State(settings.home)
     with state.locked(), _listening(settings.serving.host) as listening:
@@ -38,6 +40,8 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
         app = application(settings, Endpoints(settings, state), token)
         config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
         say(f"endpoint server at {settings.serving.host}, its token in {state.folder / 'token'}; Ctrl-C stops it")
+        # The token's file is its owner's alone; a log that this goes to may be everybody's.
+        say(f"its page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
         # After it has stopped in good order uvicorn raises the signal once more.
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram, Summary
+from starlette.requests import ClientDisconnect
 
 from car_damage.server.errors import ApiError
 
@@ -92,7 +93,7 @@ class Measures:
 
     @contextlib.contextmanager
     def request(self, served_entity: str) -> Iterator[Outcome]:
-        """Count a request. An ApiError has its status; whatever else goes through is a 500.
+        """Count a request. An ApiError has its status; a caller who hung up is a 499, as in nginx; whatever else goes through is a 500.
 
         Args:
             served_entity: who it is counted for, unless the outcome names another one.
@@ -102,6 +103,9 @@ class Measures:
             yield outcome
         except ApiError as error:
             outcome.status = error.status
+            raise
+        except ClientDisconnect:
+            outcome.status = 499
             raise
         finally:
             of = self.of(outcome.served_by)

@@ -170,7 +170,8 @@ def _refuse(platform: Platform, challenger: ModelVersion, move: Move, error: Ter
                 bring(platform, champion, progress)
             after = f"the endpoint serves champion {champion}"
         except CarDamageError as second:
-            after = f"putting back champion {champion} failed too ({second}); the next run tries again"
+            answers = f", champion {champion} goes on answering" if _answers(platform, champion) else ""
+            after = f"putting back champion {champion} failed too{answers} ({second}); the next run tries again"
     platform.registry.tag(challenger.version, {"refused": str(error)[:TAG_LIMIT]})
     platform.history.close(move, FAILED, str(error))
     _drop(platform, challenger)
@@ -193,6 +194,13 @@ def _log_tail(platform: Platform, version: int) -> str:
     except CarDamageError as error:
         return f"; its build log could not be read: {error}"
     return f"; the end of its build log:\n{log[-LOG_TAIL:]}" if log else ""
+
+
+def _answers(platform: Platform, version: int) -> bool:
+    try:
+        return platform.serving.state().served == version
+    except CarDamageError:
+        return False
 
 
 def _named(version: int | None) -> str:

@@ -1,4 +1,4 @@
-"""`kill -9` before and after every port call of a run: the next run ends where an undisturbed one would.
+"""`kill -9` between every two effects of a run, and at every kind of call: the next run ends where an undisturbed one would.
 
 The calls are recorded from a good run, so a new one cannot be forgotten. A run is started from the same world each
 time: a champion that is live, and new photos that make a better model.
@@ -31,7 +31,7 @@ KEPT = ("tables", "mlflow.db", "artifacts", "landing")
 """What of the home folder is put back before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint")
 EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
-"""Methods that change the world: killed before and after each call."""
+"""Methods that change the world."""
 
 
 @dataclass
@@ -145,19 +145,27 @@ def remember(ground: Ground) -> None:
 def points(calls: list[str]) -> list[tuple[str, int, str]]:
     """Where to kill: (call, how many of the same there were before, before or after it).
 
-    A call that changes nothing leaves the world as the last effect left it, and after that effect the run is killed
-    anyway; so each of those is tried once, where it first comes.
+    Between two effects of a stage the world stands still, so after one is before the next: each of these states is tried
+    once. A call that changes nothing leaves the world as the last effect left it; each of those is tried once, where it
+    first comes.
     """
     wanted, seen, methods = [], Counter[str](), set()
-    for call in calls:
-        method = call.rpartition(" ")[2]
-        if method.rpartition(".")[2] in EFFECTS:
-            wanted += [(call, seen[call], "before"), (call, seen[call], "after")]
+    for number, call in enumerate(calls):
+        stage, method = call.split(" ")
+        if is_effect(method):
+            wanted.append((call, seen[call], "before"))
+            following = next((later.split(" ")[0] for later in calls[number + 1 :] if is_effect(later)), None)
+            if following != stage or method == "serving.put":  # an update goes on by itself
+                wanted.append((call, seen[call], "after"))
         elif method not in methods:
             wanted.append((call, 0, "before"))
         seen[call] += 1
         methods.add(method)
     return wanted
+
+
+def is_effect(call: str) -> bool:
+    return call.rpartition(".")[2] in EFFECTS
 
 
 def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[str, Any]) -> None:
@@ -168,7 +176,7 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     ports = {call.split(" ")[1].split(".")[0] for call in undisturbed["calls"]}
     assert ports == {"files", "tables", "tracking", "registry", "history", "serving"}
     assert world["history"] == [["promotion", 1, 2, "done"], ["promotion", None, 1, "done"]]
-    effects = {call.split(" ")[1] for call in undisturbed["calls"] if call.rpartition(".")[2] in EFFECTS}
+    effects = {call.split(" ")[1] for call in undisturbed["calls"] if is_effect(call)}
     assert {"tables.merge", "tracking.log", "registry.create", "registry.move", "registry.tag", "serving.put"} <= effects
     assert {"history.begin", "history.close"} <= effects
 
@@ -196,9 +204,7 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
     after = grounds[0].done(do="world")
     assert (recorded["ended"], after["champion"], after["served"]) == ("promoted", 1, [True, False, 1, None])
     assert after["history"][0] == ["rollback", 2, 1, "done"]
-    effects = [point for point in points(recorded["calls"]) if point[0].rpartition(".")[2] in EFFECTS]
-    # After one effect the world is as it is before the next: a rollback is tried at each of these states once.
-    effects = [point for point in effects if point[2] == "before"] + effects[-1:]
+    effects = [point for point in points(recorded["calls"]) if is_effect(point[0])]
 
     def kill_and_ask_again(ground: Ground, point: tuple[str, int, str]) -> list[str]:
         call, nth, when = point

@@ -1,18 +1,22 @@
 """A registry with tiny models in it, and endpoint servers as processes of their own."""
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from car_damage.server.model_server import AT_ONCE
 from car_damage.server.state import token
 from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking
@@ -153,8 +157,9 @@ class Server:
     def __init__(self, home: Path, uri: str, **serving: Any) -> None:
         self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
         self._process: subprocess.Popen[str] | None = None
+        self._said = home / "server.out"
 
-    def spawn(self, registry: str | None = None) -> "subprocess.Popen[str]":
+    def spawn(self, registry: str | None = None, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Start a process, without waiting for anything."""
         serving = self.settings.serving.model_dump(exclude_unset=True)
         environment = os.environ | {
@@ -166,10 +171,12 @@ class Server:
             **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
         code = "from car_damage import settings; from car_damage.server.command import serve; serve(settings.load())"
-        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":
-        self._process = self.spawn(registry)
+        # Into a file, because a pipe that nobody reads stops whoever writes to it once it is full.
+        with self._said.open("w") as output:
+            self._process = self.spawn(registry, output.fileno())
         until(self._answers, "the server's first answer")
         return self
 
@@ -178,7 +185,7 @@ class Server:
 
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"the server ended: {self._process.communicate()[0]}")
+            raise AssertionError(f"the server ended: {self._said.read_text()}")
         try:
             return httpx.get(f"{self.url}/health").status_code == 200
         except httpx.TransportError:
@@ -211,6 +218,22 @@ class Server:
     def invoke(self, **more: Any) -> Any:
         return self.call("POST", f"/serving-endpoints/{self.settings.serving.endpoint}/invocations", **more)
 
+    @contextlib.contextmanager
+    def full_queue(self) -> Iterator[None]:
+        """Slow senders in every place of the endpoint's queue, for the length of the block."""
+        serving = self.settings.serving
+        head = (
+            f"POST /serving-endpoints/{serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
+            f"Authorization: Bearer {token(self.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        )
+        with contextlib.ExitStack() as slow_senders:
+            for _ in range(serving.max_queue + AT_ONCE):
+                # Each holds a place for as long as its body does not come.
+                connection = socket.create_connection(("127.0.0.1", urlsplit(self.url).port))
+                slow_senders.enter_context(connection).sendall(head.encode())
+            until(lambda: self.invoke(json={}).status_code == 429, "a full queue")
+            yield
+
     def settled(self) -> Any:
         """The endpoint's state when no update is in progress any more, and it is ready."""
 
@@ -225,11 +248,12 @@ class Server:
 
         return [process for process in psutil.Process(self.pid).children(recursive=True) if process.is_running()]
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+    def end(self, how: signal.Signals = signal.SIGTERM) -> str:
+        """End the process; what it said in its life."""
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.communicate(timeout=DEADLINE)
-        return self._process.returncode
+        self._process.wait(timeout=DEADLINE)
+        return self._said.read_text()
 
 
 # One server for all of these tests, because a model's process takes seconds to start. Each module asks for the state

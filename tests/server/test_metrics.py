@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import ClientDisconnect
 
 from car_damage.errors import ModelRefused
 from car_damage.server.deployment import Phase
@@ -161,3 +162,11 @@ def test_however_many_versions_come_and_go_few_of_them_have_series() -> None:
             pass
     assert [name for name, _ in measures][-1] == "m-1"
     assert len(list(measures)) <= 4
+
+
+def test_a_caller_who_hangs_up_is_no_error_of_the_server() -> None:
+    measures = Measures()
+    with pytest.raises(ClientDisconnect), measures.request("model-1"):
+        raise ClientDisconnect
+    counts = measures.last_minute()
+    assert (counts.all, counts.client_errors, counts.server_errors) == (1, 1, 0)

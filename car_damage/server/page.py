@@ -1,0 +1,50 @@
+"""The endpoint's page: photos in, severities out, for a person with a browser.
+
+The page needs no token, and everything that it asks of the server does. It comes from the files in page/ as they are,
+and its headers hold it to this server: no other host is asked, and no other page may show it in a frame.
+"""
+
+from importlib.resources import files
+from string import Template
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/card.js": ("card.js", "text/javascript"),
+    "/endpoint.js": ("endpoint.js", "text/javascript"),
+}
+PATHS = frozenset(_FILES)
+"""Where the page and its parts lie."""
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def add(app: FastAPI, max_request_bytes: int) -> None:
+    """Add the page to an application. It refuses by itself a photo whose request would have more bytes than that."""
+    folder = files("car_damage.server") / "page"
+    for path, (name, media_type) in _FILES.items():
+        text = (folder / name).read_text(encoding="utf-8")
+        _add(app, path, Template(text).substitute(max_request_bytes=max_request_bytes) if path == "/" else text, media_type)
+
+
+def link(host: str, token: str | None = None) -> str:
+    """The page's address. A token goes into the fragment, which a browser keeps to itself."""
+    return f"{host.rstrip('/')}/" + (f"#token={quote(token, safe='')}" if token else "")
+
+
+def _add(app: FastAPI, path: str, text: str, media_type: str) -> None:
+    @app.get(path, include_in_schema=False)
+    async def part() -> Response:
+        return Response(text, media_type=media_type, headers=HEADERS)

@@ -1,0 +1,86 @@
+/* One photo on the page: what it is, what became of it. All text goes in as text, never as HTML. */
+
+const template = document.getElementById("card");
+
+export class Card {
+  /** `again` is called with this card when its button is pressed. */
+  constructor(file, again) {
+    this.file = file;
+    this.element = template.content.firstElementChild.cloneNode(true);
+    this.part = (selector) => this.element.querySelector(selector);
+    this.part(".file").textContent = `${file.name}, ${megabytes(file.size)}`;
+    this.part(".again").addEventListener("click", () => again(this));
+    this.part(".again").setAttribute("aria-label", `Try again: ${file.name}`);
+    this.#preview();
+    this.waits("Waiting for its turn.");
+  }
+
+  waits(words) {
+    this.#show("waiting", "Waiting", words);
+  }
+
+  /** What was answered: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
+  answered({ label, probabilities, servedBy, milliseconds }) {
+    this.#show("answered", label, `Answered by ${servedBy} in\u00a0${Math.round(milliseconds)}\u00a0ms`);
+    this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
+    this.part(".bars").hidden = false;
+  }
+
+  /** `refusal` says why in words, and whether it would help to ask again. */
+  failed(refusal) {
+    this.refusal = refusal;
+    this.#show("failed", "No answer", "");
+    this.part(".problem").textContent = refusal.message;
+    this.part(".problem").hidden = false;
+    this.part(".again").hidden = refusal.final;
+  }
+
+  get waiting() {
+    return this.element.dataset.state === "waiting";
+  }
+
+  remove() {
+    URL.revokeObjectURL(this.url);
+    this.element.remove();
+  }
+
+  #show(state, title, words) {
+    this.element.dataset.state = state;
+    this.part("h3").textContent = title;
+    this.part(".facts").textContent = words;
+    for (const selector of [".problem", ".bars", ".again"]) this.part(selector).hidden = true;
+  }
+
+  #preview() {
+    const image = this.part("img");
+    image.alt = `Thumbnail of ${this.file.name}`;
+    image.addEventListener("error", () => image.replaceWith("No preview"));
+    this.url = URL.createObjectURL(this.file);
+    image.src = this.url;
+  }
+}
+
+/** A probability for people. Almost certain is not certain. */
+export function percent(probability) {
+  if (probability > 0 && probability < 0.001) return "< 0.1 %";
+  if (probability < 1 && probability > 0.999) return "> 99.9 %";
+  return `${(probability * 100).toFixed(1)} %`;
+}
+
+export function megabytes(bytes, round = Math.ceil) {
+  return bytes < 1_000_000 ? `${round(bytes / 1000)} kB` : `${round(bytes / 100_000) / 10} MB`;
+}
+
+function row(name, probability, best) {
+  const [group, term, track, fill, number] = ["div", "dt", "dd", "span", "dd"].map((tag) => document.createElement(tag));
+  term.textContent = name;
+  track.className = "track";
+  // A reader of screens has the number.
+  track.setAttribute("aria-hidden", "true");
+  fill.style.width = `${probability * 100}%`;
+  track.append(fill);
+  number.textContent = percent(probability);
+  group.classList.toggle("best", best);
+  group.append(term, track, number);
+  return group;
+}

@@ -1,0 +1,207 @@
+/* The page itself: takes photos, asks about them one by one, and keeps an eye on the endpoint. */
+
+import { Card, megabytes, percent } from "./card.js";
+import { NOTHING_LIVE, Refusal, ask, describe, key, look, requestBytes } from "./endpoint.js";
+
+const AT_ONCE = 2;
+/** Milliseconds between two looks at the endpoint; twice as many after each that fails, up to the longest. */
+const LOOK_EVERY = 5_000;
+const LOOK_LONGEST = 60_000;
+const NEWS_KEPT = 10;
+
+const limit = Number(document.querySelector("meta[name=max-request-bytes]").content);
+const part = (id) => document.getElementById(id);
+const cards = new Set();
+const queue = [];
+let asking = 0;
+let chosen = null;
+let looking = null;
+let pause = LOOK_EVERY;
+let timer = null;
+
+function take(files) {
+  const added = [...files].map((file) => new Card(file, enqueue));
+  part("answers").prepend(...added.map((card) => card.element));
+  for (const card of added) {
+    cards.add(card);
+    enqueue(card);
+  }
+  showCount();
+}
+
+function enqueue(card) {
+  card.waits("Waiting for its turn.");
+  queue.push(card);
+  work();
+}
+
+function work() {
+  while (asking < AT_ONCE && queue.length) {
+    asking += 1;
+    answer(queue.shift()).finally(() => {
+      asking -= 1;
+      showCount();
+      work();
+      refresh();
+    });
+  }
+}
+
+async function answer(card) {
+  try {
+    const bytes = requestBytes(card.file.size);
+    if (bytes > limit) {
+      const most = megabytes(Math.floor((limit - requestBytes(0)) / 4) * 3, Math.floor);
+      throw new Refusal(`This file is too large: at most ${most} can be sent. Send a smaller photo.`, { final: true });
+    }
+    card.waits("Asking …");
+    const unseen = chosen ? null : await refresh();
+    if (unseen) throw unseen;
+    if (!chosen) throw new Refusal(NOTHING_LIVE);
+    const said = await ask(chosen, await base64(card.file), (words) => card.waits(words));
+    card.answered(said);
+    const best = said.probabilities.find(([name]) => name === said.label);
+    tell(`${card.file.name}: ${said.label}${best ? `, ${percent(best[1])}` : ""}`);
+  } catch (error) {
+    const refusal = error instanceof Refusal ? error : new Refusal(`This page failed: ${error}`);
+    card.failed(refusal);
+    tell(`${card.file.name}: no answer. ${refusal.message}`);
+    if (refusal.token) askForToken(refusal.message);
+  }
+}
+
+function base64(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result.split(",")[1] ?? ""));
+    reader.addEventListener("error", () => reject(new Refusal("The browser cannot read this file: it may be a folder, or gone.")));
+    reader.readAsDataURL(file);
+  });
+}
+
+/**
+ * Look at the endpoint, one look at a time, and arrange the next one for as long as somebody can see the page and no
+ * token is missing. Resolves to what stood in the way, if anything did.
+ */
+function refresh() {
+  looking ??= lookOnce().then((refusal) => {
+    looking = null;
+    clearTimeout(timer);
+    if (document.visibilityState === "visible" && !refusal?.token) timer = setTimeout(refresh, pause);
+    return refusal;
+  });
+  return looking;
+}
+
+async function lookOnce() {
+  try {
+    const { names, endpoint } = await look(chosen);
+    chosen = endpoint?.name ?? null;
+    showChoice(names);
+    part("key").hidden = true;
+    pause = LOOK_EVERY;
+    showState(describe(endpoint), endpoint?.state.ready === "READY");
+    return null;
+  } catch (error) {
+    pause = Math.min(pause * 2, LOOK_LONGEST);
+    showState(error.token ? "Waiting for the token." : error.message, false);
+    if (error.token) askForToken(error.message);
+    return error;
+  }
+}
+
+function showChoice(names) {
+  const options = part("endpoints");
+  // Options that are made again close the list under the hand of whoever has it open.
+  if ([...options].map(({ value }) => value).join() !== names.join()) options.replaceChildren(...names.map((name) => new Option(name)));
+  options.value = chosen;
+  part("choice").hidden = names.length < 2;
+}
+
+function showState(words, ready) {
+  part("state").dataset.ready = ready;
+  // The same words once more would be read out once more.
+  if (part("state").textContent !== words) part("state").textContent = words;
+}
+
+function showCount() {
+  part("none").hidden = cards.size > 0;
+  part("clear").hidden = ![...cards].some((card) => !card.waiting);
+}
+
+function tell(words) {
+  const line = document.createElement("p");
+  line.textContent = words;
+  part("news").append(line);
+  while (part("news").childElementCount > NEWS_KEPT) part("news").firstElementChild.remove();
+}
+
+function askForToken(why) {
+  part("key-why").textContent = why;
+  if (!part("key").hidden) return;
+  part("key").hidden = false;
+  part("token").focus();
+}
+
+/** Take up a token, and the photos that waited for one. */
+async function useToken(token) {
+  key.set(token.trim());
+  await looking;
+  pause = LOOK_EVERY;
+  await refresh();
+  for (const card of cards) if (!card.waiting && card.refusal?.token) enqueue(card);
+}
+
+/** The token from the link that `car-damage serve` prints; it leaves the address bar, and so the history, at once. */
+function tokenFromAddress() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return false;
+  history.replaceState(null, "", location.pathname);
+  useToken(token);
+  return true;
+}
+
+part("photos").addEventListener("change", ({ target }) => {
+  take(target.files);
+  target.value = "";
+});
+part("endpoints").addEventListener("change", async ({ target }) => {
+  const wanted = target.value;
+  await looking;
+  chosen = wanted;
+  refresh();
+});
+part("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken(part("token").value);
+  part("token").value = "";
+});
+part("clear").addEventListener("click", () => {
+  for (const card of [...cards].filter((one) => !one.waiting)) {
+    card.remove();
+    cards.delete(card);
+  }
+  showCount();
+  part("photos").focus();
+});
+addEventListener("dragover", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  part("drop").classList.add("over");
+});
+for (const end of ["dragleave", "drop"]) addEventListener(end, () => part("drop").classList.remove("over"));
+addEventListener("drop", (event) => {
+  if (!event.dataTransfer.files.length) return;
+  event.preventDefault();
+  take(event.dataTransfer.files);
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) take(event.clipboardData.files);
+});
+addEventListener("hashchange", tokenFromAddress);
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(timer);
+  if (document.visibilityState === "visible") refresh();
+});
+
+if (!tokenFromAddress()) refresh();

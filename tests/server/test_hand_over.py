@@ -1,0 +1,174 @@
+"""The update of the endpoint against the real endpoint server: a version that must not go live doesn't.
+
+However it fails, the champion serves, its alias has not moved, the challenger is gone, and the error carries the endpoint's
+log. Registry and history are stand-ins; the models are puppets that fail as they are told.
+"""
+
+import base64
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from car_damage.clock import SystemClock
+from car_damage.errors import UpdateFailed
+from car_damage.photos import Photos as Decoded
+from car_damage.pipeline import EndpointReport, EndpointRequest, silent
+from car_damage.settings import Settings
+from car_damage.stages.endpoint import work
+from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
+from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
+from tests.server.conftest import CLASSES, Server, until
+
+PUPPET = Path(__file__).with_name("puppet.py")
+CHAMPION, BETTER, RAISES, LIES, HANGS, GONE = 1, 2, 3, 4, 5, 6
+OLD, NEW = {"minor": 0.6, "moderate": 0.3, "major": 0.1}, {"minor": 0.1, "moderate": 0.2, "major": 0.7}
+PATIENCE = 15.0
+"""Seconds that the server gives a version to start, and the stage for the update: a puppet starts in about four."""
+
+
+@pytest.fixture(scope="module")
+def puppets(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> str:
+    """The URI of a registry with the six versions."""
+    import mlflow
+    import pandas as pd
+    import yaml
+
+    folder = tmp_path_factory.mktemp("puppets")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model(Settings().tracking.model)
+    mlflow.pyfunc.save_model(
+        str(folder / "puppet"),
+        python_model=str(PUPPET),
+        model_config={"probabilities": OLD, "start": "answer"},
+        input_example=pd.DataFrame({"image": [base64.b64encode(photo).decode()]}),
+        pip_requirements=[f"mlflow=={mlflow.__version__}"],
+    )
+    told: dict[int, dict[str, Any]] = {
+        CHAMPION: {"probabilities": OLD},
+        BETTER: {"probabilities": NEW},
+        RAISES: {"start": "raise"},
+        LIES: {"probabilities": {"minor": 0.3, "moderate": 0.3, "major": 0.4}},
+        HANGS: {"start": "hang"},
+        GONE: {},
+    }
+    for version, config in told.items():
+        copy = folder / str(version)
+        shutil.copytree(folder / "puppet", copy)
+        described = yaml.safe_load((copy / "MLmodel").read_text())
+        described["flavors"]["python_function"]["config"] |= config
+        (copy / "MLmodel").write_text(yaml.safe_dump(described))
+        client.create_model_version(Settings().tracking.model, copy.as_uri())
+    shutil.rmtree(folder / str(GONE))
+    return uri
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory, puppets: str) -> Iterator[Server]:
+    """A server of its own, which gives up on a version soon."""
+    running = Server(tmp_path_factory.mktemp("night"), puppets, update_timeout=PATIENCE, poll=0.2).start()
+    running.serving.put(CHAMPION)
+    assert running.settled().served == CHAMPION
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def here(night: Server, photo: bytes) -> World:
+    """Version 1 is champion and served; what each version answered after its training was NEW, but the champion's."""
+    assert until(lambda: night.settled().ready and night.settled(), "the champion").served == CHAMPION
+    registry = Versions()
+    decoded = Decoded(np.zeros((1, 224, 224, 3), np.uint8), np.array([2]), (sha256(photo),), ("/landing/major/1.jpg",))
+    files: dict[tuple[str, str], bytes] = {}
+    for version in range(CHAMPION, GONE + 1):
+        registry.add(version, decision="promote", judged_against="1")
+        after_training = np.array([list((OLD if version == CHAMPION else NEW).values())])
+        files[f"run-{version}", PREDICTIONS_FILE] = write_predictions(decoded, after_training, CLASSES)
+        files[f"run-{version}", SMOKE_PHOTO_FILE] = photo
+    registry.aliases = {"champion": CHAMPION}
+    platform: Any = World(night.settings, Photos({}), registry, Endpoint({}), Runs(files))
+    platform.serving, platform.clock = night.serving, SystemClock()
+    return platform  # type: ignore[no-any-return]
+
+
+def update(here: Any, challenger: int, timeout: float = PATIENCE) -> EndpointReport:
+    serving = here.settings.serving.model_copy(update={"update_timeout": timeout})
+    here.settings = here.settings.model_copy(update={"serving": serving})
+    here.registry.aliases["challenger"] = challenger
+    return work(EndpointRequest("flow", "retrain"), here, silent)
+
+
+def refused(here: Any, photo: bytes, error: pytest.ExceptionInfo[UpdateFailed], version: int, log: str) -> None:
+    """All that must be so after a version did not go live."""
+    assert f"version {version} did not go live" in str(error.value)
+    assert log in str(error.value).partition("the end of its build log:")[2]
+    assert here.registry.aliases == {"champion": CHAMPION}
+    assert here.history.told == [("promotion", CHAMPION, version, "failed")]
+    answer = here.serving.ask([photo])[0]
+    assert (answer.served_by, answer.probabilities) == (f"car_damage_classifier-{CHAMPION}", OLD)
+
+
+def test_a_version_that_does_not_load_does_not_go_live(here: World, photo: bytes) -> None:
+    with pytest.raises(UpdateFailed, match="could not serve version 3") as error:
+        update(here, RAISES)
+    refused(here, photo, error, RAISES, "the puppet was told not to start")
+
+
+def test_a_version_that_answers_wrongly_is_swapped_out_again(here: World, photo: bytes) -> None:
+    with pytest.raises(UpdateFailed, match="after its training") as error:
+        update(here, LIES)
+    refused(here, photo, error, LIES, "its example")
+
+
+def test_a_version_whose_files_are_gone_does_not_go_live(here: World, photo: bytes) -> None:
+    with pytest.raises(UpdateFailed, match="could not be fetched") as error:
+        update(here, GONE)
+    refused(here, photo, error, GONE, "fetching models:/")
+
+
+def test_behind_an_update_of_somebody_else_that_does_not_end_nothing_goes_live(here: World, night: Server, photo: bytes) -> None:
+    night.serving.put(HANGS)
+    until(lambda: "the puppet hangs" in night.serving.build_log(HANGS), "the hanging")
+    with pytest.raises(UpdateFailed, match="busy with version 5") as error:
+        update(here, BETTER, timeout=1.0)
+    refused(here, photo, error, BETTER, "the puppet hangs")
+    assert "champion 1 goes on answering" in str(error.value)
+
+
+def test_a_version_that_never_gets_ready_does_not_go_live(here: World, photo: bytes) -> None:
+    with pytest.raises(UpdateFailed, match=r"not ready (with version 5 )?after 15 s") as error:
+        update(here, HANGS)
+    refused(here, photo, error, HANGS, "the puppet hangs")
+
+
+def test_a_server_that_is_killed_in_the_middle_of_an_update_that_fails_ends_it_when_it_is_back(
+    here: World, night: Server, photo: bytes
+) -> None:
+    with pytest.raises(UpdateFailed, match="could not serve version 3") as error:
+        update_with_a_kill(here, night, RAISES)
+    until(lambda: night.serving.state().ready, "the champion's return")
+    refused(here, photo, error, RAISES, "the puppet was told not to start")
+
+
+def test_a_server_that_is_killed_in_the_middle_of_an_update_that_succeeds_goes_on_with_it_when_it_is_back(
+    here: World, night: Server, photo: bytes
+) -> None:
+    assert update_with_a_kill(here, night, BETTER).outcome == "promoted"
+    assert here.registry.aliases == {"champion": BETTER}
+    assert night.serving.ask([photo])[0].probabilities == NEW
+    night.serving.put(CHAMPION)  # for the next test, whichever comes
+
+
+def update_with_a_kill(here: World, night: Server, version: int) -> EndpointReport:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(update, here, version)
+        until(lambda: night.serving.state().pending == version, "the update")
+        night.end(signal.SIGKILL)
+        night.start()
+        return running.result(timeout=90)

@@ -1,0 +1,308 @@
+"""The endpoint's page in a real browser: what a person sees, and what leaves the machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from car_damage.demo_photos import photo as drawn
+from car_damage.server.state import token
+from tests.server.browser import Browser, chromium
+from tests.server.conftest import CLASSES, Server, until
+
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+TAB = "\ue004"
+SMALLEST_TARGET = 44
+"""CSS pixels, https://www.w3.org/TR/WCAG22/#target-size-enhanced."""
+LEAST_CONTRAST = 4.5
+"""https://www.w3.org/TR/WCAG22/#contrast-minimum."""
+
+# A look at the endpoint hides the form for the token, so it is shown in the same breath as it is measured.
+SHOW = "for (const id of ['key', 'choice']) document.getElementById(id).hidden = false;"
+CONTRASTS = (
+    SHOW
+    + """
+const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+const luminance = (colour) => {
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((byte) => {
+    const part = byte / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+const ground = (element) => {
+  const colour = getComputedStyle(element).backgroundColor;
+  return colour === "rgba(0, 0, 0, 0)" && element.parentElement ? ground(element.parentElement) : colour;
+};
+return [...document.body.querySelectorAll("*")]
+  .filter((element) => element.checkVisibility() && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .map((element) => {
+    const [light, dark] = [getComputedStyle(element).color, ground(element)].map(luminance).sort((one, other) => other - one);
+    return [element.textContent.trim().slice(0, 40), (light + 0.05) / (dark + 0.05)];
+  });
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("browser")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, ready: Server) -> Browser:
+    """The page, opened by the link that `car-damage serve` prints in a terminal."""
+    browser.open(f"{ready.url}/#token={token(ready.settings.home)}")
+    until(lambda: "ready" in state(browser), "a look at the endpoint")
+    return browser
+
+
+@pytest.fixture
+def car(tmp_path: Path) -> Path:
+    path = tmp_path / "car.jpg"
+    path.write_bytes(drawn("major", 3))
+    return path
+
+
+@pytest.fixture
+def letter(tmp_path: Path) -> Path:
+    """A file that is no photo."""
+    path = tmp_path / "letter.jpg"
+    path.write_bytes(b"<b>Hi</b> there, this is a letter")
+    return path
+
+
+def state(page: Browser) -> str:
+    return str(page.run("return document.getElementById('state').textContent"))
+
+
+def cards(page: Browser) -> list[dict[str, Any]]:
+    """Every photo on the page, from the top: its state and what is written in each part that can be seen."""
+    return list(
+        page.run(
+            """return [...document.querySelectorAll(".card")].map((card) => ({
+              state: card.dataset.state,
+              ...Object.fromEntries(["h3", ".file", ".facts", ".problem", ".again"].map((name) => {
+                const part = card.querySelector(name);
+                return [name.replace(".", ""), part.checkVisibility() ? part.textContent : null];
+              })),
+              bars: [...card.querySelectorAll(".bars div")].map((bar) => {
+                const [track, fill] = [".track", ".track span"].map((name) => bar.querySelector(name).getBoundingClientRect().width);
+                return [bar.querySelector("dt").textContent, bar.lastElementChild.textContent, fill / track];
+              }),
+            }))"""
+        )
+    )
+
+
+def done(page: Browser, count: int) -> list[dict[str, Any]]:
+    """The cards, once this many are there and none waits."""
+
+    def ended() -> Any:
+        seen = cards(page)
+        return seen if len(seen) == count and all(card["state"] != "waiting" for card in seen) else None
+
+    seen: list[dict[str, Any]] = until(ended, "the last answer")
+    return seen
+
+
+def test_a_photo_gets_its_class_its_probabilities_its_version_and_its_time(page: Browser, ready: Server, car: Path) -> None:
+    page.choose("#photos", car)
+    (card,) = done(page, 1)
+    (answer,) = ready.serving.ask([car.read_bytes()])
+    assert card["h3"] == answer.label
+    assert [name for name, _, _ in card["bars"]] == list(CLASSES)
+    assert [said for _, said, _ in card["bars"]] == [f"{answer.probabilities[name] * 100:.1f} %" for name in CLASSES]
+    assert [width for _, _, width in card["bars"]] == pytest.approx([answer.probabilities[name] for name in CLASSES], abs=0.01)
+    assert card["facts"].startswith("Answered by car_damage_classifier-1 in")
+    assert int(card["facts"].split()[-2]) > 0
+    assert page.run("return document.querySelector('.card img').naturalWidth") > 0
+    assert state(page) == f"{ready.settings.serving.endpoint}: ready, version 1"
+    assert f"car.jpg: {answer.label}" in page.run("return document.querySelector('[role=log]').textContent")
+
+
+def test_nothing_leaves_the_server_and_the_console_has_no_errors(page: Browser, ready: Server, car: Path) -> None:
+    page.choose("#photos", car)
+    done(page, 1)
+    asked = page.run("return performance.getEntries().map((entry) => entry.name).filter((name) => /^\\w+:/.test(name))")
+    assert any(name.endswith("/invocations") for name in asked)
+    assert [name for name in asked if not name.startswith((f"{ready.url}/", f"blob:{ready.url}/"))] == []
+    assert page.console() == []
+
+
+def test_the_token_is_taken_out_of_the_address_bar_and_survives_a_reload(page: Browser, ready: Server) -> None:
+    assert page.run("return location.href") == f"{ready.url}/"
+    page.call("refresh")
+    until(lambda: "ready" in state(page), "a look at the endpoint")
+
+
+def test_several_photos_keep_their_order_and_two_at_most_are_asked_about_at_once(page: Browser, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jpg" for number in range(6)]
+    for number, path in enumerate(paths):
+        path.write_bytes(drawn("minor", number))
+    page.choose("#photos", *paths)
+    assert [card["file"].split(",")[0] for card in done(page, 6)] == [path.name for path in paths]
+    spans = page.run(
+        "return performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/invocations'))"
+        ".map(({ startTime, responseEnd }) => [startTime, responseEnd])"
+    )
+    assert len(spans) == 6
+    assert max(sum(start <= began < end for start, end in spans) for began, _ in spans) <= 2
+
+
+def test_a_dropped_photo_is_asked_about(page: Browser, car: Path) -> None:
+    page.run(
+        """const dropped = new DataTransfer();
+        dropped.items.add(new File([Uint8Array.from(arguments[0])], "dropped.jpg", { type: "image/jpeg" }));
+        document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }))""",
+        list(car.read_bytes()),
+    )
+    (card,) = done(page, 1)
+    assert (card["state"], card["file"].split(",")[0]) == ("answered", "dropped.jpg")
+
+
+def test_a_file_that_is_no_photo_is_refused_with_the_servers_reason_as_text(page: Browser, letter: Path, car: Path) -> None:
+    page.choose("#photos", letter, car)
+    refused, answered = done(page, 2)
+    assert refused["problem"] == "The server cannot use this file: not an image: begins with b'<b>Hi</b'"
+    assert refused["again"] is None, "it would be refused again"
+    assert page.run("return document.querySelectorAll('#answers b').length") == 0
+    assert answered["state"] == "answered"
+
+
+def test_a_file_that_is_too_large_is_not_sent(page: Browser, ready: Server, tmp_path: Path) -> None:
+    largest = (ready.settings.serving.max_request_bytes - len('{"dataframe_records":[{"image":""}]}')) // 4 * 3
+    paths = [tmp_path / "fits.jpg", tmp_path / "large.jpg"]
+    for path, size in zip(paths, (largest, largest + 1), strict=True):
+        path.write_bytes(bytes(size))
+    page.choose("#photos", *paths)
+    fits, large = done(page, 2)
+    assert "not an image" in fits["problem"]
+    assert large["problem"] == "This file is too large: at most 786 kB can be sent. Send a smaller photo."
+    assert page.run("return performance.getEntries().filter(({ name }) => name.endsWith('/invocations')).length") == 1
+
+
+def test_a_wrong_token_is_told_and_the_right_one_answers_the_photo_that_waited(browser: Browser, ready: Server, car: Path) -> None:
+    browser.open(f"{ready.url}/#token=guess")
+    browser.choose("#photos", car)
+    (card,) = done(browser, 1)
+    assert "not the server's token" in card["problem"]
+    assert "not the server's token" in browser.run("return document.getElementById('key-why').textContent")
+    browser.type("#token", f" {token(ready.settings.home)} \n")
+    until(lambda: cards(browser)[0]["state"] == "answered", "an answer with the right token")
+    assert browser.run("return document.getElementById('key').hidden")
+
+
+def test_without_a_token_the_page_asks_for_it_and_says_where_it_lies(browser: Browser, ready: Server) -> None:
+    browser.open(ready.url)
+    until(lambda: state(browser) == "Waiting for the token.", "a look at the endpoint")
+    assert browser.run("return document.activeElement.id") == "token"
+    assert "endpoint/token" in browser.run("return document.getElementById('key').innerText")
+    assert browser.console() == [], "it asked nothing that it cannot be told"
+
+
+def test_a_busy_server_is_asked_again_and_the_page_says_so(page: Browser, ready: Server, car: Path) -> None:
+    with ready.full_queue():
+        page.choose("#photos", car)
+        until(
+            lambda: "busy with other requests. Trying again in 1 s (1 of 19)" in cards(page)[0]["facts"],
+            "the first answer: too many requests",
+        )
+    until(lambda: cards(page)[0]["state"] == "answered", "an answer once the places are free")
+
+
+def test_a_server_where_nothing_is_live_and_one_that_is_gone_are_told(browser: Browser, ready: Server, tmp_path: Path, car: Path) -> None:
+    empty = Server(tmp_path / "home", ready.settings.tracking_uri).start()
+    try:
+        browser.open(f"{empty.url}/#token={token(empty.settings.home)}")
+        browser.choose("#photos", car)
+        assert "Nothing is live yet" in done(browser, 1)[0]["problem"]
+        assert "Nothing is live yet" in state(browser)
+    finally:
+        empty.end()
+    browser.click(".again")
+    until(lambda: "The server does not answer" in (cards(browser)[0]["problem"] or ""), "the end of the second try")
+    assert "The server does not answer" in state(browser)
+
+
+def test_one_of_several_endpoints_is_chosen(page: Browser, ready: Server) -> None:
+    entity = {"entity_name": ready.settings.tracking.model, "entity_version": "2", "workload_size": "Small", "scale_to_zero_enabled": True}
+    ready.call("POST", "/api/2.0/serving-endpoints", json={"name": "other", "config": {"served_entities": [entity]}})
+    try:
+        page.call("refresh")
+        until(lambda: page.run("return document.getElementById('choice').checkVisibility()"), "a choice of endpoints")
+        page.type("#endpoints", "other")
+        until(lambda: state(page).startswith("other: "), "a look at the other endpoint")
+        assert "version 2" in state(page)
+    finally:
+        ready.call("DELETE", "/api/2.0/serving-endpoints/other")
+
+
+def entity(version: str, message: str = "") -> dict[str, Any]:
+    return {"served_entities": [{"entity_version": version, "state": {"deployment_state_message": message}}]}
+
+
+@pytest.mark.parametrize(
+    ("ready_state", "update", "configs", "says"),
+    [
+        ("READY", "IN_PROGRESS", {"config": entity("1"), "pending_config": entity("2")}, "ep: ready, version 1; updating to version 2"),
+        (
+            "READY",
+            "UPDATE_FAILED",
+            {"config": entity("1"), "pending_config": entity("2", "see its build log")},
+            "ep: ready, version 1; version 2 could not be started (see its build log)",
+        ),
+        ("NOT_READY", "NOT_UPDATING", {"config": entity("1", "its process ended")}, "ep: not ready, version 1 (its process ended)"),
+        ("READY", "NOT_UPDATING", {"config": entity("1", "Scaled to zero")}, "ep: ready, version 1 (Scaled to zero)"),
+        ("NOT_READY", "IN_PROGRESS", {"pending_config": entity("1")}, "ep: version 1 is starting"),
+    ],
+)
+def test_an_endpoints_state_is_told_in_a_sentence(page: Browser, ready_state: str, update: str, configs: Any, says: str) -> None:
+    described = {"name": "ep", "state": {"ready": ready_state, "config_update": update}, **configs}
+    assert page.run("return import('/endpoint.js').then(({ describe }) => describe(arguments[0]))", described) == says
+
+
+def test_a_phone_scrolls_in_one_direction_and_its_targets_are_large(page: Browser, tmp_path: Path, letter: Path, car: Path) -> None:
+    page.cdp("Emulation.setDeviceMetricsOverride", **PHONE)
+    try:
+        long = tmp_path / f"{'IMG_' * 40}.jpg"
+        long.write_bytes(car.read_bytes())
+        page.choose("#photos", car, letter, long)
+        done(page, 3)
+        assert page.run(SHOW + "return [innerWidth, document.documentElement.scrollWidth]") == [PHONE["width"]] * 2
+        heights = page.run(
+            SHOW
+            + "return [...document.querySelectorAll('button, select, #drop label, #token')].filter((element) => element.checkVisibility())"
+            ".map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])"
+        )
+        assert len(heights) == 5
+        assert [target for target in heights if target[1] < SMALLEST_TARGET] == []
+    finally:
+        page.cdp("Emulation.clearDeviceMetricsOverride")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(page: Browser, letter: Path, car: Path, scheme: str) -> None:
+    page.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.choose("#photos", car, letter)
+    done(page, 2)
+    contrasts = page.run(CONTRASTS)
+    assert len(contrasts) > 15
+    assert [found for found in contrasts if found[1] < LEAST_CONTRAST] == []
+
+
+def test_the_page_is_worked_by_keyboard_and_its_controls_have_names(browser: Browser, ready: Server) -> None:
+    browser.open(ready.url)
+    until(lambda: browser.run("return document.activeElement.id") == "token", "the question for the token")
+    browser.type("#token", TAB)
+    browser.type("#key button", TAB)
+    assert browser.run("return document.activeElement.id") == "photos"
+    assert browser.run("return getComputedStyle(document.activeElement.nextElementSibling).outlineStyle") == "solid"
+    assert browser.label("#photos").startswith("Choose photos of a damaged car")
+    assert browser.label("#token") == "Token"
+    browser.run(SHOW)
+    assert browser.label("#endpoints") == "Endpoint"
