@@ -13,12 +13,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from car_damage.engines.folder import cores
 from car_damage.errors import ModelRefused, Terminal, Unavailable
 from car_damage.server.deployment import Deployment, MakeServer, Patience, Phase
 from car_damage.server.errors import conflict, unavailable
 from car_damage.server.measures import Measures
-from car_damage.server.model_server import Scored
+from car_damage.server.model_server import AT_ONCE, Scored
 from car_damage.server.queue import Queue
 from car_damage.server.requests import Config
 
@@ -50,7 +49,7 @@ class Endpoint:
         self._make, self._patience, self._save = make, patience, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        self.queue, self.measures = Queue(at_once=max(2, cores())), Measures()
+        self.queue, self.measures = Queue(AT_ONCE), Measures()
 
     @property
     def ready(self) -> bool:

@@ -17,6 +17,8 @@ from car_damage.settings import Settings
 
 _LOG_TAIL = 64 << 10
 """Bytes of a running model's log that a request for it gets."""
+_LONGER = 1.0
+"""Seconds beyond `serving.request_timeout` after which a request is given up, whatever became of it."""
 
 
 class Endpoints:
@@ -110,6 +112,8 @@ class Endpoints:
         self._sockets.cleanup()
 
     def _endpoint(self, name: str, facts: dict[str, Any]) -> Endpoint:
+        serving = self._settings.serving
+
         def make(config: Config, version: int) -> ModelServer:
             self._sockets_made += 1
             return ModelServer(
@@ -117,10 +121,11 @@ class Endpoints:
                 Path(self._sockets.name) / str(self._sockets_made),
                 Place(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
+                serving.request_timeout,
             )
 
-        serving = self._settings.serving
-        patience = Patience(serving.update_timeout, serving.request_timeout, serving.idle_timeout)
+        # The model's own limit comes first: a request that is too much for it is told so, and not to try again.
+        patience = Patience(serving.update_timeout, serving.request_timeout + _LONGER, serving.idle_timeout)
         self._by_name[name] = Endpoint(name, facts, make, patience, self._save)
         return self._by_name[name]
 

@@ -1,13 +1,14 @@
 """One model in a process of its own, reached through a unix socket.
 
-The process runs MLflow's scoring application (see car_damage.model_host). Requests and answers pass through as they
-are. HTTP/1.1 is spoken by hand over kept connections, to an application whose answers always carry their length, so
-the server needs no HTTP client of its own.
+The process runs MLflow's scoring function (see car_damage.model_host, which describes the few bytes around a request and an
+answer). Both pass through as they are, over kept connections.
 """
 
 import asyncio
 import contextlib
+import math
 import os
+import struct
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path
 from car_damage.errors import ModelRefused, Unavailable
 from car_damage.model_process import HOST, scrubbed
 
+AT_ONCE = 16
+"""Requests that the process takes: two calls of the model, of eight each. With fewer, there would be none to join."""
 _LAST_WORDS = 300
 _LONGEST_LOG = 8 << 20
 """Bytes of a log above which a start begins another and keeps this one as `.log.1`: a model may crash for ever."""
@@ -25,7 +28,7 @@ _GRACE = 10.0
 
 @dataclass(frozen=True)
 class Scored:
-    """What the scoring application answered."""
+    """What the scoring function answered."""
 
     status: int
     content_type: str
@@ -48,10 +51,18 @@ class ModelServer:
     A process of its own fetches the version first, when it is not there yet: with this server's whole environment, because
     MLflow finds the credentials of a registry and of an object store there. The model's process runs code that came with the
     model, so it gets none of them, and needs neither registry nor network to start again.
+
+    Args:
+        uri: of the version.
+        socket: where the process is reached; at most 107 characters.
+        place: where its files lie.
+        registry: variables that tell MLflow where to fetch the version from.
+        request_timeout: seconds that the model may take for one request; a fraction counts as a whole one.
     """
 
-    def __init__(self, uri: str, socket: Path, place: Place, registry: Mapping[str, str]) -> None:
+    def __init__(self, uri: str, socket: Path, place: Place, registry: Mapping[str, str], request_timeout: float) -> None:
         self._uri, self._socket, self._place, self._registry = uri, socket, place, registry
+        self._limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(request_timeout))}
         self._process: asyncio.subprocess.Process | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._open = 0
@@ -152,7 +163,7 @@ class ModelServer:
             raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_words()}")
 
     async def _await_ready(self) -> None:
-        process = await self._spawn("serve", str(self._place.model), str(self._socket), environment=scrubbed(os.environ))
+        process = await self._spawn("serve", str(self._place.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
         assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         if (await process.stdout.readline()).strip() != b"ready":
             raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_words()}")
@@ -175,21 +186,17 @@ class ModelServer:
     async def _exchange(self, body: bytes, content_type: str) -> Scored:
         reader, writer = await self._connection()
         try:
-            head = f"POST /invocations HTTP/1.1\r\nHost: model\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode("latin-1"))
+            kind = content_type.encode("latin-1")
+            writer.write(struct.pack(">II", len(kind), len(body)) + kind)
             writer.write(body)
             await writer.drain()
-            status, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-            answer = await reader.readexactly(int(headers["content-length"]))
+            status, length, size = struct.unpack(">HII", await reader.readexactly(10))
+            kind, answer = await reader.readexactly(length), await reader.readexactly(size)
         except BaseException:
             writer.close()
             raise
-        if headers.get("connection") == "close":
-            writer.close()
-        else:
-            self._idle.append((reader, writer))
-        return Scored(int(status.split()[1]), headers.get("content-type", ""), answer)
+        self._idle.append((reader, writer))
+        return Scored(status, kind.decode("latin-1"), answer)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:

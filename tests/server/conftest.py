@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from car_damage.engines.folder import cores
+from car_damage.server.model_server import AT_ONCE
 from car_damage.server.state import token
 from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking
@@ -227,7 +227,7 @@ class Server:
             f"Authorization: Bearer {token(self.settings.home)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         )
         with contextlib.ExitStack() as slow_senders:
-            for _ in range(serving.max_queue + max(2, cores())):
+            for _ in range(serving.max_queue + AT_ONCE):
                 # Each holds a place for as long as its body does not come.
                 connection = socket.create_connection(("127.0.0.1", urlsplit(self.url).port))
                 slow_senders.enter_context(connection).sendall(head.encode())

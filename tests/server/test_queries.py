@@ -1,9 +1,11 @@
 """Questions to an endpoint, good and bad, over a real socket."""
 
 import base64
+import hashlib
 import json
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from car_damage.errors import RequestRefused
+from car_damage.server.model_server import AT_ONCE
 from car_damage.server.state import folder, token
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
@@ -36,8 +39,6 @@ def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
-    import hashlib
-
     from car_damage.images import brightness, decode
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
@@ -47,8 +48,6 @@ def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) ->
 
 
 def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:
-    import hashlib
-
     photos = [jpeg(64, 48, turn) for turn in range(70)]
     rows = ready.invoke(json=records(*photos)).json()["predictions"]
     assert [row["sha256"] for row in rows] == [hashlib.sha256(photo).hexdigest() for photo in photos]
@@ -97,6 +96,26 @@ def test_a_photo_that_would_take_too_much_memory_is_refused_before_it_is_decoded
     assert response.status_code == 400
     assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE"
     assert "row 0: too many pixels" in response.json()["message"]
+
+
+def test_of_many_requests_at_once_each_gets_its_own_answer_and_only_the_one_without_a_photo_is_refused(
+    ready: Server, models: Models
+) -> None:
+    photos = [jpeg(320, 240, 10 * turn) for turn in range(AT_ONCE)]
+    asked = [*photos, b"no photo at all"]
+    with ThreadPoolExecutor(len(asked)) as clients:
+        responses = list(clients.map(lambda photo: ready.invoke(json=records(photo)), asked))
+    assert [response.status_code for response in responses] == [200] * len(photos) + [400]
+    assert "row 0: not an image" in responses[-1].json()["message"]
+    answers = [response.json()["predictions"] for response in responses[:-1]]
+    assert [[row["sha256"] for row in answer] for answer in answers] == [[hashlib.sha256(photo).hexdigest()] for photo in photos]
+    for photo, (row,) in list(zip(photos, answers, strict=True))[:: AT_ONCE // 4]:
+        assert [row[f"probability_{name}"] for name in CLASSES] == pytest.approx(own_answer(models.keras_files[1], photo), abs=1e-4)
+
+
+def test_the_setting_says_how_long_a_model_may_take_for_a_request(ready: Server) -> None:
+    (process,) = ready.model_processes()
+    assert process.environ()["MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"] == f"{ready.settings.serving.request_timeout:g}"
 
 
 def test_257_rows_are_too_many(ready: Server) -> None:

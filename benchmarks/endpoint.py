@@ -1,0 +1,122 @@
+"""What the benchmarks of serving share: a photo, a network, the local endpoint that serves it, and the bare work itself."""
+
+import base64
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from car_damage.server.state import token
+from car_damage.serving import DatabricksServing
+from car_damage.settings import Serving, Settings, Tracking
+from deployments.processes import free_port, service
+
+PATIENCE = 120.0
+"""Seconds that a server may take to start, and a version to go live."""
+CLASSES = ("minor", "moderate", "major")
+BARE = "decode + one TensorFlow call in process"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A running endpoint with version 1 live; version 2 is the same model."""
+
+    port: int
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    pid: int
+    """The endpoint server's."""
+    serving: DatabricksServing
+
+    def take_live(self, version: int) -> None:
+        """Ask for a version and wait until it is the one that answers."""
+        self.serving.put(version)
+        end = time.monotonic() + PATIENCE
+        while (state := self.serving.state()).served != version or state.updating or not state.ready:
+            if time.monotonic() > end:
+                raise SystemExit(f"version {version} did not go live in time")
+            time.sleep(0.1)
+
+
+def photo() -> bytes:
+    """A demo photo enlarged to 1000x667 with the noise of a camera, at quality 88: about 150 kB."""
+    import numpy as np
+    from PIL import Image
+
+    from car_damage import demo_photos
+
+    drawn = Image.open(io.BytesIO(demo_photos.photo("major", 7))).convert("RGB")
+    large = np.asarray(drawn.resize((1000, 667), Image.Resampling.BICUBIC), np.float32)
+    noisy = (large + np.random.default_rng(0).normal(0, 6, large.shape)).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def network(home: Path) -> Path:
+    """An untrained network's file."""
+    from car_damage.networks import build
+
+    path = home / "network.keras"
+    build("cnn", len(CLASSES)).save(path)
+    return path
+
+
+def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
+    """This project's decoder and the compiled network, with TensorFlow as it comes and nothing around them."""
+    import keras
+    import tensorflow as tf
+
+    from car_damage.images import SIZE, decode
+
+    model = keras.saving.load_model(keras_file, compile=False)
+    call = tf.function(
+        lambda photos: model(photos, training=False), input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)], autograph=False
+    ).get_concrete_function()
+    return lambda: call(tf.constant(decode(data).pixels[None])).numpy()
+
+
+@contextmanager
+def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
+    """Register the network twice, start an endpoint server and take version 1 live."""
+    import mlflow
+
+    from car_damage import model_package
+
+    port = free_port()
+    settings = Settings(
+        home=home, tracking=Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"), serving=Serving(host=f"http://127.0.0.1:{port}")
+    )
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    experiment = mlflow.create_experiment("bench", artifact_location=(home / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment):
+        uri = model_package.log(keras_file, data, CLASSES)
+    client = mlflow.MlflowClient()
+    client.create_registered_model(settings.tracking.model)
+    for _ in range(2):
+        client.create_model_version(settings.tracking.model, uri, model_id=uri.removeprefix("models:/"))
+    environment = os.environ | {
+        "CAR_DAMAGE_HOME": str(home),
+        "CAR_DAMAGE_TRACKING__URI": settings.tracking_uri,
+        "CAR_DAMAGE_SERVING__HOST": str(settings.serving.host),
+    }
+    command = [sys.executable, "-m", "car_damage.cli", "serve"]
+    with service("endpoint server", command, home / "endpoint.log", f"{settings.serving.host}/health", environment) as server:
+        server.await_ready(PATIENCE)
+        running = Endpoint(
+            port,
+            f"/serving-endpoints/{settings.serving.endpoint}/invocations",
+            {"Content-Type": "application/json", "Authorization": f"Bearer {token(home)}"},
+            json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]}).encode(),
+            server.process.pid,
+            DatabricksServing(settings),
+        )
+        running.take_live(1)
+        yield running
