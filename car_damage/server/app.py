@@ -4,6 +4,7 @@ It checks the token, the size and the queue, and passes requests on as they are:
 TensorFlow, and never looks into a photo.
 """
 
+import asyncio
 import hmac
 import json
 import logging
@@ -54,7 +55,7 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     app.add_exception_handler(HTTPException, _no_such_api)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     _add_open(app, settings, endpoints)
-    _add_management(app, endpoints)
+    _add_management(app, endpoints, settings.serving.request_timeout)
     _add_query(app, settings, endpoints)
     _add_metrics(app, endpoints)
     page.add(app, settings.serving.max_request_bytes)
@@ -78,10 +79,10 @@ def _add_open(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
         return {"oidc_endpoint": ""}
 
 
-def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
+def _add_management(app: FastAPI, endpoints: Endpoints, patience: float) -> None:
     @app.post(_API)
     async def create(request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG))))
+        return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG, patience))))
 
     @app.get(_API)
     async def listing() -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _add_management(app: FastAPI, endpoints: Endpoints) -> None:
 
     @app.put(_API + "/{name}/config")
     async def update(name: str, request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, _CONFIG))))
+        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, _CONFIG, patience))))
 
     @app.delete(_API + "/{name}")
     async def delete(name: str) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _add_query(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
         endpoint = endpoints[name]
         content_type = request.headers.get("content-type")
         with endpoint.measures.request(endpoint.served_entity) as outcome, endpoint.queue.place(serving.max_queue):
-            body = await _body(request, serving.max_request_bytes)
+            body = await _body(request, serving.max_request_bytes, serving.request_timeout)
             if content_type is None:
                 raise ApiError(400, "BAD_REQUEST", "the request has no Content-Type; a photo is sent as application/json")
             answered = await endpoint.score(body, content_type)
@@ -150,8 +151,21 @@ def _answer(scored: Scored, served_by: str) -> Response:
     return JSONResponse({"error_code": code, "message": message[:_MESSAGE]}, scored.status, headers)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises ApiError 413 when it is longer than `limit` bytes; no more than that is ever kept."""
+async def _body(request: Request, limit: int, timeout: float) -> bytes:
+    """The request's body.
+
+    Raises:
+        ApiError: 413 when it is longer than `limit` bytes, of which no more is ever kept; 408 when it is not there after
+            `timeout` seconds: whoever stops in the middle must not hold a place for ever.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _read(request, limit)
+    except TimeoutError as error:
+        raise ApiError(408, "REQUEST_TIMEOUT", f"the request's body was not there after {timeout:g} seconds; send it again") from error
+
+
+async def _read(request: Request, limit: int) -> bytes:
     said = request.headers.get("content-length", "0")
     kept, size = bytearray(), 0
     too_long = said.isdecimal() and int(said) > limit

@@ -21,7 +21,7 @@ Errors = dict[int, tuple[str, ...]]
 _TOKEN: Errors = {401: ("UNAUTHENTICATED",), 403: ("PERMISSION_DENIED",)}
 _ABSENT: Errors = {404: ("RESOURCE_DOES_NOT_EXIST",)}
 _DISK: Errors = {500: ("INTERNAL_ERROR",)}
-_TOO_LARGE: Errors = {413: ("MAX_REQUEST_SIZE_EXCEEDED",)}
+_BODY: Errors = {408: ("REQUEST_TIMEOUT",), 413: ("MAX_REQUEST_SIZE_EXCEEDED",)}
 _PHOTOS: Errors = {
     400: ("BAD_REQUEST", "INVALID_PARAMETER_VALUE"),
     415: ("BAD_REQUEST",),
@@ -35,6 +35,7 @@ _MEANINGS = {
     401: "No token.",
     403: "A wrong token.",
     404: "No such endpoint, or it serves nothing of this name.",
+    408: "The body did not arrive in time.",
     409: "An update is in progress.",
     413: "The body is too large.",
     415: "A Content-Type that is not read.",
@@ -67,13 +68,13 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ("post", "/serving-endpoints/{name}/invocations"): _Operation(
         "Ask about photos; a model that is scaled to zero is started first",
         _json("Predictions"),
-        _TOKEN | _ABSENT | _TOO_LARGE | _PHOTOS,
+        _TOKEN | _ABSENT | _BODY | _PHOTOS,
         _json("Photos") | {"text/csv": {"schema": {"type": "string", "description": "One column, image."}}},
     ),
     ("post", _API): _Operation(
         "Create an endpoint, which begins to start its model",
         _json("Endpoint"),
-        {400: ("MALFORMED_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")} | _TOKEN | _TOO_LARGE | _DISK,
+        {400: ("MALFORMED_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")} | _TOKEN | _BODY | _DISK,
         _json("Create"),
     ),
     ("get", _API): _Operation("List the endpoints", _json("Endpoints"), _TOKEN),
@@ -81,7 +82,7 @@ _OPERATIONS: Mapping[tuple[str, str], _Operation] = {
     ("put", _ONE + "/config"): _Operation(
         "Begin to serve another version; the old one answers until the new one can",
         _json("Endpoint"),
-        {400: ("MALFORMED_REQUEST", "INVALID_PARAMETER_VALUE"), 409: ("RESOURCE_CONFLICT",)} | _TOKEN | _ABSENT | _TOO_LARGE | _DISK,
+        {400: ("MALFORMED_REQUEST", "INVALID_PARAMETER_VALUE"), 409: ("RESOURCE_CONFLICT",)} | _TOKEN | _ABSENT | _BODY | _DISK,
         _json("Config"),
     ),
     ("delete", _ONE): _Operation("Stop and forget an endpoint", _json("Nothing"), _TOKEN | _ABSENT | _DISK),

@@ -175,6 +175,7 @@ class Server:
 
     def start(self, registry: str | None = None) -> "Server":
         # Into a file, because a pipe that nobody reads stops whoever writes to it once it is full.
+        self._said.parent.mkdir(parents=True, exist_ok=True)
         with self._said.open("w") as output:
             self._process = self.spawn(registry, output.fileno())
         until(self._answers, "the server's first answer")

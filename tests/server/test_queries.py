@@ -173,6 +173,21 @@ def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_th
     assert ready.call("GET", served.replace("-1", "-9") + "/logs").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
 
 
+def test_a_caller_who_stops_in_the_middle_is_told_so_and_holds_no_place_for_ever(tmp_path: Path) -> None:
+    server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", request_timeout=0.5, max_queue=1).start()
+    server.serving.put(1)  # there is no such version, but an endpoint of this name
+    head = (
+        f"POST /serving-endpoints/{server.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
+        f"Authorization: Bearer {token(tmp_path)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    )
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
+        connection.sendall(head.encode())
+        answer = connection.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"REQUEST_TIMEOUT" in answer
+    server.end()
+
+
 def test_a_caller_who_hangs_up_in_the_middle_leaves_no_trace_in_the_servers_log(tmp_path: Path) -> None:
     server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}").start()
     head = (
@@ -241,6 +256,12 @@ ENTITY = {"entity_name": "m", "entity_version": "1", "workload_size": "Small", "
         (("POST", ""), {"name": "car_damage_model_ep", "config": {"served_entities": [ENTITY]}}, "RESOURCE_ALREADY_EXISTS", "exists"),
         (("PUT", "/car_damage_model_ep/config"), {"served_entities": []}, "INVALID_PARAMETER_VALUE", "served_entities"),
         (("PUT", "/car_damage_model_ep/config"), {"served_entities": [ENTITY | {"gpu": 1}]}, "INVALID_PARAMETER_VALUE", "gpu"),
+        (
+            ("PUT", "/car_damage_model_ep/config"),
+            {"served_entities": [ENTITY | {"entity_name": "a.b.m\r\nX-Evil: 1"}]},
+            "INVALID_PARAMETER_VALUE",
+            "entity_name",
+        ),
         (
             ("PUT", "/car_damage_model_ep/config"),
             {"served_entities": [ENTITY | {"entity_version": 1}]},
