@@ -44,9 +44,9 @@ def run(clean: Path, *command: str | Path) -> str:
 def test_the_wheel_holds_the_library_and_no_other_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"car_damage", next(name for name in names if ".dist-info" in name).split("/")[0]}
-    assert "car_damage/server/app.py" in names
-    page = {f"car_damage/server/page/{path.name}" for path in (ROOT / "car_damage" / "server" / "page").iterdir()}
-    assert "car_damage/server/page/index.html" in page
+    assert "car_damage/server/api/app.py" in names
+    page = {f"car_damage/server/api/page_files/{path.name}" for path in (ROOT / "car_damage" / "server" / "api" / "page_files").iterdir()}
+    assert "car_damage/server/api/page_files/index.html" in page
     assert page - set(names) == set()
     assert not [name for name in names if "__pycache__" in name]
 

@@ -30,9 +30,9 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
     """
     import uvicorn
 
-    from car_damage.server.app import application
-    from car_damage.server.endpoints import Endpoints
-    from car_damage.server.page import link
+    from car_damage.server.api.app import application
+    from car_damage.server.api.page import link
+    from car_damage.server.hosting.endpoints import Endpoints
 
     state = State(settings.home)
     with state.locked(), _listening(settings.serving.host) as listening:

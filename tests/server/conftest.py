@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from car_damage.server.model_server import AT_ONCE
+from car_damage.server.hosting.model_server import AT_ONCE
 from car_damage.server.state import token
 from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking

@@ -9,10 +9,10 @@ from databricks.sdk.service.serving import ServingEndpointDetailed
 
 from car_damage import endpoint_state
 from car_damage.errors import Terminal
-from car_damage.server import describe
-from car_damage.server.deployment import Phase
-from car_damage.server.endpoints import Endpoints
+from car_damage.server.api import describe
 from car_damage.server.errors import ApiError
+from car_damage.server.hosting.deployment import Phase
+from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State
 from car_damage.settings import Settings
 from tests.server.fakes import Disk, Made, config, endpoint, until

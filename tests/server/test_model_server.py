@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from car_damage.errors import ModelRefused
-from car_damage.server.model_server import ModelServer, Place
+from car_damage.server.hosting.model_server import ModelServer, Place
 
 
 class Registry:

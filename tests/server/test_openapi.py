@@ -11,9 +11,9 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator, ValidationError
 
-from car_damage.server import app as server_app
-from car_damage.server.endpoints import Endpoints
-from car_damage.server.openapi import document
+from car_damage.server.api import app as server_app
+from car_damage.server.api.openapi import document
+from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State
 from car_damage.settings import Settings
 from tests.server.conftest import Server

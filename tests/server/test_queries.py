@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from car_damage.errors import RequestRefused
-from car_damage.server.model_server import AT_ONCE
+from car_damage.server.hosting.model_server import AT_ONCE
 from car_damage.server.state import folder, token
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until

@@ -7,11 +7,11 @@ from databricks.sdk.service.serving import ServingEndpointDetailed
 
 from car_damage import endpoint_state
 from car_damage.errors import ModelRefused
-from car_damage.server import describe
-from car_damage.server.deployment import Phase
-from car_damage.server.endpoint import Endpoint
+from car_damage.server.api import describe
 from car_damage.server.errors import ApiError
-from car_damage.server.queue import Queue
+from car_damage.server.hosting.deployment import Phase
+from car_damage.server.hosting.endpoint import Endpoint
+from car_damage.server.hosting.queue import Queue
 from car_damage.server.state import State
 from tests.server import conftest
 from tests.server.conftest import Server

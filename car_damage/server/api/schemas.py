@@ -1,4 +1,4 @@
-"""JSON Schemas of what is asked about photos, and of every answer: the part of car_damage.server.openapi that is data."""
+"""JSON Schemas of what is asked about photos, and of every answer: the part of car_damage.server.api.openapi that is data."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from car_damage.server.endpoint import Endpoint
-from car_damage.server.usage import Meter, Usage
+from car_damage.server.hosting.endpoint import Endpoint
+from car_damage.server.metrics.usage import Meter, Usage
 
 _ENDPOINT, _ENTITY = "endpoint_name", "served_entity_name"
 

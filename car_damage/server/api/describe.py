@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from car_damage.server.deployment import Deployment
-from car_damage.server.endpoint import Endpoint
+from car_damage.server.hosting.deployment import Deployment
+from car_damage.server.hosting.endpoint import Endpoint
 
 CREATOR = "local"
 

@@ -33,7 +33,7 @@ HEADERS = {
 
 def add(app: FastAPI, max_request_bytes: int) -> None:
     """Add the page to an application. It refuses by itself a photo whose request would have more bytes than that."""
-    folder = files("car_damage.server") / "page"
+    folder = files("car_damage.server.api") / "page_files"
     for path, (name, media_type) in _FILES.items():
         text = (folder / name).read_text(encoding="utf-8")
         _add(app, path, Template(text).substitute(max_request_bytes=max_request_bytes) if path == "/" else text, media_type)
