@@ -67,8 +67,8 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
     classes, evidence = platform.settings.labels.classes, report.evidence
     against = f"champion {report.champion}" if report.champion else "no champion"
     dry_run = request.dry_run and not report.decided_before
-    title = f"{'Dry run, version' if dry_run else 'Version'} {report.version}: {DECIDED[report.decision]}"
-    lines = [f"## {title}", "", *(f"- {reason}" for reason in report.reasons), ""]
+    heading = f"{'Dry run, version' if dry_run else 'Version'} {report.version}: {DECIDED[report.decision]}"
+    lines = [f"## {heading}", "", *(f"- {reason}" for reason in report.reasons), ""]
     if report.decision == AWAIT and not dry_run:
         as_long = f"as long as {against} is live" if report.champion else "as long as no other is"
         lines += [f"**It waits for a person's approval.** To take it live, {as_long}:", "", f"```\n{approve(report.version)}\n```", ""]
@@ -85,7 +85,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
         ]
     file = picture_of(evidence_file(report.version, dry_run))
     lines += ["", _picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
-    create_markdown_artifact("\n".join(lines), key="decision", description=title)
+    create_markdown_artifact("\n".join(lines), key="decision", description=heading)
 
 
 def served(report: EndpointReport, serving: Serving) -> None:

@@ -1,6 +1,7 @@
 """The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story, in their order."""
 
 import base64
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ def word(reason: str, **parameters: Any) -> State[Any]:
     state: State[Any] = promote(reason, return_state=True, **parameters)
     assert state.is_completed(), state.message
     return state
+
+
+def artifact(key: str) -> str:
+    with get_client(sync_client=True) as client:
+        found = client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()
+    return next(str(one["data"]) for one in found if one["key"] == key)
 
 
 def now(target: LocalTarget) -> Status:
@@ -154,6 +161,7 @@ def test_with_approval_a_run_ends_awaiting_it_and_changes_nothing_that_is_live(t
     assert state.name == "Awaiting approval"
     assert 'python -m flows.promote --version 2 --reason "..."' in str(state.message)
     assert target.platform.registry.get(2).tags["decision"] == "await_approval"
+    assert "**It waits for a person's approval.** To take it live, as long as champion 1 is live:" in artifact("decision")
     status = now(target)
     assert status.champion is not None
     assert (status.champion.version, status.challenger) == (1, None)
@@ -264,5 +272,8 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
     assert len(pictures) == 3
     assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)
-    assert by_key["decision"]["data"].count("data:image/png;base64,") == 1
+    decision = by_key["decision"]
+    assert decision["data"].count("data:image/png;base64,") == 1
+    assert re.fullmatch(r"Version \d+: (promote|keep the champion)", decision["description"])
+    assert f"## {decision['description']}\n" in decision["data"]
     assert all(run["name"].startswith(("retrain 20", "promote ")) for run in runs)
