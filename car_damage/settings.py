@@ -241,7 +241,8 @@ class Settings(BaseSettings):
         for setting, names in named.items():
             if unknown := sorted(names - set(self.labels.classes)):
                 raise ValueError(
-                    f"promotion.{setting} names {', '.join(unknown)}, which is not among labels.classes {', '.join(self.labels.classes)}"
+                    f"promotion.{setting} names {', '.join(unknown)}, which is not among labels.classes {', '.join(self.labels.classes)}; "
+                    "set it for these classes"
                 )
         return self
 

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,12 +13,14 @@ from car_damage import demo_photos, networks
 from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
 from car_damage.images import decode
 from car_damage.mlflow_client import client
+from car_damage.photos import Photos
 from car_damage.pipeline import TrainReport, TrainRequest, silent
 from car_damage.platform import Target
-from car_damage.settings import Settings
+from car_damage.settings import Serving, Settings
 from car_damage.stages import train
-from car_damage.stages.train import PREDICTIONS_FILE, REPORT_FILE, TRAIN, read_predictions
+from car_damage.stages.train import PREDICTIONS_FILE, REPORT_FILE, SMOKE_PHOTO_FILE, TRAIN, _smoke_photo, read_predictions
 from car_damage.tracking import MlflowTracking
+from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
 Build = Callable[..., World]
@@ -74,6 +78,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "training_curve.png",
         "worst_mistakes.png",
         "report.json",
+        "smoke_photo",
         "test_predictions.parquet",
     }
     assert run.info.status == "FINISHED"
@@ -84,6 +89,27 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
     source = json.loads(run.inputs.dataset_inputs[0].dataset.source)
     assert source == {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
+
+
+def test_the_smoke_photo_is_one_of_the_test_photos_and_the_model_s_example(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
+    world, report = trained
+    tracking = world.target.tracking
+    photo = tracking.fetch(report.run_id, SMOKE_PHOTO_FILE)
+    predicted = read_predictions(tracking.fetch(report.run_id, PREDICTIONS_FILE))
+    assert hashlib.sha256(photo).hexdigest() in predicted["sha256"].to_pylist()
+    model = world.target.registry.download(report.model_uri, tmp_path)
+    example = json.loads((model / "serving_input_example.json").read_text())
+    assert base64.b64encode(photo).decode() in str(example)
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(1 << 20, b"x" * 9000), (4096 + 8000, b"y" * 5000), (4096, b"x" * 9000)])
+def test_the_smoke_photo_is_the_first_that_a_request_can_hold_or_the_first_of_all(limit: int, chosen: bytes) -> None:
+    given = {"/landing/1.jpg": b"x" * 9000, "/landing/2.jpg": b"y" * 5000}
+    shas = tuple(hashlib.sha256(data).hexdigest() for data in given.values())
+    test = Photos(np.zeros((2, 1, 1, 3), np.uint8), np.zeros(2, np.int64), shas, tuple(given))
+    settings = Settings(serving=Serving(max_request_bytes=limit))
+    platform: Any = fakes.World(settings, fakes.Photos(given), fakes.Versions(), fakes.Endpoint({}), fakes.Runs({}))
+    assert _smoke_photo(platform, test) == chosen
 
 
 def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tuple[World, TrainReport]) -> None:

@@ -285,11 +285,11 @@ def test_a_file_above_the_limit_is_rejected_without_being_read(workshop):
 
 def test_new_label_settings_reach_photos_that_are_known(filled):
     before = filled.splits()
-    filled.configure(labels={"aliases": {"minor": "major"}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}})
+    filled.configure(labels={"aliases": {"minor": "major"}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}, "costs": {}})
     validated, silver = filled.run()
     assert (validated.new, silver.changed, silver.added) == (0, 4, 0)
     assert filled.splits() == before
-    filled.configure(labels={"aliases": {}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}})
+    filled.configure(labels={"aliases": {}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}, "costs": {}})
     _, silver = filled.run()
     assert (silver.removed, silver.rejected) == (4, {"unknown label": 4})
     filled.configure()
