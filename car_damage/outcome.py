@@ -78,7 +78,7 @@ def _went_live(endpoint: EndpointReport, why: str, more: str = "") -> Outcome:
 
 def approve(version: int) -> str:
     """The command by which a person takes a version live."""
-    return f'python -m flows.promote --version {version} --reason "..."'
+    return f'.venv/bin/python -m flows.promote --version {version} --reason "<why>"'
 
 
 def _sentence(text: str) -> str:

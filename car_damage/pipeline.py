@@ -144,6 +144,8 @@ class RegisterRequest:
     """Judge and register, but set no alias and leave the version undecided."""
     judge_again: bool = False
     """Decide again even when the version has a decision."""
+    training_key: str = ""
+    """Of the run: versions with the same one are the same model trained twice."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def register_request(
     flow_run: str, silver: SilverReport, train: TrainReport, dry_run: bool = False, judge_again: bool = False
 ) -> RegisterRequest:
     """The silver version comes from the silver report: a train report may be a cached one of an earlier version."""
-    return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again)
+    return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key)
 
 
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.decision import decided_of, waits_for_approval
 from car_damage.errors import CarDamageError
 from car_damage.ledger import PRESENT, below
 from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
@@ -28,6 +29,10 @@ class Status:
     champion: ModelVersion | None
     challenger: ModelVersion | None
     runs: tuple[RunSummary, ...]
+    versions: dict[str, ModelVersion]
+    """Run id -> the version of that run, for those that have one."""
+    awaiting: tuple[ModelVersion, ...]
+    """Versions that wait for a person's approval."""
     endpoint: EndpointState | None
     """None where it cannot be asked."""
     endpoint_problem: str
@@ -46,9 +51,14 @@ def look(platform: Platform) -> Status:
     """Ask every part. An endpoint that does not answer is part of the picture; any other part that fails is an error."""
     names = platform.settings.tables
     bronze, bronze_version = platform.tables.read(names.bronze, ["path", "status", "reason"])
-    here = pc.and_(pc.is_in(bronze["status"], PRESENT), below(platform.settings.landing.folder, bronze["path"]))
-    present = bronze.filter(here)
+    present = bronze  # a table that is not there has no types to compare with either
+    if bronze_version >= 0:
+        here = pc.and_(pc.is_in(bronze["status"], PRESENT), below(platform.settings.landing.folder, bronze["path"]))
+        present = bronze.filter(here)
     silver, silver_version = platform.tables.read(names.silver, ["label", "split"])
+    runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
+    found = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}
+    versions = {run_id: decided_of(some) or some[0] for run_id, some in found.items() if some}
     endpoint, problem = None, ""
     try:
         endpoint = platform.serving.state()
@@ -59,13 +69,19 @@ def look(platform: Platform) -> Status:
         files=present.num_rows,
         rejected=_counts(present["reason"].drop_null()),
         silver_version=silver_version,
-        classes={label: _counts(silver.filter(pc.equal(silver["label"], label))["split"]) for label in platform.settings.labels.classes},
-        champion=platform.registry.champion(),
+        classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver_version >= 0 else {},
+        champion=champion,
         challenger=platform.registry.challenger(),
-        runs=tuple(platform.tracking.recent(LATEST_RUNS)),
+        runs=runs,
+        versions=versions,
+        awaiting=tuple(version for version in versions.values() if waits_for_approval(version, champion)),
         endpoint=endpoint,
         endpoint_problem=problem,
     )
+
+
+def _splits(silver: pa.Table, label: str) -> dict[str, int]:
+    return _counts(silver.filter(pc.equal(silver["label"], label))["split"])
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

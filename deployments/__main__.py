@@ -36,7 +36,7 @@ def bootstrap_command() -> None:
     from deployments.bootstrap import bootstrap
 
     for result in bootstrap():
-        print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: mended'}")
+        print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: put right'}")
 
 
 if __name__ == "__main__":

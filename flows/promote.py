@@ -20,7 +20,9 @@ from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import choose_version, update_endpoint
 
-Version = Annotated[int, Field(ge=1)] | Literal["previous"]
+LAST = 2**31 - 1
+"""The largest number of a version that every registry's database can hold."""
+Version = Annotated[int, Field(ge=1, le=LAST)] | Literal["previous"]
 
 
 def _run_name() -> str:
@@ -49,8 +51,8 @@ def main(
     version: Annotated[str, typer.Option(help="A version's number, or previous: the champion before the present one.")] = "previous",
 ) -> None:
     """Run the flow once, in this process. Exit code 0 when the version is live, and 1 when it is not."""
-    if version != "previous" and not version.isdecimal():
-        raise typer.BadParameter(f"{version} is neither a number nor previous", param_hint="--version")
+    if version != "previous" and not (version.isdecimal() and 1 <= int(version) <= LAST):
+        raise typer.BadParameter(f"{version} is neither the number of a version nor previous", param_hint="--version")
     state = promote(reason, "previous" if version == "previous" else int(version), return_state=True)
     raise SystemExit(0 if state.is_completed() else 1)
 

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
+from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 
 from car_damage.errors import PromotionRefused, Terminal, Transient, UpdateFailed
@@ -200,6 +201,7 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     try:
         # Two swaps at once are made harmless by the stage's second look at the champion; one that is broken off in the
         # middle is not. So a lease that could not be renewed must not end the update.
+        get_run_logger().info("waiting for its turn; a run that was killed in its own keeps it for a minute")
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
             report = runner.run(ENDPOINT, request, shown("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
@@ -212,7 +214,9 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     except ConcurrencySlotAcquisitionError as error:
         if error.__cause__ is not None:  # the server did not answer, or not as it should
             raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken right now: {error.__cause__}") from error
-        raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; make it with `python -m deployments bootstrap`") from error
+        raise Terminal(
+            f"there is no concurrency limit {ENDPOINT_LIMIT}; make it with `.venv/bin/python -m deployments bootstrap`"
+        ) from error
     with if_possible("the endpoint"):
         artifacts.served(report, runner.platform.settings.serving)
         artifacts.history(runner.platform.history.moves(), runner.platform.tracking)

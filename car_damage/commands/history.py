@@ -3,11 +3,10 @@
 import json
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from car_damage.commands.terminal import printable
+from car_damage.commands.terminal import printable, wide_enough
 from car_damage.moves import DONE, UNDERWAY, Move
 from car_damage.ports import Platform
 
@@ -26,7 +25,7 @@ def history(platform: Platform, limit: int, as_json: bool, say: Callable[[str], 
         for move in moves:
             say(json.dumps(_plain(move)))
     elif moves:
-        Console().print(_table(moves))
+        wide_enough().print(_table(moves))
     else:
         say("no version has gone live yet")
 
@@ -53,6 +52,8 @@ def _table(moves: Sequence[Move]) -> Table:
     table = Table("when (UTC)", "what", "from", "to", "macro-F1", "by", "why", box=None, padding=(0, 2, 0, 0))
     for column in table.columns[2:5]:
         column.justify = "right"
+    for column in table.columns[:-2]:
+        column.no_wrap = True
     for move in moves:
         intention = move.intention
         score = intention.metrics.get("test_macro_f1")

@@ -1,8 +1,9 @@
 """`car-damage status`: where things stand, as a table."""
 
-from rich.console import Console
 from rich.table import Table
 
+from car_damage.commands.terminal import wide_enough
+from car_damage.outcome import approve
 from car_damage.ports import ModelVersion, Platform
 from car_damage.status import Status, look
 
@@ -19,14 +20,18 @@ def status(platform: Platform) -> None:
     table.add_row("Champion", _model(settings.tracking.model, now.champion))
     if now.challenger:
         table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", meant to go live by the next run")
+    for waiting in now.awaiting:
+        table.add_row("Awaiting approval", f"{_model(settings.tracking.model, waiting)}: {approve(waiting.version)}")
     table.add_row("Endpoint", f"{settings.serving.endpoint}: {_endpoint(now)}")
-    console = Console()
+    console = wide_enough()
     console.print(table)
     if now.runs:
-        runs = Table("training run", "started (UTC)", "state", "test macro-F1", box=None, padding=(0, 2), title_justify="left")
+        runs = Table("training run", "started (UTC)", "state", "version", "test macro-F1", box=None, padding=(0, 2), title_justify="left")
         for run in now.runs:
             score = run.metrics.get("test_macro_f1")
-            runs.add_row(run.name, f"{run.started:%Y-%m-%d %H:%M}", run.status, "" if score is None else f"{score:.3f}")
+            version = now.versions.get(run.run_id)
+            number = str(version.version) if version else ""
+            runs.add_row(run.name, f"{run.started:%Y-%m-%d %H:%M}", run.status, number, "" if score is None else f"{score:.3f}")
         console.print(runs)
 
 
@@ -48,4 +53,6 @@ def _endpoint(now: Status) -> str:
     if not state.exists:
         return "not there yet"
     pending = f", version {state.pending} on its way" if state.pending is not None else ""
-    return f"{'READY' if state.ready else 'NOT READY'}, serves version {state.served}{pending}"
+    told = f" ({state.message})" if state.message else ""
+    served = "no version" if state.served is None else f"version {state.served}"
+    return f"{'READY' if state.ready else 'NOT READY'}, serves {served}{pending}{told}"

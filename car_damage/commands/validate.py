@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from car_damage import images
-from car_damage.commands.terminal import printable
+from car_damage.commands.terminal import printable, wide_enough
 from car_damage.engines.folder import Folder, each, utf8
 from car_damage.errors import SettingsError, Unavailable
 from car_damage.labels import Labeller, parse_table
@@ -111,7 +111,7 @@ def _verdicts(settings: Settings, files: list[tuple[str, int]], labeller: Labell
 
 
 def _print_summary(seen: Counter[str], rejected: list[Verdict]) -> None:
-    console = Console()
+    console = wide_enough()
     if rejected:
         table = Table("file", "why not", "detail", box=None, pad_edge=False)
         for verdict in sorted(rejected, key=lambda one: one.path):

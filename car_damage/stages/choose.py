@@ -49,7 +49,7 @@ def _check_evidence(version: ModelVersion, champion: ModelVersion | None) -> Non
     if (judged_against := version.tags.get(JUDGED_AGAINST)) != named(champion):
         raise PromotionRefused(
             f"version {version.version} was judged against champion {judged_against}, and the champion is {named(champion)} by now; "
-            "run retrain with judge_again, and decide on what it finds"
+            "run `.venv/bin/python -m flows.retrain --judge-again`, and decide on what it finds"
         )
 
 

@@ -24,6 +24,8 @@ from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
+KEY_TAG = "training_key"
+"""The tag that tells a version from the same model trained twice."""
 ROUNDING = 1e-3
 """How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
 
@@ -42,21 +44,37 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     if version is None:
         _check(request, test, platform)
         version = registry.create(
-            request.run_id, request.model_uri, {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
+            request.run_id,
+            request.model_uri,
+            {"flow_run": request.flow_run, "silver_version": str(request.silver_version), KEY_TAG: request.training_key},
         )
     champion = registry.champion()
-    judged = _unless_taken_back(version, _judge(test, champion, platform, progress), platform)
+    judged = _unless_taken_back(request, version, _judge(test, champion, platform, progress), platform)
     _record(request, version, champion, judged, platform)
     return _report(version, judged, champion)
 
 
-def _unless_taken_back(version: ModelVersion, judged: promotion.Decision, platform: Platform) -> promotion.Decision:
-    """Test photos cannot know why a person took a version back; so it goes live again by a person's word only."""
-    back = taken_back(platform.history.moves(DONE), version.version)
-    if back is None or judged.decision != promotion.PROMOTE:
+def _unless_taken_back(
+    request: RegisterRequest, version: ModelVersion, judged: promotion.Decision, platform: Platform
+) -> promotion.Decision:
+    """Test photos cannot know why a person took a model back; so it goes live again, also trained once more, by a person's word only."""
+    if judged.decision != promotion.PROMOTE:
         return judged
-    why = f"it was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
-    return replace(judged, decision=promotion.AWAIT, reasons=(*judged.reasons, why))
+    moves = platform.history.moves(DONE)
+    for number in sorted({move.intention.replaces for move in moves if move.intention.replaces is not None}):
+        back = taken_back(moves, number)
+        if back is not None and (number == version.version or _is_twin(number, request.training_key, platform)):
+            which = "it" if number == version.version else f"version {number}, of the same photos and settings,"
+            why = f"{which} was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
+            return replace(judged, decision=promotion.AWAIT, reasons=(*judged.reasons, why))
+    return judged
+
+
+def _is_twin(number: int, training_key: str, platform: Platform) -> bool:
+    try:
+        return bool(training_key) and platform.registry.get(number).tags.get(KEY_TAG) == training_key
+    except RegistryError:  # deleted meanwhile
+        return False
 
 
 def _record(

@@ -147,13 +147,18 @@ def world() -> dict[str, Any]:
         "bronze": sorted(json.dumps(row, default=str) for row in bronze.to_pylist()),
         "silver": sorted(json.dumps(row) for row in silver.to_pylist()),
         "finished_runs": sorted(json.dumps(run.metrics, sort_keys=True) for run in runs),
-        "versions": sorted((version.version, json.dumps(dict(version.tags), sort_keys=True)) for version in versions),
+        "versions": sorted((version.version, json.dumps(without_key(version.tags), sort_keys=True)) for version in versions),
         "champion": champion.version if champion else None,
         "challenger": challenger.version if challenger else None,
         "history": [(move.intention.kind, move.intention.replaces, move.intention.version, move.state) for move in target.history.moves()],
         "served": [state.ready, state.updating, state.served, state.pending],
     }
     return dict(json.loads(json.dumps(found).replace(str(settings.home), "HOME")))
+
+
+def without_key(tags: Mapping[str, str]) -> dict[str, str]:
+    """The training key follows from where the home folder is, and each ground has its own."""
+    return {name: value for name, value in tags.items() if name != "training_key"}
 
 
 def serve_version(version: int) -> None:

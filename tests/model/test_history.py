@@ -122,3 +122,11 @@ def test_the_command_says_that_nothing_has_gone_live_yet(settings: Settings) -> 
     lines: list[str] = []
     print_history(Target(settings), 20, False, lines.append)
     assert lines == ["no version has gone live yet"]
+
+
+def test_in_a_pipe_every_move_is_one_line(
+    told: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    told()
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3

@@ -159,7 +159,7 @@ def test_with_approval_a_run_ends_awaiting_it_and_changes_nothing_that_is_live(t
     target.set(PROMOTION__MODE="approval")
     state = run(judge_again=True)
     assert state.name == "Awaiting approval"
-    assert 'python -m flows.promote --version 2 --reason "..."' in str(state.message)
+    assert '.venv/bin/python -m flows.promote --version 2 --reason "<why>"' in str(state.message)
     assert target.platform.registry.get(2).tags["decision"] == "await_approval"
     assert "**It waits for a person's approval.** To take it live, as long as champion 1 is live:" in artifact("decision")
     status = now(target)

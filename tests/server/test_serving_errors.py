@@ -111,7 +111,7 @@ def test_a_service_that_goes_on_asking_for_patience_is_unavailable(
     serving: DatabricksServing, script: Script, status: int, code: str
 ) -> None:
     script.error("POST", status, code)
-    with pytest.raises(Unavailable, match=NAME):
+    with pytest.raises(Unavailable, match=rf"asking about a photo at endpoint {NAME}: told so"):
         serving.ask([b"photo"])
 
 

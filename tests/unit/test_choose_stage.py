@@ -67,7 +67,10 @@ def test_a_version_that_was_never_live_goes_live_on_evidence_about_the_present_c
 @pytest.mark.parametrize(
     ("tags", "says"),
     [
-        ({"decision": "await_approval", "judged_against": "2"}, r"judged against champion 2, and the champion is 3 by now; .*judge_again"),
+        (
+            {"decision": "await_approval", "judged_against": "2"},
+            r"judged against champion 2, and the champion is 3 by now; .*--judge-again",
+        ),
         ({"decision": "keep", "judged_against": "3", "decision_reasons": "too small a gain"}, "was judged and kept out: too small a gain"),
         ({"decision": "deciding", "judged_against": "3"}, "has not been judged"),
         ({}, "has not been judged"),

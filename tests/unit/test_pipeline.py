@@ -127,7 +127,7 @@ def test_a_version_that_is_live_already_is_not_said_to_be_kept_out() -> None:
 
 
 def test_a_version_that_waits_for_approval_is_told_with_the_command_by_the_run_that_made_it_and_by_those_after_it() -> None:
-    command = 'python -m flows.promote --version 3 --reason "..."'
+    command = '.venv/bin/python -m flows.promote --version 3 --reason "<why>"'
     waiting = replace(REGISTERED, decision=AWAIT)
     ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), waiting, replace(ENDPOINT, outcome="unchanged", champion=2))
     assert ending.name == "Awaiting approval"

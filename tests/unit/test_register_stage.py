@@ -77,7 +77,7 @@ def with_champion(here: World, models: Models, right: int) -> None:
     }
 
 
-def judge(here: World, **parameters: bool) -> RegisterReport:
+def judge(here: World, **parameters: Any) -> RegisterReport:
     request = RegisterRequest(REQUEST.flow_run, REQUEST.run_id, REQUEST.model_uri, REQUEST.silver_version, **parameters)
     return work(request, here, silent)  # type: ignore[arg-type]
 
@@ -172,6 +172,19 @@ def test_a_version_that_was_taken_back_waits_for_a_person_when_it_is_judged_agai
     assert again.decision == "await_approval"
     assert again.reasons[-1] == "it was taken back on 1970-01-01 (calls wrecks minor), so a person must approve it"
     assert here.registry.aliases == {"champion": 1}
+
+
+def test_a_twin_of_a_version_that_was_taken_back_waits_for_a_person_too(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    here.registry.add(2, decision="promote", judged_against="1", training_key="key")
+    for replaces, version, kind in ((1, 2, PROMOTION), (2, 1, ROLLBACK)):
+        here.history.close(here.history.begin(Intention(kind, version, replaces, "calls wrecks minor", "who", "flow")), DONE)
+    other = judge(here, training_key="another key")
+    assert (other.version, other.decision) == (3, "promote")
+    again = judge(here, training_key="key", judge_again=True)
+    assert again.decision == "await_approval"
+    assert again.reasons[-1].startswith("version 2, of the same photos and settings, was taken back on 1970-01-01 (calls wrecks minor)")
 
 
 def test_evidence_of_a_new_decision_never_lies_beside_the_old_one(models: Models) -> None:

@@ -147,6 +147,10 @@ def _answer(scored: Scored, served_by: str) -> Response:
         code, message = str(error["error_code"]), str(error["message"])
     except (ValueError, KeyError, TypeError):
         code, message = ("BAD_REQUEST" if scored.status < 500 else "INTERNAL_ERROR"), scored.body.decode(errors="replace")
+    if message.startswith("Failed to predict data"):  # MLflow repeats the caller's data in front of what was wrong with it
+        message = message.rpartition("\nError: ")[2]
+    if scored.status == 504:
+        message += "; send fewer photos at once"
     # A stack trace that MLflow adds stays here: it says nothing to a caller, and much to an attacker.
     return JSONResponse({"error_code": code, "message": message[:_MESSAGE]}, scored.status, headers)
 
@@ -223,7 +227,9 @@ class _TokenRequired:
                     401, "UNAUTHENTICATED", "no token: send Authorization: Bearer and the token of the home folder's endpoint/token"
                 )
             elif not hmac.compare_digest(given, self._expected):
-                error = ApiError(403, "PERMISSION_DENIED", "invalid access token")
+                error = ApiError(
+                    403, "PERMISSION_DENIED", "invalid access token: it was cut off, or is that of another server's home folder"
+                )
             else:
                 return await self._app(scope, receive, send)
             return await JSONResponse(error.body, error.status)(scope, receive, send)

@@ -37,7 +37,7 @@ class Endpoints:
     def __getitem__(self, name: str) -> Endpoint:
         """Raises ApiError 404 when there is none."""
         if name not in self._by_name:
-            raise absent(f"endpoint {name} does not exist")
+            raise absent(f"endpoint {name} does not exist; it is there from the first run that takes a version live")
         return self._by_name[name]
 
     def restore(self) -> None:

@@ -38,7 +38,7 @@ class Queue:
     def place(self, limit: int) -> Iterator[None]:
         """A place in the queue. Raises ApiError 429 when `limit` requests wait already."""
         if self._present >= limit + self.at_once:
-            raise full(f"{limit} requests wait for this endpoint already")
+            raise full(f"as many requests as may ({limit}) wait for this endpoint already")
         self._present += 1
         self._empty.clear()
         try:

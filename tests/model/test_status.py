@@ -1,0 +1,36 @@
+"""What `car-damage status` says before there is anything, and of a version that waits for a person."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from car_damage.commands.status import status as print_status
+from car_damage.mlflow_client import client
+from car_damage.platform import Target
+from car_damage.settings import Settings
+from car_damage.status import look
+
+
+def test_on_a_home_where_nothing_is_yet_it_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(Target(Settings(home=home)))
+    printed = capsys.readouterr().out
+    assert printed.count("not there yet") == 2
+    assert "none yet" in printed
+
+
+def test_a_version_that_waits_for_a_person_is_shown_with_the_command_and_its_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = Target(Settings(home=home))
+    run = target.tracking.start("cnn", {"training_key": "key"})
+    store = client(target.settings)
+    mlflow.set_tracking_uri(target.settings.tracking_uri)
+    model = store.create_logged_model(store.get_run(run).info.experiment_id, name="model", source_run_id=run)
+    store.finalize_logged_model(model.model_id, "READY")
+    uri = f"models:/{model.model_id}"
+    target.registry.create(run, uri, {"decision": "await_approval", "judged_against": "none"})
+    target.tracking.finish(run, uri)
+    now = look(target)
+    assert [version.version for version in now.awaiting] == [1]
+    assert now.versions[run].version == 1
+    print_status(target)
+    assert '.venv/bin/python -m flows.promote --version 1 --reason "<why>"' in capsys.readouterr().out
