@@ -1,4 +1,4 @@
-"""`kill -9` between every two effects of a run, and at every kind of call: the next run ends where an undisturbed one would.
+"""`kill -9` between every two effects of a run: the next run ends where an undisturbed one would.
 
 The calls are recorded from a good run, so a new one cannot be forgotten. A run is started from the same world each
 time: a champion that is live, and new photos that make a better model.
@@ -145,11 +145,10 @@ def remember(ground: Ground) -> None:
 def points(calls: list[str]) -> list[tuple[str, int, str]]:
     """Where to kill: (call, how many of the same there were before, before or after it).
 
-    Between two effects of a stage the world stands still, so after one is before the next: each of these states is tried
-    once. A call that changes nothing leaves the world as the last effect left it; each of those is tried once, where it
-    first comes.
+    Between two effects of a stage the world stands still: after one is before the next, and before a call that only looks
+    is one of the two. Each of these states is tried once.
     """
-    wanted, seen, methods = [], Counter[str](), set()
+    wanted, seen = [], Counter[str]()
     for number, call in enumerate(calls):
         stage, method = call.split(" ")
         if is_effect(method):
@@ -157,10 +156,7 @@ def points(calls: list[str]) -> list[tuple[str, int, str]]:
             following = next((later.split(" ")[0] for later in calls[number + 1 :] if is_effect(later)), None)
             if following != stage or method == "serving.put":  # an update goes on by itself
                 wanted.append((call, seen[call], "after"))
-        elif method not in methods:
-            wanted.append((call, 0, "before"))
         seen[call] += 1
-        methods.add(method)
     return wanted
 
 
@@ -204,7 +200,7 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
     after = grounds[0].done(do="world")
     assert (recorded["ended"], after["champion"], after["served"]) == ("promoted", 1, [True, False, 1, None])
     assert after["history"][0] == ["rollback", 2, 1, "done"]
-    effects = [point for point in points(recorded["calls"]) if is_effect(point[0])]
+    effects = points(recorded["calls"])
 
     def kill_and_ask_again(ground: Ground, point: tuple[str, int, str]) -> list[str]:
         call, nth, when = point
@@ -252,12 +248,10 @@ def tried_on(
 def kill_and_run_again(ground: Ground, worlds: dict[str, Any], call: str, nth: int, when: str) -> list[str]:
     """What is different from the undisturbed run, after a run that was killed at this call and one that was not."""
     stage = call.split(" ", maxsplit=1)[0]
-    # The look at what is live changes nothing: the next run must do all that was left.
-    upto = "endpoint" if stage == "live" else stage
-    ground.restore("train" if stage == "live" else stage)  # what came before is done, and the run finds it so
-    killed = ground.ask(do="run", upto=upto, call=call, nth=nth, when=when, environment=BETTER)
+    ground.restore(stage)  # what came before is done, and the run finds it so
+    killed = ground.ask(do="run", upto=stage, call=call, nth=nth, when=when, environment=BETTER)
     if killed["code"] != -signal.SIGKILL:
         return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
-    ground.done(do="run", upto=upto, environment=BETTER)
-    after, wanted = ground.done(do="world"), worlds[upto]
+    ground.done(do="run", upto=stage, environment=BETTER)
+    after, wanted = ground.done(do="world"), worlds[stage]
     return [f"{when} {call} {nth}: {key} is {after[key]} and not {wanted[key]}" for key in wanted if after[key] != wanted[key]]
