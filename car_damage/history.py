@@ -63,19 +63,21 @@ class MlflowHistory:
                 self._client.set_tag(move.run_id, "failure", why[:TAG_LIMIT])
             self._client.set_terminated(move.run_id, _STATUS[state])
 
-    def moves(self, *states: str) -> list[Move]:
+    def moves(self, state: str | None = None) -> list[Move]:
         with translated("reading the champion's history"):
             experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
             if experiment is None:
                 return []
             wanted = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
+            if state is not None:
+                wanted += f" and attributes.status = '{_STATUS[state]}'"
             experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
             page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first)
             found: list[Run] = list(page)
             while page.token:
                 page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first, page_token=page.token)
                 found += page
-        return [move for move in map(_move, found) if not states or move.state in states]
+        return [_move(run) for run in found]
 
     @cached_property
     def _client(self) -> "MlflowClient":

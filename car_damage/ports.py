@@ -21,6 +21,8 @@ CHAMPION = "champion"
 """The alias of the version that is live."""
 CHALLENGER = "challenger"
 """The alias of the version that is meant to go live next."""
+KEY_TAG = "training_key"
+"""The tag of runs and versions that tells the same model, trained twice, from another one."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store takes; Unity Catalog's limit."""
 
@@ -238,8 +240,8 @@ class History(Protocol):
     def close(self, move: Move, state: str, why: str = "") -> None:
         """Write down how it ended: DONE, FAILED or ABANDONED."""
 
-    def moves(self, *states: str) -> list[Move]:
-        """All moves in these states, or in any; newest first."""
+    def moves(self, state: str | None = None) -> list[Move]:
+        """All moves in this state, or in any; newest first."""
 
 
 @dataclass(frozen=True)

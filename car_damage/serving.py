@@ -102,7 +102,7 @@ class DatabricksServing:
             raise RequestRefused(
                 f"{len(photos)} photos are {size} bytes in base64, and a request may have {limit}; send fewer or smaller ones"
             )
-        with self._translated(f"asking about {'a photo' if len(photos) == 1 else f'{len(photos)} photos'}"):
+        with self._translated(f"asking about {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} at"):
             api = self._queries.serving_endpoints
             start = time.perf_counter()
             response = api.query(self._name, dataframe_records=records)
@@ -164,31 +164,27 @@ class DatabricksServing:
         import requests
         from databricks.sdk import errors
 
-        what = f"{doing} endpoint {self._name}" if doing.split(maxsplit=1)[0] != "asking" else f"{doing} at endpoint {self._name}"
+        what = f"{doing} endpoint {self._name}"
         host = self._settings.serving.host
-        start = "; start it with `car-damage serve`" if is_local(host) else ""
+        start, check = "", "check the token and its permissions"
+        if is_local(host):
+            start = "; start it with `car-damage serve`"
+            check = "the server there belongs to another home folder, or its token was changed: stop it, or set CAR_DAMAGE_HOME to its own"
         try:
             yield
         except errors.ResourceConflict as error:
             raise UpdateInProgress(f"{what}: {error}") from error
         except (errors.PermissionDenied, errors.Unauthenticated) as error:
-            check = (
-                "; the server there belongs to another home folder, or its token was changed: stop it, or set CAR_DAMAGE_HOME to its own"
-                if is_local(host)
-                else "; check the token and its permissions"
-            )
-            raise RequestRefused(f"{what} was refused: {error}{check}") from error
+            raise RequestRefused(f"{what} was refused: {error}; {check}") from error
         except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
             raise RequestRefused(f"{what} was refused: {error}") from error
         except errors.DatabricksError as error:
             if error.error_code in _TOO_LARGE:
                 raise RequestRefused(f"{what} was refused: {error}") from error
             raise Unavailable(f"{what}: {host or 'the workspace'} cannot now: {error}") from error
-        except TimeoutError as error:  # the SDK's, who gave up trying again
-            if isinstance(error.__cause__, errors.DatabricksError):
+        except (requests.RequestException, TimeoutError) as error:
+            if isinstance(error.__cause__, errors.DatabricksError):  # the last answer before the SDK gave up trying again
                 raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
-            raise Unavailable(f"{what}: nothing answers at {host or 'the workspace'}{start}") from error
-        except requests.RequestException as error:
             raise Unavailable(f"{what}: nothing answers at {host or 'the workspace'}{start}") from error
         except ValueError as error:
             raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from car_damage import model_package
 from car_damage.errors import RegistryError
 from car_damage.mlflow_client import client, experiment_id, fluent, translated
-from car_damage.ports import TAG_LIMIT, RunContents, RunSummary, TrainedRun
+from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.provenance import software
 from car_damage.settings import Settings
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-KEY_TAG = "training_key"
 MODEL_TAG = "model_uri"
 FAILURE_TAG = "failure"
 

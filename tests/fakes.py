@@ -112,8 +112,8 @@ class Moves:
         index = next(index for index, one in enumerate(self.all) if one.run_id == move.run_id)
         self.all[index] = replace(self.all[index], state=state, failure=why, ended=self.all[index].started)
 
-    def moves(self, *states: str) -> list[Move]:
-        return [move for move in reversed(self.all) if not states or move.state in states]
+    def moves(self, state: str | None = None) -> list[Move]:
+        return [move for move in reversed(self.all) if state in (None, move.state)]
 
     @property
     def told(self) -> list[tuple[str, int | None, int, str]]:

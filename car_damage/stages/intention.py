@@ -57,19 +57,19 @@ def find(request: EndpointRequest, platform: Platform, champion: ModelVersion | 
 def end(platform: Platform, meant: Meant) -> None:
     """The alias has moved. The challenger goes last, so that a move that is underway is never forgotten."""
     platform.history.close(meant.move, DONE)
-    _replace_challenger(platform, meant.version, None)
+    _replace_challenger(platform, meant.version.version, None)
 
 
 def give_up(platform: Platform, meant: Meant, state: str, why: str) -> None:
     """The version does not go live. One that a person displaced for it is meant to go live again, if its decision still holds."""
     platform.history.close(meant.move, state, why)
-    _replace_challenger(platform, meant.version, _displaced(platform, meant.move))
+    _replace_challenger(platform, meant.version.version, _displaced(platform, meant.move))
 
 
 def _by_person(request: EndpointRequest, platform: Platform, live: int | None, underway: list[Move]) -> Found:
     assert request.version is not None  # noqa: S101 - for the type checker
     if request.version == live:
-        _forget_if_live(platform, live)
+        _replace_challenger(platform, live, None)  # a kill, or an error, may have come between the two aliases
         return Found()
     if live != request.replaces:
         return Found(refused=f"it was to replace {told(request.replaces)}, and {told(live)} is live by now; look again, and decide again")
@@ -98,12 +98,12 @@ def _by_rule(request: EndpointRequest, platform: Platform, champion: ModelVersio
         else:
             platform.history.close(move, ABANDONED, "the run that began it was killed, and another version is wanted by now")
     if challenger is None or challenger.version == live:
-        _forget_if_live(platform, live)
+        _replace_challenger(platform, live, None)  # a kill, or an error, may have come between the two aliases
         return Found()
     if (mine is None or not mine.intention.by_person) and (refused := _unfit(challenger, champion)):
         if mine is not None:
             platform.history.close(mine, ABANDONED, refused)
-        _replace_challenger(platform, challenger, None)
+        _replace_challenger(platform, challenger.version, None)
         return Found(refused=refused)
     return Found(Meant(challenger, mine or platform.history.begin(_intention(request, challenger, live, None))))
 
@@ -147,15 +147,8 @@ def _displaced(platform: Platform, move: Move) -> int | None:
     return None if _unfit(version, platform.registry.champion()) else version.version
 
 
-def _forget_if_live(platform: Platform, live: int | None) -> None:
-    """A kill, or an error, may have come between the two aliases."""
+def _replace_challenger(platform: Platform, version: int | None, by: int | None) -> None:
+    """Where this version is the challenger: another run may meanwhile have put an intention of its own there."""
     challenger = platform.registry.challenger()
-    if challenger is not None and challenger.version == live:
-        platform.registry.move(CHALLENGER, None)
-
-
-def _replace_challenger(platform: Platform, challenger: ModelVersion, by: int | None) -> None:
-    """Unless another run has meanwhile put an intention of its own there."""
-    meant = platform.registry.challenger()
-    if meant is not None and meant.version == challenger.version:
+    if challenger is not None and challenger.version == version:
         platform.registry.move(CHALLENGER, by)

@@ -21,11 +21,9 @@ from car_damage.model_process import ModelAnswer, answers
 from car_damage.moves import DONE, taken_back
 from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
-from car_damage.ports import CHALLENGER, ModelVersion, Platform
+from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
-KEY_TAG = "training_key"
-"""The tag that tells a version from the same model trained twice."""
 ROUNDING = 1e-3
 """How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
 

@@ -20,7 +20,7 @@ from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.evaluation import Evaluation, evaluate
 from car_damage.photos import COLUMNS, Photos, PhotoSet, load, read_checked
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
-from car_damage.ports import Platform, RunContents
+from car_damage.ports import KEY_TAG, Platform, RunContents
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
@@ -102,7 +102,7 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
     """Train inside an MLflow run, which ends as finished or as failed."""
     settings, tracking = platform.settings, platform.tracking
     tags = {
-        "training_key": request.training_key,
+        KEY_TAG: request.training_key,
         "flow_run": request.flow_run,
         "silver_table": settings.tables.silver,
         "silver_version": str(request.silver_version),

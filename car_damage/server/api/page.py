@@ -1,6 +1,6 @@
 """The endpoint's page: photos in, severities out, for a person with a browser.
 
-The page needs no token, and everything that it asks of the server does. It comes from the files in page/ as they are,
+The page needs no token, and everything that it asks of the server does. It comes from the files in page_files/ as they are,
 and its headers hold it to this server: no other host is asked, and no other page may show it in a frame.
 """
 
