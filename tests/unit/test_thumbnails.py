@@ -1,0 +1,71 @@
+"""Small pictures of photos: of everything that can be drawn, of nothing else, and never an error."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from car_damage.images import Limits
+from car_damage.thumbnails import SIDE, thumbnail
+from tests import corpus
+
+MAX_BYTES = 12_000
+PHOTOS = corpus.photos()
+BROKEN = corpus.broken()
+DRAWN_IN_PART = {name for name in BROKEN if name.startswith(("cut JPEG", "cut MPO"))} | {"jpeg with a tail of zeros"}
+SMALL = {"small jpeg", "small gif"}
+
+
+def opened(data: bytes | None) -> Image.Image:
+    assert data is not None
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "JPEG"
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_valid_photo_of_every_format_is_drawn_in_its_own_proportions(name: str) -> None:
+    assert opened(thumbnail(PHOTOS[name])).size == (SIDE, 72)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_of_what_is_broken_only_cut_jpegs_and_small_photos_are_drawn(name: str) -> None:
+    drawn = thumbnail(BROKEN[name][0])
+    assert (drawn is not None) == (name in DRAWN_IN_PART | SMALL)
+
+
+def test_a_cut_jpeg_shows_the_part_that_is_there_and_grey_below() -> None:
+    whole = np.asarray(opened(thumbnail(PHOTOS["JPEG"])), float)
+    for name in ("cut JPEG", "jpeg with a tail of zeros"):
+        cut = np.asarray(opened(thumbnail(BROKEN[name][0])), float)
+        assert np.abs(cut[:8] - whole[:8]).mean() < 8
+        assert np.ptp(cut[-4:].mean(axis=(0, 1))) < 8
+
+
+def test_a_small_photo_keeps_its_size_and_a_turned_one_is_upright() -> None:
+    assert opened(thumbnail(BROKEN["small jpeg"][0])).size == (13, SIDE)
+    assert opened(thumbnail(corpus.encoded(corpus.picture(0, 40, 30), "PNG"))).size == (40, 30)
+    assert opened(thumbnail(corpus.with_orientation(corpus.picture(), 6, "JPEG"))).size == (72, SIDE)
+
+
+def test_what_is_above_the_limits_is_not_drawn() -> None:
+    photo = PHOTOS["JPEG"]
+    assert thumbnail(photo, Limits(max_pixels=320 * 240 - 1)) is None
+    assert thumbnail(photo, Limits(max_bytes=len(photo) - 1)) is None
+    assert thumbnail(BROKEN["cut JPEG"][0], Limits(max_pixels=320 * 240 - 1)) is None
+
+
+def test_the_loudest_photo_is_a_small_picture() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+    assert len(thumbnail(corpus.encoded(noise, "PNG")) or b"") in range(1, MAX_BYTES)
+
+
+def test_hostile_bytes_are_drawn_or_not_in_little_time_and_space_and_raise_nothing() -> None:
+    started = time.monotonic()
+    drawn = [thumbnail(data) for _, data in corpus.fuzzed(600, seed=23)]
+    assert time.monotonic() - started < 60  # sixty times what it takes
+    assert any(drawn)
+    assert None in drawn
+    assert max(len(picture or b"") for picture in drawn) < MAX_BYTES
