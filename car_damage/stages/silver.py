@@ -5,6 +5,7 @@ and a silver table that it then completes. Both commits stand on the versions th
 another writer comes first, the plan is made again.
 """
 
+import logging
 import random
 from collections import Counter
 
@@ -22,6 +23,13 @@ from car_damage.stages.labelling import labeller
 
 ATTEMPTS = 5
 """Times that a plan is made while other writers come first."""
+EXAMPLES = 3
+"""Files that a report names for each reason."""
+_DETAIL = 300
+"""Characters of a detail in a report, which must stay small."""
+_READ = (*BRONZE_COLUMNS, "ingest_run")
+
+_log = logging.getLogger(__name__)
 
 
 def work(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
@@ -34,24 +42,25 @@ def work(request: SilverRequest, platform: Platform, progress: Progress) -> Silv
     for attempt in range(1, ATTEMPTS):
         try:
             return _bring_up(request, platform, progress)
-        except CommitConflict:
+        except CommitConflict as error:
+            _log.info("planning again, after attempt %d of %d: %s", attempt, ATTEMPTS, error)
             platform.clock.sleep(0.2 * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
     return _bring_up(request, platform, progress)
 
 
 def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
     settings, tables = platform.settings, platform.tables
-    bronze, bronze_version = tables.read(settings.tables.bronze, BRONZE_COLUMNS)
+    bronze, bronze_version = tables.read(settings.tables.bronze, _READ)
     if bronze_version < request.bronze_version or bronze_version < 0:
         raise Terminal(
             f"{settings.tables.bronze} stands at version {bronze_version}, before version {request.bronze_version}: run validate first"
         )
     silver, silver_version = tables.read(settings.tables.silver, ROW.names)
-    present = ledger.conform(bronze, ledger.BRONZE, BRONZE_COLUMNS)
+    present = ledger.conform(bronze, ledger.BRONZE, _READ)
     present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
     here = ledger.below(settings.landing.folder, present["path"])
     progress("silver", 0, 2, f"{present.num_rows:,} files")
-    planned = plan(present, _labels(present, here, platform), ledger.conform(silver, ROW, ROW.names), settings.split)
+    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), ledger.conform(silver, ROW, ROW.names), settings.split)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
@@ -60,7 +69,8 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
         silver_version = tables.merge(settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version)
     progress("silver", 2, 2, f"{planned.rows.num_rows:,} photos for training")
 
-    unused = planned.unused.filter(ledger.below(settings.landing.folder, planned.unused["path"]))["reason"].to_pylist()
+    unused = _unused(planned, present, settings.landing.folder)
+    examples = _examples(unused)
     return SilverReport(
         bronze_version=bronze_version,
         silver_version=silver_version,
@@ -70,9 +80,37 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
         changed=planned.changed,
         removed=planned.remove.num_rows,
         files=pc.sum(here).as_py() or 0,
-        rejected=dict(sorted(Counter(unused).items())),
+        rejected=_by_reason(unused),
         classes=_classes(planned, settings.labels.classes),
+        rejected_now=_by_reason(unused.filter(pc.equal(unused["ingest_run"], request.flow_run))),
+        examples=examples,
+        details=_details(planned, present, [path for paths in examples.values() for path in paths]),
     )
+
+
+def _unused(planned: SilverPlan, present: pa.Table, folder: str) -> pa.Table:
+    """path, reason, modified and ingest_run of the files of the landing folder that silver does not use; latest first."""
+    unused = planned.unused.filter(ledger.below(folder, planned.unused["path"]))
+    rows = present.select(["modified", "ingest_run"]).take(pc.index_in(unused["path"], value_set=present["path"]))
+    table = pa.table([unused["path"], unused["reason"], rows["modified"], rows["ingest_run"]], ["path", "reason", "modified", "ingest_run"])
+    return table.sort_by([("modified", "descending"), ("path", "ascending")])
+
+
+def _by_reason(unused: pa.Table) -> dict[str, int]:
+    return dict(sorted(Counter(unused["reason"].to_pylist()).items()))
+
+
+def _examples(unused: pa.Table) -> dict[str, tuple[str, ...]]:
+    """Reason -> the first paths."""
+    reasons = sorted(pc.unique(unused["reason"]).to_pylist())
+    return {reason: tuple(unused.filter(pc.equal(unused["reason"], reason))["path"][:EXAMPLES].to_pylist()) for reason in reasons}
+
+
+def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[str, str]:
+    """As bronze has them by now: a verdict that was noted a moment ago comes before the one that was read."""
+    wanted = pa.array(paths, pa.string())
+    tables = [table.filter(pc.is_in(table["path"], value_set=wanted)).select(["path", "detail"]) for table in (present, planned.verdicts)]
+    return {row["path"]: row["detail"][:_DETAIL] for table in tables for row in table.to_pylist() if row["detail"]}
 
 
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
