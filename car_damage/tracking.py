@@ -4,6 +4,7 @@ A run is found again by its training key only once it is FINISHED, and it is fin
 so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
 """
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 MODEL_TAG = "model_uri"
 FAILURE_TAG = "failure"
@@ -72,6 +75,7 @@ class MlflowTracking:
             if key := tags.get(KEY_TAG):
                 for run in self._search(key, "RUNNING"):
                     self._client.set_terminated(run.info.run_id, "KILLED")
+                    _log.warning("MLflow run %s of the same training was left running by a kill; it is marked as killed", run.info.run_id)
             tags = {**software(), **tags}
             return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
 

@@ -42,6 +42,8 @@ def prefect_server(home: Path) -> Iterator[Prefect]:
         "PREFECT_API_URL": f"{url}/api",
         # The library's own log lines belong in the run's log.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
+        # And outside of a run they go to the terminal alone, without a warning that there is no run.
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     server = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

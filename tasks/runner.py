@@ -1,5 +1,6 @@
 """Where a stage's work runs."""
 
+import logging
 from typing import Protocol, TypeVar
 
 from car_damage.pipeline import Progress, Stage
@@ -33,4 +34,7 @@ class Here:
 
 def runner_for(settings: Settings) -> Runner:
     """The runner that the settings ask for. One a flow run: its platform makes each client once."""
+    # PREFECT_LOGGING_EXTRA_LOGGERS gives the library's logger Prefect's handler, but not a level at which it says anything.
+    if (library := logging.getLogger("car_damage")).level == logging.NOTSET:
+        library.setLevel(logging.INFO)
     return Here(Target(settings))

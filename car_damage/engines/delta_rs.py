@@ -9,6 +9,7 @@ Every write is one commit that either stands on the version it was computed from
 own way of rebasing a commit would let two writers insert the same key.
 """
 
+import logging
 import os
 import random
 import time
@@ -32,6 +33,8 @@ ATTEMPTS = 10
 """Times that a write without a base version is computed again after another writer came first."""
 
 _REMOVE = "__remove"
+
+_log = logging.getLogger(__name__)
 
 
 class DeltaRs:
@@ -103,9 +106,10 @@ class DeltaRs:
         for attempt in range(ATTEMPTS):
             try:
                 return self._merge(table, rows, key, remove, base)
-            except CommitConflict:
+            except CommitConflict as error:
                 if base is not None or attempt == ATTEMPTS - 1:
                     raise
+                _log.info("computing the commit again, after attempt %d of %d: %s", attempt + 1, ATTEMPTS, error)
             self._sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
         raise AssertionError("the last attempt returns or raises")
 

@@ -5,6 +5,7 @@ it. The alias `champion` moves only after the endpoint has answered a real photo
 still the one that the version was to replace.
 """
 
+import logging
 from dataclasses import replace
 from typing import NoReturn
 
@@ -20,6 +21,8 @@ from car_damage.stages.swap import ask, bring, look, serves, smoke_photo
 
 LOG_TAIL = 2000
 """Characters of the build log that an error carries."""
+
+_log = logging.getLogger(__name__)
 
 
 def work(request: EndpointRequest, platform: Platform, progress: Progress) -> EndpointReport:
@@ -50,6 +53,7 @@ def _serve_champion(platform: Platform, champion: ModelVersion | None, progress:
         return _report(
             "kept" if dropped else "unchanged", champion, state, message=dropped or f"version {champion.version} is served already"
         )
+    _log.warning("the endpoint does not serve champion %d as it should (it serves %s): it is put back", champion.version, state.served)
     served = bring(platform, champion.version, progress)
     message = f"{dropped + '; ' if dropped else ''}the endpoint was put back to version {champion.version}"
     answer = None
@@ -93,6 +97,7 @@ def _refuse(platform: Platform, meant: Meant, error: Terminal, progress: Progres
     else:
         try:
             if not serves(look(platform), champion):
+                _log.warning("version %d did not go live, so champion %d is put back: %s", version, champion, error)
                 bring(platform, champion, progress)
             after = f"the endpoint serves champion {champion}"
         except CarDamageError as second:

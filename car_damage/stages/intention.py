@@ -5,6 +5,7 @@ promote: the alias is on it too, and a move of the champion's history that is un
 left behind is gone on with while its alias is there and its champion is the present one; every other one is closed.
 """
 
+import logging
 from dataclasses import dataclass
 
 from car_damage.decision import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
@@ -13,6 +14,8 @@ from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Mo
 from car_damage.pipeline import EndpointRequest
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
 from car_damage.promotion import PROMOTE
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def find(request: EndpointRequest, platform: Platform, champion: ModelVersion | 
     for move in history.moves(UNDERWAY):
         if move.intention.version == live:
             history.close(move, DONE)  # a kill, or an error, came after the alias had moved
+            _log.info("version %d had gone live before an earlier attempt was broken off; its move is closed", live)
             ended = move
         else:
             underway.append(move)

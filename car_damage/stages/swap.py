@@ -5,6 +5,7 @@ while, as for a restart, is waited for.
 """
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ OUTAGE = 120.0
 """Seconds that the service may be away in the middle of an update: a restart, a deploy of its own."""
 TOLD_EVERY = 10.0
 """Seconds between two words on how long an update has taken: some take an hour."""
+
+_log = logging.getLogger(__name__)
 
 
 def bring(platform: Platform, version: int, progress: Progress) -> EndpointState:
@@ -49,20 +52,23 @@ def serves(state: EndpointState, version: int) -> bool:
 
 def look(platform: Platform) -> EndpointState:
     """The endpoint's state. Raises Unavailable when the service is away for longer than a restart takes."""
-    clock, deadline = platform.clock, platform.clock.monotonic() + OUTAGE
+    clock, deadline, told = platform.clock, platform.clock.monotonic() + OUTAGE, False
     while True:
         try:
             return platform.serving.state()
-        except Unavailable:
+        except Unavailable as error:
             if clock.monotonic() > deadline:
                 raise
+            if not told:
+                _log.warning("waiting up to %.0f s for the endpoint's service to come back: %s", OUTAGE, error)
+                told = True
             clock.sleep(platform.settings.serving.poll)
 
 
 def _ask_for(platform: Platform, version: int) -> EndpointState:
     """Ask for the version as soon as no other one is on its way; the state just after that."""
     settings, clock = platform.settings.serving, platform.clock
-    deadline = clock.monotonic() + settings.update_timeout
+    deadline, waits_for = clock.monotonic() + settings.update_timeout, None
     while True:
         state = look(platform)
         if serves(state, version) or (state.updating and state.pending == version):
@@ -70,11 +76,15 @@ def _ask_for(platform: Platform, version: int) -> EndpointState:
         if not state.updating:
             try:
                 platform.serving.put(version)
+                _log.info("%s was asked to serve version %d", settings.endpoint, version)
                 return look(platform)
             except UpdateInProgress:
                 pass  # somebody was quicker
             except RequestRefused as error:
                 raise UpdateFailed(f"{settings.endpoint} refused to serve version {version}: {error}") from error
+        if waits_for != state.pending:
+            _log.info("%s is busy with version %s; version %d waits for it", settings.endpoint, state.pending, version)
+            waits_for = state.pending
         if clock.monotonic() > deadline:
             raise UpdateFailed(f"{settings.endpoint} has been busy with version {state.pending} for {settings.update_timeout:.0f} s")
         clock.sleep(settings.poll)
@@ -96,6 +106,9 @@ def _await(platform: Platform, version: int, state: EndpointState, progress: Pro
             told = waited
         clock.sleep(settings.poll)
         state = look(platform)
+    if told > -math.inf and serves(state, version):
+        limit = math.ceil(settings.update_timeout)
+        progress("endpoint", limit, limit, f"version {version} is served, after {clock.monotonic() - started:.0f} s")
     return state
 
 

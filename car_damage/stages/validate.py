@@ -4,6 +4,7 @@ One commit brings both, so bronze is always a whole look at the folder. A file t
 verdict: it stays unseen, and the next run tries again. With nothing new and nothing gone, nothing is written.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from car_damage.ports import Landed, Platform
 from car_damage.stages.labelling import labeller
 
 UNREADABLE_SHOWN = 20
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = ("sha256", "phash", "label", "status", "reason", "detail", "format", "width", "height")
 _ROW = pa.schema([ledger.BRONZE.field(column) for column in _COLUMNS])
@@ -93,11 +96,14 @@ def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Ta
 
     def tick(done: int) -> None:
         if done == total or done % every == 0:
-            progress("validate", done, total, f"{done:,} of {total:,} new files")
+            progress("validate", done, total)
 
     looked = platform.tables.each(readable, verdict, _ROW, tick)
     unread = pc.is_valid(looked["unreadable"])
     unreadable = sorted(looked["path"].filter(unread).to_pylist())
+    if unreadable:
+        why = pc.min(looked["unreadable"]).as_py()
+        _log.warning("%d of %d new files could not be read; the next run tries them again. One of them: %s", len(unreadable), total, why)
     large = new.filter(too_large).select(["path", "size"]).to_pylist()
     large_rows = [{"path": file["path"], **verdict.row(file["path"], oversize(file["size"], limits))} for file in large]
     schema = pa.schema([ledger.BRONZE.field("path"), *_ROW])

@@ -15,10 +15,11 @@ from car_damage.engines.folder import Folder
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
 from car_damage.images import Limits, oversize
 from car_damage.labels import Labeller
+from car_damage.pipeline import SilverRequest, ValidateRequest, silent
 from car_damage.ports import File
 from car_damage.settings import Labels
-from car_damage.stages.silver import ATTEMPTS
-from car_damage.stages.validate import Verdict
+from car_damage.stages.silver import ATTEMPTS, SILVER
+from car_damage.stages.validate import VALIDATE, Verdict
 
 LABELS = ("minor", "moderate", "major")
 
@@ -480,3 +481,49 @@ def test_a_photo_that_cannot_be_used_says_so_before_its_missing_label(workshop):
     workshop.run()
     assert workshop.bronze() == {"nowhere/small.png": ("rejected", "too small")}
     assert ledger.BRONZE.field("reason").nullable
+
+
+def test_a_report_names_the_three_latest_files_of_each_reason_and_what_is_the_matter_with_them(workshop, photo):
+    workshop.put("minor/a.jpg", photo(1))
+    workshop.put("minor/b.jpg", photo(1), age=5)
+    workshop.put("minor/c.jpg", photo(2))
+    workshop.put("major/c.jpg", photo(2))
+    for age, name in enumerate("wxyz"):
+        workshop.put(f"minor/{name}.jpg", b"", age=-age)
+    _, silver = workshop.run()
+    named = {reason: [workshop.name(path) for path in paths] for reason, paths in silver.examples.items()}
+    assert named == {
+        "conflicting labels": ["major/c.jpg", "minor/c.jpg"],
+        "duplicate": ["minor/b.jpg"],
+        "empty": ["minor/z.jpg", "minor/y.jpg", "minor/x.jpg"],
+    }
+    details = {workshop.name(path): detail for path, detail in silver.details.items()}
+    assert details == {
+        "minor/b.jpg": str(workshop.landing / "minor/a.jpg"),
+        "minor/c.jpg": "major, minor",
+        "major/c.jpg": "major, minor",
+        **dict.fromkeys(("minor/x.jpg", "minor/y.jpg", "minor/z.jpg"), "0 bytes"),
+    }
+    again = workshop.silver()
+    assert (again.examples, again.details) == (silver.examples, silver.details)
+
+
+def test_a_report_tells_which_rejects_this_run_saw_first(workshop, photo):
+    workshop.put("minor/a.jpg", photo(1))
+    workshop.put("minor/old.jpg", b"")
+    workshop.run()
+    workshop.put("minor/new.jpg", b"")
+    workshop.put("minor/again.jpg", photo(1))
+    validated = VALIDATE.work(ValidateRequest("next"), workshop.platform, silent)
+    silver = SILVER.work(SilverRequest("next", validated.bronze_version), workshop.platform, silent)
+    assert silver.rejected == {"duplicate": 1, "empty": 2}
+    # The smaller path of two equal files is used, so `a.jpg` goes on being used and `again.jpg` is the duplicate.
+    assert silver.rejected_now == {"duplicate": 1, "empty": 1}
+
+
+def test_files_that_could_not_be_read_are_told_in_the_log(workshop, photo, caplog):
+    workshop.put("minor/a.jpg", photo(1))
+    (workshop.landing / "minor/gone.jpg").symlink_to(workshop.root / "nowhere")
+    workshop.run()
+    assert "1 of 2 new files could not be read" in caplog.text
+    assert "minor/gone.jpg is not there" in caplog.text
