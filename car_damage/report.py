@@ -1,4 +1,5 @@
-"""Pictures of a training run and of a decision, as PNG files: confusion matrices, training curve, and the worst mistakes.
+"""Pictures of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
+matrices, and the worst mistakes.
 
 Drawn with matplotlib's object-oriented interface on its Agg canvas: no window, no process-wide state, so several may
 be drawn at once in threads. Colours are told apart by the colour-blind, and no message rests on colour alone.
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+BLUE, LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 """Of the Okabe-Ito palette."""
 MISTAKES = 12
 """Photos on the contact sheet at most."""
@@ -53,6 +54,33 @@ def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classe
         axes = figure.add_subplot(1, len(confusions), place)
         _draw_confusion(axes, confusion, classes)
         axes.set_title(title, fontsize=11)
+    return _png(figure)
+
+
+def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
+    """A bar a class, made of its splits, each with its number of photos; PNG.
+
+    Args:
+        classes: name -> split -> photos; at least one class, all with the same splits, three at most.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.4, 1.0 + 0.42 * len(classes))
+    axes = figure.add_subplot()
+    left = np.zeros(len(classes))
+    splits = list(next(iter(classes.values())))
+    for split, (colour, on_it) in zip(splits, ((BLUE, "white"), (LIGHT, "black"), (ORANGE, "white")), strict=False):
+        counts = np.array([photos[split] for photos in classes.values()])
+        bars = axes.barh(list(classes), counts, left=left, color=colour, edgecolor="white", label=split)
+        axes.bar_label(bars, [str(count) if count else "" for count in counts], label_type="center", color=on_it, fontsize=8)
+        left += counts
+    axes.invert_yaxis()
+    axes.set_xlabel("photos", fontsize=9)
+    axes.tick_params(labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max(1.0, float(left.max())) * 1.02)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    _without_box(axes)
     return _png(figure)
 
 

@@ -4,7 +4,6 @@ The flow is a reconciler: each stage looks at what is there and does what is lef
 run on the same photos, ends where an undisturbed one would.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -15,13 +14,14 @@ from prefect.states import Completed
 from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.settings import load
+from tasks import naming
 from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
 
 
 def _run_name() -> str:
-    return f"retrain {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return naming.starting("retrain")
 
 
 @flow(name="retrain", flow_run_name=_run_name, description="Retrain the car damage classifier, and put it live if it is better.")

@@ -1,11 +1,11 @@
 """What a person wants to see of each stage in the Prefect UI."""
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from car_damage import report as pictures
 from car_damage.errors import Terminal
 from car_damage.moves import Move
 from car_damage.outcome import approve
@@ -14,7 +14,8 @@ from car_damage.ports import Platform, Tracking
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
 from car_damage.stages.register import evidence_file, picture_of
-from car_damage.stages.train import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
+from car_damage.stages.train import CONFUSION_MATRIX_FILE, SPLITS, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
+from tasks.markdown import picture, plain, table
 
 LATEST_MOVES = 20
 DECIDED = {PROMOTE: "promote", AWAIT: "waits for approval", KEEP: "keep the champion"}
@@ -39,26 +40,25 @@ def landed(report: ValidateReport) -> None:
 
 
 def training_photos(report: SilverReport) -> None:
-    """Class balance by split, and what is left out for which reason."""
-    classes = list(report.classes)
-    splits = ("train", "validation", "test")
-    lines = [f"| class | {' | '.join(splits)} | all |", "|---|---:|---:|---:|---:|"]
-    for name in classes:
-        counts = [report.classes[name].get(split, 0) for split in splits]
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} |")
+    """Class balance by split. What is left out, and why, is in the artifact `data-quality`."""
+    counts = {name: [by_split.get(split, 0) for split in SPLITS] for name, by_split in report.classes.items()}
+    rows = [(plain(name), *(f"{photos:,}" for photos in (*row, sum(row)))) for name, row in counts.items()]
+    lines = table(("class", *SPLITS, "all"), rows, "lrrrr")
     lines += ["", f"Silver version {report.silver_version}: {report.added} added, {report.changed} changed, {report.removed} removed.", ""]
-    if report.rejected:
-        lines += ["| left out because | files |", "|---|---:|", *(f"| {reason} | {n} |" for reason, n in sorted(report.rejected.items()))]
+    lines += _class_balance(report)
     create_markdown_artifact("\n".join(lines), key="training-photos", description=f"{report.rows} training photos of {report.files} files")
 
 
 def trained(report: TrainReport, tracking: Tracking) -> None:
-    """Metrics and pictures of the training run."""
+    """Metrics by split, and pictures of the training run."""
     url = tracking.url(report.run_id)
-    lines = [f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}", "", "| metric | value |", "|---|---:|"]
-    lines += [f"| {name} | {value:.4g} |" for name, value in sorted(report.metrics.items())]
+    lines = [
+        f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}, {report.metrics.get('epochs', 0):.0f} epochs.",
+        "",
+    ]
+    lines += _by_split(report.metrics)
     for file, title in PICTURES.items():
-        lines += ["", f"### {title}", _picture(tracking.fetch(report.run_id, file), title)]
+        lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
 
 
@@ -84,12 +84,13 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
             f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
         ]
     file = picture_of(evidence_file(report.version, dry_run))
-    lines += ["", _picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
+    lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
     create_markdown_artifact("\n".join(lines), key="decision", description=heading)
 
 
 def served(report: EndpointReport, serving: Serving) -> None:
     """What answers now."""
+    version = f"version {report.champion}" if report.champion else "no version"
     latency = f"{1000 * report.latency:.0f} ms" if report.latency is not None else "not asked"
     rows = [
         {
@@ -100,7 +101,7 @@ def served(report: EndpointReport, serving: Serving) -> None:
             "what happened": report.message,
         }
     ]
-    create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {report.outcome}")
+    create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {version}, {report.outcome}")
 
 
 def not_served(error: Terminal, serving: Serving) -> None:
@@ -123,12 +124,26 @@ def history(moves: Sequence[Move], tracking: Tracking) -> None:
         }
         for move in moves[:LATEST_MOVES]
     ]
-    create_table_artifact(rows, key="champion-history", description=f"The champion's history: {len(rows)} of {len(moves)} moves")
+    create_table_artifact(rows, key="champion-history", description=f"The champion's latest moves: {len(rows)} of {len(moves)}")
 
 
-def _picture(png: bytes, title: str) -> str:
-    # As a data: URI, because that is what the default UI shows.
-    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+def _by_split(metrics: Mapping[str, float]) -> list[str]:
+    """`test_macro_f1` and its like as a table: a row a metric, a column a split."""
+    named = [name.partition("_")[::2] for name in metrics]
+    rows = sorted({what for split, what in named if split in SPLITS})
+    cells = [[metrics.get(f"{split}_{what}") for split in SPLITS] for what in rows]
+    shown = [["" if value is None else f"{value:.4g}" for value in row] for row in cells]
+    return table(("metric", *SPLITS), [(plain(what.replace("_", " ")), *row) for what, row in zip(rows, shown, strict=True)], "lrrr")
+
+
+def _class_balance(report: SilverReport) -> list[str]:
+    """A chart; left out where there is no matplotlib, as on a worker whose training runs elsewhere."""
+    try:
+        return [picture(pictures.class_balance(report.classes), "Photos by class and split")]
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        return []
 
 
 def _number(value: float | None) -> str:

@@ -5,7 +5,7 @@ What a task adds to its stage stands in the decorator; the body runs the stage a
 
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
@@ -31,7 +31,8 @@ from car_damage.pipeline import (
     ValidateRequest,
     digest,
 )
-from tasks import artifacts
+from tasks import artifacts, naming
+from tasks.data_quality import data_quality
 from tasks.progress import if_possible, shown
 from tasks.runner import Runner
 
@@ -58,6 +59,11 @@ def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> st
     With the finished run, because a report of an earlier one must not hide a run that was trained again and then killed.
     """
     return f"train-{inputs['request'].training_key}-{inputs['request'].finished_run}"
+
+
+def _choice() -> str:
+    version = runtime.task_run.parameters["request"].version
+    return "find the previous version" if version == "previous" else f"look at version {version}"
 
 
 # Four attempts: after about 10, 20 and 40 s, each spread by the jitter, so that runs that failed together do not return together.
@@ -87,6 +93,8 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     report = runner.run(VALIDATE, request, shown("validation"))
     with if_possible("what landed"):
         artifacts.landed(report)
+    with if_possible("the number of new photos in the run's name"):
+        naming.rename(naming.found(report))
     return report
 
 
@@ -107,6 +115,8 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     report = runner.run(SILVER, request, shown("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
+    with if_possible("the data's quality"):
+        data_quality(report, runner.platform)
     return report
 
 
@@ -149,7 +159,7 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 @task(
     name="register_model",
     description="Judges the model against the champion on the same test photos and registers it with the decision.",
-    task_run_name="judge run {request.run_id}",
+    task_run_name="judge the model of silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=2 * HOUR,
     cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
@@ -169,7 +179,7 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 @task(
     name="choose_version",
     description="Finds the version that a person asks for, and refuses one that must not go live.",
-    task_run_name="choose version {request.version}",
+    task_run_name=_choice,
     tags=["car-damage", "model"],
     timeout_seconds=10 * MINUTE,
     cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),

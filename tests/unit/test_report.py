@@ -29,6 +29,14 @@ def test_the_confusion_matrix_shows_a_full_cell_darker_than_an_empty_one() -> No
     assert right[top_left].mean() + 50 < wrong[top_left].mean()
 
 
+def test_the_class_balance_has_a_row_of_bars_for_each_class_in_the_colours_of_its_splits() -> None:
+    splits = {"train": 30, "validation": 10, "test": 10}
+    drawn = picture(report.class_balance({"minor": splits, "moderate": splits, "major": dict.fromkeys(splits, 0)}))
+    colours = [tuple(int(colour[at : at + 2], 16) for at in (1, 3, 5)) for colour in (report.BLUE, report.LIGHT, report.ORANGE)]
+    areas = [int((drawn == colour).all(axis=2).sum()) for colour in colours]
+    assert areas[0] > 2 * areas[1] > areas[2] > 0
+
+
 def test_the_training_curve_can_be_drawn_of_a_single_epoch() -> None:
     history = {"loss": [1.0], "accuracy": [0.3], "val_loss": [1.1], "val_accuracy": [0.2]}
     assert picture(report.training_curve(history, 1)).std() > 0

@@ -1,0 +1,101 @@
+"""What a person meets first, on a real Prefect server: what a run is called, and the library's words in its log."""
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from prefect import flow, runtime
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.states import Scheduled
+
+from car_damage.pipeline import ValidateReport
+from tasks import naming
+
+REPORT = ValidateReport(60, 57, {}, (), 0, 0, 0, 3, "f" * 64)
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (REPORT, "57 new photos"),
+        (ValidateReport(60, 1, {"empty": 2, "truncated": 1}, (), 0, 1, 0, 3, ""), "1 new photo, 3 rejected"),
+        (ValidateReport(60, 0, {}, ("a",), 1, 0, 4, 3, ""), "4 gone, 1 not readable"),
+        (ValidateReport(60, 0, {}, (), 0, 0, 0, 3, ""), "nothing new"),
+    ],
+)
+def test_what_landed_is_said_in_a_few_words(report: ValidateReport, said: str) -> None:
+    assert naming.found(report) == said
+
+
+def test_outside_of_a_flow_run_nothing_is_renamed() -> None:
+    naming.rename("57 new photos")
+
+
+@pytest.mark.usefixtures("server")
+def test_a_run_is_renamed_by_what_it_finds_and_keeps_that_name_when_it_is_retried() -> None:
+    finds = ["57 new photos", None]
+    ids = []
+
+    @flow(name="named", flow_run_name=lambda: naming.starting("named"))
+    def named() -> None:
+        ids.append(uuid.UUID(str(runtime.flow_run.id)))
+        if (found := finds.pop(0)) is not None:
+            naming.rename("an earlier attempt")
+            naming.rename(found)
+
+    named()
+    with get_client(sync_client=True) as client:
+        name = client.read_flow_run(ids[0]).name
+        assert name == f"{name.partition(' · ')[0]} · 57 new photos"
+        assert name.startswith("named 20")
+        client.set_flow_run_state(ids[0], Scheduled(), force=True)
+        run_flow(named, flow_run=client.read_flow_run(ids[0]))
+        assert ids[1] == ids[0]
+        assert client.read_flow_run(ids[0]).name == name
+
+
+SCRIPT = """
+import logging
+from prefect import flow
+from car_damage.pipeline import ValidateRequest
+from car_damage.settings import load
+from tasks.runner import runner_for
+from tasks.stages import validate_images
+
+@flow(name="logs")
+def logs():
+    validate_images(ValidateRequest("flow"), runner_for(load()))
+
+logging.getLogger("car_damage").warning("before any run")
+logs()
+"""
+
+
+def test_the_library_s_log_lines_reach_the_run_s_log_in_the_ui(server: str, tmp_path: Path) -> None:
+    (tmp_path / "landing" / "minor").mkdir(parents=True)
+    (tmp_path / "landing" / "minor" / "lost.jpg").symlink_to("/nowhere/lost.jpg")
+    variables = {
+        "CAR_DAMAGE_HOME": str(tmp_path),
+        "CAR_DAMAGE_LANDING__FOLDER": str(tmp_path / "landing"),
+        # As `deployments.stack` gives them to whatever runs a flow.
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": server,
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
+    command = [sys.executable, "-W", "error:Logger:UserWarning", "-c", SCRIPT]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    with get_client(sync_client=True) as client:
+        runs = client.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["logs"]}}}).json()
+        wanted = {"logs": {"flow_run_id": {"any_": [runs[0]["id"]]}}, "limit": 200}
+        lines = client.request("POST", "/logs/filter", json=wanted).json()
+    told = {line["message"]: line for line in lines if line["name"] == "car_damage.stages.validate"}
+    (line,) = told.values()
+    assert line["message"].startswith("1 of 1 new files could not be read; the next run tries them again.")
+    assert line["task_run_id"]
+    assert "before any run" in done.stderr
