@@ -211,6 +211,33 @@ class Serving(Section):
     """Requests that may wait in the local endpoint server before it answers 429."""
 
 
+class Doorbell(Section):
+    """When new photos start a run."""
+
+    quiet: Annotated[float, Field(gt=0, le=3600)] = 3.0
+    """Seconds without a change after which `make watch` takes the photos as landed. The flow watch-landing waits for
+    two equal looks instead."""
+    repeat_after: Annotated[float, Field(ge=60)] = 300.0
+    """Seconds after which photos are announced once more when no run came."""
+
+
+class Alerts(Section):
+    """What a person is told of, and how."""
+
+    notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
+    """The Prefect notification block that is told, as type/name: slack-webhook/car-damage. None: nobody is."""
+    kept_in_a_row: Annotated[int, Field(ge=2)] = 5
+    """Runs in a row whose new version was not better than the champion."""
+    rejected_share: Share = 0.3
+    """Share of a run's new files that cannot be used, above which someone is told."""
+    rejected_files: Annotated[int, Field(ge=1)] = 10
+    """With fewer new files than this in a run, their share says nothing."""
+    late_after: Annotated[float, Field(ge=60)] = 900.0
+    """Seconds after its time that a run may still not have started."""
+    zombie_after: Annotated[float, Field(ge=90)] = 120.0
+    """Seconds without a sign of life (one comes every 30 s) after which a run is taken as lost and started again."""
+
+
 class Settings(BaseSettings):
     """All settings of one target."""
 
@@ -233,6 +260,8 @@ class Settings(BaseSettings):
     tracking: Tracking = Tracking()
     promotion: Promotion = Promotion()
     serving: Serving = Serving()
+    doorbell: Doorbell = Doorbell()
+    alerts: Alerts = Alerts()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -33,9 +33,11 @@ def demo_command(
 @app.command("bootstrap")
 def bootstrap_command() -> None:
     """Make on the Prefect server what the flows rely on. Run twice, it changes nothing the second time."""
-    from deployments.bootstrap import bootstrap
+    from car_damage.settings import load
+    from deployments.bootstrap import everything
+    from deployments.items import bootstrap
 
-    for result in bootstrap():
+    for result in bootstrap(everything(load())):
         print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: put right'}")
 
 

@@ -31,7 +31,7 @@ from car_damage.pipeline import (
     ValidateRequest,
     digest,
 )
-from tasks import artifacts
+from tasks import alerts, artifacts, doorbell
 from tasks.progress import if_possible, shown
 from tasks.runner import Runner
 
@@ -87,6 +87,10 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     report = runner.run(VALIDATE, request, shown("validation"))
     with if_possible("what landed"):
         artifacts.landed(report)
+        alerts.of_rejects(report, runner.platform.settings.alerts)
+    # A doorbell that does not know of it rings once too often, which costs a run that finds nothing new.
+    with if_possible("to the doorbell what was validated"):
+        doorbell.remember_validated(report.landing_fingerprint, request.flow_run)
     return report
 
 

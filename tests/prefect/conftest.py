@@ -11,7 +11,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAG
 
 from car_damage.platform import Target
 from car_damage.settings import PREFIX, load
-from deployments.bootstrap import bootstrap
+from deployments.bootstrap import limits
+from deployments.items import bootstrap
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
@@ -28,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "storage",
         }
         with temporary_settings(updates=settings):
-            bootstrap()
+            bootstrap(limits())
             yield f"{prefect.url}/api"
 
 

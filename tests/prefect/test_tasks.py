@@ -26,7 +26,8 @@ from car_damage.pipeline import (
     ValidateRequest,
 )
 from car_damage.settings import Settings
-from deployments.bootstrap import bootstrap
+from deployments.bootstrap import limits
+from deployments.items import bootstrap
 from tasks import artifacts, progress, stages
 from tasks.stages import ENDPOINT_LIMIT, choose_version, look_at_live, update_endpoint, validate_images, write_silver
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
@@ -148,7 +149,7 @@ def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
             run(update_endpoint, EndpointRequest("flow", "who"), runner)
         assert runner.calls == []
     finally:
-        bootstrap()
+        bootstrap(limits())
 
 
 @pytest.mark.usefixtures("server")
@@ -195,12 +196,12 @@ def test_two_updates_of_the_endpoint_run_one_after_the_other() -> None:
 def test_bootstrap_mends_the_limit_and_changes_nothing_the_second_time() -> None:
     with get_client(sync_client=True) as client:
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5, active=False))
-        assert [result.problem for result in bootstrap()] == ["is not active"]
+        assert [result.problem for result in bootstrap(limits())] == ["is not active"]
         mended = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
         assert (mended.limit, mended.active) == (1, True)
-        assert [result.problem for result in bootstrap()] == [None]
+        assert [result.problem for result in bootstrap(limits())] == [None]
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5))
-        assert [result.problem for result in bootstrap()] == ["allows 5 at once, not 1"]
+        assert [result.problem for result in bootstrap(limits())] == ["allows 5 at once, not 1"]
 
 
 def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:
