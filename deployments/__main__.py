@@ -41,5 +41,39 @@ def bootstrap_command() -> None:
         print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: put right'}")
 
 
+@app.command("deploy")
+def deploy_command() -> None:
+    """Put what prefect.yaml says on the Prefect server, and take off what it does not say any more."""
+    from deployments import deploy
+
+    before = deploy.look()
+    deploy.deploy()
+    print(f"deployments: {before or 'were as they should be'}: deployed")
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Look at everything that a run needs, change nothing, and say what to do. Exit code 1 when a run would fail."""
+    from car_damage.platform import Target
+    from car_damage.settings import load
+    from deployments.doctor import FAIL, doctor
+
+    settings = load()
+    findings = doctor(settings, Target(settings))
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        print(f"{finding.state:4}  {finding.name:{width}}  {finding.told}")
+    raise typer.Exit(any(finding.state == FAIL for finding in findings))
+
+
+@app.command("watch")
+def watch_command() -> None:
+    """Watch the landing folder of this machine, and start a run as soon as new photos have landed."""
+    from car_damage.settings import load
+    from deployments.watch import watch
+
+    watch(load())
+
+
 if __name__ == "__main__":
     app()

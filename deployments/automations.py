@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 def items(alerts: Alerts) -> list[Item]:
     """One item an automation, and one for those that must not be there any more."""
     wanted = declared(alerts)
-    made = [Item(f"automation {name}", partial(_look, name, make), partial(_fix, name, make)) for name, make in wanted.items()]
-    return [*made, Item("no automations of an earlier time", partial(_look_at_rest, set(wanted)), partial(_remove_rest, set(wanted)))]
+    made = [Item(f"automation {name}", partial(_look, name, make), partial(_fix, name, make), vital=False) for name, make in wanted.items()]
+    return [
+        *made,
+        Item("no automations of an earlier time", partial(_look_at_rest, set(wanted)), partial(_remove_rest, set(wanted)), vital=False),
+    ]
 
 
 def _look(name: str, make: "Callable[[], AutomationCore]") -> str | None:

@@ -18,7 +18,8 @@ def everything(settings: Settings) -> list[Item]:
     """What runs by themselves need, in the order in which it has to be made."""
     pool = Item(f"work pool {WORK_POOL}", _look_at_pool, _fix_pool)
     deployments = Item("deployments", deploy.look, deploy.deploy)
-    return [*limits(), pool, deployments, *automations.items(settings.alerts)]
+    code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
+    return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
 
 
 def _look_at_limit() -> str | None:

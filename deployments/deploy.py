@@ -44,6 +44,13 @@ def look(file: Path = FILE) -> str | None:
     return "; ".join(problems) or None
 
 
+def look_at_code() -> str | None:
+    """Whether what is deployed is another version than what is here, or None."""
+    here = version()
+    other = sorted({str(found.version) for found in _server().deployments.values() if not found.paused and found.version != here})
+    return f"{', '.join(other)} is deployed, and here is {here}" if other else None
+
+
 def deploy(file: Path = FILE) -> None:
     """Deploy everything in the file, and retire what is not in it: schedules are removed, deployments paused.
 
@@ -91,8 +98,6 @@ def _differs(name: str, declared: Mapping[str, Any], server: Server) -> str | No
     slugs = {schedule.slug: _told(schedule) for schedule in found.schedules}
     wanted = {schedule["slug"]: _written(schedule) for schedule in declared.get("schedules") or []}
     lost = {trigger["name"] for trigger in declared.get("triggers") or []} - server.triggers[name]
-    if found.version != version():
-        return f"{name} is of version {found.version}, and here is {version()}"
     if slugs != wanted:
         return f"{name} has the schedules {_listed(slugs)} instead of {_listed(wanted)}"
     if (has, strategy) != (limit.get("limit"), limit.get("collision_strategy")):

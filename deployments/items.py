@@ -15,6 +15,8 @@ class Item:
     look: Callable[[], str | None]
     """What is wrong, or None."""
     fix: Callable[[], None]
+    vital: bool = True
+    """Without it a run would not start, or fail."""
 
 
 @dataclass(frozen=True)

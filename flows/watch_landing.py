@@ -3,16 +3,15 @@
 It lists the folder and reads no table, so a look costs next to nothing on any target.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from car_damage import doorbell
 from car_damage.settings import load
-from tasks import doorbell as bell
+from tasks import doorbell
 from tasks.runner import runner_for
 
 
@@ -28,20 +27,7 @@ def _run_name() -> str:
 )
 def watch_landing() -> State[Any]:
     """Look at the landing folder once, and announce photos that have landed and gone quiet."""
-    settings = load()
-    found = doorbell.fingerprint(runner_for(settings).platform)
-    memory, validated, now = bell.memory(), bell.validated(), datetime.now(UTC)
-    answer = doorbell.answer(
-        found,
-        validated.fingerprint,
-        memory,
-        bell.runs(validated, memory.rung_at),
-        now=now,
-        repeat_after=timedelta(seconds=settings.doorbell.repeat_after),
-    )
-    if answer.ring:
-        bell.ring(found, settings.landing.folder)
-    bell.remember(answer.memory)
+    answer = doorbell.look(runner_for(load()).platform)
     return Completed(name="Announced" if answer.ring else "Quiet", message=answer.why)
 
 

@@ -5,7 +5,7 @@ doorbell remembers. They hold fingerprints and times, never photos' names.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,7 +24,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
-from car_damage.doorbell import Memory, Runs
+from car_damage import doorbell
+from car_damage.doorbell import Answer, Memory, Runs
+from car_damage.ports import Platform
 
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
@@ -46,6 +48,30 @@ class Validated:
 
     fingerprint: str = ""
     flow_run: str = ""
+
+
+def look(platform: Platform, *, settled: bool = False) -> Answer:
+    """One look at the landing folder, and a ring where photos have landed.
+
+    Args:
+        platform: of which only the port `files` is used.
+        settled: the folder is known to have been quiet for a while, so that a second equal look is not needed.
+
+    Raises:
+        SettingsError: the folder is not there.
+        Unavailable: it cannot be listed completely.
+    """
+    settings, now = platform.settings, datetime.now(UTC)
+    found, last, known = doorbell.fingerprint(platform), validated(), memory()
+    if settled:
+        known = replace(known, seen=found)
+    repeat_after = timedelta(seconds=settings.doorbell.repeat_after)
+    answer = doorbell.answer(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
+    # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.
+    if answer.ring:
+        ring(found, settings.landing.folder)
+    remember(answer.memory)
+    return answer
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:
