@@ -5,11 +5,15 @@ table. It may ring once too often, which costs a run that finds nothing new; it 
 nobody heard is repeated. Pure but for `fingerprint`, which lists the folder.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from car_damage import ledger
 from car_damage.ports import Platform
+
+EMPTY = hashlib.sha256().hexdigest()
+"""The fingerprint of an empty folder."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ def answer(found: str, validated: str, memory: Memory, runs: Runs, *, now: datet
         repeat_after: a ring that no run answered is repeated after so long.
     """
     seen = replace(memory, seen=found)
+    if found == EMPTY and not validated:
+        return Answer(False, "The landing folder is empty, and always was.", seen)
     if found == validated:
         return Answer(False, "Everything in the landing folder has been validated.", seen)
     if found != memory.seen:

@@ -146,6 +146,8 @@ class Tracking(Section):
     """MLflow tracking server or store. None: SQLite in the home folder."""
     registry_uri: str | None = None
     """MLflow model registry. None: the same as uri."""
+    ui: str | None = None
+    """Base URL of MLflow's pages, for links to them. None: uri, where that is a server."""
     experiment: str = "car-damage"
     """The experiment's name."""
     model: str = "insurance_uc.models.car_damage_classifier"
@@ -211,6 +213,15 @@ class Serving(Section):
     """Requests that may wait in the local endpoint server before it answers 429."""
 
 
+class Stack(Section):
+    """Ports of what `make up` starts on 127.0.0.1, beside the endpoint, whose port is that of serving.host."""
+
+    prefect_port: Annotated[int, Field(ge=1, le=65535)] = 4200
+    """The Prefect server and its pages."""
+    mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    """MLflow's pages."""
+
+
 class Doorbell(Section):
     """When new photos start a run."""
 
@@ -262,6 +273,7 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
+    stack: Stack = Stack()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

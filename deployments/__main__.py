@@ -24,10 +24,25 @@ def demo_command(
     """Run the whole pipeline once on this machine, and ask the endpoint about one photo."""
     from deployments.demo import demo
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C does, so that what was started is stopped.
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    _end_in_order()
     demo(images)
+
+
+@app.command("up")
+def up_command() -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    from deployments.up import up
+
+    _end_in_order()
+    up()
+
+
+@app.command("down")
+def down_command() -> None:
+    """End what a killed `up` has left."""
+    from deployments.up import down
+
+    down()
 
 
 @app.command("bootstrap")
@@ -73,6 +88,12 @@ def watch_command() -> None:
     from deployments.watch import watch
 
     watch(load())
+
+
+def _end_in_order() -> None:
+    """SIGTERM and SIGHUP do what Ctrl-C does: what was started is stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 if __name__ == "__main__":
