@@ -106,6 +106,8 @@ class SilverReport:
     """Reason -> files of the landing folder that silver does not use, of all runs."""
     classes: dict[str, dict[str, int]]
     """Label -> split -> rows."""
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Reason -> paths of up to three of those files, latest first."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ It takes the same way through the endpoint's update as a retraining does, under 
 a real photo before the alias moves, and no request is lost.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,6 +16,7 @@ from car_damage import outcome
 from car_damage.pipeline import ChooseRequest, promote_request
 from car_damage.settings import load
 from tasks.author import started_by
+from tasks.naming import today
 from tasks.runner import runner_for
 from tasks.stages import choose_version, update_endpoint
 
@@ -26,7 +26,8 @@ Version = Annotated[int, Field(ge=1, le=LAST)] | Literal["previous"]
 
 
 def _run_name() -> str:
-    return f"promote {runtime.flow_run.parameters.get('version')} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    version = runtime.flow_run.parameters.get("version")
+    return f"{today('promote')} · {'the version before' if version == 'previous' else f'version {version}'}"
 
 
 @flow(name="promote", flow_run_name=_run_name, description="Take a version live by a person's word, or go back to the one before.")

@@ -4,7 +4,6 @@ The flow is a reconciler: each stage looks at what is there and does what is lef
 run on the same photos, ends where an undisturbed one would.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -17,12 +16,13 @@ from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, 
 from car_damage.settings import Settings, load
 from tasks import alerts
 from tasks.author import started_by
+from tasks.naming import today
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
 
 
 def _run_name() -> str:
-    return f"retrain {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return today("retrain")
 
 
 @flow(name="retrain", flow_run_name=_run_name, description="Retrain the car damage classifier, and put it live if it is better.")

@@ -17,6 +17,8 @@ from car_damage.stages.register import evidence_file, picture_of
 from car_damage.stages.train import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
 
 LATEST_MOVES = 20
+BAR = 24
+"""Letters of the longest bar."""
 DECIDED = {PROMOTE: "promote", AWAIT: "waits for approval", KEEP: "keep the champion"}
 PICTURES = {
     TRAINING_CURVE_FILE: "How the training went",
@@ -39,16 +41,15 @@ def landed(report: ValidateReport) -> None:
 
 
 def training_photos(report: SilverReport) -> None:
-    """Class balance by split, and what is left out for which reason."""
+    """Class balance by split."""
     classes = list(report.classes)
     splits = ("train", "validation", "test")
-    lines = [f"| class | {' | '.join(splits)} | all |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| class | {' | '.join(splits)} | all | |", "|---|---:|---:|---:|---:|---|"]
+    most = max((sum(report.classes[name].values()) for name in classes), default=0)
     for name in classes:
         counts = [report.classes[name].get(split, 0) for split in splits]
-        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} |")
-    lines += ["", f"Silver version {report.silver_version}: {report.added} added, {report.changed} changed, {report.removed} removed.", ""]
-    if report.rejected:
-        lines += ["| left out because | files |", "|---|---:|", *(f"| {reason} | {n} |" for reason, n in sorted(report.rejected.items()))]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} | {sum(counts)} | {_bar(sum(counts), most)} |")
+    lines += ["", f"Silver version {report.silver_version}: {report.added} added, {report.changed} changed, {report.removed} removed."]
     create_markdown_artifact("\n".join(lines), key="training-photos", description=f"{report.rows} training photos of {report.files} files")
 
 
@@ -129,6 +130,10 @@ def history(moves: Sequence[Move], tracking: Tracking) -> None:
 def _picture(png: bytes, title: str) -> str:
     # As a data: URI, because that is what the default UI shows.
     return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _bar(count: int, most: int) -> str:
+    return "█" * round(BAR * count / most) if most else ""
 
 
 def _number(value: float | None) -> str:

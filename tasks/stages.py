@@ -32,6 +32,8 @@ from car_damage.pipeline import (
     digest,
 )
 from tasks import alerts, artifacts, doorbell
+from tasks.data_quality import data_quality
+from tasks.naming import name_run
 from tasks.progress import if_possible, shown
 from tasks.runner import Runner
 
@@ -86,6 +88,7 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
 
     report = runner.run(VALIDATE, request, shown("validation"))
     with if_possible("what landed"):
+        name_run(report)
         artifacts.landed(report)
         alerts.of_rejects(report, runner.platform.settings.alerts)
     # A doorbell that does not know of it rings once too often, which costs a run that finds nothing new.
@@ -111,6 +114,7 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     report = runner.run(SILVER, request, shown("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
+        data_quality(report, runner.platform.files)
     return report
 
 
@@ -153,7 +157,7 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 @task(
     name="register_model",
     description="Judges the model against the champion on the same test photos and registers it with the decision.",
-    task_run_name="judge run {request.run_id}",
+    task_run_name="judge the model on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=2 * HOUR,
     cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),

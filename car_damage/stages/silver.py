@@ -20,6 +20,8 @@ from car_damage.split import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan
 from car_damage.split import SILVER as ROW
 from car_damage.stages.labelling import labeller
 
+EXAMPLES = 3
+"""Files a reason that the report names."""
 ATTEMPTS = 5
 """Times that a plan is made while other writers come first."""
 
@@ -60,7 +62,7 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
         silver_version = tables.merge(settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version)
     progress("silver", 2, 2, f"{planned.rows.num_rows:,} photos for training")
 
-    unused = planned.unused.filter(ledger.below(settings.landing.folder, planned.unused["path"]))["reason"].to_pylist()
+    unused = planned.unused.filter(ledger.below(settings.landing.folder, planned.unused["path"]))
     return SilverReport(
         bronze_version=bronze_version,
         silver_version=silver_version,
@@ -70,8 +72,9 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
         changed=planned.changed,
         removed=planned.remove.num_rows,
         files=pc.sum(here).as_py() or 0,
-        rejected=dict(sorted(Counter(unused).items())),
+        rejected=dict(sorted(Counter(unused["reason"].to_pylist()).items())),
         classes=_classes(planned, settings.labels.classes),
+        examples=_examples(unused, present),
     )
 
 
@@ -88,6 +91,15 @@ def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks])
+
+
+def _examples(unused: pa.Table, present: pa.Table) -> dict[str, tuple[str, ...]]:
+    """Reason -> its latest files."""
+    modified = present["modified"].take(pc.index_in(unused["path"], value_set=present["path"]))
+    latest = unused.append_column("modified", modified).sort_by([("modified", "descending"), ("path", "ascending")])
+    reasons = pc.unique(latest["reason"]).to_pylist()
+    paths = {reason: latest.filter(pc.equal(latest["reason"], reason)).slice(0, EXAMPLES)["path"].to_pylist() for reason in reasons}
+    return {reason: tuple(paths[reason]) for reason in sorted(paths)}
 
 
 def _classes(planned: SilverPlan, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:
