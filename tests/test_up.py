@@ -122,6 +122,7 @@ def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
 )
 def test_a_port_in_use_is_one_line_that_names_the_setting(stack: Stack, name: str, setting: str) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", stack.ports[name]))
         taken.listen()
         refused = stack.command("up")
