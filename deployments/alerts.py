@@ -18,7 +18,6 @@ PREFIX = "car-damage: "
 """How our automations' names begin; those of prefect.yaml belong to their deployments."""
 RUN = "{{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
-_ENDINGS = ("Completed", "Failed", "Crashed", "TimedOut", "Cancelled")
 
 
 def declared(alerts: Alerts) -> dict[str, "Callable[[], AutomationCore]"]:
@@ -63,7 +62,8 @@ def _lost(alerts: Alerts) -> "AutomationCore":
         description="A run that gives no sign of life any more, because its machine is gone, is scheduled again and goes on where it was.",
         trigger=EventTrigger(
             after={heartbeat},
-            expect={heartbeat, *(f"prefect.flow-run.{ending}" for ending in _ENDINGS)},
+            # Whatever it says is a sign of life, and the last one is how it ended: our endings have names of their own.
+            expect={"prefect.flow-run.*"},
             **_OURS,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

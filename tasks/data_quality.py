@@ -38,7 +38,7 @@ def data_quality(report: SilverReport, files: Files) -> None:
     unused = sum(report.rejected.values())
     lines = [f"**{unused:,} of {report.files:,} files** in the landing folder are not used ({_share(unused, report.files)})."]
     if report.rejected:
-        lines += ["", "| why | files | share | latest | what to do |", "|---|---:|---:|---|---|"]
+        lines += ["", "| why | files | share | latest |", "|---|---:|---:|---|"]
     left = MOST_BYTES
     for reason, count in sorted(report.rejected.items(), key=lambda item: (-item[1], item[0])):
         shown = []
@@ -46,7 +46,9 @@ def data_quality(report: SilverReport, files: Files) -> None:
             picture = _picture(path, files, left)
             left -= len(picture)
             shown.append(f"{picture} {_name(path)}".strip())
-        lines.append(f"| {reason} | {count:,} | {_share(count, report.files)} | {'<br>'.join(shown)} | {TO_DO.get(reason, '')} |")
+        lines.append(f"| {reason} | {count:,} | {_share(count, report.files)} | {'<br>'.join(shown)} |")
+    # Below the table, whose cells do not wrap.
+    lines += ["", *(f"- **{reason}**: {TO_DO[reason]}" for reason in sorted(report.rejected) if reason in TO_DO)]
     description = f"{unused:,} of {report.files:,} files are not used" if unused else f"all {report.files:,} files are used"
     create_markdown_artifact("\n".join(lines), key="data-quality", description=description)
 

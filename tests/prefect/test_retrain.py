@@ -265,8 +265,15 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
         artifacts = client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()
         runs = client.request("POST", "/flow_runs/filter", json={"limit": 200}).json()
     by_key = {artifact["key"]: artifact for artifact in artifacts}
-    wanted = {"landed": "table", "training-photos": "markdown", "model": "markdown", "decision": "markdown", "endpoint": "table"}
-    wanted |= {"champion-history": "table"}
+    wanted = {
+        "landed": "table",
+        "training-photos": "markdown",
+        "data-quality": "markdown",
+        "model": "markdown",
+        "decision": "markdown",
+        "endpoint": "table",
+    }
+    wanted |= {"champion-history": "table", "data-quality": "markdown"}
     wanted |= {"progress-validation-validate": "progress", "progress-training-epoch": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
@@ -276,4 +283,6 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     assert decision["data"].count("data:image/png;base64,") == 1
     assert re.fullmatch(r"Version \d+: (promote|keep the champion)", decision["description"])
     assert f"## {decision['description']}\n" in decision["data"]
-    assert all(run["name"].startswith(("retrain 20", "promote ")) for run in runs)
+    names = {run["name"][len("retrain 2026-11-24") :] for run in runs if run["name"].startswith("retrain 20")}
+    assert {" · 68 new photos", " · 1 new photo", " · no new photos", " · 3 photos gone"} <= names
+    assert by_key["data-quality"]["data"].count("data:image/jpeg;base64,") >= 5

@@ -15,7 +15,8 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from car_damage import demo_photos
-from car_damage.settings import load
+from car_damage.settings import Alerts, load
+from deployments import automations
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from tests.prefect.conftest import LocalTarget, PrefectServer
@@ -156,9 +157,29 @@ class TestARunThatIsEnded:
         assert service.tasks(run)["train_model"] == ["Completed"]
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
 
+    def test_a_run_whose_machine_is_gone_is_started_again_and_goes_on(self, service: Service) -> None:
+        quick = Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})
+        bootstrap(automations.items(quick))
+        with service.worker("six") as worker:
+            run = service.start(RETRAIN, SOME, train_again=True)
+            service.training(run)
+            process = service.process_of(run)
+            worker.kill()
+            kill(process)
+        assert service.read(run).state_name == "Running"
+        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 60)
+        assert waiting.state is not None
+        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 15 s: started again")
+        bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
+        with service.worker("seven"):
+            assert service.completed(run)[0] in ("Promoted", "Kept the champion")
+        assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
+        # Runs that had ended were left alone, whatever their endings are called.
+        assert {one.run_count for one in service.runs("retrain", {run}) if one.state_name == "Promoted"} == {1}
+
     def test_runs_that_came_late_after_an_outage_each_end_early(self, service: Service) -> None:
         runs = [service.start(RETRAIN, late=timedelta(hours=hours)) for hours in (3, 2, 1)]
-        with service.worker("six"):
+        with service.worker("eight"):
             # The last run was of other settings of training, so the first one trains; the others find nothing to do.
             endings = [service.completed(run)[0] for run in runs]
         assert endings.count("Nothing new") >= 2

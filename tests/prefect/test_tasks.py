@@ -12,18 +12,27 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.tasks import Task
 
+from car_damage import pipeline
 from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable, UpdateFailed
 from car_damage.moves import Intention
 from car_damage.pipeline import (
+    ChooseReport,
+    ChooseRequest,
     EndpointReport,
     EndpointRequest,
     LiveReport,
     LiveRequest,
     Progress,
+    RegisterReport,
+    RegisterRequest,
+    SilverReport,
     SilverRequest,
     Stage,
+    TrainReport,
+    TrainRequest,
     ValidateReport,
     ValidateRequest,
+    training_key,
 )
 from car_damage.settings import Settings
 from deployments.bootstrap import limits
@@ -82,6 +91,69 @@ def test_what_may_pass_by_itself_is_tried_again() -> None:
     runner = Runner(Unavailable("the disk hiccups"), Unavailable("again"), VALIDATED)
     assert run(validate_images, ValidateRequest("flow a"), runner) == VALIDATED
     assert len(runner.calls) == 3
+
+
+REQUESTS: dict[str, Any] = {
+    "validate_images": ValidateRequest("flow z"),
+    "write_silver": SilverRequest("flow z", 3),
+    "look_at_live": LiveRequest("key"),
+    "train_model": TrainRequest("flow z", 1, "f", "key of a fault"),
+    "register_model": RegisterRequest("flow z", "run", "models:/m-1", 1),
+    "choose_version": ChooseRequest(7),
+    "update_endpoint": EndpointRequest("flow z", "who"),
+}
+REPORTS: dict[str, Any] = {
+    "validate_images": VALIDATED,
+    "write_silver": SilverReport(3, 1, "f", 1, 1, 0, 0, 1, {}, {}),
+    "look_at_live": LiveReport("run", 1, 1, None, 1),
+    "train_model": TrainReport("key of a fault", "run", "models:/m-1", {}),
+    "register_model": RegisterReport(1, "keep", ("a tie",), 1, False, {}),
+    "choose_version": ChooseReport(7, 1, "promotion"),
+    "update_endpoint": EndpointReport("unchanged", 1, None, "READY", None, "served already"),
+}
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+def test_a_fault_that_passes_is_survived_by_every_task_and_one_that_does_not_is_not_tried_again(task: Task[Any, Any]) -> None:
+    request, report = REQUESTS[task.name], REPORTS[task.name]
+    refused = Runner(Terminal("it will not pass"), report)
+    with pytest.raises(Terminal, match="it will not pass"):
+        run(task, request, refused)
+    assert len(refused.calls) == 1
+    shaken = Runner(Unavailable("a hiccup"), report)
+    assert run(task, request, shaken) == report
+    assert len(shaken.calls) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_training_is_cached_over_flow_runs_until_what_it_follows_from_changes() -> None:
+    settings = Settings()
+    report = TrainReport("key", "run", "models:/m-1", {})
+
+    def asked(fingerprint: str, with_settings: Settings, **more: Any) -> TrainRequest:
+        return TrainRequest("flow", 1, fingerprint, training_key(fingerprint, with_settings), **more)
+
+    def trains(request: TrainRequest, task: Task[Any, Any] = stages.train_model) -> bool:
+        runner = Runner(report)
+        assert run(task, request, runner) == report
+        return bool(runner.calls)
+
+    first = asked("photos of monday", settings)
+    longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 7})})
+    assert trains(first)
+    # Another flow run, as another worker's: only the request and the storage are shared.
+    assert not trains(TrainRequest("another flow run", 4, "photos of monday", first.training_key))
+    assert trains(asked("photos of tuesday", settings))
+    assert trains(asked("photos of monday", longer))
+    assert trains(first, stages.train_model.with_options(refresh_cache=True))
+    assert trains(asked("photos of monday", settings, finished_run="one that was trained again"))
+
+
+def test_the_recipe_is_part_of_the_training_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = training_key("f", Settings())
+    monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
+    assert training_key("f", Settings()) != before
 
 
 @pytest.mark.usefixtures("server")
