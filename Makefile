@@ -6,7 +6,7 @@ IMAGES ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench constraints clean
+.PHONY: help setup demo up down deploy watch doctor test lint bench constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -23,6 +23,21 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for photos of your own
 	@$(BIN)/python -m deployments demo $(if $(IMAGES),--images '$(IMAGES)')
+
+up: setup  ## Run the whole service on this machine until Ctrl-C, and print where it is
+	@$(BIN)/python -m deployments up
+
+down: setup  ## End what a killed `make up` has left
+	@$(BIN)/python -m deployments down
+
+deploy: setup  ## Put prefect.yaml on the Prefect server, and retire what it does not say any more
+	@$(BIN)/python -m deployments deploy
+
+watch: setup  ## Start a run as soon as photos have landed in a folder of this machine
+	@$(BIN)/python -m deployments watch
+
+doctor: setup  ## Look whether a run would start and end well, and say what to do
+	@$(BIN)/python -m deployments doctor
 
 test: setup lint  ## Run all checks and tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -38,7 +38,8 @@ def run() -> list[dict[str, Any]]:
 
 def _timed(name: str) -> dict[str, Any]:
     import flows.retrain as module
-    from deployments.bootstrap import bootstrap
+    from deployments.bootstrap import limits
+    from deployments.items import bootstrap
     from tasks.runner import Here, runner_for
 
     stages = 0.0
@@ -52,7 +53,7 @@ def _timed(name: str) -> dict[str, Any]:
             finally:
                 stages += time.perf_counter() - started
 
-    bootstrap()
+    bootstrap(limits())
     module.runner_for = lambda settings: Timed(runner_for(settings).platform)
     started = time.perf_counter()
     state = module.retrain(return_state=True)

@@ -90,12 +90,7 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
     """
     known = present.filter(below(landing, present["path"])).select(list(KEY))
     keys = list(KEY)
-    if pc.count_distinct(listed["path"]).as_py() < listed.num_rows:
-        # Two names that are no UTF-8 may be spelt alike: a path stands for the one file that it opens.
-        listed = (
-            listed.sort_by([(column, "ascending") for column in keys]).group_by("path").aggregate([("size", "min"), ("modified", "min")])
-        )
-        listed = listed.rename_columns(keys).cast(_LISTED)
+    listed = _one_a_path(listed)
     new = listed.join(known, keys, join_type="left anti")
     gone = known.join(listed, keys, join_type="left anti")
     replaced = pc.is_in(gone["path"], value_set=listed["path"])
@@ -132,10 +127,20 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
     sha256, in hexadecimal, of one line a file, sorted by path: the path relative to the landing folder, NUL, size in
     bytes, NUL, modified time in whole seconds since 1970. Seconds, because not every way to list a volume gives more.
     """
+    listed = _one_a_path(listed)
     ordered = listed.take(pc.sort_indices(listed["path"]))
     relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
     seconds = pa.array(np.asarray(ordered["modified"].cast(pa.int64())) // 1_000_000)
     return digest_of_lines([relative, pc.cast(ordered["size"], pa.string()), pc.cast(seconds, pa.string())], "\0")
+
+
+def _one_a_path(listed: pa.Table) -> pa.Table:
+    """Two names that are no UTF-8 may be spelt alike: a path stands for the one file that it opens."""
+    if pc.count_distinct(listed["path"]).as_py() == listed.num_rows:
+        return listed
+    keys = list(KEY)
+    ordered = listed.sort_by([(column, "ascending") for column in keys])
+    return ordered.group_by("path").aggregate([("size", "min"), ("modified", "min")]).rename_columns(keys).cast(_LISTED)
 
 
 def digest_of_lines(columns: Sequence[pa.ChunkedArray], separator: str) -> str:

@@ -106,12 +106,12 @@ class SilverReport:
     """Reason -> files of the landing folder that silver does not use, of all runs."""
     classes: dict[str, dict[str, int]]
     """Label -> split -> rows."""
-    rejected_now: dict[str, int] = field(default_factory=dict)
-    """Reason -> those of `rejected` that this flow run saw first."""
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Reason -> paths of the latest of `rejected`, latest first; at most three."""
+    """Reason -> paths of up to three of those files, latest first."""
     details: dict[str, str] = field(default_factory=dict)
     """Path of an example -> what exactly is the matter: the path of the file that it repeats, the labels that it has."""
+    rejected_now: dict[str, int] = field(default_factory=dict)
+    """Reason -> those of `rejected` that this flow run saw first."""
 
 
 @dataclass(frozen=True)

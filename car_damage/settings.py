@@ -146,6 +146,8 @@ class Tracking(Section):
     """MLflow tracking server or store. None: SQLite in the home folder."""
     registry_uri: str | None = None
     """MLflow model registry. None: the same as uri."""
+    ui: str | None = None
+    """Base URL of MLflow's pages, for links to them. None: uri, where that is a server."""
     experiment: str = "car-damage"
     """The experiment's name."""
     model: str = "insurance_uc.models.car_damage_classifier"
@@ -211,6 +213,42 @@ class Serving(Section):
     """Requests that may wait in the local endpoint server before it answers 429."""
 
 
+class Stack(Section):
+    """Ports of what `make up` starts on 127.0.0.1, beside the endpoint, whose port is that of serving.host."""
+
+    prefect_port: Annotated[int, Field(ge=1, le=65535)] = 4200
+    """The Prefect server and its pages."""
+    mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5000
+    """MLflow's pages."""
+
+
+class Doorbell(Section):
+    """When new photos start a run."""
+
+    quiet: Annotated[float, Field(gt=0, le=3600)] = 3.0
+    """Seconds without a change after which `make watch` takes the photos as landed. The flow watch-landing waits for
+    two equal looks instead."""
+    repeat_after: Annotated[float, Field(ge=60)] = 300.0
+    """Seconds after which photos are announced once more when no run came."""
+
+
+class Alerts(Section):
+    """What a person is told of, and how."""
+
+    notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
+    """The Prefect notification block that is told, as type/name: slack-webhook/car-damage. None: nobody is."""
+    kept_in_a_row: Annotated[int, Field(ge=2)] = 5
+    """Runs in a row whose new version was not better than the champion."""
+    rejected_share: Share = 0.3
+    """Share of a run's new files that cannot be used, above which someone is told."""
+    rejected_files: Annotated[int, Field(ge=1)] = 10
+    """With fewer new files than this in a run, their share says nothing."""
+    late_after: Annotated[float, Field(ge=60)] = 900.0
+    """Seconds after its time that a run may still not have started."""
+    zombie_after: Annotated[float, Field(ge=90)] = 120.0
+    """Seconds without a sign of life (one comes every 30 s) after which a run is taken as lost and started again."""
+
+
 class Settings(BaseSettings):
     """All settings of one target."""
 
@@ -233,6 +271,9 @@ class Settings(BaseSettings):
     tracking: Tracking = Tracking()
     promotion: Promotion = Promotion()
     serving: Serving = Serving()
+    doorbell: Doorbell = Doorbell()
+    alerts: Alerts = Alerts()
+    stack: Stack = Stack()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -16,6 +16,8 @@ from car_damage.reasons import TRUNCATED
 
 SIDE = 96
 """Pixels of the longer side at most."""
+MOST_PIXELS = 50_000_000
+"""What is decoded for a thumbnail at most, where the limits of photos allow more: a person waits for nothing else."""
 _QUALITY = 75
 _END_OF_IMAGE = b"\xff\xd9"
 
@@ -26,7 +28,7 @@ def thumbnail(data: bytes, limits: Limits = Limits()) -> bytes | None:
     A photo that is too small to train on is drawn as well. None for what cannot be decoded or is above the limits of
     pixels and bytes. Raises nothing.
     """
-    limits = replace(limits, min_side=1)
+    limits = replace(limits, min_side=1, max_pixels=min(limits.max_pixels, MOST_PIXELS))
     try:
         return _drawn(decode(data, limits))
     except UnusablePhoto as error:

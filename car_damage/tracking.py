@@ -120,7 +120,7 @@ class MlflowTracking:
             self._client.log_artifacts(run_id, temporary)
 
     def url(self, run_id: str) -> str | None:
-        uri = self._settings.tracking_uri
+        uri = self._settings.tracking.ui or self._settings.tracking_uri
         if uri.startswith("databricks"):
             from mlflow.utils.databricks_utils import get_databricks_host_creds
 

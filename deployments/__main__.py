@@ -24,19 +24,76 @@ def demo_command(
     """Run the whole pipeline once on this machine, and ask the endpoint about one photo."""
     from deployments.demo import demo
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C does, so that what was started is stopped.
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    _end_in_order()
     demo(images)
+
+
+@app.command("up")
+def up_command() -> None:
+    """Run the whole service on this machine until Ctrl-C."""
+    from deployments.up import up
+
+    _end_in_order()
+    up()
+
+
+@app.command("down")
+def down_command() -> None:
+    """End what a killed `up` has left."""
+    from deployments.up import down
+
+    down()
 
 
 @app.command("bootstrap")
 def bootstrap_command() -> None:
     """Make on the Prefect server what the flows rely on. Run twice, it changes nothing the second time."""
-    from deployments.bootstrap import bootstrap
+    from car_damage.settings import load
+    from deployments.bootstrap import everything
+    from deployments.items import bootstrap
 
-    for result in bootstrap():
+    for result in bootstrap(everything(load())):
         print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: put right'}")
+
+
+@app.command("deploy")
+def deploy_command() -> None:
+    """Put what prefect.yaml says on the Prefect server, and take off what it does not say any more."""
+    from deployments import deploy
+
+    before = deploy.look()
+    deploy.deploy()
+    print(f"deployments: {before or 'were as they should be'}: deployed")
+
+
+@app.command("doctor")
+def doctor_command() -> None:
+    """Look at everything that a run needs, change nothing, and say what to do. Exit code 1 when a run would fail."""
+    from car_damage.platform import Target
+    from car_damage.settings import load
+    from deployments.doctor import FAIL, doctor
+
+    settings = load()
+    findings = doctor(settings, Target(settings))
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        print(f"{finding.state:4}  {finding.name:{width}}  {finding.told}")
+    raise typer.Exit(any(finding.state == FAIL for finding in findings))
+
+
+@app.command("watch")
+def watch_command() -> None:
+    """Watch the landing folder of this machine, and start a run as soon as new photos have landed."""
+    from car_damage.settings import load
+    from deployments.watch import watch
+
+    watch(load())
+
+
+def _end_in_order() -> None:
+    """SIGTERM and SIGHUP do what Ctrl-C does: what was started is stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 if __name__ == "__main__":

@@ -1,44 +1,25 @@
-"""What has to be there before a flow can run: each item has a look and a fix, so a second run changes nothing."""
+"""What has to be on the Prefect server before the flows can run there."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
+from car_damage.settings import Settings
+from deployments import automations, deploy
+from deployments.items import Item
 from tasks.stages import ENDPOINT_LIMIT
 
-
-@dataclass(frozen=True)
-class Item:
-    """One thing that must be there."""
-
-    name: str
-    look: Callable[[], str | None]
-    """What is wrong, or None."""
-    fix: Callable[[], None]
+WORK_POOL = "car-damage"
+"""The work pool of prefect.yaml; `python -m deployments bootstrap` makes it, of type process."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What became of an item."""
-
-    name: str
-    problem: str | None
-    """What was wrong before the fix."""
-
-
-def items() -> list[Item]:
-    """Everything on the Prefect server that the flows rely on."""
+def limits() -> list[Item]:
+    """What a flow needs of the Prefect server when it is run by hand."""
     return [Item(f"concurrency limit {ENDPOINT_LIMIT}", _look_at_limit, _fix_limit)]
 
 
-def bootstrap() -> list[Result]:
-    """Fix what is wrong; return what was looked at."""
-    results = []
-    for item in items():
-        problem = item.look()
-        if problem is not None:
-            item.fix()
-        results.append(Result(item.name, problem))
-    return results
+def everything(settings: Settings) -> list[Item]:
+    """What runs by themselves need, in the order in which it has to be made."""
+    pool = Item(f"work pool {WORK_POOL}", _look_at_pool, _fix_pool)
+    deployments = Item("deployments", deploy.look, deploy.deploy)
+    code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
+    return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
 
 
 def _look_at_limit() -> str | None:
@@ -63,3 +44,25 @@ def _fix_limit() -> None:
         client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         # The upsert leaves alone a limit that somebody has switched off.
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(active=True, limit=1))
+
+
+def _look_at_pool() -> str | None:
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(WORK_POOL)
+        except ObjectNotFound:
+            return "is not there"
+    return None  # of any type, and paused or not: that is for whoever runs the workers to say
+
+
+def _fix_pool() -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))

@@ -102,10 +102,11 @@ def _prepare(platform: Platform) -> None:
 def _run_flow() -> str:
     from prefect.logging.handlers import APILogHandler
 
-    from deployments.bootstrap import bootstrap
+    from deployments.bootstrap import limits
+    from deployments.items import bootstrap
     from flows.retrain import retrain
 
-    bootstrap()
+    bootstrap(limits())
     state = retrain(return_state=True)
     APILogHandler().flush()  # the last lines of the log, while there is a server to take them
     if not state.is_completed():

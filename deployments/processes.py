@@ -8,11 +8,15 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from car_damage.errors import Terminal
+
+if TYPE_CHECKING:
+    import psutil
 
 STOP_TIMEOUT = 15.0
 """Seconds between asking a process to stop and killing what is left of its group."""
@@ -29,8 +33,8 @@ class Service:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
-    health: str
-    """Answers 2xx once the service is up."""
+    health: "str | Callable[[], bool]"
+    """A URL that answers 2xx once the service is up, or a look that tells."""
 
     def await_ready(self, timeout: float) -> None:
         """Wait until the service answers.
@@ -39,19 +43,26 @@ class Service:
             Terminal: it ended, or did not answer within `timeout` seconds; with the end of its log.
         """
         deadline = time.monotonic() + timeout
-        while not _answers(self.health):
-            if self.process.poll() is not None:
-                raise Terminal(f"the {self.name} ended with code {self.process.returncode}; {self._tail()}")
+        while not (_answers(self.health) if isinstance(self.health, str) else self.health()):
+            self.check()
             if time.monotonic() > deadline:
-                raise Terminal(f"the {self.name} does not answer at {self.health} after {timeout:.0f} s; {self._tail()}")
+                where = f" at {self.health}" if isinstance(self.health, str) else ""
+                raise Terminal(f"the {self.name} does not answer{where} after {timeout:.0f} s; {self._tail()}")
             time.sleep(POLL)
+
+    def check(self) -> None:
+        """Raise Terminal, with the end of its log, when the service has ended."""
+        if self.process.poll() is not None:
+            raise Terminal(f"the {self.name} ended with code {self.process.returncode}; {self._tail()}")
 
     def _tail(self) -> str:
         return f"the end of {self.log}:\n{self.log.read_text(errors='replace')[-LOG_TAIL:]}"
 
 
 @contextlib.contextmanager
-def service(name: str, command: Sequence[str], log: Path, health: str, env: Mapping[str, str] | None = None) -> Iterator[Service]:
+def service(
+    name: str, command: Sequence[str], log: Path, health: "str | Callable[[], bool]", env: Mapping[str, str] | None = None
+) -> Iterator[Service]:
     """Run a service for the length of the block, and end it with all that it started.
 
     Does not wait for it: several can start at the same time, each with `await_ready` when it is needed.
@@ -99,8 +110,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to stop, then end whatever its group still holds."""
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the process to stop, then end whatever it has started and left."""
+    family = descendants(process.pid)
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -108,3 +120,24 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    end(family)
+
+
+def descendants(pid: int) -> "list[psutil.Process]":
+    """What a process has started, and what that has; those in sessions of their own too, which a group's signal does not reach."""
+    import psutil
+
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(processes: "Sequence[psutil.Process]") -> None:
+    """Kill what still lives. A process object knows its own start, so a pid that was given to another is left alone."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=STOP_TIMEOUT)

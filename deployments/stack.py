@@ -1,9 +1,10 @@
-"""The services of the local target: a Prefect server and the endpoint server, both on 127.0.0.1."""
+"""The services of the local target, all on 127.0.0.1: Prefect's server and a worker, MLflow's pages, the endpoint server."""
 
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from deployments.processes import Service, free_port, service
 
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take: its first start makes the database, in about 15 s on two cores."""
+MLFLOW_START = 120.0
+WORKER_START = 60.0
+"""Seconds that each may take."""
 ENDPOINT_START = 60.0
 """Seconds that the endpoint server may take; the models that it brings back are loaded after that."""
 
@@ -33,9 +37,9 @@ class Prefect:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[Prefect]:
-    """A Prefect server on a free port, with its database in the home folder, for the length of the block."""
-    port = free_port()
+def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
+    """A Prefect server on this port or a free one, with its database in the home folder, for the length of the block."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -64,4 +68,44 @@ def endpoint_server(settings: Settings) -> Iterator[Service]:
         raise SettingsError(f"serving.host is {host}: a local endpoint server needs an address such as http://127.0.0.1:5055")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health", dict(os.environ)) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def mlflow_server(settings: Settings) -> Iterator[Service]:
+    """MLflow's pages at `stack.mlflow_port`, over the store that the runs are written to, for the length of the block."""
+    url = f"http://127.0.0.1:{settings.stack.mlflow_port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.stack.mlflow_port), "--workers", "1"]
+    command += ["--backend-store-uri", settings.tracking_uri, "--registry-store-uri", settings.registry_uri]
+    # Runs name their own artifacts' folder; what a stranger would log through these pages has no place.
+    command += ["--default-artifact-root", str(settings.home / "artifacts"), "--no-serve-artifacts"]
+    variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables) as started:
+        yield started
+
+
+@contextlib.contextmanager
+def worker(home: Path, pool: str, variables: Mapping[str, str]) -> Iterator[Service]:
+    """A worker that takes runs from the pool, for the length of the block.
+
+    Args:
+        home: its log goes below it.
+        pool: the work pool.
+        variables: how it, and each run that it starts, reaches Prefect and finds its settings.
+    """
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
+    # Asked often, because the server is on this machine and a person waits.
+    env = {**variables, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+
+    def online() -> bool:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            found = client.request(
+                "POST", "/work_pools/{work_pool_name}/workers/filter", path_params={"work_pool_name": pool}, json={}
+            ).json()
+        return any(one["name"] == name and one["status"] == "ONLINE" for one in found)
+
+    with service("worker", command, home / "logs" / "worker.log", online, env) as started:
         yield started

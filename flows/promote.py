@@ -27,7 +27,7 @@ Version = Annotated[int, Field(ge=1, le=LAST)] | Literal["previous"]
 
 def _run_name() -> str:
     version = runtime.flow_run.parameters.get("version")
-    return naming.starting("promote", "the previous version" if version == "previous" else f"version {version}")
+    return naming.starting("promote", "the version before" if version == "previous" else f"version {version}")
 
 
 @flow(name="promote", flow_run_name=_run_name, description="Take a version live by a person's word, or go back to the one before.")

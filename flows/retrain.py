@@ -13,8 +13,9 @@ from prefect.states import Completed
 
 from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
-from car_damage.settings import load
-from tasks import naming
+from car_damage.settings import Settings, load
+from tasks import alerts, naming
+from tasks.attempts import check_attempts
 from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
@@ -34,6 +35,7 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
         judge_again: Decide again on a version that has a decision, against the champion of this moment.
         allow_removals: Believe the landing folder even when most of the known photos have vanished from it.
     """
+    check_attempts()
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)
@@ -44,20 +46,21 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
     asked = live_request(silver, settings)
     live = look_at_live(asked, runner)
     if live.settled and not (train_again or judge_again):
-        return _ended(outcome.nothing_new(validated, silver, live))
+        return _ended(outcome.nothing_new(validated, silver, live), settings)
 
     # A cached report is worth nothing once its model is gone.
     train = train_model.with_options(refresh_cache=train_again or live.run_id is None)
     trained = train(train_request(flow_run, silver, live, asked, train_again), runner)
     registered = register_model(register_request(flow_run, silver, trained, dry_run, judge_again), runner)
     if dry_run:
-        return _ended(outcome.dry_run(validated, registered))
+        return _ended(outcome.dry_run(validated, registered), settings)
 
     endpoint = update_endpoint(EndpointRequest(flow_run, started_by()), runner)
-    return _ended(outcome.after_endpoint(validated, registered, endpoint))
+    return _ended(outcome.after_endpoint(validated, registered, endpoint), settings)
 
 
-def _ended(ending: outcome.Outcome) -> State[Any]:
+def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
+    alerts.of_ending(ending, settings.alerts)
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 
 

@@ -138,6 +138,8 @@ def _by_split(metrics: Mapping[str, float]) -> list[str]:
 
 def _class_balance(report: SilverReport) -> list[str]:
     """A chart; left out where there is no matplotlib, as on a worker whose training runs elsewhere."""
+    if not report.classes:
+        return []
     try:
         return [picture(pictures.class_balance(report.classes), "Photos by class and split")]
     except ModuleNotFoundError as error:

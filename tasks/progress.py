@@ -15,11 +15,11 @@ from car_damage.errors import CarDamageError
 from car_damage.pipeline import Progress
 
 INTERVAL = 1.0
-"""Seconds between two updates of a bar: an update costs some milliseconds of the stage's own time."""
+"""Seconds between two updates: one costs some milliseconds of the stage's own time, and a log of thousands is not read."""
 
 
 def shown(name: str) -> Progress:
-    """The progress of one task run. Everything is logged; the bar of each step is updated now and then, and at its end."""
+    """The progress of one task run: a line of the log and a bar for each step, at its start, now and then, and at its end."""
     return _Shown(name)
 
 
@@ -37,14 +37,14 @@ class _Shown:
         self._name = name
         self._logger = get_run_logger()
         self._bars: dict[str, UUID] = {}
-        self._next = 0.0
+        self._step, self._next = "", 0.0
 
     def __call__(self, step: str, done: int, total: int, message: str = "") -> None:
-        self._logger.info("%s %d of %d%s", step, done, total, f": {message}" if message else "")
         now = time.monotonic()
-        if step in self._bars and now < self._next and done < total:
+        if step == self._step and now < self._next and done < total:
             return
-        self._next = now + INTERVAL
+        self._step, self._next = step, now + INTERVAL
+        self._logger.info("%s %d of %d%s", step, done, total, f": {message}" if message else "")
         percent = 100.0 * done / total if total else 100.0
         with if_possible("progress"):
             if step in self._bars:

@@ -3,6 +3,7 @@
 import logging
 from typing import Protocol, TypeVar
 
+from car_damage.errors import CarDamageError
 from car_damage.pipeline import Progress, Stage
 from car_damage.platform import Target
 from car_damage.ports import Platform
@@ -29,7 +30,11 @@ class Here:
         self.platform = platform
 
     def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
-        return stage.work(request, self.platform, progress)
+        try:
+            return stage.work(request, self.platform, progress)
+        except CarDamageError as error:
+            # What a person reads first is the flow run's message, and it has to say where.
+            raise type(error)(f"stage {stage.name}: {error}") from error
 
 
 def runner_for(settings: Settings) -> Runner:

@@ -31,7 +31,7 @@ from car_damage.pipeline import (
     ValidateRequest,
     digest,
 )
-from tasks import artifacts, naming
+from tasks import alerts, artifacts, doorbell, naming
 from tasks.data_quality import data_quality
 from tasks.progress import if_possible, shown
 from tasks.runner import Runner
@@ -93,8 +93,12 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     report = runner.run(VALIDATE, request, shown("validation"))
     with if_possible("what landed"):
         artifacts.landed(report)
+        alerts.of_rejects(report, runner.platform.settings.alerts)
     with if_possible("the number of new photos in the run's name"):
         naming.rename(naming.found(report))
+    # A doorbell that does not know of it rings once too often, which costs a run that finds nothing new.
+    with if_possible("to the doorbell what was validated"):
+        doorbell.remember_validated(report.landing_fingerprint, request.flow_run)
     return report
 
 
@@ -159,7 +163,7 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 @task(
     name="register_model",
     description="Judges the model against the champion on the same test photos and registers it with the decision.",
-    task_run_name="judge the model of silver version {request.silver_version}",
+    task_run_name="judge the model on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=2 * HOUR,
     cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),

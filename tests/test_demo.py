@@ -104,15 +104,13 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
     del first
     binaries = Path(sys.executable).parent
     commands = [line[2:] for line in README.splitlines() if line.startswith("$ .venv/bin/car-damage")]
-    assert [command.split()[1] for command in commands] == ["validate", "status", "serve", "predict", "history"]
+    assert [command.split()[1] for command in commands] == ["validate", "status", "predict", "history"]
     serve = [str(binaries / "car-damage"), "serve"]
     health = f"http://127.0.0.1:{newcomer.port}/health"
     with service("endpoint server", serve, newcomer.home / "serve.log", health, newcomer.environment) as server:
         server.await_ready(ENDPOINT_START)
         for command in commands:
             words = command.replace(".venv/bin/", f"{binaries}/").replace(".car_damage", str(newcomer.home)).split()
-            if words[1] == "serve":
-                continue
             told = newcomer.run(*words)
             if words[1] == "predict":
                 assert re.search(r"unseen_major\.jpg: major \(\d+\.\d%; minor 0\.\d+, moderate 0\.\d+, major [01]\.\d+\)", told)

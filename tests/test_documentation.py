@@ -14,7 +14,7 @@ from deployments.settings_page import page as settings_page
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = [README, *sorted(DOCS.glob("*.md"))]
+PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -116,6 +116,44 @@ def test_the_options_of_promote_in_the_documentation_are_its_own() -> None:
 
     options = {"--" + name for name in inspect.signature(main).parameters}
     assert {option for command in commands("flows.promote") for option in re.findall(r"--[a-z-]+", command)} == options
+
+
+@pytest.mark.parametrize("command", sorted({" ".join(command.split()[:4]) for command in commands(".venv/bin/prefect ")}))
+def test_commands_of_prefect_in_the_documentation_are_there(command: str) -> None:
+    from prefect.cli._app import _app
+
+    words = [word for word in command.split()[1:] if word.isidentifier() or re.fullmatch(r"[a-z-]+", word)]
+    app = _app
+    for word in words:
+        if word not in set(app):
+            assert app is not _app, command
+            break  # an argument of the command
+        app = app[word]
+
+
+def test_deployments_in_the_documentation_are_there_with_their_parameters() -> None:
+    from flows import promote, retrain
+
+    known = {"retrain/retrain": retrain.retrain, "promote/promote": promote.promote}
+    runs = commands("prefect deployment run")
+    assert runs
+    for command in runs:
+        words = shlex.split(command)
+        given = [words[index + 1].partition("=")[0] for index, word in enumerate(words) if word == "--param"]
+        assert set(given) <= set(inspect.signature(known[words[3]].fn).parameters), command
+
+
+def test_every_page_of_the_runbook_is_in_its_index() -> None:
+    listed = set(re.findall(r"\]\(([^)]+\.md)\)", (DOCS / "runbook" / "README.md").read_text()))
+    assert listed == {path.name for path in (DOCS / "runbook").glob("*.md")} - {"README.md"}
+
+
+def test_every_automation_has_its_row() -> None:
+    from car_damage.settings import Alerts
+    from deployments.alerts import PREFIX, declared
+
+    rows = set(re.findall(r"^\| (?!automation)([a-z' ]+) \|", (DOCS / "operations.md").read_text(), re.MULTILINE))
+    assert {name.removeprefix(PREFIX) for name in declared(Alerts(notify="slack-webhook/x"))} <= rows
 
 
 def test_benchmarks_in_the_documentation_are_there() -> None:

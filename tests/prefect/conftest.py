@@ -1,5 +1,6 @@
 """One real Prefect server for all tests of the session, and a local target whose parts are all real."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,25 +12,60 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAG
 
 from car_damage.platform import Target
 from car_damage.settings import PREFIX, load
-from deployments.bootstrap import bootstrap
+from deployments.bootstrap import limits
+from deployments.items import bootstrap
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
 
+class PrefectServer:
+    """A real server that can be restarted: the same port, the same database."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.port = home, free_port()
+        self._block = contextlib.ExitStack()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._block.enter_context(prefect_server(self.home, self.port)).await_ready()
+
+    def stop(self) -> None:
+        self._block.close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API's URL; this process is its client."""
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """The server; this process is its client."""
     home = tmp_path_factory.mktemp("prefect")
-    with prefect_server(home) as prefect:
-        prefect.await_ready()
+    running = PrefectServer(home)
+    # A run that finds another one going asks again after so many seconds; 30 by default.
+    os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "2"
+    try:
+        running.start()
         settings: dict[Any, Any] = {
-            PREFECT_API_URL: f"{prefect.url}/api",
+            PREFECT_API_URL: f"{running.url}/api",
             PREFECT_HOME: home / "prefect",
             PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "storage",
         }
         with temporary_settings(updates=settings):
-            bootstrap()
-            yield f"{prefect.url}/api"
+            bootstrap(limits())
+            yield running
+    finally:
+        running.stop()
+        del os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"]
+
+
+@pytest.fixture(scope="session")
+def server(prefect: PrefectServer) -> str:
+    """The API's URL."""
+    return f"{prefect.url}/api"
 
 
 @dataclass

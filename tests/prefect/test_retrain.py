@@ -278,7 +278,7 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     assert f"## {decision['description']}\n" in decision["data"]
     names = [run["name"] for run in runs if run["name"].startswith(("retrain", "promote"))]
     day = r"20\d\d-\d\d-\d\d"
-    assert all(re.fullmatch(rf"retrain {day}( · .+)?|promote {day} · (version \d+|the previous version)", name) for name in names)
+    assert all(re.fullmatch(rf"retrain {day}( · .+)?|promote {day} · (version \d+|the version before)", name) for name in names)
     told = {name.partition(" · ")[2] for name in names}
     assert {"59 new photos, 9 rejected", "1 rejected", "nothing new", "3 new photos, 1 gone", "version 2"} <= told
     assert by_key["training-photos"]["data"].count("data:image/png;base64,") == 1

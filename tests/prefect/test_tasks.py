@@ -12,21 +12,31 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.tasks import Task
 
+from car_damage import pipeline
 from car_damage.errors import CarDamageError, PhotoChanged, Terminal, Unavailable, UpdateFailed
 from car_damage.moves import Intention
 from car_damage.pipeline import (
+    ChooseReport,
+    ChooseRequest,
     EndpointReport,
     EndpointRequest,
     LiveReport,
     LiveRequest,
     Progress,
+    RegisterReport,
+    RegisterRequest,
+    SilverReport,
     SilverRequest,
     Stage,
+    TrainReport,
+    TrainRequest,
     ValidateReport,
     ValidateRequest,
+    training_key,
 )
 from car_damage.settings import Settings
-from deployments.bootstrap import bootstrap
+from deployments.bootstrap import limits
+from deployments.items import bootstrap
 from tasks import artifacts, progress, stages
 from tasks.stages import ENDPOINT_LIMIT, choose_version, look_at_live, update_endpoint, validate_images, write_silver
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
@@ -81,6 +91,69 @@ def test_what_may_pass_by_itself_is_tried_again() -> None:
     runner = Runner(Unavailable("the disk hiccups"), Unavailable("again"), VALIDATED)
     assert run(validate_images, ValidateRequest("flow a"), runner) == VALIDATED
     assert len(runner.calls) == 3
+
+
+REQUESTS: dict[str, Any] = {
+    "validate_images": ValidateRequest("flow z"),
+    "write_silver": SilverRequest("flow z", 3),
+    "look_at_live": LiveRequest("key"),
+    "train_model": TrainRequest("flow z", 1, "f", "key of a fault"),
+    "register_model": RegisterRequest("flow z", "run", "models:/m-1", 1),
+    "choose_version": ChooseRequest(7),
+    "update_endpoint": EndpointRequest("flow z", "who"),
+}
+REPORTS: dict[str, Any] = {
+    "validate_images": VALIDATED,
+    "write_silver": SilverReport(3, 1, "f", 1, 1, 0, 0, 1, {}, {}),
+    "look_at_live": LiveReport("run", 1, 1, None, 1),
+    "train_model": TrainReport("key of a fault", "run", "models:/m-1", {}),
+    "register_model": RegisterReport(1, "keep", ("a tie",), 1, False, {}),
+    "choose_version": ChooseReport(7, 1, "promotion"),
+    "update_endpoint": EndpointReport("unchanged", 1, None, "READY", None, "served already"),
+}
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("task", TASKS, ids=[task.name for task in TASKS])
+def test_a_fault_that_passes_is_survived_by_every_task_and_one_that_does_not_is_not_tried_again(task: Task[Any, Any]) -> None:
+    request, report = REQUESTS[task.name], REPORTS[task.name]
+    refused = Runner(Terminal("it will not pass"), report)
+    with pytest.raises(Terminal, match="it will not pass"):
+        run(task, request, refused)
+    assert len(refused.calls) == 1
+    shaken = Runner(Unavailable("a hiccup"), report)
+    assert run(task, request, shaken) == report
+    assert len(shaken.calls) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_training_is_cached_over_flow_runs_until_what_it_follows_from_changes() -> None:
+    settings = Settings()
+    report = TrainReport("key", "run", "models:/m-1", {})
+
+    def asked(fingerprint: str, with_settings: Settings, **more: Any) -> TrainRequest:
+        return TrainRequest("flow", 1, fingerprint, training_key(fingerprint, with_settings), **more)
+
+    def trains(request: TrainRequest, task: Task[Any, Any] = stages.train_model) -> bool:
+        runner = Runner(report)
+        assert run(task, request, runner) == report
+        return bool(runner.calls)
+
+    first = asked("photos of monday", settings)
+    longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 7})})
+    assert trains(first)
+    # Another flow run, as another worker's: only the request and the storage are shared.
+    assert not trains(TrainRequest("another flow run", 4, "photos of monday", first.training_key))
+    assert trains(asked("photos of tuesday", settings))
+    assert trains(asked("photos of monday", longer))
+    assert trains(first, stages.train_model.with_options(refresh_cache=True))
+    assert trains(asked("photos of monday", settings, finished_run="one that was trained again"))
+
+
+def test_the_recipe_is_part_of_the_training_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = training_key("f", Settings())
+    monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
+    assert training_key("f", Settings()) != before
 
 
 @pytest.mark.usefixtures("server")
@@ -148,7 +221,7 @@ def test_without_its_concurrency_limit_the_endpoint_is_not_updated() -> None:
             run(update_endpoint, EndpointRequest("flow", "who"), runner)
         assert runner.calls == []
     finally:
-        bootstrap()
+        bootstrap(limits())
 
 
 @pytest.mark.usefixtures("server")
@@ -195,12 +268,12 @@ def test_two_updates_of_the_endpoint_run_one_after_the_other() -> None:
 def test_bootstrap_mends_the_limit_and_changes_nothing_the_second_time() -> None:
     with get_client(sync_client=True) as client:
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5, active=False))
-        assert [result.problem for result in bootstrap()] == ["is not active"]
+        assert [result.problem for result in bootstrap(limits())] == ["is not active"]
         mended = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
         assert (mended.limit, mended.active) == (1, True)
-        assert [result.problem for result in bootstrap()] == [None]
+        assert [result.problem for result in bootstrap(limits())] == [None]
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5))
-        assert [result.problem for result in bootstrap()] == ["allows 5 at once, not 1"]
+        assert [result.problem for result in bootstrap(limits())] == ["allows 5 at once, not 1"]
 
 
 def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:

@@ -155,6 +155,8 @@ def test_a_photo_under_two_labels_is_used_under_neither_until_one_is_gone(filled
     filled.put("major/same.jpg", photo(0))
     _, silver = filled.run()
     assert silver.rejected == {"conflicting labels": 2}
+    assert set(silver.examples) == {"conflicting labels"}
+    assert len(silver.examples["conflicting labels"]) == 2
     assert filled.bronze()["minor/p00.jpg"] == filled.bronze()["major/same.jpg"] == ("rejected", "conflicting labels")
     (filled.landing / "minor/p00.jpg").unlink()
     _, silver = filled.run()

@@ -28,7 +28,7 @@ from car_damage.settings import Settings, Training
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
 BALANCE = {"minor": {"train": 10, "test": 2}}
 SILVER = SilverReport(
-    4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, BALANCE, {"empty": 1}, {"empty": ("/landing/a.jpg",)}, {"/landing/a.jpg": "0 bytes"}
+    4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, BALANCE, {"empty": ("/landing/a.jpg",)}, {"/landing/a.jpg": "0 bytes"}, {"empty": 1}
 )
 TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
 REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, decided_before=False, evidence={"gain": 0.1})

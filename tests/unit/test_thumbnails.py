@@ -55,6 +55,7 @@ def test_what_is_above_the_limits_is_not_drawn() -> None:
     assert thumbnail(photo, Limits(max_pixels=320 * 240 - 1)) is None
     assert thumbnail(photo, Limits(max_bytes=len(photo) - 1)) is None
     assert thumbnail(BROKEN["cut JPEG"][0], Limits(max_pixels=320 * 240 - 1)) is None
+    assert thumbnail(corpus.encoded(Image.new("1", (8_000, 8_000)), "PNG")) is None
 
 
 def test_the_loudest_photo_is_a_small_picture() -> None:

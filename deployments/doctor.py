@@ -1,0 +1,184 @@
+"""`python -m deployments doctor`: would a run start, and would it end well? One line for each thing that it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx
+from prefect.exceptions import PrefectException
+
+from car_damage.doorbell import fingerprint
+from car_damage.errors import CarDamageError
+from car_damage.ports import Platform
+from car_damage.settings import Settings
+from deployments.alerts import block_problem
+from deployments.bootstrap import WORK_POOL, everything
+from deployments.items import Item
+from tasks.stages import ENDPOINT_LIMIT
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+BOOTSTRAP = "`.venv/bin/python -m deployments bootstrap` puts it right"
+HEALTH_TIMEOUT = 10.0
+"""Seconds that the Prefect server may take to say that it is there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line."""
+
+    name: str
+    state: str
+    """ok | warn: a run would end well all the same | FAIL: it would not start, or fail."""
+    told: str
+    """What was found; of a problem also what to do."""
+
+
+class _Problem(Exception):
+    """What is wrong, and what to do."""
+
+
+def doctor(settings: Settings, platform: Platform) -> list[Finding]:
+    """Look at everything and change nothing."""
+    server = _finding("Prefect server", _server)
+    findings = [server]
+    if server.state != FAIL:
+        findings += [_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in everything(settings)]
+        findings += [
+            _finding("worker", _worker),
+            _finding("slots", _slots, WARN),
+            _finding("leases", _leases, WARN),
+            _finding("notifications", lambda: _notifications(settings), WARN),
+        ]
+    return [
+        *findings,
+        _finding("landing folder", lambda: _landing(platform)),
+        _finding("tables", lambda: _tables(platform)),
+        _finding("registry", lambda: _registry(platform)),
+        _finding("endpoint", lambda: _endpoint(platform)),
+    ]
+
+
+def _finding(name: str, look: Callable[[], str], otherwise: str = FAIL) -> Finding:
+    try:
+        return Finding(name, OK, look())
+    except (_Problem, CarDamageError, PrefectException, httpx.HTTPError) as error:
+        return Finding(name, otherwise, str(error) or type(error).__name__)
+
+
+def _item(item: Item) -> str:
+    if problem := item.look():
+        raise _Problem(f"{problem}: {BOOTSTRAP}")
+    return "as it should be"
+
+
+def _server() -> str:
+    import prefect
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise _Problem("PREFECT_API_URL is not set: export it, or choose a profile with `prefect profile use`")
+    with _client() as client:
+        try:
+            client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
+            theirs = client.api_version()
+        except httpx.HTTPError as error:
+            raise _Problem(
+                f"nothing answers at {url} ({type(error).__name__}): start it with `make up`, or correct PREFECT_API_URL"
+            ) from error
+    if theirs != prefect.__version__:
+        raise _Problem(f"{url} is Prefect {theirs}, and here is {prefect.__version__}: install the same version on both sides")
+    return f"{url}, Prefect {theirs}"
+
+
+def _worker() -> str:
+    with _client() as client:
+        workers = client.request("POST", f"/work_pools/{WORK_POOL}/workers/filter", json={}).json()
+        paused = client.read_work_pool(WORK_POOL).is_paused
+    online = [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
+    start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
+    if not online:
+        raise _Problem(f"none is online on the work pool {WORK_POOL}, so no run starts: {start}")
+    if paused:
+        raise _Problem(f"the work pool {WORK_POOL} is paused, so no run starts: `.venv/bin/prefect work-pool resume {WORK_POOL}`")
+    return f"{', '.join(online)} online on {WORK_POOL}"
+
+
+def _slots() -> str:
+    """Slots that are taken while no run of ours could hold them."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+
+    holding = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]))
+    )
+    with _client() as client:
+        names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
+        taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]
+        if not taken:
+            return "none is taken"
+        if runs := client.read_flow_runs(flow_run_filter=holding, limit=5):
+            return f"taken by {', '.join(run.name for run in runs)}"
+    raise _Problem(
+        f"{', '.join(taken)}: taken, and no run is going. A killed run's slot frees itself within five minutes; one that stays taken "
+        f"is freed by `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
+    )
+
+
+def _leases() -> str:
+    with _client() as client:
+        storage = client.request("GET", "/admin/settings").json()["server"]["concurrency"]["lease_storage"]
+    if storage.endswith("memory"):
+        raise _Problem(
+            "the server keeps them in memory, so its restart ends runs and leaves slots taken: start it with "
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
+        )
+    return "survive a restart of the server"
+
+
+def _notifications(settings: Settings) -> str:
+    if settings.alerts.notify is None:
+        raise _Problem("nobody is told when a run fails: name a Prefect notification block in alerts.notify")
+    if problem := block_problem(settings.alerts.notify):
+        raise _Problem(problem)
+    return f"by {settings.alerts.notify}"
+
+
+def _landing(platform: Platform) -> str:
+    fingerprint(platform)
+    return f"{platform.settings.landing.folder} can be listed"
+
+
+def _tables(platform: Platform) -> str:
+    names = platform.settings.tables
+    versions = [f"{table} {_version(platform.tables.read(table, ['path'])[1])}" for table in (names.bronze, names.silver)]
+    return ", ".join(versions)
+
+
+def _version(version: int) -> str:
+    return "not there yet" if version < 0 else f"version {version}"
+
+
+def _registry(platform: Platform) -> str:
+    champion = platform.registry.champion()
+    return f"{platform.settings.tracking.model}, {f'champion {champion.version}' if champion else 'no champion yet'}"
+
+
+def _endpoint(platform: Platform) -> str:
+    state, name = platform.serving.state(), platform.settings.serving.endpoint
+    if not state.exists:
+        return f"{name}: not there yet; the first version that goes live makes it"
+    if state.updating:
+        return f"{name}: being updated to version {state.pending}"
+    if not state.ready:
+        raise _Problem(
+            f"{name} does not serve{': ' + state.message if state.message else ''}; the next run of retrain puts it back to the champion"
+        )
+    return f"{name}: READY, serves version {state.served}"
+
+
+def _client() -> Any:  # its type knows paths as literals only
+    from prefect.client.orchestration import get_client
+
+    return get_client(sync_client=True)

@@ -1,0 +1,130 @@
+"""`make up`: the whole service on one machine, until Ctrl-C. `make down`: what a kill of it has left."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+from car_damage.errors import SettingsError, Terminal
+from car_damage.server.api.page import link
+from car_damage.server.command import is_local
+from car_damage.server.state import State
+from car_damage.settings import CONFIG_VARIABLE, Settings, load
+from deployments import started
+from deployments.demo import LOCAL_SETTINGS
+from deployments.processes import Service, port_is_free
+from deployments.stack import ENDPOINT_START, MLFLOW_START, WORKER_START, endpoint_server, mlflow_server, prefect_server, worker
+
+LOOK = 1.0
+"""Seconds between two looks whether everything still runs."""
+
+
+def up() -> None:
+    """Start everything, print where it is, and keep it running until this process is told to end.
+
+    Raises:
+        SettingsError: a port is taken, or the endpoint is not on this machine.
+        Terminal: it is up already, or one of the services does not start, or has ended.
+    """
+    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
+    os.environ[CONFIG_VARIABLE] = str(Path(os.environ[CONFIG_VARIABLE]).absolute())
+    settings = load()
+    _refuse_a_second(settings.home)
+    _check_ports(settings)
+    if Path(settings.landing.folder).is_relative_to(settings.home):
+        Path(settings.landing.folder).mkdir(parents=True, exist_ok=True)
+    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or f"http://127.0.0.1:{settings.stack.mlflow_port}/#"
+    console = Console()
+    console.print(f"Starting; the logs are in {settings.home / 'logs'}")
+    with contextlib.ExitStack() as block:
+        block.callback(started.forget, settings.home)
+        written = [started.this("make up")]
+
+        def note(service: Service) -> Service:
+            written.append(started.this(service.name, service.process.pid))
+            started.write(settings.home, written)
+            return service
+
+        prefect = block.enter_context(prefect_server(settings.home, settings.stack.prefect_port))
+        services = [note(prefect.service)]
+        services.append(note(block.enter_context(endpoint_server(settings))))
+        services.append(note(block.enter_context(mlflow_server(settings))))
+        os.environ.update(prefect.variables)  # before Prefect is imported
+        prefect.await_ready()
+        pool = _bootstrap(settings)
+        services.append(note(block.enter_context(worker(settings.home, pool, prefect.variables))))
+        for service, timeout in zip(services[1:], (ENDPOINT_START, MLFLOW_START, WORKER_START), strict=True):
+            service.await_ready(timeout)
+        console.print(_addresses(settings, prefect.url))
+        console.print(_next(settings, prefect.url), soft_wrap=True, highlight=False)
+        while True:
+            for service in services:
+                service.check()
+            time.sleep(LOOK)
+
+
+def down() -> None:
+    """End what `make up` has started in this home folder and could not end itself. Says what it ended."""
+    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
+    home = load().home
+    ended = started.end_all(started.read(home))
+    started.forget(home)
+    print(f"ended: {', '.join(ended)}" if ended else f"nothing of {home} was running")
+
+
+def _refuse_a_second(home: Path) -> None:
+    running = [one.name for one in started.read(home) if one.process() is not None]
+    if running:
+        raise Terminal(f"still running in {home}: {', '.join(running)}; `make down` ends what is left of an earlier `make up`")
+
+
+def _check_ports(settings: Settings) -> None:
+    host = settings.serving.host
+    if not is_local(host):
+        raise SettingsError(f"serving.host is {host}: `make up` starts an endpoint on this machine, such as http://127.0.0.1:5055")
+    ports = {
+        "stack.prefect_port": settings.stack.prefect_port,
+        "stack.mlflow_port": settings.stack.mlflow_port,
+        "serving.host": urlsplit(host or "").port or 80,
+    }
+    for name, port in ports.items():
+        if not port_is_free(port):
+            variable = "CAR_DAMAGE_" + name.upper().replace(".", "__")
+            raise SettingsError(f"port {port} of {name} is in use: stop what uses it, or set {name} ({variable}) to another")
+
+
+def _bootstrap(settings: Settings) -> str:
+    from deployments.bootstrap import WORK_POOL, everything
+    from deployments.items import bootstrap
+
+    bootstrap(everything(settings))
+    return WORK_POOL
+
+
+def _addresses(settings: Settings, prefect: str) -> Table:
+    # The token's file is its owner's alone; a log that this goes to may be everybody's.
+    token = State(settings.home).token() if sys.stdout.isatty() else None
+    table = Table("", "where", box=None, padding=(0, 2))
+    table.columns[1].overflow = "fold"
+    table.add_row("Prefect: runs, schedules, artifacts", prefect)
+    table.add_row("MLflow: trainings and versions", f"http://127.0.0.1:{settings.stack.mlflow_port}")
+    table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
+    table.add_row("New labelled photos go to", settings.landing.folder)
+    table.add_row("Tables, models, logs", str(settings.home))
+    return table
+
+
+def _next(settings: Settings, prefect: str) -> str:
+    return "\n".join(
+        [
+            "Photos that land start a run within two minutes, `make watch` in another terminal at once. By hand, there:",
+            f"  export PREFECT_API_URL={prefect}/api {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]}",
+            "  .venv/bin/prefect deployment run retrain/retrain",
+            "Ctrl-C ends all of it; what was made stays, and a run that is going is ended and done by the next one.",
+        ]
+    )

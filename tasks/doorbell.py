@@ -1,0 +1,145 @@
+"""The doorbell's memory, its view of the runs, and its ring, all on the Prefect server.
+
+Two Variables, one writer each: `car_damage_validated` is what the last validation saw, `car_damage_doorbell` what the
+doorbell remembers. They hold fingerprints and times, never photos' names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import VariableCreate, VariableUpdate
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+
+from car_damage import doorbell
+from car_damage.doorbell import Answer, Memory, Runs
+from car_damage.ports import Platform
+
+VALIDATED = "car_damage_validated"
+DOORBELL = "car_damage_doorbell"
+LANDED = "car-damage.images.landed"
+"""The event for which the deployment `retrain` has a trigger."""
+LANDING = "car-damage.landing"
+"""Its resource."""
+RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
+
+SOON = timedelta(seconds=45)
+"""A run that waits for another one's end is scheduled anew every 30 s: it is due all the same."""
+LONGEST_VALIDATION = timedelta(hours=1)
+"""A run that has not validated after so long may be a dead one, and must not silence the doorbell."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the last validation saw."""
+
+    fingerprint: str = ""
+    flow_run: str = ""
+
+
+def look(platform: Platform, *, settled: bool = False) -> Answer:
+    """One look at the landing folder, and a ring where photos have landed.
+
+    Args:
+        platform: of which only the port `files` is used.
+        settled: the folder is known to have been quiet for a while, so that a second equal look is not needed.
+
+    Raises:
+        SettingsError: the folder is not there.
+        Unavailable: it cannot be listed completely.
+    """
+    settings, now = platform.settings, datetime.now(UTC)
+    found, last, known = doorbell.fingerprint(platform), validated(), memory()
+    if settled:
+        known = replace(known, seen=found)
+    repeat_after = timedelta(seconds=settings.doorbell.repeat_after)
+    answer = doorbell.answer(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
+    # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.
+    if answer.ring:
+        ring(found, settings.landing.folder)
+    remember(answer.memory)
+    return answer
+
+
+def remember_validated(fingerprint: str, flow_run: str) -> None:
+    """Note what has been validated; by the stage validate, and nobody else."""
+    _write(VALIDATED, asdict(Validated(fingerprint, flow_run)))
+
+
+def validated() -> Validated:
+    """What has been validated last."""
+    found = _read(VALIDATED)
+    return Validated(str(found.get("fingerprint", "")), str(found.get("flow_run", "")))
+
+
+def remember(memory: Memory) -> None:
+    """Keep what the doorbell knows for its next look."""
+    at = memory.rung_at.isoformat() if memory.rung_at else None
+    _write(DOORBELL, {"seen": memory.seen, "rung": memory.rung, "rung_at": at})
+
+
+def memory() -> Memory:
+    """What the doorbell knew after its last look."""
+    found = _read(DOORBELL)
+    at = found.get("rung_at")
+    return Memory(str(found.get("seen", "")), str(found.get("rung", "")), datetime.fromisoformat(at) if at else None)
+
+
+def runs(last: Validated, rung_at: datetime | None) -> Runs:
+    """The retraining's runs: whether one is about to validate, and whether one has come since the last ring."""
+    now = datetime.now(UTC)
+    with get_client(sync_client=True) as client:
+        waiting = FlowRunFilter(
+            state=_in(StateType.SCHEDULED), next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=now + SOON)
+        )
+        running = FlowRunFilter(state=_in(StateType.RUNNING), start_time=FlowRunFilterStartTime(after_=now - LONGEST_VALIDATION))
+        starting = _found(client, waiting) + _found(client, FlowRunFilter(state=_in(StateType.PENDING)))
+        busy = [run for run in _found(client, running) if run != last.flow_run]
+        came = rung_at is not None and bool(_found(client, FlowRunFilter(start_time=FlowRunFilterStartTime(after_=rung_at))))
+    return Runs(due=bool(starting or busy), came=came)
+
+
+def ring(fingerprint: str, folder: str) -> None:
+    """Tell the server that photos have landed, and wait until that is sent. Whether it was heard shows in the runs."""
+    emit_event(
+        LANDED,
+        resource={"prefect.resource.id": LANDING, "prefect.resource.name": folder},
+        payload={"fingerprint": fingerprint},
+    )
+    EventsWorker.instance().wait_until_empty()
+
+
+def _in(state: StateType) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=[state]))
+
+
+def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
+    return [str(run.id) for run in client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=which, limit=20)]
+
+
+def _read(name: str) -> Mapping[str, Any]:
+    """A Variable that is not there, or that somebody has written something else into, says nothing."""
+    with get_client(sync_client=True) as client:
+        found = client.read_variable_by_name(name)
+    return found.value if found is not None and isinstance(found.value, dict) else {}
+
+
+def _write(name: str, value: dict[str, Any]) -> None:
+    with get_client(sync_client=True) as client:
+        if client.read_variable_by_name(name) is None:
+            client.create_variable(VariableCreate(name=name, value=value, tags=["car-damage"]))
+        else:
+            client.update_variable(VariableUpdate(name=name, value=value, tags=["car-damage"]))

@@ -1,0 +1,205 @@
+"""The whole service as its users run it: deployments, workers as processes, runs that the server hands out."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import psutil
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import get_current_settings
+from prefect.states import Scheduled
+
+from car_damage.platform import Target
+from car_damage.settings import load
+from deployments.bootstrap import WORK_POOL
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+PATIENCE = 120.0
+"""Seconds; a condition that has not come true by then never will."""
+
+
+def until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+    """Wait for a condition to become true; returns what it returned."""
+    deadline = time.monotonic() + timeout
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
+        time.sleep(0.1)
+    return result
+
+
+@dataclass
+class Worker:
+    """A worker as a process."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def kill(self) -> None:
+        """As a machine's out-of-memory killer does."""
+        self.process.kill()
+        self.process.wait()
+
+    def online(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with get_client(sync_client=True) as client:
+            found = client.request("POST", f"/work_pools/{WORK_POOL}/workers/filter", json={}).json()  # type: ignore[arg-type]
+        return any(worker["name"] == self.name and worker["status"] == "ONLINE" for worker in found)
+
+
+@dataclass
+class Service:
+    """Deployments on a real server, a home folder with its endpoint server, and workers that come and go."""
+
+    home: Path
+    landing: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def platform(self) -> Target:
+        return Target(load())
+
+    @contextlib.contextmanager
+    def worker(self, name: str) -> Iterator[Worker]:
+        """A worker for the length of the block, unless it is killed before."""
+        log = self.home / "logs" / f"worker-{name}.log"
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", name]
+        environment = (
+            os.environ | get_current_settings().to_environment_variables(exclude_unset=True) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+        )
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            )
+        worker = Worker(name, process, log)
+        try:
+            until(worker.online, f"worker {name} is online")
+            yield worker
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+
+    def start(self, deployment: str, environment: dict[str, str] | None = None, late: timedelta = timedelta(0), **parameters: Any) -> UUID:
+        """Ask for a run of a deployment (`retrain/retrain`), as `prefect deployment run` does; returns its id."""
+        from prefect.types._datetime import now
+
+        with get_client(sync_client=True) as client:
+            found = client.read_deployment_by_name(deployment)
+            variables = {"env": environment} if environment else None
+            run = client.create_flow_run_from_deployment(
+                found.id, parameters=parameters, state=Scheduled(scheduled_time=now("UTC") - late), job_variables=variables
+            )
+        return run.id
+
+    def read(self, run: UUID) -> FlowRun:
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run)
+
+    def ended(self, run: UUID, timeout: float = PATIENCE) -> FlowRun:
+        """Wait until the run has ended."""
+
+        def final() -> FlowRun | None:
+            found = self.read(run)
+            return found if found.state is not None and found.state.is_final() else None
+
+        return until(final, f"run {run} ends", timeout)
+
+    def completed(self, run: UUID, timeout: float = PATIENCE) -> tuple[str, str]:
+        """Wait until the run has completed; the name and message of its state."""
+        state = self.ended(run, timeout).state
+        assert state is not None
+        assert state.is_completed(), f"{state.name}: {state.message}"
+        return state.name or "", state.message or ""
+
+    def runs(self, flow: str, but: set[UUID] = frozenset()) -> list[FlowRun]:  # type: ignore[assignment]
+        """The runs of a deployment, less those in `but`, oldest first."""
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])), flow_run_filter=FlowRunFilter(), limit=200
+            )
+        return sorted((run for run in found if run.id not in but), key=lambda run: str(run.expected_start_time))
+
+    def tasks(self, run: UUID) -> dict[str, list[str]]:
+        """Task -> the names of the states of its runs, of one flow run, oldest first."""
+        from prefect.client.schemas.filters import FlowRunFilterId
+
+        with get_client(sync_client=True) as client:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])), limit=200)
+        told: dict[str, list[str]] = {}
+        for one in sorted(found, key=lambda task: str(task.start_time)):
+            told.setdefault(one.task_key.partition("-")[0], []).append(one.state_name or "")
+        return told
+
+    def process_of(self, run: UUID) -> psutil.Process:
+        """The process in which a run goes."""
+        return until(lambda: self._processes(run), f"run {run} has a process")[0]
+
+    def reached(self, run: UUID, task: str) -> None:
+        """Wait until a task of the run is running."""
+        until(lambda: "Running" in self.tasks(run).get(task, []), f"run {run} is in {task}")
+
+    def training(self, run: UUID) -> None:
+        """Wait until the run has trained an epoch."""
+        until(lambda: any("epoch" in line for line in self.log(run)), f"run {run} trains")
+
+    def log(self, run: UUID) -> list[str]:
+        """The lines of the run's log that have reached the server."""
+        with get_client(sync_client=True) as client:
+            found = client.request(
+                "POST", "/logs/filter", json={"logs": {"flow_run_id": {"any_": [str(run)]}}, "limit": 200, "sort": "TIMESTAMP_DESC"}
+            )
+        return [line["message"] for line in found.json()]
+
+    def slots(self, limit: str) -> int:
+        """Slots of a limit that are taken."""
+        with get_client(sync_client=True) as client:
+            return client.read_global_concurrency_limit_by_name(limit).active_slots
+
+    def slots_of(self, deployment: str) -> int:
+        with get_client(sync_client=True) as client:
+            return self.slots(f"deployment:{client.read_deployment_by_name(deployment).id}")
+
+    @staticmethod
+    def _processes(run: UUID) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run):
+                    found.append(process)
+        return sorted(found, key=lambda process: process.create_time())
+
+
+def left_of(home: Path, but: set[int]) -> list[list[str]]:
+    """Command lines of processes that name the home folder, less those in `but`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (
+                process.pid not in but
+                and process.pid != os.getpid()
+                and any(str(home) in text for text in [*process.environ().values(), *process.cmdline()])
+            ):
+                found.append(process.cmdline())
+    return found
+
+
+def kill(process: psutil.Process) -> None:
+    """SIGKILL, and wait until it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)

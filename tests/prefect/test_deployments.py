@@ -1,0 +1,238 @@
+"""What bootstrap, deploy and doctor make of a real Prefect server, and what its automations do."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import flow, tags
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.events.schemas.automations import AutomationCore
+from prefect.states import Completed
+
+from car_damage.errors import Unavailable
+from car_damage.ledger import BRONZE
+from car_damage.outcome import Outcome
+from car_damage.pipeline import ValidateReport
+from car_damage.settings import Alerts, Settings
+from deployments import automations, deploy, doctor
+from deployments.alerts import PREFIX
+from deployments.bootstrap import everything
+from deployments.items import bootstrap
+from deployments.release import version
+from flows.retrain import retrain
+from tasks import alerts
+from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
+from tests.prefect.conftest import LocalTarget
+from tests.prefect.service import until
+
+pytestmark = pytest.mark.usefixtures("server")
+LOUD = Alerts(notify="custom-webhook/told", kept_in_a_row=2, rejected_files=2)
+
+
+class Mailbox:
+    """A server of the world outside that is told things."""
+
+    def __init__(self) -> None:
+        self.letters: list[dict[str, str]] = []
+        mailbox = self
+
+        class Door(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                mailbox.letters.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing on the tests' terminal."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Door)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def about(self, words: str) -> dict[str, str]:
+        """Wait for a letter with these words in its subject."""
+        return until(lambda: [letter for letter in self.letters if words in letter["subject"]], f"a letter about {words}", 30)[0]
+
+
+@pytest.fixture(scope="module")
+def mailbox(server: str) -> Iterator[Mailbox]:
+    """Known to the Prefect server as the notification block that the settings name."""
+    del server
+    box = Mailbox()
+    url = f"http://127.0.0.1:{box.server.server_port}/"
+    block = CustomWebhookNotificationBlock(name="told", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"})
+    block.save("told", overwrite=True)
+    yield box
+    bootstrap(automations.items(Alerts()))
+    box.server.shutdown()
+    box.server.server_close()
+
+
+def names() -> list[str]:
+    with get_client(sync_client=True) as client:
+        return sorted(found.name for found in client.read_automations() if found.name.startswith(PREFIX))
+
+
+def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -> None:
+    items = everything(Settings())
+    bootstrap(items)
+    with get_client(sync_client=True) as client:
+        before = {name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote")}
+        assert [result.name for result in bootstrap(items) if result.problem] == []
+        deploy.deploy()
+        after = {name: client.read_deployment_by_name(f"{name}/{name}") for name in before}
+    same = {"id", "version", "tags", "description", "parameter_openapi_schema", "work_pool_name", "job_variables", "paused"}
+    assert [one.model_dump(include=same) for one in after.values()] == [one.model_dump(include=same) for one in before.values()]
+    before_ids, after_ids = ([schedule.id for one in look.values() for schedule in one.schedules] for look in (before, after))
+    assert after_ids == before_ids
+    assert [result.name for result in bootstrap(items) if result.problem] == []
+    found = after["retrain"]
+    assert found.version == version()
+    assert [(one.slug, one.schedule.cron, one.schedule.timezone, one.active) for one in found.schedules] == [
+        ("nightly", "0 2 * * *", "UTC", True)
+    ]
+    assert found.global_concurrency_limit.limit == 1
+    assert found.concurrency_options.collision_strategy == "ENQUEUE"
+    form = found.parameter_openapi_schema["properties"]
+    assert all(field["description"] for field in form.values())
+    assert set(form) == {"dry_run", "train_again", "judge_again", "allow_removals"}
+    promote = after["promote"].parameter_openapi_schema
+    assert promote["required"] == ["reason"]
+    assert promote["properties"]["reason"]["minLength"] == 1
+
+
+def test_what_was_dropped_from_the_file_is_really_retired(tmp_path: Path) -> None:
+    text = yaml.safe_load(deploy.FILE.read_text())
+    extra = {**text["deployments"][2], "name": "promote-renamed", "schedules": [{"slug": "hourly", "interval": 3600}]}
+    retrain_, rest = text["deployments"][0], text["deployments"][1:]
+    more = [*retrain_["schedules"], {"slug": "noon", "cron": "0 12 * * *", "timezone": "UTC"}]
+    file = deploy.FILE.with_name(".prefect-with-more.yaml")  # beside the flows, whose paths are relative to it
+    try:
+        file.write_text(yaml.safe_dump({**text, "deployments": [{**retrain_, "schedules": more}, *rest, extra]}))
+        deploy.deploy(file)
+        assert deploy.look(file) is None
+        told = deploy.look()
+        assert told is not None
+        assert "retrain has the schedules" in told
+        assert "promote-renamed is not in prefect.yaml any more" in told
+    finally:
+        file.unlink(missing_ok=True)
+    deploy.deploy()
+    assert deploy.look() is None
+    with get_client(sync_client=True) as client:
+        assert [one.slug for one in client.read_deployment_by_name("retrain/retrain").schedules] == ["nightly"]
+        renamed = client.read_deployment_by_name("promote/promote-renamed")
+        assert (renamed.paused, renamed.schedules) == (True, [])
+        client.delete_deployment(renamed.id)
+
+
+def test_a_schedule_that_a_person_paused_is_no_difference_and_one_that_they_changed_is() -> None:
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("retrain/retrain")
+        client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+        assert deploy.look() is None
+        from prefect.client.schemas.schedules import CronSchedule
+
+        client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=CronSchedule(cron="0 3 * * *", timezone="UTC"))
+    assert "retrain has the schedules nightly (0 3 * * * UTC) instead of nightly (0 2 * * * UTC)" in str(deploy.look())
+    deploy.deploy()
+    assert deploy.look() is None
+
+
+def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:
+    del mailbox
+    items = automations.items(LOUD)
+    bootstrap(items)
+    first = names()
+    assert len(first) == 6
+    assert [result.problem for result in bootstrap(items)] == [None] * 7
+    with get_client(sync_client=True) as client:
+        (one,) = client.read_automations_by_name(f"{PREFIX}a run failed")
+        client.update_automation(
+            one.id, AutomationCore(**{**one.model_dump(exclude={"id", "owner_resource"}), "description": "somebody's"})
+        )
+        client.pause_automation(one.id)
+        assert [result.problem for result in bootstrap(items) if result.problem] == ["is not as declared"]
+        (mended,) = client.read_automations_by_name(f"{PREFIX}a run failed")
+        assert (mended.id, mended.enabled, mended.description) == (one.id, False, "Tells of every run that failed or crashed.")
+        client.resume_automation(one.id)
+    assert names() == first
+    bootstrap(automations.items(Alerts()))
+    assert names() == [f"{PREFIX}a lost run is started again"]
+
+
+def test_a_notification_block_that_is_not_there_is_an_error_that_names_the_setting() -> None:
+    assert str(doctor.block_problem("slack-webhook/nobody")).startswith("alerts.notify names the block slack-webhook/nobody, which is not")
+
+
+def test_a_failed_run_tells_stage_cause_and_next_step(mailbox: Mailbox, target: LocalTarget) -> None:
+    bootstrap(automations.items(LOUD))
+    target.set(LANDING__FOLDER="/nowhere")
+    with tags("car-damage"):
+        assert retrain(return_state=True).is_failed()
+    target.set(LANDING__FOLDER=str(target.landing))
+    letter = mailbox.about("ended Failed")
+    assert letter["subject"].startswith("retrain 20")
+    assert (
+        "stage validate: the folder /nowhere does not exist or is no folder: mount it, create it, or set landing.folder" in letter["body"]
+    )
+    assert "python -m deployments doctor" in letter["body"]
+
+
+def test_a_champion_kept_again_and_again_is_told_and_so_are_many_rejects(mailbox: Mailbox) -> None:
+    @flow(name="retrain")
+    def kept() -> Any:
+        ending = Outcome("Kept the champion", "Version 3 does not go live: a tie")
+        alerts.of_ending(ending, LOUD)
+        return Completed(name=ending.name, message=ending.message)
+
+    @flow(name="retrain")
+    def rejecting() -> None:
+        alerts.of_rejects(ValidateReport(9, 2, {"empty": 5, "corrupt": 2}, (), 0, 0, 0, 1, "f"), LOUD)
+
+    bootstrap(automations.items(LOUD))
+    kept()
+    kept()
+    letter = mailbox.about("runs in a row brought no better version")
+    assert (letter["subject"].split()[0], letter["body"]) == ("2", "Version 3 does not go live: a tie")
+    rejecting()
+    letter = mailbox.about("new photos cannot be used")
+    assert (letter["subject"], letter["body"]) == ("7 of 9 new photos cannot be used", "5 empty, 2 corrupt")
+
+
+@pytest.mark.parametrize(
+    ("endings", "count"),
+    [
+        ([], 0),
+        (["Kept the champion", "Nothing new", "Not promoted", "Promoted", "Kept the champion"], 2),
+        (["Dry run", "Awaiting approval", "Kept the champion"], 0),
+    ],
+)
+def test_runs_in_a_row_leave_out_those_that_judged_nothing(endings: list[str], count: int) -> None:
+    assert alerts.in_a_row(endings) == count
+
+
+def test_doctor_has_a_line_for_everything_and_says_what_to_do(target: LocalTarget) -> None:
+    settings = target.platform.settings
+    bootstrap(everything(settings))
+    found = {finding.name: finding for finding in doctor.doctor(settings, target.platform)}
+    assert {name for name, finding in found.items() if finding.state == doctor.FAIL} == {"worker"}
+    assert "so no run starts: start one with `make up`" in found["worker"].told
+    assert found["notifications"].state == doctor.WARN
+    assert {"Prefect server", "work pool car-damage", "deployments", "slots", "leases", "landing folder", "tables", "registry"} <= set(
+        found
+    )
+    assert found["endpoint"].told == "car_damage_model_ep: not there yet; the first version that goes live makes it"
+
+
+def test_doctor_goes_on_where_parts_do_not_answer(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    endpoint = Endpoint({}, outages=[Unavailable("nothing answers at the endpoint")])
+    world = World(settings, Photos({}), Versions(), endpoint, Runs({}), Table(BRONZE.empty_table()))
+    findings = {one.name: one for one in doctor.doctor(settings, world)}  # type: ignore[arg-type]
+    assert (findings["endpoint"].state, findings["endpoint"].told) == (doctor.FAIL, "nothing answers at the endpoint")

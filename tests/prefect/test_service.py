@@ -1,0 +1,211 @@
+"""The service as its users meet it: photos land and a run starts by itself; runs queue, are cancelled, killed, retried.
+
+On one real Prefect server, with real workers, tables, MLflow and endpoint. The tests tell one story, in their order.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import timedelta
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+
+from car_damage import demo_photos
+from car_damage.settings import Alerts, load
+from deployments import automations
+from deployments.bootstrap import everything
+from deployments.items import bootstrap
+from tests.prefect.conftest import LocalTarget, PrefectServer
+from tests.prefect.service import Service, kill, until
+
+SEED = 11
+RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
+LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": "5000"}
+"""A training that lasts until it is ended."""
+SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "60", "CAR_DAMAGE_TRAINING__PATIENCE": "60"}
+"""One that lasts some seconds."""
+
+
+@pytest.fixture(scope="module")
+def service(target: LocalTarget) -> Service:
+    """Everything deployed; nothing fires by the clock, so that each test knows who starts what."""
+    target.set(
+        TRAINING__EPOCHS="2",
+        PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__RECALL_FLOOR="{}",
+        PROMOTION__MIN_GAIN="0",
+        PROMOTION__MIN_CONFIDENCE="0.5",
+    )
+    (target.home / "logs").mkdir(exist_ok=True)
+    bootstrap(everything(load()))
+    with get_client(sync_client=True) as client:
+        for name in (RETRAIN, LOOK):
+            found = client.read_deployment_by_name(name)
+            for schedule in found.schedules:
+                client.update_deployment_schedule(found.id, schedule.id, active=False)
+    return Service(target.home, target.landing)
+
+
+@pytest.fixture(scope="class")
+def _workers(service: Service) -> Iterator[None]:
+    """Two, as on two machines."""
+    with service.worker("one"), service.worker("two"):
+        yield
+
+
+def look(service: Service) -> tuple[str, str]:
+    """One look of the doorbell, by its deployment."""
+    return service.completed(service.start(LOOK))
+
+
+@pytest.mark.usefixtures("_workers")
+class TestPhotosThatLand:
+    def test_start_one_run_by_themselves_once_the_folder_is_quiet(self, service: Service) -> None:
+        demo_photos.write(service.landing, seed=SEED)
+        assert look(service)[0] == "Quiet"
+        (service.landing / "major" / "late.jpg").write_bytes(demo_photos.photo("major", seed=300))
+        assert look(service)[1].startswith("The landing folder has changed")
+        assert service.runs("retrain") == []
+        assert look(service) == ("Announced", "New photos have landed, and nothing has changed since the look before.")
+        run = until(lambda: service.runs("retrain"), "a run comes by itself", 10)[0]
+        assert look(service)[0] == "Quiet"
+        assert service.completed(run.id)[0] == "Promoted"
+        assert len(service.runs("retrain")) == 1
+        status = service.platform.serving.state()
+        assert (status.ready, status.served) == (True, 1)
+        assert service.platform.serving.ask([demo_photos.photo("minor", seed=301)])[0].served_by.endswith("-1")
+        assert service.platform.history.moves()[0].intention.by.startswith("retrain, by")
+
+    def test_a_photo_that_cannot_be_read_does_not_ring_for_ever(self, service: Service) -> None:
+        (service.landing / "minor" / "gone.jpg").symlink_to("/nowhere.jpg")
+        before = {run.id for run in service.runs("retrain")}
+        assert look(service)[0] == "Quiet"
+        assert look(service)[0] == "Announced"
+        run = until(lambda: service.runs("retrain", before), "a run comes")[0]
+        name, message = service.completed(run.id)
+        assert name == "Nothing new"
+        assert "1 file could not be read and will be tried again" in message
+        assert look(service) == ("Quiet", "Everything in the landing folder has been validated.")
+        (service.landing / "minor" / "gone.jpg").unlink()
+
+    def test_two_runs_of_the_same_second_end_as_one(self, service: Service) -> None:
+        (service.landing / "moderate" / "more.jpg").write_bytes(demo_photos.photo("moderate", seed=302))
+        with ThreadPoolExecutor(2) as pool:
+            both = [one.result() for one in [pool.submit(copy_context().run, service.start, RETRAIN) for _ in range(2)]]
+        endings = sorted(service.completed(run)[0] for run in both)
+        assert endings[1] in ("Promoted", "Kept the champion") or endings[0] in ("Promoted", "Kept the champion")
+        assert "Nothing new" in endings
+        platform = service.platform
+        silver, version = platform.tables.read(platform.settings.tables.silver, ["sha256"])
+        assert version == 1
+        assert len(set(silver["sha256"].to_pylist())) == silver.num_rows == 58
+        runs = platform.tracking.recent(10)
+        assert [run.status for run in runs] == ["FINISHED", "FINISHED"]
+        assert [len(platform.registry.versions_for(run.run_id)) for run in runs] == [1, 1]
+        assert service.slots_of(RETRAIN) == 0
+
+
+class TestARunThatIsEnded:
+    def test_by_a_cancellation_stops_in_seconds_and_leaves_nothing_behind(self, service: Service) -> None:
+        tables = service.platform.tables
+        silver = tables.read(service.platform.settings.tables.silver, ["sha256"])[1]
+        with service.worker("three"):
+            run = service.start(RETRAIN, LONG, train_again=True)
+            service.training(run)
+            process = service.process_of(run)
+            family = [process, *process.children(recursive=True)]
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run, _cancelling())
+            ended = service.ended(run, 25)
+            assert ended.state_name == "Cancelled"
+            _, alive = psutil.wait_procs(family, timeout=15)
+            assert alive == []
+        assert service.platform.tracking.recent(1)[0].status in ("KILLED", "FAILED")
+        assert tables.read(service.platform.settings.tables.silver, ["sha256"])[1] == silver
+        assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
+
+    def test_by_sigkill_is_retried_by_hand_without_doing_again_what_was_done(self, service: Service) -> None:
+        (service.landing / "minor" / "third.jpg").write_bytes(demo_photos.photo("minor", seed=303))
+        with service.worker("four") as worker:
+            run = service.start(RETRAIN, SOME)
+            service.training(run)
+            kill(service.process_of(run))
+            assert service.ended(run, 30).state_name == "Crashed"
+            # The worker reports it once more when the run's last process ends; a retry must not be taken for the crashed one.
+            until(lambda: not psutil.Process(worker.process.pid).children(), "the run's processes have ended")
+            bronze = service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1]
+            _retry(run)
+            until(lambda: service.read(run).run_count == 2, "it runs again")
+            name, _ = service.completed(run)
+        assert name in ("Promoted", "Kept the champion")
+        assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
+        assert service.tasks(run)["write_silver"] == ["Completed", "Cached"]
+        assert service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1] == bronze
+        assert service.platform.tracking.recent(2)[1].status in ("KILLED", "FAILED")
+
+    def test_a_run_survives_the_end_of_its_worker_and_a_restart_of_the_server(self, service: Service, prefect: PrefectServer) -> None:
+        with service.worker("five") as worker:
+            run = service.start(RETRAIN, SOME, train_again=True)
+            service.training(run)
+            worker.kill()
+            prefect.restart()
+            assert service.completed(run)[0] in ("Promoted", "Kept the champion")
+        assert service.tasks(run)["train_model"] == ["Completed"]
+        assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
+
+    def test_a_run_whose_machine_is_gone_is_started_again_and_goes_on(self, service: Service) -> None:
+        quick = Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})
+        bootstrap(automations.items(quick))
+        with service.worker("six") as worker:
+            run = service.start(RETRAIN, SOME, train_again=True)
+            service.training(run)
+            process = service.process_of(run)
+            worker.kill()
+            kill(process)
+        assert service.read(run).state_name == "Running"
+        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 60)
+        assert waiting.state is not None
+        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 15 s: started again")
+        bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
+        with service.worker("seven"):
+            assert service.completed(run)[0] in ("Promoted", "Kept the champion")
+        assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
+        # Runs that had ended were left alone, whatever their endings are called.
+        assert {one.run_count for one in service.runs("retrain", {run}) if one.state_name == "Promoted"} == {1}
+
+    def test_runs_that_came_late_after_an_outage_each_end_early(self, service: Service) -> None:
+        runs = [service.start(RETRAIN, late=timedelta(hours=hours)) for hours in (3, 2, 1)]
+        with service.worker("eight"):
+            # The last run was of other settings of training, so the first one trains; the others find nothing to do.
+            endings = [service.completed(run)[0] for run in runs]
+        assert endings.count("Nothing new") >= 2
+
+
+def _cancelling():  # type: ignore[no-untyped-def]
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import State
+
+    return State(type=StateType.CANCELLING)
+
+
+def _retry(run: UUID) -> None:
+    """As a person does."""
+    import subprocess
+    import sys
+
+    from prefect.settings import get_current_settings
+
+    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "flow-run", "retry", str(run)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,140 @@
+"""`make up`: everything on one machine, and nothing of it left afterwards."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from car_damage.settings import PREFIX
+from deployments import started
+from deployments.processes import free_port
+from tests.prefect.service import left_of, until
+
+ROOT = Path(__file__).parents[1]
+START = 180.0
+"""Seconds that everything may take to come up."""
+
+
+class Stack:
+    """`make up` on free ports, in a home folder of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.log = home, home.parent / "up.log"
+        self.ports = {name: free_port() for name in ("prefect", "mlflow", "endpoint")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PREFECT_"))}
+        self.environment = clean | {
+            "CAR_DAMAGE_CONFIG": "deployments/settings/local.toml",
+            "CAR_DAMAGE_HOME": str(home),
+            "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
+            "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.ports['endpoint']}",
+            "CAR_DAMAGE_STACK__PREFECT_PORT": str(self.ports["prefect"]),
+            "CAR_DAMAGE_STACK__MLFLOW_PORT": str(self.ports["mlflow"]),
+            "COLUMNS": "200",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> str:
+        """Start it and wait until it says where everything is; returns that."""
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments", "up"], cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
+            )
+
+        def told() -> str:
+            text = self.log.read_text()
+            assert self.process is not None
+            assert self.process.poll() is None, text
+            return text if "Ctrl-C ends" in text else ""
+
+        return until(told, "it is up", START)
+
+    def command(self, name: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "deployments", name]
+        api = {"PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api"}
+        return subprocess.run(command, cwd=ROOT, env=self.environment | api, capture_output=True, text=True, timeout=120, check=False)
+
+    def end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def deployment(self) -> str:
+        """The id of the deployment retrain, which a new database would not have."""
+        url = f"http://127.0.0.1:{self.ports['prefect']}/api/deployments/name/retrain/retrain"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(json.load(answer)["id"])
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    running = Stack(tmp_path_factory.mktemp("up") / "home")
+    yield running
+    if running.process is not None:
+        running.process.kill()
+    running.command("down")
+
+
+def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Stack) -> None:
+    told = stack.up()
+    addresses = re.findall(r"^  \S.*?  +(http://\S+) *$", told, re.MULTILINE)
+    assert [int(address.split(":")[2].strip("/")) for address in addresses] == list(stack.ports.values())
+    for address in addresses:
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own servers
+            assert answer.status == 200
+    assert (stack.home / "landing").is_dir()
+    looked = stack.command("doctor")
+    assert looked.returncode == 0, looked.stdout
+    assert re.search(r"^ok +worker +\S+ online on car-damage", looked.stdout, re.MULTILINE)
+    first = stack.deployment()
+    assert "token" not in told
+    assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
+    assert left_of(stack.home, set()) == []
+    stack.up()
+    assert stack.deployment() == first
+
+
+def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
+    refused = stack.command("up")
+    assert refused.returncode == 1
+    assert re.fullmatch(r"error: still running in .*: make up, Prefect server, .*; `make down` ends .*\n", refused.stderr)
+
+
+def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
+    stack.end(signal.SIGKILL)
+    assert left_of(stack.home, set()) != []
+    ended = stack.command("down")
+    assert (ended.returncode, ended.stdout) == (0, "ended: Prefect server, endpoint server, MLflow server, worker\n")
+    assert left_of(stack.home, set()) == []
+    assert stack.command("down").stdout == f"nothing of {stack.home} was running\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"), [("prefect", "stack.prefect_port"), ("mlflow", "stack.mlflow_port"), ("endpoint", "serving.host")]
+)
+def test_a_port_in_use_is_one_line_that_names_the_setting(stack: Stack, name: str, setting: str) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", stack.ports[name]))
+        taken.listen()
+        refused = stack.command("up")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"error: port {stack.ports[name]} of {setting} is in use: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:
+    me = started.this("worker")
+    other = started.Started("worker", me.pid, me.created - 1000)
+    started.write(tmp_path, [other])
+    assert started.read(tmp_path) == [other]
+    assert started.end_all(started.read(tmp_path)) == []
+    assert psutil.pid_exists(me.pid)
