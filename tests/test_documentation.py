@@ -1,5 +1,6 @@
 """What the documentation says is true: its code runs, its settings are settings, its links, commands and lists are there."""
 
+import ast
 import inspect
 import re
 import shlex
@@ -118,17 +119,27 @@ def test_the_options_of_promote_in_the_documentation_are_its_own() -> None:
     assert {option for command in commands("flows.promote") for option in re.findall(r"--[a-z-]+", command)} == options
 
 
-@pytest.mark.parametrize("command", sorted({" ".join(command.split()[:4]) for command in commands(".venv/bin/prefect ")}))
-def test_commands_of_prefect_in_the_documentation_are_there(command: str) -> None:
+@pytest.mark.parametrize("command", commands(".venv/bin/prefect "))
+def test_commands_of_prefect_in_the_documentation_are_there_with_their_options(command: str) -> None:
     from prefect.cli._app import _app
 
-    words = [word for word in command.split()[1:] if word.isidentifier() or re.fullmatch(r"[a-z-]+", word)]
+    words = shlex.split(command)[1:]
     app = _app
-    for word in words:
-        if word not in set(app):
-            assert app is not _app, command
-            break  # an argument of the command
-        app = app[word]
+    while words and words[0] in set(app):
+        app = app[words.pop(0)]
+    known = {name for argument in app.assemble_argument_collection() for name in argument.names}
+    assert app is not _app
+    assert app.default_command is not None, f"{command} names a group of commands"
+    assert {word for word in words if word.startswith("-")} <= known
+
+
+def test_prefect_s_variables_in_the_documentation_and_the_units_are_its_settings() -> None:
+    import prefect.settings
+
+    places = [*PAGES, *(ROOT / "deployments" / "systemd").iterdir(), ROOT / "deployments" / "worker.Containerfile"]
+    named = {name for path in places for name in re.findall(r"PREFECT_[A-Z_]*[A-Z]", path.read_text())}
+    assert "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE" in named
+    assert [name for name in sorted(named) if not hasattr(prefect.settings, name)] == []
 
 
 def test_deployments_in_the_documentation_are_there_with_their_parameters() -> None:
@@ -146,6 +157,39 @@ def test_deployments_in_the_documentation_are_there_with_their_parameters() -> N
 def test_every_page_of_the_runbook_is_in_its_index() -> None:
     listed = set(re.findall(r"\]\(([^)]+\.md)\)", (DOCS / "runbook" / "README.md").read_text()))
     assert listed == {path.name for path in (DOCS / "runbook").glob("*.md")} - {"README.md"}
+
+
+def test_what_the_runbook_quotes_is_what_the_code_says() -> None:
+    said = _said()
+    texts = [re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE) for path in (DOCS / "runbook").glob("*.md")]
+    quotes = {quote for text in texts for quote in re.findall(r"`([^`\n]+)`", text) if quote.count(" ") > 1} - OTHERS_SAY
+    commands_ = (".venv/", "journalctl ", "systemctl ")  # which have a test of their own, or are the system's
+    # Numbers, names and addresses are filled in; `...` leaves something out.
+    filled = r"(?<=stage )\w+|\.\.\.|http://\S+|\d+%?|\bcar-damage(?:-endpoint)?\b"
+    parts = {quote: re.split(filled, quote) for quote in quotes if not quote.startswith(commands_)}
+    assert "no sign of life for 120 s: started again" in parts
+    assert {quote: part for quote, all_of_it in parts.items() for part in all_of_it if part.strip() not in said} == {}
+
+
+OTHERS_SAY = {
+    "No space left on device",  # the operating system
+    "database is locked",  # SQLite
+    "database or disk is full",  # SQLite
+    "new photos start a run",  # a trigger of prefect.yaml
+}
+"""What the runbook quotes from elsewhere."""
+
+
+def _said() -> str:
+    """Every text of the code, with a line break for each value that is filled in."""
+    texts = []
+    for path in (path for floor in ("car_damage", "tasks", "flows", "deployments") for path in (ROOT / floor).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n\n".join(texts)
 
 
 def test_every_automation_has_its_row() -> None:
