@@ -34,6 +34,7 @@ from car_damage.pipeline import (
     ValidateRequest,
     training_key,
 )
+from car_damage.promotion import Evidence
 from car_damage.settings import Settings
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
@@ -102,12 +103,13 @@ REQUESTS: dict[str, Any] = {
     "choose_version": ChooseRequest(7),
     "update_endpoint": EndpointRequest("flow z", "who"),
 }
+EVIDENCE = Evidence(9, 0.5, 0.5, 0.0, 0.4, (-0.1, 0.1), {"major": 0.5}, {"major": 0.5}, [[1]], [[1]], 1.0, 1.0).plain()
 REPORTS: dict[str, Any] = {
     "validate_images": VALIDATED,
     "write_silver": SilverReport(3, 1, "f", 1, 1, 0, 0, 1, {}, {}),
     "look_at_live": LiveReport("run", 1, 1, None, 1),
     "train_model": TrainReport("key of a fault", "run", "models:/m-1", {}),
-    "register_model": RegisterReport(1, "keep", ("a tie",), 1, False, {}),
+    "register_model": RegisterReport(1, "keep", ("a tie",), 1, False, EVIDENCE),
     "choose_version": ChooseReport(7, 1, "promotion"),
     "update_endpoint": EndpointReport("unchanged", 1, None, "READY", None, "served already"),
 }
