@@ -66,7 +66,7 @@ def listing(files: Iterable[tuple[str, int, int]]) -> pa.Table:
     rows = list(files)
     paths, sizes, modified = zip(*rows, strict=True) if rows else ((), (), ())
     instants = pc.cast(pc.multiply(pa.array(modified, pa.int64()), 1000), INSTANT)
-    return pa.Table.from_arrays([pa.array(paths, pa.string()), pa.array(sizes, pa.int64()), instants], schema=_LISTED)
+    return _one_a_path(pa.Table.from_arrays([pa.array(paths, pa.string()), pa.array(sizes, pa.int64()), instants], schema=_LISTED))
 
 
 def conform(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
@@ -90,7 +90,6 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
     """
     known = present.filter(below(landing, present["path"])).select(list(KEY))
     keys = list(KEY)
-    listed = _one_a_path(listed)
     new = listed.join(known, keys, join_type="left anti")
     gone = known.join(listed, keys, join_type="left anti")
     replaced = pc.is_in(gone["path"], value_set=listed["path"])
@@ -127,7 +126,6 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
     sha256, in hexadecimal, of one line a file, sorted by path: the path relative to the landing folder, NUL, size in
     bytes, NUL, modified time in whole seconds since 1970. Seconds, because not every way to list a volume gives more.
     """
-    listed = _one_a_path(listed)
     ordered = listed.take(pc.sort_indices(listed["path"]))
     relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
     seconds = pa.array(np.asarray(ordered["modified"].cast(pa.int64())) // 1_000_000)

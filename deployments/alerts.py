@@ -1,6 +1,6 @@
 """The automations that this service declares: whom the Prefect server tells of what, and how it starts a lost run again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
 
 if TYPE_CHECKING:
-    from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore
 
 PREFIX = "car-damage: "
@@ -22,24 +21,16 @@ LINK = "{{ flow_run|ui_url }}"
 
 def declared(alerts: Alerts) -> dict[str, "Callable[[], AutomationCore]"]:
     """Name -> how the automation is made. Those that tell somebody are there only where `alerts.notify` names a block."""
-    makers: dict[str, Callable[[], AutomationCore]] = {"a lost run is started again": partial(_lost, alerts)}
+    makers: dict[str, Callable[[Alerts, str], AutomationCore]] = {"a lost run is started again": _lost}
     if alerts.notify:
         makers |= {
-            "a run failed": partial(_failed, alerts),
-            "a run is late": partial(_late, alerts),
-            "the doorbell does not work": partial(_deaf, alerts),
-            "the champion was kept again and again": partial(
-                _told, alerts, KEPT, "{{ event.payload.runs }} runs in a row brought no better version", "{{ event.payload.message }}"
-            ),
-            "many new photos cannot be used": partial(
-                _told,
-                alerts,
-                REJECTS,
-                "{{ event.payload.rejected }} of {{ event.payload.files }} new photos cannot be used",
-                "{{ event.payload.reasons }}",
-            ),
+            "a run failed": _failed,
+            "a run is late": _late,
+            "the doorbell does not work": _deaf,
+            "the champion was kept again and again": _kept,
+            "many new photos cannot be used": _rejects,
         }
-    return {f"{PREFIX}{name}": make for name, make in makers.items()}
+    return {f"{PREFIX}{name}": partial(make, alerts, f"{PREFIX}{name}") for name, make in makers.items()}
 
 
 def block_problem(notify: str) -> str | None:
@@ -51,17 +42,27 @@ def block_problem(notify: str) -> str | None:
     return None
 
 
-def _lost(alerts: Alerts) -> "AutomationCore":
+def _runs_tagged(tag: str) -> dict[str, Any]:
+    return {
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "match_related": {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"},
+    }
+
+
+_OURS = _runs_tagged("car-damage")
+"""Runs of retrain and promote, by the tag of their deployments."""
+
+
+def _lost(alerts: Alerts, name: str) -> "AutomationCore":
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    heartbeat = "prefect.flow-run.heartbeat"
     return AutomationCore(
-        name=f"{PREFIX}a lost run is started again",
+        name=name,
         description="A run that gives no sign of life any more, because its machine is gone, is scheduled again and goes on where it was.",
         trigger=EventTrigger(
-            after={heartbeat},
+            after={"prefect.flow-run.heartbeat"},
             # Whatever it says is a sign of life, and the last one is how it ended: our endings have names of their own.
             expect={"prefect.flow-run.*"},
             **_OURS,
@@ -78,104 +79,76 @@ def _lost(alerts: Alerts) -> "AutomationCore":
     )
 
 
-def _failed(alerts: Alerts) -> "AutomationCore":
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+def _failed(alerts: Alerts, name: str) -> "AutomationCore":
+    return _tells(
+        alerts,
+        name,
+        "Tells of every run that failed or crashed.",
+        {"expect": {f"prefect.flow-run.{ending}" for ending in ("Failed", "Crashed", "TimedOut")}, **_OURS},
+        f"{RUN} ended {{{{ flow_run.state.name }}}}",
+        f"{{{{ flow_run.state.message }}}}\n\nWhat is live was not changed by it unless it says so, and the next run goes on "
+        f"where this one ended. To see whether it can: python -m deployments doctor\n{LINK}",
+    )
 
-    return AutomationCore(
-        name=f"{PREFIX}a run failed",
-        description="Tells of every run that failed or crashed.",
-        trigger=EventTrigger(
-            expect={f"prefect.flow-run.{ending}" for ending in ("Failed", "Crashed", "TimedOut")},
+
+def _late(alerts: Alerts, name: str) -> "AutomationCore":
+    return _tells(
+        alerts,
+        name,
+        "Tells of a run that has not started long after its time.",
+        {
+            "posture": "Proactive",
+            "after": {"prefect.flow-run.Late"},
+            "expect": {"prefect.flow-run.Pending", "prefect.flow-run.Running", "prefect.flow-run.Cancelled"},
             **_OURS,
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
-        actions=[
-            _notification(
-                alerts,
-                f"{RUN} ended {{{{ flow_run.state.name }}}}",
-                f"{{{{ flow_run.state.message }}}}\n\nWhat is live was not changed by it unless it says so, and the next run goes on "
-                f"where this one ended. To see whether it can: python -m deployments doctor\n{LINK}",
-            )
-        ],
+            "for_each": {"prefect.resource.id"},
+            "within": timedelta(seconds=alerts.late_after),
+        },
+        f"{RUN} has not started",
+        f"No worker has taken it for {alerts.late_after:.0f} s. Is one running on the work pool? python -m deployments doctor\n{LINK}",
     )
 
 
-def _late(alerts: Alerts) -> "AutomationCore":
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-
-    return AutomationCore(
-        name=f"{PREFIX}a run is late",
-        description="Tells of a run that has not started long after its time.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Late"},
-            expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", "prefect.flow-run.Cancelled"},
-            **_OURS,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=alerts.late_after),
-        ),
-        actions=[
-            _notification(
-                alerts,
-                f"{RUN} has not started",
-                f"No worker has taken it for {alerts.late_after:.0f} s. Is one running on the work pool? "
-                f"python -m deployments doctor\n{LINK}",
-            )
-        ],
+def _deaf(alerts: Alerts, name: str) -> "AutomationCore":
+    return _tells(
+        alerts,
+        name,
+        "Tells when the landing folder cannot be looked at again and again.",
+        {
+            "expect": {"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            **_runs_tagged("car-damage-doorbell"),
+            "threshold": 5,
+            "within": timedelta(minutes=15),
+        },
+        "The landing folder cannot be looked at",
+        "watch-landing failed five times: {{ flow_run.state.message }}\n"
+        f"New photos start no run meanwhile; the schedule goes on.\n{LINK}",
     )
 
 
-def _deaf(alerts: Alerts) -> "AutomationCore":
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-
-    return AutomationCore(
-        name=f"{PREFIX}the doorbell does not work",
-        description="Tells when the landing folder cannot be looked at again and again.",
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related={"prefect.resource.id": "prefect.tag.car-damage-doorbell", "prefect.resource.role": "tag"},
-            posture=Posture.Reactive,
-            threshold=5,
-            within=timedelta(minutes=15),
-        ),
-        actions=[
-            _notification(
-                alerts,
-                "The landing folder cannot be looked at",
-                "watch-landing failed five times: {{ flow_run.state.message }}\n"
-                f"New photos start no run meanwhile; the schedule goes on.\n{LINK}",
-            )
-        ],
-    )
+def _kept(alerts: Alerts, name: str) -> "AutomationCore":
+    subject = "{{ event.payload.runs }} runs in a row brought no better version"
+    return _tells(alerts, name, f"Tells of the event {KEPT}.", {"expect": {KEPT}}, subject, "{{ event.payload.message }}")
 
 
-def _told(alerts: Alerts, event: str, subject: str, body: str) -> "AutomationCore":
-    """Tells of an event that the flow computed."""
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-
-    name = {KEPT: "the champion was kept again and again", REJECTS: "many new photos cannot be used"}[event]
-    return AutomationCore(
-        name=f"{PREFIX}{name}",
-        description=f"Tells of the event {event}.",
-        trigger=EventTrigger(expect={event}, posture=Posture.Reactive, threshold=1),
-        actions=[_notification(alerts, subject, body)],
-    )
+def _rejects(alerts: Alerts, name: str) -> "AutomationCore":
+    subject = "{{ event.payload.rejected }} of {{ event.payload.files }} new photos cannot be used"
+    return _tells(alerts, name, f"Tells of the event {REJECTS}.", {"expect": {REJECTS}}, subject, "{{ event.payload.reasons }}")
 
 
-_OURS: dict[str, Any] = {
-    "match": {"prefect.resource.id": "prefect.flow-run.*"},
-    "match_related": {"prefect.resource.id": "prefect.tag.car-damage", "prefect.resource.role": "tag"},
-}
-"""Runs of our deployments, by their tag."""
-
-
-def _notification(alerts: Alerts, subject: str, body: str) -> "SendNotification":
+def _tells(  # noqa: PLR0917 - what it is called, when it acts, and the letter
+    alerts: Alerts, name: str, description: str, trigger: Mapping[str, Any], subject: str, body: str
+) -> "AutomationCore":
+    """An automation that sends a letter; each time, unless the trigger says otherwise."""
     from prefect.events.actions import SendNotification
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
-    return SendNotification(block_document_id=_block(alerts.notify or ""), subject=subject, body=body)
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(**{"posture": "Reactive", "threshold": 1, **trigger}),
+        actions=[SendNotification(block_document_id=_block(alerts.notify or ""), subject=subject, body=body)],
+    )
 
 
 def _block(notify: str) -> UUID:

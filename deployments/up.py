@@ -38,7 +38,7 @@ def up() -> None:
     _check_ports(settings)
     if Path(settings.landing.folder).is_relative_to(settings.home):
         Path(settings.landing.folder).mkdir(parents=True, exist_ok=True)
-    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or f"http://127.0.0.1:{settings.stack.mlflow_port}/#"
+    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or f"http://127.0.0.1:{settings.stack.mlflow_port}"
     console = Console()
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
