@@ -15,6 +15,8 @@ from car_damage.settings import Settings
 from deployments.alerts import block_problem
 from deployments.bootstrap import WORK_POOL, everything
 from deployments.items import Item
+from deployments.stack import workers_online
+from tasks.flow_runs import in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -94,9 +96,8 @@ def _server() -> str:
 
 def _worker() -> str:
     with _client() as client:
-        workers = client.request("POST", f"/work_pools/{WORK_POOL}/workers/filter", json={}).json()
         paused = client.read_work_pool(WORK_POOL).is_paused
-    online = [worker["name"] for worker in workers if worker["status"] == "ONLINE"]
+    online = workers_online(WORK_POOL)
     start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
     if not online:
         raise _Problem(f"none is online on the work pool {WORK_POOL}, so no run starts: {start}")
@@ -107,12 +108,10 @@ def _worker() -> str:
 
 def _slots() -> str:
     """Slots that are taken while no run of ours could hold them."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.objects import StateType
 
-    holding = FlowRunFilter(
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]))
-    )
+    holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
     with _client() as client:
         names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]

@@ -99,13 +99,17 @@ def worker(home: Path, pool: str, variables: Mapping[str, str]) -> Iterator[Serv
     env = {**variables, "PREFECT_WORKER_QUERY_SECONDS": "2"}
 
     def online() -> bool:
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            found = client.request(
-                "POST", "/work_pools/{work_pool_name}/workers/filter", path_params={"work_pool_name": pool}, json={}
-            ).json()
-        return any(one["name"] == name and one["status"] == "ONLINE" for one in found)
+        return name in workers_online(pool)
 
     with service("worker", command, home / "logs" / "worker.log", online, env) as started:
         yield started
+
+
+def workers_online(pool: str) -> list[str]:
+    """Names of the workers of a pool that have given a sign of life lately."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        path = {"work_pool_name": pool}
+        found = client.request("POST", "/work_pools/{work_pool_name}/workers/filter", path_params=path, json={}).json()
+    return [worker["name"] for worker in found if worker["status"] == "ONLINE"]

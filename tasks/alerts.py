@@ -5,7 +5,7 @@ a message needs in the payload.
 """
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import emit_event
@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from car_damage.outcome import Outcome
 from car_damage.pipeline import ValidateReport
 from car_damage.settings import Alerts
-from tasks.doorbell import RETRAIN
+from tasks.flow_runs import RETRAIN, in_state
 from tasks.progress import if_possible
 
 KEPT = "car-damage.champion.kept"
@@ -64,7 +64,7 @@ def in_a_row(endings: list[str]) -> int:
 
 
 def _endings_before() -> list[str]:
-    completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    completed = FlowRunFilter(state=in_state(StateType.COMPLETED))
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=completed, sort=FlowRunSort.END_TIME_DESC, limit=_RUNS_READ)
     return [run.state_name or "" for run in found]

@@ -11,15 +11,7 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
-from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterNextScheduledStartTime,
-    FlowRunFilterStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterNextScheduledStartTime, FlowRunFilterStartTime
 from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
@@ -27,6 +19,7 @@ from prefect.events.worker import EventsWorker
 from car_damage import doorbell
 from car_damage.doorbell import Answer, Memory, Runs
 from car_damage.ports import Platform
+from tasks.flow_runs import RETRAIN, in_state
 
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
@@ -34,7 +27,6 @@ LANDED = "car-damage.images.landed"
 """The event for which the deployment `retrain` has a trigger."""
 LANDING = "car-damage.landing"
 """Its resource."""
-RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
 
 SOON = timedelta(seconds=45)
 """A run that waits for another one's end is scheduled anew every 30 s: it is due all the same."""
@@ -103,10 +95,10 @@ def runs(last: Validated, rung_at: datetime | None) -> Runs:
     now = datetime.now(UTC)
     with get_client(sync_client=True) as client:
         waiting = FlowRunFilter(
-            state=_in(StateType.SCHEDULED), next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=now + SOON)
+            state=in_state(StateType.SCHEDULED), next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=now + SOON)
         )
-        running = FlowRunFilter(state=_in(StateType.RUNNING), start_time=FlowRunFilterStartTime(after_=now - LONGEST_VALIDATION))
-        starting = _found(client, waiting) + _found(client, FlowRunFilter(state=_in(StateType.PENDING)))
+        running = FlowRunFilter(state=in_state(StateType.RUNNING), start_time=FlowRunFilterStartTime(after_=now - LONGEST_VALIDATION))
+        starting = _found(client, waiting) + _found(client, FlowRunFilter(state=in_state(StateType.PENDING)))
         busy = [run for run in _found(client, running) if run != last.flow_run]
         came = rung_at is not None and bool(_found(client, FlowRunFilter(start_time=FlowRunFilterStartTime(after_=rung_at))))
     return Runs(due=bool(starting or busy), came=came)
@@ -120,10 +112,6 @@ def ring(fingerprint: str, folder: str) -> None:
         payload={"fingerprint": fingerprint},
     )
     EventsWorker.instance().wait_until_empty()
-
-
-def _in(state: StateType) -> FlowRunFilterState:
-    return FlowRunFilterState(type=FlowRunFilterStateType(any_=[state]))
 
 
 def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:

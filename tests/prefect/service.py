@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from prefect.states import Scheduled
 from car_damage.platform import Target
 from car_damage.settings import load
 from deployments.bootstrap import WORK_POOL
+from deployments.stack import workers_online
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -54,9 +55,7 @@ class Worker:
 
     def online(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
-        with get_client(sync_client=True) as client:
-            found = client.request("POST", f"/work_pools/{WORK_POOL}/workers/filter", json={}).json()  # type: ignore[arg-type]
-        return any(worker["name"] == self.name and worker["status"] == "ONLINE" for worker in found)
+        return self.name in workers_online(WORK_POOL)
 
 
 @dataclass
@@ -65,7 +64,6 @@ class Service:
 
     home: Path
     landing: Path
-    workers: list[Worker] = field(default_factory=list)
 
     @property
     def platform(self) -> Target:
@@ -148,10 +146,6 @@ class Service:
     def process_of(self, run: UUID) -> psutil.Process:
         """The process in which a run goes."""
         return until(lambda: self._processes(run), f"run {run} has a process")[0]
-
-    def reached(self, run: UUID, task: str) -> None:
-        """Wait until a task of the run is running."""
-        until(lambda: "Running" in self.tasks(run).get(task, []), f"run {run} is in {task}")
 
     def training(self, run: UUID) -> None:
         """Wait until the run has trained an epoch."""

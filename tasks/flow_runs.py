@@ -1,0 +1,12 @@
+"""Which flow runs are meant, in the words of Prefect's API."""
+
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+
+RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
+"""Runs of the retraining, however they were started."""
+
+
+def in_state(*types: StateType) -> FlowRunFilterState:
+    """Runs in one of these states."""
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
