@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from car_damage.settings import PREFIX
@@ -132,9 +131,9 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(stack: Stack, name: st
 
 
 def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:
-    me = started.this("worker")
-    other = started.Started("worker", me.pid, me.created - 1000)
-    started.write(tmp_path, [other])
-    assert started.read(tmp_path) == [other]
-    assert started.end_all(started.read(tmp_path)) == []
-    assert psutil.pid_exists(me.pid)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        here = started.this("worker", stranger.pid)
+        started.write(tmp_path, [started.Started("worker", here.pid, here.created - 1000)])
+        assert started.end_all(started.read(tmp_path)) == []
+        assert stranger.poll() is None
+        assert started.end_all([here]) == ["worker"]
