@@ -181,6 +181,9 @@ class Tracking(Protocol):
     def fail(self, run_id: str, message: str) -> None:
         """Mark the run as failed."""
 
+    def abandon(self, flow_run: str) -> None:
+        """End the runs of a flow run that was cancelled: as killed, where they are still running."""
+
     def fetch(self, run_id: str, artifact: str) -> bytes:
         """One file of a run. Raises RegistryError when it is not there."""
 

@@ -46,7 +46,7 @@ class MlflowTracking:
 
     def run_for(self, training_key: str) -> TrainedRun | None:
         with translated("looking for a finished run with this training key"):
-            for run in self._search(training_key, "FINISHED"):
+            for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
                 if uri and self._readable(uri):
                     return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
@@ -73,7 +73,7 @@ class MlflowTracking:
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         with translated(f"starting the run {name}"):
             if key := tags.get(KEY_TAG):
-                for run in self._search(key, "RUNNING"):
+                for run in self._search(KEY_TAG, key, "RUNNING"):
                     self._client.set_terminated(run.info.run_id, "KILLED")
                     _log.warning("MLflow run %s of the same training was left running by a kill; it is marked as killed", run.info.run_id)
             tags = {**software(), **tags}
@@ -101,6 +101,12 @@ class MlflowTracking:
         with translated(f"marking run {run_id} as failed"):
             self._client.set_tag(run_id, FAILURE_TAG, message[:TAG_LIMIT])
             self._client.set_terminated(run_id, "FAILED")
+
+    def abandon(self, flow_run: str) -> None:
+        with translated(f"ending the runs of the cancelled flow run {flow_run}"):
+            for run in self._search("flow_run", flow_run, "RUNNING"):
+                if KEY_TAG in run.data.tags:  # the champion's history, too, notes the flow run
+                    self._client.set_terminated(run.info.run_id, "KILLED")
 
     def fetch(self, run_id: str, artifact: str) -> bytes:
         folder = artifact.rpartition("/")[0]
@@ -133,12 +139,12 @@ class MlflowTracking:
         with translated(f"looking up run {run_id}"):
             return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
-    def _search(self, training_key: str, status: str) -> "Sequence[Run]":
-        """Runs with this key in this state, latest first."""
+    def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
+        """Runs with this tag in this state, latest first."""
         experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
         if experiment is None:
             return ()
-        wanted = f"tags.{KEY_TAG} = '{training_key}' and attributes.status = '{status}'"
+        wanted = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
         return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
 
     def _readable(self, model_uri: str) -> bool:

@@ -115,7 +115,7 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)
         tracking.finish(run_id, model_uri)
-    except BaseException as error:  # a cancellation is none of Exception's, and ends the run all the same
+    except Exception as error:
         try:
             tracking.fail(run_id, f"{type(error).__name__}: {error}")
         except CarDamageError as second:

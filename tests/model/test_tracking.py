@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
+from car_damage.history import MlflowHistory
 from car_damage.mlflow_client import client
+from car_damage.moves import UNDERWAY, Intention
 from car_damage.ports import RunContents
 from car_damage.settings import Settings
 from car_damage.tracking import MlflowTracking
@@ -276,6 +278,16 @@ def test_the_address_of_a_run_is_the_servers_page(tmp_path: Path) -> None:
     body = '{"run": {"info": {"run_id": "r1", "experiment_id": "5", "status": "RUNNING"}, "data": {}}}'
     with server(200, body) as uri:
         assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == f"{uri}/#/experiments/5/runs/r1"  # type: ignore[arg-type]
+
+
+def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    tracking = MlflowTracking(settings)
+    mine, other = (tracking.start("a run", {"training_key": flow, "flow_run": flow}) for flow in ("cancelled", "another"))
+    move = MlflowHistory(settings).begin(Intention("promotion", 2, 1, "better", "who", "cancelled"))
+    tracking.abandon("cancelled")
+    assert {run.run_id: run.status for run in tracking.recent(5)} == {mine: "KILLED", other: "RUNNING"}
+    assert [one.run_id for one in MlflowHistory(settings).moves(UNDERWAY)] == [move.run_id]
 
 
 def test_the_address_of_a_run_in_a_store_is_that_of_the_pages_which_the_settings_name(tmp_path: Path) -> None:
