@@ -57,6 +57,7 @@ def up() -> None:
         os.environ.update(prefect.variables)  # before Prefect is imported
         prefect.await_ready()
         pool = _bootstrap(settings)
+        start_again()
         services.append(note(block.enter_context(worker(settings.home, pool, prefect.variables))))
         for service, timeout in zip(services[1:], (ENDPOINT_START, MLFLOW_START, WORKER_START), strict=True):
             service.await_ready(timeout)
@@ -106,6 +107,22 @@ def _bootstrap(settings: Settings) -> str:
     return WORK_POOL
 
 
+def start_again() -> None:
+    """Schedule anew the runs that ended with an earlier `make up`: no worker is there yet, so none of them is going."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter
+    from prefect.client.schemas.objects import State, StateType
+
+    from tasks.flow_runs import in_state
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["car-damage"]))
+    again = State(type=StateType.SCHEDULED, name="AwaitingRetry", message="ended with `make up`: started again")
+    with get_client(sync_client=True) as client:
+        lost = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING))
+        for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=lost, limit=200):
+            client.set_flow_run_state(run.id, again, force=True)
+
+
 def _addresses(settings: Settings, prefect: str) -> Table:
     # The token's file is its owner's alone; a log that this goes to may be everybody's.
     token = State(settings.home).token() if sys.stdout.isatty() else None
@@ -125,6 +142,6 @@ def _next(settings: Settings, prefect: str) -> str:
             "Photos that land start a run within two minutes, `make watch` in another terminal at once. By hand, there:",
             f"  export PREFECT_API_URL={prefect}/api {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]}",
             "  .venv/bin/prefect deployment run retrain/retrain",
-            "Ctrl-C ends all of it; what was made stays, and a run that is going is ended and done by the next one.",
+            "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",
         ]
     )

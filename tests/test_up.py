@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,11 +67,18 @@ class Stack:
         self.process.send_signal(number)
         return self.process.wait(60)
 
+    def api(self, path: str, body: Any = None) -> Any:
+        """The answer of the Prefect server."""
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports['prefect']}/api{path}", data=data, headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - our own server
+            return json.load(answer)
+
     def deployment(self) -> str:
         """The id of the deployment retrain, which a new database would not have."""
-        url = f"http://127.0.0.1:{self.ports['prefect']}/api/deployments/name/retrain/retrain"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return str(json.load(answer)["id"])
+        return str(self.api("/deployments/name/retrain/retrain")["id"])
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +102,15 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     assert looked.returncode == 0, looked.stdout
     assert re.search(r"^ok +worker +\S+ online on car-damage", looked.stdout, re.MULTILINE)
     first = stack.deployment()
+    # As a run is left whose process has ended with everything else.
+    run = stack.api(f"/deployments/{first}/create_flow_run", {"state": {"type": "RUNNING"}})["id"]
     assert "token" not in told
     assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
     assert left_of(stack.home, set()) == []
     stack.up()
     assert stack.deployment() == first
+    states = until(lambda: stack.api(f"/flow_run_states/?flow_run_id={run}")[1:], "the run that was left is started again")
+    assert (states[0]["name"], states[0]["message"]) == ("AwaitingRetry", "ended with `make up`: started again")
 
 
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:

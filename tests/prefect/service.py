@@ -29,6 +29,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
 """Seconds; a condition that has not come true by then never will."""
+RUN = 300.0
+"""Seconds within which a run ends, its training and judging included, on a machine that is busy with other things."""
 
 
 def until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
@@ -108,7 +110,7 @@ class Service:
         with get_client(sync_client=True) as client:
             return client.read_flow_run(run)
 
-    def ended(self, run: UUID, timeout: float = PATIENCE) -> FlowRun:
+    def ended(self, run: UUID, timeout: float = RUN) -> FlowRun:
         """Wait until the run has ended."""
 
         def final() -> FlowRun | None:
@@ -117,7 +119,7 @@ class Service:
 
         return until(final, f"run {run} ends", timeout)
 
-    def completed(self, run: UUID, timeout: float = PATIENCE) -> tuple[str, str]:
+    def completed(self, run: UUID, timeout: float = RUN) -> tuple[str, str]:
         """Wait until the run has completed; the name and message of its state."""
         state = self.ended(run, timeout).state
         assert state is not None
@@ -147,9 +149,9 @@ class Service:
         """The process in which a run goes."""
         return until(lambda: self._processes(run), f"run {run} has a process")[0]
 
-    def training(self, run: UUID) -> None:
-        """Wait until the run has trained an epoch."""
-        until(lambda: any("epoch" in line for line in self.log(run)), f"run {run} trains")
+    def training(self, run: UUID, starts: int = 1) -> None:
+        """Wait until the run has trained an epoch, in each of so many starts."""
+        until(lambda: sum(line.startswith("epoch 1 of") for line in self.log(run)) >= starts, f"run {run} trains")
 
     def log(self, run: UUID) -> list[str]:
         """The lines of the run's log that have reached the server."""

@@ -14,22 +14,24 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 
 from car_damage import demo_photos
 from car_damage.settings import Alerts, load
 from deployments import automations
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
+from flows.watch_landing import watch_landing
 from tasks.flow_runs import in_state
 from tests.prefect.conftest import LocalTarget, PrefectServer
 from tests.prefect.service import Service, kill, until
 
 SEED = 11
 RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
+pytestmark = pytest.mark.timeout(900)
 LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": "5000"}
 """A training that lasts until it is ended."""
-SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "60", "CAR_DAMAGE_TRAINING__PATIENCE": "60"}
+SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "20"}
 """One that lasts some seconds."""
 
 
@@ -63,22 +65,24 @@ def _workers(service: Service) -> Iterator[None]:
         yield
 
 
-def look(service: Service) -> tuple[str, str]:
-    """One look of the doorbell, by its deployment."""
-    return service.completed(service.start(LOOK))
+def look() -> tuple[str, str]:
+    """One look of the doorbell, in this process: a worker's takes six seconds longer."""
+    state = watch_landing(return_state=True)
+    return state.name or "", state.message or ""
 
 
 @pytest.mark.usefixtures("_workers")
 class TestPhotosThatLand:
     def test_start_one_run_by_themselves_once_the_folder_is_quiet(self, service: Service) -> None:
         demo_photos.write(service.landing, seed=SEED)
-        assert look(service)[0] == "Quiet"
+        assert look()[0] == "Quiet"
         (service.landing / "major" / "late.jpg").write_bytes(demo_photos.photo("major", seed=300))
-        assert look(service)[1].startswith("The landing folder has changed")
+        assert look()[1].startswith("The landing folder has changed")
         assert service.runs("retrain") == []
-        assert look(service) == ("Announced", "New photos have landed, and nothing has changed since the look before.")
+        name, message = service.completed(service.start(LOOK))
+        assert (name, message) == ("Announced", "New photos have landed, and nothing has changed since the look before.")
         run = until(lambda: service.runs("retrain"), "a run comes by itself", 10)[0]
-        assert look(service)[0] == "Quiet"
+        assert look()[0] == "Quiet"
         assert service.completed(run.id)[0] == "Promoted"
         assert len(service.runs("retrain")) == 1
         status = service.platform.serving.state()
@@ -89,13 +93,13 @@ class TestPhotosThatLand:
     def test_a_photo_that_cannot_be_read_does_not_ring_for_ever(self, service: Service) -> None:
         (service.landing / "minor" / "gone.jpg").symlink_to("/nowhere.jpg")
         before = {run.id for run in service.runs("retrain")}
-        assert look(service)[0] == "Quiet"
-        assert look(service)[0] == "Announced"
+        assert look()[0] == "Quiet"
+        assert look()[0] == "Announced"
         run = until(lambda: service.runs("retrain", before), "a run comes")[0]
         name, message = service.completed(run.id)
         assert name == "Nothing new"
         assert "1 file could not be read and will be tried again" in message
-        assert look(service) == ("Quiet", "Everything in the landing folder has been validated.")
+        assert look() == ("Quiet", "Everything in the landing folder has been validated.")
         (service.landing / "minor" / "gone.jpg").unlink()
 
     def test_two_runs_of_the_same_second_end_as_one(self, service: Service) -> None:
@@ -114,29 +118,17 @@ class TestPhotosThatLand:
         assert [len(platform.registry.versions_for(run.run_id)) for run in runs] == [1, 1]
         assert service.slots_of(RETRAIN) == 0
 
+    def test_runs_that_come_late_after_an_outage_each_end_early(self, service: Service) -> None:
+        runs = [service.start(RETRAIN, late=timedelta(hours=hours)) for hours in (2, 1)]
+        assert [service.completed(run)[0] for run in runs] == ["Nothing new", "Nothing new"]
+
 
 class TestARunThatIsEnded:
-    def test_by_a_cancellation_stops_in_seconds_and_leaves_nothing_behind(self, service: Service) -> None:
-        tables = service.platform.tables
-        silver = tables.read(service.platform.settings.tables.silver, ["sha256"])[1]
-        with service.worker("three"):
-            run = service.start(RETRAIN, LONG, train_again=True)
-            service.training(run)
-            process = service.process_of(run)
-            family = [process, *process.children(recursive=True)]
-            with get_client(sync_client=True) as client:
-                client.set_flow_run_state(run, _cancelling())
-            ended = service.ended(run, 25)
-            assert ended.state_name == "Cancelled"
-            _, alive = psutil.wait_procs(family, timeout=15)
-            assert alive == []
-            until(lambda: service.platform.tracking.recent(1)[0].status in ("KILLED", "FAILED"), "its training has ended in MLflow too", 30)
-        assert tables.read(service.platform.settings.tables.silver, ["sha256"])[1] == silver
-        assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
-
-    def test_by_sigkill_is_retried_by_hand_without_doing_again_what_was_done(self, service: Service) -> None:
+    def test_by_sigkill_is_retried_by_hand_and_survives_the_end_of_its_worker_and_a_restart_of_the_server(
+        self, service: Service, prefect: PrefectServer
+    ) -> None:
         (service.landing / "minor" / "third.jpg").write_bytes(demo_photos.photo("minor", seed=303))
-        with service.worker("four") as worker:
+        with service.worker("three") as worker:
             run = service.start(RETRAIN, SOME)
             service.training(run)
             kill(service.process_of(run))
@@ -145,34 +137,25 @@ class TestARunThatIsEnded:
             until(lambda: not psutil.Process(worker.process.pid).children(), "the run's processes have ended")
             bronze = service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1]
             _retry(run)
-            until(lambda: service.read(run).run_count == 2, "it runs again")
-            name, _ = service.completed(run)
-        assert name in ("Promoted", "Kept the champion")
-        assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
-        assert service.tasks(run)["write_silver"] == ["Completed", "Cached"]
-        assert service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1] == bronze
-        assert service.platform.tracking.recent(2)[1].status in ("KILLED", "FAILED")
-
-    def test_a_run_survives_the_end_of_its_worker_and_a_restart_of_the_server(self, service: Service, prefect: PrefectServer) -> None:
-        with service.worker("five") as worker:
-            run = service.start(RETRAIN, SOME, train_again=True)
-            service.training(run)
+            service.training(run, starts=2)
             worker.kill()
             prefect.restart()
-            assert service.completed(run)[0] in ("Promoted", "Kept the champion")
-        assert service.tasks(run)["train_model"] == ["Completed"]
+            name, _ = service.completed(run)
+        assert name in ("Promoted", "Kept the champion")
+        states = service.tasks(run)
+        assert (states["validate_images"], states["write_silver"]) == (["Completed", "Cached"], ["Completed", "Cached"])
+        assert states["train_model"][1:] == ["Completed"]
+        assert service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1] == bronze
+        assert [training.status for training in service.platform.tracking.recent(2)] == ["FINISHED", "KILLED"]
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
 
-    def test_a_run_whose_machine_is_gone_is_started_again_and_goes_on(self, service: Service) -> None:
-        quick = Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})
-        with service.worker("before"):
-            service.completed(service.start(RETRAIN, SOME))  # so that the next one has nothing to do
-        bootstrap(automations.items(quick))
-        with service.worker("six") as worker:
+    def test_with_its_machine_is_started_again_and_a_cancellation_ends_it_in_seconds(self, service: Service) -> None:
+        bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})))
+        with service.worker("four") as worker:
             quiet = service.start(RETRAIN, SOME)
             assert service.completed(quiet)[0] == "Nothing new"
-            run = service.start(RETRAIN, SOME, train_again=True)
-            service.training(run)
+            run = service.start(RETRAIN, LONG, train_again=True)
+            until(lambda: service.tasks(run).get("write_silver") == ["Completed"], "silver is written")
             process = service.process_of(run)
             worker.kill()
             kill(process)
@@ -181,26 +164,23 @@ class TestARunThatIsEnded:
         assert waiting.state is not None
         assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 15 s: started again")
         bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
-        with service.worker("seven"):
-            assert service.completed(run)[0] in ("Promoted", "Kept the champion")
-        assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
+        silver = service.platform.tables.read(service.platform.settings.tables.silver, ["sha256"])[1]
+        with service.worker("five"):
+            service.training(run)
+            assert service.tasks(run)["validate_images"] == ["Completed", "Cached"]
+            process = service.process_of(run)
+            family = [process, *process.children(recursive=True)]
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run, State(type=StateType.CANCELLING))
+            assert service.ended(run, 25).state_name == "Cancelled"
+            _, alive = psutil.wait_procs(family, timeout=15)
+            assert alive == []
+            until(lambda: service.platform.tracking.recent(1)[0].status == "KILLED", "its training has ended in MLflow too", 30)
+        assert service.platform.tables.read(service.platform.settings.tables.silver, ["sha256"])[1] == silver
+        assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
         # One that had ended was left alone, whatever its ending is called.
         left = service.read(quiet)
         assert (left.state_name, left.run_count) == ("Nothing new", 1)
-
-    def test_runs_that_came_late_after_an_outage_each_end_early(self, service: Service) -> None:
-        runs = [service.start(RETRAIN, late=timedelta(hours=hours)) for hours in (3, 2, 1)]
-        with service.worker("eight"):
-            # The last run was of other settings of training, so the first one trains; the others find nothing to do.
-            endings = [service.completed(run)[0] for run in runs]
-        assert endings.count("Nothing new") >= 2
-
-
-def _cancelling():  # type: ignore[no-untyped-def]
-    from prefect.client.schemas.objects import StateType
-    from prefect.states import State
-
-    return State(type=StateType.CANCELLING)
 
 
 def _retry(run: UUID) -> None:
