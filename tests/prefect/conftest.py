@@ -46,7 +46,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
     home = tmp_path_factory.mktemp("prefect")
     running = PrefectServer(home)
     # A run that finds another one going asks again after so many seconds; 30 by default.
-    os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "2"
+    os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "5"
     try:
         running.start()
         settings: dict[Any, Any] = {

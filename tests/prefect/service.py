@@ -29,6 +29,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0
 """Seconds; a condition that has not come true by then never will."""
+POLL = 0.5
+"""Seconds between two looks: each costs the server, and a client's making, a twentieth of a second of one core."""
 RUN = 300.0
 """Seconds within which a run ends, its training and judging included, on a machine that is busy with other things."""
 
@@ -38,7 +40,7 @@ def until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T
     deadline = time.monotonic() + timeout
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(POLL)
     return result
 
 
@@ -77,7 +79,7 @@ class Service:
         log = self.home / "logs" / f"worker-{name}.log"
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", name]
         environment = (
-            os.environ | get_current_settings().to_environment_variables(exclude_unset=True) | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+            os.environ | get_current_settings().to_environment_variables(exclude_unset=True) | {"PREFECT_WORKER_QUERY_SECONDS": "2"}
         )
         with log.open("wb") as output:
             process = subprocess.Popen(
