@@ -131,7 +131,7 @@ def test_what_was_dropped_from_the_file_is_really_retired(tmp_path: Path) -> Non
         client.delete_deployment(renamed.id)
 
 
-def test_a_schedule_that_a_person_paused_is_no_difference_and_one_that_they_changed_is() -> None:
+def test_a_schedule_that_a_person_paused_stays_paused_and_one_that_they_changed_is_put_right() -> None:
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("retrain/retrain")
         client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
@@ -142,6 +142,8 @@ def test_a_schedule_that_a_person_paused_is_no_difference_and_one_that_they_chan
     assert "retrain has the schedules nightly (0 3 * * * UTC) instead of nightly (0 2 * * * UTC)" in str(deploy.look())
     deploy.deploy()
     assert deploy.look() is None
+    with get_client(sync_client=True) as client:
+        assert [one.active for one in client.read_deployment_by_name("retrain/retrain").schedules] == [False]
 
 
 def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:
