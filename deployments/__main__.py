@@ -52,8 +52,12 @@ def bootstrap_command() -> None:
     from deployments.bootstrap import everything
     from deployments.items import bootstrap
 
-    for result in bootstrap(everything(load())):
-        print(f"{result.name}: {'as it should be' if result.problem is None else f'{result.problem}: put right'}")
+    _need_server()
+    results = bootstrap(everything(load()))
+    for result in results:
+        put_right = "as it should be" if result.problem is None else f"{result.problem}: put right"
+        print(f"{result.name}: {result.left or put_right}")
+    raise typer.Exit(any(result.left for result in results))
 
 
 @app.command("deploy")
@@ -61,6 +65,7 @@ def deploy_command() -> None:
     """Put what prefect.yaml says on the Prefect server, and take off what it does not say any more."""
     from deployments import deploy
 
+    _need_server()
     before = deploy.look()
     deploy.deploy()
     print(f"deployments: {before or 'were as they should be'}: deployed")
@@ -87,13 +92,33 @@ def watch_command() -> None:
     from car_damage.settings import load
     from deployments.watch import watch
 
+    _need_server()
     watch(load())
+
+
+def _need_server() -> None:
+    """Without an address Prefect starts a server for this command alone, and forgets what was done."""
+    from prefect.settings import PREFECT_API_URL
+
+    from car_damage.errors import SettingsError
+
+    if not PREFECT_API_URL.value():
+        raise SettingsError(
+            "PREFECT_API_URL is not set: export the line that `make up` prints, or choose a profile with `prefect profile use`"
+        )
 
 
 def _end_in_order() -> None:
     """SIGTERM and SIGHUP do what Ctrl-C does: what was started is stopped."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+    def end(received: int, _: object) -> None:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not break what the first one ends
+        sys.exit(128 + received)
+
+    for number in ends:
+        signal.signal(number, end)
 
 
 if __name__ == "__main__":

@@ -55,14 +55,19 @@ _OURS = _runs_tagged("car-damage")
 
 def _lost(alerts: Alerts, name: str) -> "AutomationCore":
     from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.actions import ChangeFlowRunState, SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+    letter = []
+    if alerts.notify:
+        body = f"It gave no sign of life for {alerts.zombie_after:.0f} s. What it had completed is not done again.\n{LINK}"
+        letter = [SendNotification(block_document_id=_block(alerts.notify), subject=f"{RUN} was lost and is started again", body=body)]
     return AutomationCore(
         name=name,
         description="A run that gives no sign of life any more, because its machine is gone, is scheduled again and goes on where it was.",
         trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
+            # Or its worker died between taking it and starting its process.
+            after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
             # Whatever it says is a sign of life, and the last one is how it ended: our endings have names of their own.
             expect={"prefect.flow-run.*"},
             **_OURS,
@@ -74,7 +79,8 @@ def _lost(alerts: Alerts, name: str) -> "AutomationCore":
         actions=[
             ChangeFlowRunState(
                 state=StateType.SCHEDULED, name="AwaitingRetry", message=f"no sign of life for {alerts.zombie_after:.0f} s: started again"
-            )
+            ),
+            *letter,
         ],
     )
 

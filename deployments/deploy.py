@@ -58,16 +58,19 @@ def deploy(file: Path = FILE) -> None:
         Terminal: Prefect refused; with its words.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | _client(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | _client(),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Terminal(f"`prefect deploy --all` did not end within {TIMEOUT:.0f} s: does the server answer? `make doctor` tells") from error
     if done.returncode:
         raise Terminal(f"`prefect deploy --all` failed:\n{(done.stdout + done.stderr).strip()[-2000:]}")
     _retire(_declared(file))

@@ -12,7 +12,7 @@ from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments.alerts import block_problem
+from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import WORK_POOL, everything
 from deployments.items import Item
 from deployments.stack import workers_online
@@ -50,6 +50,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
             _finding("worker", _worker),
             _finding("slots", _slots, WARN),
             _finding("leases", _leases, WARN),
+            _finding("switched off", _switched_off, WARN),
             _finding("notifications", lambda: _notifications(settings), WARN),
         ]
     return [
@@ -85,6 +86,11 @@ def _server() -> str:
         try:
             client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
             theirs = client.api_version()
+        except httpx.HTTPStatusError as error:
+            raise _Problem(
+                f"{url} answers {error.response.status_code}: "
+                + ("export PREFECT_API_AUTH_STRING" if error.response.status_code in (401, 403) else "see the server's log")
+            ) from error
         except httpx.HTTPError as error:
             raise _Problem(
                 f"nothing answers at {url} ({type(error).__name__}): start it with `make up`, or correct PREFECT_API_URL"
@@ -108,21 +114,34 @@ def _worker() -> str:
 
 def _slots() -> str:
     """Slots that are taken while no run of ours could hold them."""
-    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
     from prefect.client.schemas.objects import StateType
 
+    holders = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
     holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
     with _client() as client:
         names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]
         if not taken:
             return "none is taken"
-        if runs := client.read_flow_runs(flow_run_filter=holding, limit=5):
+        if runs := client.read_flow_runs(flow_filter=holders, flow_run_filter=holding, limit=5):
             return f"taken by {', '.join(run.name for run in runs)}"
     raise _Problem(
         f"{', '.join(taken)}: taken, and no run is going. A killed run's slot frees itself within five minutes; one that stays taken "
         f"is freed by `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
     )
+
+
+def _switched_off() -> str:
+    """What somebody has switched off in the UI: perhaps on purpose, so nothing puts it right."""
+    with _client() as client:
+        ours = [found for found in client.read_deployments() if "car-damage" in found.tags]
+        off = [f"automation {found.name}" for found in client.read_automations() if found.name.startswith(PREFIX) and not found.enabled]
+    off += [f"deployment {found.name}" for found in ours if found.paused]
+    off += [f"schedule {one.slug} of {found.name}" for found in ours for one in found.schedules if not one.active]
+    if off:
+        raise _Problem(f"{', '.join(off)}: if that is not wanted, switch it on in the UI")
+    return "nothing is"
 
 
 def _leases() -> str:

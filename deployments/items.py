@@ -6,6 +6,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from car_damage.errors import SettingsError
+
 
 @dataclass(frozen=True)
 class Item:
@@ -26,14 +28,27 @@ class Result:
     name: str
     problem: str | None
     """What was wrong before the fix."""
+    left: str | None = None
+    """Why it is wrong still, and what to do: of an item that is not vital only."""
 
 
 def bootstrap(items: Sequence[Item]) -> list[Result]:
-    """Fix what is wrong; return what was looked at."""
-    results = []
-    for item in items:
+    """Fix what is wrong; return what was looked at.
+
+    Raises:
+        SettingsError: a vital item cannot be put right as the settings are.
+    """
+    return [_mended(item) for item in items]
+
+
+def _mended(item: Item) -> Result:
+    problem = None
+    try:
         problem = item.look()
         if problem is not None:
             item.fix()
-        results.append(Result(item.name, problem))
-    return results
+    except SettingsError as error:
+        if item.vital:
+            raise
+        return Result(item.name, problem or str(error), str(error))
+    return Result(item.name, problem)

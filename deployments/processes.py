@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import Terminal
+from tasks.run_processes import end
 
 if TYPE_CHECKING:
     import psutil
@@ -131,13 +132,3 @@ def descendants(pid: int) -> "list[psutil.Process]":
         return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
-
-
-def end(processes: "Sequence[psutil.Process]") -> None:
-    """Kill what still lives. A process object knows its own start, so a pid that was given to another is left alone."""
-    import psutil
-
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=STOP_TIMEOUT)

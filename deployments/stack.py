@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from car_damage.errors import SettingsError
 from car_damage.server.command import is_local
@@ -15,11 +16,10 @@ from deployments.processes import Service, free_port, service
 
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take: its first start makes the database, in about 15 s on two cores."""
-MLFLOW_START = 120.0
-WORKER_START = 60.0
-"""Seconds that each may take."""
 ENDPOINT_START = 60.0
 """Seconds that the endpoint server may take; the models that it brings back are loaded after that."""
+SERVICE_START = 120.0
+"""Seconds that each of the others may take, all of them starting at once."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Prefect:
         self.service.await_ready(PREFECT_START)
 
 
+def api_url(port: int) -> str:
+    """Where the API of a Prefect server on this port is."""
+    return f"http://127.0.0.1:{port}/api"
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
     """A Prefect server on this port or a free one, with its database in the home folder, for the length of the block."""
@@ -43,7 +48,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
     url = f"http://127.0.0.1:{port}"
     variables = {
         "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_API_URL": api_url(port),
         # The library's own log lines belong in the run's log.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
         # And outside of a run they go to the terminal alone, without a warning that there is no run.
@@ -69,6 +74,11 @@ def endpoint_server(settings: Settings) -> Iterator[Service]:
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health", dict(os.environ)) as started:
         yield started
+
+
+def is_local_store(settings: Settings) -> bool:
+    """Whether the runs are in a store of this machine, so that its pages are ours to serve; a server has pages of its own."""
+    return urlsplit(settings.tracking_uri).scheme not in ("http", "https")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from deployments.processes import descendants, end
+from deployments.processes import descendants
+from tasks.run_processes import end
 
 SAME_START = 1.0
 """Seconds within which two start times are of the same process; a pid is given again much later."""

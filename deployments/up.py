@@ -18,7 +18,8 @@ from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments import started
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
-from deployments.stack import ENDPOINT_START, MLFLOW_START, WORKER_START, endpoint_server, mlflow_server, prefect_server, worker
+from deployments.stack import SERVICE_START, api_url, endpoint_server, is_local_store, mlflow_server, prefect_server, worker
+from tasks.run_processes import end, of_server
 
 LOOK = 1.0
 """Seconds between two looks whether everything still runs."""
@@ -38,7 +39,8 @@ def up() -> None:
     _check_ports(settings)
     if Path(settings.landing.folder).is_relative_to(settings.home):
         Path(settings.landing.folder).mkdir(parents=True, exist_ok=True)
-    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or f"http://127.0.0.1:{settings.stack.mlflow_port}"
+    pages = f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
+    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or pages
     console = Console()
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
@@ -51,16 +53,20 @@ def up() -> None:
             return service
 
         prefect = block.enter_context(prefect_server(settings.home, settings.stack.prefect_port))
+        api = prefect.variables["PREFECT_API_URL"]
+        block.callback(lambda: end(of_server(api)))  # a worker that was killed can not end its runs itself
         services = [note(prefect.service)]
         services.append(note(block.enter_context(endpoint_server(settings))))
-        services.append(note(block.enter_context(mlflow_server(settings))))
+        if is_local_store(settings):
+            services.append(note(block.enter_context(mlflow_server(settings))))
         os.environ.update(prefect.variables)  # before Prefect is imported
         prefect.await_ready()
         pool = _bootstrap(settings)
+        end(of_server(api))
         start_again()
         services.append(note(block.enter_context(worker(settings.home, pool, prefect.variables))))
-        for service, timeout in zip(services[1:], (ENDPOINT_START, MLFLOW_START, WORKER_START), strict=True):
-            service.await_ready(timeout)
+        for service in services[1:]:
+            service.await_ready(SERVICE_START)
         console.print(_addresses(settings, prefect.url))
         console.print(_next(settings, prefect.url), soft_wrap=True, highlight=False)
         while True:
@@ -72,8 +78,12 @@ def up() -> None:
 def down() -> None:
     """End what `make up` has started in this home folder and could not end itself. Says what it ended."""
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
-    home = load().home
+    settings = load()
+    home = settings.home
     ended = started.end_all(started.read(home))
+    if runs := of_server(api_url(settings.stack.prefect_port)):
+        end(runs)
+        ended.append("runs")
     started.forget(home)
     print(f"ended: {', '.join(ended)}" if ended else f"nothing of {home} was running")
 
@@ -90,7 +100,7 @@ def _check_ports(settings: Settings) -> None:
         raise SettingsError(f"serving.host is {host}: `make up` starts an endpoint on this machine, such as http://127.0.0.1:5055")
     ports = {
         "stack.prefect_port": settings.stack.prefect_port,
-        "stack.mlflow_port": settings.stack.mlflow_port,
+        **({"stack.mlflow_port": settings.stack.mlflow_port} if is_local_store(settings) else {}),
         "serving.host": urlsplit(host or "").port or 80,
     }
     for name, port in ports.items():
@@ -103,12 +113,14 @@ def _bootstrap(settings: Settings) -> str:
     from deployments.bootstrap import WORK_POOL, everything
     from deployments.items import bootstrap
 
-    bootstrap(everything(settings))
+    for result in bootstrap(everything(settings)):
+        if result.left:
+            print(f"{result.name}: {result.left}", flush=True)
     return WORK_POOL
 
 
 def start_again() -> None:
-    """Schedule anew the runs that ended with an earlier `make up`: no worker is there yet, so none of them is going."""
+    """Schedule anew the runs that ended with an earlier `make up`: what was left of it is ended, and no worker is there yet."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter
     from prefect.client.schemas.objects import State, StateType
@@ -129,7 +141,7 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table = Table("", "where", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: trainings and versions", f"http://127.0.0.1:{settings.stack.mlflow_port}")
+    table.add_row("MLflow: trainings and versions", os.environ["CAR_DAMAGE_TRACKING__UI"])
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))
@@ -139,8 +151,9 @@ def _addresses(settings: Settings, prefect: str) -> Table:
 def _next(settings: Settings, prefect: str) -> str:
     return "\n".join(
         [
-            "Photos that land start a run within two minutes, `make watch` in another terminal at once. By hand, there:",
+            "Photos that land start a run within two minutes. In another terminal:",
             f"  export PREFECT_API_URL={prefect}/api {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]}",
+            "`make watch` there starts a run as soon as they have landed; by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
             "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",
         ]

@@ -1,11 +1,14 @@
 """`make watch`: the doorbell for a folder of this machine. It rings as soon as the folder is quiet, not at the next look."""
 
+import threading
+import time
 from datetime import datetime
 from pathlib import Path
 
 import httpx
 from prefect.exceptions import PrefectException
 
+from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError, SettingsError
 from car_damage.platform import Target
 from car_damage.settings import Settings
@@ -17,8 +20,12 @@ LONGEST_BURST = 3600.0
 """Seconds after which photos that keep landing are announced although the folder was never quiet."""
 
 
-def watch(settings: Settings) -> None:
-    """Watch the landing folder until Ctrl-C, and announce photos `doorbell.quiet` seconds after the last change.
+def watch(settings: Settings, stop: threading.Event | None = None) -> None:
+    """Watch the landing folder until Ctrl-C, and announce photos once two looks `doorbell.quiet` seconds apart agree.
+
+    Args:
+        settings: of the folder, and how quiet it must have been.
+        stop: ends it too.
 
     Raises:
         SettingsError: the landing folder is no folder of this machine.
@@ -36,11 +43,10 @@ def watch(settings: Settings) -> None:
     for _ in changes(
         folder,
         watch_filter=None,  # what counts as a photo's file is for the look to say
-        step=int(settings.doorbell.quiet * 1000),
-        debounce=int(LONGEST_BURST * 1000),
         rust_timeout=int(LOOK_AGAIN * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,
+        stop_event=stop,
     ):
         said = _look(platform, said)
 
@@ -48,6 +54,7 @@ def watch(settings: Settings) -> None:
 def _look(platform: Target, said: str) -> str:
     """Look once, and say what came of it unless that was said just before. What fails is tried again at the next look."""
     try:
+        _settle(platform)
         answer = doorbell.look(platform, settled=True)
         told = ("announced: " if answer.ring else "") + answer.why
         again = answer.ring
@@ -56,6 +63,15 @@ def _look(platform: Target, said: str) -> str:
     if told != said or again:
         _say(told)
     return told
+
+
+def _settle(platform: Target) -> None:
+    """Wait until the folder is quiet. watchfiles tells of a file's first change at once, and a large one is written for longer."""
+    deadline = time.monotonic() + LONGEST_BURST
+    before, found = None, fingerprint(platform)
+    while found != before and time.monotonic() < deadline:
+        time.sleep(platform.settings.doorbell.quiet)
+        before, found = found, fingerprint(platform)
 
 
 def _say(text: str) -> None:

@@ -16,6 +16,7 @@ from car_damage import outcome
 from car_damage.pipeline import ChooseRequest, promote_request
 from car_damage.settings import load
 from tasks import naming
+from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import choose_version, update_endpoint
@@ -38,6 +39,7 @@ def promote(reason: Annotated[str, Field(min_length=1)], version: Version = "pre
         reason: Why, for the champion's history.
         version: The version's number; or previous, the champion before the present one, leaving out those that were rolled back from.
     """
+    take_over()
     runner = runner_for(load())
     flow_run = str(runtime.flow_run.id)
 

@@ -15,7 +15,7 @@ from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.settings import Settings, load
 from tasks import alerts, naming
-from tasks.attempts import check_attempts
+from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.cancellation import end_training
 from tasks.runner import runner_for
@@ -41,7 +41,7 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
         judge_again: Decide again on a version that has a decision, against the champion of this moment.
         allow_removals: Believe the landing folder even when most of the known photos have vanished from it.
     """
-    check_attempts()
+    take_over()
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)

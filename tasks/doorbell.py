@@ -1,9 +1,12 @@
 """The doorbell's memory, its view of the runs, and its ring, all on the Prefect server.
 
-Two Variables, one writer each: `car_damage_validated` is what the last validation saw, `car_damage_doorbell` what the
-doorbell remembers. They hold fingerprints and times, never photos' names.
+Two Variables: `car_damage_validated` is what the last validation saw, written by the stage validate alone;
+`car_damage_doorbell` is what the doorbell remembers, written by watch-landing and by `make watch`. Where both look at the
+same moment the photos are announced twice, which costs a run with nothing new. They hold fingerprints and times, never
+photos' names.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -11,13 +14,19 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterNextScheduledStartTime, FlowRunFilterStartTime
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterStartTime,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from car_damage import doorbell
 from car_damage.doorbell import Answer, Memory, Runs
+from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from tasks.flow_runs import RETRAIN, in_state
 
@@ -32,6 +41,10 @@ SOON = timedelta(seconds=45)
 """A run that waits for another one's end is scheduled anew every 30 s: it is due all the same."""
 LONGEST_VALIDATION = timedelta(hours=1)
 """A run that has not validated after so long may be a dead one, and must not silence the doorbell."""
+LONGEST_START = timedelta(minutes=15)
+"""Nor may one that a worker took so long ago and never began."""
+SENT_WITHIN = 30.0
+"""Seconds that an event may take to be sent."""
 
 
 @dataclass(frozen=True)
@@ -98,20 +111,32 @@ def runs(last: Validated, rung_at: datetime | None) -> Runs:
             state=in_state(StateType.SCHEDULED), next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(before_=now + SOON)
         )
         running = FlowRunFilter(state=in_state(StateType.RUNNING), start_time=FlowRunFilterStartTime(after_=now - LONGEST_VALIDATION))
-        starting = _found(client, waiting) + _found(client, FlowRunFilter(state=in_state(StateType.PENDING)))
+        pending = FlowRunFilter(
+            state=in_state(StateType.PENDING), expected_start_time=FlowRunFilterExpectedStartTime(after_=now - LONGEST_START)
+        )
+        starting = _found(client, waiting) + _found(client, pending)
         busy = [run for run in _found(client, running) if run != last.flow_run]
         came = rung_at is not None and bool(_found(client, FlowRunFilter(start_time=FlowRunFilterStartTime(after_=rung_at))))
     return Runs(due=bool(starting or busy), came=came)
 
 
 def ring(fingerprint: str, folder: str) -> None:
-    """Tell the server that photos have landed, and wait until that is sent. Whether it was heard shows in the runs."""
+    """Tell the server that photos have landed, and wait until that is sent. Whether it was heard shows in the runs.
+
+    Raises:
+        Unavailable: it could not be sent in time.
+    """
     emit_event(
         LANDED,
         resource={"prefect.resource.id": LANDING, "prefect.resource.name": folder},
         payload={"fingerprint": fingerprint},
     )
-    EventsWorker.instance().wait_until_empty()
+    # A client of events that cannot connect gives up without a word, and its queue is then never empty.
+    sending = threading.Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
+    sending.start()
+    sending.join(SENT_WITHIN)
+    if sending.is_alive():
+        raise Unavailable(f"the event {LANDED} could not be sent within {SENT_WITHIN:.0f} s: does a proxy refuse the server's websockets?")
 
 
 def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:

@@ -122,8 +122,12 @@ def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
 def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
     stack.end(signal.SIGKILL)
     assert left_of(stack.home, set()) != []
-    ended = stack.command("down")
-    assert (ended.returncode, ended.stdout) == (0, "ended: Prefect server, endpoint server, MLflow server, worker\n")
+    # A run has a session of its own, and outlives a worker that is killed.
+    api = {"PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api", "PREFECT__FLOW_RUN_ID": "some-run"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=stack.environment | api) as run:
+        ended = stack.command("down")
+        assert run.wait(10) == -signal.SIGKILL
+    assert (ended.returncode, ended.stdout) == (0, "ended: Prefect server, endpoint server, MLflow server, worker, runs\n")
     assert left_of(stack.home, set()) == []
     assert stack.command("down").stdout == f"nothing of {stack.home} was running\n"
 

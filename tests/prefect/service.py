@@ -155,6 +155,11 @@ class Service:
         """Wait until the run has trained an epoch, in each of so many starts."""
         until(lambda: sum(line.startswith("epoch 1 of") for line in self.log(run)) >= starts, f"run {run} trains")
 
+    def states(self, run: UUID) -> list[str]:
+        """The names of all states that a run has had, oldest first."""
+        with get_client(sync_client=True) as client:
+            return [state.name or "" for state in sorted(client.read_flow_run_states(run), key=lambda state: state.timestamp)]
+
     def log(self, run: UUID) -> list[str]:
         """The lines of the run's log that have reached the server."""
         with get_client(sync_client=True) as client:

@@ -15,6 +15,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
+from prefect.states import Pending
 
 from car_damage import demo_photos
 from car_damage.settings import Alerts, load
@@ -151,6 +152,9 @@ class TestARunThatIsEnded:
 
     def test_with_its_machine_is_started_again_and_a_cancellation_ends_it_in_seconds(self, service: Service) -> None:
         bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})))
+        taken = service.start(PROMOTE, reason="its worker dies before its process starts")
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(taken, Pending())
         with service.worker("four") as worker:
             quiet = service.start(RETRAIN, SOME)
             assert service.completed(quiet)[0] == "Nothing new"
@@ -164,6 +168,9 @@ class TestARunThatIsEnded:
         assert waiting.state is not None
         assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 15 s: started again")
         bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
+        until(lambda: "AwaitingRetry" in service.states(taken), "one that was taken and never began is noticed too")
+        with get_client(sync_client=True) as client:
+            client.delete_flow_run(taken)
         silver = service.platform.tables.read(service.platform.settings.tables.silver, ["sha256"])[1]
         with service.worker("five"):
             service.training(run)

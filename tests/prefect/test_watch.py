@@ -1,0 +1,37 @@
+"""`make watch` on a real folder and a real Prefect server."""
+
+import threading
+import time
+from contextvars import copy_context
+from pathlib import Path
+
+import pytest
+
+from car_damage.doorbell import fingerprint
+from car_damage.platform import Target
+from car_damage.settings import Doorbell, Landing, Settings
+from deployments.watch import watch
+from tasks import doorbell
+from tests.prefect.service import until
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+def test_a_file_that_takes_long_to_be_written_is_announced_when_it_is_whole(tmp_path: Path) -> None:
+    settings = Settings(landing=Landing(folder=str(tmp_path)), doorbell=Doorbell(quiet=1))
+    (tmp_path / "minor").mkdir()
+    at_first = {doorbell.memory().rung, fingerprint(Target(settings))}
+    stop = threading.Event()
+    watching = threading.Thread(target=copy_context().run, args=(watch, settings, stop))
+    watching.start()
+    try:
+        with (tmp_path / "minor" / "large.jpg").open("wb", buffering=0) as file:
+            for _ in range(16):
+                file.write(bytes(1000))
+                time.sleep(0.4)  # as a slow network does
+                assert doorbell.memory().rung in at_first
+        until(lambda: doorbell.memory().rung == fingerprint(Target(settings)), "the whole file is announced")
+    finally:
+        stop.set()
+        watching.join(60)
+    assert not watching.is_alive()
