@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -120,12 +121,16 @@ def _bootstrap(settings: Settings) -> str:
 
 
 def start_again() -> None:
-    """Schedule anew the runs that ended with an earlier `make up`: what was left of it is ended, and no worker is there yet."""
+    """Schedule anew the runs that ended with an earlier `make up`, and take away the doorbell's looks that are late.
+
+    What was left of that `make up` is ended, and no worker is there yet. A late look tells nothing that the next one does
+    not; after an hour there would be sixty, all at once.
+    """
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter, FlowRunFilterNextScheduledStartTime
     from prefect.client.schemas.objects import State, StateType
 
-    from tasks.flow_runs import in_state
+    from tasks.flow_runs import LOOKS, in_state
 
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["car-damage"]))
     again = State(type=StateType.SCHEDULED, name="AwaitingRetry", message="ended with `make up`: started again")
@@ -133,6 +138,10 @@ def start_again() -> None:
         lost = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING))
         for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=lost, limit=200):
             client.set_flow_run_state(run.id, again, force=True)
+        due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC))
+        late = FlowRunFilter(state=in_state(StateType.SCHEDULED), next_scheduled_start_time=due)
+        for look in client.read_flow_runs(flow_filter=LOOKS, flow_run_filter=late, limit=200):
+            client.delete_flow_run(look.id)
 
 
 def _addresses(settings: Settings, prefect: str) -> Table:

@@ -5,6 +5,8 @@ from prefect.client.schemas.objects import StateType
 
 RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
 """Runs of the retraining, however they were started."""
+LOOKS = FlowFilter(name=FlowFilterName(any_=["watch-landing"]))
+"""Looks of the doorbell."""
 
 
 def in_state(*types: StateType) -> FlowRunFilterState:

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from prefect import flow, tags
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
-from prefect.states import Completed
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Completed, Running, Scheduled
 
 from car_damage.errors import Unavailable
 from car_damage.ledger import BRONZE
@@ -25,6 +27,7 @@ from deployments.alerts import PREFIX
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from deployments.release import version
+from deployments.up import start_again
 from flows.retrain import retrain
 from tasks import alerts
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
@@ -144,6 +147,22 @@ def test_a_schedule_that_a_person_paused_stays_paused_and_one_that_they_changed_
     assert deploy.look() is None
     with get_client(sync_client=True) as client:
         assert [one.active for one in client.read_deployment_by_name("retrain/retrain").schedules] == [False]
+
+
+def test_make_up_starts_again_what_it_left_and_takes_away_late_looks() -> None:
+    long_ago = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
+    with get_client(sync_client=True) as client:
+        found = {name: client.read_deployment_by_name(f"{name}/{name}").id for name in ("promote", "watch-landing")}
+        left = client.create_flow_run_from_deployment(found["promote"], parameters={"reason": "a test"}, state=long_ago)
+        client.set_flow_run_state(left.id, Running(), force=True)
+        late = client.create_flow_run_from_deployment(found["watch-landing"], state=long_ago)
+        start_again()
+        state = client.read_flow_run(left.id).state
+        client.delete_flow_run(left.id)
+        with pytest.raises(ObjectNotFound):
+            client.read_flow_run(late.id)
+    assert state is not None
+    assert (state.name, state.message) == ("AwaitingRetry", "ended with `make up`: started again")
 
 
 def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:
