@@ -55,7 +55,7 @@ def up() -> None:
 
         prefect = block.enter_context(prefect_server(settings.home, settings.stack.prefect_port))
         api = prefect.variables["PREFECT_API_URL"]
-        block.callback(lambda: end(of_server(api)))  # a worker that was killed can not end its runs itself
+        block.callback(lambda: end(of_server(api)))  # a worker that was killed cannot end its runs itself
         services = [note(prefect.service)]
         services.append(note(block.enter_context(endpoint_server(settings))))
         if is_local_store(settings):
@@ -82,7 +82,9 @@ def down() -> None:
     settings = load()
     home = settings.home
     ended = started.end_all(started.read(home))
-    if runs := of_server(api_url(settings.stack.prefect_port)):
+    port = settings.stack.prefect_port
+    # A server that still answers there is another home's, and so are its runs.
+    if port_is_free(port) and (runs := of_server(api_url(port))):
         end(runs)
         ended.append("runs")
     started.forget(home)
