@@ -49,10 +49,10 @@ def down_command() -> None:
 def bootstrap_command() -> None:
     """Make on the Prefect server what the flows rely on. Run twice, it changes nothing the second time."""
     from car_damage.settings import load
-    from deployments.bootstrap import everything
+    from deployments.bootstrap import everything, server_url
     from deployments.items import bootstrap
 
-    _need_server()
+    server_url()
     results = bootstrap(everything(load()))
     for result in results:
         put_right = "as it should be" if result.problem is None else f"{result.problem}: put right"
@@ -64,8 +64,9 @@ def bootstrap_command() -> None:
 def deploy_command() -> None:
     """Put what prefect.yaml says on the Prefect server, and take off what it does not say any more."""
     from deployments import deploy
+    from deployments.bootstrap import server_url
 
-    _need_server()
+    server_url()
     before = deploy.look()
     deploy.deploy()
     print(f"deployments: {before or 'were as they should be'}: deployed")
@@ -90,22 +91,11 @@ def doctor_command() -> None:
 def watch_command() -> None:
     """Watch the landing folder of this machine, and start a run as soon as new photos have landed."""
     from car_damage.settings import load
+    from deployments.bootstrap import server_url
     from deployments.watch import watch
 
-    _need_server()
+    server_url()
     watch(load())
-
-
-def _need_server() -> None:
-    """Without an address Prefect starts a server for this command alone, and forgets what was done."""
-    from prefect.settings import PREFECT_API_URL
-
-    from car_damage.errors import SettingsError
-
-    if not PREFECT_API_URL.value():
-        raise SettingsError(
-            "PREFECT_API_URL is not set: export the line that `make up` prints, or choose a profile with `prefect profile use`"
-        )
 
 
 def _end_in_order() -> None:

@@ -11,6 +11,7 @@ from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
 
 if TYPE_CHECKING:
+    from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore
 
 PREFIX = "car-damage: "
@@ -55,13 +56,10 @@ _OURS = _runs_tagged("car-damage")
 
 def _lost(alerts: Alerts, name: str) -> "AutomationCore":
     from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState, SendNotification
+    from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-    letter = []
-    if alerts.notify:
-        body = f"It gave no sign of life for {alerts.zombie_after:.0f} s. What it had completed is not done again.\n{LINK}"
-        letter = [SendNotification(block_document_id=_block(alerts.notify), subject=f"{RUN} was lost and is started again", body=body)]
+    body = f"It gave no sign of life for {alerts.zombie_after:.0f} s. What it had completed is not done again.\n{LINK}"
     return AutomationCore(
         name=name,
         description="A run that gives no sign of life any more, because its machine is gone, is scheduled again and goes on where it was.",
@@ -80,7 +78,7 @@ def _lost(alerts: Alerts, name: str) -> "AutomationCore":
             ChangeFlowRunState(
                 state=StateType.SCHEDULED, name="AwaitingRetry", message=f"no sign of life for {alerts.zombie_after:.0f} s: started again"
             ),
-            *letter,
+            *_letters(alerts, f"{RUN} was lost and is started again", body),
         ],
     )
 
@@ -146,15 +144,21 @@ def _tells(  # noqa: PLR0917 - what it is called, when it acts, and the letter
     alerts: Alerts, name: str, description: str, trigger: Mapping[str, Any], subject: str, body: str
 ) -> "AutomationCore":
     """An automation that sends a letter; each time, unless the trigger says otherwise."""
-    from prefect.events.actions import SendNotification
     from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
     return AutomationCore(
         name=name,
         description=description,
         trigger=EventTrigger(**{"posture": "Reactive", "threshold": 1, **trigger}),
-        actions=[SendNotification(block_document_id=_block(alerts.notify or ""), subject=subject, body=body)],
+        actions=_letters(alerts, subject, body),
     )
+
+
+def _letters(alerts: Alerts, subject: str, body: str) -> "list[SendNotification]":
+    """One to whom the settings name; none where they name nobody."""
+    from prefect.events.actions import SendNotification
+
+    return [SendNotification(block_document_id=_block(alerts.notify), subject=subject, body=body)] if alerts.notify else []
 
 
 def _block(notify: str) -> UUID:

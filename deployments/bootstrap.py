@@ -1,5 +1,6 @@
 """What has to be on the Prefect server before the flows can run there."""
 
+from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments import automations, deploy
 from deployments.items import Item
@@ -20,6 +21,19 @@ def everything(settings: Settings) -> list[Item]:
     deployments = Item("deployments", deploy.look, deploy.deploy)
     code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
     return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
+
+
+def server_url() -> str:
+    """The address of the Prefect server's API.
+
+    Raises:
+        SettingsError: there is none, so that Prefect would start a server for one command alone and forget what was done.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if url := PREFECT_API_URL.value():
+        return str(url)
+    raise SettingsError("PREFECT_API_URL is not set: export the line that `make up` prints, or choose a profile with `prefect profile use`")
 
 
 def _look_at_limit() -> str | None:

@@ -13,10 +13,10 @@ from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
 from deployments.alerts import PREFIX, block_problem
-from deployments.bootstrap import WORK_POOL, everything
+from deployments.bootstrap import WORK_POOL, everything, server_url
 from deployments.items import Item
 from deployments.stack import workers_online
-from tasks.flow_runs import in_state
+from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -77,11 +77,8 @@ def _item(item: Item) -> str:
 
 def _server() -> str:
     import prefect
-    from prefect.settings import PREFECT_API_URL
 
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise _Problem("PREFECT_API_URL is not set: export it, or choose a profile with `prefect profile use`")
+    url = server_url()
     with _client() as client:
         try:
             client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
@@ -114,17 +111,16 @@ def _worker() -> str:
 
 def _slots() -> str:
     """Slots that are taken while no run of ours could hold them."""
-    from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
+    from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.objects import StateType
 
-    holders = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
     holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
     with _client() as client:
         names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]
         if not taken:
             return "none is taken"
-        if runs := client.read_flow_runs(flow_filter=holders, flow_run_filter=holding, limit=5):
+        if runs := client.read_flow_runs(flow_filter=UPDATES, flow_run_filter=holding, limit=5):
             return f"taken by {', '.join(run.name for run in runs)}"
     raise _Problem(
         f"{', '.join(taken)}: taken, and no run is going. A killed run's slot frees itself within five minutes; one that stays taken "

@@ -16,10 +16,11 @@ from deployments.processes import Service, free_port, service
 
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take: its first start makes the database, in about 15 s on two cores."""
+MLFLOW_START = 120.0
+WORKER_START = 60.0
+"""Seconds that each may take."""
 ENDPOINT_START = 60.0
 """Seconds that the endpoint server may take; the models that it brings back are loaded after that."""
-SERVICE_START = 120.0
-"""Seconds that each of the others may take, all of them starting at once."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,15 @@ def is_local_store(settings: Settings) -> bool:
     return urlsplit(settings.tracking_uri).scheme not in ("http", "https")
 
 
+def mlflow_pages(settings: Settings) -> str:
+    """Where MLflow's pages are: those of the server that the settings name, or ours."""
+    return f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
+
+
 @contextlib.contextmanager
 def mlflow_server(settings: Settings) -> Iterator[Service]:
     """MLflow's pages at `stack.mlflow_port`, over the store that the runs are written to, for the length of the block."""
-    url = f"http://127.0.0.1:{settings.stack.mlflow_port}"
+    url = mlflow_pages(settings)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.stack.mlflow_port), "--workers", "1"]
     command += ["--backend-store-uri", settings.tracking_uri, "--registry-store-uri", settings.registry_uri]
     # Runs name their own artifacts' folder; what a stranger would log through these pages has no place.

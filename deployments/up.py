@@ -19,7 +19,18 @@ from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments import started
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
-from deployments.stack import SERVICE_START, api_url, endpoint_server, is_local_store, mlflow_server, prefect_server, worker
+from deployments.stack import (
+    ENDPOINT_START,
+    MLFLOW_START,
+    WORKER_START,
+    api_url,
+    endpoint_server,
+    is_local_store,
+    mlflow_pages,
+    mlflow_server,
+    prefect_server,
+    worker,
+)
 from tasks.run_processes import end, of_server
 
 LOOK = 1.0
@@ -40,8 +51,8 @@ def up() -> None:
     _check_ports(settings)
     if Path(settings.landing.folder).is_relative_to(settings.home):
         Path(settings.landing.folder).mkdir(parents=True, exist_ok=True)
-    pages = f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
-    os.environ["CAR_DAMAGE_TRACKING__UI"] = settings.tracking.ui or pages
+    if settings.tracking.ui is None and is_local_store(settings):
+        os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
     console = Console()
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
@@ -56,18 +67,19 @@ def up() -> None:
         prefect = block.enter_context(prefect_server(settings.home, settings.stack.prefect_port))
         api = prefect.variables["PREFECT_API_URL"]
         block.callback(lambda: end(of_server(api)))  # a worker that was killed cannot end its runs itself
-        services = [note(prefect.service)]
-        services.append(note(block.enter_context(endpoint_server(settings))))
+        note(prefect.service)
+        starting = [(note(block.enter_context(endpoint_server(settings))), ENDPOINT_START)]
         if is_local_store(settings):
-            services.append(note(block.enter_context(mlflow_server(settings))))
+            starting.append((note(block.enter_context(mlflow_server(settings))), MLFLOW_START))
         os.environ.update(prefect.variables)  # before Prefect is imported
         prefect.await_ready()
         pool = _bootstrap(settings)
         end(of_server(api))
         start_again()
-        services.append(note(block.enter_context(worker(settings.home, pool, prefect.variables))))
-        for service in services[1:]:
-            service.await_ready(SERVICE_START)
+        starting.append((note(block.enter_context(worker(settings.home, pool, prefect.variables))), WORKER_START))
+        for service, timeout in starting:
+            service.await_ready(timeout)
+        services = [prefect.service, *(service for service, _ in starting)]
         console.print(_addresses(settings, prefect.url))
         console.print(_next(settings, prefect.url), soft_wrap=True, highlight=False)
         while True:
@@ -152,7 +164,7 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table = Table("", "where", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: trainings and versions", os.environ["CAR_DAMAGE_TRACKING__UI"])
+    table.add_row("MLflow: trainings and versions", mlflow_pages(settings))
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))

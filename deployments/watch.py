@@ -54,8 +54,7 @@ def watch(settings: Settings, stop: threading.Event | None = None) -> None:
 def _look(platform: Target, said: str) -> str:
     """Look once, and say what came of it unless that was said just before. What fails is tried again at the next look."""
     try:
-        _settle(platform)
-        answer = doorbell.look(platform, settled=True)
+        answer = doorbell.look(platform, _quiet(platform))
         told = ("announced: " if answer.ring else "") + answer.why
         again = answer.ring
     except (CarDamageError, PrefectException, httpx.HTTPError) as error:
@@ -65,13 +64,17 @@ def _look(platform: Target, said: str) -> str:
     return told
 
 
-def _settle(platform: Target) -> None:
-    """Wait until the folder is quiet. watchfiles tells of a file's first change at once, and a large one is written for longer."""
+def _quiet(platform: Target) -> str:
+    """Wait until the folder is quiet, and return its fingerprint.
+
+    watchfiles tells of a file's first change at once, and a large one is written for longer.
+    """
     deadline = time.monotonic() + LONGEST_BURST
     before, found = None, fingerprint(platform)
     while found != before and time.monotonic() < deadline:
         time.sleep(platform.settings.doorbell.quiet)
         before, found = found, fingerprint(platform)
+    return found
 
 
 def _say(text: str) -> None:

@@ -55,21 +55,21 @@ class Validated:
     flow_run: str = ""
 
 
-def look(platform: Platform, *, settled: bool = False) -> Answer:
+def look(platform: Platform, quiet: str | None = None) -> Answer:
     """One look at the landing folder, and a ring where photos have landed.
 
     Args:
         platform: of which only the port `files` is used.
-        settled: the folder is known to have been quiet for a while, so that a second equal look is not needed.
+        quiet: the fingerprint of a folder that has been quiet for a while, so that it needs no second equal look.
 
     Raises:
         SettingsError: the folder is not there.
         Unavailable: it cannot be listed completely.
     """
     settings, now = platform.settings, datetime.now(UTC)
-    found, last, known = doorbell.fingerprint(platform), validated(), memory()
-    if settled:
-        known = replace(known, seen=found)
+    found, last, known = quiet or doorbell.fingerprint(platform), validated(), memory()
+    if quiet:
+        known = replace(known, seen=quiet)
     repeat_after = timedelta(seconds=settings.doorbell.repeat_after)
     answer = doorbell.answer(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
     # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.

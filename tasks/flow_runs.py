@@ -5,6 +5,8 @@ from prefect.client.schemas.objects import StateType
 
 RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
 """Runs of the retraining, however they were started."""
+UPDATES = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
+"""Runs that may update the endpoint."""
 LOOKS = FlowFilter(name=FlowFilterName(any_=["watch-landing"]))
 """Looks of the doorbell."""
 
