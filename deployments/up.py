@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +17,7 @@ from car_damage.errors import SettingsError, Terminal
 from car_damage.server.api.page import link
 from car_damage.server.command import is_local
 from car_damage.server.state import State
-from car_damage.settings import CONFIG_VARIABLE, Settings, load
+from car_damage.settings import CONFIG_VARIABLE, PREFIX, Settings, load
 from deployments import started
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
@@ -41,16 +43,19 @@ def up() -> None:
     """Start everything, print where it is, and keep it running until this process is told to end.
 
     Raises:
-        SettingsError: a port is taken, or the endpoint is not on this machine.
+        SettingsError: a port is taken, the landing folder is not there, or the endpoint is not on this machine.
         Terminal: it is up already, or one of the services does not start, or has ended.
     """
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     os.environ[CONFIG_VARIABLE] = str(Path(os.environ[CONFIG_VARIABLE]).absolute())
     settings = load()
+    given = {name: value for name, value in sorted(os.environ.items()) if name.upper().startswith(PREFIX)}
     _refuse_a_second(settings.home)
     _check_ports(settings)
-    if Path(settings.landing.folder).is_relative_to(settings.home):
-        Path(settings.landing.folder).mkdir(parents=True, exist_ok=True)
+    if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
+        landing.mkdir(parents=True, exist_ok=True)
+    elif not landing.is_dir():
+        raise SettingsError(f"landing.folder is {landing}, which is no folder: mount it, create it, or name another")
     if settings.tracking.ui is None and is_local_store(settings):
         os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
     console = Console()
@@ -81,7 +86,7 @@ def up() -> None:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
         console.print(_addresses(settings, prefect.url))
-        console.print(_next(settings, prefect.url), soft_wrap=True, highlight=False)
+        console.print(_next({"PREFECT_API_URL": api, **given}), soft_wrap=True, highlight=False, markup=False)
         while True:
             for service in services:
                 service.check()
@@ -135,14 +140,15 @@ def _bootstrap(settings: Settings) -> str:
 
 
 def start_again() -> None:
-    """Schedule anew the runs that ended with an earlier `make up`, and take away the doorbell's looks that are late.
+    """Schedule anew the runs that ended with an earlier `make up`, and take away the doorbell's looks.
 
-    What was left of that `make up` is ended, and no worker is there yet. A late look tells nothing that the next one does
-    not; after an hour there would be sixty, all at once.
+    What was left of that `make up` is ended, and no worker is there yet. A look that was cut off would keep the next ones
+    from starting. A late one tells nothing that the next does not; after an hour there would be sixty, all at once.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter, FlowRunFilterNextScheduledStartTime
     from prefect.client.schemas.objects import State, StateType
+    from prefect.states import Cancelled
 
     from tasks.flow_runs import LOOKS, in_state
 
@@ -152,6 +158,8 @@ def start_again() -> None:
         lost = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING))
         for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=lost, limit=200):
             client.set_flow_run_state(run.id, again, force=True)
+        for look in client.read_flow_runs(flow_filter=LOOKS, flow_run_filter=lost, limit=200):
+            client.set_flow_run_state(look.id, Cancelled(message="ended with `make up`"))
         due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC))
         late = FlowRunFilter(state=in_state(StateType.SCHEDULED), next_scheduled_start_time=due)
         for look in client.read_flow_runs(flow_filter=LOOKS, flow_run_filter=late, limit=200):
@@ -171,11 +179,16 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     return table
 
 
-def _next(settings: Settings, prefect: str) -> str:
+def _next(variables: Mapping[str, str]) -> str:
+    """What to do now.
+
+    Args:
+        variables: what another terminal needs to mean this service, and no other one.
+    """
     return "\n".join(
         [
             "Photos that land start a run within two minutes. In another terminal:",
-            f"  export PREFECT_API_URL={prefect}/api {CONFIG_VARIABLE}={os.environ[CONFIG_VARIABLE]}",
+            f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}",
             "`make watch` there starts a run as soon as they have landed; by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
             "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -105,6 +106,12 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     # As a run is left whose process has ended with everything else.
     run = stack.api(f"/deployments/{first}/create_flow_run", {"state": {"type": "RUNNING"}})["id"]
     assert "token" not in told
+    exported = re.search(r"^  export (.*)$", told, re.MULTILINE)
+    assert exported is not None
+    variables = dict(part.split("=", 1) for part in shlex.split(exported[1]))
+    given = {name: value for name, value in stack.environment.items() if name.startswith(PREFIX)}
+    config = str(ROOT / given["CAR_DAMAGE_CONFIG"])
+    assert variables == given | {"CAR_DAMAGE_CONFIG": config, "PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api"}
     assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
     assert left_of(stack.home, set()) == []
     stack.up()
@@ -144,6 +151,14 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(stack: Stack, name: st
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: port {stack.ports[name]} of {setting} is in use: ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_landing_folder_that_is_not_there_is_one_line(stack: Stack) -> None:
+    command = [sys.executable, "-m", "deployments", "up"]
+    environment = stack.environment | {"CAR_DAMAGE_LANDING__FOLDER": "/nowhere"}
+    refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == "error: landing.folder is /nowhere, which is no folder: mount it, create it, or name another\n"
 
 
 def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Completed, Running, Scheduled
+from prefect.states import Completed, Pending, Running, Scheduled
 
 from car_damage.errors import Unavailable
 from car_damage.ledger import BRONZE
@@ -149,20 +149,26 @@ def test_a_schedule_that_a_person_paused_stays_paused_and_one_that_they_changed_
         assert [one.active for one in client.read_deployment_by_name("retrain/retrain").schedules] == [False]
 
 
-def test_make_up_starts_again_what_it_left_and_takes_away_late_looks() -> None:
+def test_make_up_starts_again_what_it_left_and_takes_away_looks_that_are_late_or_were_cut_off() -> None:
     long_ago = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
     with get_client(sync_client=True) as client:
         found = {name: client.read_deployment_by_name(f"{name}/{name}").id for name in ("promote", "watch-landing")}
         left = client.create_flow_run_from_deployment(found["promote"], parameters={"reason": "a test"}, state=long_ago)
         client.set_flow_run_state(left.id, Running(), force=True)
         late = client.create_flow_run_from_deployment(found["watch-landing"], state=long_ago)
+        cut_off = client.create_flow_run_from_deployment(found["watch-landing"])
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(cut_off.id, state)
+        slots = f"deployment:{found['watch-landing']}"
+        assert client.read_global_concurrency_limit_by_name(slots).active_slots == 1
         start_again()
-        state = client.read_flow_run(left.id).state
+        assert client.read_global_concurrency_limit_by_name(slots).active_slots == 0
+        again = client.read_flow_run(left.id).state
         client.delete_flow_run(left.id)
         with pytest.raises(ObjectNotFound):
             client.read_flow_run(late.id)
-    assert state is not None
-    assert (state.name, state.message) == ("AwaitingRetry", "ended with `make up`: started again")
+    assert again is not None
+    assert (again.name, again.message) == ("AwaitingRetry", "ended with `make up`: started again")
 
 
 def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:
