@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from deployments.items import bootstrap
 from deployments.release import version
 from deployments.up import start_again
 from flows.retrain import retrain
-from tasks import alerts
+from tasks import alerts, doorbell
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
 from tests.prefect.conftest import LocalTarget
 from tests.prefect.service import until
@@ -169,6 +170,46 @@ def test_make_up_starts_again_what_it_left_and_takes_away_looks_that_are_late_or
             client.read_flow_run(late.id)
     assert again is not None
     assert (again.name, again.message) == ("AwaitingRetry", "ended with `make up`: started again")
+
+
+def test_a_run_that_was_taken_long_ago_and_never_began_does_not_silence_the_doorbell() -> None:
+    ago = [Scheduled(scheduled_time=datetime.now(UTC) - timedelta(minutes=minutes)) for minutes in (16, 1)]
+    due = []
+    with get_client(sync_client=True) as client:
+        for when in ago:
+            run = client.create_flow_run_from_deployment(client.read_deployment_by_name("retrain/retrain").id, state=when)
+            client.set_flow_run_state(run.id, Pending(), force=True)
+            due.append(doorbell.runs(doorbell.Validated(), None).due)
+            client.delete_flow_run(run.id)
+    assert due == [False, True]
+
+
+def test_an_event_that_cannot_be_sent_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = threading.Event()
+    monkeypatch.setattr(doorbell, "SENT_WITHIN", 0.1)
+    monkeypatch.setattr(doorbell.EventsWorker, "instance", lambda: SimpleNamespace(wait_until_empty=stuck.wait))
+    monkeypatch.setattr(doorbell, "emit_event", lambda *_, **__: None)
+    try:
+        with pytest.raises(Unavailable, match=r"car-damage\.images\.landed could not be sent"):
+            doorbell.ring("fingerprint", "/photos")
+    finally:
+        stuck.set()
+
+
+def test_doctor_tells_what_somebody_has_switched_off() -> None:
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("retrain/retrain")
+        lost = client.read_automations_by_name(f"{PREFIX}a lost run is started again")[0]
+        client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
+        client.pause_automation(lost.id)
+        settings = Settings()
+        world = World(settings, Photos({}), Versions(), Endpoint({}), Runs({}), Table(BRONZE.empty_table()))
+        try:
+            told = {finding.name: finding for finding in doctor.doctor(settings, world)}  # type: ignore[arg-type]
+        finally:
+            client.resume_automation(lost.id)
+    assert told["switched off"].state == doctor.WARN
+    assert f"automation {lost.name}, schedule nightly of retrain" in told["switched off"].told
 
 
 def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:

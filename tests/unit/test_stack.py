@@ -1,0 +1,35 @@
+"""Where the parts of the local stack are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from car_damage.settings import Settings, Tracking
+from deployments.stack import is_local_store, mlflow_pages
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_pages_are_ours_for_a_store_of_this_machine_and_a_server_s_own_otherwise() -> None:
+    here, there = Settings(), Settings(tracking=Tracking(uri="https://mlflow.example"))
+    assert (is_local_store(here), mlflow_pages(here)) == (True, f"http://127.0.0.1:{here.stack.mlflow_port}")
+    assert (is_local_store(there), mlflow_pages(there)) == (False, "https://mlflow.example")
+
+
+@pytest.mark.parametrize("command", ["bootstrap", "deploy", "watch"])
+def test_without_the_address_of_a_server_nothing_is_done_on_one_of_the_moment(command: str, tmp_path: Path) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CAR_DAMAGE_", "PREFECT_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments", command],
+        cwd=ROOT,
+        env=clean | {"PREFECT_HOME": str(tmp_path), "CAR_DAMAGE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: PREFECT_API_URL is not set: ")
