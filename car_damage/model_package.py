@@ -7,7 +7,6 @@ photo as its example, and the exact versions it was tested with. So a serving co
 
 import base64
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.images import Limits
+from car_damage.scratch import Scratch
 
 TRAVELS = ("errors.py", "reasons.py", "containers.py", "images.py")
 """Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
@@ -72,8 +72,8 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
         + [ColSpec("double", f"probability_{name}") for name in classes]
         + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
     )
-    with tempfile.TemporaryDirectory() as temporary:
-        package = Path(temporary) / "car_damage"
+    with Scratch("package") as temporary:
+        package = temporary / "car_damage"
         package.mkdir()
         (package / "__init__.py").touch()
         for module in TRAVELS:

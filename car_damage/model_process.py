@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
+from car_damage.scratch import Scratch
 
 HOST = Path(__file__).with_name("model_host.py")
 TAIL = 4000
@@ -61,9 +61,9 @@ def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: L
         ModelRefused: the model does not load, does not answer, or not in time; the message ends with its last words.
         Terminal: environment is "uv" and there is no uv.
     """
-    with tempfile.TemporaryDirectory(prefix="car-damage-model-") as scratch:
-        python = _fresh_environment(model, Path(scratch), timeout) if environment == "uv" else sys.executable
-        with _process([python, "-P", str(HOST), "answer", str(model.absolute())], Path(scratch)) as (process, stderr):
+    with Scratch("model") as scratch:
+        python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
+        with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
             return list(_converse(process, stderr, model, photos, timeout))
 
 

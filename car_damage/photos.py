@@ -6,7 +6,6 @@ the very photo that was validated: one with other bytes stops the training by na
 """
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from car_damage.engines.folder import cores
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.images import SIZE, Limits, decode
+from car_damage.scratch import Scratch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ class PhotoSet:
     Arrays taken from it must not be used afterwards.
     """
 
-    def __init__(self, splits: Sequence[str], photos: Photos, folder: tempfile.TemporaryDirectory[str] | None) -> None:
+    def __init__(self, splits: Sequence[str], photos: Photos, folder: Scratch) -> None:
         self._splits = np.array(splits, dtype=object)
         self._photos = photos
         self._folder = folder
@@ -79,8 +79,7 @@ class PhotoSet:
 
     def close(self) -> None:
         """Remove the file on disk."""
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._folder.close()
 
 
 def load(  # noqa: PLR0917 - what, from where, and how
@@ -109,9 +108,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
     rows = rows.sort_by([("split", "ascending"), ("sha256", "ascending")])
     paths, sha256s = tuple(rows["path"].to_pylist()), tuple(rows["sha256"].to_pylist())
     labels = np.array([_number(label, classes) for label in rows["label"].to_pylist()], dtype=np.int64)
-    folder = tempfile.TemporaryDirectory(prefix="car-damage-photos-")
+    folder = Scratch("photos")
     try:
-        pixels = _pixels(Path(folder.name), len(paths))
+        pixels = _pixels(folder.path, len(paths))
 
         def read(row: int) -> None:
             pixels[row] = _pixels_of(read_checked(files, paths[row], sha256s[row]), paths[row], limits)
@@ -125,7 +124,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                 pool.shutdown(cancel_futures=True)
                 raise
     except BaseException:
-        folder.cleanup()
+        folder.close()
         raise
     return PhotoSet(rows["split"].to_pylist(), Photos(pixels, labels, sha256s, paths), folder)
 

@@ -5,7 +5,6 @@ so what a kill leaves behind is never mistaken for a result, and is ended by the
 """
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from car_damage.errors import RegistryError
 from car_damage.mlflow_client import client, experiment_id, fluent, translated
 from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.provenance import software
+from car_damage.scratch import Scratch
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,20 +110,20 @@ class MlflowTracking:
 
     def fetch(self, run_id: str, artifact: str) -> bytes:
         folder = artifact.rpartition("/")[0]
-        with translated(f"fetching {artifact} of run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+        with translated(f"fetching {artifact} of run {run_id}"), Scratch("artifacts") as temporary:
             if artifact not in (file.path for file in self._client.list_artifacts(run_id, folder or None)):
                 raise RegistryError(
                     f"run {run_id} has no file {artifact}: it was deleted, or the run is not one of this project's trainings"
                 )
-            return Path(self._client.download_artifacts(run_id, artifact, temporary)).read_bytes()
+            return Path(self._client.download_artifacts(run_id, artifact, str(temporary))).read_bytes()
 
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
-        with translated(f"adding {', '.join(artifacts)} to run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+        with translated(f"adding {', '.join(artifacts)} to run {run_id}"), Scratch("artifacts") as temporary:
             for name, data in artifacts.items():
-                path = Path(temporary) / name
+                path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            self._client.log_artifacts(run_id, temporary)
+            self._client.log_artifacts(run_id, str(temporary))
 
     def url(self, run_id: str) -> str | None:
         uri = self._settings.tracking.ui or self._settings.tracking_uri

@@ -6,10 +6,8 @@ is decided again loses it first.
 """
 
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +20,7 @@ from car_damage.moves import DONE, taken_back
 from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
+from car_damage.scratch import Scratch
 from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
 
 ROUNDING = 1e-3
@@ -186,8 +185,8 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
 def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
     """The candidate answers one photo in a process that has imported none of our code, as it answered after training."""
     tracking = platform.settings.tracking
-    with tempfile.TemporaryDirectory(prefix="car-damage-candidate-") as folder:
-        model = platform.registry.download(request.model_uri, Path(folder))
+    with Scratch("candidate") as folder:
+        model = platform.registry.download(request.model_uri, folder)
         photo = next(test.read(platform))
         answer = answers(model, [photo], tracking.check_timeout, tracking.check_environment)[0]
     given = np.array([answer.probabilities.get(name, np.nan) for name in platform.settings.labels.classes])
@@ -204,8 +203,8 @@ def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progr
         return promotion.decide(test.truth, test.candidate, None, classes, rule)
     progress("judge", 0, len(test.truth), f"running champion {champion.version} on {len(test.truth)} test photos")
     timeout = platform.settings.tracking.check_timeout
-    with tempfile.TemporaryDirectory(prefix="car-damage-champion-") as folder:
-        model = platform.registry.download(champion.uri, Path(folder))
+    with Scratch("champion") as folder:
+        model = platform.registry.download(champion.uri, folder)
         given = answers(model, test.read(platform), timeout + len(test.truth), platform.settings.tracking.check_environment)
     progress("judge", len(test.truth), len(test.truth), f"champion {champion.version} has answered")
     return promotion.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, rule)

@@ -6,7 +6,6 @@ run that is whole, or trains. What it writes is named here, beside the functions
 
 import itertools
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from car_damage.evaluation import Evaluation, evaluate
 from car_damage.photos import COLUMNS, Photos, PhotoSet, load, read_checked
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
 from car_damage.ports import KEY_TAG, Platform, RunContents
+from car_damage.scratch import Scratch
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
@@ -110,8 +110,8 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
     }
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
-        with tempfile.TemporaryDirectory(prefix="car-damage-run-") as folder:
-            contents = _train(request, platform, photos, Path(folder), progress)
+        with Scratch("run") as folder:
+            contents = _train(request, platform, photos, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)
         tracking.finish(run_id, model_uri)

@@ -1,12 +1,11 @@
 """All endpoints of one server, and their memory on disk."""
 
 import asyncio
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
+from car_damage.scratch import Scratch
 from car_damage.server.api.requests import Config, Create
 from car_damage.server.errors import ApiError, absent
 from car_damage.server.hosting.deployment import Deployment, Patience
@@ -28,7 +27,7 @@ class Endpoints:
         self._settings, self._state = settings, state
         self._by_name: dict[str, Endpoint] = {}
         # The path of a unix socket may hold 107 characters only, so sockets cannot lie below any home folder.
-        self._sockets = tempfile.TemporaryDirectory(prefix="car-damage-")
+        self._sockets = Scratch("sockets")
         self._sockets_made = 0
 
     def __iter__(self) -> Iterator[Endpoint]:
@@ -109,7 +108,7 @@ class Endpoints:
     async def close(self) -> None:
         """Stop every process. What is on disk stays, so that the next server brings it back."""
         await asyncio.gather(*(endpoint.close() for endpoint in self))
-        self._sockets.cleanup()
+        self._sockets.close()
 
     def _endpoint(self, name: str, facts: dict[str, Any]) -> Endpoint:
         serving = self._settings.serving
@@ -118,7 +117,7 @@ class Endpoints:
             self._sockets_made += 1
             return ModelServer(
                 f"models:/{config.entity.entity_name}/{config.entity.entity_version}",
-                Path(self._sockets.name) / str(self._sockets_made),
+                self._sockets.path / str(self._sockets_made),
                 Place(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
                 serving.request_timeout,

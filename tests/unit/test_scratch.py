@@ -1,0 +1,104 @@
+"""Scratch folders go with their block, and those of killed processes with the next one that is made."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from car_damage.scratch import Scratch
+
+CHILD = """
+import sys
+from car_damage.scratch import Scratch
+with Scratch("child") as folder:
+    (folder / "photos").write_bytes(b"x")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+AN_HOUR = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder, of this test alone, and of the processes that it starts."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of other processes look an hour old: the time at which a folder changed cannot be set."""
+    now = time.time
+    monkeypatch.setattr("car_damage.scratch.time.time", lambda: now() + AN_HOUR)
+
+
+def child() -> tuple["subprocess.Popen[str]", Path]:
+    """A process in a scratch folder, and that folder."""
+    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def ended(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.communicate()
+
+
+def fails() -> None:
+    with Scratch("photos") as folder:
+        (folder / "photos").write_bytes(b"x")
+        raise RuntimeError
+
+
+def test_a_scratch_folder_is_gone_after_its_block_also_when_the_block_fails(system: Path) -> None:
+    with pytest.raises(RuntimeError):
+        fails()
+    assert list(system.iterdir()) == []
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_the_folder_of_a_killed_process_goes_with_the_next_one() -> None:
+    process, left = child()
+    ended(process)
+    assert (left / "photos").exists()
+    with Scratch("photos"):
+        assert not left.exists()
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_the_folder_of_a_living_process_stays() -> None:
+    process, used = child()
+    with Scratch("photos"):
+        assert (used / "photos").exists()
+    ended(process)
+
+
+def test_a_folder_that_may_be_only_just_being_made_stays(system: Path) -> None:
+    young = system / "car-damage.photos.abc"
+    young.mkdir()
+    with Scratch("photos"):
+        assert young.exists()
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_folders_and_files_of_others_stay(system: Path) -> None:
+    other, file, link = system / "car-damage-tests", system / "car-damage.file", system / "car-damage.link"
+    other.mkdir()
+    file.touch()
+    link.symlink_to(other)
+    with Scratch("photos"):
+        assert {path for path in system.iterdir() if not path.name.startswith("car-damage.photos.")} == {other, file, link}
+
+
+@pytest.mark.usefixtures("an_hour_later")
+def test_a_folder_of_another_user_stays(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = system / "car-damage.photos.abc"
+    left.mkdir()
+    mine = os.getuid()
+    monkeypatch.setattr("os.getuid", lambda: mine + 1)
+    with Scratch("photos"):
+        assert left.exists()
