@@ -1,9 +1,11 @@
 """Scratch folders go with their block, and those of killed processes with the next one that is made."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,16 +38,15 @@ def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("car_damage.scratch.time.time", lambda: now() + AN_HOUR)
 
 
-def child() -> tuple["subprocess.Popen[str]", Path]:
-    """A process in a scratch folder, and that folder."""
-    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, Path(process.stdout.readline().strip())
-
-
-def ended(process: "subprocess.Popen[str]") -> None:
-    process.kill()
-    process.communicate()
+@contextlib.contextmanager
+def elsewhere() -> Iterator[Path]:
+    """A scratch folder of another process, which is killed at the end of the block."""
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
 
 
 def fails() -> None:
@@ -62,8 +63,8 @@ def test_a_scratch_folder_is_gone_after_its_block_also_when_the_block_fails(syst
 
 @pytest.mark.usefixtures("an_hour_later")
 def test_the_folder_of_a_killed_process_goes_with_the_next_one() -> None:
-    process, left = child()
-    ended(process)
+    with elsewhere() as left:
+        pass
     assert (left / "photos").exists()
     with Scratch("photos"):
         assert not left.exists()
@@ -71,10 +72,8 @@ def test_the_folder_of_a_killed_process_goes_with_the_next_one() -> None:
 
 @pytest.mark.usefixtures("an_hour_later")
 def test_the_folder_of_a_living_process_stays() -> None:
-    process, used = child()
-    with Scratch("photos"):
+    with elsewhere() as used, Scratch("photos"):
         assert (used / "photos").exists()
-    ended(process)
 
 
 def test_a_folder_that_may_be_only_just_being_made_stays(system: Path) -> None:
