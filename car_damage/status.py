@@ -21,6 +21,8 @@ class Status:
     """-1 while there is no table."""
     files: int
     """Files with a verdict, of those in the landing folder."""
+    elsewhere: int
+    """Files with a verdict that were found in another landing folder, when the setting named that one, and stay in use."""
     rejected: dict[str, int]
     """Reason -> files."""
     silver_version: int
@@ -53,8 +55,8 @@ def look(platform: Platform) -> Status:
     bronze, bronze_version = platform.tables.read(names.bronze, ["path", "status", "reason"])
     present = bronze  # a table that is not there has no types to compare with either
     if bronze_version >= 0:
-        here = pc.and_(pc.is_in(bronze["status"], PRESENT), below(platform.settings.landing.folder, bronze["path"]))
-        present = bronze.filter(here)
+        present = bronze.filter(pc.is_in(bronze["status"], PRESENT))
+    here = present.filter(below(platform.settings.landing.folder, present["path"])) if bronze_version >= 0 else present
     silver, silver_version = platform.tables.read(names.silver, ["label", "split"])
     runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
     found = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}
@@ -66,8 +68,9 @@ def look(platform: Platform) -> Status:
         problem = str(error)
     return Status(
         bronze_version=bronze_version,
-        files=present.num_rows,
-        rejected=_counts(present["reason"].drop_null()),
+        files=here.num_rows,
+        elsewhere=present.num_rows - here.num_rows,
+        rejected=_counts(here["reason"].drop_null()),
         silver_version=silver_version,
         classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver_version >= 0 else {},
         champion=champion,

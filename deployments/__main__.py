@@ -1,5 +1,7 @@
 """`python -m deployments`: what a person does to have the service run somewhere."""
 
+import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -105,6 +107,8 @@ def _end_in_order() -> None:
     def end(received: int, _: object) -> None:
         for number in ends:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not break what the first one ends
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            os.write(2, b"\nending what was started\n")  # print may be what the signal interrupted
         sys.exit(128 + received)
 
     for number in ends:

@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from car_damage import status
+from car_damage.engines.folder import Folder, utf8
 from car_damage.errors import Terminal
+from car_damage.labels import Labeller
 from car_damage.platform import Target
 from car_damage.ports import Answer, Platform
 from car_damage.server.command import is_local
-from car_damage.settings import CONFIG_VARIABLE, Settings, load
+from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
@@ -81,6 +83,7 @@ def _settings(images: Path | None) -> Settings:
         folder = images.expanduser().absolute()
         if not folder.is_dir():
             raise Terminal(f"IMAGES={images} is not a folder; give one with a folder of photos a class, such as minor/, moderate/, major/")
+        _refuse_without_classes(folder, base.labels)
         home /= f"images-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(folder)
     os.environ["CAR_DAMAGE_HOME"] = str(home)
@@ -88,6 +91,20 @@ def _settings(images: Path | None) -> Settings:
     if not is_local(base.serving.host) or port is None or not port_is_free(port):
         os.environ["CAR_DAMAGE_SERVING__HOST"] = f"http://127.0.0.1:{free_port()}"
     return load()
+
+
+def _refuse_without_classes(folder: Path, labels: Labels) -> None:
+    """Raise Terminal where no file has a class by its folder or its name: the run could only end with too few photos."""
+    if labels.source == "table":
+        return
+    here, above = (Labeller(labels, utf8(str(landing))) for landing in (folder, folder.parent))
+    if any(here.label(file.path).label for file in Folder().list(str(folder))):
+        return
+    classes = ", ".join(labels.classes)
+    if labels.source == "file_name":
+        raise Terminal(f"no file below {folder} has a class in its name ({classes}), as labels.source asks for")
+    advice = f"give IMAGES={folder.parent}" if above.label(f"{folder}/photo").label else "give the folder above those"
+    raise Terminal(f"no file below {folder} lies in a folder that is named after a class ({classes}): {advice}")
 
 
 def _prepare(platform: Platform) -> None:
@@ -105,9 +122,10 @@ def _run_flow() -> str:
     from deployments.bootstrap import limits
     from deployments.items import bootstrap
     from flows.retrain import retrain
+    from tasks import by_hand
 
     bootstrap(limits())
-    state = retrain(return_state=True)
+    state = by_hand.run(retrain)
     APILogHandler().flush()  # the last lines of the log, while there is a server to take them
     if not state.is_completed():
         raise Terminal(f"the flow ended {state.name}: {state.message}")

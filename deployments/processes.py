@@ -52,9 +52,13 @@ class Service:
             time.sleep(POLL)
 
     def check(self) -> None:
-        """Raise Terminal, with the end of its log, when the service has ended."""
-        if self.process.poll() is not None:
-            raise Terminal(f"the {self.name} ended with code {self.process.returncode}; {self._tail()}")
+        """Raise Terminal when the service has ended: with the end of its log, or the signal that ended it."""
+        code = self.process.poll()
+        if code is not None and code < 0:
+            # Its log ends in the middle of whatever it did, and says nothing of this.
+            raise Terminal(f"the {self.name} was ended by signal {-code}, from outside or for want of memory; its log is {self.log}")
+        if code is not None:
+            raise Terminal(f"the {self.name} ended with code {code}; {self._tail()}")
 
     def _tail(self) -> str:
         return f"the end of {self.log}:\n{self.log.read_text(errors='replace')[-LOG_TAIL:]}"

@@ -35,6 +35,8 @@ from deployments.stack import (
 )
 from tasks.run_processes import end, of_server
 
+MAKE_UP = "make up"
+"""The name of this process among those that are written down."""
 LOOK = 1.0
 """Seconds between two looks whether everything still runs."""
 
@@ -62,7 +64,7 @@ def up() -> None:
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
         block.callback(started.forget, settings.home)
-        written = [started.this("make up")]
+        written = [started.this(MAKE_UP)]
 
         def note(service: Service) -> Service:
             written.append(started.this(service.name, service.process.pid))
@@ -110,6 +112,8 @@ def down() -> None:
 
 def _refuse_a_second(home: Path) -> None:
     running = [one.name for one in started.read(home) if one.process() is not None]
+    if MAKE_UP in running:
+        raise Terminal(f"`make up` is running already with {home}, in another terminal or in the background; `make down` ends it")
     if running:
         raise Terminal(f"still running in {home}: {', '.join(running)}; `make down` ends what is left of an earlier `make up`")
 
@@ -191,6 +195,7 @@ def _next(variables: Mapping[str, str]) -> str:
             f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}",
             "`make watch` there starts a run as soon as they have landed; by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
+            "  .venv/bin/prefect flow-run ls --limit 5",
             "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",
         ]
     )

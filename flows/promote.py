@@ -15,7 +15,7 @@ from pydantic import Field
 from car_damage import outcome
 from car_damage.pipeline import ChooseRequest, promote_request
 from car_damage.settings import load
-from tasks import naming
+from tasks import by_hand, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.runner import runner_for
@@ -56,7 +56,9 @@ def main(
     """Run the flow once, in this process. Exit code 0 when the version is live, and 1 when it is not."""
     if version != "previous" and not (version.isdecimal() and 1 <= int(version) <= LAST):
         raise typer.BadParameter(f"{version} is neither the number of a version nor previous", param_hint="--version")
-    state = promote(reason, "previous" if version == "previous" else int(version), return_state=True)
+    if not reason.strip():
+        raise typer.BadParameter("say why, for the champion's history", param_hint="--reason")
+    state = by_hand.run(promote, reason, "previous" if version == "previous" else int(version))
     raise SystemExit(0 if state.is_completed() else 1)
 
 

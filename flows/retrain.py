@@ -14,7 +14,7 @@ from prefect.states import Completed
 from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.settings import Settings, load
-from tasks import alerts, naming
+from tasks import alerts, by_hand, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.cancellation import end_training
@@ -72,7 +72,7 @@ def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
 
 def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
     """Run the flow once, in this process. Exit code 0 however it ended, and 1 if it failed."""
-    state = retrain(dry_run, train_again, judge_again, allow_removals, return_state=True)
+    state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals)
     raise SystemExit(0 if state.is_completed() else 1)
 
 

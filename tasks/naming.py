@@ -16,22 +16,27 @@ _APART = " · "
 
 
 def starting(flow: str, details: str = "") -> str:
-    """The flow's name and the day, UTC, such as `retrain 2026-11-24`; of a run that is retried, the name that it has."""
+    """What a run is called before it has found anything; of a run that is retried, the name that it has.
+
+    Returns:
+        The flow's name, the day, UTC, and the parameters that are set to true, such as `retrain 2026-11-24, train again`.
+    """
     name = runtime.flow_run.name
     if name and name.startswith(f"{flow} "):
         return str(name)
-    return _joined(f"{flow} {datetime.now(UTC):%Y-%m-%d}", details)
+    asked = (parameter.replace("_", " ") for parameter, value in runtime.flow_run.parameters.items() if value is True)
+    return _joined(", ".join([f"{flow} {datetime.now(UTC):%Y-%m-%d}", *asked]), details)
 
 
 def found(report: ValidateReport) -> str:
-    """What landed, in a few words, such as `57 new photos, 2 rejected`; `nothing new` where nothing did."""
+    """What landed, in a few words, such as `57 new photos, 2 rejected`; `no new photos` where nothing did."""
     counts = {
         f"new photo{'' if report.accepted == 1 else 's'}": report.accepted,
         "rejected": report.new - report.accepted,
         "gone": report.vanished,
         "not readable": report.unreadable_count,
     }
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing new"
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "no new photos"
 
 
 def rename(details: str) -> None:

@@ -14,12 +14,14 @@ from prefect.logging import get_run_logger
 from car_damage.errors import CarDamageError
 from car_damage.pipeline import Progress
 
+PATIENCE = 2.0
+"""Seconds after which a step that is not done gets a bar: one that was full before a person could look only adds to the list."""
 INTERVAL = 1.0
 """Seconds between two updates: one costs some milliseconds of the stage's own time, and a log of thousands is not read."""
 
 
 def shown(name: str) -> Progress:
-    """The progress of one task run: a line of the log and a bar for each step, at its start, now and then, and at its end."""
+    """The progress of one task run: a line of the log at a step's start, now and then, and at its end; and one bar."""
     return _Shown(name)
 
 
@@ -36,21 +38,25 @@ class _Shown:
     def __init__(self, name: str) -> None:
         self._name = name
         self._logger = get_run_logger()
-        self._bars: dict[str, UUID] = {}
-        self._step, self._next = "", 0.0
+        self._bar: UUID | None = None
+        self._step, self._start, self._next = "", 0.0, 0.0
 
     def __call__(self, step: str, done: int, total: int, message: str = "") -> None:
         now = time.monotonic()
         if step == self._step and now < self._next and done < total:
             return
-        self._step, self._next = step, now + INTERVAL
+        if step != self._step:
+            self._step, self._start = step, now
+        self._next = now + INTERVAL
         self._logger.info("%s %d of %d%s", step, done, total, f": {message}" if message else "")
+        if self._bar is None and (done >= total or now < self._start + PATIENCE):
+            return
         percent = 100.0 * done / total if total else 100.0
+        described = f"{self._name}: {step} {done} of {total}"
         with if_possible("progress"):
-            if step in self._bars:
-                update_progress_artifact(self._bars[step], progress=percent)
-            else:
-                key = f"progress-{self._name}-{step}".lower().replace("_", "-")
-                bar = create_progress_artifact(percent, key=key, description=f"{self._name}: {step}")
+            if self._bar is None:
                 # Prefect's type allows for the coroutine that it returns to asynchronous callers.
-                self._bars[step] = cast("UUID", bar)
+                key = f"progress-{self._name}".lower().replace("_", "-")
+                self._bar = cast("UUID", create_progress_artifact(percent, key=key, description=described))
+            else:
+                update_progress_artifact(self._bar, progress=percent, description=described)

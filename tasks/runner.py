@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol, TypeVar
 
-from car_damage.errors import CarDamageError, Terminal
+from car_damage.errors import CarDamageError, Unforeseen
 from car_damage.pipeline import Progress, Stage
 from car_damage.platform import Target
 from car_damage.ports import Platform
@@ -36,7 +36,7 @@ class Here:
             # What a person reads first is the flow run's message, and it has to say where.
             raise type(error)(f"stage {stage.name}: {error}") from error
         except Exception as error:
-            raise Terminal(
+            raise Unforeseen(
                 f"stage {stage.name}: {type(error).__name__}: {error}; this was not foreseen: the log has where it comes from. "
                 "Start a new run, which goes on where this one ended, and report it if it comes again"
             ) from error

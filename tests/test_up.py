@@ -113,6 +113,7 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     config = str(ROOT / given["CAR_DAMAGE_CONFIG"])
     assert variables == given | {"CAR_DAMAGE_CONFIG": config, "PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api"}
     assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
+    assert stack.log.read_text().endswith("\nending what was started\n")
     assert left_of(stack.home, set()) == []
     stack.up()
     assert stack.deployment() == first
@@ -123,12 +124,16 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
     refused = stack.command("up")
     assert refused.returncode == 1
-    assert re.fullmatch(r"error: still running in .*: make up, Prefect server, .*; `make down` ends .*\n", refused.stderr)
+    told = f"error: `make up` is running already with {stack.home}, in another terminal or in the background; `make down` ends it\n"
+    assert refused.stderr == told
 
 
 def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
     stack.end(signal.SIGKILL)
     assert left_of(stack.home, set()) != []
+    refused = stack.command("up")
+    assert refused.returncode == 1
+    assert re.fullmatch(r"error: still running in .*: Prefect server, .*; `make down` ends what is left .*\n", refused.stderr)
     # A run has a session of its own, and outlives a worker that is killed.
     api = {"PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api", "PREFECT__FLOW_RUN_ID": "some-run"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=stack.environment | api) as run:

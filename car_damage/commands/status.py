@@ -14,7 +14,10 @@ def status(platform: Platform) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
-    table.add_row("Bronze", f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}")
+    bronze = f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}"
+    if now.elsewhere:
+        bronze += f"; {now.elsewhere} more files of another landing folder, still in use"
+    table.add_row("Bronze", bronze)
     balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
     table.add_row("Silver", f"{settings.tables.silver}, {_version(now.silver_version)}: {now.photos} photos ({balance})")
     table.add_row("Champion", _model(settings.tracking.model, now.champion))

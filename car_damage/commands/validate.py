@@ -68,6 +68,8 @@ def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool)
                 rejected.append(verdict)
     if not as_json:
         _print_summary(seen, rejected)
+        say = "Duplicates, and photos that lie under two classes, are found by the pipeline, which compares them all."
+        Console().print(say, style="dim", soft_wrap=True)
     if seen["unreadable"]:
         raise Unavailable(f"{seen['unreadable']} of {len(files)} files could not be read; they are not judged")
 

@@ -5,10 +5,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from car_damage import demo_photos
 from car_damage.commands.status import status as print_status
 from car_damage.mlflow_client import client
+from car_damage.pipeline import ValidateRequest, silent
 from car_damage.platform import Target
-from car_damage.settings import Settings
+from car_damage.settings import Landing, Settings
+from car_damage.stages.validate import VALIDATE
 from car_damage.status import look
 
 
@@ -34,3 +37,16 @@ def test_a_version_that_waits_for_a_person_is_shown_with_the_command_and_its_run
     assert now.versions[run].version == 1
     print_status(target)
     assert '.venv/bin/python -m flows.promote --version 1 --reason "<why>"' in capsys.readouterr().out
+
+
+def test_files_of_another_landing_folder_are_counted_apart(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, photos in (("before", 2), ("now", 1)):
+        (home / folder / "minor").mkdir(parents=True)
+        for seed in range(photos):
+            (home / folder / "minor" / f"{seed}.jpg").write_bytes(demo_photos.photo("minor", seed))
+        target = Target(Settings(home=home, landing=Landing(folder=str(home / folder))))
+        VALIDATE.work(ValidateRequest("flow"), target, silent)
+    now = look(target)
+    assert (now.files, now.elsewhere) == (1, 2)
+    print_status(target)
+    assert "1 files; rejected: none; 2 more files of another landing folder, still in use" in " ".join(capsys.readouterr().out.split())

@@ -1,18 +1,22 @@
 """What a person meets first, on a real Prefect server: what a run is called, and the library's words in its log."""
 
 import os
+import re
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
 import pytest
+import typer
+import typer.testing
 from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
 from car_damage.pipeline import ValidateReport
+from flows import promote
 from tasks import naming
 
 REPORT = ValidateReport(60, 57, {}, (), 0, 0, 0, 3, "f" * 64)
@@ -24,7 +28,7 @@ REPORT = ValidateReport(60, 57, {}, (), 0, 0, 0, 3, "f" * 64)
         (REPORT, "57 new photos"),
         (ValidateReport(60, 1, {"empty": 2, "truncated": 1}, (), 0, 1, 0, 3, ""), "1 new photo, 3 rejected"),
         (ValidateReport(60, 0, {}, ("a",), 1, 0, 4, 3, ""), "4 gone, 1 not readable"),
-        (ValidateReport(60, 0, {}, (), 0, 0, 0, 3, ""), "nothing new"),
+        (ValidateReport(60, 0, {}, (), 0, 0, 0, 3, ""), "no new photos"),
     ],
 )
 def test_what_landed_is_said_in_a_few_words(report: ValidateReport, said: str) -> None:
@@ -56,6 +60,64 @@ def test_a_run_is_renamed_by_what_it_finds_and_keeps_that_name_when_it_is_retrie
         run_flow(named, flow_run=client.read_flow_run(ids[0]))
         assert ids[1] == ids[0]
         assert client.read_flow_run(ids[0]).name == name
+
+
+@pytest.mark.usefixtures("server")
+def test_a_run_says_in_its_name_which_options_it_was_asked_for() -> None:
+    names = []
+
+    @flow(name="asked", flow_run_name=lambda: naming.starting("asked"))
+    def asked(dry_run: bool, judge_again: bool, train_again: bool) -> None:
+        del dry_run, judge_again, train_again
+        naming.rename("57 new photos")
+        with get_client(sync_client=True) as client:
+            names.append(client.read_flow_run(uuid.UUID(str(runtime.flow_run.id))).name)
+
+    asked(True, False, True)
+    assert re.fullmatch(r"asked 20\d\d-\d\d-\d\d, dry run, train again · 57 new photos", names[0])
+
+
+ERRORS = """
+from prefect import flow
+from car_damage.errors import Terminal, Unforeseen
+from tasks import by_hand
+
+@flow(name="foreseen")
+def foreseen():
+    raise Terminal("give another folder")
+
+@flow(name="unforeseen")
+def unforeseen():
+    raise Unforeseen("a bug")
+
+print(by_hand.run(foreseen).name)
+print("half", file=__import__("sys").stderr)
+print(by_hand.run(unforeseen).name)
+"""
+
+
+def test_an_error_that_was_foreseen_is_a_sentence_in_the_terminal_and_whole_in_the_run_s_log(server: str, tmp_path: Path) -> None:
+    variables = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": server}
+    done = subprocess.run(
+        [sys.executable, "-c", ERRORS], env=os.environ | variables, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["Failed", "Failed"]
+    foreseen, unforeseen = done.stderr.split("\nhalf\n")
+    assert "give another folder" in foreseen
+    assert "Traceback" not in foreseen
+    assert "Traceback" in unforeseen
+    with get_client(sync_client=True) as client:
+        runs = client.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["foreseen"]}}}).json()
+        lines = client.request("POST", "/logs/filter", json={"logs": {"flow_run_id": {"any_": [runs[0]["id"]]}}}).json()
+    assert any("Traceback" in line["message"] and "give another folder" in line["message"] for line in lines)
+
+
+def test_a_person_s_word_without_a_reason_is_refused_before_a_run_is_made() -> None:
+    app = typer.Typer()
+    app.command()(promote.main)
+    told = typer.testing.CliRunner().invoke(app, ["--reason", " "])
+    assert told.exit_code == 2
+    assert "--reason: say why" in told.output
 
 
 SCRIPT = """

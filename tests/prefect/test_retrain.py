@@ -267,7 +267,6 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     by_key = {artifact["key"]: artifact for artifact in artifacts}
     wanted = {"landed": "table", "training-photos": "markdown", "model": "markdown", "decision": "markdown", "endpoint": "table"}
     wanted |= {"champion-history": "table", "data-quality": "markdown"}
-    wanted |= {"progress-validation-validate": "progress", "progress-training-epoch": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
     assert len(pictures) == 3
@@ -278,9 +277,15 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     assert f"## {decision['description']}\n" in decision["data"]
     names = [run["name"] for run in runs if run["name"].startswith(("retrain", "promote"))]
     day = r"20\d\d-\d\d-\d\d"
-    assert all(re.fullmatch(rf"retrain {day}( · .+)?|promote {day} · (version \d+|the version before)", name) for name in names)
+    assert all(
+        re.fullmatch(
+            rf"retrain {day}(, (dry run|train again|judge again|allow removals))*( · .+)?|promote {day} · (version \d+|the version before)",
+            name,
+        )
+        for name in names
+    )
     told = {name.partition(" · ")[2] for name in names}
-    assert {"59 new photos, 9 rejected", "1 rejected", "nothing new", "3 new photos, 1 gone", "version 2"} <= told
+    assert {"59 new photos, 9 rejected", "1 rejected", "no new photos", "3 new photos, 1 gone", "version 2"} <= told
     assert by_key["training-photos"]["data"].count("data:image/png;base64,") == 1
     quality = by_key["data-quality"]["data"]
     assert "| **truncated** | 1 | " in quality

@@ -3,9 +3,11 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import prefect
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -209,8 +211,40 @@ def test_what_cannot_be_shown_does_not_fail_the_work(monkeypatch: pytest.MonkeyP
         raise httpx.ConnectError("the server is being restarted")
 
     monkeypatch.setattr(progress, "create_progress_artifact", unreachable)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(artifacts, "create_table_artifact", unreachable)
     assert run(validate_images, ValidateRequest("flow d"), Runner(VALIDATED)) == VALIDATED
+
+
+@pytest.mark.usefixtures("server")
+def test_a_stage_that_takes_time_has_one_bar_and_a_quick_one_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    clock = iter([0.0, 1.5, 1.6, 1.7, 3.8, 6.0, 6.1])
+
+    @prefect.task
+    def work() -> None:
+        tell = progress.shown("a_stage")
+        for step, done in (("look", 0), ("look", 50), ("look", 100), ("think", 0), ("think", 40), ("think", 100), ("last", 0)):
+            tell(step, done, 100)
+            told.append(bar("progress-a-stage"))
+
+    @flow(name="two-steps")
+    def two_steps() -> None:
+        work()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "time", SimpleNamespace(monotonic=clock.__next__))
+        two_steps()
+    quick = [None] * 4
+    assert told == [*quick, (40.0, "a_stage: think 40 of 100"), (100.0, "a_stage: think 100 of 100"), (0.0, "a_stage: last 0 of 100")]
+
+
+def bar(key: str) -> "tuple[float, str] | None":
+    with get_client(sync_client=True) as client:
+        wanted = {"artifacts": {"key": {"any_": [key]}}}
+        found = client.request("POST", "/artifacts/filter", json=wanted).json()
+    assert len(found) <= 1
+    return (found[0]["data"], found[0]["description"]) if found else None
 
 
 @pytest.mark.usefixtures("server")

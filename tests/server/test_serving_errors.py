@@ -154,6 +154,14 @@ def test_an_endpoint_that_is_not_there_is_a_state(serving: DatabricksServing, sc
     assert not serving.state().exists
 
 
+def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_missing(serving: DatabricksServing, script: Script) -> None:
+    script.answers["GET"] = (404, b"<html><h1>404 File not found</h1></html>")
+    for call in (serving.state, lambda: serving.put(3)):
+        with pytest.raises(RequestRefused, match=r"http://127\.0\.0\.1:\d+ answers, but knows no serving endpoints .* check serving\.host"):
+            call()
+    assert {method for method, _, _ in script.asked} == {"GET"}
+
+
 def test_a_missing_build_log_is_empty(serving: DatabricksServing, script: Script) -> None:
     script.error("GET", 404, "RESOURCE_DOES_NOT_EXIST")
     assert serving.build_log(3) == ""

@@ -1,0 +1,54 @@
+"""A flow that a person starts in a terminal, and how its errors look there."""
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator
+from typing import Any, cast
+
+from prefect import Flow
+from prefect.client.schemas.objects import State
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from car_damage.errors import CarDamageError, Unforeseen
+
+
+def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
+    """Run the flow once, in this process, and return its last state, whatever it is.
+
+    Of an error that was foreseen the terminal shows the sentence, which says what to do; the flow run's log on the
+    Prefect server has the traceback as well.
+    """
+    with _sentences_only():
+        return cast("State[Any]", flow(*args, return_state=True, **kwargs))
+
+
+@contextlib.contextmanager
+def _sentences_only() -> Iterator[None]:
+    """For the length of the block Prefect's handlers print no traceback of an error that was foreseen."""
+    before = [(handler, handler.formatter) for handler in _handlers()]
+    for handler, whole in before:
+        handler.setFormatter(_WithoutTraceback(whole or logging.Formatter()))
+    try:
+        yield
+    finally:
+        for handler, whole in before:
+            handler.setFormatter(whole)
+
+
+def _handlers() -> set[logging.Handler]:
+    named = (logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger))
+    return {handler for logger in (logging.root, *named) for handler in logger.handlers if isinstance(handler, PrefectConsoleHandler)}
+
+
+class _WithoutTraceback(logging.Formatter):
+    def __init__(self, whole: logging.Formatter) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, CarDamageError) and not isinstance(error, Unforeseen):
+            record = copy.copy(record)  # the other handlers are given the same one
+            record.exc_info = record.exc_text = None
+        return self._whole.format(record)
