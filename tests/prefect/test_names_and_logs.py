@@ -1,5 +1,6 @@
 """What a person meets first, on a real Prefect server: what a run is called, and the library's words in its log."""
 
+import logging
 import os
 import re
 import subprocess
@@ -15,9 +16,10 @@ from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 
+from car_damage.errors import Terminal
 from car_damage.pipeline import ValidateReport
 from flows import promote
-from tasks import naming
+from tasks import by_hand, naming
 
 REPORT = ValidateReport(60, 57, {}, (), 0, 0, 0, 3, "f" * 64)
 
@@ -110,6 +112,14 @@ def test_an_error_that_was_foreseen_is_a_sentence_in_the_terminal_and_whole_in_t
         runs = client.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["foreseen"]}}}).json()
         lines = client.request("POST", "/logs/filter", json={"logs": {"flow_run_id": {"any_": [runs[0]["id"]]}}}).json()
     assert any("Traceback" in line["message"] and "give another folder" in line["message"] for line in lines)
+
+
+def test_a_record_that_one_handler_shows_without_its_traceback_still_has_it_for_the_others() -> None:
+    error = Terminal("give another folder")
+    record = logging.LogRecord("flow", logging.ERROR, __file__, 1, "it failed", None, (Terminal, error, error.__traceback__))
+    whole = logging.Formatter()
+    assert by_hand._WithoutTraceback(whole).format(record) == "it failed"
+    assert "give another folder" in whole.format(record)
 
 
 def test_a_person_s_word_without_a_reason_is_refused_before_a_run_is_made() -> None:
