@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -44,7 +44,13 @@ class ModelAnswer:
     """Why the model takes this for no photo that it can answer; empty for an answer."""
 
 
-def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: Literal["this", "uv"] = "this") -> list[ModelAnswer]:
+def answers(
+    model: Path,
+    photos: Iterable[bytes],
+    timeout: float,
+    environment: Literal["this", "uv"] = "this",
+    tick: Callable[[int], None] = lambda _: None,
+) -> list[ModelAnswer]:
     """Answer photos, in their order. They are read one by one as the process takes them, never all at once.
 
     A model may refuse photos that others take: its decoder is older, or its limits are narrower. That is its answer to those
@@ -56,6 +62,7 @@ def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: L
         timeout: seconds that the process may take to load the model and give its first answers, and again to give any
             more.
         environment: "this" environment's Python; or "uv": a fresh environment of the model's own requirements.
+        tick: told how many photos are answered, after each.
 
     Raises:
         ModelRefused: the model does not load, does not answer, or not in time; the message ends with its last words.
@@ -64,7 +71,11 @@ def answers(model: Path, photos: Iterable[bytes], timeout: float, environment: L
     with Scratch("model") as scratch:
         python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
-            return list(_converse(process, stderr, model, photos, timeout))
+            given = []
+            for answer in _converse(process, stderr, model, photos, timeout):
+                given.append(answer)
+                tick(len(given))
+            return given
 
 
 def probabilities(row: Mapping[str, Any]) -> dict[str, float]:

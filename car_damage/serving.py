@@ -136,9 +136,10 @@ class DatabricksServing:
             except NotFound as error:
                 if error.error_code == _ABSENT:
                     return None
+                host = self._settings.serving.host
+                other = ": another program listens there" if is_local(host) else ""
                 raise RequestRefused(
-                    f"{self._settings.serving.host or 'the workspace'} answers, but knows no serving endpoints ({error.error_code}): "
-                    "check serving.host, another program may listen there"
+                    f"{host or 'the workspace'} answers with HTTP 404, and not as a server of endpoints does{other}; check serving.host"
                 ) from error
 
     @cached_property

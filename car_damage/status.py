@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from car_damage.decision import decided_of, waits_for_approval
 from car_damage.errors import CarDamageError
-from car_damage.ledger import PRESENT, below
+from car_damage.ledger import PRESENT, VALID, below
 from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
 
 LATEST_RUNS = 5
@@ -22,7 +22,7 @@ class Status:
     files: int
     """Files with a verdict, of those in the landing folder."""
     elsewhere: int
-    """Files with a verdict that were found in another landing folder, when the setting named that one, and stay in use."""
+    """Valid files of another landing folder, which the setting named when they were found. They stay in use."""
     rejected: dict[str, int]
     """Reason -> files."""
     silver_version: int
@@ -69,7 +69,7 @@ def look(platform: Platform) -> Status:
     return Status(
         bronze_version=bronze_version,
         files=here.num_rows,
-        elsewhere=present.num_rows - here.num_rows,
+        elsewhere=_valid(present) - _valid(here),
         rejected=_counts(here["reason"].drop_null()),
         silver_version=silver_version,
         classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver_version >= 0 else {},
@@ -81,6 +81,10 @@ def look(platform: Platform) -> Status:
         endpoint=endpoint,
         endpoint_problem=problem,
     )
+
+
+def _valid(bronze: pa.Table) -> int:
+    return _counts(bronze["status"]).get(VALID, 0)
 
 
 def _splits(silver: pa.Table, label: str) -> dict[str, int]:

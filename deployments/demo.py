@@ -7,6 +7,7 @@ folder, so a second demo finds that nothing is new.
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from car_damage.server.command import is_local
 from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+from deployments.variables import assignments, given
 
 LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
 UNSEEN_SEED = 20_261
@@ -56,7 +58,11 @@ def demo(images: Path | None) -> None:
     """
     console = Console()
     started = time.monotonic()
+    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
+    variables = given()
     settings = _settings(images)
+    if images is not None:
+        variables |= {"CAR_DAMAGE_HOME": str(settings.home), "CAR_DAMAGE_LANDING__FOLDER": settings.landing.folder}
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
         console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
         os.environ.update(prefect.variables)
@@ -70,17 +76,17 @@ def demo(images: Path | None) -> None:
         endpoint.await_ready(ENDPOINT_START)
         ending = _run_flow()
         asked = _ask(platform, images) if platform.registry.champion() else None
-        _summary(console, settings, status.look(platform), asked, images)
+        _summary(console, settings, status.look(platform), asked)
+        _next(console, variables)
     console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in all)")
 
 
 def _settings(images: Path | None) -> Settings:
     """The local target, with a home folder for each folder of photos, so that two of them never mix in one table."""
-    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     base = load()
     home = base.home
     if images is not None:
-        folder = images.expanduser().absolute()
+        folder = Path(os.path.abspath(images.expanduser()))  # noqa: PTH100 - as the listing spells it; links stay as they are
         if not folder.is_dir():
             raise Terminal(f"IMAGES={images} is not a folder; give one with a folder of photos a class, such as minor/, moderate/, major/")
         _refuse_without_classes(folder, base.labels)
@@ -98,12 +104,17 @@ def _refuse_without_classes(folder: Path, labels: Labels) -> None:
     if labels.source == "table":
         return
     here, above = (Labeller(labels, utf8(str(landing))) for landing in (folder, folder.parent))
-    if any(here.label(file.path).label for file in Folder().list(str(folder))):
+    labelled = [bool(here.label(file.path).label) for file in Folder().list(str(folder))]
+    if any(labelled):
         return
     classes = ", ".join(labels.classes)
+    if not labelled:
+        raise Terminal(f"there are no files below {folder}; give a folder with one folder of photos a class ({classes})")
     if labels.source == "file_name":
         raise Terminal(f"no file below {folder} has a class in its name ({classes}), as labels.source asks for")
-    advice = f"give IMAGES={folder.parent}" if above.label(f"{folder}/photo").label else "give the folder above those"
+    advice = "sort the photos into such folders, or say in labels.aliases which class another word means"
+    if above.label(f"{folder}/photo").label:
+        advice = f"give the folder above, IMAGES={folder.parent}"
     raise Terminal(f"no file below {folder} lies in a folder that is named after a class ({classes}): {advice}")
 
 
@@ -155,7 +166,7 @@ def _test_photo(platform: Platform) -> tuple[Path, str]:
     return Path(row["path"]), row["label"]
 
 
-def _summary(console: Console, settings: Settings, now: status.Status, asked: Asked | None, images: Path | None) -> None:
+def _summary(console: Console, settings: Settings, now: status.Status, asked: Asked | None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -181,8 +192,8 @@ def _summary(console: Console, settings: Settings, now: status.Status, asked: As
     console.print(table)
     console.print(f"Predicted class: {asked.answer.label}" if asked else "No version is live, so there is nothing to ask", style="bold")
     console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/")
-    variables = f"CAR_DAMAGE_CONFIG={os.environ[CONFIG_VARIABLE]}"
-    if images is not None:
-        variables += f" CAR_DAMAGE_HOME={settings.home} CAR_DAMAGE_LANDING__FOLDER={settings.landing.folder}"
-    console.print(f"Next: export {variables}", soft_wrap=True)
+
+
+def _next(console: Console, variables: Mapping[str, str]) -> None:
+    console.print(f"Next: export {assignments(variables)}", soft_wrap=True, markup=False)
     console.print("      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status")

@@ -23,6 +23,8 @@ STOP_TIMEOUT = 15.0
 """Seconds between asking a process to stop and killing what is left of its group."""
 POLL = 0.1
 """Seconds between two looks at a process that starts or stops."""
+FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals that a process does not send itself."""
 LOG_TAIL = 1500
 """Characters of its log that are shown of a process that did not start."""
 
@@ -41,7 +43,7 @@ class Service:
         """Wait until the service answers.
 
         Raises:
-            Terminal: it ended, or did not answer within `timeout` seconds; with the end of its log.
+            Terminal: it ended, see `check`; or it did not answer within `timeout` seconds; with the end of its log.
         """
         deadline = time.monotonic() + timeout
         while not (_answers(self.health) if isinstance(self.health, str) else self.health()):
@@ -54,9 +56,10 @@ class Service:
     def check(self) -> None:
         """Raise Terminal when the service has ended: with the end of its log, or the signal that ended it."""
         code = self.process.poll()
-        if code is not None and code < 0:
+        if code is not None and -code in FROM_OUTSIDE:
             # Its log ends in the middle of whatever it did, and says nothing of this.
-            raise Terminal(f"the {self.name} was ended by signal {-code}, from outside or for want of memory; its log is {self.log}")
+            cause = signal.Signals(-code).name
+            raise Terminal(f"the {self.name} was ended by {cause}, from outside or for want of memory; its log is {self.log}")
         if code is not None:
             raise Terminal(f"the {self.name} ended with code {code}; {self._tail()}")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from car_damage.errors import SettingsError, Terminal
 from car_damage.server.api.page import link
 from car_damage.server.command import is_local
 from car_damage.server.state import State
-from car_damage.settings import CONFIG_VARIABLE, PREFIX, Settings, load
+from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments import started
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
@@ -33,6 +32,7 @@ from deployments.stack import (
     prefect_server,
     worker,
 )
+from deployments.variables import assignments, given
 from tasks.run_processes import end, of_server
 
 MAKE_UP = "make up"
@@ -51,7 +51,7 @@ def up() -> None:
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     os.environ[CONFIG_VARIABLE] = str(Path(os.environ[CONFIG_VARIABLE]).absolute())
     settings = load()
-    given = {name: value for name, value in sorted(os.environ.items()) if name.upper().startswith(PREFIX)}
+    variables = given()
     _refuse_a_second(settings.home)
     _check_ports(settings)
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
@@ -88,7 +88,7 @@ def up() -> None:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
         console.print(_addresses(settings, prefect.url))
-        console.print(_next({"PREFECT_API_URL": api, **given}), soft_wrap=True, highlight=False, markup=False)
+        console.print(_next({"PREFECT_API_URL": api, **variables}), soft_wrap=True, highlight=False, markup=False)
         while True:
             for service in services:
                 service.check()
@@ -192,7 +192,7 @@ def _next(variables: Mapping[str, str]) -> str:
     return "\n".join(
         [
             "Photos that land start a run within two minutes. In another terminal:",
-            f"  export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}",
+            f"  export {assignments(variables)}",
             "`make watch` there starts a run as soon as they have landed; by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
             "  .venv/bin/prefect flow-run ls --limit 5",

@@ -32,7 +32,7 @@ def _run_name() -> str:
 
 
 @flow(name="promote", flow_run_name=_run_name, description="Take a version live by a person's word, or go back to the one before.")
-def promote(reason: Annotated[str, Field(min_length=1)], version: Version = "previous") -> State[Any]:
+def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version: Version = "previous") -> State[Any]:
     """Take a version of the model live, and write down why.
 
     Args:

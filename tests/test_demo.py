@@ -142,14 +142,22 @@ def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
     assert done.stderr.startswith("error: IMAGES=/nowhere is not a folder")
 
 
-@pytest.mark.parametrize(("below", "advice"), [("major", "give IMAGES={0}\n"), ("all", "give the folder above those\n")])
+@pytest.mark.parametrize(
+    ("below", "advice"),
+    [
+        ("major", "give the folder above, IMAGES={0}\n"),
+        ("../{0}/major", "give the folder above, IMAGES={0}\n"),
+        ("all", "sort the photos into such folders, or say in labels.aliases which class another word means\n"),
+    ],
+)
 def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Newcomer, tmp_path: Path, below: str, advice: str) -> None:
-    given = tmp_path / below
-    given.mkdir()
-    (given / "photo.jpg").write_bytes(demo_photos.photo("major", 3))
+    given = tmp_path / below.format(tmp_path.name)
+    lies = Path(os.path.abspath(given))  # noqa: PTH100 - without links
+    lies.mkdir()
+    (lies / "photo.jpg").write_bytes(demo_photos.photo("major", 3))
     command = [sys.executable, "-m", "deployments", "demo", "--images", str(given)]
     environment = newcomer.environment | {"CAR_DAMAGE_HOME": str(tmp_path / "home")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    problem = f"error: no file below {given} lies in a folder that is named after a class (minor, moderate, major): "
+    problem = f"error: no file below {lies} lies in a folder that is named after a class (minor, moderate, major): "
     assert (done.returncode, done.stderr) == (1, problem + advice.format(tmp_path))
     assert not (tmp_path / "home").exists()

@@ -16,7 +16,7 @@ def status(platform: Platform) -> None:
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
     bronze = f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}"
     if now.elsewhere:
-        bronze += f"; {now.elsewhere} more files of another landing folder, still in use"
+        bronze += f"; {now.elsewhere} more of another landing folder, still in use"
     table.add_row("Bronze", bronze)
     balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
     table.add_row("Silver", f"{settings.tables.silver}, {_version(now.silver_version)}: {now.photos} photos ({balance})")

@@ -201,12 +201,12 @@ def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progr
     classes, rule = platform.settings.labels.classes, platform.settings.promotion
     if champion is None:
         return promotion.decide(test.truth, test.candidate, None, classes, rule)
-    progress("judge", 0, len(test.truth), f"running champion {champion.version} on {len(test.truth)} test photos")
-    timeout = platform.settings.tracking.check_timeout
+    photos = len(test.truth)
+    progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
+    timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.check_environment
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
-        given = answers(model, test.read(platform), timeout + len(test.truth), platform.settings.tracking.check_environment)
-    progress("judge", len(test.truth), len(test.truth), f"champion {champion.version} has answered")
+        given = answers(model, test.read(platform), timeout + photos, environment, lambda done: progress("judge", done, photos))
     return promotion.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, rule)
 
 

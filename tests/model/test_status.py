@@ -44,9 +44,10 @@ def test_files_of_another_landing_folder_are_counted_apart(home: Path, capsys: p
         (home / folder / "minor").mkdir(parents=True)
         for seed in range(photos):
             (home / folder / "minor" / f"{seed}.jpg").write_bytes(demo_photos.photo("minor", seed))
+        (home / folder / "minor" / "empty.jpg").touch()
         target = Target(Settings(home=home, landing=Landing(folder=str(home / folder))))
         VALIDATE.work(ValidateRequest("flow"), target, silent)
     now = look(target)
-    assert (now.files, now.elsewhere) == (1, 2)
+    assert (now.files, now.elsewhere) == (2, 2)
     print_status(target)
-    assert "1 files; rejected: none; 2 more files of another landing folder, still in use" in " ".join(capsys.readouterr().out.split())
+    assert "2 files; rejected: 1 empty; 2 more of another landing folder, still in use" in " ".join(capsys.readouterr().out.split())

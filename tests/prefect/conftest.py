@@ -1,4 +1,4 @@
-"""One real Prefect server for all tests of the session, and a local target whose parts are all real."""
+"""One real Prefect server for all tests of this process, and a local target whose parts are all real."""
 
 import contextlib
 import os

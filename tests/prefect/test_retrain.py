@@ -3,6 +3,7 @@
 import base64
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from car_damage.images import decode
 from car_damage.status import Status, look
 from flows.promote import promote
 from flows.retrain import retrain
+from tasks import progress
 from tests.prefect.conftest import LocalTarget
 
 SEED = 5
@@ -42,6 +44,13 @@ def artifact(key: str) -> str:
 
 def now(target: LocalTarget) -> Status:
     return look(target.platform)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bars_at_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "PATIENCE", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -267,6 +276,7 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     by_key = {artifact["key"]: artifact for artifact in artifacts}
     wanted = {"landed": "table", "training-photos": "markdown", "model": "markdown", "decision": "markdown", "endpoint": "table"}
     wanted |= {"champion-history": "table", "data-quality": "markdown"}
+    wanted |= {"progress-validation": "progress", "progress-training": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
     assert len(pictures) == 3

@@ -151,7 +151,7 @@ class TestARunThatIsEnded:
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
 
     def test_with_its_machine_is_started_again_and_a_cancellation_ends_it_in_seconds(self, service: Service) -> None:
-        bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 15.0})))
+        bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 28.0})))
         taken = service.start(PROMOTE, reason="its worker dies before its process starts")
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(taken, Pending())
@@ -164,9 +164,9 @@ class TestARunThatIsEnded:
             worker.kill()
             kill(process)
         assert service.read(run).state_name == "Running"
-        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 60)
+        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 90)
         assert waiting.state is not None
-        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 15 s: started again")
+        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 28 s: started again")
         bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
         until(lambda: "AwaitingRetry" in service.states(taken), "one that was taken and never began is noticed too")
         with get_client(sync_client=True) as client:

@@ -207,13 +207,17 @@ def test_the_look_at_what_is_live_is_never_cached() -> None:
 
 @pytest.mark.usefixtures("server")
 def test_what_cannot_be_shown_does_not_fail_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: Any, **__: Any) -> None:
+    tried = []
+
+    def unreachable(*_: Any, key: str, **__: Any) -> None:
+        tried.append(key)
         raise httpx.ConnectError("the server is being restarted")
 
     monkeypatch.setattr(progress, "create_progress_artifact", unreachable)
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(artifacts, "create_table_artifact", unreachable)
     assert run(validate_images, ValidateRequest("flow d"), Runner(VALIDATED)) == VALIDATED
+    assert tried == ["progress-validation", "landed"]
 
 
 @pytest.mark.usefixtures("server")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("server")
 
 
 def test_a_file_that_takes_long_to_be_written_is_announced_when_it_is_whole(tmp_path: Path) -> None:
-    settings = Settings(landing=Landing(folder=str(tmp_path)), doorbell=Doorbell(quiet=1))
+    settings = Settings(landing=Landing(folder=str(tmp_path)), doorbell=Doorbell(quiet=4))
     (tmp_path / "minor").mkdir()
     at_first = {doorbell.memory().rung, fingerprint(Target(settings))}
     stop = threading.Event()

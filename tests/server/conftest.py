@@ -257,7 +257,7 @@ class Server:
         return self._said.read_text()
 
 
-# One server for all of these tests, because a model's process takes seconds to start. Each module asks for the state
+# One server for all tests here of this process, because a model's process takes seconds to start. Each module asks for the state
 # that it needs, so the modules run in any order, or alone.
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:

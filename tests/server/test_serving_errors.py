@@ -1,6 +1,7 @@
 """Every foreign error that the serving port translates, sent by a scripted server over a real socket."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,10 +155,14 @@ def test_an_endpoint_that_is_not_there_is_a_state(serving: DatabricksServing, sc
     assert not serving.state().exists
 
 
-def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_missing(serving: DatabricksServing, script: Script) -> None:
-    script.answers["GET"] = (404, b"<html><h1>404 File not found</h1></html>")
+@pytest.mark.parametrize("body", [b"<html><h1>404 File not found</h1></html>", b'{"detail": "Not Found"}', b""])
+def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_missing(
+    serving: DatabricksServing, script: Script, body: bytes
+) -> None:
+    script.answers["GET"] = (404, body)
+    told = "answers with HTTP 404, and not as a server of endpoints does: another program listens there; check serving.host"
     for call in (serving.state, lambda: serving.put(3)):
-        with pytest.raises(RequestRefused, match=r"http://127\.0\.0\.1:\d+ answers, but knows no serving endpoints .* check serving\.host"):
+        with pytest.raises(RequestRefused, match=rf"^http://127\.0\.0\.1:\d+ {re.escape(told)}$"):
             call()
     assert {method for method, _, _ in script.asked} == {"GET"}
 

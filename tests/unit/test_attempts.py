@@ -70,11 +70,10 @@ def test_another_run_is_left_alone(left: int, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_a_start_has_itself_begun_and_what_it_comes_from_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(monkeypatch, 2)
-    sleeping = [sys.executable, "-c", "import time; time.sleep(300)"]
-    with subprocess.Popen(sleeping, env=os.environ | {FLOW_RUN: str(run), "PREFECT_API_URL": API}) as child:
+    waiting = [sys.executable, "-c", "input()"]  # until this test lets go of its input, however it ends
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, env=os.environ | {FLOW_RUN: str(run), "PREFECT_API_URL": API}) as child:
         take_over()
         assert [found.pid for found in of_server(API)] == [child.pid]
-        child.kill()
     found = f"'{sys.executable}' -c 'from tasks.run_processes import of_run; print(of_run(\"{run}\"))'; exit $?"
     done = subprocess.run(
         ["/bin/sh", "-c", found], env=os.environ | {FLOW_RUN: str(run)}, stdout=subprocess.PIPE, text=True, timeout=60, check=True

@@ -7,6 +7,7 @@ import pytest
 
 from car_damage.errors import Terminal
 from deployments.processes import service
+from tests.prefect.service import until
 
 
 def never() -> bool:
@@ -19,7 +20,7 @@ def never() -> bool:
         ("print('no such table'); raise SystemExit(3)", r"^the thing ended with code 3; the end of \S+thing\.log:\nno such table\n$"),
         (
             "import os; print('busy', flush=True); os.kill(os.getpid(), 9)",
-            r"^the thing was ended by signal 9, from outside or for want of memory; its log is \S+thing\.log$",
+            r"^the thing was ended by SIGKILL, from outside or for want of memory; its log is \S+thing\.log$",
         ),
     ],
 )
@@ -31,7 +32,6 @@ def test_one_that_ends_is_told_with_its_cause(tmp_path: Path, code: str, said: s
 def test_one_that_does_not_answer_in_time_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; print('starting', flush=True); time.sleep(60)"]
     with service("thing", command, tmp_path / "thing.log", "http://127.0.0.1:9/health") as thing:
-        while not thing.log.read_text():
-            assert thing.process.poll() is None
+        until(thing.log.read_text, "it has said something")
         with pytest.raises(Terminal, match=r"does not answer at http://127\.0\.0\.1:9/health after 0 s; the end of \S+:\nstarting\n$"):
             thing.await_ready(0.2)
