@@ -15,6 +15,9 @@ TESTS = Path(__file__).parent
 LONG = ("kill/test_kill.py", "prefect/test_service.py", "test_up.py", "prefect/test_retrain.py", "test_demo.py")
 """Begun first: a long file that is begun last leaves the other cores without work."""
 
+# readline, which pytest imports, gives it to child processes, pytest-xdist's workers among them: tables would be cut at 80.
+os.environ.pop("COLUMNS", None)
+
 # What asks MLflow without saying where must not find, or leave, anything in the working directory.
 nobody = tempfile.mkdtemp(prefix="car-damage-tests-")
 atexit.register(shutil.rmtree, nobody, ignore_errors=True)
