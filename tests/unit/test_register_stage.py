@@ -43,9 +43,14 @@ class Models:
         self.asked: list[tuple[str, int]] = []
         monkeypatch.setattr(register, "answers", self.answer)
 
-    def answer(self, model: Path, photos: Iterable[bytes], timeout: float, environment: str) -> list[ModelAnswer]:
+    def answer(
+        self, model: Path, photos: Iterable[bytes], timeout: float, environment: str, tick: Callable[[int], None] = lambda _: None
+    ) -> list[ModelAnswer]:
         del timeout, environment
-        labels = [self.labels[model.name][sha256(photo)] for photo in photos]
+        labels = []
+        for photo in photos:
+            labels.append(self.labels[model.name][sha256(photo)])
+            tick(len(labels))
         self.asked.append((model.name, len(labels)))
         return [ModelAnswer(label, 0.8, probabilities(label), "") for label in labels]
 
@@ -109,6 +114,14 @@ def test_the_champion_is_run_on_the_same_photos_and_a_better_version_is_to_repla
     assert (report.version, report.decision, report.champion) == (2, "promote", 1)
     assert models.asked[-1] == ("models:_model_1", COUNT)
     assert report.evidence["champion_macro_f1"] == pytest.approx(0.5)
+
+
+def test_a_person_sees_how_far_the_champion_s_answers_are(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    told: list[tuple[str, int, int]] = []
+    work(REQUEST, here, lambda step, done, total, _="": told.append((step, done, total)))  # type: ignore[arg-type]
+    assert told == [("judge", done, COUNT) for done in range(COUNT + 1)]
 
 
 def test_a_worse_version_is_registered_and_not_meant_to_go_live(models: Models) -> None:
