@@ -1,7 +1,7 @@
 """The stage that judges: what is registered, under which decision, and what a kill or a lost answer leaves behind."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
