@@ -52,7 +52,7 @@ class _Shown:
         if self._bar is None and (done >= total or now < self._start + PATIENCE):
             return
         percent = 100.0 * done / total if total else 100.0
-        described = f"{self._name}: {step} {done} of {total}"
+        described = self._name if step == self._name else f"{self._name}: {step}"
         with if_possible("progress"):
             if self._bar is None:
                 # Prefect's type allows for the coroutine that it returns to asynchronous callers.

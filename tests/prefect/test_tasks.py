@@ -240,7 +240,7 @@ def test_a_stage_that_takes_time_has_one_bar_and_a_quick_one_none(monkeypatch: p
         patch.setattr(progress, "time", SimpleNamespace(monotonic=clock.__next__))
         two_steps()
     quick = [None] * 4
-    assert told == [*quick, (40.0, "a_stage: think 40 of 100"), (100.0, "a_stage: think 100 of 100"), (0.0, "a_stage: last 0 of 100")]
+    assert told == [*quick, (40.0, "a_stage: think"), (100.0, "a_stage: think"), (0.0, "a_stage: last")]
 
 
 def bar(key: str) -> "tuple[float, str] | None":
