@@ -14,9 +14,10 @@ class Target:
 
     @cached_property
     def files(self) -> Files:
+        from car_damage.engines import volume
         from car_damage.engines.folder import Folder
 
-        return Folder()
+        return volume.Volume() if volume.is_elsewhere(self.settings.landing.folder) else Folder()
 
     @cached_property
     def tables(self) -> Tables:

@@ -41,7 +41,8 @@ class Landing(Section):
     """Where labelled photos arrive. Only ever read."""
 
     folder: FolderPath = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
-    """The folder, listed with everything below it. A path below /Volumes/ is a Unity Catalog volume."""
+    """The folder, listed with everything below it. A path below /Volumes/ is a Unity Catalog volume;
+    where it is not mounted it is read through Databricks' Files API, with databricks-sdk's own authentication."""
     max_vanished_share: Share = 0.5
     """At most this share of the known photos may vanish between two runs; above it the run stops and writes
     nothing, because an empty mount looks just like it. The parameter allow_removals lifts it for one run."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from car_damage.engines.volume import is_elsewhere
 from car_damage.errors import SettingsError, Terminal
 from car_damage.server.api.page import link
 from car_damage.server.command import is_local
@@ -56,7 +57,7 @@ def up() -> None:
     _check_ports(settings)
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
         landing.mkdir(parents=True, exist_ok=True)
-    elif not landing.is_dir():
+    elif not landing.is_dir() and not is_elsewhere(settings.landing.folder):
         raise SettingsError(f"landing.folder is {landing}, which is no folder: mount it, create it, or name another")
     if settings.tracking.ui is None and is_local_store(settings):
         os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
