@@ -82,7 +82,7 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
     if not len(truth):
         against.append("there is no test photo to judge it on")
     if evidence.gain is None or evidence.confidence is None:
-        return _decision(against, "no version is live yet", evidence, rule)
+        return _decision(against, "there was none before", evidence, rule)
     ahead = f"macro-F1 {evidence.candidate_macro_f1:.3f} against the champion's {evidence.champion_macro_f1:.3f}"
     if len(truth) < rule.min_test_photos:
         against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")

@@ -184,7 +184,10 @@ class DatabricksServing:
             raise UpdateInProgress(f"{what}: {error}") from error
         except (errors.PermissionDenied, errors.Unauthenticated) as error:
             raise RequestRefused(f"{what} was refused: {error}; {check}") from error
-        except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
+        except errors.NotImplemented as error:
+            other = f"; another program listens at {host}; check serving.host" if is_local(host) else ""
+            raise RequestRefused(f"{what} was refused: {error}{other}") from error
+        except (errors.BadRequest, errors.NotFound) as error:
             raise RequestRefused(f"{what} was refused: {error}") from error
         except errors.DatabricksError as error:
             if error.error_code in _TOO_LARGE:

@@ -33,6 +33,8 @@ UNSEEN_SEED = 20_261
 """The photo that the demo asks about is drawn from this seed, and no photo in the demo's folder is."""
 SHOWN = "major"
 """Its class."""
+OF_TRAINING = "CAR_DAMAGE_TRAINING__"
+"""Variables of one demo's training, which the commands after it do not need, and a second demo should not have."""
 ANSWER_WAIT = 60.0
 """Seconds that an endpoint which has only just been brought back may take to be ready."""
 
@@ -59,10 +61,12 @@ def demo(images: Path | None) -> None:
     console = Console()
     started = time.monotonic()
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
-    variables = given()
+    variables = {name: value for name, value in given().items() if not name.startswith(OF_TRAINING)}
     settings = _settings(images)
     if images is not None:
-        variables |= {"CAR_DAMAGE_HOME": str(settings.home), "CAR_DAMAGE_LANDING__FOLDER": settings.landing.folder}
+        variables["CAR_DAMAGE_LANDING__FOLDER"] = settings.landing.folder
+    if images is not None or "CAR_DAMAGE_HOME" in variables:
+        variables["CAR_DAMAGE_HOME"] = str(settings.home)
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
         console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
         os.environ.update(prefect.variables)
@@ -179,7 +183,7 @@ def _summary(console: Console, settings: Settings, now: status.Status, asked: As
         run = next((run for run in now.runs if run.run_id == now.champion.run_id), None)
         for name, value in sorted(run.metrics.items() if run else ()):
             if name.startswith("test_"):
-                table.add_row(name.replace("_", " ").capitalize(), f"{value:.3f}")
+                table.add_row(name.replace("_", " ").capitalize(), f"{value:.0f}" if name == "test_photos" else f"{value:.3f}")
         table.add_row("Registered version", f"{settings.tracking.model} version {now.champion.version}, champion")
     if now.endpoint:
         state = "READY" if now.endpoint.ready else "NOT READY"

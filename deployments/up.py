@@ -196,7 +196,6 @@ def _next(variables: Mapping[str, str]) -> str:
             f"  export {assignments(variables)}",
             "`make watch` there starts a run as soon as they have landed; by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
-            "  .venv/bin/prefect flow-run ls --limit 5",
             "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",
         ]
     )

@@ -57,7 +57,9 @@ def _look(platform: Target, said: str) -> str:
         answer = doorbell.look(platform, _quiet(platform))
         told = ("announced: " if answer.ring else "") + answer.why
         again = answer.ring
-    except (CarDamageError, PrefectException, httpx.HTTPError) as error:
+    except (PrefectException, httpx.HTTPError) as error:
+        told, again = f"the Prefect server does not answer, will try again: {error}", False
+    except CarDamageError as error:
         told, again = f"could not look, will try again: {error}", False
     if told != said or again:
         _say(told)

@@ -9,8 +9,12 @@ from typing import Any, cast
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
 from car_damage.errors import CarDamageError, Unforeseen
+
+SERVER_START = 120
+"""Seconds that a server which Prefect starts for this run alone may take; by default 20, too few for a machine that is busy."""
 
 
 def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
@@ -19,7 +23,7 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     Of an error that was foreseen the terminal shows the sentence, which says what to do; the flow run's log on the
     Prefect server has the traceback as well.
     """
-    with _sentences_only():
+    with _sentences_only(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
         return cast("State[Any]", flow(*args, return_state=True, **kwargs))
 
 

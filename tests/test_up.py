@@ -21,7 +21,7 @@ from deployments.processes import free_port
 from tests.prefect.service import left_of, until
 
 ROOT = Path(__file__).parents[1]
-START = 180.0
+START = 400.0
 """Seconds that everything may take to come up."""
 
 

@@ -178,7 +178,7 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grounds: list[Ground], undisturbed: dict[str, Any]) -> None:
     worlds = undisturbed["worlds"]
     differences = tried_on(grounds, points(undisturbed["calls"]), lambda ground, point: kill_and_run_again(ground, worlds, *point))
@@ -186,7 +186,7 @@ def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grou
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_next_run_and_done_when_asked_again(
     grounds: list[Ground], undisturbed: dict[str, Any]
 ) -> None:

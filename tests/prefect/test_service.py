@@ -29,7 +29,7 @@ from tests.prefect.service import Service, kill, until
 
 SEED = 11
 RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": "5000"}
 """A training that lasts until it is ended."""
 SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "20"}

@@ -167,6 +167,12 @@ def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_mi
     assert {method for method, _, _ in script.asked} == {"GET"}
 
 
+def test_a_program_that_cannot_be_posted_to_is_another_one(serving: DatabricksServing, script: Script) -> None:
+    script.answers["POST"] = (501, b"<html>Unsupported method ('POST')</html>")
+    with pytest.raises(RequestRefused, match=r"another program listens at http://127\.0\.0\.1:\d+; check serving\.host"):
+        serving.ask([b"photo"])
+
+
 def test_a_missing_build_log_is_empty(serving: DatabricksServing, script: Script) -> None:
     script.error("GET", 404, "RESOURCE_DOES_NOT_EXIST")
     assert serving.build_log(3) == ""

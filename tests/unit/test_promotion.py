@@ -24,7 +24,7 @@ def judge(candidate: np.ndarray, champion: np.ndarray | None, rule: Promotion = 
 def test_the_first_model_is_promoted() -> None:
     judged = judge(answers(0.9), None)
     assert judged.decision == PROMOTE
-    assert judged.reasons == ("no version is live yet",)
+    assert judged.reasons == ("there was none before",)
     assert judged.evidence.champion_macro_f1 is None
 
 
