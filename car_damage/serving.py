@@ -176,7 +176,7 @@ class DatabricksServing:
         host = self._settings.serving.host
         start, check = "", "check the token and its permissions"
         if is_local(host):
-            start = "; start it with `car-damage serve`"
+            start = "; start it with `make up` or `car-damage serve`"
             check = "the server there belongs to another home folder, or its token was changed: stop it, or set CAR_DAMAGE_HOME to its own"
         try:
             yield
@@ -207,7 +207,7 @@ def _knock(host: str) -> None:
     try:
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
     except OSError as error:
-        raise Unavailable(f"nothing answers at {host}; start it with `car-damage serve`") from error
+        raise Unavailable(f"nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:

@@ -82,7 +82,7 @@ def demo(images: Path | None) -> None:
         asked = _ask(platform, images) if platform.registry.champion() else None
         _summary(console, settings, status.look(platform), asked)
         _next(console, variables)
-    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in all)")
+    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in all)", soft_wrap=True)
 
 
 def _settings(images: Path | None) -> Settings:
@@ -195,9 +195,10 @@ def _summary(console: Console, settings: Settings, now: status.Status, asked: As
         table.add_row("Probabilities", ", ".join(f"{name} {value:.2f}" for name, value in asked.answer.probabilities.items()))
     console.print(table)
     console.print(f"Predicted class: {asked.answer.label}" if asked else "No version is live, so there is nothing to ask", style="bold")
-    console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/")
+    console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/", soft_wrap=True)
 
 
 def _next(console: Console, variables: Mapping[str, str]) -> None:
     console.print(f"Next: export {assignments(variables)}", soft_wrap=True, markup=False)
-    console.print("      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status")
+    next_commands = "      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
+    console.print(next_commands, soft_wrap=True)

@@ -133,7 +133,7 @@ def test_a_dead_local_server_is_unavailable_and_the_message_says_how_to_start_it
     (tmp_path / "endpoint").mkdir()
     State(tmp_path).token()
     dead = DatabricksServing(Settings(home=tmp_path, serving=Serving(host=f"http://127.0.0.1:{free_port()}")))
-    with pytest.raises(Unavailable, match=r"nothing answers at http://127\.0\.0\.1:\d+; start it with `car-damage serve`"):
+    with pytest.raises(Unavailable, match=r"nothing answers at http://127\.0\.0\.1:\d+; start it with `make up` or `car-damage serve`"):
         dead.state()
 
 
