@@ -39,9 +39,8 @@ watch: setup  ## Start a run as soon as photos have landed in a folder of this m
 doctor: setup  ## Look whether a run would start and end well, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-# The tests of a file are one story and stay together. tests/conftest.py says in which order files are begun.
 test: setup lint  ## Run all checks and tests
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check --quiet . || { echo "run $(BIN)/ruff format"; exit 1; }
