@@ -54,6 +54,8 @@ class Volume:
         if not folder.startswith(ROOT):
             yield from self._here.list(folder)
             return
+        from databricks.sdk.errors import NotFound
+
         root = folder.rstrip("/")
         waiting = [root]
         while waiting:
@@ -68,7 +70,7 @@ class Volume:
                             waiting.append(f"{here}/{name}")
                         else:
                             yield File(f"{here}/{name}", entry.file_size or 0, EPOCH + timedelta(milliseconds=entry.last_modified or 0))
-                except _not_found() as error:
+                except NotFound as error:
                     if here == root:
                         raise SettingsError(f"the folder {root} is not in the workspace: create it, or set landing.folder") from error
                     raise
@@ -76,6 +78,8 @@ class Volume:
     def read(self, path: str) -> bytes:
         if not path.startswith(ROOT):
             return self._here.read(path)
+        from databricks.sdk.errors import NotFound
+
         with _translated(f"reading {path}"):
             try:
                 contents = self._files.download(path).contents
@@ -84,7 +88,7 @@ class Volume:
                 with contents:
                     data: bytes = contents.read()
                     return data
-            except _not_found() as error:
+            except NotFound as error:
                 # The cause tells a file that is gone from one that cannot be read now.
                 raise Unavailable(f"{path} is not there (any more)") from FileNotFoundError(str(error))
 
@@ -92,12 +96,12 @@ class Volume:
         if not path.startswith(ROOT):
             self._here.write_once(path, data)
             return
-        from databricks.sdk import errors
+        from databricks.sdk.errors import AlreadyExists
 
         with _translated(f"writing {path}"):
             try:
                 self._files.upload(path, io.BytesIO(data), overwrite=False)
-            except errors.AlreadyExists as error:
+            except AlreadyExists as error:
                 raise FileExistsError(path) from error
 
     @cached_property
@@ -110,13 +114,6 @@ def _client() -> "WorkspaceClient":
     from databricks.sdk.config import Config
 
     return WorkspaceClient(config=Config(http_timeout_seconds=_CALL_TIMEOUT, retry_timeout_seconds=_RETRIES))
-
-
-def _not_found() -> type[Exception]:
-    from databricks.sdk.errors import NotFound
-
-    found: type[Exception] = NotFound
-    return found
 
 
 @contextlib.contextmanager
