@@ -28,7 +28,9 @@ _MARGIN = 10.0
 _RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
 """Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
-"""The code of a 404 that speaks of the endpoint. Any other one is of a server that has never heard of endpoints."""
+"""The code of a 404 that speaks of the endpoint."""
+_SPOKEN = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
+"""Codes that come with 404 and 501 from a server of endpoints. With another one it has never heard of endpoints."""
 _TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
 
 
@@ -136,11 +138,7 @@ class DatabricksServing:
             except NotFound as error:
                 if error.error_code == _ABSENT:
                     return None
-                host = self._settings.serving.host
-                other = ": another program listens there" if is_local(host) else ""
-                raise RequestRefused(
-                    f"{host or 'the workspace'} answers with HTTP 404, and not as a server of endpoints does{other}; check serving.host"
-                ) from error
+                raise
 
     @cached_property
     def _management(self) -> Any:
@@ -184,10 +182,13 @@ class DatabricksServing:
             raise UpdateInProgress(f"{what}: {error}") from error
         except (errors.PermissionDenied, errors.Unauthenticated) as error:
             raise RequestRefused(f"{what} was refused: {error}; {check}") from error
-        except errors.NotImplemented as error:
-            other = f"; another program listens at {host}; check serving.host" if is_local(host) else ""
-            raise RequestRefused(f"{what} was refused: {error}{other}") from error
-        except (errors.BadRequest, errors.NotFound) as error:
+        except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
+            if is_local(host) and error.error_code not in _SPOKEN and not isinstance(error, errors.BadRequest):
+                status = 404 if isinstance(error, errors.NotFound) else 501
+                raise RequestRefused(
+                    f"{host} answers with HTTP {status}, and not as a server of endpoints does: another program listens there; "
+                    "check serving.host"
+                ) from error
             raise RequestRefused(f"{what} was refused: {error}") from error
         except errors.DatabricksError as error:
             if error.error_code in _TOO_LARGE:

@@ -169,7 +169,8 @@ def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_mi
 
 def test_a_program_that_cannot_be_posted_to_is_another_one(serving: DatabricksServing, script: Script) -> None:
     script.answers["POST"] = (501, b"<html>Unsupported method ('POST')</html>")
-    with pytest.raises(RequestRefused, match=r"another program listens at http://127\.0\.0\.1:\d+; check serving\.host"):
+    told = "answers with HTTP 501, and not as a server of endpoints does: another program listens there; check serving.host"
+    with pytest.raises(RequestRefused, match=rf"^http://127\.0\.0\.1:\d+ {re.escape(told)}$"):
         serving.ask([b"photo"])
 
 
