@@ -108,11 +108,13 @@ def _refuse_without_classes(folder: Path, labels: Labels) -> None:
     if labels.source == "table":
         return
     here, above = (Labeller(labels, utf8(str(landing))) for landing in (folder, folder.parent))
-    labelled = [bool(here.label(file.path).label) for file in Folder().list(str(folder))]
-    if any(labelled):
-        return
+    empty = True
+    for file in Folder().list(str(folder)):
+        if here.label(file.path).label:
+            return
+        empty = False
     classes = ", ".join(labels.classes)
-    if not labelled:
+    if empty:
         raise Terminal(f"there are no files below {folder}; give a folder with one folder of photos a class ({classes})")
     if labels.source == "file_name":
         raise Terminal(f"no file below {folder} has a class in its name ({classes}), as labels.source asks for")
