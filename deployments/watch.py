@@ -58,7 +58,7 @@ def _look(platform: Target, said: str) -> str:
         told = ("announced: " if answer.ring else "") + answer.why
         again = answer.ring
     except (PrefectException, httpx.HTTPError) as error:
-        told, again = f"the Prefect server does not answer, will try again: {error}", False
+        told, again = f"could not look, will try again: asking the Prefect server: {error}", False
     except CarDamageError as error:
         told, again = f"could not look, will try again: {error}", False
     if told != said or again:

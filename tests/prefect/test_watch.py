@@ -6,11 +6,13 @@ from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from car_damage.doorbell import fingerprint
 from car_damage.platform import Target
 from car_damage.settings import Doorbell, Landing, Settings
-from deployments.watch import watch
+from deployments.processes import free_port
+from deployments.watch import _look, watch
 from tasks import doorbell
 from tests.prefect.service import until
 
@@ -35,3 +37,12 @@ def test_a_file_that_takes_long_to_be_written_is_announced_when_it_is_whole(tmp_
         stop.set()
         watching.join(60)
     assert not watching.is_alive()
+
+
+def test_a_prefect_server_that_does_not_answer_is_told_with_its_part_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(landing=Landing(folder=str(tmp_path)), doorbell=Doorbell(quiet=0.1))
+    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(updates=nobody):
+        said = _look(Target(settings), "")
+    assert said.startswith("could not look, will try again: asking the Prefect server: ")
+    assert said in capsys.readouterr().out
