@@ -14,6 +14,7 @@ import typer.testing
 from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from prefect.states import Scheduled
 
 from car_damage.errors import Terminal
@@ -112,6 +113,20 @@ def test_an_error_that_was_foreseen_is_a_sentence_in_the_terminal_and_whole_in_t
         runs = client.request("POST", "/flow_runs/filter", json={"flows": {"name": {"any_": ["foreseen"]}}}).json()
         lines = client.request("POST", "/logs/filter", json={"logs": {"flow_run_id": {"any_": [runs[0]["id"]]}}}).json()
     assert any("Traceback" in line["message"] and "give another folder" in line["message"] for line in lines)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_prefect_starts_for_a_run_by_hand_has_time_to_start_unless_a_person_says_otherwise() -> None:
+    waits = []
+
+    @flow(name="waits")
+    def looks() -> None:
+        waits.append(PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value())
+
+    by_hand.run(looks)
+    with temporary_settings(updates={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 7}):
+        by_hand.run(looks)
+    assert waits == [by_hand.SERVER_START, 7]
 
 
 def test_a_record_that_one_handler_shows_without_its_traceback_still_has_it_for_the_others() -> None:
