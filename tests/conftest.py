@@ -9,7 +9,7 @@ import tempfile
 # handler closes the stream that pytest captures.
 import prefect.main  # noqa: F401
 
-# readline, which pytest imports, gives it to child processes, pytest-xdist's workers among them: tables would be cut at 80.
+# Where a person's shell exports it, tables would be cut at the width of that terminal.
 os.environ.pop("COLUMNS", None)
 
 # What asks MLflow without saying where must not find, or leave, anything in the working directory.
