@@ -116,6 +116,11 @@ def oversize(size: int, limits: Limits = Limits()) -> Inspection:
     return Inspection(False, TOO_MANY_BYTES, _too_many_bytes(size, limits), None, None, None, None, None)
 
 
+def fatal(data: bytes, why: str) -> Inspection:
+    """The inspection of a file that ended the process that looked at it: only hashed, never decoded again."""
+    return Inspection(False, CORRUPT, why, None, None, None, hashlib.sha256(data).hexdigest(), None)
+
+
 def perceptual_hash(pixels: Pixels) -> int:
     """64 bits that change little when a photo is re-encoded, scaled or brightened.
 

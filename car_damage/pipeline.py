@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 RECIPE = 2
 """Raised whenever the decoding or the training of photos changes: models of an older recipe are trained again."""
 
+UNREADABLE_SHOWN = 20
+"""Paths of files that could not be read in a report, which must stay small."""
+LAST_VERSION = 2**31 - 1
+"""The largest number of a model version that every registry's database can hold."""
+
 
 class Progress(Protocol):
     """Tells a person how far a stage is."""
@@ -66,7 +71,7 @@ class ValidateReport:
     rejected: dict[str, int]
     """Reason -> files."""
     unreadable: tuple[str, ...]
-    """Paths that could not be read this time; no verdict, taken up again by the next run. At most 20 of them."""
+    """Paths that could not be read this time; no verdict, taken up again by the next run. At most UNREADABLE_SHOWN."""
     unreadable_count: int
     replaced: int
     vanished: int
@@ -258,6 +263,38 @@ class EndpointReport:
     """Why it changed."""
     by_person: bool = False
     """A person decided for it, and not the rule."""
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Ask a version about the photos of a folder or a table that it has not been asked about."""
+
+    flow_run: str
+    source: str = ""
+    """Folder, or catalog.schema.table; empty: `scoring.source`, or the landing folder."""
+    version: int | Literal["champion"] = "champion"
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What a version said of the photos of one folder or table. Counts are of this run, where nothing else is said."""
+
+    version: int
+    source: str
+    found: int
+    """Photos of the source, those that this version had been asked about before among them."""
+    scored: int
+    labels: dict[str, int]
+    """Label -> photos."""
+    refused: int
+    """Files that the model takes for no photo; they have a row that says why, and are not asked about again."""
+    examples: dict[str, str]
+    """Path -> why, of up to ten of these."""
+    unreadable: tuple[str, ...]
+    """Paths that could not be read; the next run tries them again. At most UNREADABLE_SHOWN."""
+    unreadable_count: int
+    predictions_version: int
+    """Of the table of predictions."""
 
 
 def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:

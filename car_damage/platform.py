@@ -1,6 +1,6 @@
 """The one place that chooses who stands behind the ports: a target is only a choice of settings."""
 
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 from car_damage.ports import Clock, Files, History, Registry, Serving, Tables, Tracking
 from car_damage.settings import Settings
@@ -21,6 +21,13 @@ class Target:
 
     @cached_property
     def tables(self) -> Tables:
+        if self.settings.tables.engine == "spark":
+            from car_damage.engines.spark import SparkDelta
+            from car_damage.engines.spark_session import session
+
+            home = self.settings.home
+            root = home / "tables" if self.settings.tables.names == "folders" else None
+            return SparkDelta(cache(partial(session, self.settings.spark, home / "spark")), self.files, root)
         from car_damage.engines.delta_rs import DeltaRs
 
         return DeltaRs(self.settings.home / "tables", self.files, self.settings.images)

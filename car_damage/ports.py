@@ -69,21 +69,29 @@ class Landed:
     """-1 while there is no table."""
 
 
+class Work(Protocol):
+    """What is done with each file: pure, and sent to a cluster."""
+
+    def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
+        """The row of a file, from its path and bytes."""
+
+    def fatal(self, path: str, data: bytes, why: str) -> Mapping[str, Any]:
+        """The row of a file whose bytes ended the process that worked on them. Must not decode them again."""
+
+
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
     def unseen(self, landing: str, bronze: str) -> Landed:
         """Compare a complete listing of the folder with the table. Raises Unavailable when any part of the folder cannot be listed."""
 
-    def each(
-        self, files: "pa.Table", work: Callable[[str, bytes], Mapping[str, Any]], schema: "pa.Schema", tick: Callable[[int], None]
-    ) -> "pa.Table":
+    def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
         """Read each file once and work on its bytes, with bounded memory.
 
         Args:
             files: path (string) and size (int64, bytes), one row a file.
-            work: a pure function of path and bytes, which a cluster can be sent; returns one row.
-            schema: of the rows that `work` returns.
+            work: returns one row a file.
+            schema: of these rows.
             tick: told how many files are done, now and then.
 
         Returns:
@@ -97,7 +105,16 @@ class Tables(Protocol):
         `table` may also be the absolute path of a table's folder, which is only ever read.
         """
 
-    def merge(self, table: str, rows: "pa.Table", key: Sequence[str], *, remove: "pa.Table | None" = None, base: int | None = None) -> int:
+    def merge(
+        self,
+        table: str,
+        rows: "pa.Table",
+        key: Sequence[str],
+        *,
+        remove: "pa.Table | None" = None,
+        base: int | None = None,
+        once: Sequence[str] = (),
+    ) -> int:
         """Update the rows whose key is there, insert the others, delete the keys in `remove`; all in one commit.
 
         Args:
@@ -106,7 +123,9 @@ class Tables(Protocol):
                 update of rows that are all there.
             key: columns that tell rows apart.
             remove: the key columns of rows to delete.
-            base: commit only if the table still stands at this version (-1: not there). None: retry over conflicts.
+            base: commit only if the table still stands at this version (-1: not there). None: retry over conflicts. Spark notices a
+                writer of the last moment only after the commit: then rows stand, and the conflict is raised all the same.
+            once: columns that are written when a row is inserted, and never updated.
 
         Returns:
             The table's version afterwards: unchanged when there was nothing to do.

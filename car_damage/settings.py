@@ -91,6 +91,9 @@ class Images(Section):
     """Bytes. A larger file is rejected without being read."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads that read and decode. 0: one a core."""
+    cache_bytes: Annotated[int, Field(ge=0)] = 32 << 30
+    """Bytes on the local disk for the decoded photos of a training, 150,528 each, and at most 80 % of what is free there. The
+    rest is read and decoded anew in each epoch."""
 
     def limits(self) -> "Limits":
         """As the decoder takes them."""
@@ -100,14 +103,28 @@ class Images(Section):
 
 
 class Tables(Section):
-    """The two Delta tables and the engine that reads and writes them."""
+    """The Delta tables and the engine that reads and writes them."""
 
-    engine: Literal["delta-rs"] = "delta-rs"
-    """delta-rs: embedded, on a local disk."""
+    engine: Literal["delta-rs", "spark"] = "delta-rs"
+    """delta-rs: embedded, on a local disk. spark: on Spark, as the section spark says."""
+    names: Literal["folders", "catalog"] = "folders"
+    """Where a table is. folders: catalog/schema/table below the home folder. catalog: of that name in Unity Catalog, by Spark."""
     bronze: str = "insurance_uc.bronze.raw_images"
     """catalog.schema.table. One row for each version of each file ever seen."""
     silver: str = "insurance_uc.silver.training_images"
     """catalog.schema.table. One row for each content that training may use."""
+    predictions: str = "insurance_uc.gold.predictions"
+    """catalog.schema.table. What the flow score wrote: one row for each photo and model version."""
+
+
+class Spark(Section):
+    """Spark, for tables.engine = "spark". A Databricks cluster or job has a session, which is used whatever this says."""
+
+    master: str = "local[*,4]"
+    """local[*,4]: in this process, on all cores, each task tried four times; or a master (spark://host:7077); or a Spark Connect
+    server (sc://host:15002). The landing folder and the home folder must be at the same paths on its machines as here."""
+    conf: dict[str, str] = {}
+    """Further settings of Spark, such as spark.driver.memory."""
 
 
 class Split(Section):
@@ -189,6 +206,15 @@ class Promotion(Section):
     """Seed of the bootstrap, so that a decision can be computed again."""
 
 
+class Scoring(Section):
+    """What the flow score asks the model about, without the endpoint."""
+
+    source: str = ""
+    """A folder; or catalog.schema.table, a table with a column path. Empty: the landing folder."""
+    chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
+    """Photos after which what is known so far is written, so that a run that is killed loses no more than these."""
+
+
 class Serving(Section):
     """The endpoint that answers with the champion."""
 
@@ -267,10 +293,12 @@ class Settings(BaseSettings):
     labels: Labels = Labels()
     images: Images = Images()
     tables: Tables = Tables()
+    spark: Spark = Spark()
     split: Split = Split()
     training: Training = Training()
     tracking: Tracking = Tracking()
     promotion: Promotion = Promotion()
+    scoring: Scoring = Scoring()
     serving: Serving = Serving()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
@@ -278,6 +306,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.tables.names == "catalog" and self.tables.engine != "spark":
+            raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs keeps its tables in folders')
         costs = self.promotion.costs
         named = {"recall_floor": set(self.promotion.recall_floor), "costs": {*costs, *(said for row in costs.values() for said in row)}}
         for setting, names in named.items():

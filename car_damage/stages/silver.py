@@ -66,7 +66,9 @@ def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) ->
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
     progress("silver", 1, 2, f"{planned.verdicts.num_rows:,} verdicts noted in bronze")
     if planned.upsert.num_rows or planned.remove.num_rows or silver_version < 0:
-        silver_version = tables.merge(settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version)
+        silver_version = tables.merge(
+            settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version, once=["split"]
+        )
     progress("silver", 2, 2, f"{planned.rows.num_rows:,} photos for training")
 
     unused = _unused(planned, present, settings.landing.folder)

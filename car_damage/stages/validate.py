@@ -13,13 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage import ledger
-from car_damage.images import Inspection, Limits, inspect, oversize
+from car_damage.images import Inspection, Limits, fatal, inspect, oversize
 from car_damage.labels import Labeller
-from car_damage.pipeline import Progress, Stage, ValidateReport, ValidateRequest
+from car_damage.pipeline import UNREADABLE_SHOWN, Progress, Stage, ValidateReport, ValidateRequest
 from car_damage.ports import Landed, Platform
 from car_damage.stages.labelling import labeller
-
-UNREADABLE_SHOWN = 20
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +34,9 @@ class Verdict:
 
     def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
         return self.row(path, inspect(data, self.limits))
+
+    def fatal(self, path: str, data: bytes, why: str) -> Mapping[str, Any]:
+        return self.row(path, fatal(data, why))
 
     def row(self, path: str, inspection: Inspection) -> Mapping[str, Any]:
         """The photo's own reason comes before one of its label."""
@@ -93,9 +94,12 @@ def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Ta
     readable = new.filter(pc.invert(too_large))
     total = readable.num_rows
     every = max(1, total // 100)
+    told = 0
 
     def tick(done: int) -> None:
-        if done == total or done % every == 0:
+        nonlocal told
+        if done == total or done - told >= every:
+            told = done
             progress("validate", done, total)
 
     looked = platform.tables.each(readable, verdict, _ROW, tick)

@@ -21,6 +21,8 @@ from car_damage.settings import Settings
 from car_damage.split import SILVER as SILVER_ROW
 from car_damage.stages.silver import SILVER
 from car_damage.stages.validate import VALIDATE
+from tests import engines
+from tests.engines import DELTA_RS, Sessions
 
 BRONZE_TABLE, SILVER_TABLE = "insurance_uc.bronze.raw_images", "insurance_uc.silver.training_images"
 
@@ -59,9 +61,12 @@ class TablesOnly:
 class Workshop:
     """One landing folder, its tables, and the two stages over them."""
 
-    def __init__(self, root: Path, **sections: dict[str, Any]) -> None:
+    def __init__(
+        self, root: Path, tables: Callable[[Path], Tables] | None = None, landing: Path | None = None, **sections: dict[str, Any]
+    ) -> None:
         self.root = root
-        self.landing = root / "landing"
+        self.tables = tables
+        self.landing = landing or root / "landing"
         self.landing.mkdir(exist_ok=True)
         self.configure(**sections)
 
@@ -69,7 +74,8 @@ class Workshop:
         landing = {"folder": str(self.landing)} | sections.pop("landing", {})
         settings = Settings(home=self.root / "home", landing=landing, **sections)  # type: ignore[arg-type]
         files = Folder()
-        self.platform = TablesOnly(settings, files, DeltaRs(settings.home / "tables", files, settings.images))
+        tables = self.tables(settings.home / "tables") if self.tables else DeltaRs(settings.home / "tables", files, settings.images)
+        self.platform = TablesOnly(settings, files, tables)
 
     def put(self, name: str, data: bytes, age: int = 0) -> Path:
         """Write a file; `age` makes its modified time so many seconds older than a fixed moment."""
@@ -115,8 +121,8 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+def workshop(tmp_path: Path, engine: str, sessions: Sessions) -> Workshop:
+    return Workshop(tmp_path, None if engine == DELTA_RS else lambda root: engines.tables(engine, root, sessions))
 
 
 def pixels(seed: int) -> np.ndarray:

@@ -1,0 +1,79 @@
+"""The three engines behind the port Tables: delta-rs, and Spark as a session of this process and over Spark Connect."""
+
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from car_damage.engines.delta_rs import DeltaRs
+from car_damage.engines.folder import Folder
+from car_damage.engines.spark import SparkDelta
+from car_damage.engines.spark_session import check_java, session
+from car_damage.errors import Terminal
+from car_damage.ports import Tables
+from car_damage.settings import Images, Spark
+
+DELTA_RS, SPARK, CONNECT = "delta-rs", "spark", "connect"
+ENGINES = (DELTA_RS, SPARK, CONNECT)
+
+
+class Sessions:
+    """One Java process with Spark in it, which also serves Spark Connect: two sessions that take different ways there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = 0
+
+    @cache  # noqa: B019 - as old as the test session
+    def classic(self) -> Any:
+        """The session of this process. Without Java the test is skipped, and fails in continuous integration."""
+        try:
+            check_java()
+        except Terminal as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        conf = {
+            "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
+            "spark.connect.grpc.binding.address": "127.0.0.1",
+            "spark.connect.grpc.binding.port": str(self.port),
+            # Compiled quickly rather than well: no test runs long enough for the other.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            "spark.log.level": "OFF",
+            # Tables of a few rows.
+            "spark.sql.shuffle.partitions": "1",
+            "spark.databricks.delta.snapshotPartitions": "1",
+        }
+        # One after another over all processes: what fetches the jars locks nothing.
+        with Path(tempfile.gettempdir(), "car-damage-tests-spark.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return session(Spark(master="local[2,4]", conf=conf), self._folder)
+
+    @cache  # noqa: B019 - as old as the test session
+    def connected(self) -> Any:
+        """A session over a socket."""
+        self.classic()
+        return session(Spark(master=f"sc://127.0.0.1:{self.port}"), self._folder)
+
+    def stop(self) -> None:
+        """End Spark, if it was started."""
+        if self.connected.cache_info().currsize:
+            self.connected().stop()
+        if self.classic.cache_info().currsize:
+            self.classic().stop()
+
+
+def tables(engine: str, root: Path, sessions: Sessions, sleep: Callable[[float], None] = lambda _: None) -> Tables:
+    """The tables of one of `ENGINES` below a folder; it never waits."""
+    if engine == DELTA_RS:
+        return DeltaRs(root, Folder(), Images(), sleep)
+    return SparkDelta(sessions.classic if engine == SPARK else sessions.connected, Folder(), root, sleep)

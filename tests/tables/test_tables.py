@@ -1,0 +1,159 @@
+"""The port Tables, on each engine: what stages rely on."""
+
+import subprocess
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
+from tests import engines
+from tests.engines import ENGINES
+from tests.tables.things import NAME, SCHEMA, content, keys, rows
+
+
+@pytest.fixture(params=ENGINES)
+def tables(request, tmp_path, sessions):
+    return engines.tables(request.param, tmp_path, sessions)
+
+
+def test_a_table_that_is_not_there_has_no_rows_and_version_minus_one(tables):
+    table, version = tables.read(NAME, ["key", "value"])
+    assert (table.num_rows, table.column_names, version) == (0, ["key", "value"], -1)
+
+
+def test_a_table_lies_where_its_name_says(tables, tmp_path):
+    tables.merge(NAME, rows(a=1), ["key"])
+    assert tables.uri(NAME) == str(tmp_path / "lab" / "bronze" / "things")
+    assert DeltaTable(tables.uri(NAME)).version() == 0
+
+
+def test_one_merge_updates_inserts_and_deletes_in_one_commit(tables):
+    tables.merge(NAME, rows(a=1, b=2, c=3), ["key"])
+    assert tables.merge(NAME, rows(b=20, d=4), ["key"], remove=keys("a", "nobody")) == 1
+    assert content(tables) == ({"b": 20, "c": 3, "d": 4}, 1)
+
+
+def test_an_update_may_leave_columns_out_and_then_inserts_nothing(tables):
+    tables.merge(NAME, rows(a=1, b=2), ["key"])
+    tables.merge(NAME, rows(a=9, z=9).select(["key", "value"]), ["key"])
+    assert content(tables) == ({"a": 9, "b": 2}, 1)
+    assert content(tables, ("key", "note"))[0] == {"a": "n", "b": "n"}
+
+
+def test_a_column_that_is_written_once_keeps_its_value(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    changed = rows(a=2, b=3).set_column(2, SCHEMA.field("note"), pa.array(["other", "other"]))
+    tables.merge(NAME, changed, ["key"], once=["note"])
+    assert content(tables)[0] == {"a": 2, "b": 3}
+    assert content(tables, ("key", "note"))[0] == {"a": "n", "b": "other"}
+
+
+def test_rows_behind_an_empty_chunk_are_not_lost(tables):
+    chunked = pa.concat_tables([rows(a=1), rows(), rows(b=2)])
+    assert len(chunked.to_batches()) == 3
+    tables.merge(NAME, chunked, ["key"])
+    tables.merge(NAME, pa.concat_tables([rows(a=10), rows(), rows(b=20)]), ["key"])
+    assert content(tables)[0] == {"a": 10, "b": 20}
+
+
+def test_a_null_is_written_over_a_value(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    tables.merge(NAME, rows(a=None), ["key"])
+    assert content(tables)[0] == {"a": None}
+
+
+def test_nothing_to_do_is_no_commit(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    assert tables.merge(NAME, rows(), ["key"], remove=keys()) == 0
+    assert tables.merge(NAME, rows(), ["key"], remove=keys("nobody")) == 0
+
+
+def test_an_empty_table_can_be_created(tables):
+    assert tables.merge(NAME, rows(), ["key"]) == 0
+    assert content(tables) == ({}, 0)
+
+
+def test_an_earlier_version_is_read_as_it_was(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    tables.merge(NAME, rows(a=2), ["key"])
+    table, version = tables.read(NAME, ["value"], version=0)
+    assert (table["value"].to_pylist(), version) == ([1], 0)
+    with pytest.raises(Terminal, match=NAME):
+        tables.read(NAME, ["value"], version=7)
+
+
+def test_a_write_on_a_base_that_has_moved_is_refused_and_changes_nothing(tables):
+    tables.merge(NAME, rows(a=1), ["key"], base=-1)
+    tables.merge(NAME, rows(a=2), ["key"], base=0)
+    for base in (-1, 0):
+        with pytest.raises(CommitConflict, match=NAME):
+            tables.merge(NAME, rows(a=3), ["key"], base=base)
+    assert content(tables) == ({"a": 2}, 1)
+
+
+def test_tables_are_plain_enough_for_every_reader(tables):
+    text = pa.array(["a"], pa.large_string())
+    rows_ = pa.table({"key": text, "at": pa.array([0], pa.timestamp("us", "UTC"))})
+    tables.merge(NAME, rows_, ["key"])
+    protocol = DeltaTable(tables.uri(NAME)).protocol()
+    assert (protocol.min_reader_version, protocol.reader_features) == (1, None)
+    assert (protocol.min_writer_version, protocol.writer_features) == (2, None)
+    read, _ = tables.read(NAME, ["key", "at"])
+    assert read.schema.types == [pa.string(), pa.timestamp("us", "UTC")]
+
+
+def test_two_rows_with_one_key_in_one_merge_are_a_mistake_of_the_caller(tables):
+    with pytest.raises(ValueError, match="same key"):
+        tables.merge(NAME, pa.concat_tables([rows(a=1), rows(a=2)]), ["key"])
+
+
+def test_unsigned_numbers_are_refused_before_anything_is_written(tables):
+    with pytest.raises(ValueError, match="unsigned"):
+        tables.merge(NAME, pa.table({"key": ["a"], "value": pa.array([1], pa.uint64())}), ["key"])
+    assert content(tables) == ({}, -1)
+
+
+@pytest.mark.parametrize("name", ["things", "a.b", "a..c", "a.b.c.d", "a.../x.b"])
+def test_a_name_without_three_levels_is_refused(tables, name):
+    with pytest.raises(SettingsError, match=r"catalog\.schema\.table"):
+        tables.read(name, ["key"])
+
+
+def test_a_column_that_the_table_lacks_is_an_error_with_the_tables_name(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    with pytest.raises(Terminal, match=NAME):
+        tables.read(NAME, ["nothing"])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MiB, and a way to make it larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options, *where):
+        command = ["/bin/mount", *where, "-o", options, str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    mounted = mount("size=2m", "-t", "tmpfs", "none")
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder, lambda: mount("remount,size=64m")
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], timeout=30, check=True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_full_disk_is_told_and_costs_no_row(engine, small_disk, sessions):
+    folder, enlarge = small_disk
+    tables = engines.tables(engine, folder, sessions)
+    tables.merge(NAME, rows(a=1), ["key"])
+    noise = [np.random.default_rng(number).bytes(500).hex() for number in range(10_000)]
+    many = pa.table({"key": [f"k{number}" for number in range(10_000)], "value": range(10_000), "note": noise}, schema=SCHEMA)
+    with pytest.raises(Unavailable, match=f"{NAME}.*No space left on device"):
+        tables.merge(NAME, many, ["key"])
+    assert content(tables) == ({"a": 1}, 0)
+    enlarge()
+    assert tables.merge(NAME, many, ["key"]) == 1
+    assert len(content(tables)[0]) == 10_001

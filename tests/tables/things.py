@@ -1,0 +1,19 @@
+"""A small table of things, for tests of the port Tables."""
+
+import pyarrow as pa
+
+NAME = "lab.bronze.things"
+SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64()), pa.field("note", pa.string())])
+
+
+def rows(**values):
+    return pa.table({"key": list(values), "value": list(values.values()), "note": ["n"] * len(values)}, schema=SCHEMA)
+
+
+def keys(*names):
+    return pa.table({"key": pa.array(names, pa.string())})
+
+
+def content(tables, columns=("key", "value")):
+    table, version = tables.read(NAME, columns)
+    return {row["key"]: row[columns[1]] for row in table.to_pylist()}, version

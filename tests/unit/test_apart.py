@@ -1,0 +1,57 @@
+"""Work on one file in a child process: what comes back when the child lives, and when it does not."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# In a process with one thread, as Spark's Python workers are.
+PROGRAM = """
+import json, os, resource, signal, sys, time
+from car_damage.engines import apart
+
+class Work:
+    def __call__(self, path, data):
+        if data == b"kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif data == b"crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif data == b"exit":
+            os._exit(3)
+        elif data == b"hang":
+            time.sleep(600)
+        elif data == b"memory":
+            bytearray(1 << 30)
+        elif data == b"wrong":
+            raise ZeroDivisionError(path)
+        return {"path": path, "long": "x" * (len(data) * 100_000)}
+
+    def fatal(self, path, data, why):
+        return {"fatal": why}
+
+try:
+    row = apart.row(Work(), "/a.jpg", sys.argv[1].encode(), seconds=float(sys.argv[2]), memory=256 << 20)
+except ZeroDivisionError as error:
+    row = {"raised": str(error)}
+children = os.path.exists(f"/proc/{os.getpid()}/task") and open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read()
+print(json.dumps({"row": row, "children": children}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "row"),
+    [
+        ("fine", {"path": "/a.jpg", "long": "x" * 400_000}),
+        ("kill", {"fatal": "decoding ended its process (SIGKILL)"}),
+        ("crash", {"fatal": "decoding ended its process (SIGSEGV)"}),
+        ("exit", {"fatal": "decoding ended its process (status 3)"}),
+        ("memory", {"fatal": "decoding took more memory than there is"}),
+        ("hang", {"fatal": "decoding took more than 2 s"}),
+        ("wrong", {"raised": "/a.jpg"}),
+    ],
+)
+def test_a_file_has_its_row_whatever_becomes_of_the_process_and_the_process_is_gone(data: str, row: dict[str, object]) -> None:
+    seconds = "2" if data == "hang" else "60"
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, data, seconds], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(ended.stdout) == {"row": row, "children": ""}
