@@ -51,6 +51,23 @@ def answers(
     environment: Literal["this", "uv"] = "this",
     tick: Callable[[int], None] = lambda _: None,
 ) -> list[ModelAnswer]:
+    """Answer photos, in their order; see `stream`, which gives the answers one by one.
+
+    Args:
+        model: a saved MLflow model's folder.
+        photos: photo files.
+        timeout: see `stream`.
+        environment: "this" environment's Python, or "uv".
+        tick: told how many photos are answered, after each.
+    """
+    given = []
+    for answer in stream(model, photos, timeout, environment):
+        given.append(answer)
+        tick(len(given))
+    return given
+
+
+def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Literal["this", "uv"] = "this") -> Iterator[ModelAnswer]:
     """Answer photos, in their order. They are read one by one as the process takes them, never all at once.
 
     A model may refuse photos that others take: its decoder is older, or its limits are narrower. That is its answer to those
@@ -60,9 +77,8 @@ def answers(
         model: a saved MLflow model's folder.
         photos: photo files.
         timeout: seconds that the process may take to load the model and give its first answers, and again to give any
-            more.
+            more. The time that `photos` takes for its next one is its own.
         environment: "this" environment's Python; or "uv": a fresh environment of the model's own requirements.
-        tick: told how many photos are answered, after each.
 
     Raises:
         ModelRefused: the model does not load, does not answer, or not in time; the message ends with its last words.
@@ -71,11 +87,7 @@ def answers(
     with Scratch("model") as scratch:
         python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
-            given = []
-            for answer in _converse(process, stderr, model, photos, timeout):
-                given.append(answer)
-                tick(len(given))
-            return given
+            yield from _converse(process, stderr, model, photos, timeout)
 
 
 def probabilities(row: Mapping[str, Any]) -> dict[str, float]:
@@ -104,6 +116,8 @@ def _converse(
         try:
             line = lines.get(timeout=timeout)
         except queue.Empty:
+            if sent.reading:  # it waits for the next photo, and the model with it
+                continue
             raise ModelRefused(f"the model in {model} gave no answer for {timeout:g} seconds; its last words: {_tail(stderr)}") from None
         if line is None:
             break
@@ -124,13 +138,21 @@ class _Sender(threading.Thread):
         super().__init__(daemon=True)
         self._process, self._photos = process, photos
         self.count = 0
+        self.reading = False
+        """The next photo is being read."""
         self.failure: BaseException | None = None
 
     def run(self) -> None:
         stream = self._process.stdin
         assert stream is not None  # noqa: S101 - for the type checker: Popen was asked for a pipe
         try:
-            for photo in self._photos:
+            photos = iter(self._photos)
+            while True:
+                self.reading = True
+                photo = next(photos, None)
+                self.reading = False
+                if photo is None:
+                    break
                 stream.write(len(photo).to_bytes(8, "big"))
                 stream.write(photo)
                 self.count += 1
@@ -139,6 +161,7 @@ class _Sender(threading.Thread):
         except BrokenPipeError:
             pass  # the process ended; the reader sees its exit code and last words
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self.reading = False
             self.failure = error
             self._process.kill()
 

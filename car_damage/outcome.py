@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from car_damage.moves import ROLLBACK
-from car_damage.pipeline import EndpointReport, LiveReport, RegisterReport, SilverReport, ValidateReport
+from car_damage.pipeline import EndpointReport, LiveReport, RegisterReport, ScoreReport, SilverReport, ValidateReport
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 
 
@@ -13,7 +13,7 @@ class Outcome:
 
     name: str
     """Of retrain: Promoted | Kept the champion | Not promoted (and there is no champion) | Awaiting approval | Nothing new |
-    Dry run. Of promote: Promoted | Rolled back | Already live"""
+    Dry run. Of promote: Promoted | Rolled back | Already live. Of score: Scored | Nothing new"""
     message: str
 
 
@@ -70,6 +70,21 @@ def after_promote(endpoint: EndpointReport) -> Outcome:
     return _went_live(endpoint, endpoint.reason)
 
 
+def after_score(report: ScoreReport) -> Outcome:
+    """The ending of a run that asked a version about photos."""
+    asked = report.scored + report.refused
+    if not asked and not report.unreadable_count:
+        photos = f"all {_count(report.found, 'photo')} of {report.source}" if report.found else f"there is no photo in {report.source}"
+        told = f"Version {report.version} has been asked about {photos}." if report.found else f"{_sentence(photos)}"
+        return Outcome("Nothing new", told)
+    by_label = ", ".join(f"{photos:,} {label}" for label, photos in report.labels.items())
+    told = f"Version {report.version} on {_count(report.scored, 'photo')} of {report.source}{': ' if by_label else ''}{by_label}."
+    if report.refused:
+        path, why = next(iter(report.examples.items()))
+        told += f" {_count(report.refused, 'file')} it took for no photo, such as {path} ({why})."
+    return Outcome("Scored", told + _unread(report))
+
+
 def _went_live(endpoint: EndpointReport, why: str, more: str = "") -> Outcome:
     name = "Rolled back" if endpoint.kind == ROLLBACK else "Promoted"
     instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
@@ -89,7 +104,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _unread(validated: ValidateReport) -> str:
-    if not validated.unreadable_count:
+def _unread(report: ValidateReport | ScoreReport) -> str:
+    if not report.unreadable_count:
         return ""
-    return f" {_count(validated.unreadable_count, 'file')} could not be read and will be tried again, such as {validated.unreadable[0]}."
+    return f" {_count(report.unreadable_count, 'file')} could not be read and will be tried again, such as {report.unreadable[0]}."

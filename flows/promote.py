@@ -13,7 +13,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from car_damage import outcome
-from car_damage.pipeline import ChooseRequest, promote_request
+from car_damage.pipeline import LAST_VERSION, ChooseRequest, promote_request
 from car_damage.settings import load
 from tasks import by_hand, naming
 from tasks.attempts import take_over
@@ -21,9 +21,7 @@ from tasks.author import started_by
 from tasks.runner import runner_for
 from tasks.stages import choose_version, update_endpoint
 
-LAST = 2**31 - 1
-"""The largest number of a version that every registry's database can hold."""
-Version = Annotated[int, Field(ge=1, le=LAST)] | Literal["previous"]
+Version = Annotated[int, Field(ge=1, le=LAST_VERSION)] | Literal["previous"]
 
 
 def _run_name() -> str:
@@ -54,11 +52,10 @@ def main(
     version: Annotated[str, typer.Option(help="A version's number, or previous: the champion before the present one.")] = "previous",
 ) -> None:
     """Run the flow once, in this process. Exit code 0 when the version is live, and 1 when it is not."""
-    if version != "previous" and not (version.isdecimal() and 1 <= int(version) <= LAST):
-        raise typer.BadParameter(f"{version} is neither the number of a version nor previous", param_hint="--version")
+    wanted = by_hand.version(version, "previous")
     if not reason.strip():
         raise typer.BadParameter("say why, for the champion's history", param_hint="--reason")
-    state = by_hand.run(promote, reason, "previous" if version == "previous" else int(version))
+    state = by_hand.run(promote, reason, wanted)
     raise SystemExit(0 if state.is_completed() else 1)
 
 

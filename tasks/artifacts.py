@@ -9,7 +9,7 @@ from car_damage import report as pictures
 from car_damage.errors import Terminal
 from car_damage.moves import Move
 from car_damage.outcome import approve
-from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, SilverReport, TrainReport, ValidateReport
+from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, ScoreReport, SilverReport, TrainReport, ValidateReport
 from car_damage.ports import Platform, Tracking
 from car_damage.promotion import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
@@ -102,6 +102,20 @@ def served(report: EndpointReport, serving: Serving) -> None:
         }
     ]
     create_table_artifact(rows, key="endpoint", description=f"{serving.endpoint}: {version}, {report.outcome}")
+
+
+def scored(report: ScoreReport, where: str) -> None:
+    """How often the version said what, and what it took for no photo."""
+    rows: list[dict[str, Any]] = [{"answer": label, "photos": photos, "which": ""} for label, photos in report.labels.items()]
+    rows += [{"answer": f"refused: {why}", "photos": 1, "which": path} for path, why in report.examples.items()]
+    if more := report.refused - len(report.examples):
+        rows.append({"answer": "refused", "photos": more, "which": "see the column refused"})
+    rows += [{"answer": "could not be read", "photos": 1, "which": path} for path in report.unreadable]
+    create_table_artifact(
+        rows,
+        key="predictions",
+        description=f"Version {report.version} on {report.source}; in {where}, version {report.predictions_version}",
+    )
 
 
 def not_served(error: Terminal, serving: Serving) -> None:

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Iterator
 from typing import Any, cast
 
+import typer
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
 from car_damage.errors import CarDamageError, Unforeseen
+from car_damage.pipeline import LAST_VERSION
 
 SERVER_START = 120
 """Seconds that a server which Prefect starts for this run alone may take; by default 20, too few for a machine that is busy."""
@@ -25,6 +27,19 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     """
     with _sentences_only(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
         return cast("State[Any]", flow(*args, return_state=True, **kwargs))
+
+
+def version(text: str, word: str) -> int | str:
+    """A model version from the command line: a number, or the one word that stands for one.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text == word:
+        return text
+    if not (text.isdecimal() and 1 <= int(text) <= LAST_VERSION):
+        raise typer.BadParameter(f"{text} is neither the number of a version nor {word}", param_hint="--version")
+    return int(text)
 
 
 @contextlib.contextmanager

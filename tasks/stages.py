@@ -23,6 +23,8 @@ from car_damage.pipeline import (
     LiveRequest,
     RegisterReport,
     RegisterRequest,
+    ScoreReport,
+    ScoreRequest,
     SilverReport,
     SilverRequest,
     TrainReport,
@@ -177,6 +179,28 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     report = runner.run(REGISTER, request, shown("judging"))
     with if_possible("the decision"):
         artifacts.decided(request, report, runner.platform)
+    return report
+
+
+@task(
+    name="score_photos",
+    description="Asks a version about photos that it has not been asked about, and merges its answers into the table of predictions.",
+    task_run_name="ask {request.version}",
+    tags=["car-damage", "model"],
+    timeout_seconds=24 * HOUR,
+    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
+    **RETRIES,
+    **KEPT,
+)
+def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
+    """See `car_damage.stages.score`."""
+    from car_damage.stages.score import SCORE
+
+    report = runner.run(SCORE, request, shown("scoring"))
+    with if_possible("what the model said"):
+        artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
+    with if_possible("the number of photos in the run's name"):
+        naming.rename(f"{report.scored:,} photo{'' if report.scored == 1 else 's'}, version {report.version}")
     return report
 
 

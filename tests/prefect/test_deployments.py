@@ -86,7 +86,7 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     items = everything(Settings())
     bootstrap(items)
     with get_client(sync_client=True) as client:
-        before = {name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote")}
+        before = {name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote", "score")}
         assert [result.name for result in bootstrap(items) if result.problem] == []
         deploy.deploy()
         after = {name: client.read_deployment_by_name(f"{name}/{name}") for name in before}
@@ -108,6 +108,9 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     promote = after["promote"].parameter_openapi_schema
     assert promote["required"] == ["reason"]
     assert promote["properties"]["reason"]["minLength"] == 1
+    score = after["score"].parameter_openapi_schema
+    assert all(field["description"] for field in score["properties"].values())
+    assert (set(score["properties"]), score.get("required", [])) == ({"source", "version"}, [])
 
 
 def test_what_was_dropped_from_the_file_is_really_retired(tmp_path: Path) -> None:

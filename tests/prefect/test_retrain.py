@@ -17,6 +17,7 @@ from car_damage.images import decode
 from car_damage.status import Status, look
 from flows.promote import promote
 from flows.retrain import retrain
+from flows.score import score
 from tasks import progress
 from tests.prefect.conftest import LocalTarget
 
@@ -93,6 +94,27 @@ def test_what_is_served_answers_as_the_trained_model_does(target: LocalTarget, t
     given = np.array([list(answer.probabilities.values()) for answer in answers])
     np.testing.assert_allclose(given, expected, atol=1e-4)
     assert [answer.label for answer in answers] == [("minor", "moderate", "major")[row] for row in expected.argmax(axis=1)]
+
+
+def test_scoring_a_folder_keeps_what_the_endpoint_answers_and_asks_only_once(target: LocalTarget, tmp_path: Path) -> None:
+    photos = {f"{label}.jpg": demo_photos.photo(label, seed=950) for label in ("minor", "moderate", "major")}
+    for name, photo in photos.items():
+        (tmp_path / name).write_bytes(photo)
+    (tmp_path / "note.txt").write_text("no photo")
+    state = score(str(tmp_path), return_state=True)
+    assert state.name == "Scored"
+    assert state.message is not None
+    assert state.message.startswith(f"Version 1 on 3 photos of {tmp_path}: ")
+    assert "1 file it took for no photo, such as " in state.message
+    assert "note.txt" in artifact("predictions")
+    tables = target.platform.settings.tables
+    rows, _ = target.platform.tables.read(tables.predictions, ["path", "label", "probability"])
+    kept = {Path(row["path"]).name: row for row in rows.to_pylist()}
+    answers = dict(zip(photos, target.platform.serving.ask(list(photos.values())), strict=True))
+    assert {name: kept[name]["label"] for name in photos} == {name: answer.label for name, answer in answers.items()}
+    assert [kept[name]["probability"] for name in photos] == pytest.approx([answers[name].probability for name in photos], abs=1e-4)
+    again = score(str(tmp_path), return_state=True)
+    assert (again.name, again.message) == ("Nothing new", f"Version 1 has been asked about all 4 photos of {tmp_path}.")
 
 
 def test_a_second_run_on_the_same_photos_ends_early_by_name_and_changes_nothing(target: LocalTarget) -> None:

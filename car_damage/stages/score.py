@@ -1,0 +1,169 @@
+"""Stage score: ask one model version about the photos of a folder or a table, and keep its answers in the table of predictions.
+
+The model answers in a process of its own, which is started once and decodes as the endpoint does. Photos are read a few ahead
+of it, and answers are written chunk by chunk, so a run that was killed goes on where the last chunk ended. All of that happens
+on the driver, whatever the engine of the tables is.
+"""
+
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from car_damage import ledger
+from car_damage.errors import SettingsError, Terminal, Unavailable
+from car_damage.model_process import ModelAnswer, stream
+from car_damage.pipeline import UNREADABLE_SHOWN, Progress, ScoreReport, ScoreRequest, Stage
+from car_damage.ports import ModelVersion, Platform
+from car_damage.predictions import FILE, KEY, PREDICTIONS, of_paths, unscored
+from car_damage.reasons import EMPTY
+from car_damage.scratch import Scratch
+
+EXAMPLES = 10
+AHEAD = 64
+"""Photos that are read before the model asks for them."""
+READERS = 8
+"""Threads that read them."""
+
+_log = logging.getLogger(__name__)
+
+
+def work(request: ScoreRequest, platform: Platform, progress: Progress) -> ScoreReport:
+    """See the module.
+
+    Raises:
+        Terminal: there is no champion, or the table has no column path.
+        SettingsError: the folder or the table is not there.
+        RegistryError: there is no such version.
+        ModelRefused: the model's process ended, or gave no answer in time.
+    """
+    settings, tables = platform.settings, platform.tables
+    source = request.source or settings.scoring.source or settings.landing.folder
+    version = _version(request, platform)
+    photos = _photos(source, platform)
+    known, at = tables.read(settings.tables.predictions, [*FILE, "model_version"])
+    wanted = unscored(photos, known, version.version)
+    labels: Counter[str] = Counter()
+    refused: dict[str, str] = {}
+    asked = _Asked(wanted, platform)
+    done = 0
+    progress("score", 0, wanted.num_rows, f"version {version.version}")
+    with closing(_answers(version, asked, platform)) as answered:
+        while chunk := list(islice(answered, settings.scoring.chunk)):
+            rows = pa.Table.from_pylist([_row(request, version, file, answer, platform) for file, answer in chunk], schema=PREDICTIONS)
+            at = tables.merge(settings.tables.predictions, rows, KEY)
+            labels.update(answer.label for _, answer in chunk if not answer.refused)
+            refused |= {file["path"]: answer.refused for file, answer in chunk if answer.refused and len(refused) < EXAMPLES}
+            done += len(chunk)
+            progress("score", done, wanted.num_rows, f"version {version.version}")
+    if at < 0:
+        at = tables.merge(settings.tables.predictions, PREDICTIONS.empty_table(), KEY)
+    return ScoreReport(
+        version=version.version,
+        source=source,
+        found=photos.num_rows,
+        scored=sum(labels.values()),
+        labels={name: labels[name] for name in sorted(labels)},
+        refused=done - sum(labels.values()),
+        examples=dict(islice(refused.items(), EXAMPLES)),
+        unreadable=tuple(asked.unreadable[:UNREADABLE_SHOWN]),
+        unreadable_count=len(asked.unreadable),
+        predictions_version=at,
+    )
+
+
+def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:
+    if request.version != "champion":
+        return platform.registry.get(request.version)
+    champion = platform.registry.champion()
+    if champion is None:
+        raise Terminal("no version is live yet, so none can be asked: run retrain first, or name a version")
+    return champion
+
+
+def _photos(source: str, platform: Platform) -> pa.Table:
+    """The columns `FILE`, one row a path."""
+    if "/" in source:
+        files = ((file.path, file.size, ledger.milliseconds(file.modified)) for file in platform.files.list(source))
+        try:
+            return ledger.listing(files).select(list(FILE))
+        except SettingsError as error:
+            raise SettingsError(f"{source} is to be scored and is no folder on this machine: mount it, or name another source") from error
+    if source.count(".") != 2:
+        raise SettingsError(f"{source} is to be scored: name a folder, with a /, or a table as catalog.schema.table")
+    rows, version = platform.tables.read(source, ["path"])
+    if version < 0:
+        raise SettingsError(f"the table {source} is not there; name a folder (with a /), or a table with a column path")
+    return of_paths(rows["path"])
+
+
+class _Asked:
+    """Reads the photos, in their order, and remembers which ones were given to the model and which could not be read."""
+
+    def __init__(self, files: pa.Table, platform: Platform) -> None:
+        self._files, self._platform = files, platform
+        self.given: deque[Mapping[str, Any]] = deque()
+        self.empty: list[Mapping[str, Any]] = []
+        """Files without a byte: a model is not asked about them."""
+        self.unreadable: list[str] = []
+        self.nothing = not files.num_rows
+
+    def read(self) -> Iterator[bytes]:
+        """The bytes of each photo that can be read; some photos ahead of who takes them."""
+        with ThreadPoolExecutor(READERS, thread_name_prefix="score") as pool:
+            ahead: deque[tuple[Mapping[str, Any], Future[bytes]]] = deque()
+            try:
+                for file in self._each():
+                    ahead.append((file, pool.submit(self._platform.files.read, file["path"])))
+                    if len(ahead) >= AHEAD:
+                        yield from self._one(*ahead.popleft())
+                while ahead:
+                    yield from self._one(*ahead.popleft())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _each(self) -> Iterator[Mapping[str, Any]]:
+        for batch in self._files.to_batches(max_chunksize=1024):
+            yield from batch.to_pylist()
+
+    def _one(self, file: Mapping[str, Any], reading: "Future[bytes]") -> Iterator[bytes]:
+        try:
+            data = reading.result()
+        except Unavailable as error:
+            if not self.unreadable:
+                _log.warning("a photo could not be read, and is left to the next run, as all others like it: %s", error)
+            self.unreadable.append(file["path"])
+            return
+        if data:
+            self.given.append(file)
+            yield data
+        else:
+            self.empty.append(file)
+
+
+def _answers(version: ModelVersion, asked: _Asked, platform: Platform) -> Generator[tuple[Mapping[str, Any], ModelAnswer]]:
+    if asked.nothing:
+        return
+    tracking = platform.settings.tracking
+    with Scratch("score") as folder:
+        model = platform.registry.download(version.uri, folder)
+        for answer in stream(model, asked.read(), tracking.check_timeout, tracking.check_environment):
+            yield asked.given.popleft(), answer
+    yield from ((file, ModelAnswer("", 0.0, {}, "", EMPTY)) for file in asked.empty)
+
+
+def _row(request: ScoreRequest, version: ModelVersion, file: Mapping[str, Any], answer: ModelAnswer, platform: Platform) -> dict[str, Any]:
+    row = {**file, "model_version": version.version, "flow_run": request.flow_run, "scored": platform.clock.now()}
+    if answer.refused:
+        return row | {"refused": answer.refused}
+    said = {"label": answer.label, "probability": answer.probability, "probabilities": json.dumps(answer.probabilities)}
+    return row | said | {"sha256": answer.sha256}
+
+
+SCORE = Stage("score", ScoreRequest, ScoreReport, work)

@@ -1,0 +1,56 @@
+"""What the model says of many photos at once: batch scoring, without the endpoint."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import Field
+
+from car_damage import outcome
+from car_damage.pipeline import LAST_VERSION, ScoreRequest
+from car_damage.settings import load
+from tasks import by_hand, naming
+from tasks.attempts import take_over
+from tasks.runner import runner_for
+from tasks.stages import score_photos
+
+Version = Annotated[int, Field(ge=1, le=LAST_VERSION)] | Literal["champion"]
+
+
+def _run_name() -> str:
+    return naming.starting("score")
+
+
+@flow(
+    name="score",
+    flow_run_name=_run_name,
+    description="Ask the model about all photos of a folder or a table that it has not been asked about.",
+)
+def score(source: str = "", version: Version = "champion") -> State[Any]:
+    """Ask a version of the model about photos, and keep its answers in the table of predictions.
+
+    Args:
+        source: A folder; or catalog.schema.table, a table with a column path. Empty: the setting scoring.source, or the landing folder.
+        version: The version's number; or champion, the one that is live.
+    """
+    take_over()
+    report = score_photos(ScoreRequest(str(runtime.flow_run.id), source, version), runner_for(load()))
+    ending = outcome.after_score(report)
+    return Completed(name=ending.name, message=ending.message, data=ending.message)
+
+
+def main(
+    source: Annotated[
+        str, typer.Option(help="A folder, or catalog.schema.table with a column path; by default scoring.source, or the landing folder.")
+    ] = "",
+    version: Annotated[str, typer.Option(help="A version's number, or champion: the one that is live.")] = "champion",
+) -> None:
+    """Run the flow once, in this process. Exit code 0 when the photos were scored, and 1 when not."""
+    state = by_hand.run(score, source, by_hand.version(version, "champion"))
+    raise SystemExit(0 if state.is_completed() else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

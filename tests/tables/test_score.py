@@ -1,0 +1,209 @@
+"""Batch scoring over real Delta tables on each engine. What a model answers is told by the photo's bytes."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pytest
+
+from car_damage.engines.folder import Folder
+from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
+from car_damage.model_process import ModelAnswer
+from car_damage.pipeline import ScoreRequest, silent
+from car_damage.predictions import PREDICTIONS
+from car_damage.settings import Settings
+from car_damage.stages import score
+from car_damage.stages.score import SCORE
+from tests import engines
+from tests.engines import ENGINES
+from tests.fakes import Versions
+from tests.tables.conftest import HandClock
+
+TABLE = "insurance_uc.gold.predictions"
+
+
+@dataclass
+class World:
+    """A platform of real files and tables with a registry of two versions, the first of which is live."""
+
+    settings: Settings
+    tables: object
+    files: object = field(default_factory=Folder)
+    registry: Versions = field(default_factory=Versions)
+    clock: HandClock = field(default_factory=HandClock)
+    asked: list = field(default_factory=list)
+
+    def photo(self, name, data=None):
+        path = self.settings.home / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data or name.encode())
+        return str(path)
+
+    def score(self, source="", version="champion"):
+        return SCORE.work(ScoreRequest("flow-run", source, version), self, silent)
+
+    def rows(self):
+        """(name, version) -> row."""
+        rows, _ = self.tables.read(TABLE, PREDICTIONS.names)
+        found = {(row["path"].rpartition("/")[2], row["model_version"]): row for row in rows.to_pylist()}
+        assert len(found) == rows.num_rows
+        return found
+
+
+def world_of(engine, folder, sessions, monkeypatch, **scoring):
+    settings = Settings(home=folder, landing={"folder": str(folder / "photos")}, scoring=scoring)
+    (folder / "photos").mkdir()
+    world = World(settings, engines.tables(engine, folder / "tables", sessions))
+    for version in (1, 2):
+        world.registry.add(version)
+    world.registry.move("champion", 1)
+
+    def answer(model, photos, timeout, environment):
+        """As a model's process does: version 2 calls everything major; nobody takes text for a photo."""
+        assert (timeout, environment) == (300.0, "this")
+        for photo in photos:
+            world.asked.append(photo)
+            if photo.startswith(b"text"):
+                yield ModelAnswer("", 0.0, {}, "", "not an image")
+            elif photo == b"end":
+                raise ModelRefused("the model ended")
+            else:
+                label = "major" if model.name.endswith("2") else "minor"
+                yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
+
+    monkeypatch.setattr(score, "stream", answer)
+    return world
+
+
+@pytest.fixture
+def world(tmp_path, engine, sessions, monkeypatch):
+    return world_of(engine, tmp_path, sessions, monkeypatch, chunk=3)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch):
+    world = world_of(name, tmp_path, sessions, monkeypatch)
+    for number in range(4):
+        world.photo(f"{number}.jpg")
+    world.photo("text.jpg")
+    report = world.score()
+    assert (report.version, report.found, report.scored, report.labels, report.refused) == (1, 5, 4, {"minor": 4}, 1)
+    assert report.examples == {str(tmp_path / "photos" / "text.jpg"): "not an image"}
+    row = world.rows()["0.jpg", 1]
+    assert (row["label"], row["probability"], row["refused"], row["flow_run"]) == ("minor", 0.75, None, "flow-run")
+    assert json.loads(row["probabilities"]) == {"minor": 0.75, "major": 0.25}
+    assert (row["sha256"], row["size"], row["scored"]) == (hashlib.sha256(b"0.jpg").hexdigest(), 5, world.clock.time)
+    refused = world.rows()["text.jpg", 1]
+    assert (refused["label"], refused["refused"]) == (None, "not an image")
+
+    world.asked.clear()
+    world.photo("new.jpg")
+    again = world.score()
+    assert (again.found, again.scored, again.refused, world.asked) == (6, 1, 0, [b"new.jpg"])
+    assert world.score().predictions_version == again.predictions_version
+    other = world.score(version=2)
+    assert (other.scored, other.labels) == (5, {"major": 5})
+    assert len(world.rows()) == 12
+
+
+def test_a_photo_that_was_overwritten_is_asked_about_again_and_its_row_replaced(world):
+    world.photo("a.jpg", b"one")
+    world.score()
+    world.photo("a.jpg", b"another")
+    assert world.score().scored == 1
+    assert [row["sha256"] for row in world.rows().values()] == [hashlib.sha256(b"another").hexdigest()]
+
+
+def test_photos_of_a_table_are_told_by_their_paths(world):
+    paths = [world.photo(f"{number}.jpg") for number in range(3)]
+    table = "insurance_uc.claims.photos"
+    world.tables.merge(table, pa.table({"id": [1, 2, 3, 4], "path": [*paths, paths[0]]}), ["id"])
+    report = world.score(table)
+    assert (report.source, report.found, report.scored) == (table, 3, 3)
+    assert world.rows()["0.jpg", 1]["size"] is None
+    assert world.score(table).scored == 0
+
+
+def test_photos_of_a_folder_and_of_a_table_are_the_same_photos(world):
+    paths = [world.photo(f"{number}.jpg") for number in range(2)]
+    table = "insurance_uc.claims.photos"
+    world.tables.merge(table, pa.table({"path": paths}), ["path"])
+    assert (world.score().scored, world.score(table).scored, world.score().scored) == (2, 0, 0)
+
+
+def test_an_empty_file_is_refused_and_ends_nothing(world):
+    (world.settings.home / "photos" / "a-empty.jpg").touch()
+    world.photo("b.jpg")
+    report = world.score()
+    assert (report.scored, report.refused, world.asked) == (1, 1, [b"b.jpg"])
+    assert world.rows()["a-empty.jpg", 1]["refused"] == "empty"
+    assert world.score().refused == 0
+
+
+def test_a_folder_or_table_by_setting(tmp_path, engine, sessions, monkeypatch):
+    world = world_of(engine, tmp_path, sessions, monkeypatch, source=str(tmp_path / "elsewhere"))
+    world.photo("landed.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").write_bytes(b"a")
+    assert (world.score().source, list(world.rows())) == (str(tmp_path / "elsewhere"), [("a.jpg", 1)])
+
+
+def test_nothing_to_ask_starts_no_model_and_leaves_a_table(world, monkeypatch):
+    monkeypatch.setattr(score, "stream", None)
+    report = world.score()
+    assert (report.found, report.scored, report.labels, report.predictions_version) == (0, 0, {}, 0)
+    assert world.rows() == {}
+
+
+def test_what_was_answered_before_a_model_ended_is_kept_chunk_by_chunk(world):
+    for number in range(7):
+        world.photo(f"{number}.jpg")
+    world.photo("8.jpg", b"end")
+    with pytest.raises(ModelRefused):
+        world.score()
+    assert sorted(name for name, _ in world.rows()) == [f"{number}.jpg" for number in range(6)]
+    world.photo("8.jpg", b"mended")
+    assert world.score().scored == 2
+    assert len(world.rows()) == 8
+
+
+def test_a_photo_that_cannot_be_read_is_reported_and_asked_about_by_the_next_run(world, caplog):
+    class Torn(Folder):
+        def read(self, path):
+            if path.endswith("1.jpg"):
+                raise Unavailable(f"{path} cannot be read")
+            return super().read(path)
+
+    paths = [world.photo(f"{number}.jpg") for number in range(3)]
+    world.files = Torn()
+    report = world.score()
+    assert (report.scored, report.unreadable, report.unreadable_count) == (2, (paths[1],), 1)
+    assert f"{paths[1]} cannot be read" in caplog.text
+    assert {name: row["sha256"] for (name, _), row in world.rows().items()} == {
+        f"{number}.jpg": hashlib.sha256(f"{number}.jpg".encode()).hexdigest() for number in (0, 2)
+    }
+    world.files = Folder()
+    assert world.score().scored == 1
+
+
+def test_progress_is_told_chunk_by_chunk_to_the_last_photo(world):
+    for number in range(7):
+        world.photo(f"{number}.jpg")
+    told = []
+    SCORE.work(ScoreRequest("flow-run"), world, lambda step, done, total, message="": told.append((step, done, total, message)))
+    assert told == [("score", done, 7, "version 1") for done in (0, 3, 6, 7)]
+
+
+def test_what_cannot_be_asked_says_what_to_do(world):
+    with pytest.raises(RegistryError, match="no version 9"):
+        world.score(version=9)
+    with pytest.raises(SettingsError, match="table with a column path"):
+        world.score("insurance_uc.claims.nothing")
+    with pytest.raises(SettingsError, match="/no/such/folder is to be scored"):
+        world.score("/no/such/folder")
+    with pytest.raises(SettingsError, match="claims is to be scored: name a folder, with a /"):
+        world.score("claims")
+    world.registry.move("champion", None)
+    with pytest.raises(Terminal, match="run retrain first, or name a version"):
+        world.score()
