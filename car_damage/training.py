@@ -1,10 +1,11 @@
 """Trains a network on decoded photos: the same seed and the same photos give the same model on the same machine.
 
-Photos come from the memory-mapped file through tf.data, which shuffles row numbers, not photos, so memory holds a few
+Photos come from the disk through tf.data, which shuffles row numbers, not photos, so memory holds a few
 batches at any time and the disk's cache does the rest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from car_damage import networks
 from car_damage.photos import Photos
+from car_damage.pixels import PartlyKept
 from car_damage.settings import Training
 
 if TYPE_CHECKING:
@@ -68,15 +70,16 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
         jit_compile=False,  # measured: compiling takes seconds, and the steps get no quicker
     )
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
-    fitted = learner.fit(
-        batches(train, settings.batch_size, settings.seed),
-        epochs=settings.epochs,
-        validation_data=batches(validation, PREDICT_BATCH),
-        class_weight=class_weights(train.labels, classes),
-        callbacks=[stopping, _told(progress, settings.epochs)],
-        shuffle=False,  # the batches are
-        verbose=0,
-    )
+    with _photos_errors(train, validation):
+        fitted = learner.fit(
+            batches(train, settings.batch_size, settings.seed),
+            epochs=settings.epochs,
+            validation_data=batches(validation, PREDICT_BATCH),
+            class_weight=class_weights(train.labels, classes),
+            callbacks=[stopping, _told(progress, settings.epochs)],
+            shuffle=False,  # the batches are
+            verbose=0,
+        )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
     return Trained(network, history, int(np.argmin(history["val_loss"])) + 1)
 
@@ -119,6 +122,18 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
     if shuffle_seed is not None:
         rows = rows.shuffle(len(photos), seed=shuffle_seed, reshuffle_each_iteration=True)
     return rows.batch(size).map(shaped).prefetch(2)
+
+
+@contextmanager
+def _photos_errors(*some: Photos) -> Iterator[None]:
+    """What became of a photo while TensorFlow asked for it: its own error instead of TensorFlow's."""
+    try:
+        yield
+    except Exception as error:
+        for photos in some:
+            if isinstance(photos.pixels, PartlyKept) and photos.pixels.failures:
+                raise photos.pixels.failures[0] from error
+        raise
 
 
 def _told(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":

@@ -55,7 +55,8 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     settings = platform.settings
     rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
     _check(rows, request.silver_version)
-    with load(rows, platform.files, settings.images.limits(), settings.labels.classes, settings.images.workers, progress) as photos:
+    images = settings.images
+    with load(rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes) as photos:
         return _tracked(request, platform, photos, progress)
 
 

@@ -203,6 +203,34 @@ def test_a_photo_that_changed_since_validation_stops_it_by_name_and_starts_no_ru
     assert runs(built.target.settings) == {}
 
 
+def cached(world: World, photos: int) -> Target:
+    """The same target with room on disk for so many decoded photos."""
+    images = world.target.settings.images.model_copy(update={"cache_bytes": photos * 224 * 224 * 3})
+    return Target(world.target.settings.model_copy(update={"images": images}))
+
+
+def test_more_photos_than_the_disk_has_room_for_train_the_same_model(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    again = TRAIN.work(asked(world, training_key="little room"), cached(world, 4), silent)
+    assert again.run_id != report.run_id
+    assert again.metrics == pytest.approx(report.metrics)
+
+
+def test_a_photo_that_changes_during_the_training_stops_it_by_name(world: Build) -> None:
+    built = world()
+    changed = next(
+        path for path, split in zip(built.rows["path"].to_pylist(), built.rows["split"].to_pylist(), strict=True) if split == "train"
+    )
+
+    def change(step: str, *_: object) -> None:
+        if step == "epoch":
+            Path(changed).write_bytes(b"another")
+
+    with pytest.raises(PhotoChanged, match=changed):
+        TRAIN.work(asked(built), cached(built, 0), change)
+    assert list(runs(built.target.settings).values()) == ["FAILED"]
+
+
 def test_the_pinned_version_is_read_and_no_later_one(world: Build) -> None:
     built = world()
     silver = built.target.settings.tables.silver

@@ -1,4 +1,5 @@
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def silver(folder: Path, photos: Sequence[tuple[str, str]]) -> pa.Table:
 
 
 def loaded(rows: pa.Table, progress: Progress = silent) -> PhotoSet:
-    return load(rows, Folder(), Limits(), CLASSES, 2, progress)
+    return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40)
 
 
 @pytest.fixture
@@ -58,6 +59,64 @@ def test_a_split_without_photos_is_empty(rows: pa.Table) -> None:
 def test_no_rows_at_all_are_no_photos(rows: pa.Table) -> None:
     with loaded(rows.slice(0, 0)) as photos:
         assert len(photos) == 0
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 4])
+def test_photos_without_room_on_disk_are_the_same_photos(
+    rows: pa.Table, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    cache = room * 224 * 224 * 3 + 1
+    with loaded(rows) as whole, load(rows, Folder(), Limits(), CLASSES, 2, silent, cache) as partly:
+        assert [file.stat().st_size < cache + 1000 for file in scratch.rglob("*.npy")].count(True) == min(room, 1)
+        assert len(whole) == len(partly) == 5
+        for split in ("train", "validation", "test", "nowhere"):
+            one, other = whole.part(split), partly.part(split)
+            assert (one.sha256s, one.paths, one.labels.tolist()) == (other.sha256s, other.paths, other.labels.tolist())
+            assert one.pixels.shape == other.pixels.shape
+            assert np.array_equal(one.pixels[:], other.pixels[:])
+            assert np.array_equal(one.pixels[np.arange(len(one))[::-1]], other.pixels[np.arange(len(other))[::-1]])
+        assert np.array_equal(whole.part("train").pixels[1], partly.part("train").pixels[1])
+
+
+def test_test_photos_are_the_first_to_go_without_room(rows: pa.Table, tmp_path: Path) -> None:
+    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 4 * 224 * 224 * 3) as photos:
+        for path in tmp_path.glob("*.jpg"):
+            path.unlink()
+        assert photos.part("train").pixels[:].shape == (3, 224, 224, 3)
+        assert photos.part("validation").pixels[:].shape == (1, 224, 224, 3)
+        with pytest.raises(PhotoChanged, match=r"0\.jpg was validated but is gone"):
+            photos.part("test").pixels[:]
+
+
+def test_a_hiccup_in_the_middle_of_a_training_is_waited_out(rows: pa.Table) -> None:
+    class Hiccup(Folder):
+        failures = 2
+
+        def read(self, path: str) -> bytes:
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable(f"{path} cannot be read")
+            return super().read(path)
+
+    files, slept = Hiccup(), list[float]()
+    with load(rows.slice(0, 1), files, Limits(), CLASSES, 1, silent, 0, slept.append) as photos:
+        assert photos.part("test").pixels[:].shape == (1, 224, 224, 3)
+        assert slept == [1.0, 5.0]
+        files.failures = 100
+        with pytest.raises(Unavailable, match=r"0\.jpg"):
+            photos.part("test").pixels[0]
+        assert slept[2:] == [1.0, 5.0, 15.0]
+
+
+def test_no_more_lies_on_disk_than_there_is_room_for(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * 224 * 224 * 3))
+    with loaded(rows) as photos:
+        assert not isinstance(photos.part("train").pixels, np.ndarray)
+        assert photos.part("train").pixels[:].shape == (3, 224, 224, 3)
 
 
 def test_the_decoded_photos_are_gone_from_disk_afterwards(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,12 +159,12 @@ def test_a_photo_that_cannot_be_read_may_be_readable_later(rows: pa.Table, tmp_p
 
 def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None:
     with pytest.raises(PhotoChanged, match=r"cannot be decoded any more \(too small"):
-        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent)
+        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40)
 
 
 def test_a_label_that_is_no_class_names_the_setting(rows: pa.Table) -> None:
     with pytest.raises(SettingsError, match=r"labelled major, and labels\.classes is minor, moderate"):
-        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent)
+        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40)
 
 
 def test_progress_counts_up_to_all_photos(rows: pa.Table) -> None:
