@@ -25,7 +25,7 @@ REPEATS = 9
 def run(files: int = FILES) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as root:
         landing = Path(root) / "landing"
-        _draw(landing, files)
+        draw(landing, files)
         settings = Settings(home=Path(root) / "home", landing=Landing(folder=str(landing)))
 
         def validate() -> int:
@@ -77,9 +77,9 @@ def _bare(landing: Path, bronze: str, files: int) -> None:
     assert len(seen) == keys.num_rows == files
 
 
-def _draw(landing: Path, files: int) -> None:
+def draw(landing: Path, files: int, seed: int = 0) -> None:
     """Small photos of noise, all different, 500 a folder."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for first in range(0, files, 500):
         folder = landing / f"{first // 500:03d}" / ("minor", "moderate", "major")[first // 500 % 3]
         folder.mkdir(parents=True)

@@ -1,0 +1,86 @@
+"""The process that `benchmarks.scale` looks at: says when it is ready for a step, waits for a word, does it, and says what it took."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ingest import draw
+from car_damage.images import Limits
+from car_damage.labels import Labeller
+from car_damage.pipeline import SilverRequest, ValidateRequest, silent
+from car_damage.platform import Target
+from car_damage.settings import Labels, Settings
+from car_damage.stages.silver import SILVER
+from car_damage.stages.validate import VALIDATE, Verdict
+
+
+def main() -> None:
+    folder, photos, engine = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    conf = {"spark.log.level": "ERROR"}
+    tables = {"engine": "delta-rs" if engine == "delta-rs" else "spark"}
+    settings = Settings(home=folder / "home", landing={"folder": str(folder / "landing")}, tables=tables, spark={"conf": conf})  # type: ignore[arg-type]
+    target = Target(settings)
+    session = None
+    if engine != "delta-rs":
+        from car_damage.engines.spark_session import session as start
+
+        session = start(settings.spark, settings.home)
+        session.range(1000).selectExpr("sum(id)").collect()
+
+    def ingest() -> dict[str, Any]:
+        begun = time.perf_counter()
+        validated = VALIDATE.work(ValidateRequest("bench"), target, silent)
+        between = time.perf_counter()
+        SILVER.work(SilverRequest("bench", validated.bronze_version), target, silent)
+        return {"worked_on": validated.new, "validate": between - begun, "silver": time.perf_counter() - between}
+
+    if engine == "binaryFile":
+        _step("binaryFile, one task a file", lambda: _binary_file(session, folder / "landing", photos), session)
+        return
+    _step("first", ingest, session)
+    _step("nothing new", ingest, session)
+    draw(folder / "landing" / "more", photos // 100, seed=1)
+    _step("1 % new", ingest, session)
+
+
+def _step(name: str, work: Callable[[], dict[str, Any]], session: Any) -> None:
+    print(json.dumps({"step": name}), flush=True)
+    sys.stdin.readline()
+    before = _tasks(session)
+    told = work()
+    print(json.dumps(told | {"tasks": None if session is None else _tasks(session) - before}), flush=True)
+    sys.stdin.readline()
+
+
+def _tasks(session: Any) -> int:
+    """Tasks that Spark has ended so far. By its own books, which is nothing that the engine itself may use."""
+    if session is None:
+        return 0
+    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)  # noqa: SLF001 - there is no public way
+    return sum(executors.apply(number).completedTasks() for number in range(executors.size()))
+
+
+def _binary_file(session: Any, landing: Path, photos: int) -> dict[str, Any]:
+    """Spark's own way, untuned: the content column, and a task for each file."""
+    import pyarrow as pa
+
+    verdict = Verdict(Limits(), Labeller(Labels(), str(landing)))
+
+    def judged(batches: Any) -> Any:
+        for batch in batches:
+            rows = [verdict(file["path"].removeprefix("file:"), file["content"]) for file in batch.to_pylist()]
+            yield pa.RecordBatch.from_pylist([{"sha256": row["sha256"], "status": row["status"]} for row in rows])
+
+    session.conf.set("spark.sql.files.maxPartitionBytes", "1")
+    begun = time.perf_counter()
+    frame = session.read.format("binaryFile").option("recursiveFileLookup", "true").load(str(landing))
+    rows = frame.select("path", "content").mapInArrow(judged, "sha256 string, status string").toArrow()
+    assert rows.num_rows == photos
+    return {"worked_on": photos, "validate": time.perf_counter() - begun, "silver": 0.0}
+
+
+if __name__ == "__main__":
+    main()
