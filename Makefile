@@ -6,7 +6,7 @@ IMAGES ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down deploy watch doctor test lint bench constraints clean
+.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -19,6 +19,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): about 4 minutes and 3.2 GB the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,local,service,test]'
+	@touch $@
+
+spark: $(VENV)/installed-spark  ## Add Spark to it, for tables.engine = "spark"; needs Java 17
+
+$(VENV)/installed-spark: $(VENV)/installed
+	@echo "Adding Spark to $(VENV): about a minute and 0.6 GB"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
 	@touch $@
 
 demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for photos of your own
@@ -39,10 +46,17 @@ watch: setup  ## Start a run as soon as photos have landed in a folder of this m
 doctor: setup  ## Look whether a run would start and end well, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-test: setup lint  ## Run all checks and tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+# Tests of the service watch clocks, and tell one story on one Prefect server: they have the machine to themselves. PYTEST_ARGS
+# are for one process.
+SERVICE := tests/prefect tests/test_up.py tests/test_demo.py
+BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder tests $(addprefix --ignore=,$(SERVICE))
 
-lint: setup  ## ruff, mypy, import-linter
+test: setup spark lint  ## Run all checks and tests
+	@$(if $(PYTEST_ARGS),$(BIN)/python -m pytest $(PYTEST_ARGS),\
+	failed=0; $(BIN)/python -m pytest --durations 10 $(BESIDE) || failed=1; \
+	$(BIN)/python -m pytest --durations 10 $(SERVICE) || failed=1; exit $$failed)
+
+lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check --quiet . || { echo "run $(BIN)/ruff format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -51,11 +65,14 @@ lint: setup  ## ruff, mypy, import-linter
 bench: setup  ## Measure against named baselines; results also in build/bench.json
 	@$(BIN)/python -m benchmarks
 
+bench-scale: setup spark  ## Measure up to 100,000 photos by both table engines; takes half an hour
+	@$(BIN)/python -m benchmarks.scale
+
 # From an editable install, so that this project is no line of its own, and none with an address is let through.
 constraints:  ## Install anew within the ranges of pyproject.toml, and write the versions to constraints.txt
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder/venv" && \
-	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,service,test]' && \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test]' && \
 	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
 	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name an address instead of a version; constraints.txt is as it was"; exit 1; fi && \
 	{ grep '^#' constraints.txt; cat "$$folder/frozen"; } > "$$folder/constraints" && cat "$$folder/constraints" > constraints.txt
