@@ -1,6 +1,7 @@
 """What the documentation says is true: its code runs, its settings are settings, its links, commands and lists are there."""
 
 import ast
+import importlib
 import inspect
 import re
 import shlex
@@ -112,11 +113,11 @@ def test_the_flow_s_options_are_in_the_readme_and_no_others_are_used() -> None:
     assert {option for command in commands("flows.retrain") for option in re.findall(r"--[a-z-]+", command)} <= options
 
 
-def test_the_options_of_promote_in_the_documentation_are_its_own() -> None:
-    from flows.promote import main
-
+@pytest.mark.parametrize("flow", ["promote", "score"])
+def test_the_options_of_a_flow_in_the_documentation_are_its_own(flow: str) -> None:
+    main = importlib.import_module(f"flows.{flow}").main
     options = {"--" + name for name in inspect.signature(main).parameters}
-    assert {option for command in commands("flows.promote") for option in re.findall(r"--[a-z-]+", command)} == options
+    assert {option for command in commands(f"flows.{flow}") for option in re.findall(r"--[a-z-]+", command)} == options
 
 
 @pytest.mark.parametrize("command", commands(".venv/bin/prefect "))
@@ -143,9 +144,9 @@ def test_prefect_s_variables_in_the_documentation_and_the_units_are_its_settings
 
 
 def test_deployments_in_the_documentation_are_there_with_their_parameters() -> None:
-    from flows import promote, retrain
+    from flows import promote, retrain, score
 
-    known = {"retrain/retrain": retrain.retrain, "promote/promote": promote.promote}
+    known = {"retrain/retrain": retrain.retrain, "promote/promote": promote.promote, "score/score": score.score}
     runs = commands("prefect deployment run")
     assert runs
     for command in runs:
