@@ -61,9 +61,12 @@ def foreign() -> tuple[type[Exception], ...]:
 
 
 def condition(error: Exception) -> str:
-    """Spark's name of an error, such as PATH_NOT_FOUND; empty where it has none."""
+    """Spark's name of an error, such as PATH_NOT_FOUND; empty where it has none. Some have it in their words only."""
     named = getattr(error, "getCondition", None)
-    return str(named() or "").partition(".")[0] if named else ""
+    if named and (name := named()):
+        return str(name).partition(".")[0]
+    found = re.match(r"\s*\[([A-Z][A-Z0-9_]+)[\].]", str(error))
+    return found[1] if found else ""
 
 
 def short(error: Exception) -> str:

@@ -95,7 +95,7 @@ def _connected(settings: Spark) -> "SparkSession":
     try:
         # The client itself tries for ten minutes.
         socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
-        found = builder.getOrCreate()
+        found = builder.create()  # what would be got may be a session to elsewhere
     except PySparkValueError:
         raise SettingsError("spark.master: Spark refuses the parameters behind /; in it") from None
     except (OSError, PySparkException) as error:

@@ -8,7 +8,7 @@ import pytest
 from car_damage import ledger
 from car_damage.split import SILVER as SILVER_ROW
 from tests import engines
-from tests.engines import DELTA_RS, ENGINES
+from tests.engines import DELTA_RS, ENGINES, SPARK
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, Workshop
 
 
@@ -63,7 +63,7 @@ def test_every_engine_tells_the_same_and_continues_what_another_wrote(tmp_path, 
         root.mkdir(exist_ok=True)
         return Workshop(root, lambda tables: engines.tables(engine, tables, sessions), landing)
 
-    alone = {engine: workshop(engine, engine) for engine in ENGINES}
+    alone = {engine: workshop(engine, engine) for engine in (DELTA_RS, SPARK)}
     for step, turn in zip(steps, ENGINES, strict=True):
         step(alone[DELTA_RS])
         reports = {engine: one.run() for engine, one in alone.items()}
