@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 LOOKS, LEAST = 20, 64
 """Files are worked on in so many steps, after each of which progress is told; but in no fewer tasks a step than this."""
-COMMITS = 1000
-"""Commits of other writers among which one's own is looked for."""
 
 _ABSENT = frozenset(
     {"DELTA_MISSING_DELTA_TABLE", "DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND"}
@@ -131,7 +129,7 @@ class SparkDelta(DeltaTables):
             return there
         with translated(self._told(table)), self._interruptible(), self._view(changed, mark):
             [counts] = self._session().sql(self._statement(table, change, mark)).collect()
-        mine = next((commit for commit in self._history(table, COMMITS) if mark in str(commit["operationParameters"])), None)
+        mine = self._own(table, mark, there)
         if mine is None and counts["num_affected_rows"]:
             raise CommitConflict(f"{table}: the commit is not in the table's history; another writer's took its place")
         if mine is None:
@@ -165,6 +163,13 @@ class SparkDelta(DeltaTables):
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
                 raise
         return 0
+
+    def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
+        """The commit that has the mark, among those after a version; mostly it is the last one of all."""
+        newer = self._history(table, 1)
+        if newer and mark not in str(newer[0]["operationParameters"]) and newer[0]["version"] - before > 1:
+            newer = self._history(table, newer[0]["version"] - before)
+        return next((commit for commit in newer if mark in str(commit["operationParameters"])), None)
 
     def _latest(self, table: str) -> int:
         """The table's version; -1 where it is not there."""
