@@ -20,6 +20,7 @@ from prefect.states import Pending
 from car_damage import demo_photos
 from car_damage.settings import Alerts, load
 from deployments import automations
+from deployments.alerts import PREFIX
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from flows.watch_landing import watch_landing
@@ -37,7 +38,7 @@ SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "2
 
 
 @pytest.fixture(scope="module")
-def service(target: LocalTarget) -> Service:
+def service(target: LocalTarget) -> Iterator[Service]:
     """Everything deployed; nothing fires by the clock, so that each test knows who starts what."""
     target.set(
         TRAINING__EPOCHS="2",
@@ -53,10 +54,21 @@ def service(target: LocalTarget) -> Service:
             found = client.read_deployment_by_name(name)
             for schedule in found.schedules:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
-        # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
+    # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
+    delete_scheduled_runs()
+    yield Service(target.home, target.landing)
+    # What starts lost runs again would go on doing so, and the doorbell of later tests would wait for them.
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations():
+            if automation.name.startswith(PREFIX):
+                client.delete_automation(automation.id)
+    delete_scheduled_runs()
+
+
+def delete_scheduled_runs() -> None:
+    with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=in_state(StateType.SCHEDULED)), limit=200):
             client.delete_flow_run(run.id)
-    return Service(target.home, target.landing)
 
 
 @pytest.fixture(scope="class")
