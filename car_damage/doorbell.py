@@ -56,8 +56,7 @@ def fingerprint(platform: Platform) -> str:
         Unavailable: it cannot be listed completely.
     """
     landing = platform.settings.landing.folder
-    files = ((file.path, file.size, ledger.milliseconds(file.modified)) for file in platform.files.list(landing))
-    return ledger.landing_fingerprint(landing, ledger.listing(files))
+    return ledger.landing_fingerprint(landing, ledger.listing_of(platform.files.list(landing)))
 
 
 def answer(found: str, validated: str, memory: Memory, runs: Runs, *, now: datetime, repeat_after: timedelta) -> Answer:

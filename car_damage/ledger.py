@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.errors import LandingLost
-from car_damage.ports import Landed
+from car_damage.ports import File, Landed
 
 INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -67,6 +67,11 @@ def listing(files: Iterable[tuple[str, int, int]]) -> pa.Table:
     paths, sizes, modified = zip(*rows, strict=True) if rows else ((), (), ())
     instants = pc.cast(pc.multiply(pa.array(modified, pa.int64()), 1000), INSTANT)
     return _one_a_path(pa.Table.from_arrays([pa.array(paths, pa.string()), pa.array(sizes, pa.int64()), instants], schema=_LISTED))
+
+
+def listing_of(files: Iterable[File]) -> pa.Table:
+    """The same for files as the port Files lists them."""
+    return listing((file.path, file.size, milliseconds(file.modified)) for file in files)
 
 
 def conform(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:

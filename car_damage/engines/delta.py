@@ -132,7 +132,7 @@ class DeltaTables(ABC):
         """A folder of this machine is listed without an object for each file, which takes half the time."""
         if isinstance(self._files, folder.Folder):
             return ledger.listing(folder.walk(landing))
-        return ledger.listing((file.path, file.size, ledger.milliseconds(file.modified)) for file in self._files.list(landing))
+        return ledger.listing_of(self._files.list(landing))
 
 
 def no_version(table: str, uri: str, version: int) -> Terminal:

@@ -90,9 +90,8 @@ def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:
 def _photos(source: str, platform: Platform) -> pa.Table:
     """The columns `FILE`, one row a path."""
     if "/" in source:
-        files = ((file.path, file.size, ledger.milliseconds(file.modified)) for file in platform.files.list(source))
         try:
-            return ledger.listing(files).select(list(FILE))
+            return ledger.listing_of(platform.files.list(source)).select(list(FILE))
         except SettingsError as error:
             raise SettingsError(f"{source} is to be scored and is no folder on this machine: mount it, or name another source") from error
     if source.count(".") != 2:
