@@ -46,6 +46,11 @@ class Change:
         """The columns of a row that is there which get another value."""
         return [column for column in self.rows.column_names if column not in (*self.key, *self.once)]
 
+    def expect(self, table: str, version: int) -> None:
+        """Raise CommitConflict where the table stands at another version than the change was computed from."""
+        if self.base is not None and self.base != version:
+            raise CommitConflict(f"{table} stands at version {version}, no longer at {self.base}: another writer came first")
+
     def source(self, mark: str = REMOVE) -> "pa.Table":
         """Rows to write and keys to delete as the one source of a MERGE, told apart by the boolean column `mark`."""
         import pyarrow as pa
@@ -116,6 +121,18 @@ class DeltaTables(ABC):
         levels = _levels(table)
         return table if self._root is None else str(self._root.joinpath(*levels))
 
+    def _absent(self, table: str, columns: Sequence[str], version: int | None) -> "tuple[pa.Table, int]":
+        """What is read of a table that is not there. Raises Terminal for one who asks for a version of it."""
+        import pyarrow as pa
+
+        if version is not None and version >= 0:
+            raise Terminal(f"the table {table} is not at {self.uri(table)}, so there is no version {version} of it")
+        return pa.table({column: pa.nulls(0) for column in columns}), -1
+
+    def _called(self, table: str) -> str:
+        """The table in a message."""
+        return f"the table {table} at {self.uri(table)}"
+
     @abstractmethod
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
         """See the port."""
@@ -133,11 +150,6 @@ class DeltaTables(ABC):
         if isinstance(self._files, folder.Folder):
             return ledger.listing(folder.walk(landing))
         return ledger.listing_of(self._files.list(landing))
-
-
-def no_version(table: str, uri: str, version: int) -> Terminal:
-    """The error of one who asks for a version of a table that is not there."""
-    return Terminal(f"the table {table} is not at {uri}, so there is no version {version} of it")
 
 
 def disk_full(what: str, told: str) -> Unavailable | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from car_damage.engines import folder
-from car_damage.engines.delta import REMOVE, Change, DeltaTables, disk_full, no_version, plain, result_schema
+from car_damage.engines.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import Files, Work
 from car_damage.settings import Images
@@ -65,10 +65,8 @@ class DeltaRs(DeltaTables):
 
         there = self._open(table, version)
         if there is None:
-            if version is not None and version >= 0:
-                raise no_version(table, self.uri(table), version)
-            return pa.table({column: pa.nulls(0) for column in columns}), -1
-        with _translated(table, self.uri(table)):
+            return self._absent(table, columns, version)
+        with _translated(self._called(table)):
             rows = pa.RecordBatchReader.from_stream(there.scan(columns=list(columns))).read_all()
         return plain(rows), there.version()
 
@@ -77,7 +75,7 @@ class DeltaRs(DeltaTables):
         path = Path(self.uri(table))
         if not path.is_dir():
             return None
-        with _translated(table, str(path)):
+        with _translated(self._called(table)):
             try:
                 return delta_table(str(path), version=version)
             except _deltalake().exceptions.TableNotFoundError:
@@ -86,14 +84,13 @@ class DeltaRs(DeltaTables):
     def _commit(self, table: str, change: Change) -> int:
         there = self._open(table)
         version = -1 if there is None else there.version()
-        if change.base is not None and change.base != version:
-            raise CommitConflict(f"{table} stands at version {version}, no longer at {change.base}: another writer came first")
+        change.expect(table, version)
         if there is None:
             return self._create(table, change.rows)
         changed = change.source()
         if not changed.num_rows:
             return version
-        with _translated(table, self.uri(table)):
+        with _translated(self._called(table)):
             merge = there.merge(
                 changed,
                 " AND ".join(f"t.`{column}` = s.`{column}`" for column in change.key),
@@ -114,7 +111,7 @@ class DeltaRs(DeltaTables):
         """The table with its first rows, in one commit; of two that create it at once, one gets a conflict."""
         path = Path(self.uri(table))
         deltalake = _deltalake()
-        with _translated(table, str(path)):
+        with _translated(self._called(table)):
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 deltalake.write_deltalake(
@@ -141,10 +138,9 @@ def _deltalake() -> Any:
 
 
 @contextmanager
-def _translated(table: str, where: str) -> Iterator[None]:
+def _translated(name: str) -> Iterator[None]:
     """Turns delta-rs's errors about one table into ours."""
     errors = _deltalake().exceptions
-    name = f"the table {table} at {where}"
     try:
         yield
     except errors.CommitFailedError as error:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from car_damage.engines.delta import Change, DeltaTables, no_version, plain, result_schema
+from car_damage.engines.delta import REMOVE, Change, DeltaTables, plain, result_schema
 from car_damage.engines.folder import Folder
 from car_damage.engines.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.engines.spark_files import Reader, parts
@@ -94,16 +94,12 @@ class SparkDelta(DeltaTables):
         return pa.concat_tables(done)
 
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
-        import pyarrow as pa
-
         latest = self._latest(table)
         if latest < 0:
-            if version is not None and version >= 0:
-                raise no_version(table, self.uri(table), version)
-            return pa.table({column: pa.nulls(0) for column in columns}), -1
+            return self._absent(table, columns, version)
         at = latest if version is None else version
         wanted = ", ".join(map(_quoted, columns))
-        with translated(self._told(table)):
+        with translated(self._called(table)):
             rows = self._session().sql(f"SELECT {wanted} FROM {self._name(table)} VERSION AS OF {at}").toArrow()
         return plain(rows), at
 
@@ -116,26 +112,24 @@ class SparkDelta(DeltaTables):
 
     def _commit(self, table: str, change: Change) -> int:
         there = self._latest(table)
-        base = change.base
-        if base is not None and base != there:
-            raise CommitConflict(f"{table} stands at version {there}, no longer at {base}: another writer came first")
+        change.expect(table, there)
         if there < 0:
             return self._create(table, change.rows)
         # The column that tells what to delete has a name of its own each time. It stands in the commit's history, by which
         # this very commit is found again.
-        mark = f"__remove_{uuid.uuid4().hex}"
+        mark = f"{REMOVE}_{uuid.uuid4().hex}"
         changed = change.source(mark)
         if not changed.num_rows:
             return there
-        with translated(self._told(table)), self._interruptible(), self._view(changed, mark):
+        with translated(self._called(table)), self._interruptible(), self._view(changed, mark):
             [counts] = self._session().sql(self._statement(table, change, mark)).collect()
         mine = self._own(table, mark, there)
         if mine is None and counts["num_affected_rows"]:
             raise CommitConflict(f"{table}: the commit is not in the table's history; another writer's took its place")
         if mine is None:
             return there  # nothing was to be changed, so there is no commit
-        if base is not None and (mine["version"], mine["readVersion"]) != (base + 1, base):
-            raise CommitConflict(f"{table}: another writer committed after version {base}, just before this one")
+        if change.base is not None and (mine["version"], mine["readVersion"]) != (change.base + 1, change.base):
+            raise CommitConflict(f"{table}: another writer committed after version {change.base}, just before this one")
         return int(mine["version"])
 
     def _statement(self, table: str, change: Change, mark: str) -> str:
@@ -154,7 +148,7 @@ class SparkDelta(DeltaTables):
         """The table with its first rows, in one commit; of two that create it at once, one gets a conflict."""
         from pyspark.errors import PySparkException
 
-        with translated(self._told(table)), self._interruptible():
+        with translated(self._called(table)), self._interruptible():
             writer = self._frame(rows).coalesce(1).write.format("delta").mode("error")
             try:
                 writer.saveAsTable(self._name(table)) if self._root is None else writer.save(self.uri(table))
@@ -180,7 +174,7 @@ class SparkDelta(DeltaTables):
         """The latest commits, the last one first."""
         from pyspark.errors import PySparkException
 
-        with translated(self._told(table)):
+        with translated(self._called(table)):
             try:
                 rows = self._session().sql(f"DESCRIBE HISTORY {self._name(table)} LIMIT {commits}").collect()
             except PySparkException as error:
@@ -195,9 +189,6 @@ class SparkDelta(DeltaTables):
         if where.startswith("/"):
             return f"delta.{_quoted(where)}"
         return ".".join(map(_quoted, table.split(".")))
-
-    def _told(self, table: str) -> str:
-        return f"the table {table} at {self.uri(table)}"
 
     def _frame(self, rows: "pa.Table") -> "DataFrame":
         if rows.num_rows:
