@@ -73,10 +73,12 @@ def after_promote(endpoint: EndpointReport) -> Outcome:
 def after_score(report: ScoreReport) -> Outcome:
     """The ending of a run that asked a version about photos."""
     asked = report.scored + report.refused
+    if not report.found:
+        return Outcome("Nothing new", f"There is no photo in {report.source}.")
     if not asked and not report.unreadable_count:
-        photos = f"all {_count(report.found, 'photo')} of {report.source}" if report.found else f"there is no photo in {report.source}"
-        told = f"Version {report.version} has been asked about {photos}." if report.found else f"{_sentence(photos)}"
-        return Outcome("Nothing new", told)
+        return Outcome(
+            "Nothing new", f"Version {report.version} has been asked about all {_count(report.found, 'photo')} of {report.source}."
+        )
     by_label = ", ".join(f"{photos:,} {label}" for label, photos in report.labels.items())
     told = f"Version {report.version} on {_count(report.scored, 'photo')} of {report.source}{': ' if by_label else ''}{by_label}."
     if report.refused:

@@ -156,7 +156,7 @@ def disk_full(what: str, told: str) -> Unavailable | None:
     """The error for a foreign one that tells of a full disk; None for any other. Nothing was committed, so it may pass."""
     if DISK_FULL not in told:
         return None
-    return Unavailable(f"{what} could not be written, and nothing was: {DISK_FULL}; make room, and run again ({told[:500]})")
+    return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; make room, and run again ({told[:500]})")
 
 
 def result_schema(schema: "pa.Schema") -> "pa.Schema":

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -50,7 +50,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     known, at = tables.read(settings.tables.predictions, [*FILE, "model_version"])
     wanted = unscored(photos, known, version.version)
     labels: Counter[str] = Counter()
-    refused: dict[str, str] = {}
+    examples: dict[str, str] = {}
     asked = _Asked(wanted, platform)
     done = 0
     progress("score", 0, wanted.num_rows, f"version {version.version}")
@@ -59,7 +59,8 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
             rows = pa.Table.from_pylist([_row(request, version, file, answer, platform) for file, answer in chunk], schema=PREDICTIONS)
             at = tables.merge(settings.tables.predictions, rows, KEY)
             labels.update(answer.label for _, answer in chunk if not answer.refused)
-            refused |= {file["path"]: answer.refused for file, answer in chunk if answer.refused and len(refused) < EXAMPLES}
+            refused = ((file["path"], answer.refused) for file, answer in chunk if answer.refused)
+            examples |= islice(refused, EXAMPLES - len(examples))
             done += len(chunk)
             progress("score", done, wanted.num_rows, f"version {version.version}")
     if at < 0:
@@ -71,7 +72,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         scored=sum(labels.values()),
         labels={name: labels[name] for name in sorted(labels)},
         refused=done - sum(labels.values()),
-        examples=dict(islice(refused.items(), EXAMPLES)),
+        examples=examples,
         unreadable=tuple(asked.unreadable[:UNREADABLE_SHOWN]),
         unreadable_count=len(asked.unreadable),
         predictions_version=at,
@@ -106,19 +107,18 @@ class _Asked:
     """Reads the photos, in their order, and remembers which ones were given to the model and which could not be read."""
 
     def __init__(self, files: pa.Table, platform: Platform) -> None:
-        self._files, self._platform = files, platform
+        self.files, self._platform = files, platform
         self.given: deque[Mapping[str, Any]] = deque()
         self.empty: list[Mapping[str, Any]] = []
         """Files without a byte: a model is not asked about them."""
         self.unreadable: list[str] = []
-        self.nothing = not files.num_rows
 
     def read(self) -> Iterator[bytes]:
         """The bytes of each photo that can be read; some photos ahead of who takes them."""
         with ThreadPoolExecutor(READERS, thread_name_prefix="score") as pool:
             ahead: deque[tuple[Mapping[str, Any], Future[bytes]]] = deque()
             try:
-                for file in self._each():
+                for file in chain.from_iterable(batch.to_pylist() for batch in self.files.to_batches(max_chunksize=1024)):
                     ahead.append((file, pool.submit(self._platform.files.read, file["path"])))
                     if len(ahead) >= AHEAD:
                         yield from self._one(*ahead.popleft())
@@ -126,10 +126,6 @@ class _Asked:
                     yield from self._one(*ahead.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _each(self) -> Iterator[Mapping[str, Any]]:
-        for batch in self._files.to_batches(max_chunksize=1024):
-            yield from batch.to_pylist()
 
     def _one(self, file: Mapping[str, Any], reading: "Future[bytes]") -> Iterator[bytes]:
         try:
@@ -147,7 +143,7 @@ class _Asked:
 
 
 def _answers(version: ModelVersion, asked: _Asked, platform: Platform) -> Generator[tuple[Mapping[str, Any], ModelAnswer]]:
-    if asked.nothing:
+    if not asked.files.num_rows:
         return
     tracking = platform.settings.tracking
     with Scratch("score") as folder:
