@@ -1,6 +1,9 @@
 """A model in a process of its own: what it answers, what it sees, and how it is refused."""
 
 import hashlib
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.images import decode
-from car_damage.model_process import ModelAnswer, answers
+from car_damage.model_process import ModelAnswer, _converse, answers
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
 
 BLABBER = """
@@ -108,6 +111,24 @@ def test_a_model_that_does_not_answer_in_time_is_refused_and_its_process_ends(mo
     with pytest.raises(ModelRefused, match=r"no answer for 0\.2 seconds"):
         answers(models.folders[1], [photo], timeout=0.2)
     assert set(psutil.Process().children()) <= before
+
+
+def test_the_time_that_reading_a_photo_takes_is_not_the_models(tmp_path: Path) -> None:
+    host = (
+        "import sys\n"
+        "while length := int.from_bytes(sys.stdin.buffer.read(8), 'big'):\n"
+        "    sys.stdin.buffer.read(length)\n"
+        '    print(\'{"refused": "no photo"}\', flush=True)\n'
+    )
+
+    def photos() -> Iterator[bytes]:
+        time.sleep(4)  # a slow storage
+        yield b"photo"
+
+    command = [sys.executable, "-c", host]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        given = list(_converse(process, tmp_path / "stderr", tmp_path, photos(), timeout=2))
+    assert [answer.refused for answer in given] == ["no photo"]
 
 
 def test_an_error_while_photos_are_read_is_the_callers_error(models: Models, photo: bytes) -> None:

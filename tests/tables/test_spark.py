@@ -134,6 +134,45 @@ def test_a_mistake_in_the_work_is_an_error_that_shows_it(tables, tmp_path):
         tables.each(put(tmp_path, [b"wrong"]), Size(""), ROW, lambda _: None)
 
 
+class Slow(Size):
+    """Takes longer than anybody waits."""
+
+    def __call__(self, path, data):
+        Path(self.folder, "begun").touch()
+        time.sleep(600)
+
+
+def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(classic, tmp_path, sessions):
+    class Cancelled(BaseException):
+        pass
+
+    def cancel(*_):
+        raise Cancelled
+
+    def cancel_when_begun():
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    files = put(tmp_path, [b"one"])
+    tracker = sessions.classic().sparkContext.statusTracker()
+    before = signal.signal(signal.SIGUSR1, cancel)
+    other = threading.Thread(target=cancel_when_begun)
+    try:
+        other.start()
+        with pytest.raises(Cancelled):
+            classic.each(files, Slow(str(tmp_path)), ROW, lambda _: None)
+    finally:
+        other.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "begun").exists()
+    deadline = time.monotonic() + 60
+    while tracker.getActiveStageIds():
+        assert time.monotonic() < deadline, "the stage goes on"
+        time.sleep(0.1)
+
+
 class Beaten(SparkDelta):
     """Tables to which another writer commits just after their version was looked up, a number of times."""
 

@@ -1,4 +1,6 @@
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +119,15 @@ def test_no_more_lies_on_disk_than_there_is_room_for(rows: pa.Table, tmp_path: P
     with loaded(rows) as photos:
         assert not isinstance(photos.part("train").pixels, np.ndarray)
         assert photos.part("train").pixels[:].shape == (3, 224, 224, 3)
+
+
+def test_a_disk_that_fills_up_is_told_before_anything_is_written(rows: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(Unavailable, match=r"no room for 752,\d+ bytes .*No space left on device.*images\.cache_bytes"):
+        loaded(rows)
 
 
 def test_the_decoded_photos_are_gone_from_disk_afterwards(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
