@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,13 +113,16 @@ def _converse(
     threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
     sent.start()
     count = 0
+    left = timeout
     while True:
         try:
-            line = lines.get(timeout=timeout)
+            line = lines.get(timeout=left)
         except queue.Empty:
-            if sent.reading:  # it waits for the next photo, and the model with it
+            left = timeout - sent.done_reading_for()
+            if left > 0:  # the model waited for a photo, and has had its own time only since then
                 continue
             raise ModelRefused(f"the model in {model} gave no answer for {timeout:g} seconds; its last words: {_tail(stderr)}") from None
+        left = timeout
         if line is None:
             break
         count += 1
@@ -138,9 +142,14 @@ class _Sender(threading.Thread):
         super().__init__(daemon=True)
         self._process, self._photos = process, photos
         self.count = 0
-        self.reading = False
-        """The next photo is being read."""
+        self._read_at: float | None = None
+        """When the last photo had been read; None while the next one is being read."""
         self.failure: BaseException | None = None
+
+    def done_reading_for(self) -> float:
+        """Seconds since the last photo was read; 0 while the next one is being read."""
+        read_at = self._read_at
+        return 0.0 if read_at is None else time.monotonic() - read_at
 
     def run(self) -> None:
         stream = self._process.stdin
@@ -148,9 +157,9 @@ class _Sender(threading.Thread):
         try:
             photos = iter(self._photos)
             while True:
-                self.reading = True
+                self._read_at = None
                 photo = next(photos, None)
-                self.reading = False
+                self._read_at = time.monotonic()
                 if photo is None:
                     break
                 stream.write(len(photo).to_bytes(8, "big"))
@@ -161,7 +170,7 @@ class _Sender(threading.Thread):
         except BrokenPipeError:
             pass  # the process ended; the reader sees its exit code and last words
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            self.reading = False
+            self._read_at = time.monotonic()
             self.failure = error
             self._process.kill()
 

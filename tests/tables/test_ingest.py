@@ -6,6 +6,7 @@ import pickle
 import shutil
 import threading
 
+import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from PIL import Image
@@ -20,6 +21,7 @@ from car_damage.ports import File
 from car_damage.settings import Labels
 from car_damage.stages.silver import ATTEMPTS, SILVER
 from car_damage.stages.validate import VALIDATE, Verdict
+from tests.tables.conftest import SILVER_TABLE
 
 LABELS = ("minor", "moderate", "major")
 
@@ -399,6 +401,24 @@ def test_a_kill_around_the_commit_of_validate_is_mended_by_the_next_run(filled, 
     assert len(filled.bronze_rows()) == 13
     assert set(filled.silver_rows()) >= {"minor/new.jpg"}
     assert len(filled.silver_rows()) == 12
+
+
+def test_a_plan_that_comes_late_does_not_move_a_photo_to_another_split(filled, photo):
+    """On Spark, which notices a writer of the last moment only after its own commit."""
+
+    class Late(Wrapped):
+        def merge(self, table, rows, key, *, base=None, **kwargs):
+            if table == SILVER_TABLE:
+                others = [{"train": "test"}.get(split, "train") for split in rows["split"].to_pylist()]
+                self.others = dict(zip(rows["sha256"].to_pylist(), others, strict=True))
+                self.tables.merge(table, rows.set_column(rows.column_names.index("split"), "split", pa.array(others)), key)
+            return self.tables.merge(table, rows, key, **kwargs)
+
+    filled.put("minor/new.jpg", photo(30))
+    late = filled.platform.tables = Late(filled.platform.tables)
+    filled.run()
+    row = filled.silver_rows()["minor/new.jpg"]
+    assert row["split"] == late.others[row["sha256"]]
 
 
 def test_silver_is_planned_again_when_another_writer_comes_first(filled, photo):

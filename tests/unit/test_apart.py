@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,9 @@ class Work:
             os.kill(os.getpid(), signal.SIGKILL)
         elif data == b"crash":
             os.kill(os.getpid(), signal.SIGSEGV)
+        elif data == b"kill once" and not os.path.exists(sys.argv[3]):
+            open(sys.argv[3], "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
         elif data == b"exit":
             os._exit(3)
         elif data == b"hang":
@@ -43,6 +47,7 @@ print(json.dumps({"row": row, "children": children}))
     ("data", "row"),
     [
         ("fine", {"path": "/a.jpg", "long": "x" * 400_000}),
+        ("kill once", {"path": "/a.jpg", "long": "x" * 900_000}),
         ("kill", {"fatal": "decoding ended its process (SIGKILL)"}),
         ("crash", {"fatal": "decoding ended its process (SIGSEGV)"}),
         ("exit", {"fatal": "decoding ended its process (status 3)"}),
@@ -51,7 +56,11 @@ print(json.dumps({"row": row, "children": children}))
         ("wrong", {"raised": "/a.jpg"}),
     ],
 )
-def test_a_file_has_its_row_whatever_becomes_of_the_process_and_the_process_is_gone(data: str, row: dict[str, object]) -> None:
+def test_a_file_has_its_row_whatever_becomes_of_the_process_and_the_process_is_gone(
+    tmp_path: Path, data: str, row: dict[str, object]
+) -> None:
     seconds = "2" if data == "hang" else "60"
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, data, seconds], capture_output=True, text=True, timeout=120, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, data, seconds, str(tmp_path / "killed")], capture_output=True, text=True, timeout=120, check=True
+    )
     assert json.loads(ended.stdout) == {"row": row, "children": ""}
