@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.engines.delta import REMOVE, Change, DeltaTables, plain, result_schema
 from car_damage.engines.folder import Folder
+from car_damage.engines.spark_calls import awaited
 from car_damage.engines.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.engines.spark_files import Reader, parts
 from car_damage.errors import CommitConflict, SettingsError
@@ -105,10 +106,10 @@ class SparkDelta(DeltaTables):
 
     def _work_on(self, dealt: "pa.Table", work: Work, schema: "pa.Schema", *, alone: bool) -> "pa.Table":
         whole = result_schema(schema)
-        with translated("the new files"), self._interruptible():
+        with translated("the new files"):
             # One row, and so one task, a part: rows of a single partition are dealt out evenly.
             tasks = self._frame(dealt).coalesce(1).repartition(dealt.num_rows)
-            return tasks.mapInArrow(Reader(work, whole, alone=alone), _described(whole)).toArrow().cast(whole)
+            return awaited(self._session(), tasks.mapInArrow(Reader(work, whole, alone=alone), _described(whole)).toArrow).cast(whole)
 
     def _commit(self, table: str, change: Change) -> int:
         there = self._latest(table)
@@ -121,8 +122,9 @@ class SparkDelta(DeltaTables):
         changed = change.source(mark)
         if not changed.num_rows:
             return there
-        with translated(self._called(table)), self._interruptible(), self._view(changed, mark):
-            [counts] = self._session().sql(self._statement(table, change, mark)).collect()
+        with translated(self._called(table)), self._view(changed, mark):
+            statement = self._statement(table, change, mark)
+            [counts] = awaited(self._session(), lambda: self._session().sql(statement).collect())
         mine = self._own(table, mark, there)
         if mine is None and counts["num_affected_rows"]:
             raise CommitConflict(f"{table}: the commit is not in the table's history; another writer's took its place")
@@ -148,10 +150,13 @@ class SparkDelta(DeltaTables):
         """The table with its first rows, in one commit; of two that create it at once, one gets a conflict."""
         from pyspark.errors import PySparkException
 
-        with translated(self._called(table)), self._interruptible():
+        with translated(self._called(table)):
             writer = self._frame(rows).coalesce(1).write.format("delta").mode("error")
             try:
-                writer.saveAsTable(self._name(table)) if self._root is None else writer.save(self.uri(table))
+                awaited(
+                    self._session(),
+                    lambda: writer.saveAsTable(self._name(table)) if self._root is None else writer.save(self.uri(table)),
+                )
             except PySparkException as error:
                 if condition(error) in _CREATED:
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
@@ -204,23 +209,6 @@ class SparkDelta(DeltaTables):
         finally:
             with suppress(*foreign()):  # a session that has ended has no view either, and said so before
                 self._session().catalog.dropTempView(name)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """What is begun inside does not go on when this process stops waiting for it, as it does when a run is cancelled."""
-        session, tag = self._session(), uuid.uuid4().hex
-        session.addTag(tag)
-        try:
-            yield
-        except Exception:
-            raise
-        except BaseException:
-            with suppress(*foreign()):
-                session.interruptTag(tag)
-            raise
-        finally:
-            with suppress(*foreign()):
-                session.removeTag(tag)
 
 
 def _described(schema: "pa.Schema") -> str:

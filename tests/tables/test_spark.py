@@ -138,11 +138,11 @@ class Slow(Size):
     """Takes longer than anybody waits."""
 
     def __call__(self, path, data):
-        Path(self.folder, "begun").touch()
+        Path(self.folder, "begun").write_text(str(os.getpid()))
         time.sleep(600)
 
 
-def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(classic, tmp_path, sessions):
+def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
     class Cancelled(BaseException):
         pass
 
@@ -151,25 +151,25 @@ def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(classic, tmp_path, sess
 
     def cancel_when_begun():
         deadline = time.monotonic() + 120
-        while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        while not begun.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGUSR1)
 
     files = put(tmp_path, [b"one"])
-    tracker = sessions.classic().sparkContext.statusTracker()
+    begun = tmp_path / "begun"
     before = signal.signal(signal.SIGUSR1, cancel)
     other = threading.Thread(target=cancel_when_begun)
     try:
         other.start()
         with pytest.raises(Cancelled):
-            classic.each(files, Slow(str(tmp_path)), ROW, lambda _: None)
+            tables.each(files, Slow(str(tmp_path)), ROW, lambda _: None)
     finally:
         other.join()
         signal.signal(signal.SIGUSR1, before)
-    assert (tmp_path / "begun").exists()
+    at_work = Path("/proc", begun.read_text())
     deadline = time.monotonic() + 60
-    while tracker.getActiveStageIds():
-        assert time.monotonic() < deadline, "the stage goes on"
+    while at_work.exists():
+        assert time.monotonic() < deadline, "the task goes on"
         time.sleep(0.1)
 
 
