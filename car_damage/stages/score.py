@@ -70,7 +70,8 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         source=source,
         found=photos.num_rows,
         scored=sum(labels.values()),
-        labels={name: labels[name] for name in sorted(labels)},
+        # From mildest to worst; then what only an older model says.
+        labels={name: labels[name] for name in dict.fromkeys([*settings.labels.classes, *sorted(labels)]) if labels[name]},
         refused=done - sum(labels.values()),
         examples=examples,
         unreadable=tuple(asked.unreadable[:UNREADABLE_SHOWN]),

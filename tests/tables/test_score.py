@@ -69,7 +69,7 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
             elif photo == b"end":
                 raise ModelRefused("the model ended")
             else:
-                label = "major" if model.name.endswith("2") else "minor"
+                label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith("2") else "minor"
                 yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
 
     monkeypatch.setattr(score, "stream", answer)
@@ -105,6 +105,12 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     other = world.score(version=2)
     assert (other.scored, other.labels) == (5, {"major": 5})
     assert len(world.rows()) == 12
+
+
+def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
+    for label in ("wreck", "major", "minor", "moderate", "dent"):
+        world.photo(label, f"says {label}".encode())
+    assert list(world.score().labels) == ["minor", "moderate", "major", "dent", "wreck"]
 
 
 def test_a_photo_that_was_overwritten_is_asked_about_again_and_its_row_replaced(world):
