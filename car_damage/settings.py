@@ -8,13 +8,16 @@ A target (one laptop, Databricks) is nothing but such a file.
 """
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from car_damage.errors import SettingsError
 
@@ -124,7 +127,17 @@ class Spark(Section):
     """local[*,4]: in this process, on all cores, each task tried four times; or a master (spark://host:7077); or a Spark Connect
     server (sc://host:15002). The landing folder and the home folder must be at the same paths on its machines as here."""
     conf: dict[str, str] = {}
-    """Further settings of Spark, such as spark.driver.memory."""
+    """Further settings of Spark, such as spark.driver.memory; in the environment as JSON, over those of the file. A Connect server
+    keeps its own, and takes from here what a session may set."""
+
+    @model_validator(mode="after")
+    def _spark_s_words(self) -> Self:
+        # Without what was given: the address may hold a token.
+        if not re.match(r"local(\[.+\])?$|(spark|sc|k8s)://.|yarn$", self.master):
+            raise ValueError("master must be local[*,4] or the like, spark://host:7077, sc://host:15002, k8s://... or yarn")
+        if foreign := sorted(name for name in self.conf if not name.startswith("spark.")):
+            raise ValueError(f"conf has {', '.join(foreign)}, and the names of Spark's settings begin with spark.")
+        return self
 
 
 class Split(Section):
@@ -353,10 +366,26 @@ def load() -> Settings:
     _refuse_unknown_variables()
     try:
         return Settings()
+    except UnreadableVariable as error:
+        raise SettingsError(f"settings in the environment: {', '.join(_unreadable()) or error}") from error
     except ValidationError as error:
         raise SettingsError(_explain(error, config)) from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{config} is not TOML: {error}") from error
+
+
+def _unreadable() -> list[str]:
+    """The variables whose value is to be JSON, and is not, each with what to write."""
+    told = []
+    for variable, value in os.environ.items():
+        if not variable.upper().startswith(PREFIX):
+            continue
+        try:
+            json.loads(value)
+        except ValueError as error:
+            if value.lstrip()[:1] in {"{", "["}:
+                told.append(f'{variable} is no JSON ({error}): write a table as {{"key": "value"}}, a list as ["one", "two"]')
+    return told
 
 
 def _refuse_unknown_variables() -> None:

@@ -55,6 +55,7 @@ def main(
     wanted = by_hand.version(version, "previous")
     if not reason.strip():
         raise typer.BadParameter("say why, for the champion's history", param_hint="--reason")
+    by_hand.see_endpoint()
     state = by_hand.run(promote, reason, wanted)
     raise SystemExit(0 if state.is_completed() else 1)
 

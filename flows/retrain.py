@@ -72,6 +72,7 @@ def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
 
 def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
     """Run the flow once, in this process. Exit code 0 however it ended, and 1 if it failed."""
+    by_hand.see_endpoint()
     state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals)
     raise SystemExit(0 if state.is_completed() else 1)
 

@@ -8,12 +8,16 @@ from typing import Any, cast
 
 import typer
 from prefect import Flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
 from car_damage.errors import CarDamageError, Unforeseen
 from car_damage.pipeline import LAST_VERSION
+from car_damage.platform import Target
+from car_damage.settings import load
+from tasks.stages import ENDPOINT_LIMIT
 
 SERVER_START = 120
 """Seconds that a server which Prefect starts for this run alone may take; by default 20, too few for a machine that is busy."""
@@ -23,10 +27,25 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     """Run the flow once, in this process, and return its last state, whatever it is.
 
     Of an error that was foreseen the terminal shows the sentence, which says what to do; the flow run's log on the
-    Prefect server has the traceback as well.
+    Prefect server has the traceback as well. A server that Prefect starts for this run alone is given what the flow needs of one.
     """
     with _sentences_only(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+        if PREFECT_API_URL.value() is None:
+            with get_client(sync_client=True) as client:
+                client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         return cast("State[Any]", flow(*args, return_state=True, **kwargs))
+
+
+def see_endpoint() -> None:
+    """Look whether the endpoint's server is there, before anything is done for which it is needed in the end.
+
+    Raises:
+        SystemExit: it is not, or the settings are wrong, in one sentence.
+    """
+    try:
+        Target(load()).serving.state()
+    except CarDamageError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def version(text: str, word: str) -> int | str:

@@ -73,7 +73,7 @@ def short(error: Exception) -> str:
     """One line: how Spark begins, and the error of Python's that it wraps, without the stacks."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     python = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line) and not line.startswith(("org.", "java."))]
-    return " ".join(dict.fromkeys([*lines[:1], *python[-1:]]))[:_TOLD]
+    return " ".join(dict.fromkeys([*lines[:1], *python[-1:]]))[:_TOLD].rstrip(".")
 
 
 def _is_bare(error: Exception) -> bool:

@@ -99,7 +99,7 @@ def _connected(settings: Spark) -> "SparkSession":
     except PySparkValueError:
         raise SettingsError("spark.master: Spark refuses the parameters behind /; in it") from None
     except (OSError, PySparkException) as error:
-        raise Unavailable(f"{where} does not answer: {short(error)}") from error
+        raise Unavailable(f"{where} does not answer: {short(error)}; start it as docs/spark.md shows, or correct spark.master") from error
     try:
         found.sql("DESCRIBE HISTORY delta.`/car-damage-looks-for-delta` LIMIT 1").collect()
     except PySparkException as error:
@@ -109,6 +109,24 @@ def _connected(settings: Spark) -> "SparkSession":
             ) from error
         # Any other error is Delta's, about a table that is not there.
     return found  # type: ignore[return-value] # it has the methods that both have
+
+
+def _knock(master: str) -> None:
+    """Spark itself tries for a minute and a half, and then names neither the master nor what was the matter."""
+    if not master.startswith("spark://"):
+        return
+    tried = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host or address, int(port)), _CONNECT_TIMEOUT).close()
+        except ValueError:
+            raise SettingsError(f"spark.master: {address} is no host and port") from None
+        except OSError as error:
+            tried.append(f"{address}: {error.strerror or error}")
+        else:
+            return
+    raise Unavailable(f"no master of Spark answers ({'; '.join(tried)}): start it, or correct spark.master")
 
 
 def _started(settings: Spark, warehouse: Path) -> "SparkSession":
@@ -121,6 +139,7 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     check_java()
+    _knock(settings.master)
     if settings.master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or its workers are whatever python3 is
     few = str(2 * cores())  # 200 and 50 by default, for tables of metadata
@@ -144,7 +163,7 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
         raise Terminal(
-            f"Spark did not start on {settings.master}: {short(error)}. At its first start it fetches Delta's jars from Maven Central; "
-            "the lines above tell whether it reached it, and what else is the matter. Without a way there, name the jars' files in "
-            "spark.conf as spark.jars"
+            f"Spark did not start on {settings.master}: {short(error)}. The lines above are its own and say why: a setting in spark.conf "
+            "that it or Java refuses; or Delta's jars, which it fetches from Maven Central at its first start (without a way there, "
+            "name the jars' files in spark.conf as spark.jars)"
         ) from error

@@ -115,6 +115,41 @@ def test_an_error_that_was_foreseen_is_a_sentence_in_the_terminal_and_whole_in_t
     assert any("Traceback" in line["message"] and "give another folder" in line["message"] for line in lines)
 
 
+NEEDY = """
+from prefect import flow
+from prefect.concurrency.sync import concurrency
+from tasks import by_hand
+from tasks.stages import ENDPOINT_LIMIT
+
+@flow(name="needy")
+def needy():
+    with concurrency(ENDPOINT_LIMIT, strict=True):
+        return "had its turn"
+
+print(by_hand.run(needy).result())
+"""
+
+
+def test_a_server_that_prefect_starts_for_a_run_by_hand_has_what_the_flow_needs(tmp_path: Path) -> None:
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", NEEDY], env=variables, capture_output=True, text=True, check=False, timeout=300)
+    assert "had its turn" in done.stdout, done.stderr
+
+
+def test_a_run_by_hand_ends_at_once_where_no_endpoint_answers(tmp_path: Path) -> None:
+    variables = {
+        "CAR_DAMAGE_HOME": str(tmp_path),
+        "CAR_DAMAGE_SERVING__HOST": "http://127.0.0.1:9",
+        "PREFECT_API_URL": "http://127.0.0.1:9/api",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.retrain"], env=os.environ | variables, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: nothing answers at http://127.0.0.1:9; start it with")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.usefixtures("server")
 def test_a_server_that_prefect_starts_for_a_run_by_hand_has_time_to_start_unless_a_person_says_otherwise() -> None:
     waits = []

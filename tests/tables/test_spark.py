@@ -390,6 +390,14 @@ def test_an_address_that_is_none_is_a_mistake_in_the_settings_and_not_repeated(t
     assert "secret" not in str(told.value)
 
 
+def test_a_master_that_is_not_there_is_told_at_once(tmp_path, sessions):
+    sessions.classic()  # or there is no Java
+    with pytest.raises(Unavailable, match=r"no master of Spark answers \(127\.0\.0\.1:9: Connection refused; 127\.0\.0\.1:7: "):
+        session(Spark(master="spark://127.0.0.1:9,127.0.0.1:7"), tmp_path)
+    with pytest.raises(SettingsError, match=r"spark\.master: host is no host and port"):
+        session(Spark(master="spark://host"), tmp_path)
+
+
 def test_jars_that_cannot_be_fetched_are_one_line_that_names_maven_central(tmp_path, sessions):
     sessions.classic()  # or there is no Java
     nowhere = tmp_path / "ivysettings.xml"

@@ -60,6 +60,9 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[promotion.costs.major]\nminr = 5\n", "promotion.costs names minr, which is not among labels.classes"),
         ("[promotion.costs.major]\nminor = -1\n", "promotion.costs.major.minor: Input should be greater than or equal to 0"),
         ('[promotion]\nmode = "manual"\n', "promotion.mode: Input should be 'automatic' or 'approval'"),
+        ('[spark]\nmaster = "locla[*]"\n', "spark: Value error, master must be local[*,4] or the like, spark://host:7077, sc://host:15002"),
+        ('[spark]\nmaster = "sc:/host:15002"\n', "spark: Value error, master must be"),
+        ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, and the names of Spark's settings begin with spark."),
     ],
 )
 def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
@@ -97,6 +100,28 @@ def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, told: st
     with pytest.raises(SettingsError) as raised:
         load()
     assert told in str(raised.value)
+
+
+def test_a_wrong_address_of_spark_is_refused_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_SPARK__MASTER", "sc:/host/;token=marker")
+    with pytest.raises(SettingsError, match="master must be") as raised:
+        load()
+    assert "marker" not in str(raised.value)
+
+
+@pytest.mark.parametrize("master", ["local", "local[*]", "local[2,4]", "spark://one:7077,two:7077", "sc://host:1/;token=t", "yarn"])
+def test_every_kind_of_spark_is_taken(master: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_SPARK__MASTER", master)
+    assert load().spark.master == master
+
+
+def test_a_table_in_the_environment_that_is_no_json_is_named_with_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory"="4g"}')
+    with pytest.raises(SettingsError, match=r'CAR_DAMAGE_SPARK__CONF is no JSON .*: write a table as {"key": "value"}'):
+        load()
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, '[spark.conf]\n"spark.executor.memory" = "2g"\n'))
+    monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory": "4g"}')
+    assert load().spark.conf == {"spark.executor.memory": "2g", "spark.driver.memory": "4g"}
 
 
 def test_settings_cannot_be_changed_once_read() -> None:
