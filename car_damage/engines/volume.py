@@ -12,18 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from car_damage import workspace
 from car_damage.engines.folder import EPOCH, Folder
-from car_damage.errors import RequestRefused, SettingsError, Unavailable
+from car_damage.errors import SettingsError, Unavailable
 from car_damage.ports import File, Files
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
 ROOT = "/Volumes/"
-_CALL_TIMEOUT = 60
-"""Seconds that one call may take; a page of a listing has at most a thousand entries."""
-_RETRIES = 15
-"""Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
 
 
 def is_elsewhere(folder: str) -> bool:
@@ -40,7 +37,7 @@ class Volume:
     """
 
     def __init__(self, client: "Callable[[], WorkspaceClient] | None" = None) -> None:
-        self._make = client or _client
+        self._make = client or workspace.client
         self._here: Files = Folder()
 
     def list(self, folder: str) -> Iterator[File]:
@@ -98,42 +95,34 @@ class Volume:
             return
         from databricks.sdk.errors import AlreadyExists
 
-        with _translated(f"writing {path}"):
+        with _translated(f"writing {path}", "WRITE VOLUME"):
             try:
-                self._files.upload(path, io.BytesIO(data), overwrite=False)
+                self._upload(path, data, overwrite=False)
             except AlreadyExists as error:
                 raise FileExistsError(path) from error
+
+    def replace(self, path: str, data: bytes) -> None:
+        if not path.startswith(ROOT):
+            self._here.replace(path, data)
+            return
+        with _translated(f"writing {path}", "WRITE VOLUME"):
+            self._upload(path, data, overwrite=True)
+
+    def _upload(self, path: str, data: bytes, *, overwrite: bool) -> None:
+        from databricks.sdk.errors import NotFound
+
+        try:
+            self._files.upload(path, io.BytesIO(data), overwrite=overwrite)
+        except NotFound:
+            self._files.create_directory(path.rpartition("/")[0])
+            self._files.upload(path, io.BytesIO(data), overwrite=overwrite)
 
     @cached_property
     def _files(self) -> Any:
         return self._make().files
 
 
-def _client() -> "WorkspaceClient":
-    from databricks.sdk import WorkspaceClient
-    from databricks.sdk.config import Config
-
-    return WorkspaceClient(config=Config(http_timeout_seconds=_CALL_TIMEOUT, retry_timeout_seconds=_RETRIES))
-
-
-@contextlib.contextmanager
-def _translated(doing: str) -> Iterator[None]:
-    """Foreign errors become ours."""
-    import requests
-    from databricks.sdk import errors
-
-    try:
-        yield
-    except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        raise RequestRefused(f"{doing} was refused: {error}; check the credentials, and READ VOLUME on the volume") from error
-    except errors.BadRequest as error:
-        raise RequestRefused(f"{doing} was refused: {error}") from error
-    except errors.DatabricksError as error:
-        raise Unavailable(f"{doing}: the workspace cannot now: {error}") from error
-    except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{doing}: the workspace does not answer: {error}") from error
-    except ValueError as error:
-        raise RequestRefused(
-            f"{doing}: the volume is not mounted here, and databricks-sdk finds no usable credentials to ask its workspace. "
-            f"Mount it, give credentials, or set landing.folder: {error}"
-        ) from error
+def _translated(doing: str, needs: str = "READ VOLUME") -> "contextlib.AbstractContextManager[None]":
+    return workspace.translated(
+        doing, needs=f"{needs} on the volume", without="mount the volume here, give credentials, or set landing.folder to another folder"
+    )
