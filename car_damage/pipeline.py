@@ -7,9 +7,11 @@ can run in this process or in a job on a cluster, and be asked again after a kil
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+from car_damage.errors import CarDamageError, Unforeseen
 
 if TYPE_CHECKING:
     from car_damage.ports import Platform
@@ -49,6 +51,23 @@ class Stage(Generic[Req, Rep]):
     work: Callable[[Req, "Platform", Progress], Rep]
     control_plane: bool = False
     """Talks to services only: always runs where the flow runs, never on a cluster."""
+
+    def run(self, request: Req, platform: "Platform", progress: Progress) -> Rep:
+        """Do the work.
+
+        Raises:
+            CarDamageError: what the stage raises, with its name in front, because a person reads this message first; and
+                Unforeseen for anything that is no error of ours.
+        """
+        try:
+            return self.work(request, platform, progress)
+        except CarDamageError as error:
+            raise type(error)(f"stage {self.name}: {error}") from error
+        except Exception as error:
+            raise Unforeseen(
+                f"stage {self.name}: {type(error).__name__}: {error}; this was not foreseen: the log has where it comes from. "
+                "Start a new run, which goes on where this one ended, and report it if it comes again"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -313,15 +332,29 @@ def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: 
 
 
 def register_request(
-    flow_run: str, silver: SilverReport, train: TrainReport, dry_run: bool = False, judge_again: bool = False
+    flow_run: str, silver: SilverReport | TrainRequest, train: TrainReport, dry_run: bool = False, judge_again: bool = False
 ) -> RegisterRequest:
-    """The silver version comes from the silver report: a train report may be a cached one of an earlier version."""
+    """The silver version is the one that training was asked for: a train report may be a cached one of an earlier version."""
     return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key)
 
 
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
     """The version that was chosen, in place of the champion that was live at that moment and no other."""
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
+
+
+def following(stage: str, request: Any, report: Any, options: Mapping[str, bool]) -> Any:
+    """The request of the stage that a job goes on with, as the flow makes it.
+
+    Args:
+        stage: the one that has ended, validate or train.
+        request: what it was asked.
+        report: what it answered.
+        options: the flow run's parameters.
+    """
+    if stage == "validate":
+        return silver_request(request.flow_run, report)
+    return register_request(request.flow_run, request, report, options.get("dry_run", False), options.get("judge_again", False))
 
 
 def training_key(silver_fingerprint: str, settings: "Settings") -> str:

@@ -20,6 +20,14 @@ class Target:
         return volume.Volume() if volume.is_elsewhere(self.settings.landing.folder) else Folder()
 
     @cached_property
+    def handovers(self) -> Files:
+        """What reaches the folder by which work is handed to a job."""
+        from car_damage.engines import volume
+        from car_damage.engines.folder import Folder
+
+        return volume.Volume() if volume.is_elsewhere(self.settings.databricks.handovers) else Folder()
+
+    @cached_property
     def tables(self) -> Tables:
         if self.settings.tables.engine == "spark":
             from car_damage.engines.spark import SparkDelta

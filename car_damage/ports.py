@@ -39,7 +39,7 @@ class File:
 
 
 class Files(Protocol):
-    """Files by path: a folder of this machine, or a volume. Nothing is ever changed or removed."""
+    """Files by path: a folder of this machine, or a volume. Nothing is ever removed, and only what was made to be is replaced."""
 
     def list(self, folder: str) -> Iterator[File]:
         """Every file below `folder`, in no order, but those below a name that starts with `_` or `.`."""
@@ -49,6 +49,9 @@ class Files(Protocol):
 
     def write_once(self, path: str, data: bytes) -> None:
         """Create a file whole. Raises FileExistsError when there is one."""
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Create a file, or replace all that is in it. A reader may meet half of it. Raises Unavailable."""
 
 
 @dataclass(frozen=True)

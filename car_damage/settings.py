@@ -253,6 +253,27 @@ class Serving(Section):
     """Requests that may wait in the local endpoint server before it answers 429."""
 
 
+class Databricks(Section):
+    """Databricks, for stages that run there as jobs."""
+
+    stages: Literal["here", "jobs"] = "here"
+    """Where validation, training and judging run. here: in the process of the flow run. jobs: as runs of the two jobs below."""
+    credentials: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    """The Prefect block of type databricks-credentials. None: databricks-sdk's unified authentication decides."""
+    handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
+    """The folder by which flow runs and jobs hand over requests and reports; both write to it, and nothing removes them."""
+    wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
+    """The folder to which bootstrap puts the wheel that the jobs install."""
+    ingest_job: str = "car-damage-ingest"
+    """The job that validates photos and writes silver."""
+    train_job: str = "car-damage-train"
+    """The job that trains, judges and scores."""
+    poll: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between two looks at a run of a job."""
+    patience: Annotated[float, Field(ge=0)] = 900.0
+    """Seconds for which the workspace may give no answer while a run of a job is waited for."""
+
+
 class Stack(Section):
     """Ports of what `make up` starts on 127.0.0.1, beside the endpoint, whose port is that of serving.host."""
 
@@ -315,6 +336,7 @@ class Settings(BaseSettings):
     serving: Serving = Serving()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
+    databricks: Databricks = Databricks()
     stack: Stack = Stack()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ A path is text everywhere else (tables hold UTF-8), while a name on disk is byte
 written `\xNN` in the path, and `Folder.read` finds the file again by it.
 """
 
+import errno
 import os
 import queue
 import re
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FILES = (stat.S_IFREG, stat.S_IFLNK)
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What storage says that has no hard links."""
 NO_LIMIT = 1 << 63
 """Bytes: no file is larger."""
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
@@ -58,6 +61,8 @@ class Folder:
     def write_once(self, path: str, data: bytes) -> None:
         """Create a file whole: a kill leaves nothing, or a file whose name starts with a dot.
 
+        On storage without hard links, such as a mounted volume, a kill may leave half a file.
+
         Raises:
             FileExistsError: there is one, and it stays as it is.
             Unavailable: the file system refused.
@@ -67,7 +72,13 @@ class Folder:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(data)
-            os.link(part, target)
+            try:
+                os.link(part, target)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with target.open("xb") as file:
+                    file.write(data)
         except FileExistsError:
             raise
         except OSError as error:
@@ -75,6 +86,13 @@ class Folder:
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+    def replace(self, path: str, data: bytes) -> None:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(data)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def walk(folder: str) -> Iterator[tuple[str, int, int]]:

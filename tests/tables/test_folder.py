@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import threading
@@ -102,6 +103,19 @@ def test_a_file_is_written_whole_and_only_once(tmp_path):
         Folder().write_once(path, b"second")
     assert Folder().read(path) == b"first"
     assert [left.name for left in (tmp_path / "new").iterdir()] == ["report.json"]
+
+
+def test_storage_without_hard_links_is_written_to_once_too(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = str(tmp_path / "report.json")
+    Folder().write_once(path, b"first")
+    with pytest.raises(FileExistsError):
+        Folder().write_once(path, b"second")
+    assert Folder().read(path) == b"first"
+    assert [left.name for left in tmp_path.iterdir()] == ["report.json"]
 
 
 def each(root, work, workers=2, max_bytes=1 << 20, items=None):

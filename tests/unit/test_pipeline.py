@@ -15,6 +15,8 @@ from car_damage.pipeline import (
     SilverReport,
     TrainReport,
     ValidateReport,
+    ValidateRequest,
+    following,
     live_request,
     promote_request,
     register_request,
@@ -52,6 +54,15 @@ def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
 def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_train_report() -> None:
     request = register_request("flow", SILVER, TRAINED)
     assert (request.silver_version, request.run_id, request.model_uri) == (2, "run", "models:/m-1")
+
+
+def test_a_job_goes_on_with_the_very_request_that_the_flow_makes() -> None:
+    asked = ValidateRequest("flow")
+    assert following("validate", asked, VALIDATED, {}) == silver_request("flow", VALIDATED)
+    train = train_request("flow", SILVER, LIVE, live_request(SILVER, Settings()))
+    for options in ({}, {"dry_run": True}, {"judge_again": True, "train_again": True}):
+        chosen = {name: value for name, value in options.items() if name != "train_again"}
+        assert following("train", train, TRAINED, options) == register_request("flow", SILVER, TRAINED, **chosen)
 
 
 def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

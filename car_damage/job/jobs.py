@@ -1,0 +1,151 @@
+"""Jobs of a workspace and their runs, as far as a flow run needs to know them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from car_damage import workspace
+from car_damage.errors import SettingsError, Unavailable
+
+if TYPE_CHECKING:
+    import contextlib
+
+    from databricks.sdk import WorkspaceClient
+
+FLOW_RUN = "flow_run"
+"""The job parameter that names the flow run for which a run of the job works."""
+_ENDED = frozenset({"TERMINATED"})
+_ENDED_BEFORE = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
+"""Of `life_cycle_state`, the older word for the same."""
+_PASSING = frozenset(
+    {
+        "CLOUD_FAILURE",
+        "CLUSTER_ERROR",
+        "CLUSTER_REQUEST_LIMIT_EXCEEDED",
+        "DRIVER_ERROR",
+        "INTERNAL_ERROR",
+        "MAX_CONCURRENT_RUNS_EXCEEDED",
+        "MAX_JOB_QUEUE_SIZE_EXCEEDED",
+        "MAX_SPARK_CONTEXTS_EXCEEDED",
+        "REPOSITORY_CHECKOUT_FAILED",
+        "STORAGE_ACCESS_ERROR",
+        "WORKSPACE_RUN_LIMIT_EXCEEDED",
+    }
+)
+"""Codes of a termination after which another run may go well. What is not known is judged by the termination's type."""
+_THEIR_FAULT = frozenset({"CLOUD_FAILURE", "INTERNAL_ERROR"})
+"""Types of a termination that is neither the user's nor the job's fault."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A run of a job, as it stands."""
+
+    run_id: int
+    url: str
+    """Where a person looks at it."""
+    ended: bool
+    succeeded: bool = False
+    why: str = ""
+    """How it ended, in the workspace's words: code and message."""
+    passing: bool = False
+    """What ended it may pass by itself."""
+    waiting: bool = False
+    """It is queued, or its cluster is not there yet."""
+
+
+class Jobs:
+    """Jobs by databricks-sdk.
+
+    Args:
+        client: makes the workspace client; called once.
+    """
+
+    def __init__(self, client: "Callable[[], WorkspaceClient]" = workspace.client) -> None:
+        self._make = client
+
+    def find(self, name: str) -> int:
+        """The id of the one job of this name.
+
+        Raises:
+            SettingsError: there is none, or more than one.
+        """
+        with _translated(f"looking for the job {name}"):
+            found = [job.job_id for job in self._api.list(name=name)]
+        if not found:
+            raise SettingsError(f"there is no job {name} in the workspace: run `.venv/bin/python -m deployments bootstrap`")
+        if len(found) > 1:
+            raise SettingsError(
+                f"there are {len(found)} jobs {name} in the workspace ({', '.join(map(str, found))}), and it must be one: "
+                "delete those that no bundle and no bootstrap owns"
+            )
+        return int(found[0] or 0)
+
+    def live(self, job: int, flow_run: str) -> JobRun | None:
+        """The run of this job that works for this flow run and has not ended, if any; the latest of several."""
+        with _translated(f"looking for runs of the job {job}"):
+            for run in self._api.list_runs(job_id=job, active_only=True):
+                if _works_for(run, flow_run) and not (found := _run(run)).ended:
+                    return found
+        return None
+
+    def ended(self, job: int, flow_run: str, since: datetime) -> frozenset[int]:
+        """The runs of this job that worked for this flow run and have ended."""
+        with _translated(f"looking for runs of the job {job}"):
+            runs = self._api.list_runs(job_id=job, completed_only=True, start_time_from=int(since.timestamp() * 1000))
+            return frozenset(run.run_id for run in runs if _works_for(run, flow_run))
+
+    def look(self, run_id: int) -> JobRun:
+        """How a run stands. Raises Unavailable also for a run that is not there: a listing may lag behind a start."""
+        from databricks.sdk.errors import NotFound
+
+        with _translated(f"looking at the run {run_id}"):
+            try:
+                return _run(self._api.get_run(run_id))
+            except NotFound as error:
+                raise Unavailable(f"the run {run_id} is not there: {error}") from error
+
+    def cancel(self, run_id: int) -> None:
+        """Ask for a run's end; it may still go on for a while. Nothing happens where it has ended."""
+        with _translated(f"cancelling the run {run_id}", "CAN MANAGE RUN"):
+            self._api.cancel_run(run_id)
+
+    @cached_property
+    def _api(self) -> Any:
+        with _translated("reaching the workspace"):
+            return self._make().jobs
+
+
+def _works_for(run: Any, flow_run: str) -> bool:
+    return any(given.name == FLOW_RUN and given.value == flow_run for given in run.job_parameters or ())
+
+
+def _run(run: Any) -> JobRun:
+    url = run.run_page_url or ""
+    if run.status is None or run.status.state is None:
+        return _by_old_words(run, url)
+    state = run.status.state.value
+    details = run.status.termination_details
+    if state not in _ENDED:
+        return JobRun(run.run_id, url, ended=False, waiting=state in {"BLOCKED", "PENDING", "QUEUED", "WAITING"})
+    code = details.code.value if details and details.code else ""
+    kind = details.type.value if details and details.type else ""
+    why = ": ".join(filter(None, (code, details.message if details else "")))
+    passing = code in _PASSING or (not code and kind in _THEIR_FAULT)
+    return JobRun(run.run_id, url, True, code == "SUCCESS", why or "it ended without a reason", passing)
+
+
+def _by_old_words(run: Any, url: str) -> JobRun:
+    """A run whose answer has only `state`, as older workspaces give it."""
+    life = run.state.life_cycle_state.value if run.state and run.state.life_cycle_state else ""
+    if life not in _ENDED_BEFORE:
+        return JobRun(run.run_id, url, ended=False, waiting=life in {"PENDING", "QUEUED", "BLOCKED", "WAITING_FOR_RETRY"})
+    result = run.state.result_state.value if run.state.result_state else life
+    why = ": ".join(filter(None, (result, run.state.state_message)))
+    return JobRun(run.run_id, url, True, result == "SUCCESS", why, passing=life == "INTERNAL_ERROR")
+
+
+def _translated(doing: str, needs: str = "CAN VIEW") -> "contextlib.AbstractContextManager[None]":
+    return workspace.translated(doing, needs=f"{needs} on the job", without="name a credentials block in databricks.credentials")

@@ -1,0 +1,154 @@
+"""What passes between a flow run and its job comes through whole, or is not there."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from car_damage import errors
+from car_damage.engines.folder import Folder
+from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
+from car_damage.job import handover
+from car_damage.job.handover import ANEW, Place
+from car_damage.pipeline import (
+    RegisterReport,
+    ScoreReport,
+    ScoreRequest,
+    SilverReport,
+    TrainReport,
+    ValidateReport,
+    ValidateRequest,
+)
+from car_damage.settings import Settings
+
+REQUEST = ValidateRequest("flow-1", allow_removals=True)
+REPORTS = [
+    ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64),
+    SilverReport(4, 2, "a" * 64, 56, 56, 0, 0, 60, {}, {"minor": {"train": 10}}, {"empty": ("/a", "/b")}, {"/a": "0 bytes"}, {"empty": 1}),
+    TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9}),
+    RegisterReport(3, "promote", ("ahead by 0.1",), 2, decided_before=False, evidence={"gain": 0.1, "rows": [[1, 2], [3, 4]]}),
+    ScoreReport(1, "/photos", 5, 4, {"minor": 4}, 1, {"/a": "empty"}, (), 0, 0),
+]
+
+
+@pytest.fixture
+def files() -> Folder:
+    return Folder()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.of(f"{tmp_path}/", "validate", REQUEST)
+
+
+def test_a_request_is_found_by_what_it_asks_for(files: Folder, place: Place, tmp_path: Path) -> None:
+    handover.ask(files, place, REQUEST, {"dry_run": True}, Settings(home=tmp_path))
+    assert Path(place.request).parent == tmp_path / "flow-1" / "validate"
+    asked = handover.asked(files, place.request)
+    assert ValidateRequest(**asked.request) == REQUEST
+    assert Settings.model_validate(asked.settings).home == tmp_path
+    assert (asked.stage, asked.options, asked.folder) == ("validate", {"dry_run": True}, str(tmp_path))
+    other = Place.of(str(tmp_path), "validate", ValidateRequest("flow-1"))
+    assert other.request != place.request
+
+
+def test_no_token_in_the_address_of_a_spark_travels(files: Folder, place: Place) -> None:
+    settings = Settings(spark={"master": "sc://host:443/;token=secret-marker", "conf": {"spark.executor.memory": "4g"}})
+    handover.ask(files, place, REQUEST, {}, settings)
+    assert b"secret-marker" not in Path(place.request).read_bytes()
+    assert b"spark.executor.memory" in Path(place.request).read_bytes()
+
+
+def test_a_request_of_another_version_says_what_to_run(files: Folder, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover.ask(files, place, REQUEST, {}, Settings())
+    monkeypatch.setattr(handover, "__version__", "9.9")
+    with pytest.raises(Terminal, match=r"the job has 9\.9: run .*deployments bootstrap"):
+        handover.asked(files, place.request)
+
+
+def test_a_request_that_is_not_there_may_come_yet(files: Folder, place: Place) -> None:
+    with pytest.raises(Unavailable, match="is not there"):
+        handover.asked(files, place.request)
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
+def test_a_report_comes_back_as_it_was(files: Folder, place: Place, report: object) -> None:
+    assert handover.answered(files, place, type(report)) is None
+    handover.answer(files, place, report)
+    again = handover.answered(files, place, type(report))
+    assert again == report
+    assert json.dumps(asdict(again)) == json.dumps(asdict(report))  # type: ignore[call-overload]
+
+
+def test_the_first_report_stands(files: Folder, place: Place) -> None:
+    first, second = TrainReport("key", "run", "models:/m-1", {}), TrainReport("key", "other", "models:/m-2", {})
+    handover.answer(files, place, first)
+    handover.answer(files, place, second)
+    assert handover.answered(files, place, TrainReport) == first
+
+
+def test_half_a_file_is_none_at_every_length_and_does_not_stand_in_the_way(files: Folder, place: Place, tmp_path: Path) -> None:
+    report = REPORTS[0]
+    handover.answer(files, place, report)
+    whole = Path(place.report).read_bytes()
+    for length in range(len(whole)):
+        Path(place.report).write_bytes(whole[:length])
+        assert handover.answered(files, place, ValidateReport) is None
+    for tail in (b"\0" * 40, whole[-1:] * 2):
+        Path(place.report).write_bytes(whole[: -len(tail)] + tail)
+        assert handover.answered(files, place, ValidateReport) in (None, report)
+    Path(place.report).write_bytes(whole[:100])
+    handover.answer(files, place, report)
+    assert handover.answered(files, place, ValidateReport) == report
+    assert Path(place.report).read_bytes() == whole[:100], "nothing is changed"
+
+
+def test_a_number_that_was_changed_is_noticed(files: Folder, place: Place) -> None:
+    handover.answer(files, place, REPORTS[0])
+    Path(place.report).write_text(Path(place.report).read_text().replace('"accepted": 56', '"accepted": 57'))
+    assert handover.answered(files, place, ValidateReport) is None
+
+
+def test_storage_on_which_nothing_gets_whole_is_told(files: Folder, place: Place) -> None:
+    folder = Path(place.report).parent
+    folder.mkdir(parents=True)
+    for name in [place.report, *(place.report.replace(".json", f".{again}.json") for again in range(1, ANEW + 1))]:
+        Path(name).write_bytes(b'{"body"')
+    with pytest.raises(Unavailable, match="half written"):
+        handover.answer(files, place, REPORTS[0])
+
+
+def test_a_report_of_another_shape_is_told(files: Folder, place: Place) -> None:
+    handover.answer(files, place, REPORTS[2])
+    with pytest.raises(Terminal, match="another version of car-damage wrote it"):
+        handover.answered(files, place, ValidateReport)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Transient | Terminal)]
+)
+def test_an_error_comes_back_as_what_it_was(files: Folder, place: Place, kind: type[CarDamageError]) -> None:
+    assert handover.failed(files, place, 7) is None
+    handover.fail(files, place, 7, kind("stage validate: what to do"))
+    error = handover.failed(files, place, 7)
+    assert (type(error), str(error)) == (kind, "stage validate: what to do")
+    assert handover.failed(files, place, 8) is None, "another run of the job"
+
+
+def test_an_error_that_only_a_newer_job_knows_keeps_its_kind(files: Folder, place: Place) -> None:
+    class Quota(Transient):
+        pass
+
+    handover.fail(files, place, 7, Quota("later"))
+    assert type(handover.failed(files, place, 7)) is Transient
+
+
+def test_a_file_that_cannot_be_read_now_is_no_file_that_is_not_there(files: Folder, place: Place) -> None:
+    Path(place.report).mkdir(parents=True)  # reading a folder is an error of another kind
+    with pytest.raises(Unavailable, match="cannot be read"):
+        handover.answered(files, place, ValidateReport)
+
+
+def test_the_request_s_place_needs_no_more_than_its_flow_run(tmp_path: Path) -> None:
+    assert Place.of(str(tmp_path), "score", ScoreRequest("flow-2")).report.startswith(f"{tmp_path}/flow-2/score/")

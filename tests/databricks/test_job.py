@@ -1,0 +1,130 @@
+"""The wheel's entry point does what a flow run asked for, as a process of its own, and leaves word of it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from car_damage import demo_photos
+from car_damage.engines.folder import Folder
+from car_damage.errors import SettingsError, Terminal
+from car_damage.job import handover, run
+from car_damage.job.handover import Place
+from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silent, silver_request
+from car_damage.platform import Target
+from car_damage.settings import Settings
+from car_damage.stages.silver import SILVER
+from car_damage.stages.validate import VALIDATE
+
+REQUEST = ValidateRequest("flow-1")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("job") / "landing"
+    demo_photos.write(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(photos: Path, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", landing={"folder": str(photos)})
+
+
+@pytest.fixture
+def place(tmp_path: Path, settings: Settings) -> Place:
+    place = Place.of(str(tmp_path / "ops"), "validate", REQUEST)
+    handover.ask(Folder(), place, REQUEST, {}, settings)
+    return place
+
+
+def job(place: Place, stages: str = "validate,silver", job_run: int = 7) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "car_damage.job.run", f"--request={place.request}", f"--stages={stages}", f"--job-run={job_run}"]
+    # Settings of the cluster's own environment have no say: the request carries them.
+    environment = os.environ | {"CAR_DAMAGE_LANDING__FOLDER": "/elsewhere"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+
+
+def test_the_stages_of_a_job_end_as_they_do_in_the_flow_s_own_process(place: Place, settings: Settings, tmp_path: Path) -> None:
+    done = job(place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    validated = handover.answered(Folder(), place, ValidateReport)
+    wanted = silver_request("flow-1", validated)
+    silver = handover.answered(Folder(), replace(place, stage="silver", key=Place.of("", "silver", wanted).key), SilverReport)
+
+    here = Target(settings.model_copy(update={"home": tmp_path / "other"}))
+    assert validated == VALIDATE.run(REQUEST, here, silent)
+    assert silver == SILVER.run(wanted, here, silent)
+    assert "validate: 68 of 68" in done.stdout
+    assert "stage silver: done" in done.stdout
+
+
+def test_what_was_done_is_not_done_again(place: Place, settings: Settings) -> None:
+    assert job(place).returncode == 0
+    table = Target(settings).tables
+    before = table.read(settings.tables.silver, ["path"])[1]
+    report = Path(place.report).stat().st_mtime_ns
+    again = job(place, job_run=8)
+    assert again.returncode == 0
+    assert "68 of 68" not in again.stdout
+    assert table.read(settings.tables.silver, ["path"])[1] == before
+    assert Path(place.report).stat().st_mtime_ns == report
+
+
+def test_a_run_that_was_ended_between_two_stages_is_gone_on_with(place: Place) -> None:
+    assert job(place, "validate").returncode == 0
+    assert not list(Path(place.report).parent.parent.glob("silver/*"))
+    again = job(place)
+    assert again.returncode == 0
+    assert "68 of 68" not in again.stdout
+    assert len([path for path in Path(place.report).parent.parent.glob("silver/*.json") if "progress" not in path.name]) == 1
+
+
+def test_a_failure_leaves_word_that_names_the_stage(tmp_path: Path, settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": f"{tmp_path}/nowhere/"})})
+    place = Place.of(str(tmp_path / "ops"), "validate", REQUEST)
+    handover.ask(Folder(), place, REQUEST, {}, nowhere)
+    done = job(place)
+    assert done.returncode == 1
+    error = handover.failed(Folder(), place, 7)
+    assert type(error) is SettingsError
+    assert str(error).startswith(f"stage validate: the folder {tmp_path}/nowhere")
+    assert str(error) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert handover.answered(Folder(), place, ValidateReport) is None
+
+
+def test_a_job_may_begin_with_a_later_stage(place: Place, tmp_path: Path) -> None:
+    assert job(place, "validate").returncode == 0
+    wanted = SilverRequest("flow-1", handover.answered(Folder(), place, ValidateReport).bronze_version)
+    silver = Place.of(str(tmp_path / "ops"), "silver", wanted)
+    told = handover.asked(Folder(), place.request)
+    handover.ask(Folder(), silver, wanted, {}, Settings.model_validate(told.settings))
+    assert job(silver, "silver").returncode == 0
+    assert handover.answered(Folder(), silver, SilverReport).rows == 56
+
+
+def test_a_request_of_another_stage_is_refused(place: Place) -> None:
+    with pytest.raises(SettingsError, match="asks for the stage validate, and the job was told to begin with silver"):
+        run.run(Folder(), place.request, ["silver"], 7)
+
+
+def test_what_is_no_stage_of_a_job_is_refused() -> None:
+    with pytest.raises(Terminal, match="a job does no stage endpoint"):
+        run.stage_named("endpoint")
+
+
+@pytest.mark.parametrize("name", [name for chain in run.CHAINS for name in chain])
+def test_every_stage_of_a_job_is_found_by_its_name(name: str) -> None:
+    stage = run.stage_named(name)
+    assert stage.name == name
+    assert not stage.control_plane
+    assert "flow_run" in stage.request.__dataclass_fields__
+
+
+def test_a_request_is_no_larger_than_it_must_be(place: Place) -> None:
+    asked = handover.asked(Folder(), place.request)
+    assert asked.request == asdict(REQUEST)
