@@ -17,7 +17,7 @@ from car_damage.settings import Settings, load
 from tasks import alerts, by_hand, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
-from tasks.cancellation import end_training
+from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
 
@@ -30,7 +30,7 @@ def _run_name() -> str:
     name="retrain",
     flow_run_name=_run_name,
     description="Retrain the car damage classifier, and put it live if it is better.",
-    on_cancellation=[end_training],
+    on_cancellation=[end_work],
 )
 def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> State[Any]:
     """Take up what landed, train, judge, and update the endpoint.

@@ -13,6 +13,7 @@ from car_damage.pipeline import LAST_VERSION, ScoreRequest
 from car_damage.settings import load
 from tasks import by_hand, naming
 from tasks.attempts import take_over
+from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import score_photos
 
@@ -27,6 +28,7 @@ def _run_name() -> str:
     name="score",
     flow_run_name=_run_name,
     description="Ask the model about all photos of a folder or a table that it has not been asked about.",
+    on_cancellation=[end_work],
 )
 def score(source: str = "", version: Version = "champion") -> State[Any]:
     """Ask a version of the model about photos, and keep its answers in the table of predictions.

@@ -1,4 +1,4 @@
-"""What is left to do when a person cancels a run: its processes have ended, its training has not said so.
+"""What is left to do when a person cancels a run: its processes have ended, its jobs have not, its training has not said so.
 
 A hook of the flow. Prefect runs it in a process of its own, so it works whatever the run died of.
 """
@@ -12,7 +12,9 @@ from car_damage.settings import load
 from tasks.runner import runner_for
 
 
-def end_training(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """MLflow no longer shows the cancelled run's training as running."""
+def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """End the cancelled run's jobs in Databricks, and let MLflow no longer show its training as running."""
     del flow, state
-    runner_for(load()).platform.tracking.abandon(str(flow_run.id))
+    runner = runner_for(load())
+    runner.cancel(str(flow_run.id))
+    runner.platform.tracking.abandon(str(flow_run.id))

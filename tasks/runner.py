@@ -3,11 +3,11 @@
 import logging
 from typing import Protocol, TypeVar
 
-from car_damage.errors import CarDamageError, Unforeseen
 from car_damage.pipeline import Progress, Stage
 from car_damage.platform import Target
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from tasks import workspace
 
 Req = TypeVar("Req")
 Rep = TypeVar("Rep")
@@ -22,6 +22,9 @@ class Runner(Protocol):
     def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
         """Run a stage to its end and return its report. Raises the stage's own errors."""
 
+    def cancel(self, flow_run: str) -> None:
+        """End what goes on elsewhere for a flow run whose own process has ended."""
+
 
 class Here:
     """Runs every stage in this process."""
@@ -30,16 +33,10 @@ class Here:
         self.platform = platform
 
     def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
-        try:
-            return stage.work(request, self.platform, progress)
-        except CarDamageError as error:
-            # What a person reads first is the flow run's message, and it has to say where.
-            raise type(error)(f"stage {stage.name}: {error}") from error
-        except Exception as error:
-            raise Unforeseen(
-                f"stage {stage.name}: {type(error).__name__}: {error}; this was not foreseen: the log has where it comes from. "
-                "Start a new run, which goes on where this one ended, and report it if it comes again"
-            ) from error
+        return stage.run(request, self.platform, progress)
+
+    def cancel(self, flow_run: str) -> None:
+        """Nothing goes on elsewhere."""
 
 
 def runner_for(settings: Settings) -> Runner:
@@ -47,4 +44,7 @@ def runner_for(settings: Settings) -> Runner:
     # PREFECT_LOGGING_EXTRA_LOGGERS gives the library's logger Prefect's handler, but not a level at which it says anything.
     if (library := logging.getLogger("car_damage")).level == logging.NOTSET:
         library.setLevel(logging.INFO)
-    return Here(Target(settings))
+    target = Target(settings)
+    if settings.databricks.credentials is not None:
+        workspace.use_credentials(settings.databricks.credentials)
+    return Here(target) if settings.databricks.stages == "here" else workspace.runner(target)

@@ -1,0 +1,208 @@
+"""The runner that hands stages to Databricks jobs, and waits for their reports.
+
+A report is what success means, wherever it comes from. So a stage is looked for in this order: its report; the run of
+its job that works for this flow run; and only then is a run started, from this stage on. Each start has an idempotency
+token that follows from what is asked and how often it was, so that asking again, after a lost answer or after a kill,
+finds the run instead of starting a second one.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from prefect.logging import get_run_logger
+
+from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
+from car_damage.job import handover
+from car_damage.job.handover import Place
+from car_damage.job.jobs import FLOW_RUN, JobRun, Jobs
+from car_damage.job.run import CHAINS
+from car_damage.pipeline import Progress, Stage
+from car_damage.ports import Files, Platform
+
+Req = TypeVar("Req")
+Rep = TypeVar("Rep")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+HOUR = 3600.0
+DEADLINES = {"validate": 3.5 * HOUR, "silver": 1.5 * HOUR, "train": 11.5 * HOUR, "register": 1.5 * HOUR, "score": 23.5 * HOUR}
+"""Seconds that a stage may take as a job, its cold start included: below its task's own limit, so that the run is ended first."""
+STARTS = 8
+"""Runs of a job that are started for one request of one flow run."""
+EARLIEST = timedelta(days=30)
+"""Age of runs that are looked at. Databricks forgets runs after 60 days, and tokens with them."""
+ENDING = 600.0
+"""Seconds that a cancelled run may take to end."""
+
+
+class Start(Protocol):
+    """Starts a run of a job."""
+
+    def __call__(self, job: int, parameters: Mapping[str, str], token: str) -> int:
+        """The run's id: that of the run which this token has started before, if any. Raises Unavailable, or RequestRefused."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a flow run has of a workspace."""
+
+    files: Files
+    """Reaches the folder of hand-overs."""
+    jobs: Jobs
+    start: Start
+    options: Mapping[str, bool]
+    """The flow run's parameters, for stages that a job goes on with."""
+    cancelled: Callable[[], bool]
+    """Whether the flow run is being cancelled."""
+    linked: Callable[[str, JobRun], None]
+    """Told the stage and its run as soon as it is known."""
+
+
+class DatabricksJobs:
+    """Runs stages as runs of two jobs; those that only talk to services run here.
+
+    Args:
+        platform: of this process.
+        workspace: where the jobs are.
+    """
+
+    def __init__(self, platform: Platform, workspace: Workspace) -> None:
+        self.platform = platform
+        self._workspace = workspace
+
+    def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
+        """Run a stage to its end and return its report.
+
+        Raises:
+            CarDamageError: what the stage raised in the job; or that no run of the job ends with a report.
+        """
+        if stage.control_plane:
+            return stage.run(request, self.platform, progress)
+        try:
+            report: Rep = _Wait(self.platform, self._workspace, stage, request, progress).report()
+        except CarDamageError as error:
+            name = f"stage {stage.name}: "
+            raise error if str(error).startswith(name) else type(error)(f"{name}{error}") from error
+        return report
+
+    def cancel(self, flow_run: str) -> None:
+        """End the runs of jobs that work for a flow run."""
+        jobs, settings = self._workspace.jobs, self.platform.settings.databricks
+        for name in (settings.ingest_job, settings.train_job):
+            if run := jobs.live(jobs.find(name), flow_run):
+                jobs.cancel(run.run_id)
+
+
+class _Wait:
+    """The wait for one stage's report."""
+
+    def __init__(self, platform: Platform, workspace: Workspace, stage: Stage[Any, Any], request: Any, progress: Progress) -> None:
+        self._platform, self._workspace, self._stage, self._request = platform, workspace, stage, request
+        self._files, self._jobs, self._clock = workspace.files, workspace.jobs, platform.clock
+        self._settings = platform.settings.databricks
+        self._place = Place.of(self._settings.handovers, stage.name, request)
+        self._job_name = self._settings.ingest_job if stage.name in CHAINS[0] else self._settings.train_job
+        self._deadline = self._clock.monotonic() + DEADLINES[stage.name]
+        self._progress = progress
+        self._told: handover.Told | None = None
+        self._log = get_run_logger()
+
+    def report(self) -> Any:
+        if (report := self._answered()) is not None:
+            return report
+        job = self._patiently(self._jobs.find, self._job_name)
+        if run := self._patiently(self._jobs.live, job, self._place.flow_run):
+            self._log.info("a run of the job %s works for this flow run already", self._job_name)
+            if (report := self._followed(run)) is not None:
+                return report
+        return self._followed(self._started(job), last=True)
+
+    def _answered(self) -> Any:
+        return self._patiently(handover.answered, self._files, self._place, self._stage.report)
+
+    def _started(self, job: int) -> JobRun:
+        """A run for this request that had not ended when it was asked for."""
+        chain = next(chain for chain in CHAINS if self._stage.name in chain)
+        stages = ",".join(chain[chain.index(self._stage.name) :])
+        parameters = {FLOW_RUN: self._place.flow_run, "request": self._place.request, "stages": stages}
+        self._patiently(handover.ask, self._files, self._place, self._request, self._workspace.options, self._platform.settings)
+        ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._clock.now() - EARLIEST)
+        for attempt in range(STARTS):
+            words = "\n".join((self._place.flow_run, str(job), self._stage.name, self._place.key, str(attempt)))
+            run_id = self._patiently(self._workspace.start, job, parameters, hashlib.sha256(words.encode()).hexdigest())
+            if run_id not in ended:
+                return self._patiently(self._jobs.look, run_id)
+        raise Terminal(
+            f"{STARTS} runs of the job {self._job_name} have ended without a report for this flow run: see why, and start a new run"
+        )
+
+    def _followed(self, run: JobRun, last: bool = False) -> Any:
+        """The report; or, unless it is the last one to look at, None when the run has ended without a word on this request."""
+        self._workspace.linked(self._stage.name, run)
+        self._log.info("stage %s runs in Databricks: %s", self._stage.name, run.url)
+        while True:
+            # In this order: what has ended before its report is looked for will write none.
+            if (report := self._answered()) is not None:
+                return report
+            if run.ended:
+                if error := self._patiently(handover.failed, self._files, self._place, run.run_id):
+                    raise error
+                if last:
+                    raise self._without_word(run)
+                return None
+            self._tell(run)
+            if self._workspace.cancelled():
+                self._end(run)
+                raise Terminal(f"the flow run is being cancelled, and its run in Databricks was: {run.url}")
+            if self._clock.monotonic() > self._deadline:
+                self._end(run)
+                hours = DEADLINES[self._stage.name] / HOUR
+                raise Terminal(f"it took longer than {hours:g} hours, and was cancelled in Databricks: see {run.url}")
+            self._clock.sleep(self._settings.poll)
+            run = self._patiently(self._jobs.look, run.run_id)
+
+    def _tell(self, run: JobRun) -> None:
+        try:
+            told = handover.told(self._files, self._place)
+        except CarDamageError:
+            return  # it is only shown
+        if told is None and run.waiting and self._told is None:
+            self._told = handover.Told("", 0, 0)
+            self._log.info("waiting for the job's compute, which takes minutes when it is cold")
+        elif told is not None and told != self._told:
+            self._told = told
+            self._progress(told.step, told.done, told.total, told.message)
+
+    def _end(self, run: JobRun) -> None:
+        """Cancel a run, and wait until it has ended: one that goes on could still write."""
+        self._patiently(self._jobs.cancel, run.run_id)
+        limit = self._clock.monotonic() + ENDING
+        while not self._patiently(self._jobs.look, run.run_id).ended and self._clock.monotonic() < limit:
+            self._clock.sleep(self._settings.poll)
+
+    def _without_word(self, run: JobRun) -> CarDamageError:
+        """What to say of a run that has ended with neither report nor failure."""
+        said = f"the run {run.url or run.run_id} of the job {self._job_name}"
+        if run.succeeded:
+            return Terminal(
+                f"{said} ended well and left no report in {self._place.folder}: see its output, whether its identity has WRITE VOLUME "
+                "there, and whether the job is the one that `.venv/bin/python -m deployments bootstrap` makes"
+            )
+        return (Transient if run.passing else Terminal)(f"{said} ended without a report: {run.why}")
+
+    def _patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the call returns, as soon as the workspace answers it."""
+        limit: float | None = None
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except Unavailable as error:
+                now = self._clock.monotonic()
+                limit = now + self._settings.patience if limit is None else limit
+                if now >= limit:
+                    raise
+                self._log.warning("the workspace gives no answer; asking again: %s", error)
+                self._clock.sleep(self._settings.poll)

@@ -1,0 +1,98 @@
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from car_damage import demo_photos
+from car_damage.clock import SystemClock
+from car_damage.job.jobs import JobRun, Jobs
+from car_damage.platform import Target
+from car_damage.settings import Settings
+from tasks import workspace as entrance
+from tasks.databricks_jobs import DatabricksJobs, Workspace
+from tests.databricks import twin as twins
+
+HANDOVERS = "/Volumes/insurance_uc/ops/runs/"
+LANDING = "/Volumes/insurance_uc/landing/raw_data/"
+
+
+@dataclass
+class Seen:
+    """What a runner showed, and whether its flow run is being cancelled."""
+
+    links: list[tuple[str, JobRun]] = field(default_factory=list)
+    progress: list[tuple[Any, ...]] = field(default_factory=list)
+    cancelled: bool = False
+
+
+class HastyClock(SystemClock):
+    """Time that is real, but for waits: they are a hundredth as long, and count whole."""
+
+    def __init__(self) -> None:
+        self.waited = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.waited
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / 100)
+        self.waited += seconds
+
+
+@pytest.fixture
+def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[twins.Twin]:
+    """A workspace with the two jobs and two volumes, which this process has credentials for."""
+    with twins.workspace(tmp_path / "workspace") as twin:
+        for name, value in twin.environment.items():
+            monkeypatch.setenv(name, value)
+        for volume in (HANDOVERS, LANDING):
+            twin.volume(volume).mkdir(parents=True)
+        twin.make_job("car-damage-ingest")
+        twin.make_job("car-damage-train")
+        yield twin
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        home=tmp_path / "home",
+        landing={"folder": LANDING},
+        databricks={"stages": "jobs", "handovers": HANDOVERS, "poll": 10, "patience": 200},
+    )
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def runner(twin: twins.Twin, settings: Settings, seen: Seen) -> Iterator[DatabricksJobs]:
+    """The runner of a flow run, with the real way into the workspace."""
+    with disable_run_logger():
+        yield make_runner(settings, seen)
+
+
+def make_runner(settings: Settings, seen: Seen) -> DatabricksJobs:
+    target = Target(settings)
+    target.__dict__["clock"] = HastyClock()
+    return DatabricksJobs(
+        target,
+        Workspace(
+            target.handovers,
+            Jobs(),
+            entrance.start,
+            options={},
+            cancelled=lambda: seen.cancelled,
+            linked=lambda stage, run: seen.links.append((stage, run)),
+        ),
+    )
+
+
+@pytest.fixture
+def photos(twin: twins.Twin) -> None:
+    """68 photos on the volume where photos land, 12 of them unusable."""
+    demo_photos.write(twin.volume(LANDING))

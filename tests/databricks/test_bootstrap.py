@@ -1,0 +1,170 @@
+"""An empty workspace becomes one in which stages run as jobs; a second time nothing is changed; nothing is ever dropped."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from car_damage import demo_photos
+from car_damage.errors import RequestRefused, SettingsError
+from car_damage.pipeline import ValidateRequest, silent
+from car_damage.settings import Settings
+from car_damage.stages.validate import VALIDATE
+from deployments import bundle, databricks
+from deployments.items import bootstrap, plan
+from tests.databricks import twin as twins
+from tests.databricks.conftest import LANDING, Seen, make_runner
+from tests.databricks.twin import Twin
+
+OURS = [
+    "schema insurance_uc.bronze",
+    "schema insurance_uc.silver",
+    "schema insurance_uc.gold",
+    "schema insurance_uc.models",
+    "schema insurance_uc.ops",
+    "volume insurance_uc.ops.runs",
+    "volume insurance_uc.ops.wheels",
+    "wheel",
+    "job car-damage-ingest",
+    "job car-damage-train",
+]
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
+    """A workspace with a catalog and nothing else."""
+    with twins.workspace(tmp_path / "workspace") as twin:
+        for name, value in twin.environment.items():
+            monkeypatch.setenv(name, value)
+        yield twin
+
+
+@pytest.fixture
+def _bootstrapped(empty: Twin, settings: Settings) -> None:
+    bootstrap(databricks.items(settings))
+
+
+@pytest.fixture
+def job(empty: Twin, _bootstrapped: None) -> "twins.Job":
+    return next(job for job in empty.jobs.values() if job.name == "car-damage-ingest")
+
+
+def test_an_empty_workspace_is_made_ready_and_then_left_alone(empty: Twin, settings: Settings) -> None:
+    assert [(result.name, result.problem) for result in plan(databricks.items(settings))] == [(name, "is not there") for name in OURS]
+    assert (empty.jobs, empty.schemas, list(empty.storage.rglob("*"))) == ({}, set(), [])
+    assert [(result.name, result.problem) for result in bootstrap(databricks.items(settings))] == [(name, "is not there") for name in OURS]
+    asked = len(empty.asked)
+    assert [(result.name, result.problem) for result in bootstrap(databricks.items(settings))] == [(name, None) for name in OURS]
+    assert {call.split()[0] for call in empty.asked[asked:]} <= {"GET", "HEAD"}
+
+
+@pytest.mark.usefixtures("_bootstrapped")
+def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.logging import disable_run_logger
+
+    demo_photos.write(empty.volume(LANDING))
+    with disable_run_logger():
+        report = make_runner(settings, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent)
+    assert report.accepted == 59
+    assert len(empty.runs()) == 1
+    assert next((empty.folder / "installed").iterdir()).name == Path(databricks.wheel_path(settings)).stem
+
+
+def test_other_code_is_another_wheel(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "car_damage").mkdir()
+    module = tmp_path / "car_damage" / "x.py"
+    monkeypatch.setattr(databricks, "ROOT", tmp_path)
+    names = set()
+    for text in ("a = 1", "a = 2", "a = 1"):
+        module.write_text(text)
+        names.add(databricks.wheel_path(settings))
+    assert len(names) == 2
+
+
+def test_what_somebody_changed_by_hand_is_told_and_put_right_but_not_who_the_job_runs_as(
+    empty: Twin, settings: Settings, job: "twins.Job"
+) -> None:
+    job.settings["tasks"][0]["max_retries"] = 3
+    job.settings["max_concurrent_runs"] = 5
+    job.settings["run_as"] = {"service_principal_name": "somebody"}
+    results = {result.name: result.problem for result in bootstrap(databricks.items(settings)) if result.problem}
+    assert results == {"job car-damage-ingest": "differs: max_concurrent_runs: 5 -> 1; tasks[0].max_retries: 3 -> 0"}
+    assert (job.settings["max_concurrent_runs"], job.settings["tasks"][0]["max_retries"]) == (1, 0)
+    assert job.settings["run_as"] == {"service_principal_name": "somebody"}
+    assert all(result.problem is None for result in bootstrap(databricks.items(settings)))
+
+
+def test_a_job_of_a_bundle_is_not_touched(empty: Twin, settings: Settings, job: "twins.Job") -> None:
+    job.settings["deployment"] = {"kind": "BUNDLE", "metadata_file_path": "/x"}
+    with pytest.raises(SettingsError, match="belongs to a bundle: deploy it with `databricks bundle deploy`"):
+        bootstrap(databricks.items(settings))
+
+
+@pytest.mark.usefixtures("_bootstrapped")
+def test_two_jobs_of_one_name_are_told_by_their_ids(empty: Twin, settings: Settings) -> None:
+    again = empty.make_job("car-damage-ingest")
+    with pytest.raises(SettingsError, match=rf"there are 2 jobs car-damage-ingest \(\d+, {again.job_id}\)"):
+        bootstrap(databricks.items(settings))
+
+
+def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
+    empty.fault("POST", "/unity-catalog/schemas", 403, times=10)
+    with pytest.raises(
+        RequestRefused, match=r"creating the schema insurance_uc\.bronze was refused: .*CREATE SCHEMA on the catalog insurance_uc"
+    ):
+        bootstrap(databricks.items(settings))
+
+
+def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"databricks\.wheels must lie on a volume, /Volumes/catalog/schema/volume/\.\.\., and is "):
+        databricks.volumes(Settings(databricks={"wheels": str(tmp_path)}))
+
+
+def ingest(whole: Any) -> Any:
+    return whole["resources"]["jobs"]["ingest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda whole: whole.update(targets={}), "databricks.yml has targets, which bootstrap does not do"),
+        (lambda whole: whole["resources"].update(models={}), "resources has models, which bootstrap does not do"),
+        (
+            lambda whole: whole["resources"]["jobs"]["ingest"].update(max_concurent_runs=1),
+            "databricks-sdk does not know max_concurent_runs",
+        ),
+        (
+            lambda whole: whole["resources"]["jobs"]["train"]["tasks"][0]["python_wheel_task"].update(params=[]),
+            r"databricks-sdk does not know tasks\[0\]\.python_wheel_task\.params",
+        ),
+        (
+            lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${var.nmae}"),
+            r"\$\{var\.nmae\} is none of this file's variables",
+        ),
+        (lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${bundle.name}"), r"\$\{bundle\.name\} is none"),
+    ],
+)
+def test_a_bundle_that_says_more_than_is_done_is_refused(change: Callable[[Any], None], told: str, tmp_path: Path) -> None:
+    whole = yaml.safe_load(bundle.BUNDLE.read_text())
+    change(whole)
+    path = tmp_path / "databricks.yml"
+    path.write_text(yaml.safe_dump(whole))
+    with pytest.raises(SettingsError, match=told):
+        bundle.jobs({}, path)
+
+
+def test_a_variable_that_the_bundle_lacks_is_refused() -> None:
+    with pytest.raises(SettingsError, match="has no variables wheal"):
+        bundle.jobs({"wheal": "x"})
+
+
+def test_the_jobs_install_what_their_stages_need_and_databricks_retries_nothing() -> None:
+    jobs = bundle.jobs({"wheel": "/Volumes/x.whl"})
+    needs = {name: job["environments"][0]["spec"]["dependencies"] for name, job in jobs.items()}
+    assert needs == {"car-damage-ingest": ["/Volumes/x.whl"], "car-damage-train": ["/Volumes/x.whl[train]", "tensorflow<2.21"]}
+    for job in jobs.values():
+        assert (job["max_concurrent_runs"], job["queue"]) == (1, {"enabled": True})
+        [task] = job["tasks"]
+        assert (task["max_retries"], task["disable_auto_optimization"]) == (0, True)

@@ -1,0 +1,308 @@
+"""Stages as runs of jobs, against a workspace that answers as Databricks does: one run, whatever is lost on the way."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from car_damage.engines.volume import Volume
+from car_damage.errors import LandingLost, RequestRefused, SettingsError, Terminal, Transient, Unavailable
+from car_damage.job import handover, jobs
+from car_damage.job.handover import Place
+from car_damage.job.jobs import Jobs
+from car_damage.pipeline import SilverReport, ValidateReport, ValidateRequest, silent, silver_request
+from car_damage.settings import Settings
+from car_damage.stages.live import LIVE
+from car_damage.stages.silver import SILVER
+from car_damage.stages.train import TRAIN
+from car_damage.stages.validate import VALIDATE
+from tasks import databricks_jobs
+from tasks.databricks_jobs import DEADLINES, STARTS, DatabricksJobs
+from tasks.stages import register_model, score_photos, train_model, validate_images, write_silver
+from tests.databricks.conftest import HANDOVERS, Seen, make_runner
+from tests.databricks.twin import CLIENT, SECRET, Twin
+
+REQUEST = ValidateRequest("flow-1")
+
+
+def ended(twin: Twin) -> list[str]:
+    return [run.code for run in twin.runs()]
+
+
+@pytest.mark.usefixtures("photos")
+def test_two_stages_are_one_run_that_is_linked_and_shows_how_far_it_is(runner: DatabricksJobs, twin: Twin, seen: Seen) -> None:
+    told = seen.progress
+    validated = runner.run(VALIDATE, REQUEST, lambda *given: told.append(given))
+    assert (validated.listed, validated.accepted, validated.new) == (68, 59, 68)
+    silver = runner.run(SILVER, silver_request("flow-1", validated), silent)
+    assert silver.rows == 56
+    assert len(twin.runs()) == 1
+    [run] = twin.runs()
+    assert {(stage, shown.run_id) for stage, shown in seen.links} <= {("validate", run.run_id), ("silver", run.run_id)}
+    assert seen.links[0][1].url == f"{twin.host}/?o=1234#job/{next(iter(twin.jobs))}/run/{run.run_id}"
+    assert run.parameters["stages"] == "validate,silver"
+
+
+@pytest.mark.usefixtures("photos")
+def test_the_same_asked_again_is_answered_without_a_run(runner: DatabricksJobs, twin: Twin, settings: Settings, seen: Seen) -> None:
+    first = runner.run(VALIDATE, REQUEST, silent)
+    asked = len(twin.asked)
+    assert make_runner(settings, seen).run(VALIDATE, REQUEST, silent) == first
+    assert not any("jobs" in call for call in twin.asked[asked:])
+    assert len(twin.runs()) == 1
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_flow_run_that_was_killed_while_it_waited_takes_its_run_up_again(
+    runner: DatabricksJobs, twin: Twin, settings: Settings, seen: Seen
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    twin.cold = 1.0
+    runner.platform.clock.sleep = killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert [run.state for run in twin.runs()] == ["PENDING"]
+    assert make_runner(settings, seen).run(VALIDATE, REQUEST, silent).listed == 68
+    assert len(twin.runs()) == 1
+
+
+def test_what_the_stage_raises_in_the_job_is_raised_here_and_another_try_is_another_run(
+    runner: DatabricksJobs, twin: Twin, settings: Settings
+) -> None:
+    handed = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": "/Volumes/insurance_uc/landing/none/"})})
+    failing = make_runner(handed, Seen())
+    for tries in (1, 2):
+        with pytest.raises(SettingsError, match=r"^stage validate: the folder .* mount it, create it"):
+            failing.run(VALIDATE, REQUEST, silent)
+        assert ended(twin) == ["RUN_EXECUTION_ERROR"] * tries
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "told"),
+    [
+        (("CLUSTER_ERROR", "CLOUD_FAILURE", "no capacity"), Transient, "CLUSTER_ERROR: no capacity"),
+        (("INTERNAL_ERROR", "INTERNAL_ERROR", "try again"), Transient, "INTERNAL_ERROR: try again"),
+        (("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "exit code 137"), Terminal, "RUN_EXECUTION_ERROR: exit code 137"),
+        (("USER_CANCELED", "CLIENT_ERROR", "cancelled by x"), Terminal, "USER_CANCELED: cancelled by x"),
+        (("LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", "no wheel"), Terminal, "LIBRARY_INSTALLATION_ERROR: no wheel"),
+        (("SUCCESS", "SUCCESS", ""), Terminal, "ended well and left no report in /Volumes/insurance_uc/ops/runs"),
+    ],
+)
+def test_a_run_that_ends_without_a_word_is_told_by_how_it_ended_and_not_waited_for_twice(
+    runner: DatabricksJobs, twin: Twin, ending: tuple[str, str, str], kind: type[Exception], told: str
+) -> None:
+    twin.endings = [ending, ending]
+    for tries in (1, 2):
+        with pytest.raises(kind, match=r"^stage validate: the run https://.* of the job car-damage-ingest ") as raised:
+            runner.run(VALIDATE, REQUEST, silent)
+        assert told in str(raised.value)
+        assert type(raised.value) is kind
+        assert len(twin.runs()) == tries
+
+
+def test_runs_are_not_started_for_ever(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.endings = [("CLUSTER_ERROR", "CLOUD_FAILURE", "no capacity")] * (STARTS + 1)
+    for _ in range(STARTS):
+        with pytest.raises(Transient):
+            runner.run(VALIDATE, REQUEST, silent)
+    with pytest.raises(Terminal, match=f"{STARTS} runs of the job car-damage-ingest have ended without a report"):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert len(twin.runs()) == STARTS
+
+
+CALLS = [
+    ("GET", "/jobs/list"),
+    ("GET", "/jobs/runs/list"),
+    ("GET", "/jobs/runs/get"),
+    ("POST", "/jobs/run-now"),
+    ("PUT", "/fs/files"),
+    ("PUT", "/fs/directories"),
+    ("GET", "/fs/files"),
+    ("POST", "/fs/create-download-url"),
+]
+FAULTS = [429, 500, 502, 503, 504, "reset before", "reset after"]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_call_may_fail_twice_and_it_is_one_run_all_the_same(runner: DatabricksJobs, twin: Twin, fault: int | str) -> None:
+    faults = [twin.fault(method, path, fault, times=2) for method, path in CALLS]
+    validated = runner.run(VALIDATE, REQUEST, silent)
+    assert validated.accepted == 59
+    assert runner.run(SILVER, silver_request("flow-1", validated), silent).rows == 56
+    assert ended(twin) == ["SUCCESS"] or [run.state for run in twin.runs()] == ["RUNNING"]
+    assert [fault.path for fault in faults if not fault.seen] == []
+
+
+def test_every_call_of_a_run_is_in_the_list_of_those_that_fail(runner: DatabricksJobs, twin: Twin, photos: None) -> None:
+    runner.run(VALIDATE, REQUEST, silent)
+    made = {call for call in twin.asked if "/api/" in call}
+    known = tuple(f"{method} {path}" for method, path in CALLS)
+    plain = {f"{call.split()[0]} /{call.split('/api/')[1].partition('/')[2]}" for call in made}
+    assert [call for call in plain if not call.startswith(known)] == []
+
+
+def test_a_workspace_that_is_away_for_longer_than_one_has_patience_is_told_and_may_be_tried_again(
+    runner: DatabricksJobs, twin: Twin
+) -> None:
+    twin.fault("GET", "/jobs/list", 502, times=10_000)
+    with pytest.raises(Unavailable, match=r"^stage validate: looking for the job car-damage-ingest: the workspace cannot now"):
+        runner.run(VALIDATE, REQUEST, silent)
+
+
+def test_a_token_that_is_refused_ends_it_at_once(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.pats.clear()
+    with pytest.raises(RequestRefused, match=r"^stage validate: .* check the credentials"):
+        runner.run(VALIDATE, REQUEST, silent)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_service_principal_s_token_is_made_anew_when_it_has_ended(
+    twin: Twin, settings: Settings, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.logging import disable_run_logger
+
+    twin.pats.clear()
+    twin.lifetime = 2.0
+    monkeypatch.delenv("DATABRICKS_TOKEN")
+    for name, value in {"CLIENT_ID": CLIENT, "CLIENT_SECRET": SECRET, "AUTH_TYPE": "oauth-m2m"}.items():
+        monkeypatch.setenv(f"DATABRICKS_{name}", value)
+    twin.cold = 4.0
+    with disable_run_logger():
+        assert make_runner(settings, seen).run(VALIDATE, REQUEST, silent).listed == 68
+    assert len(twin.access) > 1
+
+
+@pytest.mark.parametrize("jobs", [0, 2])
+def test_there_must_be_one_job_of_the_name(runner: DatabricksJobs, twin: Twin, jobs: int) -> None:
+    twin.jobs.clear()
+    for _ in range(jobs):
+        twin.make_job("car-damage-ingest")
+    with pytest.raises(SettingsError, match=r"deployments bootstrap" if not jobs else "there are 2 jobs car-damage-ingest"):
+        runner.run(VALIDATE, REQUEST, silent)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_cancelled_flow_run_ends_its_run_although_no_signal_came(runner: DatabricksJobs, twin: Twin, seen: Seen) -> None:
+    twin.cold = 3600
+    threading.Timer(1.0, lambda: setattr(seen, "cancelled", True)).start()
+    with pytest.raises(Terminal, match="the flow run is being cancelled"):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert ended(twin) == ["USER_CANCELED"]
+
+
+def test_how_far_the_job_is_shows_here(runner: DatabricksJobs, twin: Twin, seen: Seen) -> None:
+    twin.cold = 3600
+    place, steps = (
+        Place.of(HANDOVERS, "validate", REQUEST),
+        [handover.Told("validate", 5, 68), handover.Told("validate", 9, 68, "2 rejected")],
+    )
+
+    def told(*given: Any) -> None:
+        seen.progress.append(given)
+        if steps:
+            handover.tell(Volume(), place, steps.pop(0))
+        else:
+            seen.cancelled = True
+
+    handover.tell(Volume(), place, steps.pop(0))
+    with pytest.raises(Terminal, match="being cancelled"):
+        runner.run(VALIDATE, REQUEST, told)
+    assert seen.progress == [("validate", 5, 68, ""), ("validate", 9, 68, "2 rejected")]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({"life_cycle_state": "PENDING"}, (False, True, "")),
+        ({"life_cycle_state": "RUNNING"}, (False, False, "")),
+        ({"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}, (True, False, "SUCCESS")),
+        ({"life_cycle_state": "TERMINATED", "result_state": "FAILED", "state_message": "no"}, (True, False, "FAILED: no")),
+        ({"life_cycle_state": "INTERNAL_ERROR", "state_message": "no"}, (True, False, "INTERNAL_ERROR: no")),
+        ({"life_cycle_state": "SKIPPED"}, (True, False, "SKIPPED")),
+    ],
+)
+def test_a_workspace_that_has_only_the_older_words_is_understood(state: dict[str, str], expected: tuple[bool, bool, str]) -> None:
+    from databricks.sdk.service.jobs import BaseRun
+
+    run = jobs._run(BaseRun.from_dict({"run_id": 7, "run_page_url": "https://x", "state": state}))
+    assert (run.ended, run.waiting, run.why) == expected
+    assert run.succeeded == (state.get("result_state") == "SUCCESS")
+    assert run.passing == (state["life_cycle_state"] == "INTERNAL_ERROR")
+
+
+def test_the_end_of_a_flow_run_is_the_end_of_its_runs_and_of_no_others(runner: DatabricksJobs, twin: Twin, settings: Settings) -> None:
+    twin.cold = 3600
+    ingest = next(iter(twin.jobs))
+    for flow_run in ("flow-1", "flow-2"):
+        runner._workspace.start(ingest, {"flow_run": flow_run, "request": "/x", "stages": "validate"}, flow_run)
+    runner.cancel("flow-1")
+    assert Jobs().live(ingest, "flow-1") is None
+    assert Jobs().live(ingest, "flow-2") is not None
+
+
+def test_a_run_that_takes_too_long_is_ended_before_that_is_told(
+    runner: DatabricksJobs, twin: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(databricks_jobs.DEADLINES, "validate", 100.0)
+    twin.cold = 3600
+    with pytest.raises(Terminal, match=r"it took longer than .* hours, and was cancelled in Databricks: see https://"):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert ended(twin) == ["USER_CANCELED"]
+
+
+@pytest.mark.parametrize("task", [validate_images, write_silver, train_model, register_model, score_photos])
+def test_the_runner_ends_a_run_before_prefect_ends_the_task(task: Any) -> None:
+    stage = {"validate_images": "validate", "write_silver": "silver", "train_model": "train", "register_model": "register"}
+    limit = DEADLINES[stage.get(task.name, "score")]
+    assert task.timeout_seconds - limit >= databricks_jobs.ENDING
+
+
+def test_what_only_talks_to_services_runs_here(runner: DatabricksJobs, twin: Twin) -> None:
+    with pytest.raises(Exception, match="stage live"):
+        runner.run(LIVE, None, silent)  # type: ignore[arg-type]
+    assert not any("jobs" in call for call in twin.asked)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_failure_that_an_earlier_run_left_is_not_told_again(runner: DatabricksJobs, twin: Twin) -> None:
+    place = Place.of(HANDOVERS, "validate", REQUEST)
+    twin.endings = [("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "")]
+    with pytest.raises(Terminal):
+        runner.run(VALIDATE, REQUEST, silent)
+    handover.fail(Volume(), place, twin.runs()[0].run_id, LandingLost("stage validate: far too few"))
+    assert runner.run(VALIDATE, REQUEST, silent).listed == 68
+    assert isinstance(handover.failed(Volume(), place, twin.runs()[0].run_id), LandingLost)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_second_run_of_the_same_job_waits_for_the_first_and_does_nothing_again(
+    runner: DatabricksJobs, twin: Twin, settings: Settings
+) -> None:
+    """As when a listing lags behind a start."""
+    validated = runner.run(VALIDATE, REQUEST, silent)
+    ingest = next(iter(twin.jobs))
+    place = Place.of(HANDOVERS, "validate", REQUEST)
+    again = runner._workspace.start(ingest, {"flow_run": "flow-1", "request": place.request, "stages": "validate,silver"}, "lagging")
+    deadline = time.monotonic() + 60
+    while not Jobs().look(again).ended and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ended(twin) == ["SUCCESS", "SUCCESS"]
+    assert handover.answered(Volume(), place, ValidateReport) == validated
+    silver = Place.of(HANDOVERS, "silver", silver_request("flow-1", validated))
+    assert handover.answered(Volume(), silver, SilverReport).silver_version >= 0
+
+
+def test_training_is_the_other_job_s(runner: DatabricksJobs, twin: Twin) -> None:
+    from car_damage.pipeline import TrainRequest
+
+    twin.endings = [("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "")]
+    with pytest.raises(Terminal, match="of the job car-damage-train"):
+        runner.run(TRAIN, TrainRequest("flow-1", 0, "f", "k"), silent)
+    assert twin.runs()[0].parameters["stages"] == "train,register"
