@@ -48,16 +48,23 @@ def down_command() -> None:
 
 
 @app.command("bootstrap")
-def bootstrap_command() -> None:
-    """Make on the Prefect server what the flows rely on. Run twice, it changes nothing the second time."""
+def bootstrap_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be made or changed.")] = False,
+) -> None:
+    """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
     from car_damage.settings import load
     from deployments.bootstrap import everything, server_url
-    from deployments.items import bootstrap
+    from deployments.items import bootstrap, plan
+    from tasks.workspace import use_credentials
 
     server_url()
-    results = bootstrap(everything(load()))
+    settings = load()
+    if settings.databricks.credentials is not None:
+        use_credentials(settings.databricks.credentials)
+    results = plan(everything(settings)) if dry_run else bootstrap(everything(settings))
     for result in results:
-        put_right = "as it should be" if result.problem is None else f"{result.problem}: put right"
+        done = "would be put right" if dry_run else "put right"
+        put_right = "as it should be" if result.problem is None else f"{result.problem}: {done}"
         print(f"{result.name}: {result.left or put_right}")
     raise typer.Exit(any(result.left for result in results))
 
@@ -80,8 +87,11 @@ def doctor_command() -> None:
     from car_damage.platform import Target
     from car_damage.settings import load
     from deployments.doctor import FAIL, doctor
+    from tasks.workspace import use_credentials
 
     settings = load()
+    if settings.databricks.credentials is not None:
+        use_credentials(settings.databricks.credentials)
     findings = doctor(settings, Target(settings))
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -1,8 +1,8 @@
-"""What has to be on the Prefect server before the flows can run there."""
+"""What has to be on the Prefect server, and in Databricks where stages run there, before the flows can run."""
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments import automations, deploy
+from deployments import automations, databricks, deploy
 from deployments.items import Item
 from tasks.stages import ENDPOINT_LIMIT
 
@@ -20,7 +20,8 @@ def everything(settings: Settings) -> list[Item]:
     pool = Item(f"work pool {WORK_POOL}", _look_at_pool, _fix_pool)
     deployments = Item("deployments", deploy.look, deploy.deploy)
     code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
-    return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
+    elsewhere = databricks.items(settings) if settings.databricks.stages == "jobs" else []
+    return [*limits(), pool, deployments, code, *automations.items(settings.alerts), *elsewhere]
 
 
 def server_url() -> str:

@@ -41,6 +41,17 @@ def bootstrap(items: Sequence[Item]) -> list[Result]:
     return [_mended(item) for item in items]
 
 
+def plan(items: Sequence[Item]) -> list[Result]:
+    """What `bootstrap` would do; nothing is changed."""
+    results = []
+    for item in items:
+        try:
+            results.append(Result(item.name, item.look()))
+        except SettingsError as error:
+            results.append(Result(item.name, str(error), str(error)))
+    return results
+
+
 def _mended(item: Item) -> Result:
     problem = None
     try:

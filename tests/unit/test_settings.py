@@ -39,6 +39,13 @@ def test_the_local_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> No
     assert load().landing.folder == f"{Path.cwd()}/.car_damage/landing/"
 
 
+def test_the_databricks_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(LOCAL.with_name("databricks.toml")))
+    settings = load()
+    assert (settings.tables.names, settings.databricks.stages) == ("catalog", "jobs")
+    assert settings.landing.folder == Settings().landing.folder
+
+
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, "[training]\nepochs = 5\npatience = 2\n"))
     monkeypatch.setenv("CAR_DAMAGE_TRAINING__EPOCHS", "7")
