@@ -9,7 +9,7 @@ finds the run instead of starting a second one.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from prefect.logging import get_run_logger
@@ -32,8 +32,6 @@ DEADLINES = {"validate": 3.5 * HOUR, "silver": 1.5 * HOUR, "train": 11.5 * HOUR,
 """Seconds that a stage may take as a job, its cold start included: below its task's own limit, so that the run is ended first."""
 STARTS = 8
 """Runs of a job that are started for one request of one flow run."""
-EARLIEST = timedelta(days=30)
-"""Age of runs that are looked at. Databricks forgets runs after 60 days, and tokens with them."""
 ENDING = 600.0
 """Seconds that a cancelled run may take to end."""
 
@@ -59,6 +57,8 @@ class Workspace:
     """Whether the flow run is being cancelled."""
     linked: Callable[[str, JobRun], None]
     """Told the stage and its run as soon as it is known."""
+    since: Callable[[], datetime]
+    """A moment before which no run can have worked for this flow run."""
 
 
 class DatabricksJobs:
@@ -129,7 +129,7 @@ class _Wait:
         stages = ",".join(chain[chain.index(self._stage.name) :])
         parameters = {FLOW_RUN: self._place.flow_run, "request": self._place.request, "stages": stages}
         self._patiently(handover.ask, self._files, self._place, self._request, self._workspace.options, self._platform.settings)
-        ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._clock.now() - EARLIEST)
+        ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._workspace.since())
         for attempt in range(STARTS):
             words = "\n".join((self._place.flow_run, str(job), self._stage.name, self._place.key, str(attempt)))
             run_id = self._patiently(self._workspace.start, job, parameters, hashlib.sha256(words.encode()).hexdigest())

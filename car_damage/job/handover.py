@@ -50,6 +50,12 @@ class Place:
         """The place of a request, a dataclass with the attribute flow_run."""
         return cls(folder.rstrip("/"), request.flow_run, stage, digest(request))
 
+    @classmethod
+    def at(cls, request: str) -> "Place":
+        """The place of a request, by the request's path."""
+        folder, flow_run, stage, name = request.rsplit("/", 3)
+        return cls(folder, flow_run, stage, name.partition(".")[0])
+
     @property
     def request(self) -> str:
         """Path of the request."""

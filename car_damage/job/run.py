@@ -55,11 +55,16 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int) -> None
     Raises:
         CarDamageError: why a stage failed; it was written down where the flow run looks for it.
     """
-    asked = handover.asked(files, request)
-    if asked.stage != stages[0]:
-        raise SettingsError(f"{request} asks for the stage {asked.stage}, and the job was told to begin with {stages[0]}")
-    platform = Target(Settings.model_validate(asked.settings))
-    wanted = TypeAdapter(stage_named(asked.stage).request).validate_python(asked.request)
+    first = Place.at(request)
+    try:
+        asked = handover.asked(files, request)
+        if asked.stage != stages[0]:
+            raise SettingsError(f"{request} asks for the stage {asked.stage}, and the job was told to begin with {stages[0]}")
+        platform = Target(Settings.model_validate(asked.settings))
+        wanted = TypeAdapter(stage_named(asked.stage).request).validate_python(asked.request)
+    except CarDamageError as error:
+        handover.fail(files, first, job_run, error)
+        raise
     for name, following_name in zip(stages, [*stages[1:], ""], strict=True):
         stage = stage_named(name)
         place = Place.of(asked.folder, name, wanted)

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def make_runner(settings: Settings, seen: Seen) -> DatabricksJobs:
             options={},
             cancelled=lambda: seen.cancelled,
             linked=lambda stage, run: seen.links.append((stage, run)),
+            since=lambda: target.clock.now() - timedelta(days=1),
         ),
     )
 

@@ -112,6 +112,17 @@ def test_a_request_of_another_stage_is_refused(place: Place) -> None:
         run.run(Folder(), place.request, ["silver"], 7)
 
 
+def test_a_job_of_another_version_leaves_word_of_what_to_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "__version__", "9.9")
+    with pytest.raises(SettingsError):
+        run.run(Folder(), place.request, ["validate"], 7)
+    assert "the job has 9.9: run `.venv/bin/python -m deployments bootstrap`" in str(handover.failed(Folder(), place, 7))
+
+
+def test_a_place_is_found_by_its_request(place: Place) -> None:
+    assert Place.at(place.request) == place
+
+
 def test_what_is_no_stage_of_a_job_is_refused() -> None:
     with pytest.raises(Terminal, match="a job does no stage endpoint"):
         run.stage_named("endpoint")

@@ -4,19 +4,23 @@ MLflow and the endpoint are this machine's; photos land on a volume. The tests t
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.states import State
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelled, State
 from prefect_databricks import DatabricksCredentials
 
 from car_damage import demo_photos
+from car_damage.job.jobs import Jobs
 from car_damage.status import look
 from flows.retrain import retrain
-from tasks.workspace import VARIABLES
+from tasks.cancellation import end_work
+from tasks.workspace import VARIABLES, start
 from tests.databricks.twin import CLIENT, SECRET, Twin, workspace
 from tests.prefect.conftest import LocalTarget
 
@@ -91,6 +95,19 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
     assert run().name == "Nothing new"
     assert stages(twin)[2:] == [("car-damage-ingest", "validate,silver")]
     assert twin.access, "a token was made of the block's id and secret"
+
+
+def test_the_hook_of_a_cancelled_run_ends_its_job_s_run_and_no_other(target: LocalTarget, twin: Twin) -> None:
+    twin.cold = 3600
+    train = next(job for job in twin.jobs.values() if job.name == "car-damage-train")
+    mine, other = str(uuid.uuid4()), str(uuid.uuid4())
+    for flow_run in (mine, other):
+        start(train.job_id, {"flow_run": flow_run, "request": "/x", "stages": "train"}, flow_run)
+    end_work(retrain, FlowRun(id=uuid.UUID(mine), flow_id=uuid.uuid4()), Cancelled())
+    jobs = Jobs()
+    assert jobs.live(train.job_id, mine) is None
+    assert jobs.live(train.job_id, other) is not None
+    twin.cold = 0.0
 
 
 def test_a_block_that_is_not_there_is_told_with_where_to_make_it(target: LocalTarget, twin: Twin) -> None:
