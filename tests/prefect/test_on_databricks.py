@@ -20,7 +20,7 @@ from car_damage.job.jobs import Jobs
 from car_damage.status import look
 from flows.retrain import retrain
 from tasks.cancellation import end_work
-from tasks.workspace import VARIABLES, start
+from tasks.workspace import VARIABLES, start, use_credentials
 from tests.databricks.twin import CLIENT, SECRET, Twin, workspace
 from tests.prefect.conftest import LocalTarget
 
@@ -99,6 +99,7 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
 
 def test_the_hook_of_a_cancelled_run_ends_its_job_s_run_and_no_other(target: LocalTarget, twin: Twin) -> None:
     twin.cold = 3600
+    use_credentials("car-damage-twin")
     train = next(job for job in twin.jobs.values() if job.name == "car-damage-train")
     mine, other = str(uuid.uuid4()), str(uuid.uuid4())
     for flow_run in (mine, other):
