@@ -14,6 +14,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -257,7 +258,7 @@ class Databricks(Section):
     """Databricks, for stages that run there as jobs."""
 
     stages: Literal["here", "jobs"] = "here"
-    """Where validation, training and judging run. here: in the process of the flow run. jobs: as runs of the two jobs below."""
+    """Where validation, training and judging run. here: in the process of the flow run. jobs: as runs of the jobs below."""
     credentials: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     """The Prefect block of type databricks-credentials. None: databricks-sdk's unified authentication decides."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
@@ -267,7 +268,9 @@ class Databricks(Section):
     ingest_job: str = "car-damage-ingest"
     """The job that validates photos and writes silver."""
     train_job: str = "car-damage-train"
-    """The job that trains, judges and scores."""
+    """The job that trains and judges."""
+    score_job: str = "car-damage-score"
+    """The job that scores."""
     poll: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two looks at a run of a job."""
     patience: Annotated[float, Field(ge=0)] = 900.0
@@ -343,6 +346,10 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs keeps its tables in folders')
+        if self.databricks.stages == "jobs":
+            for setting in ("uri", "registry_uri"):
+                if urlsplit(getattr(self.tracking, setting) or "").password:
+                    raise ValueError(f"tracking.{setting} must hold no password where stages are jobs: it is handed to them in a file")
         costs = self.promotion.costs
         named = {"recall_floor": set(self.promotion.recall_floor), "costs": {*costs, *(said for row in costs.values() for said in row)}}
         for setting, names in named.items():

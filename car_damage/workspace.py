@@ -8,13 +8,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from car_damage.errors import RequestRefused, Unavailable
+from car_damage.errors import RequestRefused, SettingsError, Unavailable
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
 CALL_TIMEOUT = 60
 """Seconds that one call may take."""
+_REFUSED = ("invalid_client", "unauthorized_client", "invalid_grant", "invalid_scope")
+"""What is said of credentials that will not do (RFC 6749, 5.2)."""
 RETRIES = 15
 """Seconds over which the SDK repeats a call by itself. Callers retry with patience; this only bridges a hiccup."""
 
@@ -38,7 +40,8 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
 
     Raises:
         RequestRefused: the credentials or the request will not do.
-        Unavailable: the workspace does not answer, or not now.
+        SettingsError: what is named is not there.
+        Unavailable: the workspace does not answer, or not now; nor does what gives out tokens.
     """
     import requests
     from databricks.sdk import errors
@@ -47,11 +50,30 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(f"{doing} was refused: {error}; check the credentials, and {needs}") from error
+    except errors.NotFound as error:
+        raise SettingsError(
+            f"{doing}: {error}; correct the name in the settings, or let `.venv/bin/python -m deployments bootstrap` make it"
+        ) from error
     except errors.BadRequest as error:
         raise RequestRefused(f"{doing} was refused: {error}") from error
     except errors.DatabricksError as error:
         raise Unavailable(f"{doing}: the workspace cannot now: {error}") from error
     except (requests.RequestException, TimeoutError) as error:
         raise Unavailable(f"{doing}: the workspace does not answer: {error}") from error
+    except (KeyError, NotImplementedError) as error:  # the SDK's, of an answer to its wish for a token that is none
+        raise Unavailable(f"{doing}: no token came: {error!r}") from error
     except ValueError as error:
+        # Of an answer other than a token the SDK keeps "code: description" only.
+        if error.__traceback__ is not None and _is_about_a_token(error) and not any(word in str(error) for word in _REFUSED):
+            raise Unavailable(f"{doing}: no token came: {error}") from error
         raise RequestRefused(f"{doing}: databricks-sdk finds no usable credentials: {error}{'; ' if without else ''}{without}") from error
+
+
+def _is_about_a_token(error: Exception) -> bool:
+    """Whether it was raised where the SDK asks for a token, and not where it looks for credentials."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "retrieve_token":
+            return True
+        trace = trace.tb_next
+    return False

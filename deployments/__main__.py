@@ -52,21 +52,29 @@ def bootstrap_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be made or changed.")] = False,
 ) -> None:
     """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
+    from car_damage.errors import CarDamageError
     from car_damage.settings import load
     from deployments.bootstrap import everything, server_url
-    from deployments.items import bootstrap, plan
+    from deployments.items import mend, plan
     from tasks.workspace import use_credentials
 
     server_url()
     settings = load()
     if settings.databricks.credentials is not None:
         use_credentials(settings.databricks.credentials)
-    results = plan(everything(settings)) if dry_run else bootstrap(everything(settings))
-    for result in results:
-        done = "would be put right" if dry_run else "put right"
+    work, done = (plan, "would be put right") if dry_run else (mend, "put right")
+    failed = False
+    for item in everything(settings):
+        try:
+            result = work(item)
+        except CarDamageError as error:
+            failed = True
+            print(f"{item.name}: {error}")
+            continue
+        failed = failed or result.left is not None
         put_right = "as it should be" if result.problem is None else f"{result.problem}: {done}"
         print(f"{result.name}: {result.left or put_right}")
-    raise typer.Exit(any(result.left for result in results))
+    raise typer.Exit(failed)
 
 
 @app.command("deploy")

@@ -67,29 +67,32 @@ def _known_to_databricks(settings: Mapping[str, Any], where: str) -> None:
     """The SDK drops silently what it does not know; a misspelt key would be lost."""
     from databricks.sdk.service.jobs import JobSettings
 
-    lost = _missing(settings, JobSettings.from_dict(dict(settings)).as_dict())
+    lost = [at for at, _, _ in _missing(settings, JobSettings.from_dict(dict(settings)).as_dict())]
     if lost:
         raise SettingsError(f"{where}: databricks-sdk does not know {', '.join(lost)}")
 
 
-def _missing(wanted: Any, there: Any, at: str = "") -> list[str]:
-    """Keys of the one that the other lacks or has otherwise."""
+_KEYS = ("task_key", "environment_key", "name")
+"""By which entries of a list are told apart, whatever their order."""
+_UNSET: tuple[Any, ...] = (None, 0, "", False, [], {})
+"""What Databricks may leave out of an answer, or fill in."""
+
+
+def _missing(wanted: Any, there: Any, at: str = "") -> list[tuple[str, Any, Any]]:
+    """Where the other lacks something of the one or has it otherwise: the place, what it has, what it should have."""
     if isinstance(wanted, dict) and isinstance(there, dict):
-        return [path for key, value in wanted.items() for path in _missing(value, there.get(key), f"{at}.{key}" if at else key)]
-    if isinstance(wanted, list) and isinstance(there, list) and len(wanted) == len(there):
-        return [path for number, value in enumerate(wanted) for path in _missing(value, there[number], f"{at}[{number}]")]
-    return [] if wanted == there else [at]
+        return [row for key, value in wanted.items() for row in _missing(value, there.get(key), f"{at}.{key}" if at else key)]
+    if isinstance(wanted, list) and isinstance(there, list) and (key := _key(wanted)):
+        others = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
+        rows = [row for entry in wanted for row in _missing(entry, others.pop(entry[key], None), f"{at}[{entry[key]}]")]
+        return rows + [(f"{at}[{name}]", entry, None) for name, entry in others.items()]
+    return [] if wanted == there or (wanted in _UNSET and there in _UNSET) else [(at, there, wanted)]
+
+
+def _key(entries: list[Any]) -> str | None:
+    return next((key for key in _KEYS if entries and all(isinstance(entry, dict) and key in entry for entry in entries)), None)
 
 
 def differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Where a job differs from what it should be, as `key: there -> wanted`. What Databricks fills in by itself is no difference."""
-    return [f"{at}: {_at(there, at)!r} -> {_at(wanted, at)!r}" for at in _missing(wanted, there)]
-
-
-def _at(value: Any, path: str) -> Any:
-    for part in re.findall(r"[^.\[\]]+", path):
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (KeyError, IndexError, TypeError, ValueError):
-            return None
-    return value
+    """Where a job differs from what it should be, as `key: there -> wanted`. What nobody wants to be in some way is no difference."""
+    return [f"{at}: {found!r} -> {should!r}" for at, found, should in _missing(wanted, there)]

@@ -1,9 +1,10 @@
-"""What has to be in a Databricks workspace before stages can run there as jobs: schemas, volumes, the wheel, the two jobs.
+"""What has to be in a Databricks workspace before stages can run there as jobs: schemas, volumes, the wheel, the jobs.
 
 Everything is found by name, made where it is missing, and brought up to date where it differs. Nothing is ever dropped.
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import car_damage
-from car_damage import workspace
+from car_damage import code, workspace
 from car_damage.errors import SettingsError
+from car_damage.model_process import scrubbed
 from car_damage.settings import Settings
 from deployments import bundle
 from deployments.items import Item
@@ -26,7 +28,6 @@ ROOT = Path(car_damage.__file__).parents[1]
 """The checkout."""
 BUILD_TIMEOUT = 300.0
 """Seconds that the wheel may take to be built."""
-_SOURCES = ("pyproject.toml", "README.md", "car_damage/**/*")
 
 
 def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> list[Item]:
@@ -34,15 +35,18 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
     api = cache(client)
     wheel = wheel_path(settings)
     wanted = bundle.jobs({"wheel": wheel})
-    named = {settings.databricks.ingest_job: "car-damage-ingest", settings.databricks.train_job: "car-damage-train"}
+    ours = settings.databricks
+    named = {ours.ingest_job: "car-damage-ingest", ours.train_job: "car-damage-train", ours.score_job: "car-damage-score"}
+    catalogs = list(dict.fromkeys(name.partition(".")[0] for name in schemas(settings)))
     return [
+        *(Item(f"catalog {name}", partial(_look_at_catalog, api, name), partial(_refuse_catalog, name)) for name in catalogs),
         *(Item(f"schema {name}", partial(_look_at_schema, api, name), partial(_make_schema, api, name)) for name in schemas(settings)),
         *(Item(f"volume {name}", partial(_look_at_volume, api, name), partial(_make_volume, api, name)) for name in volumes(settings)),
         Item("wheel", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
         *(
             Item(f"job {name}", partial(_look_at_job, api, job), partial(_put_job, api, job))
-            for name, ours in named.items()
-            for job in [wanted[ours] | {"name": name}]
+            for name, key in named.items()
+            for job in [wanted[key] | {"name": name}]
         ),
     ]
 
@@ -72,11 +76,17 @@ def volumes(settings: Settings) -> list[str]:
 
 def wheel_path(settings: Settings) -> str:
     """Where this checkout's wheel belongs. The name has the version, and as its build tag a hash of what goes into it."""
-    sources = sorted(path for pattern in _SOURCES for path in ROOT.glob(pattern) if path.is_file() and "__pycache__" not in path.parts)
-    whole = hashlib.sha256()
-    for path in sources:
-        whole.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return f"{settings.databricks.wheels}car_damage-{car_damage.__version__}-0{whole.hexdigest()[:12]}-py3-none-any.whl"
+    requirements = (ROOT / "pyproject.toml").read_bytes()
+    build = hashlib.sha256(code.of(ROOT / "car_damage").encode() + requirements).hexdigest()[:12]
+    return f"{settings.databricks.wheels}car_damage-{car_damage.__version__}-0{build}-py3-none-any.whl"
+
+
+def _look_at_catalog(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
+    return _absent(f"looking at the catalog {name}", "USE CATALOG on it", lambda: api().catalogs.get(name))
+
+
+def _refuse_catalog(name: str) -> None:
+    raise SettingsError(f"the catalog {name} is not there, and is an administrator's to make; or name another one in the settings")
 
 
 def _look_at_schema(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
@@ -86,7 +96,7 @@ def _look_at_schema(api: "Callable[[], WorkspaceClient]", name: str) -> str | No
 def _make_schema(api: "Callable[[], WorkspaceClient]", name: str) -> None:
     catalog, _, schema = name.partition(".")
     with workspace.translated(f"creating the schema {name}", needs=f"CREATE SCHEMA on the catalog {catalog}"):
-        api().schemas.create(schema, catalog)
+        _once(lambda: api().schemas.create(schema, catalog))
 
 
 def _look_at_volume(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
@@ -98,7 +108,7 @@ def _make_volume(api: "Callable[[], WorkspaceClient]", name: str) -> None:
 
     catalog, schema, volume = name.split(".")
     with workspace.translated(f"creating the volume {name}", needs=f"CREATE VOLUME on the schema {catalog}.{schema}"):
-        api().volumes.create(catalog, schema, volume, VolumeType.MANAGED)
+        _once(lambda: api().volumes.create(catalog, schema, volume, VolumeType.MANAGED))
 
 
 def _look_at_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> str | None:
@@ -110,7 +120,11 @@ def _put_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> None:
 
     with tempfile.TemporaryDirectory(prefix="car-damage-wheel-") as folder:
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT, check=False)
+        # What builds it is code from elsewhere, which needs no credentials.
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT, check=False, env=scrubbed(os.environ))
+        except subprocess.TimeoutExpired as error:
+            raise SettingsError(f"the wheel was not built from {ROOT} within {BUILD_TIMEOUT:.0f} s") from error
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             raise SettingsError(f"the wheel could not be built from {ROOT}: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -121,6 +135,8 @@ def _look_at_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any]) -> s
     there = _job(api, job["name"])
     if there is None:
         return "is not there"
+    if _of_a_bundle(there):
+        return None  # whoever deploys the bundle says what is in it
     different = bundle.differences(job, there.settings.as_dict())
     return f"differs: {'; '.join(different)}" if different else None
 
@@ -129,20 +145,21 @@ def _put_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any]) -> None:
     from databricks.sdk.service.jobs import JobSettings
 
     there = _job(api, job["name"])
-    settings = JobSettings.from_dict(job)
     with workspace.translated(f"writing the job {job['name']}", needs="CAN MANAGE on it, or that jobs may be created"):
         if there is None:
-            api().jobs.create(**{name: getattr(settings, name) for name in job})
+            settings = JobSettings.from_dict(job)
+            made = api().jobs.create(**{name: getattr(settings, name) for name in job}).job_id
+            # The SDK asks again after a lost answer, and each time a job is made.
+            for again in list(api().jobs.list(name=job["name"])):
+                if again.job_id != made:
+                    api().jobs.delete(again.job_id)
         else:
-            # What a reset does not name is taken off the job; who it runs as is nobody's to change here.
-            settings.run_as = there.settings.run_as
-            api().jobs.reset(there.job_id, settings)
+            # What a reset does not name is taken off the job: tags, notifications and whom it runs as are others' business.
+            api().jobs.reset(there.job_id, JobSettings.from_dict(there.settings.as_dict() | job))
 
 
 def _job(api: "Callable[[], WorkspaceClient]", name: str) -> Any:
     """The one job of a name, with its settings; None where there is none."""
-    from databricks.sdk.service.jobs import JobDeploymentKind
-
     with workspace.translated(f"looking at the job {name}", needs="CAN VIEW on it"):
         found = list(api().jobs.list(name=name))
         if not found:
@@ -150,11 +167,25 @@ def _job(api: "Callable[[], WorkspaceClient]", name: str) -> Any:
         if len(found) > 1:
             ids = ", ".join(str(job.job_id) for job in found)
             raise SettingsError(f"there are {len(found)} jobs {name} ({ids}), and it must be one: delete the others")
-        there = api().jobs.get(found[0].job_id)
-    deployment = there.settings.deployment
-    if deployment is not None and deployment.kind is JobDeploymentKind.BUNDLE:
-        raise SettingsError(f"the job {name} belongs to a bundle: deploy it with `databricks bundle deploy`, or give it another name here")
-    return there
+        return api().jobs.get(found[0].job_id)
+
+
+def _of_a_bundle(job: Any) -> bool:
+    from databricks.sdk.service.jobs import JobDeploymentKind
+
+    deployment = job.settings.deployment
+    return deployment is not None and deployment.kind is JobDeploymentKind.BUNDLE
+
+
+def _once(make: Callable[[], Any]) -> None:
+    """Make something that may have been made by the same call, whose answer was lost."""
+    from databricks.sdk.errors import DatabricksError
+
+    try:
+        make()
+    except DatabricksError as error:
+        if "ALREADY_EXISTS" not in (error.error_code or ""):
+            raise
 
 
 def _absent(doing: str, needs: str, look: Callable[[], Any]) -> str | None:

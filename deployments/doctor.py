@@ -166,6 +166,8 @@ def _landing(platform: Platform) -> str:
 
 def _tables(platform: Platform) -> str:
     names = platform.settings.tables
+    if platform.settings.databricks.stages == "jobs":
+        return f"{names.bronze} and {names.silver} are read and written by the jobs"
     versions = [f"{table} {_version(platform.tables.read(table, ['path'])[1])}" for table in (names.bronze, names.silver)]
     return ", ".join(versions)
 

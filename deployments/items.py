@@ -38,21 +38,20 @@ def bootstrap(items: Sequence[Item]) -> list[Result]:
     Raises:
         SettingsError: a vital item cannot be put right as the settings are.
     """
-    return [_mended(item) for item in items]
+    return [mend(item) for item in items]
 
 
-def plan(items: Sequence[Item]) -> list[Result]:
-    """What `bootstrap` would do; nothing is changed."""
-    results = []
-    for item in items:
-        try:
-            results.append(Result(item.name, item.look()))
-        except SettingsError as error:
-            results.append(Result(item.name, str(error), str(error)))
-    return results
+def plan(item: Item) -> Result:
+    """What `mend` would do; nothing is changed."""
+    return Result(item.name, item.look())
 
 
-def _mended(item: Item) -> Result:
+def mend(item: Item) -> Result:
+    """Fix one item if it is wrong.
+
+    Raises:
+        SettingsError: it is vital, and cannot be put right as the settings are.
+    """
     problem = None
     try:
         problem = item.look()

@@ -15,8 +15,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_T
 
 from car_damage.errors import CarDamageError, Unforeseen
 from car_damage.pipeline import LAST_VERSION
-from car_damage.platform import Target
 from car_damage.settings import load
+from tasks.runner import runner_for
 from tasks.stages import ENDPOINT_LIMIT
 
 SERVER_START = 120
@@ -43,7 +43,7 @@ def see_endpoint() -> None:
         SystemExit: it is not, or the settings are wrong, in one sentence.
     """
     try:
-        Target(load()).serving.state()
+        runner_for(load()).platform.serving.state()
     except CarDamageError as error:
         raise SystemExit(f"error: {error}") from None
 

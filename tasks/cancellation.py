@@ -16,5 +16,7 @@ def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
     """End the cancelled run's jobs in Databricks, and let MLflow no longer show its training as running."""
     del flow, state
     runner = runner_for(load())
-    runner.cancel(str(flow_run.id))
-    runner.platform.tracking.abandon(str(flow_run.id))
+    try:
+        runner.cancel(str(flow_run.id))
+    finally:
+        runner.platform.tracking.abandon(str(flow_run.id))

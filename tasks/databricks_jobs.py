@@ -32,6 +32,8 @@ DEADLINES = {"validate": 3.5 * HOUR, "silver": 1.5 * HOUR, "train": 11.5 * HOUR,
 """Seconds that a stage may take as a job, its cold start included: below its task's own limit, so that the run is ended first."""
 STARTS = 8
 """Runs of a job that are started for one request of one flow run."""
+CANCELS = 6
+"""Times that the end of a cancelled flow run's work is asked for while the workspace gives no answer."""
 ENDING = 600.0
 """Seconds that a cancelled run may take to end."""
 
@@ -62,7 +64,7 @@ class Workspace:
 
 
 class DatabricksJobs:
-    """Runs stages as runs of two jobs; those that only talk to services run here.
+    """Runs stages as runs of jobs; those that only talk to services run here.
 
     Args:
         platform: of this process.
@@ -85,15 +87,36 @@ class DatabricksJobs:
             report: Rep = _Wait(self.platform, self._workspace, stage, request, progress).report()
         except CarDamageError as error:
             name = f"stage {stage.name}: "
-            raise error if str(error).startswith(name) else type(error)(f"{name}{error}") from error
+            if str(error).startswith(name):
+                raise
+            raise type(error)(f"{name}{error}") from error
         return report
 
     def cancel(self, flow_run: str) -> None:
-        """End the runs of jobs that work for a flow run."""
+        """End the runs of jobs that work for a flow run.
+
+        Raises:
+            CarDamageError: that could not be done for a job, after it was for all others.
+        """
         jobs, settings = self._workspace.jobs, self.platform.settings.databricks
-        for name in (settings.ingest_job, settings.train_job):
-            if run := jobs.live(jobs.find(name), flow_run):
-                jobs.cancel(run.run_id)
+        problems: list[CarDamageError] = []
+        for name in (settings.ingest_job, settings.train_job, settings.score_job):
+            try:
+                for run in self._insisted(jobs.live, self._insisted(jobs.find, name), flow_run):
+                    self._insisted(jobs.cancel, run.run_id)
+            except CarDamageError as error:
+                problems.append(error)
+        if problems:
+            raise type(problems[0])("; ".join(map(str, problems)))
+
+    def _insisted(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the call returns; asked for again some times, for nobody asks after."""
+        for _ in range(CANCELS - 1):
+            try:
+                return call(*args, **kwargs)
+            except Unavailable:
+                self.platform.clock.sleep(self.platform.settings.databricks.poll)
+        return call(*args, **kwargs)
 
 
 class _Wait:
@@ -104,7 +127,8 @@ class _Wait:
         self._files, self._jobs, self._clock = workspace.files, workspace.jobs, platform.clock
         self._settings = platform.settings.databricks
         self._place = Place.of(self._settings.handovers, stage.name, request)
-        self._job_name = self._settings.ingest_job if stage.name in CHAINS[0] else self._settings.train_job
+        jobs = (self._settings.ingest_job, self._settings.train_job, self._settings.score_job)
+        self._chain, self._job_name = next((chain, job) for chain, job in zip(CHAINS, jobs, strict=True) if stage.name in chain)
         self._deadline = self._clock.monotonic() + DEADLINES[stage.name]
         self._progress = progress
         self._told: handover.Told | None = None
@@ -114,7 +138,7 @@ class _Wait:
         if (report := self._answered()) is not None:
             return report
         job = self._patiently(self._jobs.find, self._job_name)
-        if run := self._patiently(self._jobs.live, job, self._place.flow_run):
+        for run in self._patiently(self._jobs.live, job, self._place.flow_run):
             self._log.info("a run of the job %s works for this flow run already", self._job_name)
             if (report := self._followed(run)) is not None:
                 return report
@@ -125,11 +149,12 @@ class _Wait:
 
     def _started(self, job: int) -> JobRun:
         """A run for this request that had not ended when it was asked for."""
-        chain = next(chain for chain in CHAINS if self._stage.name in chain)
-        stages = ",".join(chain[chain.index(self._stage.name) :])
+        stages = ",".join(self._chain[self._chain.index(self._stage.name) :])
         parameters = {FLOW_RUN: self._place.flow_run, "request": self._place.request, "stages": stages}
         self._patiently(handover.ask, self._files, self._place, self._request, self._workspace.options, self._platform.settings)
-        ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._workspace.since())
+        ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._patiently(self._workspace.since))
+        if self._workspace.cancelled():
+            raise Terminal("the flow run is being cancelled")
         for attempt in range(STARTS):
             words = "\n".join((self._place.flow_run, str(job), self._stage.name, self._place.key, str(attempt)))
             run_id = self._patiently(self._workspace.start, job, parameters, hashlib.sha256(words.encode()).hexdigest())
@@ -140,7 +165,11 @@ class _Wait:
         )
 
     def _followed(self, run: JobRun, last: bool = False) -> Any:
-        """The report; or, unless it is the last one to look at, None when the run has ended without a word on this request."""
+        """The report.
+
+        None where another run may do what this one has not done: it is not the last one to look at, it has left no word on this
+        request, and what ended it passes, or it was not asked for this.
+        """
         self._workspace.linked(self._stage.name, run)
         self._log.info("stage %s runs in Databricks: %s", self._stage.name, run.url)
         while True:
@@ -149,18 +178,17 @@ class _Wait:
                 return report
             if run.ended:
                 if error := self._patiently(handover.failed, self._files, self._place, run.run_id):
-                    raise error
-                if last:
+                    raise type(error)(f"{error} ({run.url})")
+                if last or not (run.succeeded or run.passing):
                     raise self._without_word(run)
+                self._log.warning("the run %s ended without a report of this stage: %s", run.url, run.why)
                 return None
             self._tell(run)
             if self._workspace.cancelled():
-                self._end(run)
-                raise Terminal(f"the flow run is being cancelled, and its run in Databricks was: {run.url}")
+                raise Terminal(f"the flow run is being cancelled, and its run in Databricks {self._end(run)}: {run.url}")
             if self._clock.monotonic() > self._deadline:
-                self._end(run)
                 hours = DEADLINES[self._stage.name] / HOUR
-                raise Terminal(f"it took longer than {hours:g} hours, and was cancelled in Databricks: see {run.url}")
+                raise Terminal(f"it took longer than {hours:g} hours, and its run in Databricks {self._end(run)}: see {run.url}")
             self._clock.sleep(self._settings.poll)
             run = self._patiently(self._jobs.look, run.run_id)
 
@@ -176,12 +204,21 @@ class _Wait:
             self._told = told
             self._progress(told.step, told.done, told.total, told.message)
 
-    def _end(self, run: JobRun) -> None:
-        """Cancel a run, and wait until it has ended: one that goes on could still write."""
-        self._patiently(self._jobs.cancel, run.run_id)
+    def _end(self, run: JobRun) -> str:
+        """Cancel a run, and wait until it has ended, as one that goes on could still write; says what came of it."""
         limit = self._clock.monotonic() + ENDING
-        while not self._patiently(self._jobs.look, run.run_id).ended and self._clock.monotonic() < limit:
+        asked = False
+        while self._clock.monotonic() < limit:
+            try:
+                if not asked:
+                    self._jobs.cancel(run.run_id)
+                    asked = True
+                if self._jobs.look(run.run_id).ended:
+                    return "was cancelled"
+            except Unavailable as error:
+                self._log.warning("the workspace gives no answer; asking again: %s", error)
             self._clock.sleep(self._settings.poll)
+        return "was asked to end, and has not yet" if asked else "could not be cancelled, as the workspace gives no answer"
 
     def _without_word(self, run: JobRun) -> CarDamageError:
         """What to say of a run that has ended with neither report nor failure."""
@@ -204,5 +241,7 @@ class _Wait:
                 limit = now + self._settings.patience if limit is None else limit
                 if now >= limit:
                     raise
+                if self._workspace.cancelled():
+                    raise Terminal("the flow run is being cancelled") from error
                 self._log.warning("the workspace gives no answer; asking again: %s", error)
                 self._clock.sleep(self._settings.poll)

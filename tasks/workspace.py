@@ -32,6 +32,10 @@ VARIABLES = (
     "ARM_CLIENT_ID",
     "ARM_CLIENT_SECRET",
     "ARM_TENANT_ID",
+    "ARM_ENVIRONMENT",
+    "DATABRICKS_ACCOUNT_ID",
+    "DATABRICKS_AZURE_RESOURCE_ID",
+    "DATABRICKS_CONFIG_FILE",
 )
 """All that says who asks a workspace, and which one."""
 
@@ -43,17 +47,20 @@ def use_credentials(block: str) -> None:
     tokens are made anew for as long as the run takes.
 
     Raises:
-        SettingsError: there is no such block.
+        SettingsError: there is no such block, or it holds no way to authenticate.
     """
     from prefect_databricks import DatabricksCredentials
 
     try:
         found: Any = DatabricksCredentials.load(block)
-    except ValueError as error:
-        raise SettingsError(
-            f"databricks.credentials names the block databricks-credentials/{block}, which is not on the Prefect server: "
-            "make it in the UI (Blocks, Databricks Credentials), or correct the name"
-        ) from error
+    except (ValueError, RuntimeError) as error:
+        named = f"databricks.credentials names the block databricks-credentials/{block}, which "
+        # Without what it came of: that may show what is in the block.
+        if "Unable to find" in str(error):
+            raise SettingsError(
+                f"{named}is not on the Prefect server: make it in the UI (Blocks, Databricks Credentials), or correct the name"
+            ) from None
+        raise SettingsError(f"{named}must have either a token, or a client id and its secret: correct it in the UI (Blocks)") from None
     given = {"DATABRICKS_HOST": f"https://{found.databricks_instance}"}
     if found.token is not None:
         given |= {"DATABRICKS_TOKEN": found.token.get_secret_value(), "DATABRICKS_AUTH_TYPE": "pat"}
@@ -76,9 +83,12 @@ def runner(target: Target) -> DatabricksJobs:
 
 
 def before_this_flow_run() -> datetime:
-    """A day before it was made: no two clocks differ more."""
-    with get_client(sync_client=True) as client:
-        flow_run = client.read_flow_run(UUID(str(runtime.flow_run.id)))
+    """A day before it was made: no two clocks differ more. Raises Unavailable."""
+    try:
+        with get_client(sync_client=True) as client:
+            flow_run = client.read_flow_run(UUID(str(runtime.flow_run.id)))
+    except (httpx.HTTPError, PrefectException) as error:
+        raise Unavailable(f"the Prefect server does not answer: {error}") from error
     return (flow_run.created or datetime.now(UTC)) - timedelta(days=1)
 
 
@@ -103,11 +113,16 @@ def start(job: int, parameters: Mapping[str, str], token: str) -> int:
         # Its plain function: as a task it would show up in the flow run, and its result, which holds nothing of use, be kept.
         answer: Any = run_coro_as_sync(jobs_run_now.fn(credentials, job_id=job, idempotency_token=token, job_parameters=dict(parameters)))
     except httpx.HTTPStatusError as error:
-        if error.response.status_code == 429 or error.response.status_code >= 500:
+        status = error.response.status_code
+        if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: the workspace cannot now: {error}") from error
-        raise RequestRefused(f"{doing} was refused: {error}; check the credentials, and CAN MANAGE RUN on the job") from error
+        permission = "check the credentials, and CAN MANAGE RUN on the job"
+        advice = permission if status in {401, 403} else "`.venv/bin/python -m deployments bootstrap` makes the job anew"
+        raise RequestRefused(f"{doing} was refused: {error}; {advice}") from error
     except httpx.HTTPError as error:
         raise Unavailable(f"{doing}: the workspace does not answer: {error or type(error).__name__}") from error
+    if not isinstance(answer, dict) or "run_id" not in answer:
+        raise Unavailable(f"{doing}: what answers is no workspace, but says {str(answer)[:200]}")
     return int(answer["run_id"])
 
 

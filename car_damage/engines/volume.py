@@ -70,7 +70,7 @@ class Volume:
                 except NotFound as error:
                     if here == root:
                         raise SettingsError(f"the folder {root} is not in the workspace: create it, or set landing.folder") from error
-                    raise
+                    raise Unavailable(f"the folder {here} vanished while it was listed") from error
 
     def read(self, path: str) -> bytes:
         if not path.startswith(ROOT):

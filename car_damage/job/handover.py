@@ -19,12 +19,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from car_damage import __version__, errors
+from car_damage import code, errors
 from car_damage.errors import CarDamageError, SettingsError, Terminal, Transient, Unavailable
 from car_damage.pipeline import digest
 from car_damage.ports import Files
 from car_damage.settings import Settings
 
+NOT_TOLD = {"spark", "stack", "alerts", "doorbell", "databricks"}
+"""Sections of the settings that no stage reads in a job. Those of Spark are the job's own, and may hold secrets."""
 ANEW = 8
 """Times that a file which was left half written is written anew, beside it."""
 
@@ -90,8 +92,8 @@ class Asked:
     settings: Mapping[str, Any]
     folder: str
     """Of all hand-overs."""
-    version: str = __version__
-    """Of car-damage, where the request comes from: another one might read it differently."""
+    code: str
+    """`car_damage.code.fingerprint` where the request comes from: other code might read it, or train, differently."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,8 @@ def ask(files: Files, place: Place, request: Any, options: Mapping[str, bool], s
     Raises:
         Unavailable: the folder cannot be written to.
     """
-    # Where Spark is says the job's own machine, and the address may hold a token.
-    told = settings.model_dump(mode="json", exclude={"spark": {"master"}})
-    _put(files, place.request, asdict(Asked(place.stage, asdict(request), dict(options), told, place.folder)))
+    told = settings.model_dump(mode="json", exclude=NOT_TOLD)
+    _put(files, place.request, asdict(Asked(place.stage, asdict(request), dict(options), told, place.folder, code.fingerprint())))
 
 
 def asked(files: Files, path: str) -> Asked:
@@ -120,15 +121,15 @@ def asked(files: Files, path: str) -> Asked:
 
     Raises:
         Unavailable: it cannot be read.
-        SettingsError: it was written by another version of car-damage.
+        SettingsError: it was written by other code than this.
     """
     body = _get(files, path)
     if body is None:
         raise Unavailable(f"the request {path} is not there")
-    if body["version"] != __version__:
+    if body.get("code") != code.fingerprint():
         raise SettingsError(
-            f"the flow run is of car-damage {body['version']}, and the job has {__version__}: "
-            "run `.venv/bin/python -m deployments bootstrap`"
+            "the flow run and its job have different code: run `.venv/bin/python -m deployments bootstrap` where the worker's code is, "
+            "so that the job gets its wheel"
         )
     return Asked(**body)
 

@@ -83,13 +83,11 @@ class Jobs:
             )
         return int(found[0] or 0)
 
-    def live(self, job: int, flow_run: str) -> JobRun | None:
-        """The run of this job that works for this flow run and has not ended, if any; the latest of several."""
+    def live(self, job: int, flow_run: str) -> list[JobRun]:
+        """The runs of this job that work for this flow run and have not ended, the latest first."""
         with _translated(f"looking for runs of the job {job}"):
-            for run in self._api.list_runs(job_id=job, active_only=True):
-                if _works_for(run, flow_run) and not (found := _run(run)).ended:
-                    return found
-        return None
+            runs = [_run(run) for run in self._api.list_runs(job_id=job, active_only=True) if _works_for(run, flow_run)]
+        return [run for run in runs if not run.ended]
 
     def ended(self, job: int, flow_run: str, since: datetime) -> frozenset[int]:
         """The runs of this job that worked for this flow run and have ended."""

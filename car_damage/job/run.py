@@ -4,30 +4,34 @@ It writes each report as soon as it is there, and derives the next stage's reque
 is there is not done again, so a run that Databricks starts anew goes on where the last one ended.
 """
 
+import argparse
 import importlib
 import logging
 import sys
 import time
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-import typer
 from pydantic import TypeAdapter
 
+from car_damage.clock import SystemClock
 from car_damage.engines.folder import Folder
-from car_damage.errors import CarDamageError, SettingsError, Unavailable
+from car_damage.errors import CarDamageError, SettingsError, Unavailable, Unforeseen
 from car_damage.job import handover
 from car_damage.job.handover import Place, Told
 from car_damage.pipeline import Stage, following
 from car_damage.platform import Target
-from car_damage.ports import Files
+from car_damage.ports import Clock, Files
 from car_damage.settings import Settings
 
 CHAINS: tuple[tuple[str, ...], ...] = (("validate", "silver"), ("train", "register"), ("score",))
 """The stages that one run of a job does after one another."""
 PROGRESS_EVERY = 10.0
 """Seconds after which progress is told again."""
+WRITES, BETWEEN = 10, 15.0
+"""Times that a report or a failure is tried to be written, and seconds between them: hours of training may hang on it."""
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +47,7 @@ def stage_named(name: str) -> Stage[Any, Any]:
     return stage
 
 
-def run(files: Files, request: str, stages: Sequence[str], job_run: int) -> None:
+def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: Clock | None = None) -> None:
     """Do the stages, from the first on.
 
     Args:
@@ -51,34 +55,48 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int) -> None
         request: path of the first stage's request.
         stages: names, each one the next of the one before.
         job_run: id of this run of the job.
+        clock: for waits between two tries to write.
 
     Raises:
         CarDamageError: why a stage failed; it was written down where the flow run looks for it.
     """
-    first = Place.at(request)
+    place = Place.at(request)
+    clock = clock or SystemClock()
     try:
-        asked = handover.asked(files, request)
-        if asked.stage != stages[0]:
-            raise SettingsError(f"{request} asks for the stage {asked.stage}, and the job was told to begin with {stages[0]}")
+        asked = _asked(files, request, stages[0])
         platform = Target(Settings.model_validate(asked.settings))
         wanted = TypeAdapter(stage_named(asked.stage).request).validate_python(asked.request)
-    except CarDamageError as error:
-        handover.fail(files, first, job_run, error)
-        raise
-    for name, following_name in zip(stages, [*stages[1:], ""], strict=True):
-        stage = stage_named(name)
-        place = Place.of(asked.folder, name, wanted)
-        report = handover.answered(files, place, stage.report)
-        if report is None:
-            try:
+        for name, following_name in zip(stages, [*stages[1:], ""], strict=True):
+            stage = stage_named(name)
+            place = Place.of(asked.folder, name, wanted)
+            report = handover.answered(files, place, stage.report)
+            if report is None:
                 report = stage.run(wanted, platform, Shown(files, place))
-            except CarDamageError as error:
-                handover.fail(files, place, job_run, error)
-                raise
-            handover.answer(files, place, report)
-        _log.info("stage %s: done", name)
-        if following_name:
-            wanted = following(name, wanted, report, asked.options)
+                _insist(clock, handover.answer, files, place, report)
+            _log.info("stage %s: done", name)
+            if following_name:
+                wanted = following(name, wanted, report, asked.options)
+    except Exception as error:
+        told = error if isinstance(error, CarDamageError) else Unforeseen(f"stage {place.stage}: {type(error).__name__}: {error}")
+        _insist(clock, handover.fail, files, place, job_run, told)
+        raise
+
+
+def _asked(files: Files, request: str, first: str) -> handover.Asked:
+    asked = handover.asked(files, request)
+    if asked.stage != first:
+        raise SettingsError(f"{request} asks for the stage {asked.stage}, and the job was told to begin with {first}")
+    return asked
+
+
+def _insist(clock: Clock, write: Callable[..., _T], *given: Any) -> _T:
+    for _ in range(WRITES - 1):
+        try:
+            return write(*given)
+        except Unavailable as error:
+            _log.warning("trying again in %.0f s: %s", BETWEEN, error)
+            clock.sleep(BETWEEN)
+    return write(*given)
 
 
 class Shown:
@@ -105,23 +123,17 @@ class Shown:
             _log.warning("who waits is not told how far this is: %s", error)
 
 
-def _main(
-    request: Annotated[str, typer.Option(help="Path of the request.")],
-    stages: Annotated[str, typer.Option(help="The stages to do, separated by commas; the request is the first one's.")],
-    job_run: Annotated[int, typer.Option(help="Id of this run of the job.")],
-) -> None:
-    """Do stages that a flow run has asked for."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s", force=True)
-    try:
-        run(Folder(), request, stages.split(","), job_run)
-    except CarDamageError as error:
-        _log.info("the stage's traceback", exc_info=True)
-        sys.exit(f"error: {error}")
-
-
 def main() -> None:
-    """The console script."""
-    typer.run(_main)
+    """The console script. Returns when all is done, and raises when not: a cluster calls it in a process that is not its own."""
+    parser = argparse.ArgumentParser(prog="car-damage-job", description="Do stages that a flow run has asked for.")
+    parser.add_argument("--request", required=True, help="path of the request")
+    parser.add_argument("--stages", required=True, help="the stages to do, separated by commas; the request is the first one's")
+    parser.add_argument("--job-run", required=True, type=int, help="id of this run of the job")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    if not given.request:
+        raise SettingsError("a flow run starts this job, with what it wants done: run the deployment retrain or score in Prefect")
+    run(Folder(), given.request, given.stages.split(","), given.job_run)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """A job's compute: a process that sees the volumes mounted, and does what a task of the job names.
 
-`python -m tests.databricks.cluster <storage> <entry point's arguments>`; what lies in the storage is below /Volumes there.
+`python -m tests.databricks.cluster <storage> <package> <entry point> <its arguments>`; what lies in the storage is below /Volumes there.
+As on Databricks, the entry point is looked up in the package's metadata and called; that it ends the process is a failure.
 """
 
 import errno
 import os
 import sys
 from collections.abc import Iterator
+from importlib.metadata import distribution
 
 from car_damage.engines import folder, volume
 from car_damage.job import run
@@ -34,7 +36,7 @@ def there(path: str) -> str:
 
 
 def main() -> None:
-    Mounted.storage = sys.argv.pop(1)
+    Mounted.storage, package, name = (sys.argv.pop(1) for _ in range(3))
     walk = folder.walk
 
     def walk_mounted(of: str) -> Iterator[tuple[str, int, int]]:
@@ -49,7 +51,11 @@ def main() -> None:
     run.Folder = Mounted  # type: ignore[attr-defined, misc]
     os.link = no_links  # type: ignore[assignment]
     volume.is_elsewhere = lambda _: False
-    run.main()
+    [entry] = [one for one in distribution(package).entry_points if one.name == name]
+    try:
+        entry.load()()
+    except SystemExit as end:
+        raise RuntimeError(f"the entry point ended the process: {end}") from end
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,13 @@ class Seen:
     links: list[tuple[str, JobRun]] = field(default_factory=list)
     progress: list[tuple[Any, ...]] = field(default_factory=list)
     cancelled: bool = False
+    cancelled_when_linked: bool = False
+    when_linked: Callable[[], None] = lambda: None
+
+    def link(self, stage: str, run: JobRun) -> None:
+        self.links.append((stage, run))
+        self.cancelled = self.cancelled or self.cancelled_when_linked
+        self.when_linked()
 
 
 class HastyClock(SystemClock):
@@ -51,8 +58,8 @@ def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[twins.Twin
             monkeypatch.setenv(name, value)
         for volume in (HANDOVERS, LANDING):
             twin.volume(volume).mkdir(parents=True)
-        twin.make_job("car-damage-ingest")
-        twin.make_job("car-damage-train")
+        for name in ("ingest", "train", "score"):
+            twin.make_job(f"car-damage-{name}")
         yield twin
 
 
@@ -88,7 +95,7 @@ def make_runner(settings: Settings, seen: Seen) -> DatabricksJobs:
             entrance.start,
             options={},
             cancelled=lambda: seen.cancelled,
-            linked=lambda stage, run: seen.links.append((stage, run)),
+            linked=seen.link,
             since=lambda: target.clock.now() - timedelta(days=1),
         ),
     )

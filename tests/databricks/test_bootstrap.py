@@ -13,12 +13,13 @@ from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Settings
 from car_damage.stages.validate import VALIDATE
 from deployments import bundle, databricks
-from deployments.items import bootstrap, plan
+from deployments.items import Result, bootstrap, plan
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
 from tests.databricks.twin import Twin
 
 OURS = [
+    "catalog insurance_uc",
     "schema insurance_uc.bronze",
     "schema insurance_uc.silver",
     "schema insurance_uc.gold",
@@ -29,7 +30,13 @@ OURS = [
     "wheel",
     "job car-damage-ingest",
     "job car-damage-train",
+    "job car-damage-score",
 ]
+MISSING = [(name, None if name.startswith("catalog") else "is not there") for name in OURS]
+
+
+def told(results: list[Result]) -> list[tuple[str, str | None]]:
+    return [(result.name, result.problem) for result in results]
 
 
 @pytest.fixture
@@ -52,11 +59,11 @@ def job(empty: Twin, _bootstrapped: None) -> "twins.Job":
 
 
 def test_an_empty_workspace_is_made_ready_and_then_left_alone(empty: Twin, settings: Settings) -> None:
-    assert [(result.name, result.problem) for result in plan(databricks.items(settings))] == [(name, "is not there") for name in OURS]
+    assert told([plan(item) for item in databricks.items(settings)]) == MISSING
     assert (empty.jobs, empty.schemas, list(empty.storage.rglob("*"))) == ({}, set(), [])
-    assert [(result.name, result.problem) for result in bootstrap(databricks.items(settings))] == [(name, "is not there") for name in OURS]
+    assert told(bootstrap(databricks.items(settings))) == MISSING
     asked = len(empty.asked)
-    assert [(result.name, result.problem) for result in bootstrap(databricks.items(settings))] == [(name, None) for name in OURS]
+    assert told(bootstrap(databricks.items(settings))) == [(name, None) for name in OURS]
     assert {call.split()[0] for call in empty.asked[asked:]} <= {"GET", "HEAD"}
 
 
@@ -74,6 +81,7 @@ def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, setti
 
 def test_other_code_is_another_wheel(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "car_damage").mkdir()
+    (tmp_path / "pyproject.toml").touch()
     module = tmp_path / "car_damage" / "x.py"
     monkeypatch.setattr(databricks, "ROOT", tmp_path)
     names = set()
@@ -83,22 +91,44 @@ def test_other_code_is_another_wheel(settings: Settings, monkeypatch: pytest.Mon
     assert len(names) == 2
 
 
-def test_what_somebody_changed_by_hand_is_told_and_put_right_but_not_who_the_job_runs_as(
+def test_what_somebody_changed_by_hand_is_told_and_put_right_but_not_what_is_others_business(
     empty: Twin, settings: Settings, job: "twins.Job"
 ) -> None:
     job.settings["tasks"][0]["max_retries"] = 3
     job.settings["max_concurrent_runs"] = 5
-    job.settings["run_as"] = {"service_principal_name": "somebody"}
+    others = {
+        "run_as": {"service_principal_name": "somebody"},
+        "tags": {"team": "claims"},
+        "email_notifications": {"on_failure": ["a@b.c"]},
+    }
+    job.settings |= others
     results = {result.name: result.problem for result in bootstrap(databricks.items(settings)) if result.problem}
-    assert results == {"job car-damage-ingest": "differs: max_concurrent_runs: 5 -> 1; tasks[0].max_retries: 3 -> 0"}
+    assert results == {"job car-damage-ingest": "differs: max_concurrent_runs: 5 -> 1; tasks[stages].max_retries: 3 -> 0"}
     assert (job.settings["max_concurrent_runs"], job.settings["tasks"][0]["max_retries"]) == (1, 0)
-    assert job.settings["run_as"] == {"service_principal_name": "somebody"}
+    assert {name: job.settings[name] for name in others} == others
     assert all(result.problem is None for result in bootstrap(databricks.items(settings)))
 
 
-def test_a_job_of_a_bundle_is_not_touched(empty: Twin, settings: Settings, job: "twins.Job") -> None:
+def test_a_job_of_a_bundle_is_its_bundle_s(empty: Twin, settings: Settings, job: "twins.Job") -> None:
     job.settings["deployment"] = {"kind": "BUNDLE", "metadata_file_path": "/x"}
-    with pytest.raises(SettingsError, match="belongs to a bundle: deploy it with `databricks bundle deploy`"):
+    job.settings["max_concurrent_runs"] = 5
+    assert all(result.problem is None for result in bootstrap(databricks.items(settings)))
+    assert job.settings["max_concurrent_runs"] == 5
+
+
+@pytest.mark.parametrize("fault", [503, "reset after"])
+@pytest.mark.parametrize("path", ["/unity-catalog/schemas", "/unity-catalog/volumes", "/jobs/create"])
+def test_an_answer_that_is_lost_makes_nothing_twice(empty: Twin, settings: Settings, path: str, fault: int | str) -> None:
+    lost = empty.fault("POST", path, fault)
+    bootstrap(databricks.items(settings))
+    assert lost.seen == 1
+    assert told(bootstrap(databricks.items(settings))) == [(name, None) for name in OURS]
+    assert sorted(job.name for job in empty.jobs.values()) == ["car-damage-ingest", "car-damage-score", "car-damage-train"]
+
+
+def test_a_catalog_is_an_administrator_s_to_make(empty: Twin, settings: Settings) -> None:
+    empty.catalog = "other"
+    with pytest.raises(SettingsError, match="the catalog insurance_uc is not there, and is an administrator's to make"):
         bootstrap(databricks.items(settings))
 
 
@@ -136,8 +166,8 @@ def ingest(whole: Any) -> Any:
             "databricks-sdk does not know max_concurent_runs",
         ),
         (
-            lambda whole: whole["resources"]["jobs"]["train"]["tasks"][0]["python_wheel_task"].update(params=[]),
-            r"databricks-sdk does not know tasks\[0\]\.python_wheel_task\.params",
+            lambda whole: whole["resources"]["jobs"]["train"]["tasks"][0]["python_wheel_task"].update(params=["x"]),
+            r"databricks-sdk does not know tasks\[stages\]\.python_wheel_task\.params",
         ),
         (
             lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${var.nmae}"),
@@ -163,7 +193,8 @@ def test_a_variable_that_the_bundle_lacks_is_refused() -> None:
 def test_the_jobs_install_what_their_stages_need_and_databricks_retries_nothing() -> None:
     jobs = bundle.jobs({"wheel": "/Volumes/x.whl"})
     needs = {name: job["environments"][0]["spec"]["dependencies"] for name, job in jobs.items()}
-    assert needs == {"car-damage-ingest": ["/Volumes/x.whl"], "car-damage-train": ["/Volumes/x.whl[train]", "tensorflow<2.21"]}
+    trained = ["/Volumes/x.whl[train]", "tensorflow<2.21"]
+    assert needs == {"car-damage-ingest": ["/Volumes/x.whl"], "car-damage-train": trained, "car-damage-score": trained}
     for job in jobs.values():
         assert (job["max_concurrent_runs"], job["queue"]) == (1, {"enabled": True})
         [task] = job["tasks"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import errors
+from car_damage import code, errors, settings
 from car_damage.engines.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import handover
@@ -53,17 +53,24 @@ def test_a_request_is_found_by_what_it_asks_for(files: Folder, place: Place, tmp
     assert other.request != place.request
 
 
-def test_no_token_in_the_address_of_a_spark_travels(files: Folder, place: Place) -> None:
-    settings = Settings(spark={"master": "sc://host:443/;token=secret-marker", "conf": {"spark.executor.memory": "4g"}})
-    handover.ask(files, place, REQUEST, {}, settings)
+def test_no_secret_of_spark_s_settings_travels(files: Folder, place: Place) -> None:
+    conf = {"spark.hadoop.fs.azure.account.key": "secret-marker"}
+    handover.ask(files, place, REQUEST, {}, Settings(spark={"master": "sc://host:443/;token=secret-marker", "conf": conf}))
     assert b"secret-marker" not in Path(place.request).read_bytes()
-    assert b"spark.executor.memory" in Path(place.request).read_bytes()
 
 
-def test_a_request_of_another_version_says_what_to_run(files: Folder, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_an_address_is_refused_where_it_would_be_handed_over() -> None:
+    uri = "https://user:secret-marker@mlflow.example"
+    assert Settings(tracking={"uri": uri}).tracking.uri == uri
+    with pytest.raises(ValueError, match="uri must hold no password where stages are jobs") as raised:
+        Settings(tracking={"uri": uri}, databricks={"stages": "jobs"})
+    assert "secret-marker" not in settings._explain(raised.value, None)
+
+
+def test_a_request_of_other_code_says_what_to_run(files: Folder, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     handover.ask(files, place, REQUEST, {}, Settings())
-    monkeypatch.setattr(handover, "__version__", "9.9")
-    with pytest.raises(Terminal, match=r"the job has 9\.9: run .*deployments bootstrap"):
+    monkeypatch.setattr(code, "fingerprint", lambda: "other")
+    with pytest.raises(Terminal, match=r"have different code: run .*deployments bootstrap"):
         handover.asked(files, place.request)
 
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -114,6 +115,7 @@ class Twin:
         self.faults: list[Fault] = []
         self.strange: list[str] = []
         self.asked: list[str] = []
+        self.catalog = "insurance_uc"
         self.schemas: set[str] = set()
         """Those that were made by the API; others are where a volume is."""
         self.cold = 0.0
@@ -167,6 +169,10 @@ class Twin:
                 for path in (ROOT / "car_damage").rglob("*"):
                     if path.is_file() and "__pycache__" not in path.parts:
                         archive.write(path, path.relative_to(ROOT))
+                scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+                lines = "\n".join(f"{script} = {where}" for script, where in scripts.items())
+                archive.writestr("car_damage-0.dist-info/METADATA", "Metadata-Version: 2.1\nName: car-damage\nVersion: 0\n")
+                archive.writestr("car_damage-0.dist-info/entry_points.txt", f"[console_scripts]\n{lines}\n")
         job = Job(self._id(), bundle.jobs({"wheel": wheel})[name])
         self.jobs[job.job_id] = job
         return job
@@ -184,8 +190,6 @@ class Twin:
             self._next += 1
             return self._next
 
-    # --- what the API does -------------------------------------------------------------------------------------------
-
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         routes: dict[tuple[str, str], Callable[[dict[str, str], Any], Any]] = {
             ("GET", "/api/2.2/jobs/list"): self._list_jobs,
@@ -196,6 +200,7 @@ class Twin:
             ("GET", "/api/2.2/jobs/get"): self._get_job,
             ("POST", "/api/2.2/jobs/create"): self._create_job,
             ("POST", "/api/2.2/jobs/reset"): self._reset_job,
+            ("POST", "/api/2.2/jobs/delete"): self._delete_job,
             ("POST", "/api/2.1/unity-catalog/schemas"): self._create_schema,
             ("POST", "/api/2.1/unity-catalog/volumes"): self._create_volume,
             ("POST", "/api/2.0/fs/create-download-url"): self._download_url,
@@ -203,7 +208,8 @@ class Twin:
         for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
             if path.startswith(f"{start}/Volumes/"):
                 return handle(method, unquote(path.removeprefix(start)), query, body)
-        for start, kind in (("/api/2.1/unity-catalog/schemas/", "schema"), ("/api/2.1/unity-catalog/volumes/", "volume")):
+        for kind in ("catalog", "schema", "volume"):
+            start = f"/api/2.1/unity-catalog/{kind}s/"
             if method == "GET" and path.startswith(start):
                 return self._securable(kind, unquote(path.removeprefix(start)), query)
         if (method, path) not in routes:
@@ -221,8 +227,8 @@ class Twin:
     def _get_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"job_id", "page_token"})
         job = self._job(int(query["job_id"]))
-        # Databricks fills in what nobody has set.
-        filled = {"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings
+        # Some of what nobody has set is filled in, and some of what is as by default left out; lists come in an order of their own.
+        filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
         return {"job_id": job.job_id, "creator_user_name": "service-principal", "settings": filled}
 
     def _create_job(self, query: dict[str, str], body: Any) -> Any:
@@ -237,11 +243,17 @@ class Twin:
         self._job(body["job_id"]).settings = body["new_settings"]
         return {}
 
+    def _delete_job(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"job_id"}, {"job_id"})
+        self._job(body["job_id"])
+        del self.jobs[body["job_id"]]
+        return {}
+
     def _check(self, settings: Any) -> None:
         """Refuse a job that Databricks would refuse, or that would not run."""
         known = {
             "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
-            "format", "timeout_seconds", "email_notifications",
+            "format", "timeout_seconds", "email_notifications", "tags",
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
         environments = {one["environment_key"]: one["spec"] for one in settings.get("environments", [])}
@@ -260,13 +272,14 @@ class Twin:
     def _securable(self, kind: str, name: str, query: dict[str, str]) -> Any:
         self._only(query, {"include_browse"})
         parts = name.split(".")
-        if not self.storage.joinpath(*parts).is_dir() and not (kind == "schema" and name in self.schemas):
+        there = {"catalog": name == self.catalog, "schema": name in self.schemas}
+        if not self.storage.joinpath(*parts).is_dir() and not there.get(kind):
             raise Refused(404, f"{kind.upper()}_DOES_NOT_EXIST", f"{kind.title()} '{name}' does not exist.")
         return {"name": parts[-1], "full_name": name, "catalog_name": parts[0]}
 
     def _create_schema(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "catalog_name", "comment"}, {"name", "catalog_name"})
-        if body["catalog_name"] != "insurance_uc":
+        if body["catalog_name"] != self.catalog:
             raise Refused(404, "CATALOG_DOES_NOT_EXIST", f"Catalog '{body['catalog_name']}' does not exist.")
         name = f"{body['catalog_name']}.{body['name']}"
         if name in self.schemas:
@@ -384,12 +397,12 @@ class Twin:
         run.state = "RUNNING"
         output = self.folder / f"run-{run.run_id}.log"
         run.output = str(output)
-        assert (task["python_wheel_task"]["package_name"], task["python_wheel_task"]["entry_point"]) == ("car_damage", "car-damage-job")
+        called = [task["python_wheel_task"]["package_name"], task["python_wheel_task"]["entry_point"]]
         values = {f"job.parameters.{name}": value for name, value in run.parameters.items()} | {"job.run_id": str(run.run_id)}
         given = [
             re.sub(r"\{\{([^}]*)\}\}", lambda found: values[found[1]], parameter) for parameter in task["python_wheel_task"]["parameters"]
         ]
-        command = [sys.executable, "-P", "-m", "tests.databricks.cluster", str(self.storage), *given]
+        command = [sys.executable, "-P", "-m", "tests.databricks.cluster", str(self.storage), *called, *given]
         # The job's own identity, and nothing of who started it; the code is the wheel's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
         environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
@@ -525,6 +538,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = 200, self._done(address.path, dict(parse_qsl(address.query)), raw)
         except Refused as error:
             status, answer = error.status, {"error_code": error.code, "message": error.message}
+            if address.path.startswith("/oidc/"):
+                answer = {"error": error.code, "error_description": error.message}
         if fault and fault.kind == "reset after":
             self._reset()
             return
@@ -600,6 +615,14 @@ def _page(name: str, entries: list[Any], query: dict[str, str]) -> dict[str, Any
     start = int(query.get("page_token", "0"))
     more = {"next_page_token": str(start + PAGE)} if start + PAGE < len(entries) else {}
     return {name: entries[start : start + PAGE], **more} if entries else {}
+
+
+def _lean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lean(inner) for key, inner in value.items() if inner not in (0, "", False)}
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        return [_lean(entry) for entry in reversed(value)]
+    return value
 
 
 def _certificate(folder: Path) -> Path:
