@@ -49,7 +49,9 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     try:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        raise RequestRefused(f"{doing} was refused: {error}; check the credentials, and {needs}") from error
+        # The SDK adds its whole configuration, secrets as stars.
+        said = str(error).partition(". Config: ")[0]
+        raise RequestRefused(f"{doing} was refused: {said}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
         raise SettingsError(
             f"{doing}: {error}; correct the name in the settings, or let `.venv/bin/python -m deployments bootstrap` make it"
