@@ -86,6 +86,7 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
 ) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABRICKS_TOKEN", "somebody else's")
     twin.pats.clear()
     block = DatabricksCredentials(
         databricks_instance=twin.host.removeprefix("https://"),
@@ -97,6 +98,7 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
     assert run().name == "Nothing new"
     assert stages(twin)[2:] == [("car-damage-ingest", "validate,silver")]
     assert twin.access, "a token was made of the block's id and secret"
+    assert "DATABRICKS_TOKEN" not in os.environ, "what was there before would be a second way in"
 
 
 def test_the_hook_of_a_cancelled_run_ends_its_job_s_run_and_no_other(target: LocalTarget, twin: Twin) -> None:
