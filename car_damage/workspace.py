@@ -66,7 +66,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         raise Unavailable(f"{doing}: no token came: {error!r}") from error
     except ValueError as error:
         # Of an answer other than a token the SDK keeps "code: description" only.
-        if error.__traceback__ is not None and _is_about_a_token(error) and not any(word in str(error) for word in _REFUSED):
+        if _is_about_a_token(error) and not any(word in str(error) for word in _REFUSED):
             raise Unavailable(f"{doing}: no token came: {error}") from error
         raise RequestRefused(f"{doing}: databricks-sdk finds no usable credentials: {error}{'; ' if without else ''}{without}") from error
 

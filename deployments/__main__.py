@@ -60,8 +60,7 @@ def bootstrap_command(
 
     server_url()
     settings = load()
-    if settings.databricks.credentials is not None:
-        use_credentials(settings.databricks.credentials)
+    use_credentials(settings.databricks.credentials)
     work, done = (plan, "would be put right") if dry_run else (mend, "put right")
     failed = False
     for item in everything(settings):
@@ -98,8 +97,7 @@ def doctor_command() -> None:
     from tasks.workspace import use_credentials
 
     settings = load()
-    if settings.databricks.credentials is not None:
-        use_credentials(settings.databricks.credentials)
+    use_credentials(settings.databricks.credentials)
     findings = doctor(settings, Target(settings))
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -36,18 +36,15 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
     wheel = wheel_path(settings)
     wanted = bundle.jobs({"wheel": wheel})
     ours = settings.databricks
-    named = {ours.ingest_job: "car-damage-ingest", ours.train_job: "car-damage-train", ours.score_job: "car-damage-score"}
+    named = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
+    jobs = [wanted[key] | {"name": name} for key, name in named.items()]
     catalogs = list(dict.fromkeys(name.partition(".")[0] for name in schemas(settings)))
     return [
         *(Item(f"catalog {name}", partial(_look_at_catalog, api, name), partial(_refuse_catalog, name)) for name in catalogs),
         *(Item(f"schema {name}", partial(_look_at_schema, api, name), partial(_make_schema, api, name)) for name in schemas(settings)),
         *(Item(f"volume {name}", partial(_look_at_volume, api, name), partial(_make_volume, api, name)) for name in volumes(settings)),
         Item("wheel", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
-        *(
-            Item(f"job {name}", partial(_look_at_job, api, job), partial(_put_job, api, job))
-            for name, key in named.items()
-            for job in [wanted[key] | {"name": name}]
-        ),
+        *(Item(f"job {job['name']}", partial(_look_at_job, api, job), partial(_put_job, api, job)) for job in jobs),
     ]
 
 

@@ -45,6 +45,5 @@ def runner_for(settings: Settings) -> Runner:
     if (library := logging.getLogger("car_damage")).level == logging.NOTSET:
         library.setLevel(logging.INFO)
     target = Target(settings)
-    if settings.databricks.credentials is not None:
-        workspace.use_credentials(settings.databricks.credentials)
+    workspace.use_credentials(settings.databricks.credentials)
     return Here(target) if settings.databricks.stages == "here" else workspace.runner(target)

@@ -40,15 +40,17 @@ VARIABLES = (
 """All that says who asks a workspace, and which one."""
 
 
-def use_credentials(block: str) -> None:
+def use_credentials(block: str | None) -> None:
     """Let everything in this process that talks to Databricks, MLflow among it, use the credentials of a Prefect block.
 
     By the environment, because MLflow looks nowhere else; and by the id and secret themselves where there are some, so that
-    tokens are made anew for as long as the run takes.
+    tokens are made anew for as long as the run takes. Without a block's name nothing changes.
 
     Raises:
         SettingsError: there is no such block, or it holds no way to authenticate.
     """
+    if block is None:
+        return
     from prefect_databricks import DatabricksCredentials
 
     try:
