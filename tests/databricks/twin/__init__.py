@@ -1,0 +1,56 @@
+"""A workspace on loopback: HTTPS, tokens, jobs whose runs really run, and the files of its volumes.
+
+It takes what the documentation names and nothing else: an unknown path, field or value, or a missing one, is refused with
+the documented code, and kept in `strange`, which a test's end looks at. Where the documentation leaves a doubt, the
+stricter reading is taken.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.databricks.twin.catalog import CatalogApi
+from tests.databricks.twin.core import Refused
+from tests.databricks.twin.files import FilesApi
+from tests.databricks.twin.jobs import Job, JobsApi, Run
+from tests.databricks.twin.server import CLIENT, SECRET, Server
+
+__all__ = ["CLIENT", "SECRET", "Job", "Run", "Twin", "workspace"]
+
+
+class Twin(JobsApi, FilesApi, CatalogApi, Server):
+    """The workspace. A context manager; `environment` is what a client of it needs."""
+
+    def __enter__(self) -> "Twin":
+        self.storage.mkdir(parents=True)
+        self.listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+        for run in self.runs():
+            if run.process and run.process.poll() is None:
+                run.process.kill()
+                run.process.wait()
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        """What a room of it answers."""
+        for answer in (self._at_a_path(method, path, query, body), self._named(method, path, query)):
+            if answer is not None:
+                return answer
+        routes = self._of_jobs() | self._of_files() | self._of_catalog()
+        if (method, path) not in routes:
+            self.strange.append(f"{method} {path}")
+            raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
+        return routes[method, path](query, body)
+
+
+@contextlib.contextmanager
+def workspace(folder: Path) -> Iterator[Twin]:
+    """A workspace for the length of the block, at whose end nothing strange must have been asked of it."""
+    with Twin(folder) as twin:
+        yield twin
+    shutil.rmtree(twin.storage, ignore_errors=True)
+    assert not twin.strange, twin.strange

@@ -1,0 +1,77 @@
+"""What every room of the twin stands on: refusals, faults, pages, and what is kept of what was asked."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PAGE = 2
+"""Entries a page, so that every listing has several."""
+
+Handle = Callable[[dict[str, str], Any], Any]
+"""(query, body) -> answer."""
+
+
+class Refused(Exception):
+    """An answer other than 200, as the workspace words it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@dataclass
+class Fault:
+    """What happens instead of, or after, the next calls that fit."""
+
+    method: str
+    path: str
+    """The start of the path, without /api/2.x."""
+    kind: int | str
+    """A status; or "reset before" and "reset after" the effect."""
+    times: int = 1
+    seen: int = 0
+
+
+class Core:
+    """The part of the twin that its rooms share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.storage = folder / "volumes"
+        self.faults: list[Fault] = []
+        self.strange: list[str] = []
+        self.asked: list[str] = []
+        self.host = ""
+        self._next = 1000
+        self.lock = threading.RLock()
+
+    def volume(self, path: str) -> Path:
+        """Where a file of a volume is on this disk."""
+        return self.storage / path.removeprefix("/Volumes/")
+
+    def fault(self, method: str, path: str, kind: int | str, times: int = 1) -> Fault:
+        fault = Fault(method, path, kind, times)
+        self.faults.append(fault)
+        return fault
+
+    def _id(self) -> int:
+        with self.lock:
+            self._next += 1
+            return self._next
+
+    def _only(self, given: dict[str, Any], known: set[str], needed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        if not isinstance(given, dict):
+            raise Refused(400, "MALFORMED_REQUEST", "a JSON object is expected")
+        if unknown := set(given) - known:
+            self.strange.append(f"fields {sorted(unknown)}")
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"unknown fields {sorted(unknown)}")
+        if missing := needed - set(given):
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"missing fields {sorted(missing)}")
+
+
+def page(name: str, entries: list[Any], query: dict[str, str]) -> dict[str, Any]:
+    start = int(query.get("page_token", "0"))
+    more = {"next_page_token": str(start + PAGE)} if start + PAGE < len(entries) else {}
+    return {name: entries[start : start + PAGE], **more} if entries else {}

@@ -1,0 +1,75 @@
+"""Files API: what lies on the volumes.
+
+Source: https://docs.databricks.com/api/workspace/files
+"""
+
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from tests.databricks.twin.core import Core, Handle, Refused, page
+
+
+class FilesApi(Core):
+    """Files and directories of volumes."""
+
+    def _of_files(self) -> dict[tuple[str, str], Handle]:
+        return {("POST", "/api/2.0/fs/create-download-url"): self._download_url}
+
+    def _at_a_path(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        """An answer, or None: it is none of these."""
+        for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
+            if path.startswith(f"{start}/Volumes/"):
+                return handle(method, unquote(path.removeprefix(start)), query, body)
+        return None
+
+    def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        where = self.volume(path)
+        if method == "PUT":
+            self._only(query, {"overwrite"})
+            if where.is_dir():
+                raise Refused(409, "ALREADY_EXISTS", f"{path} is a directory")
+            # Documented for directories only; an upload into one that is not there is taken as refused.
+            if not where.parent.is_dir():
+                raise Refused(404, "NOT_FOUND", f"The parent directory of {path} does not exist")
+            with self.lock:
+                if where.exists() and query.get("overwrite") != "true":
+                    raise Refused(409, "ALREADY_EXISTS", f"The file {path} already exists")
+                part = self.folder / uuid.uuid4().hex  # an upload is there whole, or not at all
+                part.write_bytes(body or b"")
+                part.replace(where)
+            return b""
+        if method in {"GET", "HEAD"}:
+            if not where.is_file():
+                raise Refused(404, "NOT_FOUND", f"The file {path} does not exist")
+            return where.read_bytes()
+        self.strange.append(f"{method} {path}")
+        raise Refused(405, "METHOD_NOT_ALLOWED", method)
+
+    def _directory(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        where = self.volume(path)
+        if method == "PUT":
+            if len(Path(path).parts) < 5 or not self.volume("/".join(Path(path).parts[:5])[1:]).is_dir():
+                raise Refused(404, "NOT_FOUND", f"The volume of {path} does not exist")
+            where.mkdir(parents=True, exist_ok=True)
+            return b""
+        if method != "GET":
+            self.strange.append(f"{method} {path}")
+            raise Refused(405, "METHOD_NOT_ALLOWED", method)
+        self._only(query, {"page_token", "page_size"})
+        if not where.is_dir():
+            raise Refused(404, "NOT_FOUND", f"The directory {path} does not exist")
+        entries = []
+        for child in sorted(where.iterdir()):
+            told = {"path": f"{path.rstrip('/')}/{child.name}", "name": child.name, "is_directory": child.is_dir()}
+            if child.is_file():
+                told |= {"file_size": child.stat().st_size, "last_modified": int(child.stat().st_mtime * 1000)}
+            entries.append(told)
+        return page("contents", entries, query)
+
+    def _download_url(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"path", "expire_time"})
+        if not self.volume(query["path"]).is_file():
+            raise Refused(404, "NOT_FOUND", f"The file {query['path']} does not exist")
+        return {"url": f"{self.host}/api/2.0/fs/files{query['path']}", "headers": []}

@@ -1,0 +1,323 @@
+"""Jobs 2.1 and 2.2: jobs of one Python wheel task, and runs that really execute the wheel's entry point.
+
+Source: https://docs.databricks.com/api/workspace/jobs
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deployments import bundle
+from tests.databricks.twin.core import Core, Handle, Refused, page
+
+ROOT = Path(__file__).parents[3]
+TOKEN = 64
+"""Characters that an idempotency token may have."""
+
+
+@dataclass
+class Run:
+    """A run of a job."""
+
+    run_id: int
+    job: str
+    parameters: dict[str, str]
+    started: float = field(default_factory=time.time)
+    state: str = "QUEUED"
+    code: str = ""
+    kind: str = ""
+    message: str = ""
+    process: "subprocess.Popen[bytes] | None" = None
+    output: str = ""
+    cancelled: bool = False
+
+
+@dataclass
+class Job:
+    """A job of one Python wheel task."""
+
+    job_id: int
+    settings: dict[str, Any]
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.settings["name"])
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """Its job parameters."""
+        return {parameter["name"]: parameter["default"] for parameter in self.settings.get("parameters", [])}
+
+
+class JobsApi(Core):
+    """Jobs and their runs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.jobs: dict[int, Job] = {}
+        self.tokens: dict[str, Run] = {}
+        """Idempotency token -> its run."""
+        self.cold = 0.0
+        """Seconds between the start of a run and that of its process."""
+        self.endings: list[tuple[str, str, str]] = []
+        """(code, type, message) of the next runs, which end so without their process."""
+
+    def make_job(self, name: str) -> Job:
+        """A job as deployments/databricks.yml describes it, with a wheel of the present code."""
+        wheel = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
+        if not self.volume(wheel).exists():
+            self.volume(wheel).parent.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(self.volume(wheel), "w") as archive:
+                for path in (ROOT / "car_damage").rglob("*"):
+                    if path.is_file() and "__pycache__" not in path.parts:
+                        archive.write(path, path.relative_to(ROOT))
+                scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+                lines = "\n".join(f"{script} = {where}" for script, where in scripts.items())
+                archive.writestr("car_damage-0.dist-info/METADATA", "Metadata-Version: 2.1\nName: car-damage\nVersion: 0\n")
+                archive.writestr("car_damage-0.dist-info/entry_points.txt", f"[console_scripts]\n{lines}\n")
+        job = Job(self._id(), bundle.jobs({"wheel": wheel})[name])
+        self.jobs[job.job_id] = job
+        return job
+
+    def runs(self) -> list[Run]:
+        return [run for job in self.jobs.values() for run in job.runs]
+
+    def _of_jobs(self) -> dict[tuple[str, str], Handle]:
+        return {
+            ("GET", "/api/2.2/jobs/list"): self._list_jobs,
+            ("GET", "/api/2.2/jobs/runs/list"): self._list_runs,
+            ("GET", "/api/2.2/jobs/runs/get"): self._get_run,
+            ("POST", "/api/2.1/jobs/run-now"): self._run_now,
+            ("POST", "/api/2.2/jobs/runs/cancel"): self._cancel,
+            ("GET", "/api/2.2/jobs/get"): self._get_job,
+            ("POST", "/api/2.2/jobs/create"): self._create_job,
+            ("POST", "/api/2.2/jobs/reset"): self._reset_job,
+            ("POST", "/api/2.2/jobs/delete"): self._delete_job,
+        }
+
+    def _list_jobs(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"name", "page_token", "limit", "offset", "expand_tasks"})
+        # Names are compared without regard to case.
+        wanted = query.get("name", "").lower()
+        found = [job for job in self.jobs.values() if not wanted or job.name.lower() == wanted]
+        return page("jobs", [{"job_id": job.job_id, "settings": {"name": job.name}} for job in found], query)
+
+    def _get_job(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"job_id", "page_token"})
+        job = self._job(int(query["job_id"]))
+        # Some of what nobody has set is filled in, and some of what is as by default left out; lists come in an order of their own.
+        filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
+        return {"job_id": job.job_id, "creator_user_name": "service-principal", "settings": filled}
+
+    def _create_job(self, query: dict[str, str], body: Any) -> Any:
+        self._check(body)
+        job = Job(self._id(), body)
+        self.jobs[job.job_id] = job
+        return {"job_id": job.job_id}
+
+    def _reset_job(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"job_id", "new_settings"}, {"job_id", "new_settings"})
+        self._check(body["new_settings"])
+        self._job(body["job_id"]).settings = body["new_settings"]
+        return {}
+
+    def _delete_job(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"job_id"}, {"job_id"})
+        self._job(body["job_id"])
+        del self.jobs[body["job_id"]]
+        return {}
+
+    def _check(self, settings: Any) -> None:
+        """Refuse a job that Databricks would refuse, or that would not run."""
+        known = {
+            "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
+            "format", "timeout_seconds", "email_notifications", "tags",
+        }  # fmt: skip
+        self._only(settings, known, {"name", "tasks"})
+        environments = {one["environment_key"]: one["spec"] for one in settings.get("environments", [])}
+        for environment in environments.values():
+            self._only(environment, {"environment_version", "dependencies"}, {"environment_version"})
+        for task in settings["tasks"]:
+            wheel = {"task_key", "environment_key", "max_retries", "disable_auto_optimization", "python_wheel_task"}
+            self._only(task, wheel, {"task_key", "python_wheel_task"})
+            self._only(task["python_wheel_task"], {"package_name", "entry_point", "parameters"}, {"package_name", "entry_point"})
+            if task.get("environment_key") not in environments:
+                raise Refused(400, "INVALID_PARAMETER_VALUE", f"Task {task['task_key']} names no environment of the job")
+        names = [parameter["name"] for parameter in settings.get("parameters", [])]
+        if len(set(names)) < len(names):
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "Job parameters must have different names")
+
+    def _list_runs(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"job_id", "active_only", "completed_only", "page_token", "limit", "expand_tasks", "start_time_from"})
+        active, completed = query.get("active_only") == "true", query.get("completed_only") == "true"
+        if active and completed:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "active_only and completed_only cannot both be true")
+        job = self._job(int(query["job_id"]))
+        since = int(query.get("start_time_from", "0"))
+        with self.lock:
+            self._settle()
+            runs = [
+                self._shown(run)
+                for run in reversed(job.runs)
+                if run.started * 1000 >= since
+                and not (active and run.state == "TERMINATED")
+                and not (completed and run.state != "TERMINATED")
+            ]
+        return page("runs", runs, query)
+
+    def _get_run(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"run_id", "include_history", "include_resolved_values", "page_token"})
+        with self.lock:
+            self._settle()
+            return self._shown(self._run(int(query["run_id"])))
+
+    def _run_now(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, set())
+        self._only(body, {"job_id", "idempotency_token", "job_parameters"}, {"job_id"})
+        job = self._job(body["job_id"])
+        token = body.get("idempotency_token", "")
+        if len(token) > TOKEN:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"idempotency_token must have at most {TOKEN} characters")
+        given = body.get("job_parameters", {})
+        if unknown := set(given) - set(job.defaults):
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"Job parameters {sorted(unknown)} are not defined in the job")
+        if not all(isinstance(value, str) for value in given.values()):
+            raise Refused(400, "MALFORMED_REQUEST", "job_parameters is a map of strings")
+        if len(json.dumps(given)) > 10_000:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "job_parameters may have 10000 bytes")
+        with self.lock:
+            if token in self.tokens:
+                return {"run_id": self.tokens[token].run_id}
+            run = Run(self._id(), job.name, job.defaults | given)
+            job.runs.append(run)
+            if token:
+                self.tokens[token] = run
+            self._settle()
+        return {"run_id": run.run_id, "number_in_job": run.run_id}
+
+    def _cancel(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"run_id"}, {"run_id"})
+        run = self._run(body["run_id"])
+        with self.lock:
+            run.cancelled = True
+            if run.state == "RUNNING":
+                run.state = "TERMINATING"
+        return {}
+
+    def _job(self, job_id: int) -> Job:
+        if job_id not in self.jobs:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"Job {job_id} does not exist.")
+        return self.jobs[job_id]
+
+    def _run(self, run_id: int) -> Run:
+        for run in self.runs():
+            if run.run_id == run_id:
+                return run
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
+
+    def _settle(self) -> None:
+        """What has happened to the runs meanwhile. One at a time: max_concurrent_runs is 1, and others queue."""
+        for job in self.jobs.values():
+            for run in job.runs:
+                if run.state in {"RUNNING", "TERMINATING"} and run.process:
+                    self._look(run)
+            waiting = [run for run in job.runs if run.state in {"QUEUED", "PENDING"}]
+            for run in waiting:
+                if run.cancelled:
+                    self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
+            busy = any(run.state in {"RUNNING", "TERMINATING"} for run in job.runs)
+            if not busy and (run_next := next((run for run in job.runs if run.state in {"QUEUED", "PENDING"}), None)):
+                run_next.state = "PENDING"
+                if time.time() - run_next.started >= self.cold:
+                    self._begin(run_next)
+
+    def _begin(self, run: Run) -> None:
+        if self.endings:
+            self._end(run, *self.endings.pop(0))
+            return
+        job = next(job for job in self.jobs.values() if run in job.runs)
+        [task] = job.settings["tasks"]
+        [installed] = [one["spec"] for one in job.settings["environments"] if one["environment_key"] == task["environment_key"]]
+        wheel = next(name for name in installed["dependencies"] if ".whl" in name).partition("[")[0]
+        if not self.volume(wheel).is_file():
+            self._end(run, "LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", f"{wheel} is not there")
+            return
+        run.state = "RUNNING"
+        output = self.folder / f"run-{run.run_id}.log"
+        run.output = str(output)
+        called = [task["python_wheel_task"]["package_name"], task["python_wheel_task"]["entry_point"]]
+        values = {f"job.parameters.{name}": value for name, value in run.parameters.items()} | {"job.run_id": str(run.run_id)}
+        given = [
+            re.sub(r"\{\{([^}]*)\}\}", lambda found: values[found[1]], parameter) for parameter in task["python_wheel_task"]["parameters"]
+        ]
+        command = [sys.executable, "-P", "-m", "tests.databricks.cluster", str(self.storage), *called, *given]
+        # The job's own identity, and nothing of who started it; the code is the wheel's.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
+        environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
+        with output.open("wb") as file:
+            run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+    def _unpacked(self, wheel: str) -> Path:
+        folder = self.folder / "installed" / Path(wheel).stem
+        if not folder.exists():
+            with zipfile.ZipFile(self.volume(wheel)) as archive:
+                archive.extractall(folder)
+        return folder
+
+    def _look(self, run: Run) -> None:
+        assert run.process is not None
+        if run.cancelled and run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
+        code = run.process.poll()
+        if code is None:
+            return
+        if run.cancelled:
+            self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
+        elif code:
+            self._end(run, "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "Workload failed, see run output for details.")
+        else:
+            self._end(run, "SUCCESS", "SUCCESS", "")
+
+    def _end(self, run: Run, code: str, kind: str, message: str) -> None:
+        run.state, run.code, run.kind, run.message = "TERMINATED", code, kind, message
+
+    def _shown(self, run: Run) -> dict[str, Any]:
+        job = next(job for job in self.jobs.values() if run in job.runs)
+        status: dict[str, Any] = {"state": run.state}
+        life = {"QUEUED": "QUEUED", "PENDING": "PENDING", "RUNNING": "RUNNING", "TERMINATING": "TERMINATING", "TERMINATED": "TERMINATED"}
+        state: dict[str, Any] = {
+            "life_cycle_state": life[run.state],
+            "state_message": run.message,
+            "user_cancelled_or_timedout": run.cancelled,
+        }
+        if run.state == "TERMINATED":
+            status["termination_details"] = {"code": run.code, "type": run.kind, "message": run.message}
+            state["result_state"] = {"SUCCESS": "SUCCESS", "USER_CANCELED": "CANCELED"}.get(run.code, "FAILED")
+        return {
+            "job_id": job.job_id,
+            "run_id": run.run_id,
+            "run_name": job.name,
+            "run_page_url": f"{self.host}/?o=1234#job/{job.job_id}/run/{run.run_id}",
+            "start_time": int(run.started * 1000),
+            "state": state,
+            "status": status,
+            "job_parameters": [{"name": name, "default": default, "value": run.parameters[name]} for name, default in job.defaults.items()],
+        }
+
+
+def _lean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lean(inner) for key, inner in value.items() if inner not in (0, "", False)}
+    if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+        return [_lean(entry) for entry in reversed(value)]
+    return value
