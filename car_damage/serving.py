@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from car_damage import endpoint_state
+from car_damage import endpoint_state, workspace
 from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
 from car_damage.model_process import probabilities
 from car_damage.ports import Answer, EndpointState
@@ -53,7 +53,7 @@ class DatabricksServing:
         return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
 
     def put(self, version: int) -> None:
-        """Ask for this version; returns before it is ready.
+        """Ask for this version; returns before it is ready. Tags, and the table of requests, are brought up to date with it.
 
         Raises:
             UpdateInProgress: another version is on its way.
@@ -77,21 +77,48 @@ class DatabricksServing:
             scale_to_zero_enabled=self._settings.serving.scale_to_zero,
         )
         traffic = TrafficConfig(routes=[Route(served_entity_name=entity.name, traffic_percentage=100)])
-        absent = self._get() is None
+        there = self._get()
         try:
             with self._translated(f"serving version {version} from"):
                 api = self._management.serving_endpoints
-                if absent:
-                    api.create(
-                        self._name, config=EndpointCoreConfigInput(name=self._name, served_entities=[entity], traffic_config=traffic)
-                    )
+                if there is None:
+                    config = EndpointCoreConfigInput(name=self._name, served_entities=[entity], traffic_config=traffic)
+                    api.create(self._name, config=config, tags=self._tags_beyond(()), ai_gateway=self._gateway())
                 else:
+                    self._dress(there)
                     api.update_config(self._name, served_entities=[entity], traffic_config=traffic)
         except UpdateInProgress:
             # The SDK sends a PUT again after a lost answer; it then meets the update that it began itself.
             state = self.state()
             if not (state.updating and state.pending == version):
                 raise
+
+    def _dress(self, endpoint: Any) -> None:
+        """What belongs to the endpoint and not to a version: the local server has it from the endpoint's creation only."""
+        if is_local(self._settings.serving.host):
+            return
+        api = self._management.serving_endpoints
+        if tags := self._tags_beyond(endpoint.tags or ()):
+            api.patch(self._name, add_tags=tags)
+        wanted = self._gateway()
+        table = endpoint.ai_gateway and endpoint.ai_gateway.inference_table_config
+        if wanted is not None and (table is None or table.as_dict() != wanted.inference_table_config.as_dict()):
+            api.put_ai_gateway(self._name, inference_table_config=wanted.inference_table_config)
+
+    def _tags_beyond(self, there: Sequence[Any]) -> list[Any]:
+        from databricks.sdk.service.serving import EndpointTag
+
+        has = {tag.key: tag.value for tag in there}
+        return [EndpointTag(key, value) for key, value in self._settings.serving.tags.items() if has.get(key) != value]
+
+    def _gateway(self) -> Any:
+        from databricks.sdk.service.serving import AiGatewayConfig, AiGatewayInferenceTableConfig
+
+        if self._settings.serving.inference_table is None:
+            return None
+        catalog, schema, prefix = self._settings.serving.inference_table.split(".")
+        table = AiGatewayInferenceTableConfig(catalog_name=catalog, schema_name=schema, table_name_prefix=prefix, enabled=True)
+        return AiGatewayConfig(inference_table_config=table)
 
     def ask(self, photos: Sequence[bytes]) -> list[Answer]:
         """Send photos in one request.
@@ -161,7 +188,9 @@ class DatabricksServing:
                 host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
             )
         else:
-            config = Config(host=host, http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE)
+            config = Config(
+                host=None if host == "databricks" else host, http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE
+            )
         return WorkspaceClient(config=config)
 
     @contextlib.contextmanager
@@ -171,35 +200,51 @@ class DatabricksServing:
         from databricks.sdk import errors
 
         what = f"{doing} endpoint {self._name}"
-        host = self._settings.serving.host
-        start, check = "", "check the token and its permissions"
-        if is_local(host):
-            start = "; start it with `make up` or `car-damage serve`"
-            check = "the server there belongs to another home folder, or its token was changed: stop it, or set CAR_DAMAGE_HOME to its own"
-        try:
-            yield
-        except errors.ResourceConflict as error:
-            raise UpdateInProgress(f"{what}: {error}") from error
-        except (errors.PermissionDenied, errors.Unauthenticated) as error:
-            raise RequestRefused(f"{what} was refused: {error}; {check}") from error
-        except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
-            if is_local(host) and error.error_code not in _SPOKEN and not isinstance(error, errors.BadRequest):
-                status = 404 if isinstance(error, errors.NotFound) else 501
-                raise RequestRefused(
-                    f"{host} answers with HTTP {status}, and not as a server of endpoints does: another program listens there; "
-                    "check serving.host"
-                ) from error
-            raise RequestRefused(f"{what} was refused: {error}") from error
-        except errors.DatabricksError as error:
-            if error.error_code in _TOO_LARGE:
+        host = self._settings.serving.host or ""
+        needs = "CAN MANAGE on the endpoint, or CAN QUERY to ask it"
+        with _of_the_local_server(what, host) if is_local(host) else workspace.translated(what, needs=needs):
+            try:
+                yield
+            except errors.ResourceConflict as error:
+                raise UpdateInProgress(f"{what}: {error}") from error
+            except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
+                if is_local(host) and error.error_code not in _SPOKEN and not isinstance(error, errors.BadRequest):
+                    raise
                 raise RequestRefused(f"{what} was refused: {error}") from error
-            raise Unavailable(f"{what}: {host or 'the workspace'} cannot now: {error}") from error
-        except (requests.RequestException, TimeoutError) as error:
-            if isinstance(error.__cause__, errors.DatabricksError):  # the last answer before the SDK gave up trying again
-                raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
-            raise Unavailable(f"{what}: nothing answers at {host or 'the workspace'}{start}") from error
-        except ValueError as error:
-            raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
+            except errors.DatabricksError as error:
+                if error.error_code in _TOO_LARGE:
+                    raise RequestRefused(f"{what} was refused: {error}") from error
+                raise
+            except (requests.RequestException, TimeoutError) as error:
+                if isinstance(error.__cause__, errors.DatabricksError):  # the last answer before the SDK gave up trying again
+                    raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
+                raise
+
+
+@contextlib.contextmanager
+def _of_the_local_server(what: str, host: str) -> Iterator[None]:
+    """As car_damage.workspace.translated, with advice for this machine's endpoint server."""
+    import requests
+    from databricks.sdk import errors
+
+    try:
+        yield
+    except (errors.PermissionDenied, errors.Unauthenticated) as error:
+        raise RequestRefused(
+            f"{what} was refused: {error}; the server there belongs to another home folder, or its token was changed: stop it, or set "
+            "CAR_DAMAGE_HOME to its own"
+        ) from error
+    except (errors.NotFound, errors.NotImplemented) as error:
+        status = 404 if isinstance(error, errors.NotFound) else 501
+        raise RequestRefused(
+            f"{host} answers with HTTP {status}, and not as a server of endpoints does: another program listens there; check serving.host"
+        ) from error
+    except errors.DatabricksError as error:
+        raise Unavailable(f"{what}: {host} cannot now: {error}") from error
+    except (requests.RequestException, TimeoutError) as error:
+        raise Unavailable(f"{what}: nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
+    except ValueError as error:
+        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
 
 
 def _knock(host: str) -> None:

@@ -235,9 +235,13 @@ class Serving(Section):
     endpoint: str = "car_damage_model_ep"
     """The endpoint's name."""
     host: str | None = "http://127.0.0.1:5055"
-    """Base URL of the workspace or of the local endpoint server. None: databricks-sdk's unified authentication decides."""
+    """Base URL of the local endpoint server, or of a workspace. "databricks", or None: the workspace that the credentials belong to."""
     workload_size: Literal["Small", "Medium", "Large"] = "Small"
     """Concurrency that is provisioned; CPU."""
+    tags: dict[str, str] = {"service": "car-damage"}
+    """Tags of the endpoint, by which Databricks tells its cost; those that others have set stay."""
+    inference_table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+\.[^.]+$")] | None = None
+    """catalog.schema.prefix of the table in which a workspace keeps each request and answer, photos included. None: none is asked for."""
     scale_to_zero: bool = True
     """Stop the model's process after a time without requests; the next request starts it again and waits for it."""
     idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
@@ -346,6 +350,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs keeps its tables in folders')
+        if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
+            raise ValueError("serving.inference_table is for an endpoint in a workspace: the local endpoint server keeps no requests")
         if self.databricks.stages == "jobs":
             for setting in ("uri", "registry_uri"):
                 if urlsplit(getattr(self.tracking, setting) or "").password:

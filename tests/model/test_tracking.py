@@ -21,7 +21,7 @@ from car_damage.moves import UNDERWAY, Intention
 from car_damage.ports import RunContents
 from car_damage.settings import Settings
 from car_damage.tracking import MlflowTracking
-from tests.corpus import encoded, picture
+from tests import small_model
 
 KEY = "k" * 64
 
@@ -38,32 +38,12 @@ def tracking(settings: Settings) -> MlflowTracking:
 
 @pytest.fixture(scope="module")
 def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from car_damage import networks
-
-    networks.quiet()
-    import keras
-
-    photo = keras.Input((224, 224, 3), dtype="uint8")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(photo))
-    file = tmp_path_factory.mktemp("network") / "car_damage_classifier.keras"
-    keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled)).save(file)
-    return file
+    return small_model.network(tmp_path_factory.mktemp("network"))
 
 
 @pytest.fixture
 def contents(network_file: Path, tmp_path: Path) -> RunContents:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "report.json").write_text("{}")
-    return RunContents(
-        params={"epochs": 3},
-        metrics={"test_accuracy": 0.75},
-        history={"loss": [1.1, 0.9, 0.8]},
-        folder=folder,
-        keras_file=network_file,
-        example=encoded(picture(), "JPEG"),
-        dataset=("/tables/silver", 7, "ab" * 32),
-    )
+    return small_model.run_of(network_file, tmp_path / "run")
 
 
 def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:

@@ -15,12 +15,15 @@ from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, JobsApi, Run
+from tests.databricks.twin.registry import RegistryApi
 from tests.databricks.twin.server import CLIENT, SECRET, Server
+from tests.databricks.twin.serving import ServingApi
+from tests.databricks.twin.tracking import TrackingApi
 
 __all__ = ["CLIENT", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(JobsApi, FilesApi, CatalogApi, Server):
+class Twin(JobsApi, FilesApi, CatalogApi, RegistryApi, TrackingApi, ServingApi, Server):
     """The workspace. A context manager; `environment` is what a client of it needs."""
 
     def __enter__(self) -> "Twin":
@@ -29,6 +32,8 @@ class Twin(JobsApi, FilesApi, CatalogApi, Server):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop_serving()
+        self.stop_tracking()
         self.hang_up()
         for run in self.runs():
             if run.process and run.process.poll() is None:
@@ -37,14 +42,20 @@ class Twin(JobsApi, FilesApi, CatalogApi, Server):
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """What a room of it answers."""
-        for answer in (self._at_a_path(method, path, query, body), self._named(method, path, query)):
+        for room in (self._at_a_path, self._named, self._of_tracking, self._of_serving):
+            answer = room(method, path, query, body)
             if answer is not None:
                 return answer
-        routes = self._of_jobs() | self._of_files() | self._of_catalog()
+        routes = self._of_jobs() | self._of_files() | self._of_catalog() | self._of_registry()
         if (method, path) not in routes:
             self.strange.append(f"{method} {path}")
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
         return routes[method, path](query, body)
+
+    def _schema_of(self, name: str) -> None:
+        schema = name.rpartition(".")[0]
+        if schema not in self.schemas and not self.storage.joinpath(*schema.split(".")).is_dir():
+            raise Refused(404, "SCHEMA_DOES_NOT_EXIST", f"Schema '{schema}' does not exist.")
 
 
 @contextlib.contextmanager

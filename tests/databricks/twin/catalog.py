@@ -25,7 +25,7 @@ class CatalogApi(Core):
             ("POST", "/api/2.1/unity-catalog/volumes"): self._create_volume,
         }
 
-    def _named(self, method: str, path: str, query: dict[str, str]) -> Any:
+    def _named(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """A securable by its name, or None: it is none of these."""
         for kind in ("catalog", "schema", "volume"):
             start = f"/api/2.1/unity-catalog/{kind}s/"

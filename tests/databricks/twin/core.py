@@ -22,6 +22,14 @@ class Refused(Exception):
 
 
 @dataclass
+class WithHeaders:
+    """An answer whose headers say something."""
+
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass
 class Fault:
     """What happens instead of, or after, the next calls that fit."""
 
@@ -50,6 +58,10 @@ class Core:
     def volume(self, path: str) -> Path:
         """Where a file of a volume is on this disk."""
         return self.storage / path.removeprefix("/Volumes/")
+
+    def place(self, path: str) -> Path:
+        """Where anything that the Files API reaches is on this disk."""
+        return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / path.lstrip("/")
 
     def fault(self, method: str, path: str, kind: int | str, times: int = 1) -> Fault:
         fault = Fault(method, path, kind, times)

@@ -1,4 +1,4 @@
-"""Files API: what lies on the volumes.
+"""Files API: what lies on the volumes, and the files of MLflow's runs and registered models.
 
 Source: https://docs.databricks.com/api/workspace/files
 """
@@ -10,6 +10,10 @@ from urllib.parse import unquote
 
 from tests.databricks.twin.core import Core, Handle, Refused, page
 
+INTERNAL = ("/WorkspaceInternal/Mlflow/Artifacts/", "/Models/")
+"""Where MLflow's client keeps files by the same API. No directory has to be made there first."""
+ROOTS = ("/Volumes/", *INTERNAL)
+
 
 class FilesApi(Core):
     """Files and directories of volumes."""
@@ -20,17 +24,19 @@ class FilesApi(Core):
     def _at_a_path(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """An answer, or None: it is none of these."""
         for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
-            if path.startswith(f"{start}/Volumes/"):
+            if path.startswith(tuple(start + root for root in ROOTS)):
                 return handle(method, unquote(path.removeprefix(start)), query, body)
         return None
 
     def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        where = self.volume(path)
+        where = self.place(path)
         if method == "PUT":
             self._only(query, {"overwrite"})
             if where.is_dir():
                 raise Refused(409, "ALREADY_EXISTS", f"{path} is a directory")
             # Documented for directories only; an upload into one that is not there is taken as refused.
+            if path.startswith(INTERNAL):
+                where.parent.mkdir(parents=True, exist_ok=True)
             if not where.parent.is_dir():
                 raise Refused(404, "NOT_FOUND", f"The parent directory of {path} does not exist")
             with self.lock:
@@ -48,11 +54,15 @@ class FilesApi(Core):
         raise Refused(405, "METHOD_NOT_ALLOWED", method)
 
     def _directory(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        where = self.volume(path)
+        where = self.place(path)
         if method == "PUT":
             if len(Path(path).parts) < 5 or not self.volume("/".join(Path(path).parts[:5])[1:]).is_dir():
                 raise Refused(404, "NOT_FOUND", f"The volume of {path} does not exist")
             where.mkdir(parents=True, exist_ok=True)
+            return b""
+        if method == "HEAD":
+            if not where.is_dir():
+                raise Refused(404, "NOT_FOUND", f"The directory {path} does not exist")
             return b""
         if method != "GET":
             self.strange.append(f"{method} {path}")
@@ -70,6 +80,6 @@ class FilesApi(Core):
 
     def _download_url(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"path", "expire_time"})
-        if not self.volume(query["path"]).is_file():
+        if not self.place(query["path"]).is_file():
             raise Refused(404, "NOT_FOUND", f"The file {query['path']} does not exist")
         return {"url": f"{self.host}/api/2.0/fs/files{query['path']}", "headers": []}

@@ -61,6 +61,9 @@ class Job:
 class JobsApi(Core):
     """Jobs and their runs."""
 
+    pats: set[str]
+    environment: dict[str, str]
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.jobs: dict[int, Job] = {}
@@ -262,6 +265,9 @@ class JobsApi(Core):
         command = [sys.executable, "-P", "-m", "tests.databricks.cluster", str(self.storage), *called, *given]
         # The job's own identity, and nothing of who started it; the code is the wheel's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
+        # In a workspace the runtime gives a job's identity to the SDK and to MLflow.
+        self.pats.add(token := f"job-run-{run.run_id}")
+        environment |= self.environment | {"DATABRICKS_TOKEN": token}
         environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)

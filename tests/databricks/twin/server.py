@@ -9,6 +9,7 @@ import ssl
 import struct
 import threading
 import time
+import traceback
 import uuid
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.databricks.twin.core import Core, Fault, Refused
+from tests.databricks.twin.core import Core, Fault, Refused, WithHeaders
 
 SECRET = "dose-marker-secret"  # noqa: S105
 CLIENT = "0b5e7a2c-service-principal"
@@ -85,15 +86,24 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = error.status, {"error_code": error.code, "message": error.message}
             if address.path.startswith("/oidc/"):
                 answer = {"error": error.code, "error_description": error.message}
+        except Exception:  # noqa: BLE001
+            # A bug of the twin's: with a status that no client asks again about, and seen at the test's end.
+            twin.strange.append(traceback.format_exc())
+            status, answer = 400, {"error_code": "BAD_REQUEST", "message": "the twin failed"}
         if fault and fault.kind == "reset after":
             self._reset()
             return
+        headers: dict[str, str] = {}
+        if isinstance(answer, WithHeaders):
+            answer, headers = answer.body, answer.headers
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
         if status == 429:
             self.send_header("Retry-After", "1")
         if not isinstance(answer, bytes):
             self.send_header("Content-Type", "application/json")
+        for name, value in {"x-databricks-org-id": "1234", **headers}.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
@@ -110,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if given not in twin.pats and twin.access.get(given, 0) < time.time():
             raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
-        if self.command in {"POST", "PUT"} and not path.startswith("/api/2.0/fs/"):
+        if self.command in {"POST", "PUT", "PATCH", "DELETE"} and not path.startswith("/api/2.0/fs/"):
             try:
                 body = json.loads(raw or b"{}")
             except ValueError as error:

@@ -1,0 +1,224 @@
+"""Registered models in Unity Catalog: versions, aliases, tags, and the way of a version to READY.
+
+What Unity Catalog does otherwise than MLflow's own registry is what this is for: a search filters by one field and tells
+neither tags nor aliases; a version is PENDING_REGISTRATION until its files are there and it is finalized; tags are few and short.
+
+Sources: mlflow's store/_unity_catalog/registry/rest_store.py and databricks_uc_registry_messages.proto,
+https://docs.databricks.com/aws/en/database-objects/tags (50 tags, 1,000 characters, keys without . , - = / :)
+"""
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.databricks.twin.core import PAGE, Core, Handle, Refused
+
+PREFIX = "/api/2.0/mlflow/unity-catalog/"
+_TAGS, _VALUE = 50, 1000
+_FILTER = re.compile(r"(name|run_id) = '([^']*)'")
+
+
+@dataclass
+class Version:
+    """A version of a registered model."""
+
+    number: int
+    source: str
+    run_id: str
+    model_id: str
+    tags: dict[str, str]
+    status: str = "PENDING_REGISTRATION"
+    finalized: bool = False
+    looks: int = 0
+    """Looks at it since then."""
+    ready_after: int = 0
+    """Looks until it is READY."""
+    created: float = field(default_factory=time.time)
+
+
+@dataclass
+class Model:
+    """A registered model."""
+
+    name: str
+    description: str = ""
+    versions: dict[int, Version] = field(default_factory=dict)
+    aliases: dict[str, int] = field(default_factory=dict)
+    last: int = 0
+    """The highest number ever given: none is given twice."""
+
+
+class RegistryApi(Core):
+    """Registered models."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.registered: dict[str, Model] = {}
+        self.ready_after = 0
+        """Looks at versions that are finalized from here on, until they are READY."""
+
+    def _of_registry(self) -> dict[tuple[str, str], Handle]:
+        of = {
+            ("POST", "registered-models/create"): self._create_model,
+            ("GET", "registered-models/get"): self._get_model,
+            ("POST", "registered-models/alias"): self._set_alias,
+            ("DELETE", "registered-models/alias"): self._delete_alias,
+            ("POST", "model-versions/create"): self._create_version,
+            ("POST", "model-versions/finalize"): self._finalize,
+            ("GET", "model-versions/get"): self._get_version,
+            ("GET", "model-versions/search"): self._search,
+            ("DELETE", "model-versions/delete"): self._delete_version,
+            ("POST", "model-versions/set-tag"): self._set_tag,
+            ("POST", "model-versions/emit-lineage"): self._emit_lineage,
+            ("GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled"): self._files_by_sdk,
+        }
+        return {(method, PREFIX + path): handle for (method, path), handle in of.items()}
+
+    def _files_by_sdk(self, query: dict[str, str], body: Any) -> Any:
+        return {"is_databricks_sdk_models_artifact_repository_enabled": True}
+
+    def _emit_lineage(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version", "model_version_lineage_info", "securable"}, {"name", "version"})
+        return {}
+
+    def _create_model(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "tags", "description", "deployment_job_id"}, {"name"})
+        name = body["name"]
+        if len(name.split(".")) != 3:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{name}' is not a valid name of a model: it must be catalog.schema.model")
+        self._schema_of(name)
+        if name in self.registered:
+            raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Registered model '{name}' already exists")
+        self.registered[name] = Model(name, body.get("description", ""))
+        return {"registered_model": self._model_shown(self.registered[name])}
+
+    def _get_model(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"name"}, {"name"})
+        return {"registered_model": self._model_shown(self._model(query["name"]))}
+
+    def _set_alias(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "alias", "version"}, {"name", "alias", "version"})
+        model = self._model(body["name"])
+        model.aliases[body["alias"]] = self._version(body["name"], body["version"]).number
+        return {}
+
+    def _delete_alias(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "alias"}, {"name", "alias"})
+        if self._model(body["name"]).aliases.pop(body["alias"], None) is None:
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Alias '{body['alias']}' does not exist")
+        return {}
+
+    def _create_version(self, query: dict[str, str], body: Any) -> Any:
+        known = {
+            "name", "source", "run_id", "description", "run_tracking_server_id", "feature_deps", "tags",
+            "model_version_dependencies", "model_id",
+        }  # fmt: skip
+        self._only(body, known, {"name", "source"})
+        model = self._model(body["name"])
+        with self.lock:
+            model.last += 1
+            version = Version(model.last, body["source"], body.get("run_id", ""), body.get("model_id", ""), {})
+            for tag in body.get("tags", []):
+                self._tag(version, tag)
+            model.versions[version.number] = version
+        return {"model_version": self._version_shown(model, version)}
+
+    def _finalize(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version"}, {"name", "version"})
+        version = self._version(body["name"], body["version"])
+        if not (self._model_files(body["name"], version.number) / "MLmodel").is_file():
+            raise Refused(400, "INVALID_STATE", f"version {version.number} of {body['name']} has no file MLmodel")
+        version.finalized, version.ready_after = True, self.ready_after
+        version.status = "PENDING_REGISTRATION" if version.ready_after else "READY"
+        return {"model_version": self._version_shown(self._model(body["name"]), version)}
+
+    def _get_version(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"name", "version"}, {"name", "version"})
+        version = self._version(query["name"], query["version"])
+        if version.finalized and version.status != "READY":
+            version.looks += 1
+            if version.looks >= version.ready_after:
+                version.status = "READY"
+        return {"model_version": self._version_shown(self._model(query["name"]), version)}
+
+    def _search(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"filter", "max_results", "page_token"})
+        found = _FILTER.fullmatch(query.get("filter", ""))
+        if found is None:
+            raise Refused(
+                400, "INVALID_PARAMETER_VALUE", f"filter must be one of name = '...' and run_id = '...', and is {query.get('filter')}"
+            )
+        matching = [
+            self._version_shown(model, version, whole=False)
+            for model in self.registered.values()
+            for version in model.versions.values()
+            if found[2] == (model.name if found[1] == "name" else version.run_id)
+        ]
+        start = int(query.get("page_token", "0"))
+        more = {"next_page_token": str(start + PAGE)} if start + PAGE < len(matching) else {}
+        return {"model_versions": matching[start : start + PAGE], **more}
+
+    def _delete_version(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version"}, {"name", "version"})
+        version, model = self._version(body["name"], body["version"]), self._model(body["name"])
+        if version.number in model.aliases.values():
+            raise Refused(400, "INVALID_STATE", f"version {version.number} of {model.name} has an alias")
+        del model.versions[version.number]
+        return {}
+
+    def _set_tag(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version", "key", "value"}, {"name", "version", "key", "value"})
+        self._tag(self._version(body["name"], body["version"]), body)
+        return {}
+
+    def _tag(self, version: Version, tag: Any) -> None:
+        if not tag["key"] or len(tag["key"]) > 255 or set(tag["key"]) & set(".,-=/:"):
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{tag['key']}' is no key of a tag")
+        if len(tag["value"]) > _VALUE:
+            raise Refused(
+                400, "INVALID_PARAMETER_VALUE", f"the value of tag {tag['key']} has {len(tag['value'])} characters, over {_VALUE}"
+            )
+        version.tags[tag["key"]] = tag["value"]
+        if len(version.tags) > _TAGS:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", f"version {version.number} has {len(version.tags)} tags, over {_TAGS}")
+
+    def _model(self, name: str) -> Model:
+        if name not in self.registered:
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Routine or Model '{name}' does not exist.")
+        return self.registered[name]
+
+    def _version(self, name: str, number: str) -> Version:
+        versions = self._model(name).versions
+        if not number.isdigit() or int(number) not in versions:
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Model version '{name}' version {number} does not exist.")
+        return versions[int(number)]
+
+    def _model_files(self, name: str, number: int) -> Path:
+        return self.place(f"/Models/{name.replace('.', '/')}/{number}")
+
+    def _schema_of(self, name: str) -> None:
+        """Refuse a name in a schema that is not there."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _model_shown(model: Model) -> dict[str, Any]:
+        aliases = [{"alias": alias, "version": str(version)} for alias, version in model.aliases.items()]
+        return {"name": model.name, "description": model.description, "aliases": aliases}
+
+    @staticmethod
+    def _version_shown(model: Model, version: Version, *, whole: bool = True) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "name": model.name,
+            "version": str(version.number),
+            "source": version.source,
+            "run_id": version.run_id,
+            "model_id": version.model_id,
+            "status": version.status,
+            "creation_timestamp": int(version.created * 1000),
+        }
+        if whole:
+            shown["tags"] = [{"key": key, "value": value} for key, value in version.tags.items()]
+            shown["aliases"] = [{"alias": alias} for alias, number in model.aliases.items() if number == version.number]
+        return shown

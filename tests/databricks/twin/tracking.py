@@ -1,0 +1,81 @@
+"""Tracking: MLflow's own server, behind what Databricks refuses that MLflow does not.
+
+Sources: https://docs.databricks.com/api/workspace/experiments, mlflow's databricks_artifact_repo.py and its neighbours
+"""
+
+import json
+import re
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.databricks.twin.core import Core, Refused
+from tests.databricks.twin.mounted import Mounted, free_port
+
+ROOT = "dbfs:/databricks/mlflow-tracking"
+PREFIX = "/api/2.0/mlflow/"
+_PATHS = re.compile(
+    r"GET experiments/(get|get-by-name)|POST experiments/(create|search)|GET runs/get|GET metrics/get-history"
+    r"|POST runs/(create|update|search|log-batch|log-metric|log-parameter|log-inputs|outputs|set-tag|delete-tag)"
+    r"|POST logged-models(/search|/m-\w+/params)?|(GET|PATCH|DELETE) logged-models/m-\w+|PATCH logged-models/m-\w+/tags"
+)
+_BATCH = {"metrics": 1000, "params": 100, "tags": 100}
+"""Most entries of one batch."""
+_LONGEST = {"params": 6000, "tags": 8192}
+"""Most characters of a value."""
+
+
+class TrackingApi(Core):
+    """Experiments, runs and logged models."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._mlflow: Mounted | None = None
+        self._mlflow_starts = threading.Lock()
+
+    def _of_tracking(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
+        """An answer, or None: it is none of these."""
+        if not path.startswith(PREFIX) or path.startswith(f"{PREFIX}unity-catalog/"):
+            return None
+        asked = f"{method} {path.removeprefix(PREFIX)}"
+        if not _PATHS.fullmatch(asked):
+            self.strange.append(f"{method} {path}")
+            raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
+        body = body or None
+        if asked == "POST experiments/create":
+            self._check_experiment(body)
+        if asked == "POST runs/log-batch":
+            self._check_batch(body)
+        answer = self._tracking_server().ask(method, path, query, body)
+        # MLflow's server keeps a logged model beside the runs, a workspace in a folder of its own.
+        return json.loads(json.dumps(answer).replace("/models/m-", "/logged_models/m-"))
+
+    def stop_tracking(self) -> None:
+        if self._mlflow is not None:
+            self._mlflow.stop()
+
+    def _tracking_server(self) -> Mounted:
+        with self._mlflow_starts:
+            if self._mlflow is None:
+                port = free_port()
+                command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+                command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
+                command += ["--default-artifact-root", ROOT, "--no-serve-artifacts"]
+                self._mlflow = Mounted(command, port, self.folder / "mlflow.log")
+            return self._mlflow
+
+    def _check_experiment(self, body: Any) -> None:
+        self._only(body, {"name", "artifact_location", "tags"}, {"name"})
+        if not body["name"].startswith("/"):
+            message = f"Experiment name must be an absolute path, e.g. '/Users/user@example.com/my-experiment', and is '{body['name']}'"
+            raise Refused(400, "INVALID_PARAMETER_VALUE", message)
+
+    def _check_batch(self, body: Any) -> None:
+        self._only(body, {"run_id", "metrics", "params", "tags"}, {"run_id"})
+        for kind, most in _BATCH.items():
+            if len(body.get(kind, ())) > most:
+                raise Refused(400, "INVALID_PARAMETER_VALUE", f"a batch may have {most} {kind}")
+        for kind, longest in _LONGEST.items():
+            if any(len(entry["value"]) > longest for entry in body.get(kind, ())):
+                raise Refused(400, "INVALID_PARAMETER_VALUE", f"a value of {kind} may have {longest} characters")

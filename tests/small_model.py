@@ -1,0 +1,35 @@
+"""The smallest thing that can be logged as a car damage model: it answers, and knows nothing."""
+
+from pathlib import Path
+
+from car_damage.ports import RunContents
+from tests.corpus import encoded, picture
+
+
+def network(folder: Path) -> Path:
+    """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out."""
+    from car_damage import networks
+
+    networks.quiet()
+    import keras
+
+    photo = keras.Input((224, 224, 3), dtype="uint8")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(photo))
+    file = folder / "car_damage_classifier.keras"
+    keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled)).save(file)
+    return file
+
+
+def run_of(network_file: Path, folder: Path) -> RunContents:
+    """What a training run of it leaves; one file is written to the folder, which must not be there."""
+    folder.mkdir()
+    (folder / "report.json").write_text("{}")
+    return RunContents(
+        params={"epochs": 3},
+        metrics={"test_accuracy": 0.75},
+        history={"loss": [1.1, 0.9, 0.8]},
+        folder=folder,
+        keras_file=network_file,
+        example=encoded(picture(), "JPEG"),
+        dataset=("/tables/silver", 7, "ab" * 32),
+    )
