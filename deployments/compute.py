@@ -78,7 +78,9 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]]) -> l
             try:
                 wanted = Requirement(line)
             except InvalidRequirement as error:
-                raise SettingsError(f"a cluster cannot install {line}: leave it out of databricks.yml, or set databricks.compute to serverless") from error
+                raise SettingsError(
+                    f"a cluster cannot install {line}: leave it out of databricks.yml, or set databricks.compute to serverless"
+                ) from error
             if wanted.name in named:
                 wanted.specifier &= named[wanted.name].specifier
             named[wanted.name] = wanted

@@ -146,7 +146,7 @@ def _put_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any]) -> None:
     with workspace.translated(f"writing the job {job['name']}", needs="CAN MANAGE on it, or that jobs may be created"):
         if there is None:
             settings = JobSettings.from_dict(job)
-            made = api().jobs.create(**{name: getattr(settings, name) for name in job}).job_id
+            made = api().jobs.create(**{name: getattr(settings, name) for name, value in job.items() if value is not None}).job_id
             # The SDK asks again after a lost answer, and each time a job is made.
             for again in list(api().jobs.list(name=job["name"])):
                 if again.job_id != made:

@@ -78,7 +78,7 @@ class JobsApi(Core):
         self.retried: list[str] = []
         """What becomes of the tasks that are begun next before Databricks itself tries them again: "killed" or "ended"."""
         self.stuck = ""
-        """The state that runs stay in for ever once they are in it, whatever they are asked."""
+        """PENDING, RUNNING or TERMINATING: the state that runs get to, and stay in for ever, without ever doing anything."""
 
     def make_job(self, name: str) -> Job:
         """A job as deployments/databricks.yml describes it, with a wheel of the present code."""
@@ -193,21 +193,21 @@ class JobsApi(Core):
                 raise Refused(
                     400,
                     "INVALID_PARAMETER_VALUE",
-                    "Retrieving the output of runs with multiple tasks is not supported. Please retrieve the output of each individual task run instead.",
+                    "Retrieving the output of runs with multiple tasks is not supported. "
+                    "Please retrieve the output of each individual task run instead.",
                 )
             if asked in run.task_run_ids:
                 with self.lock:
                     self._settle()
-                return {"metadata": self._tasks(run)[run.task_run_ids.index(asked)]} | self._said(run)
+                return {"metadata": self._tasks(run)[run.task_run_ids.index(asked)]} | self._said(run, asked)
         raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {asked} does not exist.")
 
-    @staticmethod
-    def _said(run: Run) -> dict[str, str]:
+    def _said(self, run: Run, task_run: int) -> dict[str, str]:
         if run.state != "TERMINATED" or run.code == "SUCCESS":
             return {}
         if not run.output:
             return {"error": run.message}
-        logs = Path(run.output).read_text()
+        logs = self._log(task_run).read_text()
         _, _, trace = logs.rpartition("Traceback (most recent call last):")
         return {"logs": logs} | ({"error": trace.strip().splitlines()[-1], "error_trace": trace} if trace.strip() else {})
 
@@ -220,7 +220,9 @@ class JobsApi(Core):
                 "run_id": task_run_id,
                 "task_key": task["task_key"],
                 "attempt_number": attempt,
-                "state": shown["state"] if task_run_id == run.task_run_ids[-1] else {"life_cycle_state": "TERMINATED", "result_state": "FAILED"},
+                "state": shown["state"]
+                if task_run_id == run.task_run_ids[-1]
+                else {"life_cycle_state": "TERMINATED", "result_state": "FAILED"},
             }
             for attempt, task_run_id in enumerate(run.task_run_ids)
         ]
@@ -254,7 +256,7 @@ class JobsApi(Core):
         run = self._run(body["run_id"])
         with self.lock:
             run.cancelled = True
-            if run.state == "RUNNING":
+            if run.state == "RUNNING" and self.stuck != "RUNNING":
                 run.state = "TERMINATING"
         return {}
 
@@ -273,7 +275,7 @@ class JobsApi(Core):
         """What has happened to the runs meanwhile. One at a time: max_concurrent_runs is 1, and others queue."""
         for job in self.jobs.values():
             for run in job.runs:
-                if run.state in {"RUNNING", "TERMINATING"} and run.process and run.state != self.stuck:
+                if run.state in {"RUNNING", "TERMINATING"} and run.process:
                     self._look(run)
             waiting = [run for run in job.runs if run.state in {"QUEUED", "PENDING"} and run.state != self.stuck]
             for run in waiting:
@@ -297,7 +299,9 @@ class JobsApi(Core):
             self._end(run, "LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", f"{wheel} is not there")
             return
         run.state = "RUNNING"
-        output = self.folder / f"run-{run.task_run_ids[-1]}.log"
+        if self.stuck:
+            return
+        output = self._log(run.task_run_ids[-1])
         run.output = str(output)
         called = [task["python_wheel_task"]["package_name"], task["python_wheel_task"]["entry_point"]]
         values = {f"job.parameters.{name}": value for name, value in run.parameters.items()} | {"job.run_id": str(run.run_id)}
@@ -310,6 +314,9 @@ class JobsApi(Core):
         environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
+    def _log(self, task_run: int) -> Path:
+        return self.folder / f"run-{task_run}.log"
 
     def _unpacked(self, wheel: str) -> Path:
         folder = self.folder / "installed" / Path(wheel).stem
