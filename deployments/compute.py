@@ -62,6 +62,8 @@ def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list
 def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     """Dependencies of a serverless environment as libraries of a cluster.
 
+    The bounds that suit the environment suit a cluster of the LTS runtime 17.3, which has the same Python (3.12), numpy (2.1),
+    pandas (2.2) and protobuf (5.29): https://docs.databricks.com/aws/en/release-notes/runtime/17.3lts
     A wheel as a library has no extras, so what they name is a library each. Libraries are installed one after another, so that
     what is asked for twice is one library that both ask for.
     """
