@@ -83,9 +83,9 @@ def _missing(wanted: Any, there: Any, at: str = "") -> list[tuple[str, Any, Any]
     if isinstance(wanted, dict) and isinstance(there, dict):
         return [row for key, value in wanted.items() for row in _missing(value, there.get(key), f"{at}.{key}" if at else key)]
     if isinstance(wanted, list) and isinstance(there, list) and (key := _key(wanted)):
-        others = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
-        rows = [row for entry in wanted for row in _missing(entry, others.pop(entry[key], None), f"{at}[{entry[key]}]")]
-        return rows + [(f"{at}[{name}]", entry, None) for name, entry in others.items()]
+        named = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
+        rows = [row for entry in wanted for row in _missing(entry, named.pop(entry[key], None), f"{at}[{entry[key]}]")]
+        return rows + [(f"{at}[{name}]", entry, None) for name, entry in named.items()]
     if _entries(wanted) and _entries(there):  # without a key, as libraries are
         lacking = [entry for entry in wanted if all(_missing(entry, other) for other in there)]
         others = [other for other in there if all(_missing(entry, other) for entry in wanted)]

@@ -48,10 +48,9 @@ def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list
         tasks = [dict.fromkeys(_OF_A_TASK) | task for task in job["tasks"]]
         return dict.fromkeys(_OF_A_JOB) | dict(job) | {"tasks": tasks}
     needs = {environment["environment_key"]: environment["spec"].get("dependencies", []) for environment in job["environments"]}
-    if settings.compute == "job_cluster":
-        clusters, where = [{"job_cluster_key": CLUSTER, "new_cluster": _cluster(settings)}], {"job_cluster_key": CLUSTER}
-    else:
-        clusters, where = None, {"existing_cluster_id": settings.existing_cluster}
+    own = settings.compute == "job_cluster"
+    where = {"job_cluster_key": CLUSTER} if own else {"existing_cluster_id": settings.existing_cluster or ""}
+    clusters = [{"job_cluster_key": CLUSTER, "new_cluster": _cluster(settings)}] if own else None
     tasks = [
         dict(task) | dict.fromkeys(_OF_A_TASK) | where | {"libraries": libraries(needs[task["environment_key"]], extras)}
         for task in job["tasks"]
