@@ -275,10 +275,40 @@ class Databricks(Section):
     """The job that trains and judges."""
     score_job: str = "car-damage-score"
     """The job that scores."""
+    compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
+    """What bootstrap lets the jobs run on. serverless: Databricks' own compute. job_cluster: a cluster that is made for each run,
+    for workspaces without serverless compute. existing_cluster: one that is there anyway, for development."""
+    spark_version: Annotated[str, Field(pattern=r"^\S+$")] = "17.3.x-scala2.13"
+    """Databricks Runtime of the job clusters; with Python 3.11 or later."""
+    node_type: Annotated[str, Field(pattern=r"^\S+$")] | None = None
+    """Node type of the job clusters: m5d.xlarge, Standard_D4ds_v5. None: the cluster policy says it."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Workers of a job cluster. 0: one node does all, which is enough but for a very large landing folder."""
+    cluster_policy: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
+    """Id of the policy that the job clusters follow. What it has as default or as fixed is used for what is not said here."""
+    existing_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
+    """Id of the existing cluster: 0923-164208-meows279. It must have dedicated access, for whom the jobs run as."""
     poll: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two looks at a run of a job."""
     patience: Annotated[float, Field(ge=0)] = 900.0
     """Seconds for which the workspace may give no answer while a run of a job is waited for."""
+
+    @model_validator(mode="after")
+    def _one_compute(self) -> Self:
+        if self.compute == "job_cluster" and not (self.node_type or self.cluster_policy):
+            raise ValueError("compute job_cluster needs node_type, or a cluster_policy that says it")
+        if self.compute == "existing_cluster" and not self.existing_cluster:
+            raise ValueError("compute existing_cluster needs the cluster's id in existing_cluster")
+        owners = {
+            "node_type": "job_cluster",
+            "workers": "job_cluster",
+            "cluster_policy": "job_cluster",
+            "existing_cluster": "existing_cluster",
+        }
+        for name, owner in owners.items():
+            if getattr(self, name) and self.compute != owner:
+                raise ValueError(f"{name} is of compute {owner}, and compute is {self.compute}: leave it out, or set compute")
+        return self
 
 
 class Stack(Section):

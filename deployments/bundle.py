@@ -72,10 +72,10 @@ def _known_to_databricks(settings: Mapping[str, Any], where: str) -> None:
         raise SettingsError(f"{where}: databricks-sdk does not know {', '.join(lost)}")
 
 
-_KEYS = ("task_key", "environment_key", "name")
+_KEYS = ("task_key", "environment_key", "job_cluster_key", "name")
 """By which entries of a list are told apart, whatever their order."""
-_UNSET: tuple[Any, ...] = (None, 0, "", False, [], {})
-"""What Databricks may leave out of an answer, or fill in."""
+_UNSET: tuple[Any, ...] = (None, 0, "", False, [], {}, "PERFORMANCE_OPTIMIZED")
+"""What Databricks may leave out of an answer, or fill in: https://docs.databricks.com/aws/en/compute/serverless/performance-modes"""
 
 
 def _missing(wanted: Any, there: Any, at: str = "") -> list[tuple[str, Any, Any]]:
@@ -83,14 +83,22 @@ def _missing(wanted: Any, there: Any, at: str = "") -> list[tuple[str, Any, Any]
     if isinstance(wanted, dict) and isinstance(there, dict):
         return [row for key, value in wanted.items() for row in _missing(value, there.get(key), f"{at}.{key}" if at else key)]
     if isinstance(wanted, list) and isinstance(there, list) and (key := _key(wanted)):
-        others = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
-        rows = [row for entry in wanted for row in _missing(entry, others.pop(entry[key], None), f"{at}[{entry[key]}]")]
-        return rows + [(f"{at}[{name}]", entry, None) for name, entry in others.items()]
+        named = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
+        rows = [row for entry in wanted for row in _missing(entry, named.pop(entry[key], None), f"{at}[{entry[key]}]")]
+        return rows + [(f"{at}[{name}]", entry, None) for name, entry in named.items()]
+    if _entries(wanted) and _entries(there):  # without a key, as libraries are
+        lacking = [entry for entry in wanted if all(_missing(entry, other) for other in there)]
+        others = [other for other in there if all(_missing(entry, other) for entry in wanted)]
+        return [(at, others, lacking)] if lacking or others else []
     return [] if wanted == there or (wanted in _UNSET and there in _UNSET) else [(at, there, wanted)]
 
 
 def _key(entries: list[Any]) -> str | None:
-    return next((key for key in _KEYS if entries and all(isinstance(entry, dict) and key in entry for entry in entries)), None)
+    return next((key for key in _KEYS if _entries(entries) and all(key in entry for entry in entries)), None)
+
+
+def _entries(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
 def differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:

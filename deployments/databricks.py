@@ -18,7 +18,7 @@ from car_damage import code, workspace
 from car_damage.errors import SettingsError
 from car_damage.model_process import scrubbed
 from car_damage.settings import Settings
-from deployments import bundle
+from deployments import bundle, compute
 from deployments.items import Item
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
     wanted = bundle.jobs({"wheel": wheel})
     ours = settings.databricks
     named = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
-    jobs = [wanted[key] | {"name": name} for key, name in named.items()]
+    extras = compute.extras(ROOT)
+    jobs = [compute.form(wanted[key] | {"name": name}, ours, extras) for key, name in named.items()]
     catalogs = list(dict.fromkeys(name.partition(".")[0] for name in schemas(settings)))
     return [
         *(Item(f"catalog {name}", partial(_look_at_catalog, api, name), partial(_refuse_catalog, name)) for name in catalogs),
@@ -145,7 +146,7 @@ def _put_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any]) -> None:
     with workspace.translated(f"writing the job {job['name']}", needs="CAN MANAGE on it, or that jobs may be created"):
         if there is None:
             settings = JobSettings.from_dict(job)
-            made = api().jobs.create(**{name: getattr(settings, name) for name in job}).job_id
+            made = api().jobs.create(**{name: getattr(settings, name) for name, value in job.items() if value is not None}).job_id
             # The SDK asks again after a lost answer, and each time a job is made.
             for again in list(api().jobs.list(name=job["name"])):
                 if again.job_id != made:

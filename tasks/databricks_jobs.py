@@ -228,7 +228,13 @@ class _Wait:
                 f"{said} ended well and left no report in {self._place.folder}: see its output, whether its identity has WRITE VOLUME "
                 "there, and whether the job is the one that `.venv/bin/python -m deployments bootstrap` makes"
             )
-        return (Transient if run.passing else Terminal)(f"{said} ended without a report: {run.why}")
+        try:
+            output = self._jobs.output(run.run_id)
+        except CarDamageError as error:
+            self._log.warning("what the run's task says of it is not known: %s", error)
+            output = ""
+        told = f"{said} ended without a report: {run.why}"
+        return (Transient if run.passing else Terminal)(f"{told}\n{output}" if output else told)
 
     def _patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the call returns, as soon as the workspace answers it."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FLOW_RUN = "flow_run"
 """The job parameter that names the flow run for which a run of the job works."""
+TRACE = 1500
+"""Characters that are told of an error, and of the end of its trace."""
 _ENDED = frozenset({"TERMINATED"})
 _ENDED_BEFORE = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
 """Of `life_cycle_state`, the older word for the same."""
@@ -104,6 +106,16 @@ class Jobs:
                 return _run(self._api.get_run(run_id))
             except NotFound as error:
                 raise Unavailable(f"the run {run_id} is not there: {error}") from error
+
+    def output(self, run_id: int) -> str:
+        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing."""
+        with _translated(f"looking at the output of the run {run_id}"):
+            # A job's run has no output of its own. A task that was tried again is there once for each try.
+            tasks = self._api.get_run(run_id).tasks or ()
+            if not tasks:
+                return ""
+            said = self._api.get_run_output(max(tasks, key=lambda task: task.attempt_number or 0).run_id)
+        return "\n".join(filter(None, ((said.error or "")[:TRACE], (said.error_trace or "").strip()[-TRACE:])))
 
     def cancel(self, run_id: int) -> None:
         """Ask for a run's end; it may still go on for a while. Nothing happens where it has ended."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments import bundle
+from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Core, Handle, Refused, page
 
 ROOT = Path(__file__).parents[3]
@@ -38,6 +39,8 @@ class Run:
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
     cancelled: bool = False
+    task_run_ids: list[int] = field(default_factory=list)
+    """Of its task's run, one for each time that it was tried."""
 
 
 @dataclass
@@ -67,12 +70,18 @@ class JobsApi(Core):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.jobs: dict[int, Job] = {}
+        self.clusters: set[str] = set()
+        """Ids of all-purpose clusters."""
         self.tokens: dict[str, Run] = {}
         """Idempotency token -> its run."""
         self.cold = 0.0
         """Seconds between the start of a run and that of its process."""
         self.endings: list[tuple[str, str, str]] = []
         """(code, type, message) of the next runs, which end so without their process."""
+        self.retried: list[str] = []
+        """What becomes of the tasks that are begun next before Databricks itself tries them again: "killed" or "ended"."""
+        self.stuck = ""
+        """PENDING, RUNNING or TERMINATING: the state that runs get to, and stay in for ever, without ever doing anything."""
 
     def make_job(self, name: str) -> Job:
         """A job as deployments/databricks.yml describes it, with a wheel of the present code."""
@@ -99,6 +108,7 @@ class JobsApi(Core):
             ("GET", "/api/2.2/jobs/list"): self._list_jobs,
             ("GET", "/api/2.2/jobs/runs/list"): self._list_runs,
             ("GET", "/api/2.2/jobs/runs/get"): self._get_run,
+            ("GET", "/api/2.2/jobs/runs/get-output"): self._get_output,
             ("POST", "/api/2.1/jobs/run-now"): self._run_now,
             ("POST", "/api/2.2/jobs/runs/cancel"): self._cancel,
             ("GET", "/api/2.2/jobs/get"): self._get_job,
@@ -143,18 +153,10 @@ class JobsApi(Core):
         """Refuse a job that Databricks would refuse, or that would not run."""
         known = {
             "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
-            "format", "timeout_seconds", "email_notifications", "tags",
+            "format", "timeout_seconds", "email_notifications", "tags", "job_clusters",
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
-        environments = {one["environment_key"]: one["spec"] for one in settings.get("environments", [])}
-        for environment in environments.values():
-            self._only(environment, {"environment_version", "dependencies"}, {"environment_version"})
-        for task in settings["tasks"]:
-            wheel = {"task_key", "environment_key", "max_retries", "disable_auto_optimization", "python_wheel_task"}
-            self._only(task, wheel, {"task_key", "python_wheel_task"})
-            self._only(task["python_wheel_task"], {"package_name", "entry_point", "parameters"}, {"package_name", "entry_point"})
-            if task.get("environment_key") not in environments:
-                raise Refused(400, "INVALID_PARAMETER_VALUE", f"Task {task['task_key']} names no environment of the job")
+        clusters.check(self._only, settings, self.clusters)
         names = [parameter["name"] for parameter in settings.get("parameters", [])]
         if len(set(names)) < len(names):
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Job parameters must have different names")
@@ -181,7 +183,52 @@ class JobsApi(Core):
         self._only(query, {"run_id", "include_history", "include_resolved_values", "page_token"})
         with self.lock:
             self._settle()
-            return self._shown(self._run(int(query["run_id"])))
+            run = self._run(int(query["run_id"]))
+            return self._shown(run) | {"tasks": self._tasks(run)}
+
+    def _get_output(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"run_id"})
+        asked = int(query["run_id"])
+        for run in self.runs():
+            # https://docs.databricks.com/api/workspace/jobs/getrunoutput says it of runs with several tasks. A job's run whose
+            # format is MULTI_TASK may be taken for one although it has one task only.
+            if run.run_id == asked:
+                raise Refused(
+                    400,
+                    "INVALID_PARAMETER_VALUE",
+                    "Retrieving the output of runs with multiple tasks is not supported. "
+                    "Please retrieve the output of each individual task run instead.",
+                )
+            if asked in run.task_run_ids:
+                with self.lock:
+                    self._settle()
+                return {"metadata": self._tasks(run)[run.task_run_ids.index(asked)]} | self._said(run, asked)
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {asked} does not exist.")
+
+    def _said(self, run: Run, task_run: int) -> dict[str, str]:
+        if run.state != "TERMINATED" or run.code == "SUCCESS":
+            return {}
+        if not run.output:
+            return {"error": run.message}
+        logs = self._log(task_run).read_text()
+        _, _, trace = logs.rpartition("Traceback (most recent call last):")
+        return {"logs": logs} | ({"error": trace.strip().splitlines()[-1], "error_trace": trace} if trace.strip() else {})
+
+    def _tasks(self, run: Run) -> list[dict[str, Any]]:
+        job = next(job for job in self.jobs.values() if run in job.runs)
+        [task] = job.settings["tasks"]
+        shown = self._shown(run)
+        return [
+            {
+                "run_id": task_run_id,
+                "task_key": task["task_key"],
+                "attempt_number": attempt,
+                "state": shown["state"]
+                if task_run_id == run.task_run_ids[-1]
+                else {"life_cycle_state": "TERMINATED", "result_state": "FAILED"},
+            }
+            for attempt, task_run_id in enumerate(run.task_run_ids)
+        ]
 
     def _run_now(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, set())
@@ -212,7 +259,7 @@ class JobsApi(Core):
         run = self._run(body["run_id"])
         with self.lock:
             run.cancelled = True
-            if run.state == "RUNNING":
+            if run.state == "RUNNING" and self.stuck != "RUNNING":
                 run.state = "TERMINATING"
         return {}
 
@@ -233,29 +280,31 @@ class JobsApi(Core):
             for run in job.runs:
                 if run.state in {"RUNNING", "TERMINATING"} and run.process:
                     self._look(run)
-            waiting = [run for run in job.runs if run.state in {"QUEUED", "PENDING"}]
+            waiting = [run for run in job.runs if run.state in {"QUEUED", "PENDING"} and run.state != self.stuck]
             for run in waiting:
                 if run.cancelled:
                     self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
             busy = any(run.state in {"RUNNING", "TERMINATING"} for run in job.runs)
             if not busy and (run_next := next((run for run in job.runs if run.state in {"QUEUED", "PENDING"}), None)):
                 run_next.state = "PENDING"
-                if time.time() - run_next.started >= self.cold:
+                if self.stuck != "PENDING" and time.time() - run_next.started >= self.cold:
                     self._begin(run_next)
 
     def _begin(self, run: Run) -> None:
+        run.task_run_ids.append(self._id())
         if self.endings:
             self._end(run, *self.endings.pop(0))
             return
         job = next(job for job in self.jobs.values() if run in job.runs)
         [task] = job.settings["tasks"]
-        [installed] = [one["spec"] for one in job.settings["environments"] if one["environment_key"] == task["environment_key"]]
-        wheel = next(name for name in installed["dependencies"] if ".whl" in name).partition("[")[0]
+        wheel = clusters.wheel(job.settings, task)
         if not self.volume(wheel).is_file():
             self._end(run, "LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", f"{wheel} is not there")
             return
         run.state = "RUNNING"
-        output = self.folder / f"run-{run.run_id}.log"
+        if self.stuck:
+            return
+        output = self._log(run.task_run_ids[-1])
         run.output = str(output)
         called = [task["python_wheel_task"]["package_name"], task["python_wheel_task"]["entry_point"]]
         values = {f"job.parameters.{name}": value for name, value in run.parameters.items()} | {"job.run_id": str(run.run_id)}
@@ -272,6 +321,9 @@ class JobsApi(Core):
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
+    def _log(self, task_run: int) -> Path:
+        return self.folder / f"run-{task_run}.log"
+
     def _unpacked(self, wheel: str) -> Path:
         folder = self.folder / "installed" / Path(wheel).stem
         if not folder.exists():
@@ -284,10 +336,16 @@ class JobsApi(Core):
         if run.cancelled and run.process.poll() is None:
             run.process.kill()
             run.process.wait()
+        if self.retried[:1] == ["killed"]:
+            run.process.kill()
+            run.process.wait()
         code = run.process.poll()
         if code is None:
             return
-        if run.cancelled:
+        if self.retried and not run.cancelled:
+            self.retried.pop(0)
+            self._begin(run)  # the run of the job stays what it is, and its task gets another
+        elif run.cancelled:
             self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
         elif code:
             self._end(run, "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "Workload failed, see run output for details.")

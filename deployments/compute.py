@@ -1,0 +1,104 @@
+"""What the jobs run on: serverless compute as databricks.yml says, or a cluster by setting.
+
+A job has one form for each. What belongs to another form only is None in it: it is told as a difference where it is still
+there, and taken off when the job is written.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from car_damage.errors import SettingsError
+from car_damage.settings import Databricks
+
+CLUSTER = "stages"
+"""The key of a job's one cluster."""
+_OF_A_JOB = ("environments", "job_clusters", "performance_target")
+_OF_A_TASK = ("environment_key", "disable_auto_optimization", "job_cluster_key", "existing_cluster_id", "new_cluster", "libraries")
+_WHEEL = re.compile(r"(?P<path>/.+\.whl)(\[(?P<extras>[^\]]+)\])?")
+
+# One node does all of the work: its driver is the executor too.
+# https://docs.databricks.com/aws/en/dev-tools/bundles/examples and https://docs.databricks.com/api/workspace/jobs/create
+_SINGLE_NODE = {
+    "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"},
+    "custom_tags": {"ResourceClass": "SingleNode"},
+}
+
+
+def extras(root: Path) -> dict[str, list[str]]:
+    """Requirements of each extra of the wheel, from the checkout's pyproject.toml."""
+    found: dict[str, list[str]] = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    return found
+
+
+def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The form of a job for what the settings say it runs on.
+
+    Args:
+        job: its serverless form, as databricks.yml has it.
+        settings: of this target.
+        extras: requirements of each extra that a task's wheel may be asked for with.
+
+    Raises:
+        SettingsError: a task depends on what a cluster cannot install.
+    """
+    if settings.compute == "serverless":
+        tasks = [dict.fromkeys(_OF_A_TASK) | task for task in job["tasks"]]
+        return dict.fromkeys(_OF_A_JOB) | dict(job) | {"tasks": tasks}
+    needs = {environment["environment_key"]: environment["spec"].get("dependencies", []) for environment in job["environments"]}
+    own = settings.compute == "job_cluster"
+    where = {"job_cluster_key": CLUSTER} if own else {"existing_cluster_id": settings.existing_cluster or ""}
+    clusters = [{"job_cluster_key": CLUSTER, "new_cluster": _cluster(settings)}] if own else None
+    tasks = [
+        dict(task) | dict.fromkeys(_OF_A_TASK) | where | {"libraries": libraries(needs[task["environment_key"]], extras)}
+        for task in job["tasks"]
+    ]
+    return dict(job) | dict.fromkeys(_OF_A_JOB) | {"job_clusters": clusters, "tasks": tasks}
+
+
+def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+    """Dependencies of a serverless environment as libraries of a cluster.
+
+    The bounds that suit the environment suit a cluster of the LTS runtime 17.3, which has the same Python (3.12), numpy (2.1),
+    pandas (2.2) and protobuf (5.29): https://docs.databricks.com/aws/en/release-notes/runtime/17.3lts
+    A wheel as a library has no extras, so what they name is a library each. Libraries are installed one after another, so that
+    what is asked for twice is one library that both ask for.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    wheels: list[str] = []
+    named: dict[str, Requirement] = {}
+    for dependency in dependencies:
+        lines = [dependency]
+        if wheel := _WHEEL.fullmatch(dependency):
+            wheels.append(wheel["path"])
+            lines = [line for extra in (wheel["extras"] or "").split(",") if extra for line in extras[extra.strip()]]
+        for line in lines:
+            try:
+                wanted = Requirement(line)
+            except InvalidRequirement as error:
+                raise SettingsError(
+                    f"a cluster cannot install {line}: leave it out of databricks.yml, or set databricks.compute to serverless"
+                ) from error
+            if wanted.name in named:
+                wanted.specifier &= named[wanted.name].specifier
+            named[wanted.name] = wanted
+    return [{"whl": path} for path in wheels] + [{"pypi": {"package": str(wanted)}} for wanted in named.values()]
+
+
+def _cluster(settings: Databricks) -> dict[str, Any]:
+    """What is made for each run of a job, and ended after it."""
+    cluster: dict[str, Any] = {
+        "spark_version": settings.spark_version,
+        "num_workers": settings.workers,
+        # Unity Catalog needs standard or dedicated access, and the ML runtime has dedicated only. It is whoever the job runs as.
+        # DATA_SECURITY_MODE_DEDICATED is the same by a newer name, which needs kind CLASSIC_PREVIEW beside it.
+        "data_security_mode": "SINGLE_USER",
+    }
+    if settings.node_type:
+        cluster["node_type_id"] = settings.node_type
+    if settings.cluster_policy:
+        cluster |= {"policy_id": settings.cluster_policy, "apply_policy_default_values": True}
+    return cluster if settings.workers else cluster | _SINGLE_NODE

@@ -1,0 +1,170 @@
+"""Jobs run on serverless compute, on a cluster of their own, or on one that is there; one form leaves nothing of another behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.logging import disable_run_logger
+from pydantic import ValidationError
+
+from car_damage import demo_photos
+from car_damage.errors import SettingsError
+from car_damage.pipeline import ValidateRequest, silent
+from car_damage.settings import Databricks, Settings
+from car_damage.stages.validate import VALIDATE
+from deployments import bundle, compute, databricks
+from deployments.items import bootstrap
+from tests.databricks import twin as twins
+from tests.databricks.conftest import LANDING, Seen, make_runner
+from tests.databricks.twin import Job, Twin
+
+WHEEL = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
+FILLED_IN = {"format", "email_notifications"}
+"""By the API, for itself."""
+GIVEN: dict[str, dict[str, Any]] = {
+    "serverless": {},
+    "job_cluster": {"node_type": "m5d.xlarge"},
+    "existing_cluster": {"existing_cluster": "0923-164208-meows279"},
+}
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
+    """A workspace with a catalog and an all-purpose cluster."""
+    with twins.workspace(tmp_path / "workspace") as twin:
+        for name, value in twin.environment.items():
+            monkeypatch.setenv(name, value)
+        twin.clusters.add("0923-164208-meows279")
+        yield twin
+
+
+def on(settings: Settings, kind: str, **more: Any) -> Settings:
+    given = {"compute": kind} | GIVEN[kind] | more
+    return settings.model_copy(update={"databricks": Databricks(**settings.databricks.model_dump() | given)})
+
+
+def written(twin: Twin, name: str = "car-damage-train") -> Job:
+    return next(job for job in twin.jobs.values() if job.name == name)
+
+
+def form(name: str, **given: Any) -> dict[str, Any]:
+    return compute.form(bundle.jobs({"wheel": WHEEL})[name], Databricks(**given), compute.extras(databricks.ROOT))
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_a_stage_runs_on_each_compute_and_bootstrap_leaves_it_alone_a_second_time(empty: Twin, settings: Settings, kind: str) -> None:
+    chosen = on(settings, kind)
+    bootstrap(databricks.items(chosen))
+    assert [result.problem for result in bootstrap(databricks.items(chosen)) if result.problem] == []
+    demo_photos.write(empty.volume(LANDING))
+    with disable_run_logger():
+        assert make_runner(chosen, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent).accepted == 59
+
+
+@pytest.mark.parametrize("before", GIVEN)
+@pytest.mark.parametrize("after", GIVEN)
+def test_another_compute_is_told_as_a_difference_and_leaves_nothing_of_the_one_before(
+    empty: Twin, settings: Settings, before: str, after: str
+) -> None:
+    bootstrap(databricks.items(on(settings, before)))
+    first = dict(written(empty).settings) | {"tags": {"team": "claims"}}
+    written(empty).settings["tags"] = {"team": "claims"}
+    told = [result.problem for result in bootstrap(databricks.items(on(settings, after))) if result.problem]
+    assert len(told) == (0 if before == after else 3)
+    keys = {"serverless": "environment_key", "job_cluster": "job_cluster_key", "existing_cluster": "existing_cluster_id"}
+    assert all(f"tasks[stages].{keys[kind]}: " in problem for problem in told for kind in (before, after))
+    [task] = written(empty).settings["tasks"]
+    forms = {
+        "serverless": ({"environments", "performance_target"}, {"environment_key", "disable_auto_optimization"}),
+        "job_cluster": ({"job_clusters"}, {"job_cluster_key", "libraries"}),
+        "existing_cluster": (set(), {"existing_cluster_id", "libraries"}),
+    }
+    assert set(written(empty).settings) & {"environments", "performance_target", "job_clusters"} == forms[after][0]
+    assert set(task) - {"task_key", "max_retries", "python_wheel_task"} == forms[after][1]
+    assert written(empty).settings["tags"] == {"team": "claims"}
+    bootstrap(databricks.items(on(settings, before)))
+    assert {key: value for key, value in written(empty).settings.items() if key not in FILLED_IN} == first
+
+
+def test_what_somebody_left_of_another_compute_is_told_and_taken_off() -> None:
+    there = form("car-damage-ingest", compute="job_cluster", node_type="m5d.xlarge")
+    left = there | {"environments": [{"environment_key": "x", "spec": {"environment_version": "5"}}], "performance_target": "STANDARD"}
+    assert [told.partition(":")[0] for told in bundle.differences(there, left)] == ["performance_target", "environments"]
+    # Which the API may say of any job: it is what nobody has chosen.
+    assert bundle.differences(there, there | {"performance_target": "PERFORMANCE_OPTIMIZED"}) == []
+
+
+def test_a_job_cluster_has_dedicated_access_and_is_one_node_unless_workers_are_asked_for() -> None:
+    [alone] = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")["job_clusters"]
+    cluster = alone["new_cluster"]
+    assert (cluster["spark_version"], cluster["node_type_id"], cluster["num_workers"]) == ("17.3.x-scala2.13", "m5d.xlarge", 0)
+    assert (cluster["data_security_mode"], cluster["custom_tags"]) == ("SINGLE_USER", {"ResourceClass": "SingleNode"})
+    [more] = form("car-damage-train", compute="job_cluster", cluster_policy="ABC123", workers=2)["job_clusters"]
+    assert more["new_cluster"].keys() == {"spark_version", "num_workers", "data_security_mode", "policy_id", "apply_policy_default_values"}
+
+
+def test_an_extra_of_the_wheel_becomes_libraries_and_what_is_asked_for_twice_is_one() -> None:
+    dependencies = [f"{WHEEL}[train]", "tensorflow<2.21"]
+    assert compute.libraries(dependencies, {"train": ["tensorflow>=2.20,<2.22", "mlflow>=3.5"]}) == [
+        {"whl": WHEEL},
+        {"pypi": {"package": "tensorflow<2.21,<2.22,>=2.20"}},
+        {"pypi": {"package": "mlflow>=3.5"}},
+    ]
+    assert compute.libraries([WHEEL], {}) == [{"whl": WHEEL}]
+
+
+def test_the_extra_is_the_checkout_s() -> None:
+    [task] = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")["tasks"]
+    packages = [library["pypi"]["package"] for library in task["libraries"] if "pypi" in library]
+    assert [package.partition("<")[0].partition(">")[0] for package in packages] == ["tensorflow", "mlflow", "matplotlib"]
+
+
+def test_a_line_that_only_pip_understands_is_refused_for_a_cluster() -> None:
+    with pytest.raises(SettingsError, match=r"a cluster cannot install --index-url=https://x: leave it out of databricks\.yml"):
+        compute.libraries(["--index-url=https://x"], {})
+
+
+def test_each_form_is_one_that_databricks_sdk_knows_and_order_makes_no_difference() -> None:
+    from databricks.sdk.service.jobs import JobSettings
+
+    for kind, given in GIVEN.items():
+        job = form("car-damage-train", compute=kind, **given)
+        known = JobSettings.from_dict(job).as_dict()
+        for task in known["tasks"]:
+            task["libraries"] = list(reversed(task.get("libraries", [])))
+        assert bundle.differences(job, known) == []
+
+
+def test_a_library_more_or_less_is_a_difference() -> None:
+    job = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")
+    [task] = job["tasks"]
+    for others in (task["libraries"][1:], [*task["libraries"], {"pypi": {"package": "x"}}]):
+        [told] = bundle.differences(job, job | {"tasks": [task | {"libraries": others}]})
+        assert told.startswith("tasks[stages].libraries: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"compute": "job_cluster"}, "compute job_cluster needs node_type, or a cluster_policy that says it"),
+        ({"compute": "existing_cluster"}, "compute existing_cluster needs the cluster's id in existing_cluster"),
+        ({"node_type": "m5d.xlarge"}, "node_type is of compute job_cluster, and compute is serverless"),
+        ({"workers": 2}, "workers is of compute job_cluster"),
+        ({"compute": "existing_cluster", "existing_cluster": "a-1", "cluster_policy": "A"}, "cluster_policy is of compute job_cluster"),
+        ({"compute": "job_cluster", "node_type": "x", "existing_cluster": "a-1"}, "existing_cluster is of compute existing_cluster"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_when_they_are_read(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Databricks(**given)
+
+
+def test_a_wheel_that_is_gone_is_told_as_a_library_that_could_not_be_installed(empty: Twin, settings: Settings) -> None:
+    from car_damage.errors import Terminal
+
+    chosen = on(settings, "job_cluster")
+    bootstrap(databricks.items(chosen))
+    empty.volume(databricks.wheel_path(chosen)).unlink()
+    with disable_run_logger(), pytest.raises(Terminal, match=r"LIBRARY_INSTALLATION_ERROR: /Volumes/.*\.whl is not there"):
+        make_runner(chosen, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent)

@@ -1,0 +1,135 @@
+"""Runs that end without a word, that Databricks itself tries again, and that never end: each is told, and nothing is done twice."""
+
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from car_damage.engines.volume import Volume
+from car_damage.errors import Terminal
+from car_damage.job import handover
+from car_damage.job.handover import Place
+from car_damage.job.jobs import TRACE, Jobs
+from car_damage.pipeline import ValidateReport, ValidateRequest, silent, silver_request
+from car_damage.settings import Settings
+from car_damage.stages.silver import SILVER
+from car_damage.stages.validate import VALIDATE
+from tasks import databricks_jobs
+from tasks.databricks_jobs import DatabricksJobs
+from tests.databricks.conftest import HANDOVERS, Seen, make_runner
+from tests.databricks.twin import Twin
+
+REQUEST = ValidateRequest("flow-1")
+
+
+def break_the_wheel(twin: Twin, source: str) -> None:
+    """Put other code in place of that which the entry point imports."""
+    [wheel] = twin.volume("/Volumes/insurance_uc/ops/wheels/").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, source if name == "car_damage/errors.py" else data)
+
+
+@pytest.mark.parametrize("fault", ["", "404", "503"])
+def test_a_run_that_dies_before_it_can_say_why_is_told_with_the_error_and_the_end_of_its_trace(
+    runner: DatabricksJobs, twin: Twin, fault: str
+) -> None:
+    break_the_wheel(twin, f"# {'x' * 5000}\nraise ImportError('this wheel is broken')\n")
+    if fault:
+        twin.fault("GET", "/jobs/runs/get-output", int(fault), times=100)
+    with pytest.raises(Terminal) as raised:
+        runner.run(VALIDATE, REQUEST, silent)
+    first, *rest = str(raised.value).splitlines()
+    assert first.endswith(" ended without a report: RUN_EXECUTION_ERROR: Workload failed, see run output for details.")
+    assert first.startswith(f"stage validate: the run {twin.host}/?o=1234#job/")
+    if fault:
+        assert rest == []  # that it cannot be fetched hides nothing
+    else:
+        assert rest[0] == "ImportError: this wheel is broken"
+        assert 'errors.py", line 2, in <module>' in "\n".join(rest)
+        assert len("\n".join(rest)) <= 2 * TRACE + 1
+
+
+def test_a_long_error_is_told_by_its_beginning_and_a_long_trace_by_its_end(runner: DatabricksJobs, twin: Twin) -> None:
+    break_the_wheel(twin, "raise ImportError('begin' + 'x' * 20_000 + 'end')\n")
+    with pytest.raises(Terminal) as raised:
+        runner.run(VALIDATE, REQUEST, silent)
+    error, trace = str(raised.value).splitlines()[1:]
+    assert (len(error), len(trace)) == (TRACE, TRACE)
+    assert error.startswith("ImportError: beginxxx")
+    assert trace.endswith("xxxend")
+
+
+def test_a_request_that_is_gone_is_told_by_the_job_itself(runner: DatabricksJobs, twin: Twin) -> None:
+    ingest = next(iter(twin.jobs))
+    gone = f"{HANDOVERS}flow-1/validate/none.request.json"
+    run = runner._workspace.start(ingest, {"flow_run": "flow-1", "request": gone, "stages": "validate"}, "t")
+    wait_for_the_end(run)
+    assert "none.request.json is not there" in Jobs().output(run)
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_run_that_databricks_itself_tries_again_after_a_loss_ends_in_one_report(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.retried = ["killed"]
+    validated = runner.run(VALIDATE, REQUEST, silent)
+    assert (validated.accepted, validated.new) == (59, 68)
+    assert runner.run(SILVER, silver_request("flow-1", validated), silent).rows == 56
+    [run] = twin.runs()
+    assert len(run.task_run_ids) == 2
+
+
+@pytest.mark.usefixtures("photos")
+def test_a_run_that_databricks_itself_does_once_more_does_nothing_again(runner: DatabricksJobs, twin: Twin, settings: Settings) -> None:
+    from deltalake import DeltaTable
+
+    twin.retried = ["ended"]
+    validated = runner.run(VALIDATE, REQUEST, silent)
+    silver = runner.run(SILVER, silver_request("flow-1", validated), silent)
+    [run] = twin.runs()
+    wait_for_the_end(run.run_id)
+    assert (len(run.task_run_ids), run.code) == (2, "SUCCESS")
+    said = [line.partition(" INFO ")[2] for line in Path(run.output).read_text().splitlines() if " INFO " in line]
+    assert said == ["stage validate: done", "stage silver: done"]  # and of no step on the way there
+    versions = {path.parent.name: DeltaTable(path.parent).version() for path in (settings.home / "tables").rglob("_delta_log")}
+    # Silver notes in bronze which photos are duplicates: one version more than when validate was done.
+    assert versions == {"raw_images": validated.bronze_version + 1, "training_images": silver.silver_version}
+    assert handover.answered(Volume(), Place.of(HANDOVERS, "validate", REQUEST), ValidateReport) == validated
+
+
+def test_the_trace_is_that_of_the_last_try(runner: DatabricksJobs, twin: Twin) -> None:
+    break_the_wheel(twin, "import os\nraise ImportError(f'broken in process {os.getpid()}')\n")
+    twin.retried = ["ended"]
+    with pytest.raises(Terminal) as raised:
+        runner.run(VALIDATE, REQUEST, silent)
+    [run] = twin.runs()
+    assert run.process
+    assert f"\nImportError: broken in process {run.process.pid}\n" in str(raised.value)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "TERMINATING"])
+def test_a_run_that_never_ends_is_asked_to_and_waited_for_no_longer_than_is_said(
+    twin: Twin, settings: Settings, seen: Seen, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(databricks_jobs.DEADLINES, "validate", 100.0)
+    monkeypatch.setattr(databricks_jobs, "ENDING", 200.0)
+    runner = make_runner(settings, seen)
+    twin.stuck = state
+    wanted = r"^stage validate: it took longer than .* hours, and its run in Databricks was asked to end, and has not yet: see https://"
+    with disable_run_logger(), pytest.raises(Terminal, match=wanted):
+        runner.run(VALIDATE, REQUEST, silent)
+    [run] = twin.runs()
+    assert run.cancelled
+    clock = runner.platform.clock
+    assert 300 <= clock.waited <= 300 + 3 * settings.databricks.poll  # type: ignore[attr-defined]
+    assert sum(call == "POST /api/2.2/jobs/runs/cancel" for call in twin.asked) == 1
+
+
+def wait_for_the_end(run_id: int) -> None:
+    deadline = time.monotonic() + 120
+    while not Jobs().look(run_id).ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,86 @@
+"""What a job's tasks run on: a serverless environment, a cluster of the job, or one that is there.
+
+Source: https://docs.databricks.com/api/workspace/jobs/create. What belongs to another compute than the task's is refused here,
+although the documentation says of some of it only that it has no effect there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.databricks.twin.core import Refused
+
+Only = Callable[..., None]
+"""`Core._only`."""
+_MODES = {"SINGLE_USER", "USER_ISOLATION"}
+"""With Unity Catalog. DATA_SECURITY_MODE_DEDICATED and _STANDARD need kind CLASSIC_PREVIEW, says the reference of `kind`."""
+_ALONE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
+
+
+def check(only: Only, settings: dict[str, Any], there: set[str]) -> None:
+    """Refuse what Databricks would refuse, or would not run."""
+    environments = {one["environment_key"]: one for one in settings.get("environments", [])}
+    for environment in environments.values():
+        only(environment, {"environment_key", "spec"}, {"environment_key", "spec"})
+        only(environment["spec"], {"environment_version", "dependencies"}, {"environment_version"})
+    clusters = {one["job_cluster_key"]: one for one in settings.get("job_clusters", [])}
+    for cluster in clusters.values():
+        only(cluster, {"job_cluster_key", "new_cluster"}, {"job_cluster_key", "new_cluster"})
+        _check_cluster(only, cluster["new_cluster"])
+    if "performance_target" in settings and not environments:
+        raise _refused("performance_target is of serverless compute, and no task runs on it")
+    for task in settings["tasks"]:
+        common = {"task_key", "max_retries", "python_wheel_task"}
+        ways = {"environment_key", "job_cluster_key", "existing_cluster_id"} & set(task)
+        if len(ways) != 1:
+            raise _refused(f"Task {task['task_key']} must have one of environment_key, job_cluster_key and existing_cluster_id")
+        [way] = ways
+        own = {"disable_auto_optimization"} if way == "environment_key" else {"libraries"}
+        only(task, common | ways | own, {"task_key", "python_wheel_task"})
+        only(task["python_wheel_task"], {"package_name", "entry_point", "parameters"}, {"package_name", "entry_point"})
+        known = {"environment_key": environments, "job_cluster_key": clusters, "existing_cluster_id": there}[way]
+        if task[way] not in known:
+            raise _refused(f"Task {task['task_key']}: {way} {task[way]} is not there")
+        for library in task.get("libraries", []):
+            _check_library(only, library)
+    used = {task.get("environment_key") for task in settings["tasks"]}, {task.get("job_cluster_key") for task in settings["tasks"]}
+    if set(environments) - used[0] or set(clusters) - used[1]:
+        raise _refused("an environment or a cluster of the job is used by no task")
+
+
+def _check_cluster(only: Only, cluster: dict[str, Any]) -> None:
+    known = {
+        "spark_version", "node_type_id", "num_workers", "data_security_mode", "spark_conf", "custom_tags", "policy_id",
+        "apply_policy_default_values",
+    }  # fmt: skip
+    only(cluster, known, {"spark_version", "num_workers", "data_security_mode"})
+    if cluster["data_security_mode"] not in _MODES:
+        raise _refused(f"data_security_mode {cluster['data_security_mode']} gives no access to Unity Catalog")
+    if "node_type_id" not in cluster and not cluster.get("apply_policy_default_values"):
+        raise _refused("node_type_id is missing")
+    if cluster.get("apply_policy_default_values") and "policy_id" not in cluster:
+        raise _refused("apply_policy_default_values without a policy_id")
+    alone = cluster.get("spark_conf", {}).items() >= _ALONE.items() and cluster.get("custom_tags", {}).get("ResourceClass") == "SingleNode"
+    if alone != (cluster["num_workers"] == 0):
+        raise _refused("num_workers 0 is a single node, which spark_conf and custom_tags must say too")
+
+
+def _check_library(only: Only, library: dict[str, Any]) -> None:
+    only(library, {"whl", "pypi"})
+    if len(library) != 1:
+        raise _refused("a library is one of whl and pypi")
+    if "whl" in library and not (library["whl"].startswith("/Volumes/") and library["whl"].endswith(".whl")):
+        raise _refused(f"{library['whl']} is no wheel on a volume: extras cannot be named")
+    if "pypi" in library:
+        only(library["pypi"], {"package", "repo"}, {"package"})
+
+
+def wheel(settings: dict[str, Any], task: dict[str, Any]) -> str:
+    """Path of the wheel that a task installs."""
+    if key := task.get("environment_key"):
+        [spec] = [one["spec"] for one in settings["environments"] if one["environment_key"] == key]
+        return next(str(name) for name in spec["dependencies"] if ".whl" in name).partition("[")[0]
+    return next(str(library["whl"]) for library in task["libraries"] if "whl" in library)
+
+
+def _refused(message: str) -> Refused:
+    return Refused(400, "INVALID_PARAMETER_VALUE", message)
