@@ -57,7 +57,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
         ]
     return [
         *findings,
-        *_databricks(settings),
+        *in_databricks(settings),
         _finding("landing folder", lambda: _landing(platform)),
         _finding("tables", lambda: _tables(platform)),
         _finding("registry", lambda: _registry(platform)),
@@ -65,7 +65,8 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
     ]
 
 
-def _databricks(settings: Settings) -> list[Finding]:
+def in_databricks(settings: Settings) -> list[Finding]:
+    """Whose the credentials are, and of each name and each permission there whether a run would find it."""
     if settings.databricks.stages != "jobs" and settings.databricks.credentials is None:
         return []
     credentials = _finding("Databricks credentials", lambda: workspace_look.credentials(settings))
