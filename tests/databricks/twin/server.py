@@ -69,6 +69,7 @@ class Server(Permissions):
 class _Handler(BaseHTTPRequestHandler):
     workspace: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's head and body are two writes, and would wait 40 ms for each other
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         pass
