@@ -90,6 +90,22 @@ def test_the_service_principal_finds_everything_as_it_should_be(at_work: Person)
     assert other == [f"permissions on experiment {EXPERIMENT}", *(f"permissions on job {name}" for name in JOBS)]
 
 
+def test_what_the_service_principal_is_granted(at_work: Person) -> None:
+    tables = {"USE_SCHEMA", "CREATE_TABLE", "SELECT", "MODIFY"}
+    assert {name: to[CLIENT] for (_, name), to in at_work.twin.grants.items()} == {
+        "insurance_uc": {"USE_CATALOG"},
+        "insurance_uc.landing": {"USE_SCHEMA"},
+        "insurance_uc.bronze": tables,
+        "insurance_uc.silver": tables,
+        "insurance_uc.gold": tables,
+        "insurance_uc.models": {"USE_SCHEMA", "CREATE_MODEL"},
+        "insurance_uc.ops": {"USE_SCHEMA"},
+        LANDING_VOLUME: {"READ_VOLUME"},
+        "insurance_uc.ops.runs": {"READ_VOLUME", "WRITE_VOLUME"},
+        "insurance_uc.ops.wheels": {"READ_VOLUME", "WRITE_VOLUME"},
+    }
+
+
 def test_the_service_principal_may_do_what_a_run_does(at_work: Person) -> None:
     twin = at_work.twin
     files = Volume()
