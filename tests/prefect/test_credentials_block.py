@@ -66,7 +66,7 @@ def test_a_block_that_is_as_it_should_be_is_left_alone_and_another_one_overwritt
 
 
 def test_what_else_somebody_set_in_the_block_stays() -> None:
-    DatabricksCredentials(**{"databricks_instance": "elsewhere", "token": "x", "client_kwargs": {"timeout": 7}}).save(NAME)
+    DatabricksCredentials(databricks_instance="elsewhere", token="x", client_kwargs={"timeout": 7}).save(NAME)  # noqa: S106
     assert written(TOKEN).problem == "differs: databricks_instance, token"
     assert DatabricksCredentials.load(NAME).client_kwargs == {"timeout": 7}  # type: ignore[union-attr]
 
