@@ -76,11 +76,11 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
         try:
             listed = api().permissions.get(one.kind, found).access_control_list or []
         except PermissionDenied as error:
-            told = f"{doing} was refused: {said(error)}; who has CAN MANAGE on it sees whether "
+            whether = f"who has CAN MANAGE on it sees whether {who().name} has {one.levels[0].replace('_', ' ')}"
             command = _command(one, found, who())
             if who().is_caller:
-                raise Unseen(f"{told}{who().name} has {one.levels[0]}, and if not runs: {command}") from error
-            raise NeedsAdministrator(f"{told}{who().name} has {one.levels[0]}, or runs: {command}", command) from error
+                raise Unseen(f"{whether}, and if not runs: {command}") from error
+            raise NeedsAdministrator(f"{doing} was refused: {said(error)}; {whether}, and if not runs: {command}", command) from error
     names = {who().name, *who().groups}
     ours = [entry for entry in listed if {entry.user_name, entry.service_principal_name, entry.group_name} & names]
     given = {had.permission_level.value for entry in ours for had in entry.all_permissions or [] if had.permission_level}

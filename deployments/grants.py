@@ -70,7 +70,9 @@ def _grant(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], o
     lacking = _lacking(api, who(), one)
     change = PermissionsChange(principal=who().name, add=[Privilege(privilege) for privilege in lacking])
     with permitted(
-        f"granting {_in_words(lacking)} on the {one.kind} {one.name}", needs="to own it, or MANAGE on it", command=_sql(one, lacking, who())
+        f"granting {_in_words(lacking)} on the {one.kind} {one.name}",
+        needs="ownership of it, or MANAGE on it",
+        command=_sql(one, lacking, who()),
     ):
         api().grants.update(one.kind, one.name, changes=[change])
 
@@ -79,7 +81,7 @@ def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) 
     """What of the needed the principal has not, be it its own, a group's, or from above."""
     from databricks.sdk.errors import NotFound, PermissionDenied
 
-    doing, needs = f"looking at the grants on the {one.kind} {one.name}", "to own it, or MANAGE on it"
+    doing, needs = f"looking at the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
     with workspace.translated(doing, needs=needs):
         try:
             if _owner(api, one) == who.name:
@@ -164,5 +166,5 @@ def _look_at_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Princ
 
 def _hand_over(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> None:
     command = f"databricks registered-models update {name} --owner {who().name}"
-    with permitted(f"handing the registered model {name} to {who().name}", needs="to own it", command=command):
+    with permitted(f"handing the registered model {name} to {who().name}", needs="ownership of it", command=command):
         api().registered_models.update(name, owner=who().name)
