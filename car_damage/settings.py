@@ -265,6 +265,9 @@ class Databricks(Section):
     """Where validation, training and judging run. here: in the process of the flow run. jobs: as runs of the jobs below."""
     credentials: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     """The Prefect block of type databricks-credentials. None: databricks-sdk's unified authentication decides."""
+    service_principal: Annotated[str, Field(min_length=1)] | None = None
+    """Application id of the service principal that the flow runs' worker and the jobs work as; bootstrap gives it what it needs.
+    None: whoever runs bootstrap."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
     """The folder by which flow runs and jobs hand over requests and reports; both write to it, and nothing removes them."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"

@@ -50,30 +50,24 @@ def down_command() -> None:
 @app.command("bootstrap")
 def bootstrap_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be made or changed.")] = False,
+    credentials_block: Annotated[
+        bool,
+        typer.Option("--credentials-block", help="Keep this environment's credentials in the block that databricks.credentials names."),
+    ] = False,
 ) -> None:
     """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
-    from car_damage.errors import CarDamageError
     from car_damage.settings import load
+    from deployments import credentials_block as block
     from deployments.bootstrap import everything, server_url
-    from deployments.items import mend, plan
+    from deployments.items import tell
     from tasks.workspace import use_credentials
 
     server_url()
     settings = load()
-    use_credentials(settings.databricks.credentials)
-    work, done = (plan, "would be put right") if dry_run else (mend, "put right")
-    failed = False
-    for item in everything(settings):
-        try:
-            result = work(item)
-        except CarDamageError as error:
-            failed = True
-            print(f"{item.name}: {error}")
-            continue
-        failed = failed or result.left is not None
-        put_right = "as it should be" if result.problem is None else f"{result.problem}: {done}"
-        print(f"{result.name}: {result.left or put_right}")
-    raise typer.Exit(failed)
+    well = tell([block.item(settings)], dry_run=dry_run) if credentials_block else True
+    if not (credentials_block and dry_run):  # it may not be there yet, and holds, or would, what is in the environment
+        use_credentials(settings.databricks.credentials)
+    raise typer.Exit(not (tell(everything(settings), dry_run=dry_run) and well))
 
 
 @app.command("deploy")
@@ -94,10 +88,8 @@ def doctor_command() -> None:
     from car_damage.platform import Target
     from car_damage.settings import load
     from deployments.doctor import FAIL, doctor
-    from tasks.workspace import use_credentials
 
     settings = load()
-    use_credentials(settings.databricks.credentials)
     findings = doctor(settings, Target(settings))
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -17,11 +17,20 @@ def limits() -> list[Item]:
 
 def everything(settings: Settings) -> list[Item]:
     """What runs by themselves need, in the order in which it has to be made."""
+    return [*on_the_server(settings), *elsewhere(settings)]
+
+
+def elsewhere(settings: Settings) -> list[Item]:
+    """What they need in Databricks."""
+    return databricks.items(settings) if settings.databricks.stages == "jobs" else []
+
+
+def on_the_server(settings: Settings) -> list[Item]:
+    """What they need on the Prefect server."""
     pool = Item(f"work pool {WORK_POOL}", _look_at_pool, _fix_pool)
     deployments = Item("deployments", deploy.look, deploy.deploy)
     code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
-    elsewhere = databricks.items(settings) if settings.databricks.stages == "jobs" else []
-    return [*limits(), pool, deployments, code, *automations.items(settings.alerts), *elsewhere]
+    return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
 
 
 def server_url() -> str:

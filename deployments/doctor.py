@@ -12,8 +12,10 @@ from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from deployments import workspace_look
+from deployments.administrator import Unseen
 from deployments.alerts import PREFIX, block_problem
-from deployments.bootstrap import WORK_POOL, everything, server_url
+from deployments.bootstrap import WORK_POOL, elsewhere, on_the_server, server_url
 from deployments.items import Item
 from deployments.stack import workers_online
 from tasks.flow_runs import UPDATES, in_state
@@ -45,7 +47,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
     server = _finding("Prefect server", _server)
     findings = [server]
     if server.state != FAIL:
-        findings += [_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in everything(settings)]
+        findings += [_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in on_the_server(settings)]
         findings += [
             _finding("worker", _worker),
             _finding("slots", _slots, WARN),
@@ -55,6 +57,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
         ]
     return [
         *findings,
+        *in_databricks(settings),
         _finding("landing folder", lambda: _landing(platform)),
         _finding("tables", lambda: _tables(platform)),
         _finding("registry", lambda: _registry(platform)),
@@ -62,9 +65,25 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
     ]
 
 
+def in_databricks(settings: Settings) -> list[Finding]:
+    """Whose the credentials are, and of each name and each permission there whether a run would find it."""
+    if settings.databricks.stages != "jobs" and settings.databricks.credentials is None:
+        return []
+    credentials = _finding("Databricks credentials", lambda: workspace_look.credentials(settings))
+    if credentials.state == FAIL or settings.databricks.stages != "jobs":
+        return [credentials]
+    return [
+        credentials,
+        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in elsewhere(settings)),
+        *(_finding(name, look) for name, look in workspace_look.looks(settings).items()),
+    ]
+
+
 def _finding(name: str, look: Callable[[], str], otherwise: str = FAIL) -> Finding:
     try:
         return Finding(name, OK, look())
+    except Unseen as error:
+        return Finding(name, WARN, str(error))
     except (_Problem, CarDamageError, PrefectException, httpx.HTTPError) as error:
         return Finding(name, otherwise, str(error) or type(error).__name__)
 

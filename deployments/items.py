@@ -6,7 +6,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from car_damage.errors import SettingsError
+from car_damage.errors import CarDamageError, SettingsError
+from deployments.administrator import NeedsAdministrator, Unseen
+
+ABSENT = "is not there"
+LACK, DIFFERS = "lack ", "differs: "
+"""How problems begin that a plan shows as lines of a diff."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Result:
     """What was wrong before the fix."""
     left: str | None = None
     """Why it is wrong still, and what to do: of an item that is not vital only."""
+    unseen: str | None = None
+    """Why nobody can say whether something is wrong."""
 
 
 def bootstrap(items: Sequence[Item]) -> list[Result]:
@@ -43,7 +50,10 @@ def bootstrap(items: Sequence[Item]) -> list[Result]:
 
 def plan(item: Item) -> Result:
     """What `mend` would do; nothing is changed."""
-    return Result(item.name, item.look())
+    try:
+        return Result(item.name, item.look())
+    except Unseen as error:
+        return Result(item.name, None, unseen=str(error))
 
 
 def mend(item: Item) -> Result:
@@ -57,8 +67,52 @@ def mend(item: Item) -> Result:
         problem = item.look()
         if problem is not None:
             item.fix()
+    except Unseen as error:
+        return Result(item.name, None, unseen=str(error))
     except SettingsError as error:
         if item.vital:
             raise
         return Result(item.name, problem or str(error), str(error))
     return Result(item.name, problem)
+
+
+def tell(items: Sequence[Item], *, dry_run: bool, show: Callable[[str], None] = print) -> bool:
+    """Fix what is wrong, or with `dry_run` show it as a diff, one line an item; whether all is then as it should be or can be made so.
+
+    What cannot be fixed stops nothing. The commands that somebody with more rights has to run are shown once more at the end.
+    """
+    work, line = (plan, _diff) if dry_run else (mend, _done)
+    well, commands = True, []
+    for item in items:
+        try:
+            result = work(item)
+        except CarDamageError as error:
+            well = False
+            show(f"! {item.name}  {error}" if dry_run else f"{item.name}: {error}")
+            if isinstance(error, NeedsAdministrator):
+                commands.append(error.command)
+            continue
+        well = well and result.left is None
+        show(line(result))
+    if commands:
+        show("For an administrator to run, and then bootstrap again:")
+        for command in dict.fromkeys(commands):
+            show(f"  {command}")
+    return well
+
+
+def _done(result: Result) -> str:
+    put_right = "as it should be" if result.problem is None else f"{result.problem}: put right"
+    return f"{result.name}: {result.left or result.unseen or put_right}"
+
+
+def _diff(result: Result) -> str:
+    """`+` what would be made or added, `~` what would be changed, `=` what is as it should be, `?` what cannot be seen."""
+    problem = result.problem
+    if problem is None:
+        return f"? {result.name}  {result.unseen}" if result.unseen else f"= {result.name}"
+    if problem == ABSENT:
+        return f"+ {result.name}"
+    if problem.startswith(LACK):
+        return f"+ {result.name}  {problem.removeprefix(LACK)}"
+    return f"~ {result.name}  {problem.removeprefix(DIFFERS)}"

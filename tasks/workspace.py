@@ -60,7 +60,8 @@ def use_credentials(block: str | None) -> None:
         # Without what it came of: that may show what is in the block.
         if "Unable to find" in str(error):
             raise SettingsError(
-                f"{named}is not on the Prefect server: make it in the UI (Blocks, Databricks Credentials), or correct the name"
+                f"{named}is not on the Prefect server: make it in the UI (Blocks, Databricks Credentials), or of the credentials in the "
+                "environment by `.venv/bin/python -m deployments bootstrap --credentials-block`, or correct the name"
             ) from None
         raise SettingsError(f"{named}must have either a token, or a client id and its secret: correct it in the UI (Blocks)") from None
     given = {"DATABRICKS_HOST": f"https://{found.databricks_instance}"}

@@ -55,6 +55,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
 @pytest.fixture(autouse=True)
 def _no_versions(logged: Logged) -> None:
     logged.twin.registered.clear()
+    logged.twin.models.clear()
     logged.twin.faults.clear()
     logged.twin.ready_after = 0
     logged.target.__dict__.pop("registry", None)
@@ -125,7 +126,7 @@ def test_too_long_a_tag_is_refused_with_the_workspace_s_words(logged: Logged) ->
 def test_an_experiment_s_name_must_be_a_path(logged: Logged) -> None:
     settings = logged.target.settings
     other = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"experiment": "car-damage"})})
-    with pytest.raises(RegistryError, match="Experiment name must be an absolute path"):
+    with pytest.raises(RegistryError, match="An absolute path is expected"):
         Target(other).tracking.start("run", {})
 
 

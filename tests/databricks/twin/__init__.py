@@ -1,4 +1,4 @@
-"""A workspace on loopback: HTTPS, tokens, jobs whose runs really run, and the files of its volumes.
+"""A workspace on loopback: HTTPS, tokens and permissions, jobs whose runs really run, the files of its volumes, Unity Catalog.
 
 It takes what the documentation names and nothing else: an unknown path, field or value, or a missing one, is refused with
 the documented code, and kept in `strange`, which a test's end looks at. Where the documentation leaves a doubt, the
@@ -15,15 +15,17 @@ from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, JobsApi, Run
+from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
 from tests.databricks.twin.registry import RegistryApi
-from tests.databricks.twin.server import CLIENT, SECRET, Server
+from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
 from tests.databricks.twin.serving import ServingApi
 from tests.databricks.twin.tracking import TrackingApi
+from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 
-__all__ = ["CLIENT", "SECRET", "Job", "Run", "Twin", "workspace"]
+__all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(JobsApi, FilesApi, CatalogApi, RegistryApi, TrackingApi, ServingApi, Server):
+class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, TrackingApi, ServingApi, Server):
     """The workspace. A context manager; `environment` is what a client of it needs."""
 
     def __enter__(self) -> "Twin":
@@ -42,11 +44,11 @@ class Twin(JobsApi, FilesApi, CatalogApi, RegistryApi, TrackingApi, ServingApi, 
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """What a room of it answers."""
-        for room in (self._at_a_path, self._named, self._of_tracking, self._of_serving):
+        for room in (self._at_a_path, self._named, self._with_permissions, self._of_tracking, self._of_serving):
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer
-        routes = self._of_jobs() | self._of_files() | self._of_catalog() | self._of_registry()
+        routes = self._of_jobs() | self._of_files() | self._of_catalog() | self._of_registry() | self._of_workspace()
         if (method, path) not in routes:
             self.strange.append(f"{method} {path}")
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")

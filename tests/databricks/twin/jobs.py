@@ -17,7 +17,8 @@ from typing import Any
 
 from deployments import bundle
 from tests.databricks.twin import clusters
-from tests.databricks.twin.core import Core, Handle, Refused, page
+from tests.databricks.twin.core import Handle, Refused, page
+from tests.databricks.twin.permissions import CLIENT, Permissions
 
 ROOT = Path(__file__).parents[3]
 TOKEN = 64
@@ -61,11 +62,8 @@ class Job:
         return {parameter["name"]: parameter["default"] for parameter in self.settings.get("parameters", [])}
 
 
-class JobsApi(Core):
+class JobsApi(Permissions):
     """Jobs and their runs."""
-
-    pats: set[str]
-    environment: dict[str, str]
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -97,8 +95,12 @@ class JobsApi(Core):
                 archive.writestr("car_damage-0.dist-info/METADATA", "Metadata-Version: 2.1\nName: car-damage\nVersion: 0\n")
                 archive.writestr("car_damage-0.dist-info/entry_points.txt", f"[console_scripts]\n{lines}\n")
         job = Job(self._id(), bundle.jobs({"wheel": wheel})[name])
-        self.jobs[job.job_id] = job
+        self._keep(job)
         return job
+
+    def _keep(self, job: Job) -> None:
+        self.jobs[job.job_id] = job
+        self.levels["jobs", str(job.job_id)] = {self.caller: "IS_OWNER"}
 
     def runs(self) -> list[Run]:
         return [run for job in self.jobs.values() for run in job.runs]
@@ -121,31 +123,38 @@ class JobsApi(Core):
         self._only(query, {"name", "page_token", "limit", "offset", "expand_tasks"})
         # Names are compared without regard to case.
         wanted = query.get("name", "").lower()
-        found = [job for job in self.jobs.values() if not wanted or job.name.lower() == wanted]
+        seen = [job for job in self.jobs.values() if self.level("jobs", job.job_id) >= 0]
+        found = [job for job in seen if not wanted or job.name.lower() == wanted]
         return page("jobs", [{"job_id": job.job_id, "settings": {"name": job.name}} for job in found], query)
 
     def _get_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"job_id", "page_token"})
-        job = self._job(int(query["job_id"]))
+        job = self._job(int(query["job_id"]), "CAN_VIEW")
         # Some of what nobody has set is filled in, and some of what is as by default left out; lists come in an order of their own.
         filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
-        return {"job_id": job.job_id, "creator_user_name": "service-principal", "settings": filled}
+        # databricks-sdk calls it write-only: what it came to is told beside the settings.
+        filled.pop("run_as", None)
+        [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
+        run_as = next(iter(job.settings.get("run_as", {}).values()), owner)
+        return {"job_id": job.job_id, "creator_user_name": owner, "run_as_user_name": run_as, "settings": filled}
 
     def _create_job(self, query: dict[str, str], body: Any) -> Any:
         self._check(body)
         job = Job(self._id(), body)
-        self.jobs[job.job_id] = job
+        self._keep(job)
         return {"job_id": job.job_id}
 
     def _reset_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"job_id", "new_settings"}, {"job_id", "new_settings"})
+        job = self._job(body["job_id"], "CAN_MANAGE")
         self._check(body["new_settings"])
-        self._job(body["job_id"]).settings = body["new_settings"]
+        # Whom it runs as stays where the new settings do not say.
+        job.settings = {name: value for name, value in job.settings.items() if name == "run_as"} | body["new_settings"]
         return {}
 
     def _delete_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"job_id"}, {"job_id"})
-        self._job(body["job_id"])
+        self._job(body["job_id"], "CAN_MANAGE")
         del self.jobs[body["job_id"]]
         return {}
 
@@ -157,6 +166,9 @@ class JobsApi(Core):
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
         clusters.check(self._only, settings, self.clusters)
+        wanted = settings.get("run_as", {}).get("service_principal_name")
+        if wanted == CLIENT and self.caller not in {CLIENT, *self.service_principal_users}:
+            raise Refused(403, "PERMISSION_DENIED", f"{self.caller} does not have the role servicePrincipal/user on {wanted}.")
         names = [parameter["name"] for parameter in settings.get("parameters", [])]
         if len(set(names)) < len(names):
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Job parameters must have different names")
@@ -166,7 +178,7 @@ class JobsApi(Core):
         active, completed = query.get("active_only") == "true", query.get("completed_only") == "true"
         if active and completed:
             raise Refused(400, "INVALID_PARAMETER_VALUE", "active_only and completed_only cannot both be true")
-        job = self._job(int(query["job_id"]))
+        job = self._job(int(query["job_id"]), "CAN_VIEW")
         since = int(query.get("start_time_from", "0"))
         with self.lock:
             self._settle()
@@ -183,7 +195,7 @@ class JobsApi(Core):
         self._only(query, {"run_id", "include_history", "include_resolved_values", "page_token"})
         with self.lock:
             self._settle()
-            run = self._run(int(query["run_id"]))
+            run = self._run(int(query["run_id"]), "CAN_VIEW")
             return self._shown(run) | {"tasks": self._tasks(run)}
 
     def _get_output(self, query: dict[str, str], body: Any) -> Any:
@@ -233,7 +245,7 @@ class JobsApi(Core):
     def _run_now(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, set())
         self._only(body, {"job_id", "idempotency_token", "job_parameters"}, {"job_id"})
-        job = self._job(body["job_id"])
+        job = self._job(body["job_id"], "CAN_MANAGE_RUN")
         token = body.get("idempotency_token", "")
         if len(token) > TOKEN:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"idempotency_token must have at most {TOKEN} characters")
@@ -256,22 +268,25 @@ class JobsApi(Core):
 
     def _cancel(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"run_id"}, {"run_id"})
-        run = self._run(body["run_id"])
+        run = self._run(body["run_id"], "CAN_MANAGE_RUN")
         with self.lock:
             run.cancelled = True
             if run.state == "RUNNING" and self.stuck != "RUNNING":
                 run.state = "TERMINATING"
         return {}
 
-    def _job(self, job_id: int) -> Job:
+    def _job(self, job_id: int, level: str) -> Job:
         if job_id not in self.jobs:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"Job {job_id} does not exist.")
+        self.need_level("jobs", job_id, level)
         return self.jobs[job_id]
 
-    def _run(self, run_id: int) -> Run:
-        for run in self.runs():
-            if run.run_id == run_id:
-                return run
+    def _run(self, run_id: int, level: str) -> Run:
+        for job in self.jobs.values():
+            for run in job.runs:
+                if run.run_id == run_id:
+                    self.need_level("jobs", job.job_id, level)
+                    return run
         raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
 
     def _settle(self) -> None:
@@ -315,7 +330,8 @@ class JobsApi(Core):
         # The job's own identity, and nothing of who started it; the code is the wheel's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
         # In a workspace the runtime gives a job's identity to the SDK and to MLflow.
-        self.pats.add(token := f"job-run-{run.run_id}")
+        token = f"job-run-{run.run_id}"
+        self.pats[token] = CLIENT
         environment |= self.environment | {"DATABRICKS_TOKEN": token}
         environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
         with output.open("wb") as file:

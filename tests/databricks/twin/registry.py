@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.databricks.twin.core import PAGE, Core, Handle, Refused
+from tests.databricks.twin.core import PAGE, Handle, Refused
+from tests.databricks.twin.permissions import Permissions, denied
 
 PREFIX = "/api/2.0/mlflow/unity-catalog/"
 _TAGS, _VALUE = 50, 1000
@@ -50,7 +51,7 @@ class Model:
     """The highest number ever given: none is given twice."""
 
 
-class RegistryApi(Core):
+class RegistryApi(Permissions):
     """Registered models."""
 
     def __init__(self, folder: Path) -> None:
@@ -89,8 +90,10 @@ class RegistryApi(Core):
         if len(name.split(".")) != 3:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{name}' is not a valid name of a model: it must be catalog.schema.model")
         self._schema_of(name)
-        if name in self.registered:
+        self.need("schema", name.rpartition(".")[0], "CREATE_MODEL")
+        if name in self.models:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Registered model '{name}' already exists")
+        self.models[name] = self.caller
         self.registered[name] = Model(name, body.get("description", ""))
         return {"registered_model": self._model_shown(self.registered[name])}
 
@@ -100,13 +103,13 @@ class RegistryApi(Core):
 
     def _set_alias(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "alias", "version"}, {"name", "alias", "version"})
-        model = self._model(body["name"])
+        model = self._own(body["name"])
         model.aliases[body["alias"]] = self._version(body["name"], body["version"]).number
         return {}
 
     def _delete_alias(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "alias"}, {"name", "alias"})
-        if self._model(body["name"]).aliases.pop(body["alias"], None) is None:
+        if self._own(body["name"]).aliases.pop(body["alias"], None) is None:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Alias '{body['alias']}' does not exist")
         return {}
 
@@ -116,7 +119,7 @@ class RegistryApi(Core):
             "model_version_dependencies", "model_id",
         }  # fmt: skip
         self._only(body, known, {"name", "source"})
-        model = self._model(body["name"])
+        model = self._own(body["name"])
         with self.lock:
             model.last += 1
             version = Version(model.last, body["source"], body.get("run_id", ""), body.get("model_id", ""), {})
@@ -162,7 +165,7 @@ class RegistryApi(Core):
 
     def _delete_version(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "version"}, {"name", "version"})
-        version, model = self._version(body["name"], body["version"]), self._model(body["name"])
+        version, model = self._version(body["name"], body["version"]), self._own(body["name"])
         if version.number in model.aliases.values():
             raise Refused(400, "INVALID_STATE", f"version {version.number} of {model.name} has an alias")
         del model.versions[version.number]
@@ -170,6 +173,7 @@ class RegistryApi(Core):
 
     def _set_tag(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "version", "key", "value"}, {"name", "version", "key", "value"})
+        self._own(body["name"])
         self._tag(self._version(body["name"], body["version"]), body)
         return {}
 
@@ -185,9 +189,17 @@ class RegistryApi(Core):
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"version {version.number} has {len(version.tags)} tags, over {_TAGS}")
 
     def _model(self, name: str) -> Model:
-        if name not in self.registered:
+        if name not in self.models:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Routine or Model '{name}' does not exist.")
-        return self.registered[name]
+        self.need("function", name, "EXECUTE")
+        return self.registered.setdefault(name, Model(name))
+
+    def _own(self, name: str) -> Model:
+        """The model, for who may change it (https://docs.databricks.com/aws/en/machine-learning/manage-model-lifecycle)."""
+        model = self._model(name)
+        if not self.manages("function", name):
+            raise denied("MANAGE", "function", name)
+        return model
 
     def _version(self, name: str, number: str) -> Version:
         versions = self._model(name).versions

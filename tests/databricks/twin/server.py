@@ -18,18 +18,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.databricks.twin.core import Core, Fault, Refused, WithHeaders
+from tests.databricks.twin.core import Fault, Refused, WithHeaders
+from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER, Permissions
 
 SECRET = "dose-marker-secret"  # noqa: S105
-CLIENT = "0b5e7a2c-service-principal"
+"""Token of the service principal, and its OAuth secret."""
+ADMIN_TOKEN = "admin-marker-secret"  # noqa: S105
+OTHER_TOKEN = "analyst-marker-secret"  # noqa: S105
 
 
-class Server(Core):
+class Server(Permissions):
     """Listens on loopback."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.pats = {SECRET}
+        self.pats |= {SECRET: CLIENT, ADMIN_TOKEN: ADMIN, OTHER_TOKEN: OTHER}
+        """Token -> whose it is."""
         self.access: dict[str, float] = {}
         """OAuth access token -> when it ends."""
         self.lifetime = 3600.0
@@ -66,6 +70,7 @@ class Server(Core):
 class _Handler(BaseHTTPRequestHandler):
     workspace: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's head and body are two writes, and would wait 40 ms for each other
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         pass
@@ -120,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if given not in twin.pats and twin.access.get(given, 0) < time.time():
             raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
+        twin.caller = twin.pats.get(given, CLIENT)
         if self.command in {"POST", "PUT", "PATCH", "DELETE"} and not path.startswith("/api/2.0/fs/"):
             try:
                 body = json.loads(raw or b"{}")

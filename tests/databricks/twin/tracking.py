@@ -10,44 +10,53 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.databricks.twin.core import Core, Refused
+from tests.databricks.twin.core import Refused
 from tests.databricks.twin.mounted import Mounted, free_port
+from tests.databricks.twin.permissions import Permissions
 
 ROOT = "dbfs:/databricks/mlflow-tracking"
 PREFIX = "/api/2.0/mlflow/"
 _PATHS = re.compile(
-    r"GET experiments/(get|get-by-name)|POST experiments/(create|search)|GET runs/get|GET metrics/get-history"
+    r"GET experiments/get|GET runs/get|GET metrics/get-history"
     r"|POST runs/(create|update|search|log-batch|log-metric|log-parameter|log-inputs|outputs|set-tag|delete-tag)"
     r"|POST logged-models(/search|/m-\w+/params)?|(GET|PATCH|DELETE) logged-models/m-\w+|PATCH logged-models/m-\w+/tags"
 )
+_OF_THE_WORKSPACE = tuple(f"{PREFIX}experiments/{what}" for what in ("create", "get-by-name"))
+"""Experiments are objects of the workspace, with folders and permissions: see workspace_objects.py."""
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """Most entries of one batch."""
 _LONGEST = {"params": 6000, "tags": 8192}
 """Most characters of a value."""
 
 
-class TrackingApi(Core):
-    """Experiments, runs and logged models."""
+class TrackingApi(Permissions):
+    """Runs and logged models of the experiments that the workspace has."""
+
+    experiments: dict[str, str]
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._mlflow: Mounted | None = None
         self._mlflow_starts = threading.Lock()
+        self._told = 0
+        """Experiments that MLflow's server knows: the first so many of the workspace's."""
 
     def _of_tracking(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """An answer, or None: it is none of these."""
-        if not path.startswith(PREFIX) or path.startswith(f"{PREFIX}unity-catalog/"):
+        if not path.startswith(PREFIX) or path.startswith((f"{PREFIX}unity-catalog/", *_OF_THE_WORKSPACE)):
             return None
         asked = f"{method} {path.removeprefix(PREFIX)}"
         if not _PATHS.fullmatch(asked):
             self.strange.append(f"{method} {path}")
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
         body = body or None
-        if asked == "POST experiments/create":
-            self._check_experiment(body)
         if asked == "POST runs/log-batch":
             self._check_batch(body)
-        answer = self._tracking_server().ask(method, path, query, body)
+        if asked in {"POST runs/create", "POST logged-models"}:
+            self.need_level("experiments", body["experiment_id"], "CAN_EDIT")
+        server = self._tracking_server()
+        self._tell(server)
+        answer = server.ask(method, path, query, body)
         # MLflow's server keeps a logged model beside the runs, a workspace in a folder of its own.
         return json.loads(json.dumps(answer).replace("/models/m-", "/logged_models/m-"))
 
@@ -65,11 +74,13 @@ class TrackingApi(Core):
                 self._mlflow = Mounted(command, port, self.folder / "mlflow.log")
             return self._mlflow
 
-    def _check_experiment(self, body: Any) -> None:
-        self._only(body, {"name", "artifact_location", "tags"}, {"name"})
-        if not body["name"].startswith("/"):
-            message = f"Experiment name must be an absolute path, e.g. '/Users/user@example.com/my-experiment', and is '{body['name']}'"
-            raise Refused(400, "INVALID_PARAMETER_VALUE", message)
+    def _tell(self, server: Mounted) -> None:
+        """Let MLflow's server have the workspace's experiments, under the same ids: both count from one."""
+        with self._mlflow_starts:
+            for name, number in [*self.experiments.items()][self._told :]:
+                made = server.ask("POST", f"{PREFIX}experiments/create", {}, {"name": name})
+                assert made["experiment_id"] == number, made
+                self._told += 1
 
     def _check_batch(self, body: Any) -> None:
         self._only(body, {"run_id", "metrics", "params", "tags"}, {"run_id"})

@@ -1,0 +1,170 @@
+"""What the service may do in Unity Catalog: the privileges of its principal, looked at and added to. None is ever taken away.
+
+Source: https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-privileges/privileges
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from car_damage import workspace
+from car_damage.settings import Settings
+from deployments import unity_catalog
+from deployments.administrator import NeedsAdministrator, permitted, quoted, said
+from deployments.items import DIFFERS, LACK, Item
+from deployments.principal import Principal
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What the service needs on one securable."""
+
+    kind: str
+    """catalog | schema | volume"""
+    name: str
+    privileges: tuple[str, ...]
+    """As the API names them; SQL has a space for each underscore."""
+
+
+def needed(settings: Settings) -> list[Needed]:
+    """The privileges without which a run would fail, and no others.
+
+    Tables and the registered model are the principal's own, which is more than any privilege on them.
+    """
+    found = [Needed("catalog", name, ("USE_CATALOG",)) for name in unity_catalog.catalogs(settings)]
+    with_tables = {name.rpartition(".")[0] for name in unity_catalog.tables(settings)}
+    with_model = {name.rpartition(".")[0] for name in unity_catalog.models(settings)}
+    for name in unity_catalog.schemas(settings):
+        tables = ("CREATE_TABLE", "SELECT", "MODIFY") if name in with_tables else ()
+        found.append(Needed("schema", name, ("USE_SCHEMA", *tables, *(("CREATE_MODEL",) if name in with_model else ()))))
+    found += [Needed("volume", name, ("READ_VOLUME",)) for name in unity_catalog.landing(settings)]
+    return found + [Needed("volume", name, ("READ_VOLUME", "WRITE_VOLUME")) for name in unity_catalog.volumes(settings)]
+
+
+def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
+    """What the principal must be granted, and what must be its own."""
+    return [
+        *(
+            Item(f"grants on {one.kind} {one.name}", partial(_look, api, who, one), partial(_grant, api, who, one))
+            for one in needed(settings)
+        ),
+        *(
+            Item(f"owner of registered model {name}", partial(_look_at_owner, api, who, name), partial(_hand_over, api, who, name))
+            for name in unity_catalog.models(settings)
+        ),
+    ]
+
+
+def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Needed) -> str | None:
+    lacking = _lacking(api, who(), one)
+    return f"{LACK}{_in_words(lacking)} for {who().name}" if lacking else None
+
+
+def _grant(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Needed) -> None:
+    from databricks.sdk.service.catalog import PermissionsChange, Privilege
+
+    lacking = _lacking(api, who(), one)
+    change = PermissionsChange(principal=who().name, add=[Privilege(privilege) for privilege in lacking])
+    with permitted(
+        f"granting {_in_words(lacking)} on the {one.kind} {one.name}",
+        needs="ownership of it, or MANAGE on it",
+        command=_sql(one, lacking, who()),
+    ):
+        api().grants.update(one.kind, one.name, changes=[change])
+
+
+def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) -> list[str]:
+    """What of the needed the principal has not, be it its own, a group's, or from above."""
+    from databricks.sdk.errors import NotFound, PermissionDenied
+
+    doing, needs = f"looking at the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
+    with workspace.translated(doing, needs=needs):
+        try:
+            if _owner(api, one) == who.name:
+                return []
+            has = _effective(api, one, who.name)
+        except NotFound:  # what the caller makes will be its own
+            return [] if who.is_caller else list(one.privileges)
+        except PermissionDenied as error:
+            command = _sql(one, one.privileges, who)
+            raise NeedsAdministrator(
+                f"{doing} was refused: {said(error)}; it needs {needs}, and who has that runs: {command}", command
+            ) from error
+    for group in who.groups:
+        if not _still(one, has):
+            break
+        has |= _of_group(api, one, group)
+    return _still(one, has)
+
+
+def _still(one: Needed, has: set[str]) -> list[str]:
+    return [] if "ALL_PRIVILEGES" in has else [privilege for privilege in one.privileges if privilege not in has]
+
+
+def _owner(api: "Callable[[], WorkspaceClient]", one: Needed) -> str | None:
+    """Whose it is; None where the caller may not see that. Owners have every privilege without a grant of it."""
+    from databricks.sdk.errors import PermissionDenied
+
+    ways: dict[str, Callable[[], Any]] = {
+        "catalog": lambda: api().catalogs.get(one.name),
+        "schema": lambda: api().schemas.get(one.name),
+        "volume": lambda: api().volumes.read(one.name),
+    }
+    try:
+        owner: str | None = ways[one.kind]().owner
+    except PermissionDenied:
+        return None
+    return owner
+
+
+def _effective(api: "Callable[[], WorkspaceClient]", one: Needed, name: str) -> set[str]:
+    found: set[str] = set()
+    token = None
+    while True:
+        page = api().grants.get_effective(one.kind, one.name, principal=name, max_results=0, page_token=token)
+        for assignment in page.privilege_assignments or []:
+            found |= {given.privilege.value for given in assignment.privileges or [] if given.privilege}
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def _of_group(api: "Callable[[], WorkspaceClient]", one: Needed, group: str) -> set[str]:
+    """Nothing for a group of the workspace, which Unity Catalog does not know, and for one that the caller may not look at."""
+    from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied
+
+    with workspace.translated(f"looking at the grants of {group} on the {one.kind} {one.name}", needs="MANAGE on it"):
+        try:
+            return _effective(api, one, group)
+        except (BadRequest, NotFound, PermissionDenied):
+            return set()
+
+
+def _in_words(privileges: Sequence[str]) -> str:
+    return ", ".join(privilege.replace("_", " ") for privilege in privileges)
+
+
+def _sql(one: Needed, privileges: Sequence[str], who: Principal) -> str:
+    return f"GRANT {_in_words(privileges)} ON {one.kind.upper()} {quoted(one.name)} TO `{who.name}`;"
+
+
+def _look_at_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> str | None:
+    """Aliases and new versions are the owner's to set and make."""
+    from databricks.sdk.errors import NotFound
+
+    with workspace.translated(f"looking at the registered model {name}", needs="EXECUTE on it"):
+        try:
+            owner = api().registered_models.get(name).owner
+        except NotFound:
+            return None if who().is_caller else f"{DIFFERS}{who().caller} -> {who().name}"
+    return None if owner == who().name or owner in who().groups else f"{DIFFERS}{owner} -> {who().name}"
+
+
+def _hand_over(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> None:
+    command = f"databricks registered-models update {name} --owner {who().name}"
+    with permitted(f"handing the registered model {name} to {who().name}", needs="ownership of it", command=command):
+        api().registered_models.update(name, owner=who().name)

@@ -1,0 +1,76 @@
+"""What `doctor` looks at in a workspace beside bootstrap's items: whose the credentials are, their reach, which wheel runs."""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from car_damage import workspace
+from car_damage.errors import SettingsError
+from car_damage.settings import Settings
+from deployments import databricks
+from deployments.administrator import Unseen
+from deployments.principal import principal
+from tasks.workspace import use_credentials
+
+if TYPE_CHECKING:
+    from databricks.sdk import WorkspaceClient
+
+
+def looks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> Mapping[str, Callable[[], str]]:
+    """Name -> a look that says what was found, or raises one of our errors, whose message says what to do."""
+    api = cache(client)
+    jobs = (settings.databricks.ingest_job, settings.databricks.train_job, settings.databricks.score_job)
+    return {
+        "hand-overs": partial(_reach, api, settings.databricks.handovers),
+        **{f"wheel of {name}": partial(_wheel, api, name, databricks.wheel_path(settings)) for name in jobs},
+    }
+
+
+def credentials(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> str:
+    """Whose they are.
+
+    Raises:
+        Unseen: they work, and are not the service's: what they see may not be what it sees.
+        RequestRefused, SettingsError, Unavailable: they do not work.
+    """
+    use_credentials(settings.databricks.credentials)
+    with workspace.translated("looking for credentials", needs="that there are some"):
+        api = client()
+    who = principal(lambda: api, settings)
+    told = f"{who.caller} by {api.config.auth_type} at {api.config.host}"
+    if not who.is_caller:
+        raise Unseen(f"{told}, and the worker must work as {who.name} (databricks.service_principal): give it that one's credentials")
+    return told
+
+
+def _reach(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
+    """Listed and not written to: that its volume may be written to is what its grants say."""
+    from databricks.sdk.errors import NotFound
+
+    with workspace.translated(f"listing {folder}", needs="READ VOLUME on the volume"):
+        try:
+            next(iter(api().files.list_directory_contents(folder)), None)
+        except NotFound:
+            # A folder below its volume is made with the first file in it.
+            volume = "/".join(folder.split("/")[:5])
+            next(iter(api().files.list_directory_contents(volume)), None)
+    return f"{folder} can be listed"
+
+
+def _wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
+    job = databricks.find_job(api, name)
+    if job is None:
+        raise SettingsError(f"the job {name} is not there: `{databricks.BOOTSTRAP}` makes it")
+    installed = [
+        need.partition("[")[0]
+        for environment in job.settings.environments or []
+        for need in environment.spec.dependencies or []
+        if ".whl" in need
+    ]
+    if installed != [wheel]:
+        bundle = f"`databricks bundle deploy --var wheel={wheel}`"
+        raise SettingsError(
+            f"{name} installs {', '.join(installed) or 'no wheel'}, and this checkout's is {wheel}: "
+            f"{bundle if databricks.of_a_bundle(job) else f'`{databricks.BOOTSTRAP}`'} puts it right"
+        )
+    return wheel.rpartition("/")[2]

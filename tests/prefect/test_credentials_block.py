@@ -1,0 +1,115 @@
+"""The block with a workspace's credentials is made of those in the environment, on request, and no secret is shown."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect_databricks import DatabricksCredentials
+from typer.testing import CliRunner
+
+from car_damage.errors import SettingsError
+from car_damage.settings import Settings
+from deployments import credentials_block
+from deployments.__main__ import app
+from deployments.items import Result, mend, plan
+from tasks.workspace import VARIABLES, use_credentials
+
+HOST = "https://dbc-1.cloud.databricks.com"
+NAME = "of-the-environment"
+SETTINGS = Settings(databricks={"credentials": NAME})
+TOKEN = {"DATABRICKS_TOKEN": "marker-token"}
+MACHINE = {"DATABRICKS_CLIENT_ID": "the-id", "DATABRICKS_CLIENT_SECRET": "marker-secret"}
+AZURE = {"ARM_CLIENT_ID": "the-id", "ARM_CLIENT_SECRET": "marker-secret", "ARM_TENANT_ID": "the-tenant"}
+pytestmark = pytest.mark.usefixtures("prefect", "_environment")
+
+
+@pytest.fixture
+def _environment() -> Iterator[None]:
+    """What a test sets of it is gone after it, and it begins without credentials."""
+    before = dict(os.environ)
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_block(_environment: None) -> None:
+    with get_client(sync_client=True) as client:
+        for found in client.request("POST", "/block_documents/filter", json={}).json():
+            if found["name"] == NAME:
+                client.request("DELETE", "/block_documents/{id}", path_params={"id": found["id"]})
+
+
+def written(given: Mapping[str, str]) -> Result:
+    for name in VARIABLES:
+        os.environ.pop(name, None)
+    os.environ.update({"DATABRICKS_HOST": HOST, **given})
+    return mend(credentials_block.item(SETTINGS))
+
+
+@pytest.mark.parametrize("given", [TOKEN, MACHINE, AZURE], ids=["token", "id and secret", "Azure"])
+def test_what_is_written_lets_a_flow_run_in_as_the_environment_did(given: dict[str, str]) -> None:
+    assert written(given).problem == "is not there"
+    use_credentials(NAME)
+    assert {name: os.environ[name] for name in given} == given
+    assert os.environ["DATABRICKS_HOST"] == HOST
+
+
+def test_a_block_that_is_as_it_should_be_is_left_alone_and_another_one_overwritten() -> None:
+    written(TOKEN)
+    assert written(TOKEN).problem is None
+    assert written(MACHINE).problem == "differs: token, client_id, client_secret"
+    assert written(MACHINE).problem is None
+
+
+def test_what_else_somebody_set_in_the_block_stays() -> None:
+    DatabricksCredentials(databricks_instance="elsewhere", token="x", client_kwargs={"timeout": 7}).save(NAME)  # noqa: S106
+    assert written(TOKEN).problem == "differs: databricks_instance, token"
+    assert DatabricksCredentials.load(NAME).client_kwargs == {"timeout": 7}  # type: ignore[union-attr]
+
+
+def test_a_plan_writes_nothing() -> None:
+    os.environ.update({"DATABRICKS_HOST": HOST, **TOKEN})
+    item = credentials_block.item(SETTINGS)
+    assert [plan(item).problem, plan(item).problem] == ["is not there"] * 2
+
+
+def test_without_a_name_it_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"databricks\.credentials names no block: set it"):
+        credentials_block.item(Settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"DATABRICKS_HOST": HOST}, "holds no way to authenticate, and"),
+        ({"DATABRICKS_HOST": HOST, "DATABRICKS_CLIENT_ID": "x"}, "holds no way to authenticate, and"),
+        (TOKEN, "holds 1 way to authenticate and no DATABRICKS_HOST"),
+        ({"DATABRICKS_HOST": HOST, **TOKEN, **MACHINE}, "holds 2 ways to authenticate"),
+    ],
+)
+def test_an_environment_that_is_no_one_way_into_one_workspace_is_refused(given: dict[str, str], told: str) -> None:
+    os.environ.update(given)
+    with pytest.raises(SettingsError, match=told) as raised:
+        credentials_block.item(SETTINGS)
+    assert "marker" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []], ids=["plan", "done"])
+def test_the_command_shows_no_secret(dry_run: list[str]) -> None:
+    os.environ.update({"DATABRICKS_HOST": HOST, **MACHINE, "CAR_DAMAGE_DATABRICKS__CREDENTIALS": NAME})
+    result = CliRunner().invoke(app, ["bootstrap", "--credentials-block", *dry_run])
+    assert result.exit_code == 0, result.output
+    first = result.output.splitlines()[0]
+    assert first == (
+        f"+ block databricks-credentials/{NAME}" if dry_run else f"block databricks-credentials/{NAME}: is not there: put right"
+    )
+    assert "marker" not in result.output
+
+
+def test_a_block_that_is_missing_names_the_command_that_makes_it() -> None:
+    with pytest.raises(SettingsError, match="python -m deployments bootstrap --credentials-block"):
+        use_credentials(NAME)
