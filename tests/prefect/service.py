@@ -16,14 +16,17 @@ from uuid import UUID
 import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 from car_damage.platform import Target
 from car_damage.settings import load
-from deployments.bootstrap import WORK_POOL
+from deployments.alerts import PREFIX
+from deployments.bootstrap import WORK_POOL, everything
+from deployments.items import bootstrap
 from deployments.stack import workers_online
+from tasks.flow_runs import in_state
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -185,6 +188,33 @@ class Service:
                 if process.environ().get("PREFECT__FLOW_RUN_ID") == str(run):
                     found.append(process)
         return sorted(found, key=lambda process: process.create_time())
+
+
+@contextlib.contextmanager
+def deployed(home: Path, landing: Path) -> Iterator[Service]:
+    """Everything deployed; nothing fires by the clock, so that each test knows who starts what."""
+    (home / "logs").mkdir(exist_ok=True)
+    bootstrap(everything(load()))
+    with get_client(sync_client=True) as client:
+        for name in ("retrain/retrain", "watch-landing/watch-landing"):
+            found = client.read_deployment_by_name(name)
+            for schedule in found.schedules:
+                client.update_deployment_schedule(found.id, schedule.id, active=False)
+    # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
+    _delete_scheduled_runs()
+    yield Service(home, landing)
+    # What starts lost runs again would go on doing so, and the doorbell of later tests would wait for them.
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations():
+            if automation.name.startswith(PREFIX):
+                client.delete_automation(automation.id)
+    _delete_scheduled_runs()
+
+
+def _delete_scheduled_runs() -> None:
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=in_state(StateType.SCHEDULED)), limit=200):
+            client.delete_flow_run(run.id)
 
 
 def left_of(home: Path, but: set[int]) -> list[list[str]]:

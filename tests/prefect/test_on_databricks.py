@@ -1,10 +1,12 @@
-"""The flow on a real Prefect server, with its stages as runs of jobs in a workspace that answers as Databricks does.
+"""The whole service with a workspace that answers as Databricks does: its volume, its jobs on Spark, its MLflow, its endpoint.
 
-MLflow and the endpoint are this machine's; photos land on a volume. The tests tell one story, in their order.
+Prefect's server and worker are real. The tests tell one story, in their order, from an empty workspace on.
 """
 
 import base64
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,60 +21,139 @@ from prefect_databricks import DatabricksCredentials
 from car_damage import demo_photos
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
-from car_damage.status import look
+from car_damage.settings import load
+from deployments.bootstrap import everything
+from deployments.items import bootstrap
 from flows.retrain import retrain
+from flows.watch_landing import watch_landing
 from tasks.cancellation import end_work
 from tasks.workspace import VARIABLES, start, use_credentials
-from tests.databricks.twin import CLIENT, SECRET, Twin, workspace
+from tests.databricks.twin import ADMIN_TOKEN, CLIENT, SECRET, Twin, workspace
+from tests.databricks.twin.core import call
 from tests.prefect.conftest import LocalTarget
+from tests.prefect.service import Service, deployed, until
 
-LANDING = "/Volumes/insurance_uc/landing/raw_data/photos/"
-HANDOVERS = "/Volumes/insurance_uc/ops/runs/"
+LANDING = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
+MODEL = "insurance_uc.models.car_damage_classifier"
+ENDPOINT = "car_damage_model_ep"
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[LocalTarget]:
+    """Settings of a workspace's target; no endpoint server is this machine's."""
+    del server
+    before = dict(os.environ)
+    home = tmp_path_factory.mktemp("target")
+    (home / "logs").mkdir()
+    target = LocalTarget(home, Path(LANDING), {})
+    target.set(
+        HOME=str(home),
+        LANDING__FOLDER=LANDING,
+        TABLES__ENGINE="spark",
+        TRACKING__URI="databricks",
+        TRACKING__REGISTRY_URI="databricks-uc",
+        TRACKING__EXPERIMENT="/Shared/car-damage",
+        SERVING__HOST="databricks",
+        SERVING__POLL="0.2",
+        DATABRICKS__STAGES="jobs",
+        DATABRICKS__POLL="0.3",
+        DATABRICKS__SERVICE_PRINCIPAL=CLIENT,
+        TRAINING__EPOCHS="1",
+        PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__RECALL_FLOOR="{}",
+        PROMOTION__MIN_GAIN="0",
+        PROMOTION__MIN_CONFIDENCE="0.5",
+        PROMOTION__MAX_COST_RISE="100",
+    )
+    try:
+        yield target
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
 def twin(target: LocalTarget, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
+    """A workspace with a catalog and nothing else."""
     with workspace(tmp_path_factory.mktemp("workspace") / "twin") as twin:
         os.environ.update(twin.environment)
-        for volume in (LANDING, HANDOVERS):
-            twin.volume(volume).mkdir(parents=True)
-        for name in ("ingest", "train", "score"):
-            twin.make_job(f"car-damage-{name}")
-        demo_photos.write(twin.volume(LANDING))
-        target.set(
-            LANDING__FOLDER=LANDING,
-            DATABRICKS__STAGES="jobs",
-            DATABRICKS__HANDOVERS=HANDOVERS,
-            DATABRICKS__POLL="0.3",
-            TRAINING__EPOCHS="1",
-            PROMOTION__MIN_TEST_PHOTOS="5",
-            PROMOTION__RECALL_FLOOR="{}",
-        )
         yield twin
 
 
-def run(**parameters: bool) -> State[Any]:
-    state: State[Any] = retrain(return_state=True, **parameters)
-    assert state.is_completed(), state.message
-    return state
+@pytest.fixture(scope="module")
+def service(target: LocalTarget, twin: Twin) -> Iterator[Service]:
+    """What an administrator's bootstrap has made of it, and of the Prefect server."""
+    os.environ["DATABRICKS_TOKEN"] = ADMIN_TOKEN
+    with deployed(target.home, target.landing) as service:
+        os.environ["DATABRICKS_TOKEN"] = SECRET
+        yield service
+
+
+def land(twin: Twin, folder: Path) -> None:
+    """The data team's upload of everything below a folder."""
+    from databricks.sdk import WorkspaceClient
+
+    files = WorkspaceClient(host=twin.host, token=ADMIN_TOKEN, auth_type="pat").files
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        where = f"{LANDING}{path.relative_to(folder)}"
+        files.create_directory(where.rpartition("/")[0])
+        with path.open("rb") as file:
+            files.upload(where, file)
+
+
+def look() -> str:
+    """One look of the doorbell, in this process."""
+    return watch_landing(return_state=True).name or ""
 
 
 def stages(twin: Twin) -> list[tuple[str, str]]:
     return [(run.job, run.parameters["stages"]) for run in sorted(twin.runs(), key=lambda run: run.run_id)]
 
 
-def test_what_lands_on_a_volume_ends_as_a_version_that_is_live_and_pays_two_starts(target: LocalTarget, twin: Twin) -> None:
-    state = run()
-    assert (state.name, state.message) == ("Promoted", "Version 1 is live: there was none before.")
+def served(target: LocalTarget) -> int | None:
+    state = target.platform.serving.state()
+    assert state.ready
+    assert not state.updating
+    return state.served
+
+
+def test_the_service_principal_finds_everything_as_it_should_be(service: Service, twin: Twin) -> None:
+    asked = len(twin.asked)
+    assert [result for result in bootstrap(everything(load())) if result.problem] == []
+    assert {call.split()[0] for call in twin.asked[asked:]} <= {"GET", "HEAD"}
+
+
+def test_photos_that_land_on_the_volume_start_a_run_and_end_as_a_version_that_is_live(
+    service: Service, target: LocalTarget, twin: Twin, tmp_path: Path, good: set[tuple[str, str]]
+) -> None:
+    demo_photos.write(tmp_path / "photos")
+    land(twin, tmp_path / "photos")
+    asked = len(twin.asked)
+    with service.worker("one"):
+        assert [look(), look()] == ["Quiet", "Announced"]
+        run = until(lambda: service.runs("retrain"), "a run comes by itself")[0]
+        assert service.completed(run.id) == ("Promoted", "Version 1 is live: there was none before.")
+    good |= {(method, call(path)) for method, path in (line.split(" ", 1) for line in twin.asked[asked:])}
     assert stages(twin) == [("car-damage-ingest", "validate,silver"), ("car-damage-train", "train,register")]
-    status = look(target.platform)
-    assert status.endpoint is not None
-    assert (status.endpoint.ready, status.endpoint.served) == (True, 1)
-    [answer] = target.platform.serving.ask([demo_photos.photo("major", seed=900)])
-    assert answer.served_by.endswith("-1")
+    champion = target.platform.registry.champion()
+    assert champion is not None
+    assert (champion.version, champion.ready, champion.tags["flow_run"]) == (1, True, str(run.id))
+    assert twin.models == {MODEL: CLIENT}
+    assert twin.levels["serving-endpoints", twin.endpoints[ENDPOINT]] == {CLIENT: "CAN_MANAGE"}
+    assert twin.tags[ENDPOINT] == {"service": "car-damage"}
+    assert served(target) == 1
 
 
-def test_a_person_sees_where_each_stage_runs(twin: Twin) -> None:
+def test_a_photo_is_answered_by_the_workspace_s_endpoint(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "car.jpg").write_bytes(demo_photos.photo("major", seed=900))
+    command = [sys.executable, "-c", "from car_damage.cli import app; app()", "predict", str(tmp_path / "car.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "answered by car_damage_classifier-1 in" in done.stdout
+
+
+def test_a_person_sees_where_each_stage_runs(service: Service, twin: Twin) -> None:
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/artifacts/latest/filter", json={"limit": 200}).json()
     shown = {one["key"]: one["data"] for one in found}
@@ -82,12 +163,13 @@ def test_a_person_sees_where_each_stage_runs(twin: Twin) -> None:
 
 
 def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
-    target: LocalTarget, twin: Twin, monkeypatch: pytest.MonkeyPatch
+    service: Service, target: LocalTarget, twin: Twin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert look() == "Quiet"
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATABRICKS_TOKEN", "somebody else's")
-    twin.pats.clear()
+    del twin.pats[SECRET]
     block = DatabricksCredentials(
         databricks_instance=twin.host.removeprefix("https://"),
         client_id=CLIENT,
@@ -95,13 +177,58 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
     )
     block.save("car-damage-twin")
     target.set(DATABRICKS__CREDENTIALS="car-damage-twin")
-    assert run().name == "Nothing new"
+    state: State[Any] = retrain(return_state=True)
+    assert state.name == "Nothing new", state.message
     assert stages(twin)[2:] == [("car-damage-ingest", "validate,silver")]
     assert twin.access, "a token was made of the block's id and secret"
     assert "DATABRICKS_TOKEN" not in os.environ, "what was there before would be a second way in"
 
 
-def test_the_hook_of_a_cancelled_run_ends_its_job_s_run_and_no_other(target: LocalTarget, twin: Twin) -> None:
+@pytest.fixture(scope="module")
+def good() -> set[tuple[str, str]]:
+    """Every call of the run that went well: method, and what `call` makes of its path."""
+    return set()
+
+
+@pytest.mark.usefixtures("service")
+@pytest.mark.parametrize("kind", [429, 500, 502, 503, 504, "reset before", "reset after"])
+def test_a_run_in_which_every_call_fails_once_does_each_thing_once(
+    target: LocalTarget, twin: Twin, tmp_path: Path, kind: int | str, good: set[tuple[str, str]]
+) -> None:
+    target.set(TABLES__ENGINE="delta-rs")  # goes on with what Spark wrote, and starts sooner
+    use_credentials("car-damage-twin")
+    seed = 1000 + len(twin.runs())
+    for label in ("minor", "moderate", "major"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        (tmp_path / "photos" / label / f"{seed}.jpg").write_bytes(demo_photos.photo(label, seed=seed))
+    land(twin, tmp_path / "photos")
+    platform = target.platform
+    silver = platform.tables.read(platform.settings.tables.silver, ["path"])
+    trained, versions = len(platform.tracking.recent(100)), set(twin.registered[MODEL].versions)
+
+    faults = [twin.fault(method, path, kind) for method, path in sorted(good)]
+    state: State[Any] = retrain(return_state=True)
+    for fault in faults:
+        fault.times = 0
+    assert sum(fault.seen for fault in faults) > 0.8 * len(faults)
+    if state.is_failed():
+        assert state.message is not None
+        assert "Unavailable" in state.message or "; try again" in state.message, state.message
+        state = retrain(return_state=True)
+    assert state.name in {"Promoted", "Kept the champion"}, state.message
+
+    rows, version = platform.tables.read(platform.settings.tables.silver, ["path"])
+    assert (rows.num_rows, version) == (silver[0].num_rows + 3, silver[1] + 1)
+    assert len(platform.tracking.recent(100)) == trained + 1
+    assert {run.status for run in platform.tracking.recent(100)} == {"FINISHED"}
+    assert len(set(twin.registered[MODEL].versions) - versions) == 1
+    assert {version.status for version in twin.registered[MODEL].versions.values()} == {"READY"}
+    champion = platform.registry.champion()
+    assert champion is not None
+    assert served(target) == champion.version
+
+
+def test_the_hook_of_a_cancelled_run_ends_its_job_s_run_and_no_other(service: Service, twin: Twin) -> None:
     twin.cold = 3600
     use_credentials("car-damage-twin")
     train = next(job for job in twin.jobs.values() if job.name == "car-damage-train")

@@ -13,20 +13,16 @@ from uuid import UUID
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Pending
 
 from car_damage import demo_photos
-from car_damage.settings import Alerts, load
+from car_damage.settings import Alerts
 from deployments import automations
-from deployments.alerts import PREFIX
-from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from flows.watch_landing import watch_landing
-from tasks.flow_runs import in_state
 from tests.prefect.conftest import LocalTarget, PrefectServer
-from tests.prefect.service import Service, kill, until
+from tests.prefect.service import Service, deployed, kill, until
 
 SEED = 11
 RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
@@ -47,28 +43,8 @@ def service(target: LocalTarget) -> Iterator[Service]:
         PROMOTION__MIN_GAIN="0",
         PROMOTION__MIN_CONFIDENCE="0.5",
     )
-    (target.home / "logs").mkdir(exist_ok=True)
-    bootstrap(everything(load()))
-    with get_client(sync_client=True) as client:
-        for name in (RETRAIN, LOOK):
-            found = client.read_deployment_by_name(name)
-            for schedule in found.schedules:
-                client.update_deployment_schedule(found.id, schedule.id, active=False)
-    # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
-    delete_scheduled_runs()
-    yield Service(target.home, target.landing)
-    # What starts lost runs again would go on doing so, and the doorbell of later tests would wait for them.
-    with get_client(sync_client=True) as client:
-        for automation in client.read_automations():
-            if automation.name.startswith(PREFIX):
-                client.delete_automation(automation.id)
-    delete_scheduled_runs()
-
-
-def delete_scheduled_runs() -> None:
-    with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=in_state(StateType.SCHEDULED)), limit=200):
-            client.delete_flow_run(run.id)
+    with deployed(target.home, target.landing) as service:
+        yield service
 
 
 @pytest.fixture(scope="class")

@@ -66,4 +66,4 @@ def workspace(folder: Path) -> Iterator[Twin]:
     with Twin(folder) as twin:
         yield twin
     shutil.rmtree(twin.storage, ignore_errors=True)
-    assert not twin.strange, twin.strange
+    assert not twin.strange, "\n".join(twin.strange)

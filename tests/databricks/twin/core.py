@@ -1,5 +1,6 @@
 """What every room of the twin stands on: refusals, faults, pages, and what is kept of what was asked."""
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +36,22 @@ class Fault:
 
     method: str
     path: str
-    """The start of the path, without /api/2.x."""
+    """The start of the path without /api/2.x, or what `call` makes of the whole."""
     kind: int | str
     """A status; or "reset before" and "reset after" the effect."""
     times: int = 1
     seen: int = 0
+
+
+_NAMED = re.compile(r"/(?=[^/]*\d)[^/]{6,}(?=/|$)|/\d+(?=/|$)|/(serving-endpoints)/[\w-]+")
+
+
+def call(path: str) -> str:
+    """What is called, whichever thing it is called for: "/jobs/runs/get", "/fs/files/Volumes/insurance_uc/ops/runs"."""
+    plain = "/" + path.removeprefix("/api/").partition("/")[2] if path.startswith("/api/") else path
+    if found := re.match(r"/fs/(files|directories)/(Volumes/\w+/\w+/\w+|Models|WorkspaceInternal)", plain):
+        return found[0]
+    return _NAMED.sub(lambda found: f"/{found[1]}/*" if found[1] else "/*", plain)
 
 
 class Core:

@@ -31,7 +31,7 @@ class FilesApi(Permissions):
 
     def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         where = self.place(path)
-        self._may(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
+        self._may_reach(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
         if method == "PUT":
             self._only(query, {"overwrite"})
             if where.is_dir():
@@ -57,7 +57,7 @@ class FilesApi(Permissions):
 
     def _directory(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         where = self.place(path)
-        self._may(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
+        self._may_reach(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
         if method == "PUT":
             if len(Path(path).parts) < 5 or not self.volume("/".join(Path(path).parts[:5])[1:]).is_dir():
                 raise Refused(404, "NOT_FOUND", f"The volume of {path} does not exist")
@@ -83,12 +83,12 @@ class FilesApi(Permissions):
 
     def _download_url(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"path", "expire_time"})
-        self._may(query["path"], "READ_VOLUME")
+        self._may_reach(query["path"], "READ_VOLUME")
         if not self.place(query["path"]).is_file():
             raise Refused(404, "NOT_FOUND", f"The file {query['path']} does not exist")
         return {"url": f"{self.host}/api/2.0/fs/files{query['path']}", "headers": []}
 
-    def _may(self, path: str, privilege: str) -> None:
+    def _may_reach(self, path: str, privilege: str) -> None:
         """Refuse who may not; of a volume that is not there nobody is refused."""
         parts = Path(path).parts[2:5]
         if len(parts) == 3 and self.storage.joinpath(*parts).is_dir():

@@ -62,7 +62,7 @@ class RegistryApi(Permissions):
 
     def _of_registry(self) -> dict[tuple[str, str], Handle]:
         of = {
-            ("POST", "registered-models/create"): self._create_model,
+            ("POST", "registered-models/create"): self._register_model,
             ("GET", "registered-models/get"): self._get_model,
             ("POST", "registered-models/alias"): self._set_alias,
             ("DELETE", "registered-models/alias"): self._delete_alias,
@@ -84,7 +84,7 @@ class RegistryApi(Permissions):
         self._only(body, {"name", "version", "model_version_lineage_info", "securable"}, {"name", "version"})
         return {}
 
-    def _create_model(self, query: dict[str, str], body: Any) -> Any:
+    def _register_model(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "tags", "description", "deployment_job_id"}, {"name"})
         name = body["name"]
         if len(name.split(".")) != 3:

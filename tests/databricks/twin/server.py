@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.databricks.twin.core import Fault, Refused, WithHeaders
+from tests.databricks.twin.core import Fault, Refused, WithHeaders, call
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER, Permissions
 
 SECRET = "dose-marker-secret"  # noqa: S105
@@ -154,9 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _fault(self, path: str) -> Fault | None:
         twin = self.workspace
         plain = "/" + path.removeprefix("/api/").partition("/")[2]
+        called = call(path)
         with twin.lock:
             for fault in twin.faults:
-                if fault.method == self.command and plain.startswith(fault.path) and fault.seen < fault.times:
+                if fault.method == self.command and (plain.startswith(fault.path) or called == fault.path) and fault.seen < fault.times:
                     fault.seen += 1
                     return fault
         return None

@@ -40,13 +40,13 @@ class ServingApi(Permissions):
     def _of_serving(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """An answer, or None: it is none of these."""
         if method == "POST" and (asked := re.fullmatch(r"/serving-endpoints/([\w-]+)/invocations", path)):
-            self._may(asked[1], "CAN_QUERY")
+            self._may_serve(asked[1], "CAN_QUERY")
             return self._ask("POST", path, body)
         if not (path == _API or path.startswith(f"{_API}/")):
             return None
         name, _, rest = path.removeprefix(_API).strip("/").partition("/")
         if name:
-            self._may(name, "CAN_VIEW" if method == "GET" else "CAN_MANAGE")
+            self._may_serve(name, "CAN_VIEW" if method == "GET" else "CAN_MANAGE")
         if method == "GET" and re.fullmatch(r"served-models/[\w-]+/build-logs", rest):
             return self._ask("GET", path)
         handle = {
@@ -65,7 +65,7 @@ class ServingApi(Permissions):
         if self._endpoints is not None:
             self._endpoints.stop()
 
-    def _may(self, name: str, level: str) -> None:
+    def _may_serve(self, name: str, level: str) -> None:
         if name not in self.endpoints:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"The endpoint {name} does not exist.")
         self.need_level("serving-endpoints", self.endpoints[name], level)

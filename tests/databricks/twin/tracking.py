@@ -38,7 +38,7 @@ class TrackingApi(Permissions):
         super().__init__(folder)
         self._mlflow: Mounted | None = None
         self._mlflow_starts = threading.Lock()
-        self._told = 0
+        self._experiments_told = 0
         """Experiments that MLflow's server knows: the first so many of the workspace's."""
 
     def _of_tracking(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
@@ -55,7 +55,7 @@ class TrackingApi(Permissions):
         if asked in {"POST runs/create", "POST logged-models"}:
             self.need_level("experiments", body["experiment_id"], "CAN_EDIT")
         server = self._tracking_server()
-        self._tell(server)
+        self._tell_of_experiments(server)
         answer = server.ask(method, path, query, body)
         # MLflow's server keeps a logged model beside the runs, a workspace in a folder of its own.
         return json.loads(json.dumps(answer).replace("/models/m-", "/logged_models/m-"))
@@ -74,13 +74,13 @@ class TrackingApi(Permissions):
                 self._mlflow = Mounted(command, port, self.folder / "mlflow.log")
             return self._mlflow
 
-    def _tell(self, server: Mounted) -> None:
+    def _tell_of_experiments(self, server: Mounted) -> None:
         """Let MLflow's server have the workspace's experiments, under the same ids: both count from one."""
         with self._mlflow_starts:
-            for name, number in [*self.experiments.items()][self._told :]:
+            for name, number in [*self.experiments.items()][self._experiments_told :]:
                 made = server.ask("POST", f"{PREFIX}experiments/create", {}, {"name": name})
                 assert made["experiment_id"] == number, made
-                self._told += 1
+                self._experiments_told += 1
 
     def _check_batch(self, body: Any) -> None:
         self._only(body, {"run_id", "metrics", "params", "tags"}, {"run_id"})
