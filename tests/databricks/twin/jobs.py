@@ -21,6 +21,7 @@ from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.permissions import CLIENT, Permissions
 
 ROOT = Path(__file__).parents[3]
+MOUNT = Path(__file__).parents[1] / "mount"
 TOKEN = 64
 """Characters that an idempotency token may have."""
 
@@ -326,14 +327,15 @@ class JobsApi(Permissions):
         given = [
             re.sub(r"\{\{([^}]*)\}\}", lambda found: values[found[1]], parameter) for parameter in task["python_wheel_task"]["parameters"]
         ]
-        command = [sys.executable, "-P", "-m", "tests.databricks.cluster", str(self.storage), *called, *given]
+        command = [sys.executable, "-P", "-m", "tests.databricks.cluster", *called, *given]
         # The job's own identity, and nothing of who started it; the code is the wheel's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
         # In a workspace the runtime gives a job's identity to the SDK and to MLflow.
         token = f"job-run-{run.run_id}"
         self.pats[token] = CLIENT
         environment |= self.environment | {"DATABRICKS_TOKEN": token}
-        environment["PYTHONPATH"] = f"{self._unpacked(wheel)}{os.pathsep}{ROOT}"
+        environment["PYTHONPATH"] = os.pathsep.join([str(MOUNT), str(self._unpacked(wheel)), str(ROOT)])
+        environment["TWIN_VOLUMES"] = str(self.storage)
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
