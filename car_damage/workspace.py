@@ -65,10 +65,19 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (KeyError, NotImplementedError) as error:  # the SDK's, of an answer to its wish for a token that is none
         raise Unavailable(f"{doing}: no token came: {error!r}") from error
     except ValueError as error:
-        # Of an answer other than a token the SDK keeps "code: description" only.
-        if _is_about_a_token(error) and not any(word in str(error) for word in _REFUSED):
+        # Of an answer other than a token the SDK keeps "code: description" only; and where the workspace has not told where its
+        # tokens come from, it goes on and asks the address None.
+        unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
+        if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
             raise Unavailable(f"{doing}: no token came: {error}") from error
         raise RequestRefused(f"{doing}: databricks-sdk finds no usable credentials: {error}{'; ' if without else ''}{without}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first error of those that led to this one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _is_about_a_token(error: Exception) -> bool:

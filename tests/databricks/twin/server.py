@@ -63,6 +63,9 @@ class Server(Permissions):
         self._server.shutdown()
         self._server.server_close()
 
+    def presigned(self, path: str) -> bytes:
+        raise NotImplementedError
+
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         raise NotImplementedError
 
@@ -122,6 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
             return {"authorization_endpoint": f"{twin.host}/oidc/v1/authorize", "token_endpoint": f"{twin.host}/oidc/v1/token"}
         if path == "/oidc/v1/token":
             return self._token(raw)
+        if path.startswith("/presigned/"):
+            return twin.presigned(path)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if given not in twin.pats and twin.access.get(given, 0) < time.time():
             raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
