@@ -289,6 +289,8 @@ class Databricks(Section):
     """Workers of a job cluster. 0: one node does all, which is enough but for a very large landing folder."""
     cluster_policy: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
     """Id of the policy that the job clusters follow. What it has as default or as fixed is used for what is not said here."""
+    package_index: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
+    """URL of the package index from which the jobs install, without credentials in it. None: the workspace's own default."""
     existing_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
     """Id of the existing cluster: 0923-164208-meows279. It must have dedicated access, for whom the jobs run as."""
     poll: Annotated[float, Field(gt=0)] = 10.0

@@ -46,19 +46,23 @@ def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list
     """
     if settings.compute == "serverless":
         tasks = [dict.fromkeys(_OF_A_TASK) | task for task in job["tasks"]]
-        return dict.fromkeys(_OF_A_JOB) | dict(job) | {"tasks": tasks}
+        environments = [_from(settings.package_index, environment) for environment in job["environments"]]
+        return dict.fromkeys(_OF_A_JOB) | dict(job) | {"environments": environments, "tasks": tasks}
     needs = {environment["environment_key"]: environment["spec"].get("dependencies", []) for environment in job["environments"]}
     own = settings.compute == "job_cluster"
     where = {"job_cluster_key": CLUSTER} if own else {"existing_cluster_id": settings.existing_cluster or ""}
     clusters = [{"job_cluster_key": CLUSTER, "new_cluster": _cluster(settings)}] if own else None
     tasks = [
-        dict(task) | dict.fromkeys(_OF_A_TASK) | where | {"libraries": libraries(needs[task["environment_key"]], extras)}
+        dict(task)
+        | dict.fromkeys(_OF_A_TASK)
+        | where
+        | {"libraries": libraries(needs[task["environment_key"]], extras, settings.package_index)}
         for task in job["tasks"]
     ]
     return dict(job) | dict.fromkeys(_OF_A_JOB) | {"job_clusters": clusters, "tasks": tasks}
 
 
-def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], index: str | None = None) -> list[dict[str, Any]]:
     """Dependencies of a serverless environment as libraries of a cluster.
 
     The bounds that suit the environment suit a cluster of the LTS runtime 17.3, which has the same Python (3.12), numpy (2.1),
@@ -85,7 +89,16 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]]) -> l
             if wanted.name in named:
                 wanted.specifier &= named[wanted.name].specifier
             named[wanted.name] = wanted
-    return [{"whl": path} for path in wheels] + [{"pypi": {"package": str(wanted)}} for wanted in named.values()]
+    repo = {"repo": index} if index else {}
+    return [{"whl": path} for path in wheels] + [{"pypi": {"package": str(wanted), **repo}} for wanted in named.values()]
+
+
+def _from(index: str | None, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A serverless environment that installs from an index. Each dependency is a line of a pip requirements file."""
+    if index is None:
+        return dict(environment)
+    spec = environment["spec"]
+    return dict(environment) | {"spec": spec | {"dependencies": [f"--index-url {index}", *spec.get("dependencies", [])]}}
 
 
 def _cluster(settings: Databricks) -> dict[str, Any]:

@@ -114,6 +114,16 @@ def test_an_extra_of_the_wheel_becomes_libraries_and_what_is_asked_for_twice_is_
     assert compute.libraries([WHEEL], {}) == [{"whl": WHEEL}]
 
 
+def test_another_package_index_is_named_to_each_compute_and_holds_no_secret() -> None:
+    index = "https://packages.example.com/simple"
+    [environment] = form("car-damage-ingest", package_index=index)["environments"]
+    assert environment["spec"]["dependencies"] == [f"--index-url {index}", WHEEL]
+    [task] = form("car-damage-train", package_index=index, compute="job_cluster", node_type="m5d.xlarge")["tasks"]
+    assert {library["pypi"]["repo"] for library in task["libraries"] if "pypi" in library} == {index}
+    with pytest.raises(ValidationError, match="package_index"):
+        Databricks(package_index="https://user:secret@packages.example.com/simple")
+
+
 def test_the_extra_is_the_checkout_s() -> None:
     [task] = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")["tasks"]
     packages = [library["pypi"]["package"] for library in task["libraries"] if "pypi" in library]

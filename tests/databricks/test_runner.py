@@ -357,18 +357,18 @@ def test_a_run_that_was_found_is_followed_by_another_only_where_that_may_help(
 
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize(
-    ("call", "fault"),
-    [("POST /oidc/v1/token", fault) for fault in (429, 500, 503, "reset before")]
-    + [("GET /.well-known/databricks-config", fault) for fault in (500, 503)],
+    "away",
+    [("POST", "/oidc/v1/token", kind) for kind in (429, 500, 503, "reset before")]
+    + [("GET", "/.well-known/databricks-config", kind) for kind in (500, 503)],
 )
 def test_what_gives_out_tokens_may_be_away_for_a_while(
-    twin: Twin, settings: Settings, seen: Seen, monkeypatch: pytest.MonkeyPatch, call: str, fault: int | str
+    twin: Twin, settings: Settings, seen: Seen, monkeypatch: pytest.MonkeyPatch, away: tuple[str, str, int | str]
 ) -> None:
     as_service_principal(twin, monkeypatch)
-    away = twin.fault(*call.split(), fault, times=3)
+    fault = twin.fault(*away, times=3)
     with disable_run_logger():
         assert make_runner(settings, seen).run(VALIDATE, REQUEST, silent).listed == 68
-    assert away.seen == 3
+    assert fault.seen == 3
 
 
 def test_a_secret_that_is_wrong_is_told_at_once(twin: Twin, settings: Settings, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:

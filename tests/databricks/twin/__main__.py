@@ -1,0 +1,24 @@
+"""`python -m tests.databricks.twin`: a workspace to try the Databricks target against, until Ctrl-C.
+
+It has a catalog and an administrator, whose token is printed, and forgets everything at its end.
+"""
+
+import contextlib
+import tempfile
+import threading
+from pathlib import Path
+
+from tests.databricks.twin import ADMIN_TOKEN, CLIENT, SECRET, workspace
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="twin-") as folder, workspace(Path(folder) / "twin") as twin:
+        for name, value in twin.environment.items():
+            print(f"export {name}={value}")  # noqa: T201 - to be read by a shell
+        print(f"# the service principal is {CLIENT}, with the token {SECRET}; an administrator has the token {ADMIN_TOKEN}", flush=True)  # noqa: T201
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
