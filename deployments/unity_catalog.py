@@ -23,6 +23,11 @@ def items(settings: Settings, api: "Callable[[], WorkspaceClient]") -> list[Item
         *(Item(f"schema {name}", partial(_look_at_schema, api, name), partial(_make_schema, api, name)) for name in schemas(settings)),
         *(Item(f"volume {name}", partial(_look_at_volume, api, name), partial(_make_volume, api, name)) for name in every),
         *(
+            Item(f"folder {folder}", partial(_look_at_folder, api, folder), partial(_make_folder, api, folder))
+            for folder in [settings.landing.folder]
+            if landing(settings) and len(Path(folder).parts) > 5
+        ),
+        *(
             Item(f"registered model {name}", partial(_look_at_model, api, name), partial(_make_model, api, name))
             for name in models(settings)
         ),
@@ -131,6 +136,16 @@ def _make_volume(api: "Callable[[], WorkspaceClient]", name: str) -> None:
     needs, command = f"CREATE VOLUME on the schema {catalog}.{schema}", f"CREATE VOLUME {quoted(name)};"
     with permitted(f"creating the volume {name}", needs=needs, command=command):
         once(lambda: api().volumes.create(catalog, schema, volume, VolumeType.MANAGED))
+
+
+def _look_at_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> str | None:
+    return absent(f"looking at the folder {folder}", "READ VOLUME on its volume", lambda: api().files.get_directory_metadata(folder))
+
+
+def _make_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> None:
+    command = f"databricks fs mkdir dbfs:{folder}"
+    with permitted(f"creating the folder {folder}", needs="WRITE VOLUME on its volume", command=command):
+        api().files.create_directory(folder)
 
 
 def _look_at_model(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:

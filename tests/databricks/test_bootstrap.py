@@ -84,6 +84,14 @@ def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, setti
     assert next((empty.folder / "installed").iterdir()).name == Path(databricks.wheel_path(settings)).stem
 
 
+def test_the_folder_in_which_photos_land_is_made_with_its_volume(empty: Twin, settings: Settings) -> None:
+    folder = f"{LANDING}data/training_imgs"
+    deeper = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": folder})})
+    assert (f"folder {folder}", "is not there") in told(bootstrap(databricks.items(deeper)))
+    assert empty.volume(folder).is_dir()
+    assert (f"folder {folder}", None) in told(bootstrap(databricks.items(deeper)))
+
+
 def test_other_code_is_another_wheel(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "car_damage").mkdir()
     (tmp_path / "pyproject.toml").touch()

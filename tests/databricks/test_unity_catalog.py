@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import RegistryError, Unavailable
-from car_damage.mlflow_client import client
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from tests import small_model
@@ -148,8 +147,8 @@ def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, call:
     assert [version.status for version in logged.versions().values()] == ["READY"]
 
 
-def test_the_client_that_finds_no_workspace_says_so(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_will_not_do_are_told_without_the_sdk_s_configuration(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABRICKS_TOKEN", "expired")
-    with pytest.raises(RegistryError, match="reading the aliases of"):
+    with pytest.raises(RegistryError, match="reading the aliases of") as raised:
         logged.target.registry.champion()
-    assert client(logged.target.settings) is not None
+    assert "Config:" not in str(raised.value)
