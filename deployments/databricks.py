@@ -44,7 +44,7 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
     return [
         *unity_catalog.items(settings, api),
         *access_control.experiment_items(settings, api),
-        Item("wheel", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
+        Item(f"wheel {Path(wheel).name}", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
         *(
             Item(f"job {job['name']}", partial(_look_at_job, api, job, settings), partial(_put_job, api, job, settings))
             for job in jobs(settings)
