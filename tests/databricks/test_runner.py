@@ -136,7 +136,7 @@ CALLS = [
     ("GET", "/fs/files"),
     ("POST", "/fs/create-download-url"),
 ]
-FAULTS = [429, 500, 502, 503, 504, "reset before", "reset after"]
+FAULTS = [429, 500, 502, 503, 504, "reset before", "reset after", "slow"]
 
 
 @pytest.mark.usefixtures("photos")

@@ -36,9 +36,9 @@ from tests.prefect.service import Service, deployed, until
 LANDING = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
 MODEL = "insurance_uc.models.car_damage_classifier"
 ENDPOINT = "car_damage_model_ep"
-FAULTS: list[int | str] = [429, 500, 502, 503, 504, "reset before", "reset after"]
+FAULTS: list[int | str] = [429, 500, 502, 503, 504, "reset before", "reset after", "slow"]
 TURNS = range(len(FAULTS)) if os.environ.get("ALL_FAULTS") else (0, 3)
-"""Each turn is a run in which every call fails once, with each kind of fault at every seventh; all seven, and every call has had
+"""Each turn is a run in which every call fails once, with each kind of fault at every eighth; after all eight, every call has had
 every kind. Two of them take three minutes."""
 pytestmark = pytest.mark.timeout(1800)
 

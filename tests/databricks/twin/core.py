@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SLOW = 2.0
+"""Seconds that a slow answer takes."""
 PAGE = 2
 """Entries a page, so that every listing has several."""
 
@@ -38,7 +40,7 @@ class Fault:
     path: str
     """The start of the path without /api/2.x, or what `call` makes of the whole."""
     kind: int | str
-    """A status; or "reset before" and "reset after" the effect."""
+    """A status; "reset before" and "reset after" the effect; or "slow"."""
     times: int = 1
     seen: int = 0
 

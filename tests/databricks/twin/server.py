@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.databricks.twin.core import Fault, Refused, WithHeaders, call
+from tests.databricks.twin.core import SLOW, Fault, Refused, WithHeaders, call
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER, Permissions
 
 SECRET = "dose-marker-secret"  # noqa: S105
@@ -87,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "reset before":
             self._reset()
             return
+        if fault and fault.kind == "slow":
+            time.sleep(SLOW)
         try:
             self._refuse(fault)
             status, answer = 200, self._done(address.path, dict(parse_qsl(address.query)), raw)
