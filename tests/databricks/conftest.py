@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from car_damage import demo_photos
+from car_damage import demo_photos, workspace
 from car_damage.clock import SystemClock
 from car_damage.job.jobs import JobRun, Jobs
 from car_damage.platform import Target
 from car_damage.settings import Settings
+from deployments import access_control
+from deployments.items import bootstrap
 from tasks import workspace as entrance
 from tasks.databricks_jobs import DatabricksJobs, Workspace
+from tests import small_model
 from tests.databricks import twin as twins
 
 HANDOVERS = "/Volumes/insurance_uc/ops/runs/"
@@ -48,6 +51,36 @@ class HastyClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds / 100)
         self.waited += seconds
+
+
+@dataclass
+class Logged:
+    """A workspace in whose MLflow there is a finished run, with its model's URI; nothing is registered."""
+
+    twin: twins.Twin
+    settings: Settings
+    run_id: str
+    uri: str
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
+    folder = tmp_path_factory.mktemp("logged")
+    with twins.workspace(folder / "workspace") as twin, pytest.MonkeyPatch.context() as patch:
+        for name, value in twin.environment.items():
+            patch.setenv(name, value)
+        twin.schemas.add("insurance_uc.models")
+        settings = Settings(
+            home=folder / "home",
+            tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": "/Shared/car-damage"},
+            serving={"host": "databricks", "poll": 0.1},
+        )
+        tracking = Target(settings).tracking
+        assert bootstrap(access_control.experiment_items(settings, workspace.client))
+        run_id = tracking.start("run", {"training_key": "k" * 64})
+        uri = tracking.log(run_id, small_model.run_of(small_model.network(folder), folder / "run"))
+        tracking.finish(run_id, uri)
+        yield Logged(twin, settings, run_id, uri)
 
 
 @pytest.fixture

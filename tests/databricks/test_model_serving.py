@@ -1,7 +1,6 @@
 """The endpoint in a workspace, by the same code as the local one."""
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from car_damage.pipeline import silent
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from car_damage.stages.swap import bring, serves
-from tests import small_model
-from tests.databricks import twin as twins
-from tests.databricks.conftest import HastyClock
+from tests.databricks.conftest import HastyClock, Logged
 from tests.databricks.twin import Twin
 
 NAME = "car_damage_model_ep"
@@ -35,24 +32,10 @@ class Workspace:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("serving")
-    with twins.workspace(folder / "workspace") as twin, pytest.MonkeyPatch.context() as patch:
-        for name, value in twin.environment.items():
-            patch.setenv(name, value)
-        twin.schemas.add("insurance_uc.models")
-        settings = Settings(
-            home=folder / "home",
-            tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": "/Shared/car-damage"},
-            serving={"host": "databricks", "poll": 0.1},
-        )
-        target = Target(settings)
-        run_id = target.tracking.start("run", {"training_key": "k" * 64})
-        uri = target.tracking.log(run_id, small_model.run_of(small_model.network(folder), folder / "run"))
-        target.tracking.finish(run_id, uri)
-        for _ in range(2):
-            target.registry.create(run_id, uri, {})
-        yield Workspace(twin, settings)
+def workspace(logged: Logged) -> Workspace:
+    for _ in range(2):
+        Target(logged.settings).registry.create(logged.run_id, logged.uri, {})
+    return Workspace(logged.twin, logged.settings)
 
 
 def test_an_endpoint_is_made_with_its_tags_and_answers_a_photo(workspace: Workspace) -> None:

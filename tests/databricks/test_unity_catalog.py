@@ -1,83 +1,52 @@
 """Runs by `databricks`, versions by `databricks-uc`: MLflow's own client against the twin."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from car_damage.errors import RegistryError, Unavailable
 from car_damage.platform import Target
-from car_damage.settings import Settings
-from tests import small_model
-from tests.databricks import twin as twins
-from tests.databricks.conftest import HastyClock
-from tests.databricks.twin import Twin
+from tests.databricks.conftest import HastyClock, Logged
 from tests.databricks.twin.registry import Version
 
 MODEL = "insurance_uc.models.car_damage_classifier"
 
 
-@dataclass
-class Logged:
-    """A workspace with a finished run, and the URI of its model."""
-
-    twin: Twin
-    target: Target
-    run_id: str
-    uri: str
-
-    def versions(self) -> dict[int, Version]:
-        model = self.twin.registered.get(MODEL)
-        return model.versions if model else {}
-
-
-@pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
-    folder = tmp_path_factory.mktemp("unity")
-    with twins.workspace(folder / "workspace") as twin, pytest.MonkeyPatch.context() as patch:
-        for name, value in twin.environment.items():
-            patch.setenv(name, value)
-        twin.schemas.add("insurance_uc.models")
-        settings = Settings(
-            home=folder / "home",
-            tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": "/Shared/car-damage"},
-        )
-        target = Target(settings)
-        target.__dict__["clock"] = HastyClock()
-        run_id = target.tracking.start("run", {"training_key": "k" * 64})
-        uri = target.tracking.log(run_id, small_model.run_of(small_model.network(folder), folder / "run"))
-        target.tracking.finish(run_id, uri)
-        yield Logged(twin, target, run_id, uri)
-
-
-@pytest.fixture(autouse=True)
-def _no_versions(logged: Logged) -> None:
+@pytest.fixture
+def target(logged: Logged) -> Target:
+    """With nothing registered yet."""
+    target = Target(logged.settings)
+    target.__dict__["clock"] = HastyClock()
     logged.twin.registered.clear()
     logged.twin.models.clear()
     logged.twin.faults.clear()
     logged.twin.ready_after = 0
-    logged.target.__dict__.pop("registry", None)
+    return target
 
 
-def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged) -> None:
-    found = logged.target.tracking.run_for("k" * 64)
+def versions(logged: Logged) -> dict[int, Version]:
+    model = logged.twin.registered.get(MODEL)
+    return model.versions if model else {}
+
+
+def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, target: Target) -> None:
+    found = target.tracking.run_for("k" * 64)
     assert found is not None
     assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (logged.run_id, logged.uri, 0.75)
-    assert logged.target.tracking.fetch(logged.run_id, "report.json") == b"{}"
-    logged.target.tracking.attach(logged.run_id, {"decision/1.json": b"[]"})
-    assert logged.target.tracking.fetch(logged.run_id, "decision/1.json") == b"[]"
-    url = logged.target.tracking.url(logged.run_id)
+    assert target.tracking.fetch(logged.run_id, "report.json") == b"{}"
+    target.tracking.attach(logged.run_id, {"decision/1.json": b"[]"})
+    assert target.tracking.fetch(logged.run_id, "decision/1.json") == b"[]"
+    url = target.tracking.url(logged.run_id)
     assert url is not None
     assert url.startswith(f"{logged.twin.host}/ml/experiments/")
 
 
-def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged) -> None:
+def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged, target: Target) -> None:
     logged.twin.ready_after = 3
-    registry = logged.target.registry
+    registry = target.registry
     version = registry.create(logged.run_id, logged.uri, {"flow_run": "f-1"})
     assert (version.version, version.ready, version.run_id) == (1, True, logged.run_id)
-    assert logged.versions()[1].looks == 3, "it was looked at until it was READY"
+    assert versions(logged)[1].looks == 3, "it was looked at until it was READY"
     registry.tag(1, {"decision": "promote"})
     registry.move("champion", 1)
     champion = registry.champion()
@@ -88,8 +57,8 @@ def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged
     assert registry.champion() is None
 
 
-def test_a_version_whose_upload_was_killed_is_removed_and_the_model_registered_again(logged: Logged) -> None:
-    registry = logged.target.registry
+def test_a_version_whose_upload_was_killed_is_removed_and_the_model_registered_again(logged: Logged, target: Target) -> None:
+    registry = target.registry
     assert registry.champion() is None
     # What a kill between the version's creation and the end of its upload leaves.
     logged.twin.registered[MODEL].versions[1] = Version(1, logged.uri, logged.run_id, "", {})
@@ -97,33 +66,33 @@ def test_a_version_whose_upload_was_killed_is_removed_and_the_model_registered_a
     logged.twin.registered[MODEL].last = 2
     assert registry.versions_for(logged.run_id) == []
     assert registry.create(logged.run_id, logged.uri, {}).version == 3
-    assert sorted(logged.versions()) == [2, 3], "another run's version may be on its way"
+    assert sorted(versions(logged)) == [2, 3], "another run's version may be on its way"
 
 
-def test_a_version_that_never_becomes_ready_is_told_and_gone_after_the_next_run(logged: Logged) -> None:
+def test_a_version_that_never_becomes_ready_is_told_and_gone_after_the_next_run(logged: Logged, target: Target) -> None:
     logged.twin.ready_after = 100_000
-    registry = logged.target.registry
+    registry = target.registry
     with pytest.raises(RegistryError, match=rf"the registration of version 1 of {MODEL} was not READY after 300 s"):
         registry.create(logged.run_id, logged.uri, {})
     logged.twin.ready_after = 0
     registry.create(logged.run_id, logged.uri, {})
-    assert sorted(logged.versions()) == [2]
+    assert sorted(versions(logged)) == [2]
 
 
-def test_a_model_comes_back_as_it_was_registered(logged: Logged, tmp_path: Path) -> None:
-    version = logged.target.registry.create(logged.run_id, logged.uri, {})
-    folder = logged.target.registry.download(version.uri, tmp_path)
+def test_a_model_comes_back_as_it_was_registered(logged: Logged, target: Target, tmp_path: Path) -> None:
+    version = target.registry.create(logged.run_id, logged.uri, {})
+    folder = target.registry.download(version.uri, tmp_path)
     assert {"MLmodel", "artifacts", "car_damage"} & {path.name for path in folder.rglob("*")} == {"MLmodel", "artifacts", "car_damage"}
 
 
-def test_too_long_a_tag_is_refused_with_the_workspace_s_words(logged: Logged) -> None:
-    logged.target.registry.create(logged.run_id, logged.uri, {})
+def test_too_long_a_tag_is_refused_with_the_workspace_s_words(logged: Logged, target: Target) -> None:
+    target.registry.create(logged.run_id, logged.uri, {})
     with pytest.raises(RegistryError, match="the value of tag reason has 1001 characters"):
-        logged.target.registry.tag(1, {"reason": "x" * 1001})
+        target.registry.tag(1, {"reason": "x" * 1001})
 
 
-def test_an_experiment_s_name_must_be_a_path(logged: Logged) -> None:
-    settings = logged.target.settings
+def test_an_experiment_s_name_must_be_a_path(logged: Logged, target: Target) -> None:
+    settings = logged.settings
     other = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"experiment": "car-damage"})})
     with pytest.raises(RegistryError, match="An absolute path is expected"):
         Target(other).tracking.start("run", {})
@@ -131,8 +100,8 @@ def test_an_experiment_s_name_must_be_a_path(logged: Logged) -> None:
 
 @pytest.mark.parametrize("kind", [429, 500, 503, "reset before", "reset after"])
 @pytest.mark.parametrize("call", ["create", "finalize", "get"])
-def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, call: str, kind: int | str) -> None:
-    registry = logged.target.registry
+def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, target: Target, call: str, kind: int | str) -> None:
+    registry = target.registry
     assert registry.champion() is None
     method = "GET" if call == "get" else "POST"
     logged.twin.fault(method, f"/mlflow/unity-catalog/model-versions/{call}", kind)
@@ -143,12 +112,12 @@ def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, call:
             break
         except Unavailable:
             continue
-    assert [version.version for version in registry.versions_for(logged.run_id)] == [max(logged.versions())]
-    assert [version.status for version in logged.versions().values()] == ["READY"]
+    assert [version.version for version in registry.versions_for(logged.run_id)] == [max(versions(logged))]
+    assert [version.status for version in versions(logged).values()] == ["READY"]
 
 
-def test_credentials_that_will_not_do_are_told_without_the_sdk_s_configuration(logged: Logged, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_that_will_not_do_are_told_without_the_sdk_s_configuration(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABRICKS_TOKEN", "expired")
     with pytest.raises(RegistryError, match="reading the aliases of") as raised:
-        logged.target.registry.champion()
+        target.registry.champion()
     assert "Config:" not in str(raised.value)

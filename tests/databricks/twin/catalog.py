@@ -145,6 +145,7 @@ class CatalogApi(Permissions):
 
     def _create_schema(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "catalog_name", "comment"}, {"name", "catalog_name"})
+        self._typed(body, name=str, catalog_name=str)
         self._exists("catalog", body["catalog_name"])
         self.need("catalog", body["catalog_name"], "USE_CATALOG")
         self.need("catalog", body["catalog_name"], "CREATE_SCHEMA")

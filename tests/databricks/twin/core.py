@@ -96,6 +96,13 @@ class Core:
         if missing := needed - set(given):
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"missing fields {sorted(missing)}")
 
+    @staticmethod
+    def _typed(given: dict[str, Any], **kinds: type) -> None:
+        """Refuse fields whose values are of another kind."""
+        for name, kind in kinds.items():
+            if name in given and type(given[name]) is not kind:
+                raise Refused(400, "MALFORMED_REQUEST", f"Could not parse request object: expected {kind.__name__} in {name}")
+
 
 def page(name: str, entries: list[Any], query: dict[str, str]) -> dict[str, Any]:
     start = int(query.get("page_token", "0"))

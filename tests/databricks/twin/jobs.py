@@ -166,6 +166,7 @@ class JobsApi(Permissions):
             "format", "timeout_seconds", "email_notifications", "tags", "job_clusters",
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
+        self._typed(settings, name=str, tasks=list, max_concurrent_runs=int, queue=dict, parameters=list, environments=list)
         clusters.check(self._only, settings, self.clusters)
         wanted = settings.get("run_as", {}).get("service_principal_name")
         if wanted == CLIENT and self.caller not in {CLIENT, *self.service_principal_users}:
@@ -246,6 +247,7 @@ class JobsApi(Permissions):
     def _run_now(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, set())
         self._only(body, {"job_id", "idempotency_token", "job_parameters"}, {"job_id"})
+        self._typed(body, job_id=int, idempotency_token=str, job_parameters=dict)
         job = self._job(body["job_id"], "CAN_MANAGE_RUN")
         token = body.get("idempotency_token", "")
         if len(token) > TOKEN:
@@ -269,6 +271,7 @@ class JobsApi(Permissions):
 
     def _cancel(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"run_id"}, {"run_id"})
+        self._typed(body, run_id=int)
         run = self._run(body["run_id"], "CAN_MANAGE_RUN")
         with self.lock:
             run.cancelled = True

@@ -119,6 +119,7 @@ class RegistryApi(Permissions):
             "model_version_dependencies", "model_id",
         }  # fmt: skip
         self._only(body, known, {"name", "source"})
+        self._typed(body, name=str, source=str, run_id=str, tags=list)
         model = self._own(body["name"])
         with self.lock:
             model.last += 1

@@ -119,6 +119,7 @@ class ServingApi(Permissions):
     def _check_config(self, config: Any) -> None:
         for entity in config["served_entities"]:
             # Documented as optional: left out, an update would turn it off.
+            self._typed(entity, entity_name=str, entity_version=str, scale_to_zero_enabled=bool)
             self._only(entity, _ENTITY, {"entity_name", "entity_version", "workload_size", "scale_to_zero_enabled"})
             model = self.registered.get(entity["entity_name"])
             version = model and model.versions.get(int(entity["entity_version"]))
