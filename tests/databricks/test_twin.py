@@ -8,7 +8,10 @@ import requests
 
 from tests.databricks.twin import SECRET, Twin
 
-ABSTRACT = {"answer", "presigned", "_schema_of"}
+ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of"}
+
+
+MODELS = "/api/2.0/mlflow/unity-catalog/registered-models"
 
 
 def ask(twin: Twin, method: str, path: str, body: Any = None, token: str = SECRET) -> tuple[int, str]:

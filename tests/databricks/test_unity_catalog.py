@@ -41,6 +41,16 @@ def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, targe
     assert url.startswith(f"{logged.twin.host}/ml/experiments/")
 
 
+def test_files_go_another_way_where_the_files_api_fails(logged: Logged, target: Target) -> None:
+    for method in ("PUT", "GET", "HEAD"):
+        for what in ("files", "directories"):
+            logged.twin.fault(method, f"/fs/{what}/WorkspaceInternal", 500, times=100)
+    logged.twin.fault("POST", "/fs/create-download-url", 500, times=100)
+    target.tracking.attach(logged.run_id, {"decision/another.json": b"[1]"})
+    assert target.tracking.fetch(logged.run_id, "decision/another.json") == b"[1]"
+    assert target.tracking.run_for("k" * 64) is not None
+
+
 def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged, target: Target) -> None:
     logged.twin.ready_after = 3
     registry = target.registry

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.databricks.twin.artifacts import ArtifactsApi
 from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
 from tests.databricks.twin.files import FilesApi
@@ -19,13 +20,12 @@ from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
 from tests.databricks.twin.registry import RegistryApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
 from tests.databricks.twin.serving import ServingApi
-from tests.databricks.twin.tracking import TrackingApi
 from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, TrackingApi, ServingApi, Server):
+class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
     """The workspace. A context manager; `environment` is what a client of it needs."""
 
     def __enter__(self) -> "Twin":
@@ -44,7 +44,7 @@ class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Trac
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """What a room of it answers."""
-        for room in (self._at_a_path, self._named, self._with_permissions, self._of_tracking, self._of_serving):
+        for room in (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving):
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer

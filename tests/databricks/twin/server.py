@@ -66,6 +66,9 @@ class Server(Permissions):
     def presigned(self, path: str) -> bytes:
         raise NotImplementedError
 
+    def take_upload(self, path: str, data: bytes) -> bytes:
+        raise NotImplementedError
+
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         raise NotImplementedError
 
@@ -128,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/oidc/v1/token":
             return self._token(raw)
         if path.startswith("/presigned/"):
-            return twin.presigned(path)
+            return twin.take_upload(path, raw) if self.command == "PUT" else twin.presigned(path)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if given not in twin.pats and twin.access.get(given, 0) < time.time():
             raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
