@@ -6,6 +6,7 @@ becomes RequestRefused. An endpoint that is not there, or whose last update fail
 
 import base64
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,8 +14,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from car_damage import endpoint_state, workspace
-from car_damage.errors import RequestRefused, Unavailable, UpdateInProgress
+from car_damage import endpoint_config, endpoint_state, workspace
+from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.model_process import probabilities
 from car_damage.ports import Answer, EndpointState
 from car_damage.server.command import is_local
@@ -32,6 +33,8 @@ _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _SPOKEN = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
 """Codes that come with 404 and 501 from a server of endpoints. With another one it has never heard of endpoints."""
 _TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
+
+_log = logging.getLogger(__name__)
 
 
 class DatabricksServing:
@@ -60,65 +63,36 @@ class DatabricksServing:
             Unavailable: the service does not answer, or not now.
             RequestRefused: it refused the token, the permission or the config.
         """
-        from databricks.sdk.service.serving import (
-            EndpointCoreConfigInput,
-            Route,
-            ServedEntityInput,
-            ServingModelWorkloadType,
-            TrafficConfig,
-        )
-
-        entity = ServedEntityInput(
-            name=endpoint_state.served_name(self._model, version),
-            entity_name=self._model,
-            entity_version=str(version),
-            workload_size=self._settings.serving.workload_size,
-            workload_type=ServingModelWorkloadType.CPU,
-            scale_to_zero_enabled=self._settings.serving.scale_to_zero,
-        )
-        traffic = TrafficConfig(routes=[Route(served_entity_name=entity.name, traffic_percentage=100)])
+        config = endpoint_config.core(self._settings, version)
         there = self._get()
         try:
             with self._translated(f"serving version {version} from"):
                 api = self._management.serving_endpoints
                 if there is None:
-                    config = EndpointCoreConfigInput(name=self._name, served_entities=[entity], traffic_config=traffic)
-                    api.create(self._name, config=config, tags=self._tags_beyond(()), ai_gateway=self._gateway())
+                    api.create(self._name, config=config, tags=endpoint_config.missing_tags(self._settings, ()))
                 else:
-                    self._dress(there)
-                    api.update_config(self._name, served_entities=[entity], traffic_config=traffic)
+                    api.update_config(self._name, served_entities=config.served_entities, traffic_config=config.traffic_config)
         except UpdateInProgress:
             # The SDK sends a PUT again after a lost answer; it then meets the update that it began itself.
             state = self.state()
             if not (state.updating and state.pending == version):
                 raise
+        self._bring_up_to_date(there)
 
-    def _dress(self, endpoint: Any) -> None:
-        """What belongs to the endpoint and not to a version: the local server has it from the endpoint's creation only."""
+    def _bring_up_to_date(self, endpoint: Any) -> None:
+        """What belongs to the endpoint and not to a version. No version waits for it, and none is refused for it."""
         if is_local(self._settings.serving.host):
             return
-        api = self._management.serving_endpoints
-        if tags := self._tags_beyond(endpoint.tags or ()):
-            api.patch(self._name, add_tags=tags)
-        wanted = self._gateway()
-        table = endpoint.ai_gateway and endpoint.ai_gateway.inference_table_config
-        if wanted is not None and (table is None or table.as_dict() != wanted.inference_table_config.as_dict()):
-            api.put_ai_gateway(self._name, inference_table_config=wanted.inference_table_config)
-
-    def _tags_beyond(self, there: Sequence[Any]) -> list[Any]:
-        from databricks.sdk.service.serving import EndpointTag
-
-        has = {tag.key: tag.value for tag in there}
-        return [EndpointTag(key, value) for key, value in self._settings.serving.tags.items() if has.get(key) != value]
-
-    def _gateway(self) -> Any:
-        from databricks.sdk.service.serving import AiGatewayConfig, AiGatewayInferenceTableConfig
-
-        if self._settings.serving.inference_table is None:
-            return None
-        catalog, schema, prefix = self._settings.serving.inference_table.split(".")
-        table = AiGatewayInferenceTableConfig(catalog_name=catalog, schema_name=schema, table_name_prefix=prefix, enabled=True)
-        return AiGatewayConfig(inference_table_config=table)
+        tags = endpoint_config.missing_tags(self._settings, (endpoint and endpoint.tags) or ()) if endpoint else []
+        try:
+            with self._translated("setting tags and the table of requests of"):
+                api = self._management.serving_endpoints
+                if tags:
+                    api.patch(self._name, add_tags=tags)
+                for update in endpoint_config.gateways(self._settings, endpoint and endpoint.ai_gateway):
+                    api.put_ai_gateway(self._name, **update)
+        except CarDamageError as error:
+            _log.warning("%s; the next update tries again", error)
 
     def ask(self, photos: Sequence[bytes]) -> list[Answer]:
         """Send photos in one request.
@@ -188,9 +162,7 @@ class DatabricksServing:
                 host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
             )
         else:
-            config = Config(
-                host=None if host == "databricks" else host, http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE
-            )
+            config = Config(host=workspace_host(self._settings), http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE)
         return WorkspaceClient(config=config)
 
     @contextlib.contextmanager
@@ -245,6 +217,11 @@ def _of_the_local_server(what: str, host: str) -> Iterator[None]:
         raise Unavailable(f"{what}: nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
     except ValueError as error:
         raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
+
+
+def workspace_host(settings: Settings) -> str | None:
+    """The URL of the workspace that has the endpoint; None: that of the credentials."""
+    return None if settings.serving.host == "databricks" else settings.serving.host
 
 
 def _knock(host: str) -> None:

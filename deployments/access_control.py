@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from car_damage import workspace
+from car_damage.serving import workspace_host
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, Unseen, permitted, said
 from deployments.items import LACK, Item
@@ -139,7 +140,7 @@ def _endpoint(api: "Callable[[], WorkspaceClient]", settings: Settings) -> str |
     """The id of the endpoint, if it is this workspace's."""
     from databricks.sdk.errors import NotFound
 
-    host = settings.serving.host
+    host = workspace_host(settings)
     with workspace.translated(f"looking at the endpoint {settings.serving.endpoint}", needs="CAN VIEW on it"):
         if host is not None and urlsplit(host).netloc != urlsplit(api().config.host).netloc:
             return None

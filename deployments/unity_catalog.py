@@ -46,8 +46,9 @@ def schemas(settings: Settings) -> list[str]:
 
 
 def tables(settings: Settings) -> list[str]:
-    """catalog.schema.table of the tables that the jobs make."""
-    return [settings.tables.bronze, settings.tables.silver, settings.tables.predictions]
+    """catalog.schema.table of the tables that the jobs make, and the endpoint."""
+    asked = settings.serving.inference_table
+    return [settings.tables.bronze, settings.tables.silver, settings.tables.predictions, *([asked] if asked else [])]
 
 
 def volumes(settings: Settings) -> list[str]:

@@ -61,12 +61,9 @@ def _wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
     job = databricks.find_job(api, name)
     if job is None:
         raise SettingsError(f"the job {name} is not there: `{databricks.BOOTSTRAP}` makes it")
-    installed = [
-        need.partition("[")[0]
-        for environment in job.settings.environments or []
-        for need in environment.spec.dependencies or []
-        if ".whl" in need
-    ]
+    needs = [need for environment in job.settings.environments or [] for need in environment.spec.dependencies or []]
+    needs += [library.whl for task in job.settings.tasks or [] for library in task.libraries or [] if library.whl]
+    installed = [need.partition("[")[0] for need in needs if ".whl" in need]
     if installed != [wheel]:
         bundle = f"`databricks bundle deploy --var wheel={wheel}`"
         raise SettingsError(

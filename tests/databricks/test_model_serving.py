@@ -52,15 +52,28 @@ def test_an_endpoint_is_made_with_its_tags_and_answers_a_photo(workspace: Worksp
 
 def test_an_update_keeps_what_others_have_set_and_brings_the_table_of_requests(workspace: Workspace) -> None:
     workspace.twin.tags[NAME] = {"team": "claims"}
+    limits = {"rate_limits": [{"calls": 100, "renewal_period": "minute"}]}
+    other = {"catalog_name": "insurance_uc", "schema_name": "silver", "table_name_prefix": "asked", "enabled": True}
+    workspace.twin.gateways[NAME] = limits | {"inference_table_config": other}
     target = workspace.target(inference_table="insurance_uc.gold.car_damage", tags={"service": "car-damage", "cost": "42"})
     assert serves(bring(target, 2, silent), 2)
     assert workspace.twin.tags[NAME] == {"team": "claims", "service": "car-damage", "cost": "42"}
     table = {"catalog_name": "insurance_uc", "schema_name": "gold", "table_name_prefix": "car_damage", "enabled": True}
-    assert workspace.twin.gateways == {NAME: {"inference_table_config": table}}
+    assert workspace.twin.gateways == {NAME: limits | {"inference_table_config": table}}
     asked = len(workspace.twin.asked)
     assert serves(bring(target, 1, silent), 1)
     changed = [call for call in workspace.twin.asked[asked:] if "/serving-endpoints" in call and not call.startswith("GET")]
     assert changed == [f"PUT /api/2.0/serving-endpoints/{NAME}/config"], "what is as it should be is not written again"
+
+
+def test_a_table_that_is_refused_keeps_no_version_from_being_served(workspace: Workspace) -> None:
+    workspace.twin.fault("PUT", f"/serving-endpoints/{NAME}/ai-gateway", 403, times=5)
+    wanted = 2 if workspace.target().serving.state().served == 1 else 1
+    target = workspace.target(inference_table="insurance_uc.gold.another")
+    assert serves(bring(target, wanted, silent), wanted)
+    workspace.twin.faults.clear()
+    assert serves(bring(target, 3 - wanted, silent), 3 - wanted)
+    assert workspace.twin.gateways[NAME]["inference_table_config"]["table_name_prefix"] == "another"
 
 
 def test_a_version_that_is_not_there_is_refused_with_the_workspace_s_words(workspace: Workspace) -> None:

@@ -211,7 +211,7 @@ def test_a_run_in_which_every_call_fails_once_does_each_thing_once(
     trained, versions = len(platform.tracking.recent(100)), set(twin.registered[MODEL].versions)
 
     kinds = FAULTS[turn:] + FAULTS[:turn]
-    faults = [twin.fault(method, path, kinds[number % len(kinds)]) for number, (method, path) in enumerate(sorted(good))]
+    faults = [twin.fault(method, path, kinds[number % len(kinds)], whole=True) for number, (method, path) in enumerate(sorted(good))]
     state: State[Any] = retrain(return_state=True)
     for fault in faults:
         fault.times = 0
@@ -282,7 +282,7 @@ def pages(client: Any, kind: str) -> Iterator[str]:
 
 
 def test_no_secret_is_in_a_file_a_log_a_parameter_or_an_artifact(target: LocalTarget, twin: Twin, tmp_path: Path) -> None:
-    secrets = [SECRET, base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode(), *twin.access]
+    secrets = [SECRET, ADMIN_TOKEN, *twin.pats, base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode(), *twin.access]
     with get_client(sync_client=True) as client:
         kinds = ("logs", "artifacts", "flow_runs", "task_runs", "deployments")
         said = [text for kind in kinds for text in pages(client, kind)]

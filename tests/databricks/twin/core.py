@@ -38,10 +38,11 @@ class Fault:
 
     method: str
     path: str
-    """The start of the path without /api/2.x, or what `call` makes of the whole."""
+    """The start of the path without /api/2.x; or, if `whole`, what `call` makes of it."""
     kind: int | str
     """A status; "reset before" and "reset after" the effect; or "slow"."""
     times: int = 1
+    whole: bool = False
     seen: int = 0
 
 
@@ -77,8 +78,8 @@ class Core:
         """Where anything that the Files API reaches is on this disk."""
         return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / path.lstrip("/")
 
-    def fault(self, method: str, path: str, kind: int | str, times: int = 1) -> Fault:
-        fault = Fault(method, path, kind, times)
+    def fault(self, method: str, path: str, kind: int | str, times: int = 1, *, whole: bool = False) -> Fault:
+        fault = Fault(method, path, kind, times, whole)
         self.faults.append(fault)
         return fault
 

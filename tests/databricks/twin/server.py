@@ -167,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         called = call(path)
         with twin.lock:
             for fault in twin.faults:
-                if fault.method == self.command and (plain.startswith(fault.path) or called == fault.path) and fault.seen < fault.times:
+                fits = called == fault.path if fault.whole else plain.startswith(fault.path)
+                if fault.method == self.command and fits and fault.seen < fault.times:
                     fault.seen += 1
                     return fault
         return None

@@ -100,7 +100,11 @@ class ServingApi(Permissions):
         return self._ask("PUT", f"{_API}/{name}/config", body)
 
     def _put_gateway(self, name: str, body: Any) -> Any:
-        self.gateways[name] = self._gateway(body)
+        wanted, table = self._gateway(body), self.gateways.get(name, {}).get("inference_table_config", {})
+        renamed = any(table.get(key) != value for key, value in wanted.get("inference_table_config", {}).items() if key != "enabled")
+        if table.get("enabled") and renamed:
+            raise Refused(400, "INVALID_PARAMETER_VALUE", "Disable the inference table first in order to change its names")
+        self.gateways[name] = wanted  # what is not named is gone
         return body
 
     def _patch_tags(self, name: str, body: Any) -> Any:
@@ -130,8 +134,10 @@ class ServingApi(Permissions):
                 )
 
     def _gateway(self, body: Any) -> Any:
-        self._only(body, {"inference_table_config"})
-        table = body.get("inference_table_config", {})
+        self._only(body, {"inference_table_config", "fallback_config", "guardrails", "rate_limits", "usage_tracking_config"})
+        if "inference_table_config" not in body:
+            return body
+        table = body["inference_table_config"]
         self._only(table, {"catalog_name", "schema_name", "table_name_prefix", "enabled"}, {"enabled"})
         if table["enabled"]:
             self._only(table, set(table), {"catalog_name", "schema_name"})
