@@ -221,7 +221,8 @@ def test_an_absent_endpoint_is_created_with_the_whole_config(serving: Databricks
         ],
         "traffic_config": {"routes": [{"served_entity_name": "car_damage_classifier-3", "traffic_percentage": 100}]},
     }
-    assert (method, path, body) == ("POST", "/api/2.0/serving-endpoints", {"name": NAME, "config": {"name": NAME, **config}})
+    tags = [{"key": "service", "value": "car-damage"}]
+    assert (method, path, body) == ("POST", "/api/2.0/serving-endpoints", {"name": NAME, "config": {"name": NAME, **config}, "tags": tags})
 
 
 def test_an_update_sends_the_whole_config_anew_with_scaling_to_zero_as_the_settings_want_it(
