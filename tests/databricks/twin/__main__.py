@@ -4,18 +4,23 @@ It has a catalog and an administrator, whose token is printed, and forgets every
 """
 
 import contextlib
+import signal
 import tempfile
 import threading
 from pathlib import Path
 
-from tests.databricks.twin import ADMIN_TOKEN, CLIENT, SECRET, workspace
+from tests.databricks.twin import ADMIN_TOKEN, CLIENT, OTHER_TOKEN, SECRET, workspace
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="twin-") as folder, workspace(Path(folder) / "twin") as twin:
         for name, value in twin.environment.items():
             print(f"export {name}={value}")  # noqa: T201 - to be read by a shell
-        print(f"# the service principal is {CLIENT}, with the token {SECRET}; an administrator has the token {ADMIN_TOKEN}", flush=True)  # noqa: T201
+        print(
+            f"# the service principal is {CLIENT}, with the token {SECRET}; an administrator has the token {ADMIN_TOKEN}, a user without rights {OTHER_TOKEN}",
+            flush=True,
+        )  # noqa: T201
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 
