@@ -44,7 +44,8 @@ def server_url() -> str:
     if url := PREFECT_API_URL.value():
         return str(url)
     raise SettingsError(
-        "PREFECT_API_URL is not set: export the line that `make up` prints or your server's address, or choose a profile with `prefect profile use`"
+        "PREFECT_API_URL is not set: export the line that `make up` prints, or your server's address, or choose a profile with "
+        "`prefect profile use`"
     )
 
 

@@ -17,10 +17,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="twin-") as folder, workspace(Path(folder) / "twin") as twin:
         for name, value in twin.environment.items():
             print(f"export {name}={value}")  # noqa: T201 - to be read by a shell
-        print(
-            f"# the service principal is {CLIENT}, with the token {SECRET}; an administrator has the token {ADMIN_TOKEN}, a user without rights {OTHER_TOKEN}",
-            flush=True,
-        )  # noqa: T201
+        tokens = {f"the service principal {CLIENT}": SECRET, "an administrator": ADMIN_TOKEN, "a user without rights": OTHER_TOKEN}
+        for who, token in tokens.items():
+            print(f"# {who}: DATABRICKS_TOKEN={token}", flush=True)  # noqa: T201
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
 
