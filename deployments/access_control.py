@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from car_damage import workspace
+from car_damage.job.jobs import named
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, Unseen, permitted, said
 from deployments.items import LACK, Item
@@ -132,7 +133,7 @@ def _make_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
 
 def _job(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
     with workspace.translated(f"looking at the job {name}", needs="CAN VIEW on it"):
-        return next((str(job.job_id) for job in api().jobs.list(name=name)), None)
+        return next((str(job.job_id) for job in named(api().jobs, name)), None)
 
 
 def _endpoint(api: "Callable[[], WorkspaceClient]", settings: Settings) -> str | None:

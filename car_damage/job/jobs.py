@@ -75,7 +75,7 @@ class Jobs:
             SettingsError: there is none, or more than one.
         """
         with _translated(f"looking for the job {name}"):
-            found = [job.job_id for job in self._api.list(name=name)]
+            found = [job.job_id for job in named(self._api, name)]
         if not found:
             raise SettingsError(f"there is no job {name} in the workspace: run `.venv/bin/python -m deployments bootstrap`")
         if len(found) > 1:
@@ -126,6 +126,11 @@ class Jobs:
     def _api(self) -> Any:
         with _translated("reaching the workspace"):
             return self._make().jobs
+
+
+def named(jobs: Any, name: str) -> list[Any]:
+    """The jobs of exactly this name, by databricks-sdk's JobsAPI, whose list takes capitals for the same name."""
+    return [job for job in jobs.list(name=name) if job.settings.name == name]
 
 
 def _works_for(run: Any, flow_run: str) -> bool:

@@ -51,6 +51,7 @@ class Job:
 
     job_id: int
     settings: dict[str, Any]
+    creator: str
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -69,6 +70,8 @@ class JobsApi(Permissions):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.jobs: dict[int, Job] = {}
+        self.rivals: list[str] = []
+        """Who makes a job of the same settings just before the next ones that are made."""
         self.clusters: set[str] = set()
         """Ids of all-purpose clusters."""
         self.tokens: dict[str, Run] = {}
@@ -95,13 +98,13 @@ class JobsApi(Permissions):
                 lines = "\n".join(f"{script} = {where}" for script, where in scripts.items())
                 archive.writestr("car_damage-0.dist-info/METADATA", "Metadata-Version: 2.1\nName: car-damage\nVersion: 0\n")
                 archive.writestr("car_damage-0.dist-info/entry_points.txt", f"[console_scripts]\n{lines}\n")
-        job = Job(self._id(), bundle.jobs({"wheel": wheel})[name])
+        job = Job(self._id(), bundle.jobs({"wheel": wheel})[name], self.caller)
         self._keep(job)
         return job
 
     def _keep(self, job: Job) -> None:
         self.jobs[job.job_id] = job
-        self.levels["jobs", str(job.job_id)] = {self.caller: "IS_OWNER"}
+        self.levels["jobs", str(job.job_id)] = {job.creator: "IS_OWNER"}
 
     def runs(self) -> list[Run]:
         return [run for job in self.jobs.values() for run in job.runs]
@@ -126,7 +129,7 @@ class JobsApi(Permissions):
         wanted = query.get("name", "").lower()
         seen = [job for job in self.jobs.values() if self.level("jobs", job.job_id) >= 0]
         found = [job for job in seen if not wanted or job.name.lower() == wanted]
-        return page("jobs", [{"job_id": job.job_id, "settings": {"name": job.name}} for job in found], query)
+        return page("jobs", [_listed(job) for job in found], query)
 
     def _get_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"job_id", "page_token"})
@@ -137,11 +140,13 @@ class JobsApi(Permissions):
         filled.pop("run_as", None)
         [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
         run_as = next(iter(job.settings.get("run_as", {}).values()), owner)
-        return {"job_id": job.job_id, "creator_user_name": owner, "run_as_user_name": run_as, "settings": filled}
+        return {"job_id": job.job_id, "creator_user_name": job.creator, "run_as_user_name": run_as, "settings": filled}
 
     def _create_job(self, query: dict[str, str], body: Any) -> Any:
         self._check(body)
-        job = Job(self._id(), body)
+        if self.rivals:
+            self._keep(Job(self._id(), dict(body), self.rivals.pop(0)))
+        job = Job(self._id(), body, self.caller)
         self._keep(job)
         return {"job_id": job.job_id}
 
@@ -156,7 +161,7 @@ class JobsApi(Permissions):
     def _delete_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"job_id"}, {"job_id"})
         self._job(body["job_id"], "CAN_MANAGE")
-        del self.jobs[body["job_id"]]
+        del self.jobs[body["job_id"]], self.levels["jobs", str(body["job_id"])]
         return {}
 
     def _check(self, settings: Any) -> None:
@@ -398,6 +403,10 @@ class JobsApi(Permissions):
             "status": status,
             "job_parameters": [{"name": name, "default": default, "value": run.parameters[name]} for name, default in job.defaults.items()],
         }
+
+
+def _listed(job: Job) -> dict[str, Any]:
+    return {"job_id": job.job_id, "creator_user_name": job.creator, "settings": {"name": job.name}}
 
 
 def _lean(value: Any) -> Any:
