@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from car_damage import workspace
+from car_damage.errors import SettingsError
 from car_damage.job.jobs import named
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, Unseen, permitted, said
-from deployments.items import LACK, Item
+from deployments.items import ABSENT, LACK, Item
 from deployments.principal import Principal
-from deployments.unity_catalog import absent, once
+from deployments.unity_catalog import once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -91,7 +92,9 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
 def _permit(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Level) -> None:
     from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 
-    found = str(one.find())
+    found = one.find()
+    if found is None:
+        raise SettingsError(f"the {one.named} is not there: see above why it was not made")
     request: Any = AccessControlRequest(permission_level=PermissionLevel(one.levels[0]), **{who().kind: who().name})
     with permitted(
         f"giving {one.levels[0]} on the {one.named} to {who().name}", needs="CAN MANAGE on it", command=_command(one, found, who())
@@ -109,13 +112,17 @@ def _experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
 
     with workspace.translated(f"looking at the experiment {name}", needs="CAN READ on it"):
         try:
-            return str(api().experiments.get_by_name(name).experiment.experiment_id)
+            found = api().experiments.get_by_name(name).experiment
         except NotFound:
             return None
+    if found.lifecycle_stage == "deleted":  # which still has its name, and takes no runs
+        restore = f"databricks experiments restore-experiment {found.experiment_id}"
+        raise SettingsError(f"the experiment {name} is deleted: run `{restore}`, or set tracking.experiment to another name")
+    return str(found.experiment_id)
 
 
 def _look_at_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"looking at the experiment {name}", "CAN READ on it", lambda: api().experiments.get_by_name(name))
+    return ABSENT if _experiment(api, name) is None else None
 
 
 def _make_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:

@@ -223,6 +223,25 @@ def test_a_caller_without_manage_gets_every_command_and_no_permission_by_acciden
     } <= set(lines)
 
 
+def test_permissions_on_a_job_that_was_not_made_are_not_put_right(person: Person) -> None:
+    person.twin.service_principal_users.clear()
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(databricks.items(SETTINGS)))
+    assert not well
+    told = "the job car-damage-train is not there: see above why it was not made"
+    assert f"permissions on job car-damage-train: {told}" in lines
+    assert not any("/permissions/jobs/" in call for call in person.twin.asked)
+
+
+def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(at_work: Person) -> None:
+    number = at_work.twin.experiments[EXPERIMENT]
+    at_work.twin.deleted.add(number)
+    found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
+    at_work.twin.deleted.clear()
+    for name in (f"experiment {EXPERIMENT}", f"permissions on experiment {EXPERIMENT}"):
+        assert found[name].state == doctor.FAIL
+        assert f"is deleted: run `databricks experiments restore-experiment {number}`" in found[name].told
+
+
 def test_whom_a_job_runs_as_takes_a_role_that_is_named(person: Person) -> None:
     person.twin.service_principal_users.clear()
     items = [item for item in databricks.items(SETTINGS) if not item.name.startswith(("wheel", "permissions"))]
