@@ -1,5 +1,7 @@
 """Jobs run on serverless compute, on a cluster of their own, or on one that is there; one form leaves nothing of another behind."""
 
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,18 @@ def test_the_extra_is_the_checkout_s() -> None:
     [task] = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")["tasks"]
     packages = [library["pypi"]["package"] for library in task["libraries"] if "pypi" in library]
     assert [package.partition("<")[0].partition(">")[0] for package in packages] == ["tensorflow", "mlflow", "matplotlib"]
+
+
+def test_databricks_sdk_may_be_as_old_as_serverless_compute_has_it_and_no_older() -> None:
+    held = Path(__file__).with_name("serverless-5.txt").read_text()
+    [version] = re.findall(r"^databricks-sdk==(.+)$", held, re.MULTILINE)
+    project = tomllib.loads((databricks.ROOT / "pyproject.toml").read_text())["project"]
+    assert f"databricks-sdk>={version.removesuffix('.0')}" in project["dependencies"]
+
+
+def test_an_extra_that_the_wheel_has_not_is_refused_for_a_cluster() -> None:
+    with pytest.raises(SettingsError, match=r"databricks\.yml asks for the extra trian of the wheel, which has train"):
+        compute.libraries([f"{WHEEL}[trian]"], {"train": []})
 
 
 def test_a_line_that_only_pip_understands_is_refused_for_a_cluster() -> None:
