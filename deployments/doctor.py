@@ -72,10 +72,14 @@ def in_databricks(settings: Settings) -> list[Finding]:
     credentials = _finding("Databricks credentials", lambda: workspace_look.credentials(settings))
     if credentials.state == FAIL or settings.databricks.stages != "jobs":
         return [credentials]
+    try:
+        items, looks = elsewhere(settings), workspace_look.looks(settings)
+    except CarDamageError as error:
+        return [credentials, Finding("names in Databricks", FAIL, str(error))]
     return [
         credentials,
-        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in elsewhere(settings)),
-        *(_finding(name, look) for name, look in workspace_look.looks(settings).items()),
+        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
+        *(_finding(name, look) for name, look in looks.items()),
     ]
 
 

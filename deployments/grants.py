@@ -46,7 +46,11 @@ def needed(settings: Settings) -> list[Needed]:
 
 
 def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
-    """What the principal must be granted, and what must be its own."""
+    """What the principal must be granted, and what must be its own.
+
+    Raises:
+        SettingsError: a setting names no folder on a volume.
+    """
     return [
         *(
             Item(f"grants on {one.kind} {one.name}", partial(_look, api, who, one), partial(_grant, api, who, one))
@@ -84,7 +88,7 @@ def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) 
     doing, needs = f"looking at the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
     with workspace.translated(doing, needs=needs):
         try:
-            if _owner(api, one) == who.name:
+            if _owner(api, one) in {who.name, *who.groups}:
                 return []
             has = _effective(api, one, who.name)
         except NotFound:  # what the caller makes will be its own

@@ -271,6 +271,17 @@ def test_what_a_group_was_granted_is_not_missing(at_work: Person) -> None:
     assert "= grants on volume insurance_uc.ops.runs" in lines
 
 
+def test_what_a_group_owns_needs_no_grant(at_work: Person) -> None:
+    runs = ("volume", "insurance_uc.ops.runs")
+    at_work.twin.grants[runs][CLIENT].remove("WRITE_VOLUME")
+    owner, at_work.twin.owners[runs] = at_work.twin.owners[runs], "account users"
+    _, lines, _ = at_work.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
+    at_work.becomes(SECRET)
+    at_work.twin.owners[runs] = owner
+    at_work.twin.grants[runs][CLIENT].add("WRITE_VOLUME")
+    assert "= grants on volume insurance_uc.ops.runs" in lines
+
+
 ONE_BY_ONE = [(one.kind, one.name, privilege) for one in grants.needed(SETTINGS) for privilege in one.privileges]
 
 
@@ -286,9 +297,38 @@ def test_a_privilege_that_is_taken_away_is_named(at_work: Person, kind: str, nam
 
 def test_a_model_of_somebody_else_s_is_named(at_work: Person) -> None:
     at_work.twin.models[MODEL] = ADMIN
+    at_work.twin.grants["function", MODEL] = {CLIENT: {"EXECUTE"}}
     found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
     at_work.twin.models[MODEL] = CLIENT
-    assert found[f"registered model {MODEL}"].state == doctor.FAIL
+    del at_work.twin.grants["function", MODEL]
+    assert [finding.name for finding in found.values() if finding.state == doctor.FAIL] == [f"owner of registered model {MODEL}"]
+    assert found[f"owner of registered model {MODEL}"].told == f"differs: {ADMIN} -> {CLIENT}: {doctor.BOOTSTRAP}"
+
+
+def test_a_folder_on_no_volume_is_one_finding_and_the_others_are_told_too(at_work: Person) -> None:
+    settings = SETTINGS.model_copy(update={"databricks": SETTINGS.databricks.model_copy(update={"handovers": "/tmp/runs/"})})  # noqa: S108
+    first, names = doctor.in_databricks(settings)
+    assert (first.state, names.state) == (doctor.OK, doctor.FAIL)
+    assert names.told.startswith("databricks.handovers must lie on a volume")
+
+
+def test_a_catalog_that_is_not_there_is_refused_in_a_plan_and_nothing_that_bootstrap_puts_right(person: Person) -> None:
+    person.twin.catalog = "other"
+    told = "the catalog insurance_uc is not there, and is an administrator's to make; or name another one in the settings"
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
+    assert (well, lines[0]) == (False, f"! catalog insurance_uc  {told}")
+    found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
+    assert (found["catalog insurance_uc"].state, found["catalog insurance_uc"].told) == (doctor.FAIL, told)
+
+
+def test_who_may_make_no_model_is_told_the_command_that_does(person: Person) -> None:
+    person.twin.schemas.add("insurance_uc.models")
+    person.twin.owners["schema", "insurance_uc.models"] = ADMIN
+    person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"USE_CATALOG", "USE_SCHEMA"}}
+    items = [item for item in databricks.items(SETTINGS) if item.name.startswith("registered model")]
+    _, lines, _ = person.becomes(SECRET).bootstraps(items)
+    given = '{"catalog_name": "insurance_uc", "schema_name": "models", "name": "car_damage_classifier"}'
+    assert lines[-1] == f"  databricks registered-models create --json '{given}'"
 
 
 @pytest.mark.parametrize("what", [f"experiment {EXPERIMENT}", *(f"job {name}" for name in JOBS), "endpoint car_damage_model_ep"])
