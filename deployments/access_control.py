@@ -12,10 +12,10 @@ from car_damage import workspace
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import named
 from car_damage.settings import Settings
-from deployments.administrator import NeedsAdministrator, Unseen, permitted, said
+from deployments.administrator import NeedsAdministrator, Unseen, permitted
 from deployments.items import ABSENT, LACK, Item
+from deployments.presence import once
 from deployments.principal import Principal
-from deployments.unity_catalog import once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -82,7 +82,8 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
             command = _command(one, found, who())
             if who().is_caller:
                 raise Unseen(f"{whether}, and if not runs: {command}") from error
-            raise NeedsAdministrator(f"{doing} was refused: {said(error)}; {whether}, and if not runs: {command}", command) from error
+            told = f"{doing} was refused: {workspace.said(error)}; {whether}, and if not runs: {command}"
+            raise NeedsAdministrator.to_run(command, told) from error
     names = {who().name, *who().groups}
     ours = [entry for entry in listed if {entry.user_name, entry.service_principal_name, entry.group_name} & names]
     given = {had.permission_level.value for entry in ours for had in entry.all_permissions or [] if had.permission_level}

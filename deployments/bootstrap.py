@@ -3,7 +3,7 @@
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments import automations, databricks, deploy
-from deployments.items import Item
+from deployments.items import ABSENT, Item
 from tasks.stages import ENDPOINT_LIMIT
 
 WORK_POOL = "car-damage"
@@ -54,7 +54,7 @@ def _look_at_limit() -> str | None:
         try:
             limit = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
         except ObjectNotFound:
-            return "is not there"
+            return ABSENT
     if not limit.active:
         return "is not active"
     return None if limit.limit == 1 else f"allows {limit.limit} at once, not 1"
@@ -78,7 +78,7 @@ def _look_at_pool() -> str | None:
         try:
             client.read_work_pool(WORK_POOL)
         except ObjectNotFound:
-            return "is not there"
+            return ABSENT
     return None  # of any type, and paused or not: that is for whoever runs the workers to say
 
 

@@ -24,8 +24,8 @@ from car_damage.settings import Settings
 from deployments import access_control, bundle, compute, grants, unity_catalog
 from deployments.administrator import permitted
 from deployments.items import ABSENT, DIFFERS, Item
+from deployments.presence import absent
 from deployments.principal import Principal, principal
-from deployments.unity_catalog import absent
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

@@ -12,7 +12,7 @@ from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments import workspace_look
+from deployments import databricks, workspace_look
 from deployments.administrator import Unseen
 from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import WORK_POOL, elsewhere, on_the_server, server_url
@@ -22,7 +22,7 @@ from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-BOOTSTRAP = "`.venv/bin/python -m deployments bootstrap` puts it right"
+BOOTSTRAP = f"`{databricks.BOOTSTRAP}` puts it right"
 HEALTH_TIMEOUT = 10.0
 """Seconds that the Prefect server may take to say that it is there."""
 

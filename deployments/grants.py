@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from car_damage import workspace
 from car_damage.settings import Settings
 from deployments import unity_catalog
-from deployments.administrator import NeedsAdministrator, permitted, quoted, said
+from deployments.administrator import NeedsAdministrator, permitted, quoted
 from deployments.items import DIFFERS, LACK, Item
 from deployments.principal import Principal
 
@@ -95,9 +95,8 @@ def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) 
             return [] if who.is_caller else list(one.privileges)
         except PermissionDenied as error:
             command = _sql(one, one.privileges, who)
-            raise NeedsAdministrator(
-                f"{doing} was refused: {said(error)}; it needs {needs}, and who has that runs: {command}", command
-            ) from error
+            told = f"{doing} was refused: {workspace.said(error)}; it needs {needs}, and who has that runs: {command}"
+            raise NeedsAdministrator.to_run(command, told) from error
     for group in who.groups:
         if not _still(one, has):
             break

@@ -4,13 +4,13 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from car_damage import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import permitted, quoted
-from deployments.items import ABSENT, Item
+from deployments.items import Item
+from deployments.presence import absent, once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -82,29 +82,6 @@ def volume_of(folder: str) -> str | None:
     """catalog.schema.volume of a folder, or None: it is on no volume."""
     parts = Path(folder).parts
     return ".".join(parts[2:5]) if folder.startswith("/Volumes/") and len(parts) >= 5 else None
-
-
-def once(make: Callable[[], Any]) -> None:
-    """Make something that may have been made by the same call, whose answer was lost."""
-    from databricks.sdk.errors import DatabricksError
-
-    try:
-        make()
-    except DatabricksError as error:
-        if "ALREADY_EXISTS" not in (error.error_code or ""):
-            raise
-
-
-def absent(doing: str, needs: str, look: Callable[[], Any]) -> str | None:
-    """What is wrong if the look finds nothing."""
-    from databricks.sdk.errors import NotFound
-
-    with workspace.translated(doing, needs=needs):
-        try:
-            look()
-        except NotFound:
-            return ABSENT
-    return None
 
 
 def _look_at_catalog(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:

@@ -108,7 +108,11 @@ class Jobs:
                 raise Unavailable(f"the run {run_id} is not there: {error}") from error
 
     def output(self, run_id: int) -> str:
-        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing."""
+        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing.
+
+        Raises:
+            RequestRefused, SettingsError, Unavailable: as `workspace.translated`.
+        """
         with _translated(f"looking at the output of the run {run_id}"):
             # A job's run has no output of its own. A task that was tried again is there once for each try.
             tasks = self._api.get_run(run_id).tasks or ()
