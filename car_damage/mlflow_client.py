@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from car_damage import workspace
 from car_damage.errors import RegistryError, Unavailable
 from car_damage.settings import Settings
 
@@ -78,9 +79,7 @@ def translated(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
-        # A workspace's refusal comes with databricks-sdk's whole configuration, secrets as stars.
-        said = str(error.message).partition(". Config: ")[0]
-        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {said}") from error
+        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.said(error)}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 500
         if status == 429 or status >= 500:

@@ -40,7 +40,6 @@ class MlflowRegistry:
 
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         with translated(f"looking for versions of run {run_id} in {self._name}"):
-            # Unity Catalog filters by one field only and returns no tags: filter by name here, and get each for its tags.
             versions = self._versions_of(run_id)
         return [version for version in versions if version.ready]
 

@@ -49,9 +49,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     try:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        # The SDK adds its whole configuration, secrets as stars.
-        said = str(error).partition(". Config: ")[0]
-        raise RequestRefused(f"{doing} was refused: {said}; check the credentials, and {needs}") from error
+        raise RequestRefused(f"{doing} was refused: {said(error)}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
         raise SettingsError(
             f"{doing}: {error}; correct the name in the settings, or let `.venv/bin/python -m deployments bootstrap` make it"
@@ -71,6 +69,11 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
             raise Unavailable(f"{doing}: no token came: {error}") from error
         raise RequestRefused(f"{doing}: databricks-sdk finds no usable credentials: {error}{'; ' if without else ''}{without}") from error
+
+
+def said(error: Exception) -> str:
+    """What Databricks said in an error of databricks-sdk or MLflow. The SDK adds its whole configuration, secrets as stars."""
+    return str(error).partition(". Config: ")[0]
 
 
 def _root(error: BaseException) -> BaseException:

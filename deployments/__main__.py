@@ -14,6 +14,12 @@ from car_damage.commands.terminal import Commands
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+OwnCredentials = Annotated[
+    bool,
+    typer.Option("--own-credentials", help="Ask Databricks as whoever this environment's credentials are, and not as the block's."),
+]
+
+
 @app.callback()
 def _root() -> None:
     """Run the service somewhere."""
@@ -54,19 +60,28 @@ def bootstrap_command(
         bool,
         typer.Option("--credentials-block", help="Keep this environment's credentials in the block that databricks.credentials names."),
     ] = False,
+    own_credentials: OwnCredentials = False,
 ) -> None:
     """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
     from car_damage.settings import load
     from deployments import credentials_block as block
-    from deployments.bootstrap import everything, server_url
+    from deployments.bootstrap import everything, reach_server
     from deployments.items import tell
+    from deployments.workspace_look import sign_in
     from tasks.workspace import use_credentials
 
-    server_url()
+    reach_server()
     settings = load()
-    well = tell([block.item(settings)], dry_run=dry_run) if credentials_block else True
-    if not (credentials_block and dry_run):  # it may not be there yet, and holds, or would, what is in the environment
+    well = True
+    if credentials_block:
+        item = block.item(settings)
+        sign_in(settings)  # a block that works is not overwritten by what does not
+        well = tell([item], dry_run=dry_run)
+    # In a plan the block may not be there yet, and holds, or would, what is in the environment.
+    if not own_credentials and not (credentials_block and dry_run):
         use_credentials(settings.databricks.credentials)
+    if settings.databricks.stages == "jobs":
+        print(f"in Databricks as {sign_in(settings)[1]}")  # or it fails here, once, and not at each thing
     raise typer.Exit(not (tell(everything(settings), dry_run=dry_run) and well))
 
 
@@ -83,13 +98,15 @@ def deploy_command() -> None:
 
 
 @app.command("doctor")
-def doctor_command() -> None:
+def doctor_command(own_credentials: OwnCredentials = False) -> None:
     """Look at everything that a run needs, change nothing, and say what to do. Exit code 1 when a run would fail."""
     from car_damage.platform import Target
     from car_damage.settings import load
     from deployments.doctor import FAIL, doctor
 
     settings = load()
+    if own_credentials:
+        settings = settings.model_copy(update={"databricks": settings.databricks.model_copy(update={"credentials": None})})
     findings = doctor(settings, Target(settings))
     width = max(len(finding.name) for finding in findings)
     for finding in findings:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from car_damage import workspace
+from car_damage.errors import SettingsError
+from car_damage.job.jobs import named
 from car_damage.serving import workspace_host
 from car_damage.settings import Settings
-from deployments.administrator import NeedsAdministrator, Unseen, permitted, said
-from deployments.items import LACK, Item
+from deployments.administrator import NeedsAdministrator, Unseen, permitted
+from deployments.items import ABSENT, LACK, Item
+from deployments.presence import once
 from deployments.principal import Principal
-from deployments.unity_catalog import absent, once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -81,7 +83,8 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
             command = _command(one, found, who())
             if who().is_caller:
                 raise Unseen(f"{whether}, and if not runs: {command}") from error
-            raise NeedsAdministrator(f"{doing} was refused: {said(error)}; {whether}, and if not runs: {command}", command) from error
+            told = f"{doing} was refused: {workspace.said(error)}; {whether}, and if not runs: {command}"
+            raise NeedsAdministrator.to_run(command, told) from error
     names = {who().name, *who().groups}
     ours = [entry for entry in listed if {entry.user_name, entry.service_principal_name, entry.group_name} & names]
     given = {had.permission_level.value for entry in ours for had in entry.all_permissions or [] if had.permission_level}
@@ -91,7 +94,9 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
 def _permit(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Level) -> None:
     from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 
-    found = str(one.find())
+    found = one.find()
+    if found is None:
+        raise SettingsError(f"the {one.named} is not there: see above why it was not made")
     request: Any = AccessControlRequest(permission_level=PermissionLevel(one.levels[0]), **{who().kind: who().name})
     with permitted(
         f"giving {one.levels[0]} on the {one.named} to {who().name}", needs="CAN MANAGE on it", command=_command(one, found, who())
@@ -109,13 +114,17 @@ def _experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
 
     with workspace.translated(f"looking at the experiment {name}", needs="CAN READ on it"):
         try:
-            return str(api().experiments.get_by_name(name).experiment.experiment_id)
+            found = api().experiments.get_by_name(name).experiment
         except NotFound:
             return None
+    if found.lifecycle_stage == "deleted":  # which still has its name, and takes no runs
+        restore = f"databricks experiments restore-experiment {found.experiment_id}"
+        raise SettingsError(f"the experiment {name} is deleted: run `{restore}`, or set tracking.experiment to another name")
+    return str(found.experiment_id)
 
 
 def _look_at_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"looking at the experiment {name}", "CAN READ on it", lambda: api().experiments.get_by_name(name))
+    return ABSENT if _experiment(api, name) is None else None
 
 
 def _make_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
@@ -133,7 +142,7 @@ def _make_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
 
 def _job(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
     with workspace.translated(f"looking at the job {name}", needs="CAN VIEW on it"):
-        return next((str(job.job_id) for job in api().jobs.list(name=name)), None)
+        return next((str(job.job_id) for job in named(api().jobs, name)), None)
 
 
 def _endpoint(api: "Callable[[], WorkspaceClient]", settings: Settings) -> str | None:

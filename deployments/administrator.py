@@ -3,20 +3,26 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import Self
 
 from car_damage import workspace
-from car_damage.errors import CarDamageError, SettingsError
+from car_damage.errors import SettingsError, Terminal
 
 
 class NeedsAdministrator(SettingsError):
     """Somebody with more rights must run `command`; everything else goes on without."""
 
-    def __init__(self, message: str, command: str) -> None:
-        super().__init__(message)
-        self.command = command
+    command: str = ""
+
+    @classmethod
+    def to_run(cls, command: str, message: str) -> Self:
+        """The error with its command. The message alone is its argument, as of every error here."""
+        error = cls(message)
+        error.command = command
+        return error
 
 
-class Unseen(CarDamageError):
+class Unseen(Terminal):
     """These credentials may not look, so that nobody can say whether something is wrong."""
 
 
@@ -39,13 +45,8 @@ def permitted(doing: str, *, needs: str, command: str) -> Iterator[None]:
         try:
             yield
         except PermissionDenied as error:
-            told = f"{doing} was refused: {said(error)}; it needs {needs}, and who has that runs: {command}"
-            raise NeedsAdministrator(told, command) from error
-
-
-def said(error: Exception) -> str:
-    """What Databricks said. The SDK adds its whole configuration, secrets as stars."""
-    return str(error).partition(". Config: ")[0]
+            told = f"{doing} was refused: {workspace.said(error)}; it needs {needs}, and who has that runs: {command}"
+            raise NeedsAdministrator.to_run(command, told) from error
 
 
 def quoted(name: str) -> str:

@@ -3,9 +3,11 @@
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments import automations, databricks, deploy
-from deployments.items import Item
+from deployments.items import ABSENT, Item
 from tasks.stages import ENDPOINT_LIMIT
 
+HEALTH_TIMEOUT = 10.0
+"""Seconds that the Prefect server may take to say that it is there."""
 WORK_POOL = "car-damage"
 """The work pool of prefect.yaml; `python -m deployments bootstrap` makes it, of type process."""
 
@@ -49,6 +51,21 @@ def server_url() -> str:
     )
 
 
+def reach_server() -> None:
+    """Raises SettingsError when the Prefect server is not named, or does not answer."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    url = server_url()
+    with get_client(sync_client=True) as client:
+        try:
+            client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
+        except httpx.HTTPError as error:
+            raise SettingsError(
+                f"the Prefect server at {url} does not answer ({str(error) or type(error).__name__}): start it, or correct PREFECT_API_URL"
+            ) from error
+
+
 def _look_at_limit() -> str | None:
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
@@ -57,7 +74,7 @@ def _look_at_limit() -> str | None:
         try:
             limit = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
         except ObjectNotFound:
-            return "is not there"
+            return ABSENT
     if not limit.active:
         return "is not active"
     return None if limit.limit == 1 else f"allows {limit.limit} at once, not 1"
@@ -81,7 +98,7 @@ def _look_at_pool() -> str | None:
         try:
             client.read_work_pool(WORK_POOL)
         except ObjectNotFound:
-            return "is not there"
+            return ABSENT
     return None  # of any type, and paused or not: that is for whoever runs the workers to say
 
 

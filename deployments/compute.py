@@ -42,7 +42,7 @@ def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list
         extras: requirements of each extra that a task's wheel may be asked for with.
 
     Raises:
-        SettingsError: a task depends on what a cluster cannot install.
+        SettingsError: a task depends on what a cluster cannot install, or on an extra that the wheel has not.
     """
     if settings.compute == "serverless":
         tasks = [dict.fromkeys(_OF_A_TASK) | task for task in job["tasks"]]
@@ -78,7 +78,7 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], inde
         lines = [dependency]
         if wheel := _WHEEL.fullmatch(dependency):
             wheels.append(wheel["path"])
-            lines = [line for extra in (wheel["extras"] or "").split(",") if extra for line in extras[extra.strip()]]
+            lines = [line for extra in (wheel["extras"] or "").split(",") if extra for line in _of(extra.strip(), extras)]
         for line in lines:
             try:
                 wanted = Requirement(line)
@@ -91,6 +91,12 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], inde
             named[wanted.name] = wanted
     repo = {"repo": index} if index else {}
     return [{"whl": path} for path in wheels] + [{"pypi": {"package": str(wanted), **repo}} for wanted in named.values()]
+
+
+def _of(extra: str, extras: Mapping[str, list[str]]) -> list[str]:
+    if extra not in extras:
+        raise SettingsError(f"databricks.yml asks for the extra {extra} of the wheel, which has {', '.join(extras)}: correct its name")
+    return extras[extra]
 
 
 def _from(index: str | None, environment: Mapping[str, Any]) -> dict[str, Any]:

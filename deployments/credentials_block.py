@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments.items import ABSENT, Item
+from deployments.items import ABSENT, DIFFERS, Item
 
 _FIELDS = ("databricks_instance", "token", "client_id", "client_secret", "tenant_id")
 """What of the block is credentials."""
@@ -22,8 +22,9 @@ def item(settings: Settings) -> Item:
     name = settings.databricks.credentials
     if name is None:
         raise SettingsError("databricks.credentials names no block: set it, to car-damage for one")
-    wanted = from_environment()
-    return Item(f"block databricks-credentials/{name}", partial(_look, name, wanted), partial(_write, name, wanted))
+    from_environment()
+    # Each reads for itself, so that an item which is logged or shown holds no secret.
+    return Item(f"block databricks-credentials/{name}", partial(_look, name), partial(_write, name))
 
 
 def from_environment() -> dict[str, str]:
@@ -54,20 +55,20 @@ def from_environment() -> dict[str, str]:
     return {"databricks_instance": instance, **whole[0]}
 
 
-def _look(name: str, wanted: dict[str, str]) -> str | None:
-    there = _document(name)
+def _look(name: str) -> str | None:
+    there, wanted = _document(name), from_environment()
     if there is None:
         return ABSENT
     different = [field for field in _FIELDS if there.data.get(field) != wanted.get(field)]
-    return f"differs: {', '.join(different)}" if different else None
+    return f"{DIFFERS}{', '.join(different)}" if different else None
 
 
-def _write(name: str, wanted: dict[str, str]) -> None:
+def _write(name: str) -> None:
     from prefect_databricks import DatabricksCredentials
 
     there = _document(name)
     others = {field: value for field, value in (there.data if there else {}).items() if field == "client_kwargs"}
-    DatabricksCredentials(**others, **wanted).save(name, overwrite=True)
+    DatabricksCredentials(**others, **from_environment()).save(name, overwrite=True)
 
 
 def _document(name: str) -> Any:

@@ -1,15 +1,16 @@
 """What must be in a Databricks workspace before stages can run there as jobs: securables, experiment, wheel, jobs, permissions.
 
-Everything is found by name, made where it is missing, and brought up to date where it differs. Nothing is ever dropped, and no
-permission taken away.
+Everything is found by name, made where it is missing, and brought up to date where it differs. Nothing is ever dropped but a job
+that a lost answer had made twice, and no permission taken away.
 """
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import car_damage
 from car_damage import code, workspace
 from car_damage.errors import SettingsError
+from car_damage.job.jobs import named
 from car_damage.model_process import scrubbed
 from car_damage.settings import Settings
 from deployments import access_control, bundle, compute, grants, unity_catalog
 from deployments.administrator import permitted
 from deployments.items import ABSENT, DIFFERS, Item
-from deployments.principal import principal
-from deployments.unity_catalog import absent
+from deployments.presence import absent
+from deployments.principal import Principal, principal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -46,7 +48,7 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
         *access_control.experiment_items(settings, api),
         Item(f"wheel {Path(wheel).name}", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
         *(
-            Item(f"job {job['name']}", partial(_look_at_job, api, job, settings), partial(_put_job, api, job, settings))
+            Item(f"job {job['name']}", partial(_look_at_job, api, job, settings), partial(_put_job, api, who, job, settings))
             for job in jobs(settings)
         ),
         *grants.items(settings, api, who),
@@ -103,7 +105,7 @@ def _look_at_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], sett
     return f"{DIFFERS}{'; '.join(different)}" if different else None
 
 
-def _put_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], settings: Settings) -> None:
+def _put_job(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], job: dict[str, Any], settings: Settings) -> None:
     from databricks.sdk.service.jobs import JobSettings
 
     there = find_job(api, job["name"])
@@ -116,25 +118,41 @@ def _put_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], settings
     with permitted(f"writing the job {job['name']}", needs=needs, command=BOOTSTRAP):
         if there is None:
             made = api().jobs.create(**{name: getattr(wanted, name) for name, value in (job | run_as).items() if value is not None}).job_id
-            # The SDK asks again after a lost answer, and each time a job is made.
-            for again in list(api().jobs.list(name=job["name"])):
-                if again.job_id != made:
-                    api().jobs.delete(again.job_id)
+            _keep_one(api, job["name"], made, who().caller)
         else:
             # What a reset does not name is taken off the job: tags and notifications are others' business, and so is whom it
             # runs as where no service principal is set, which no answer tells and a reset leaves alone.
             api().jobs.reset(there.job_id, wanted)
 
 
+def _keep_one(api: "Callable[[], WorkspaceClient]", name: str, made: int, caller: str) -> None:
+    """Of the caller's jobs of a name, the lowest id: the SDK asks again after a lost answer, and each time a job is made.
+
+    Two bootstraps at once, who each take the other's for such a job, so keep the same one.
+    """
+    from databricks.sdk.errors import InvalidParameterValue, NotFound
+
+    there = named(api().jobs, name)
+    own = {made, *(job.job_id for job in there if job.creator_user_name == caller)}
+    again = own - {min(own)}
+    for one in again:
+        with contextlib.suppress(InvalidParameterValue, NotFound):  # the other bootstrap was quicker; the API has either word for it
+            api().jobs.delete(one)
+    _only({made, *(job.job_id for job in there)} - again, name)
+
+
+def _only(ids: Iterable[int], name: str) -> None:
+    if len(found := sorted(ids)) > 1:
+        raise SettingsError(f"there are {len(found)} jobs {name} ({', '.join(map(str, found))}), and it must be one: delete the others")
+
+
 def find_job(api: "Callable[[], WorkspaceClient]", name: str) -> Any:
     """The one job of a name, with its settings; None where there is none."""
     with workspace.translated(f"looking at the job {name}", needs="CAN VIEW on it"):
-        found = list(api().jobs.list(name=name))
+        found = named(api().jobs, name)
         if not found:
             return None
-        if len(found) > 1:
-            ids = ", ".join(str(job.job_id) for job in found)
-            raise SettingsError(f"there are {len(found)} jobs {name} ({ids}), and it must be one: delete the others")
+        _only((job.job_id for job in found), name)
         return api().jobs.get(found[0].job_id)
 
 

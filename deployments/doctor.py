@@ -12,19 +12,17 @@ from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments import workspace_look
+from deployments import databricks, workspace_look
 from deployments.administrator import Unseen
 from deployments.alerts import PREFIX, block_problem
-from deployments.bootstrap import WORK_POOL, elsewhere, on_the_server, server_url
+from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, elsewhere, on_the_server, server_url
 from deployments.items import Item
 from deployments.stack import workers_online
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-BOOTSTRAP = "`.venv/bin/python -m deployments bootstrap` puts it right"
-HEALTH_TIMEOUT = 10.0
-"""Seconds that the Prefect server may take to say that it is there."""
+BOOTSTRAP = f"`{databricks.BOOTSTRAP}` puts it right"
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,14 @@ def in_databricks(settings: Settings) -> list[Finding]:
     credentials = _finding("Databricks credentials", lambda: workspace_look.credentials(settings))
     if credentials.state == FAIL or settings.databricks.stages != "jobs":
         return [credentials]
+    try:
+        items, looks = elsewhere(settings), workspace_look.looks(settings)
+    except CarDamageError as error:
+        return [credentials, Finding("names in Databricks", FAIL, str(error))]
     return [
         credentials,
-        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in elsewhere(settings)),
-        *(_finding(name, look) for name, look in workspace_look.looks(settings).items()),
+        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
+        *(_finding(name, look) for name, look in looks.items()),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from car_damage import workspace
 from car_damage.settings import Settings
 from deployments import unity_catalog
-from deployments.administrator import NeedsAdministrator, permitted, quoted, said
+from deployments.administrator import NeedsAdministrator, permitted, quoted
 from deployments.items import DIFFERS, LACK, Item
 from deployments.principal import Principal
 
@@ -46,7 +46,11 @@ def needed(settings: Settings) -> list[Needed]:
 
 
 def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
-    """What the principal must be granted, and what must be its own."""
+    """What the principal must be granted, and what must be its own.
+
+    Raises:
+        SettingsError: a setting names no folder on a volume.
+    """
     return [
         *(
             Item(f"grants on {one.kind} {one.name}", partial(_look, api, who, one), partial(_grant, api, who, one))
@@ -84,16 +88,15 @@ def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) 
     doing, needs = f"looking at the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
     with workspace.translated(doing, needs=needs):
         try:
-            if _owner(api, one) == who.name:
+            if _owner(api, one) in {who.name, *who.groups}:
                 return []
             has = _effective(api, one, who.name)
         except NotFound:  # what the caller makes will be its own
             return [] if who.is_caller else list(one.privileges)
         except PermissionDenied as error:
             command = _sql(one, one.privileges, who)
-            raise NeedsAdministrator(
-                f"{doing} was refused: {said(error)}; it needs {needs}, and who has that runs: {command}", command
-            ) from error
+            told = f"{doing} was refused: {workspace.said(error)}; it needs {needs}, and who has that runs: {command}"
+            raise NeedsAdministrator.to_run(command, told) from error
     for group in who.groups:
         if not _still(one, has):
             break

@@ -1,15 +1,16 @@
 """Catalogs, schemas, volumes and the registered model: what the service names in Unity Catalog, found or made."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from car_damage import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import permitted, quoted
-from deployments.items import ABSENT, Item
+from deployments.items import Item
+from deployments.presence import absent, once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -19,7 +20,7 @@ def items(settings: Settings, api: "Callable[[], WorkspaceClient]") -> list[Item
     """What has to be there, in the order in which it has to be made."""
     every = [*landing(settings), *volumes(settings)]
     return [
-        *(Item(f"catalog {name}", partial(_look_at_catalog, api, name), partial(_refuse_catalog, name)) for name in catalogs(settings)),
+        *(Item(f"catalog {name}", partial(_look_at_catalog, api, name), _nothing) for name in catalogs(settings)),
         *(Item(f"schema {name}", partial(_look_at_schema, api, name), partial(_make_schema, api, name)) for name in schemas(settings)),
         *(Item(f"volume {name}", partial(_look_at_volume, api, name), partial(_make_volume, api, name)) for name in every),
         *(
@@ -84,35 +85,14 @@ def volume_of(folder: str) -> str | None:
     return ".".join(parts[2:5]) if folder.startswith("/Volumes/") and len(parts) >= 5 else None
 
 
-def once(make: Callable[[], Any]) -> None:
-    """Make something that may have been made by the same call, whose answer was lost."""
-    from databricks.sdk.errors import DatabricksError
-
-    try:
-        make()
-    except DatabricksError as error:
-        if "ALREADY_EXISTS" not in (error.error_code or ""):
-            raise
-
-
-def absent(doing: str, needs: str, look: Callable[[], Any]) -> str | None:
-    """What is wrong if the look finds nothing."""
-    from databricks.sdk.errors import NotFound
-
-    with workspace.translated(doing, needs=needs):
-        try:
-            look()
-        except NotFound:
-            return ABSENT
+def _look_at_catalog(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
+    if absent(f"looking at the catalog {name}", "USE CATALOG on it", lambda: api().catalogs.get(name)):
+        raise SettingsError(f"the catalog {name} is not there, and is an administrator's to make; or name another one in the settings")
     return None
 
 
-def _look_at_catalog(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"looking at the catalog {name}", "USE CATALOG on it", lambda: api().catalogs.get(name))
-
-
-def _refuse_catalog(name: str) -> None:
-    raise SettingsError(f"the catalog {name} is not there, and is an administrator's to make; or name another one in the settings")
+def _nothing() -> None:
+    """What is not there has been refused by the look already, so that a plan and doctor refuse it too."""
 
 
 def _look_at_schema(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
@@ -156,7 +136,7 @@ def _look_at_model(api: "Callable[[], WorkspaceClient]", name: str) -> str | Non
 def _make_model(api: "Callable[[], WorkspaceClient]", name: str) -> None:
     catalog, schema, model = name.split(".")
     needs = f"CREATE MODEL on the schema {catalog}.{schema}"
-    with permitted(
-        f"creating the registered model {name}", needs=needs, command=f"databricks registered-models create {catalog} {schema} {model}"
-    ):
+    given = json.dumps({"catalog_name": catalog, "schema_name": schema, "name": model})
+    command = f"databricks registered-models create --json '{given}'"
+    with permitted(f"creating the registered model {name}", needs=needs, command=command):
         once(lambda: api().registered_models.create(catalog_name=catalog, schema_name=schema, name=model))

@@ -9,7 +9,7 @@ from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments import databricks
 from deployments.administrator import Unseen
-from deployments.principal import principal
+from deployments.principal import Principal, principal
 from tasks.workspace import use_credentials
 
 if TYPE_CHECKING:
@@ -34,13 +34,22 @@ def credentials(settings: Settings, client: "Callable[[], WorkspaceClient]" = wo
         RequestRefused, SettingsError, Unavailable: they do not work.
     """
     use_credentials(settings.databricks.credentials)
-    with workspace.translated("looking for credentials", needs="that there are some"):
-        api = client()
-    who = principal(lambda: api, settings)
-    told = f"{who.caller} by {api.config.auth_type} at {api.config.host}"
+    who, told = sign_in(settings, client)
     if not who.is_caller:
         raise Unseen(f"{told}, and the worker must work as {who.name} (databricks.service_principal): give it that one's credentials")
     return told
+
+
+def sign_in(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> tuple[Principal, str]:
+    """Who asks and whom the service works as; and, to be shown, who asks, in what way, and where.
+
+    Raises:
+        RequestRefused, Unavailable: the credentials do not work, or the workspace does not answer.
+    """
+    with workspace.translated("looking for credentials", needs="that there are some"):
+        api = client()
+    who = principal(lambda: api, settings)
+    return who, f"{who.caller} by {api.config.auth_type} at {api.config.host}"
 
 
 def _reach(api: "Callable[[], WorkspaceClient]", folder: str) -> str:

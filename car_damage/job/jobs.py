@@ -75,7 +75,7 @@ class Jobs:
             SettingsError: there is none, or more than one.
         """
         with _translated(f"looking for the job {name}"):
-            found = [job.job_id for job in self._api.list(name=name)]
+            found = [job.job_id for job in named(self._api, name)]
         if not found:
             raise SettingsError(f"there is no job {name} in the workspace: run `.venv/bin/python -m deployments bootstrap`")
         if len(found) > 1:
@@ -108,7 +108,11 @@ class Jobs:
                 raise Unavailable(f"the run {run_id} is not there: {error}") from error
 
     def output(self, run_id: int) -> str:
-        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing."""
+        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing.
+
+        Raises:
+            RequestRefused, SettingsError, Unavailable: as `workspace.translated`.
+        """
         with _translated(f"looking at the output of the run {run_id}"):
             # A job's run has no output of its own. A task that was tried again is there once for each try.
             tasks = self._api.get_run(run_id).tasks or ()
@@ -126,6 +130,11 @@ class Jobs:
     def _api(self) -> Any:
         with _translated("reaching the workspace"):
             return self._make().jobs
+
+
+def named(jobs: Any, name: str) -> list[Any]:
+    """The jobs of exactly this name, by databricks-sdk's JobsAPI, whose list takes capitals for the same name."""
+    return [job for job in jobs.list(name=name) if job.settings.name == name]
 
 
 def _works_for(run: Any, flow_run: str) -> bool:

@@ -9,6 +9,7 @@ import yaml
 
 from car_damage import demo_photos
 from car_damage.errors import SettingsError
+from car_damage.job.jobs import Jobs
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Settings
 from car_damage.stages.validate import VALIDATE
@@ -17,7 +18,7 @@ from deployments.administrator import NeedsAdministrator
 from deployments.items import Result, bootstrap, plan
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
-from tests.databricks.twin import Twin
+from tests.databricks.twin import ADMIN, ADMIN_TOKEN, CLIENT, OTHER, Twin
 
 OURS = [
     "catalog insurance_uc",
@@ -52,6 +53,17 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
         for name, value in twin.environment.items():
             monkeypatch.setenv(name, value)
         yield twin
+
+
+def administrator(twin: Twin) -> Callable[[], Any]:
+    """Makes the client of one who sees and may do everything."""
+
+    def client() -> Any:
+        from databricks.sdk import WorkspaceClient
+
+        return WorkspaceClient(host=twin.host, token=ADMIN_TOKEN)
+
+    return client
 
 
 @pytest.fixture
@@ -151,6 +163,32 @@ def test_two_jobs_of_one_name_are_told_by_their_ids(empty: Twin, settings: Setti
     again = empty.make_job("car-damage-ingest")
     with pytest.raises(SettingsError, match=rf"there are 2 jobs car-damage-ingest \(\d+, {again.job_id}\)"):
         bootstrap(databricks.items(settings))
+
+
+def test_a_job_that_somebody_else_makes_meanwhile_survives_and_is_told(empty: Twin, settings: Settings) -> None:
+    empty.rivals.append(OTHER)
+    with pytest.raises(SettingsError, match=r"there are 2 jobs car-damage-ingest \(\d+, \d+\)"):
+        bootstrap(databricks.items(settings, administrator(empty)))
+    assert [(job.name, job.creator) for job in empty.jobs.values()] == [("car-damage-ingest", OTHER), ("car-damage-ingest", ADMIN)]
+
+
+def test_two_bootstraps_at_once_keep_the_same_job(empty: Twin, settings: Settings) -> None:
+    last = empty.make_job("car-damage-train").job_id
+    empty.rivals.append(CLIENT)
+    bootstrap(databricks.items(settings))
+    assert [job.job_id for job in empty.jobs.values() if job.name == "car-damage-ingest"] == [last + 1]
+    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+
+
+def test_a_name_in_capitals_is_another_team_s_job(empty: Twin, settings: Settings) -> None:
+    theirs = empty.make_job("car-damage-ingest")
+    theirs.settings["name"] = "CAR-DAMAGE-INGEST"
+    before = dict(theirs.settings)
+    bootstrap(databricks.items(settings))
+    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+    assert empty.jobs[theirs.job_id].settings == before
+    [ours] = [job.job_id for job in empty.jobs.values() if job.name == "car-damage-ingest"]
+    assert Jobs().find("car-damage-ingest") == ours
 
 
 def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """Jobs run on serverless compute, on a cluster of their own, or on one that is there; one form leaves nothing of another behind."""
 
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from car_damage.errors import SettingsError
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Databricks, Settings
 from car_damage.stages.validate import VALIDATE
-from deployments import bundle, compute, databricks
+from deployments import bundle, compute, databricks, workspace_look
 from deployments.items import bootstrap
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
@@ -130,6 +132,18 @@ def test_the_extra_is_the_checkout_s() -> None:
     assert [package.partition("<")[0].partition(">")[0] for package in packages] == ["tensorflow", "mlflow", "matplotlib"]
 
 
+def test_databricks_sdk_may_be_as_old_as_serverless_compute_has_it_and_no_older() -> None:
+    held = Path(__file__).with_name("serverless-5.txt").read_text()
+    [version] = re.findall(r"^databricks-sdk==(.+)$", held, re.MULTILINE)
+    project = tomllib.loads((databricks.ROOT / "pyproject.toml").read_text())["project"]
+    assert f"databricks-sdk>={version.removesuffix('.0')}" in project["dependencies"]
+
+
+def test_an_extra_that_the_wheel_has_not_is_refused_for_a_cluster() -> None:
+    with pytest.raises(SettingsError, match=r"databricks\.yml asks for the extra trian of the wheel, which has train"):
+        compute.libraries([f"{WHEEL}[trian]"], {"train": []})
+
+
 def test_a_line_that_only_pip_understands_is_refused_for_a_cluster() -> None:
     with pytest.raises(SettingsError, match=r"a cluster cannot install --index-url=https://x: leave it out of databricks\.yml"):
         compute.libraries(["--index-url=https://x"], {})
@@ -168,6 +182,15 @@ def test_a_library_more_or_less_is_a_difference() -> None:
 def test_settings_that_do_not_go_together_are_refused_when_they_are_read(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Databricks(**given)
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_doctor_finds_the_wheel_on_each_compute(empty: Twin, settings: Settings, kind: str) -> None:
+    chosen = on(settings, kind)
+    bootstrap(databricks.items(chosen))
+    found = {name: look() for name, look in workspace_look.looks(chosen).items() if name.startswith("wheel of")}
+    assert set(found.values()) == {Path(databricks.wheel_path(chosen)).name}
+    assert len(found) == 3
 
 
 def test_a_wheel_that_is_gone_is_told_as_a_library_that_could_not_be_installed(empty: Twin, settings: Settings) -> None:

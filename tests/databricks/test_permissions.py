@@ -223,6 +223,25 @@ def test_a_caller_without_manage_gets_every_command_and_no_permission_by_acciden
     } <= set(lines)
 
 
+def test_permissions_on_a_job_that_was_not_made_are_not_put_right(person: Person) -> None:
+    person.twin.service_principal_users.clear()
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(databricks.items(SETTINGS)))
+    assert not well
+    told = "the job car-damage-train is not there: see above why it was not made"
+    assert f"permissions on job car-damage-train: {told}" in lines
+    assert not any("/permissions/jobs/" in call for call in person.twin.asked)
+
+
+def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(at_work: Person) -> None:
+    number = at_work.twin.experiments[EXPERIMENT]
+    at_work.twin.deleted.add(number)
+    found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
+    at_work.twin.deleted.clear()
+    for name in (f"experiment {EXPERIMENT}", f"permissions on experiment {EXPERIMENT}"):
+        assert found[name].state == doctor.FAIL
+        assert f"is deleted: run `databricks experiments restore-experiment {number}`" in found[name].told
+
+
 def test_whom_a_job_runs_as_takes_a_role_that_is_named(person: Person) -> None:
     person.twin.service_principal_users.clear()
     items = [item for item in databricks.items(SETTINGS) if not item.name.startswith(("wheel", "permissions"))]
@@ -252,6 +271,17 @@ def test_what_a_group_was_granted_is_not_missing(at_work: Person) -> None:
     assert "= grants on volume insurance_uc.ops.runs" in lines
 
 
+def test_what_a_group_owns_needs_no_grant(at_work: Person) -> None:
+    runs = ("volume", "insurance_uc.ops.runs")
+    at_work.twin.grants[runs][CLIENT].remove("WRITE_VOLUME")
+    owner, at_work.twin.owners[runs] = at_work.twin.owners[runs], "account users"
+    _, lines, _ = at_work.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
+    at_work.becomes(SECRET)
+    at_work.twin.owners[runs] = owner
+    at_work.twin.grants[runs][CLIENT].add("WRITE_VOLUME")
+    assert "= grants on volume insurance_uc.ops.runs" in lines
+
+
 ONE_BY_ONE = [(one.kind, one.name, privilege) for one in grants.needed(SETTINGS) for privilege in one.privileges]
 
 
@@ -267,9 +297,52 @@ def test_a_privilege_that_is_taken_away_is_named(at_work: Person, kind: str, nam
 
 def test_a_model_of_somebody_else_s_is_named(at_work: Person) -> None:
     at_work.twin.models[MODEL] = ADMIN
+    at_work.twin.grants["function", MODEL] = {CLIENT: {"EXECUTE"}}
     found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
     at_work.twin.models[MODEL] = CLIENT
-    assert found[f"registered model {MODEL}"].state == doctor.FAIL
+    del at_work.twin.grants["function", MODEL]
+    assert [finding.name for finding in found.values() if finding.state == doctor.FAIL] == [f"owner of registered model {MODEL}"]
+    assert found[f"owner of registered model {MODEL}"].told == f"differs: {ADMIN} -> {CLIENT}: {doctor.BOOTSTRAP}"
+
+
+def test_a_folder_on_no_volume_is_one_finding_and_the_others_are_told_too(at_work: Person) -> None:
+    settings = SETTINGS.model_copy(update={"databricks": SETTINGS.databricks.model_copy(update={"handovers": "/tmp/runs/"})})  # noqa: S108
+    first, names = doctor.in_databricks(settings)
+    assert (first.state, names.state) == (doctor.OK, doctor.FAIL)
+    assert names.told.startswith("databricks.handovers must lie on a volume")
+
+
+def test_a_catalog_that_is_not_there_is_refused_in_a_plan_and_nothing_that_bootstrap_puts_right(person: Person) -> None:
+    person.twin.catalog = "other"
+    told = "the catalog insurance_uc is not there, and is an administrator's to make; or name another one in the settings"
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
+    assert (well, lines[0]) == (False, f"! catalog insurance_uc  {told}")
+    found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
+    assert (found["catalog insurance_uc"].state, found["catalog insurance_uc"].told) == (doctor.FAIL, told)
+
+
+def test_who_may_make_no_model_is_told_the_command_that_does(person: Person) -> None:
+    person.twin.schemas.add("insurance_uc.models")
+    person.twin.owners["schema", "insurance_uc.models"] = ADMIN
+    person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"USE_CATALOG", "USE_SCHEMA"}}
+    items = [item for item in databricks.items(SETTINGS) if item.name.startswith("registered model")]
+    _, lines, _ = person.becomes(SECRET).bootstraps(items)
+    given = '{"catalog_name": "insurance_uc", "schema_name": "models", "name": "car_damage_classifier"}'
+    assert lines[-1] == f"  databricks registered-models create --json '{given}'"
+
+
+@pytest.mark.parametrize("host", [None, "databricks", "the workspace"])
+def test_the_endpoint_s_permission_is_looked_at_wherever_the_workspace_is_named(at_work: Person, host: str | None) -> None:
+    twin = at_work.twin
+    twin.endpoints["car_damage_model_ep"] = "e1"
+    twin.levels["serving-endpoints", "e1"] = {}
+    named = twin.host if host == "the workspace" else host
+    settings = SETTINGS.model_copy(update={"serving": SETTINGS.serving.model_copy(update={"host": named})})
+    at_work.becomes(ADMIN_TOKEN)
+    found = {item.name: item.look() for item in databricks.items(settings) if item.name.startswith("permissions on endpoint")}
+    at_work.becomes(SECRET)
+    twin.endpoints.clear()
+    assert found == {"permissions on endpoint car_damage_model_ep": f"lack CAN MANAGE for {CLIENT}"}
 
 
 @pytest.mark.parametrize("what", [f"experiment {EXPERIMENT}", *(f"job {name}" for name in JOBS), "endpoint car_damage_model_ep"])

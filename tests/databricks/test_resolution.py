@@ -14,7 +14,7 @@ import pytest
 from car_damage import model_package
 from deployments import bundle, databricks
 
-ENVIRONMENT = databricks.ROOT / "deployments" / "serverless-5.txt"
+ENVIRONMENT = Path(__file__).with_name("serverless-5.txt")
 HELD = dict(line.split("==") for line in ENVIRONMENT.read_text().splitlines() if "==" in line)
 """What the environment has, by name."""
 # Ubuntu 24.04 has glibc 2.39; a wheel for an older one will do.

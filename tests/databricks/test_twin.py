@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.databricks.twin import SECRET, Twin
+from tests.databricks.twin import ADMIN_TOKEN, SECRET, Twin
 
 ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of"}
 
@@ -60,6 +60,11 @@ def test_what_is_not_documented_is_refused_and_kept(twin: Twin, method: str, pat
 )
 def test_what_is_missing_or_of_another_type_is_refused(twin: Twin, path: str, body: Any, code: str) -> None:
     assert ask(twin, "POST", path, body) == (400, code)
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("PATCH", {"access_control_list": []})])
+def test_permissions_on_what_is_not_there_are_not_found(twin: Twin, method: str, body: Any) -> None:
+    assert ask(twin, method, "/api/2.0/permissions/jobs/None", body, token=ADMIN_TOKEN) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
 def test_a_longer_idempotency_token_is_refused(twin: Twin) -> None:

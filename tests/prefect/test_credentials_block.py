@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -14,6 +15,8 @@ from deployments import credentials_block
 from deployments.__main__ import app
 from deployments.items import Result, mend, plan
 from tasks.workspace import VARIABLES, use_credentials
+from tests.databricks import twin as twins
+from tests.databricks.twin import ADMIN, ADMIN_TOKEN, OTHER, OTHER_TOKEN
 
 HOST = "https://dbc-1.cloud.databricks.com"
 NAME = "of-the-environment"
@@ -77,6 +80,26 @@ def test_a_plan_writes_nothing() -> None:
     assert [plan(item).problem, plan(item).problem] == ["is not there"] * 2
 
 
+@pytest.mark.parametrize("given", [TOKEN, MACHINE], ids=["token", "id and secret"])
+def test_an_item_that_is_shown_holds_no_secret(given: dict[str, str]) -> None:
+    os.environ.update({"DATABRICKS_HOST": HOST, **given})
+    assert "marker" not in repr(credentials_block.item(SETTINGS))
+
+
+@pytest.mark.parametrize("options", [[], ["--own-credentials"]], ids=["as the block", "as oneself"])
+def test_who_has_more_rights_than_the_block_can_ask_as_oneself(tmp_path: Path, options: list[str]) -> None:
+    with twins.workspace(tmp_path / "workspace") as twin:
+        DatabricksCredentials(databricks_instance=twin.host.removeprefix("https://"), token=OTHER_TOKEN).save(NAME)
+        os.environ.update(twin.environment | {"DATABRICKS_TOKEN": ADMIN_TOKEN, "CAR_DAMAGE_HOME": str(tmp_path / "home")})
+        os.environ.update({"CAR_DAMAGE_DATABRICKS__CREDENTIALS": NAME, "CAR_DAMAGE_DATABRICKS__STAGES": "jobs"})
+        looked_at = CliRunner().invoke(app, ["doctor", *options])
+        planned = CliRunner().invoke(app, ["bootstrap", "--dry-run", *options])
+    [who] = [line for line in looked_at.output.splitlines() if "Databricks credentials" in line]
+    assert f"{ADMIN if options else OTHER} by pat" in who
+    # The block's principal may not even look at the catalog.
+    assert ("= catalog insurance_uc" in planned.output, planned.exit_code) == ((True, 0) if options else (False, 1))
+
+
 def test_without_a_name_it_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"databricks\.credentials names no block: set it"):
         credentials_block.item(Settings())
@@ -113,3 +136,18 @@ def test_the_command_shows_no_secret(dry_run: list[str]) -> None:
 def test_a_block_that_is_missing_names_the_command_that_makes_it() -> None:
     with pytest.raises(SettingsError, match="python -m deployments bootstrap --credentials-block"):
         use_credentials(NAME)
+
+
+def test_credentials_that_do_not_work_are_told_once_and_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with twins.workspace(tmp_path / "workspace") as twin:
+        os.environ.update(twin.environment | {"DATABRICKS_TOKEN": "expired", "CAR_DAMAGE_DATABRICKS__STAGES": "jobs"})
+        for arguments in (["bootstrap"], ["bootstrap", "--credentials-block"]):
+            os.environ["CAR_DAMAGE_DATABRICKS__CREDENTIALS"] = NAME
+            if arguments == ["bootstrap"]:
+                del os.environ["CAR_DAMAGE_DATABRICKS__CREDENTIALS"]
+            told = CliRunner().invoke(app, arguments)
+            assert told.exit_code == 1
+            assert "asking whose the credentials are was refused" in told.output
+            assert len(told.output.strip().splitlines()) == 1, told.output
+        assert {call.split()[0] for call in twin.asked} == {"GET"}
+    assert credentials_block._document(NAME) is None

@@ -28,7 +28,7 @@ def test_what_a_run_needs_stops_it() -> None:
 
 
 def refused() -> None:
-    raise NeedsAdministrator("granting was refused", "GRANT SELECT ON SCHEMA a.b TO `c`;")
+    raise NeedsAdministrator.to_run("GRANT SELECT ON SCHEMA a.b TO `c`;", "granting was refused")
 
 
 def unseen() -> str | None:

@@ -15,9 +15,10 @@ from tests.databricks.twin.artifacts import ArtifactsApi
 from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
 from tests.databricks.twin.files import FilesApi
-from tests.databricks.twin.jobs import Job, JobsApi, Run
+from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
 from tests.databricks.twin.registry import RegistryApi
+from tests.databricks.twin.runs import RunsApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
 from tests.databricks.twin.serving import ServingApi
 from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
@@ -25,7 +26,7 @@ from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
+class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
     """The workspace. A context manager; `environment` is what a client of it needs."""
 
     def __enter__(self) -> "Twin":
@@ -48,7 +49,7 @@ class Twin(JobsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Arti
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer
-        routes = self._of_jobs() | self._of_files() | self._of_catalog() | self._of_registry() | self._of_workspace()
+        routes = self._of_jobs() | self._of_runs() | self._of_files() | self._of_catalog() | self._of_registry() | self._of_workspace()
         if (method, path) not in routes:
             self.strange.append(f"{method} {path}")
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")

@@ -75,7 +75,7 @@ class Permissions(Core):
 
     def has(self, kind: str, name: str, *privileges: str) -> bool:
         """Whether the caller has one of the privileges: as the owner, or granted to it or to everyone, there or above."""
-        if self.owner(kind, name) == self.caller:
+        if self.owner(kind, name) in {self.caller, EVERYONE}:
             return True
         granted = {row[0] for principal in (self.caller, EVERYONE) for row in self.effective(principal, kind, name)}
         return bool(granted & {*privileges, "ALL_PRIVILEGES"})

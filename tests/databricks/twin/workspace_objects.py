@@ -19,6 +19,8 @@ class WorkspaceObjectsApi(Permissions):
         """Path -> who may make things in it; None: everybody."""
         self.experiments: dict[str, str] = {}
         """Path -> id."""
+        self.deleted: set[str] = set()
+        """Ids of experiments."""
 
     def _of_workspace(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -34,6 +36,8 @@ class WorkspaceObjectsApi(Permissions):
         start, _, rest = path.partition("/api/2.0/permissions/")
         kind, _, found = rest.partition("/")
         if not start and kind in LEVELS and found and "/" not in found:
+            if (kind, found) not in self.levels:
+                raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"{kind} {found} does not exist.")
             if method == "GET":
                 return self._permissions(kind, found, query)
             if method == "PATCH":
@@ -72,7 +76,9 @@ class WorkspaceObjectsApi(Permissions):
         if name not in self.experiments:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Node {name} does not exist.")
         self.need_level("experiments", self.experiments[name], "CAN_READ")
-        return {"experiment": {"experiment_id": self.experiments[name], "name": name, "lifecycle_stage": "active"}}
+        # "This endpoint will return deleted experiments" (databricks-sdk, ExperimentsAPI.get_by_name).
+        stage = "deleted" if self.experiments[name] in self.deleted else "active"
+        return {"experiment": {"experiment_id": self.experiments[name], "name": name, "lifecycle_stage": stage}}
 
     def _create_experiment(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "artifact_location", "tags"}, {"name"})
