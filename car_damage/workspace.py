@@ -67,8 +67,10 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         # tokens come from, it goes on and asks the address None.
         unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
         if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
-            raise Unavailable(f"{doing}: no token came: {error}") from error
-        raise RequestRefused(f"{doing}: databricks-sdk finds no usable credentials: {error}{'; ' if without else ''}{without}") from error
+            raise Unavailable(f"{doing}: no token came: {said(error)}") from error
+        raise RequestRefused(
+            f"{doing}: databricks-sdk finds no usable credentials: {said(error)}{'; ' if without else ''}{without}"
+        ) from error
 
 
 def said(error: Exception) -> str:

@@ -16,7 +16,7 @@ from deployments.__main__ import app
 from deployments.items import Result, mend, plan
 from tasks.workspace import VARIABLES, use_credentials
 from tests.databricks import twin as twins
-from tests.databricks.twin import ADMIN, ADMIN_TOKEN, OTHER, OTHER_TOKEN
+from tests.databricks.twin import ADMIN, ADMIN_TOKEN, OTHER, OTHER_TOKEN, SECRET
 
 HOST = "https://dbc-1.cloud.databricks.com"
 NAME = "of-the-environment"
@@ -122,15 +122,16 @@ def test_an_environment_that_is_no_one_way_into_one_workspace_is_refused(given: 
 
 
 @pytest.mark.parametrize("dry_run", [["--dry-run"], []], ids=["plan", "done"])
-def test_the_command_shows_no_secret(dry_run: list[str]) -> None:
-    os.environ.update({"DATABRICKS_HOST": HOST, **MACHINE, "CAR_DAMAGE_DATABRICKS__CREDENTIALS": NAME})
-    result = CliRunner().invoke(app, ["bootstrap", "--credentials-block", *dry_run])
+def test_the_command_shows_no_secret(dry_run: list[str], tmp_path: Path) -> None:
+    with twins.workspace(tmp_path / "workspace") as twin:
+        os.environ.update(twin.environment | {"CAR_DAMAGE_DATABRICKS__CREDENTIALS": NAME})
+        result = CliRunner().invoke(app, ["bootstrap", "--credentials-block", *dry_run])
     assert result.exit_code == 0, result.output
     first = result.output.splitlines()[0]
     assert first == (
         f"+ block databricks-credentials/{NAME}" if dry_run else f"block databricks-credentials/{NAME}: is not there: put right"
     )
-    assert "marker" not in result.output
+    assert SECRET not in result.output
 
 
 def test_a_block_that_is_missing_names_the_command_that_makes_it() -> None:
