@@ -7,7 +7,7 @@ from car_damage import endpoint_state
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from databricks.sdk.service.serving import AiGatewayInferenceTableConfig, EndpointCoreConfigInput, EndpointTag
+    from databricks.sdk.service.serving import AiGatewayConfig, AiGatewayInferenceTableConfig, EndpointCoreConfigInput, EndpointTag
 
 
 def core(settings: Settings, version: int) -> "EndpointCoreConfigInput":
@@ -33,6 +33,14 @@ def missing_tags(settings: Settings, there: Sequence[Any]) -> "list[EndpointTag]
 
     has = {tag.key: tag.value for tag in there}
     return [EndpointTag(key, value) for key, value in settings.serving.tags.items() if has.get(key) != value]
+
+
+def gateway(settings: Settings) -> "AiGatewayConfig | None":
+    """The AI Gateway of an endpoint that is to be created."""
+    from databricks.sdk.service.serving import AiGatewayConfig
+
+    table = _table(settings)
+    return None if table is None else AiGatewayConfig(inference_table_config=table)
 
 
 def gateways(settings: Settings, there: Any) -> list[dict[str, Any]]:

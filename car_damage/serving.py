@@ -69,7 +69,8 @@ class DatabricksServing:
             with self._translated(f"serving version {version} from"):
                 api = self._management.serving_endpoints
                 if there is None:
-                    api.create(self._name, config=config, tags=endpoint_config.missing_tags(self._settings, ()))
+                    tags, gateway = endpoint_config.missing_tags(self._settings, ()), endpoint_config.gateway(self._settings)
+                    api.create(self._name, config=config, tags=tags, ai_gateway=gateway)
                 else:
                     api.update_config(self._name, served_entities=config.served_entities, traffic_config=config.traffic_config)
         except UpdateInProgress:
@@ -77,19 +78,19 @@ class DatabricksServing:
             state = self.state()
             if not (state.updating and state.pending == version):
                 raise
-        self._bring_up_to_date(there)
+        if there is not None:
+            self._bring_up_to_date(there)
 
     def _bring_up_to_date(self, endpoint: Any) -> None:
         """What belongs to the endpoint and not to a version. No version waits for it, and none is refused for it."""
         if is_local(self._settings.serving.host):
             return
-        tags = endpoint_config.missing_tags(self._settings, (endpoint and endpoint.tags) or ()) if endpoint else []
         try:
             with self._translated("setting tags and the table of requests of"):
                 api = self._management.serving_endpoints
-                if tags:
+                if tags := endpoint_config.missing_tags(self._settings, endpoint.tags or ()):
                     api.patch(self._name, add_tags=tags)
-                for update in endpoint_config.gateways(self._settings, endpoint and endpoint.ai_gateway):
+                for update in endpoint_config.gateways(self._settings, endpoint.ai_gateway):
                     api.put_ai_gateway(self._name, **update)
         except CarDamageError as error:
             _log.warning("%s; the next update tries again", error)

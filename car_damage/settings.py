@@ -489,7 +489,7 @@ def _explain(error: ValidationError, config: str | None) -> str:
             lines.append(f"unknown setting {key}" + (f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"))
         else:
             given = f" (given: {problem['input']!r})" if isinstance(problem["input"], str | int | float) else ""
-            lines.append(f"{key + ': ' if key else ''}{problem['msg']}{given}")
+            lines.append(f"{key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
     where = f" in {config} or the environment" if config else " in the environment"
     return f"settings{where}: " + "; ".join(lines)
 

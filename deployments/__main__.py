@@ -81,7 +81,9 @@ def bootstrap_command(
     if not own_credentials and not (credentials_block and dry_run):
         use_credentials(settings.databricks.credentials)
     if settings.databricks.stages == "jobs":
-        print(f"in Databricks as {sign_in(settings)[1]}")  # or it fails here, once, and not at each thing
+        _, told = sign_in(settings)  # or it fails here, once, and not at each thing
+        jobs = "" if settings.databricks.service_principal else ", as whom the jobs run too: databricks.service_principal names nobody else"
+        print(f"in Databricks as {told}{jobs}")
     raise typer.Exit(not (tell(everything(settings), dry_run=dry_run) and well))
 
 

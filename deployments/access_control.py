@@ -79,10 +79,10 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
         try:
             listed = api().permissions.get(one.kind, found).access_control_list or []
         except PermissionDenied as error:
-            whether = f"who has CAN MANAGE on it sees whether {who().name} has {one.levels[0].replace('_', ' ')}"
-            command = _command(one, found, who())
             if who().is_caller:
-                raise Unseen(f"{whether}, and if not runs: {command}") from error
+                raise Unseen("only who has CAN MANAGE on it sees that: an administrator's `doctor --own-credentials` tells it") from error
+            command = _command(one, found, who())
+            whether = f"who has CAN MANAGE on it sees whether {who().name} has {one.levels[0].replace('_', ' ')}"
             told = f"{doing} was refused: {workspace.said(error)}; {whether}, and if not runs: {command}"
             raise NeedsAdministrator.to_run(command, told) from error
     names = {who().name, *who().groups}

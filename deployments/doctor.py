@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import httpx
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 
 from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
@@ -86,6 +86,8 @@ def _finding(name: str, look: Callable[[], str], otherwise: str = FAIL) -> Findi
         return Finding(name, OK, look())
     except Unseen as error:
         return Finding(name, WARN, str(error))
+    except ObjectNotFound:
+        return Finding(name, otherwise, f"what it is about is not on the Prefect server: {BOOTSTRAP}")
     except (_Problem, CarDamageError, PrefectException, httpx.HTTPError) as error:
         return Finding(name, otherwise, str(error) or type(error).__name__)
 

@@ -39,12 +39,12 @@ def workspace(logged: Logged) -> Workspace:
 
 
 def test_an_endpoint_is_made_with_its_tags_and_answers_a_photo(workspace: Workspace) -> None:
-    target = workspace.target()
+    target = workspace.target(inference_table="insurance_uc.gold.asked")
     assert not target.serving.state().exists
     state = bring(target, 1, silent)
     assert serves(state, 1)
     assert workspace.twin.tags[NAME] == {"service": "car-damage"}
-    assert workspace.twin.gateways == {}, "what is asked of the endpoint is not kept, unless somebody says so"
+    assert workspace.twin.gateways[NAME]["inference_table_config"]["table_name_prefix"] == "asked"
     [answer] = target.serving.ask([demo_photos.photo("major", 1)])
     assert answer.served_by == "car_damage_classifier-1"
     assert set(answer.probabilities) == {"minor", "moderate", "major"}

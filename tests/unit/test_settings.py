@@ -67,8 +67,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("[promotion.costs.major]\nminr = 5\n", "promotion.costs names minr, which is not among labels.classes"),
         ("[promotion.costs.major]\nminor = -1\n", "promotion.costs.major.minor: Input should be greater than or equal to 0"),
         ('[promotion]\nmode = "manual"\n', "promotion.mode: Input should be 'automatic' or 'approval'"),
-        ('[spark]\nmaster = "locla[*]"\n', "spark: Value error, master must be local[*,4] or the like, spark://host:7077, sc://host:15002"),
-        ('[spark]\nmaster = "sc:/host:15002"\n', "spark: Value error, master must be"),
+        ('[spark]\nmaster = "locla[*]"\n', "spark: master must be local[*,4] or the like, spark://host:7077, sc://host:15002"),
+        ('[spark]\nmaster = "sc:/host:15002"\n', "spark: master must be"),
         ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, and the names of Spark's settings begin with spark."),
     ],
 )
