@@ -64,10 +64,10 @@ def bootstrap_command(
 ) -> None:
     """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
     from car_damage.settings import load
-    from deployments import credentials_block as block
     from deployments.bootstrap import everything, reach_server
+    from deployments.databricks import credentials_block as block
+    from deployments.databricks.workspace_look import sign_in
     from deployments.items import tell
-    from deployments.workspace_look import sign_in
     from tasks.workspace import use_credentials
 
     reach_server()

@@ -2,7 +2,8 @@
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments import automations, databricks, deploy
+from deployments import automations, deploy
+from deployments.databricks import needs
 from deployments.items import ABSENT, Item
 from tasks.stages import ENDPOINT_LIMIT
 
@@ -24,7 +25,7 @@ def everything(settings: Settings) -> list[Item]:
 
 def elsewhere(settings: Settings) -> list[Item]:
     """What they need in Databricks."""
-    return databricks.items(settings) if settings.databricks.stages == "jobs" else []
+    return needs.items(settings) if settings.databricks.stages == "jobs" else []
 
 
 def on_the_server(settings: Settings) -> list[Item]:

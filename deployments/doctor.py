@@ -12,17 +12,17 @@ from car_damage.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments import databricks, workspace_look
 from deployments.administrator import Unseen
 from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, elsewhere, on_the_server, server_url
+from deployments.databricks import needs, workspace_look
 from deployments.items import Item
 from deployments.stack import workers_online
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-BOOTSTRAP = f"`{databricks.BOOTSTRAP}` puts it right"
+BOOTSTRAP = f"`{needs.BOOTSTRAP}` puts it right"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from car_damage.clock import SystemClock
 from car_damage.job.jobs import JobRun, Jobs
 from car_damage.platform import Target
 from car_damage.settings import Settings
-from deployments import access_control
+from deployments.databricks import access_control
 from deployments.items import bootstrap
 from tasks import workspace as entrance
 from tasks.databricks_jobs import DatabricksJobs, Workspace

@@ -13,8 +13,8 @@ from car_damage.job.jobs import Jobs
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Settings
 from car_damage.stages.validate import VALIDATE
-from deployments import bundle, databricks, unity_catalog
 from deployments.administrator import NeedsAdministrator
+from deployments.databricks import bundle, needs, unity_catalog
 from deployments.items import Result, bootstrap, plan
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
@@ -68,7 +68,7 @@ def administrator(twin: Twin) -> Callable[[], Any]:
 
 @pytest.fixture
 def _bootstrapped(empty: Twin, settings: Settings) -> None:
-    bootstrap(databricks.items(settings))
+    bootstrap(needs.items(settings))
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def job(empty: Twin, _bootstrapped: None) -> "twins.Job":
 
 
 def test_an_empty_workspace_is_made_ready_and_then_left_alone(empty: Twin, settings: Settings) -> None:
-    assert told([plan(item) for item in databricks.items(settings)]) == MISSING
+    assert told([plan(item) for item in needs.items(settings)]) == MISSING
     assert (empty.jobs, empty.schemas, list(empty.storage.rglob("*"))) == ({}, set(), [])
-    assert told(bootstrap(databricks.items(settings))) == MISSING
+    assert told(bootstrap(needs.items(settings))) == MISSING
     asked = len(empty.asked)
-    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+    assert told(bootstrap(needs.items(settings))) == AS_THEY_ARE
     assert {call.split()[0] for call in empty.asked[asked:]} <= {"GET", "HEAD"}
 
 
@@ -94,26 +94,26 @@ def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, setti
         report = make_runner(settings, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent)
     assert report.accepted == 59
     assert len(empty.runs()) == 1
-    assert next((empty.folder / "installed").iterdir()).name == Path(databricks.wheel_path(settings)).stem
+    assert next((empty.folder / "installed").iterdir()).name == Path(needs.wheel_path(settings)).stem
 
 
 def test_the_folder_in_which_photos_land_is_made_with_its_volume(empty: Twin, settings: Settings) -> None:
     folder = f"{LANDING}data/training_imgs"
     deeper = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": folder})})
-    assert (f"folder {folder}", "is not there") in told(bootstrap(databricks.items(deeper)))
+    assert (f"folder {folder}", "is not there") in told(bootstrap(needs.items(deeper)))
     assert empty.volume(folder).is_dir()
-    assert (f"folder {folder}", None) in told(bootstrap(databricks.items(deeper)))
+    assert (f"folder {folder}", None) in told(bootstrap(needs.items(deeper)))
 
 
 def test_other_code_is_another_wheel(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "car_damage").mkdir()
     (tmp_path / "pyproject.toml").touch()
     module = tmp_path / "car_damage" / "x.py"
-    monkeypatch.setattr(databricks, "ROOT", tmp_path)
+    monkeypatch.setattr(needs, "ROOT", tmp_path)
     names = set()
     for text in ("a = 1", "a = 2", "a = 1"):
         module.write_text(text)
-        names.add(databricks.wheel_path(settings))
+        names.add(needs.wheel_path(settings))
     assert len(names) == 2
 
 
@@ -128,17 +128,17 @@ def test_what_somebody_changed_by_hand_is_told_and_put_right_but_not_what_is_oth
         "email_notifications": {"on_failure": ["a@b.c"]},
     }
     job.settings |= others
-    results = {result.name: result.problem for result in bootstrap(databricks.items(settings)) if result.problem}
+    results = {result.name: result.problem for result in bootstrap(needs.items(settings)) if result.problem}
     assert results == {"job car-damage-ingest": "differs: max_concurrent_runs: 5 -> 1; tasks[stages].max_retries: 3 -> 0"}
     assert (job.settings["max_concurrent_runs"], job.settings["tasks"][0]["max_retries"]) == (1, 0)
     assert {name: job.settings[name] for name in others} == others
-    assert all(result.problem is None for result in bootstrap(databricks.items(settings)))
+    assert all(result.problem is None for result in bootstrap(needs.items(settings)))
 
 
 def test_a_job_of_a_bundle_is_its_bundle_s(empty: Twin, settings: Settings, job: "twins.Job") -> None:
     job.settings["deployment"] = {"kind": "BUNDLE", "metadata_file_path": "/x"}
     job.settings["max_concurrent_runs"] = 5
-    assert all(result.problem is None for result in bootstrap(databricks.items(settings)))
+    assert all(result.problem is None for result in bootstrap(needs.items(settings)))
     assert job.settings["max_concurrent_runs"] == 5
 
 
@@ -146,46 +146,46 @@ def test_a_job_of_a_bundle_is_its_bundle_s(empty: Twin, settings: Settings, job:
 @pytest.mark.parametrize("path", ["/unity-catalog/schemas", "/unity-catalog/volumes", "/jobs/create"])
 def test_an_answer_that_is_lost_makes_nothing_twice(empty: Twin, settings: Settings, path: str, fault: int | str) -> None:
     lost = empty.fault("POST", path, fault)
-    bootstrap(databricks.items(settings))
+    bootstrap(needs.items(settings))
     assert lost.seen == 1
-    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+    assert told(bootstrap(needs.items(settings))) == AS_THEY_ARE
     assert sorted(job.name for job in empty.jobs.values()) == ["car-damage-ingest", "car-damage-score", "car-damage-train"]
 
 
 def test_a_catalog_is_an_administrator_s_to_make(empty: Twin, settings: Settings) -> None:
     empty.catalog = "other"
     with pytest.raises(SettingsError, match="the catalog insurance_uc is not there, and is an administrator's to make"):
-        bootstrap(databricks.items(settings))
+        bootstrap(needs.items(settings))
 
 
 @pytest.mark.usefixtures("_bootstrapped")
 def test_two_jobs_of_one_name_are_told_by_their_ids(empty: Twin, settings: Settings) -> None:
     again = empty.make_job("car-damage-ingest")
     with pytest.raises(SettingsError, match=rf"there are 2 jobs car-damage-ingest \(\d+, {again.job_id}\)"):
-        bootstrap(databricks.items(settings))
+        bootstrap(needs.items(settings))
 
 
 def test_a_job_that_somebody_else_makes_meanwhile_survives_and_is_told(empty: Twin, settings: Settings) -> None:
     empty.rivals.append(OTHER)
     with pytest.raises(SettingsError, match=r"there are 2 jobs car-damage-ingest \(\d+, \d+\)"):
-        bootstrap(databricks.items(settings, administrator(empty)))
+        bootstrap(needs.items(settings, administrator(empty)))
     assert [(job.name, job.creator) for job in empty.jobs.values()] == [("car-damage-ingest", OTHER), ("car-damage-ingest", ADMIN)]
 
 
 def test_two_bootstraps_at_once_keep_the_same_job(empty: Twin, settings: Settings) -> None:
     last = empty.make_job("car-damage-train").job_id
     empty.rivals.append(CLIENT)
-    bootstrap(databricks.items(settings))
+    bootstrap(needs.items(settings))
     assert [job.job_id for job in empty.jobs.values() if job.name == "car-damage-ingest"] == [last + 1]
-    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+    assert told(bootstrap(needs.items(settings))) == AS_THEY_ARE
 
 
 def test_a_name_in_capitals_is_another_team_s_job(empty: Twin, settings: Settings) -> None:
     theirs = empty.make_job("car-damage-ingest")
     theirs.settings["name"] = "CAR-DAMAGE-INGEST"
     before = dict(theirs.settings)
-    bootstrap(databricks.items(settings))
-    assert told(bootstrap(databricks.items(settings))) == AS_THEY_ARE
+    bootstrap(needs.items(settings))
+    assert told(bootstrap(needs.items(settings))) == AS_THEY_ARE
     assert empty.jobs[theirs.job_id].settings == before
     [ours] = [job.job_id for job in empty.jobs.values() if job.name == "car-damage-ingest"]
     assert Jobs().find("car-damage-ingest") == ours
@@ -195,7 +195,7 @@ def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
     empty.fault("POST", "/unity-catalog/schemas", 403, times=10)
     wanted = r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc, and who"
     with pytest.raises(NeedsAdministrator, match=wanted):
-        bootstrap(databricks.items(settings))
+        bootstrap(needs.items(settings))
 
 
 def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from car_damage.errors import SettingsError
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Databricks, Settings
 from car_damage.stages.validate import VALIDATE
-from deployments import bundle, compute, databricks, workspace_look
+from deployments.databricks import bundle, compute, needs, workspace_look
 from deployments.items import bootstrap
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
@@ -51,14 +51,14 @@ def written(twin: Twin, name: str = "car-damage-train") -> Job:
 
 
 def form(name: str, **given: Any) -> dict[str, Any]:
-    return compute.form(bundle.jobs({"wheel": WHEEL})[name], Databricks(**given), compute.extras(databricks.ROOT))
+    return compute.form(bundle.jobs({"wheel": WHEEL})[name], Databricks(**given), compute.extras(needs.ROOT))
 
 
 @pytest.mark.parametrize("kind", GIVEN)
 def test_a_stage_runs_on_each_compute_and_bootstrap_leaves_it_alone_a_second_time(empty: Twin, settings: Settings, kind: str) -> None:
     chosen = on(settings, kind)
-    bootstrap(databricks.items(chosen))
-    assert [result.problem for result in bootstrap(databricks.items(chosen)) if result.problem] == []
+    bootstrap(needs.items(chosen))
+    assert [result.problem for result in bootstrap(needs.items(chosen)) if result.problem] == []
     demo_photos.write(empty.volume(LANDING))
     with disable_run_logger():
         assert make_runner(chosen, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent).accepted == 59
@@ -69,10 +69,10 @@ def test_a_stage_runs_on_each_compute_and_bootstrap_leaves_it_alone_a_second_tim
 def test_another_compute_is_told_as_a_difference_and_leaves_nothing_of_the_one_before(
     empty: Twin, settings: Settings, before: str, after: str
 ) -> None:
-    bootstrap(databricks.items(on(settings, before)))
+    bootstrap(needs.items(on(settings, before)))
     first = dict(written(empty).settings) | {"tags": {"team": "claims"}}
     written(empty).settings["tags"] = {"team": "claims"}
-    told = [result.problem for result in bootstrap(databricks.items(on(settings, after))) if result.problem]
+    told = [result.problem for result in bootstrap(needs.items(on(settings, after))) if result.problem]
     assert len(told) == (0 if before == after else 3)
     keys = {"serverless": "environment_key", "job_cluster": "job_cluster_key", "existing_cluster": "existing_cluster_id"}
     assert all(f"tasks[stages].{keys[kind]}: " in problem for problem in told for kind in (before, after))
@@ -85,7 +85,7 @@ def test_another_compute_is_told_as_a_difference_and_leaves_nothing_of_the_one_b
     assert set(written(empty).settings) & {"environments", "performance_target", "job_clusters"} == forms[after][0]
     assert set(task) - {"task_key", "max_retries", "python_wheel_task"} == forms[after][1]
     assert written(empty).settings["tags"] == {"team": "claims"}
-    bootstrap(databricks.items(on(settings, before)))
+    bootstrap(needs.items(on(settings, before)))
     assert {key: value for key, value in written(empty).settings.items() if key not in FILLED_IN} == first
 
 
@@ -135,7 +135,7 @@ def test_the_extra_is_the_checkout_s() -> None:
 def test_databricks_sdk_may_be_as_old_as_serverless_compute_has_it_and_no_older() -> None:
     held = Path(__file__).with_name("serverless-5.txt").read_text()
     [version] = re.findall(r"^databricks-sdk==(.+)$", held, re.MULTILINE)
-    project = tomllib.loads((databricks.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((needs.ROOT / "pyproject.toml").read_text())["project"]
     assert f"databricks-sdk>={version.removesuffix('.0')}" in project["dependencies"]
 
 
@@ -187,9 +187,9 @@ def test_settings_that_do_not_go_together_are_refused_when_they_are_read(given: 
 @pytest.mark.parametrize("kind", GIVEN)
 def test_doctor_finds_the_wheel_on_each_compute(empty: Twin, settings: Settings, kind: str) -> None:
     chosen = on(settings, kind)
-    bootstrap(databricks.items(chosen))
+    bootstrap(needs.items(chosen))
     found = {name: look() for name, look in workspace_look.looks(chosen).items() if name.startswith("wheel of")}
-    assert set(found.values()) == {Path(databricks.wheel_path(chosen)).name}
+    assert set(found.values()) == {Path(needs.wheel_path(chosen)).name}
     assert len(found) == 3
 
 
@@ -197,7 +197,7 @@ def test_a_wheel_that_is_gone_is_told_as_a_library_that_could_not_be_installed(e
     from car_damage.errors import Terminal
 
     chosen = on(settings, "job_cluster")
-    bootstrap(databricks.items(chosen))
-    empty.volume(databricks.wheel_path(chosen)).unlink()
+    bootstrap(needs.items(chosen))
+    empty.volume(needs.wheel_path(chosen)).unlink()
     with disable_run_logger(), pytest.raises(Terminal, match=r"LIBRARY_INSTALLATION_ERROR: /Volumes/.*\.whl is not there"):
         make_runner(chosen, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent)

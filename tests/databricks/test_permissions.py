@@ -8,7 +8,8 @@ import pytest
 from car_damage.engines.volume import Volume
 from car_damage.errors import RequestRefused
 from car_damage.settings import Settings
-from deployments import databricks, doctor, grants
+from deployments import doctor
+from deployments.databricks import grants, needs
 from deployments.items import Item, tell
 from tasks.workspace import start
 from tests.databricks import twin as twins
@@ -41,7 +42,7 @@ class Person:
         """Whether all is well, what was shown, and with which methods the workspace was asked."""
         lines: list[str] = []
         asked = len(self.twin.asked)
-        well = tell(databricks.items(SETTINGS) if items is None else items, dry_run=dry_run, show=lines.append)
+        well = tell(needs.items(SETTINGS) if items is None else items, dry_run=dry_run, show=lines.append)
         return well, lines, {call.split()[0] for call in self.twin.asked[asked:]}
 
 
@@ -148,7 +149,7 @@ def test_landing_is_never_handed_over_and_only_read(person: Person) -> None:
     twin.schemas.add("insurance_uc.landing")
     twin.volume(LANDING).mkdir(parents=True)
     twin.owners |= {("schema", "insurance_uc.landing"): "data-team", ("volume", LANDING_VOLUME): "data-team"}
-    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(databricks.items(SETTINGS)))
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(SETTINGS)))
     assert well, lines
     assert twin.owners["schema", "insurance_uc.landing"] == twin.owners["volume", LANDING_VOLUME] == "data-team"
     assert twin.grants["schema", "insurance_uc.landing"] == {CLIENT: {"USE_SCHEMA"}}
@@ -157,7 +158,7 @@ def test_landing_is_never_handed_over_and_only_read(person: Person) -> None:
 
 def test_what_others_were_granted_and_more_than_is_needed_stays(person: Person) -> None:
     person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"CREATE_SCHEMA"}, OTHER: {"USE_CATALOG"}}
-    person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(databricks.items(SETTINGS)))
+    person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(SETTINGS)))
     assert person.twin.grants["catalog", "insurance_uc"] == {CLIENT: {"CREATE_SCHEMA", "USE_CATALOG"}, OTHER: {"USE_CATALOG"}}
 
 
@@ -225,7 +226,7 @@ def test_a_caller_without_manage_gets_every_command_and_no_permission_by_acciden
 
 def test_permissions_on_a_job_that_was_not_made_are_not_put_right(person: Person) -> None:
     person.twin.service_principal_users.clear()
-    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(databricks.items(SETTINGS)))
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(SETTINGS)))
     assert not well
     told = "the job car-damage-train is not there: see above why it was not made"
     assert f"permissions on job car-damage-train: {told}" in lines
@@ -244,7 +245,7 @@ def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(at_work:
 
 def test_whom_a_job_runs_as_takes_a_role_that_is_named(person: Person) -> None:
     person.twin.service_principal_users.clear()
-    items = [item for item in databricks.items(SETTINGS) if not item.name.startswith(("wheel", "permissions"))]
+    items = [item for item in needs.items(SETTINGS) if not item.name.startswith(("wheel", "permissions"))]
     well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(items)
     assert not well
     assert f"the role Service Principal: User on {CLIENT}" in next(line for line in lines if line.startswith("job car-damage-ingest"))
@@ -254,7 +255,7 @@ def test_whom_a_job_runs_as_takes_a_role_that_is_named(person: Person) -> None:
 def test_without_a_service_principal_who_runs_it_works_with_what_is_its_own(person: Person) -> None:
     settings = SETTINGS.model_copy(update={"databricks": SETTINGS.databricks.model_copy(update={"service_principal": None})})
     person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"USE_CATALOG", "CREATE_SCHEMA"}}
-    well, lines, _ = person.becomes(SECRET).bootstraps(but_wheel(databricks.items(settings)))
+    well, lines, _ = person.becomes(SECRET).bootstraps(but_wheel(needs.items(settings)))
     assert well, lines
     assert not any(call.startswith("PATCH") for call in person.twin.asked)
 
@@ -325,7 +326,7 @@ def test_who_may_make_no_model_is_told_the_command_that_does(person: Person) -> 
     person.twin.schemas.add("insurance_uc.models")
     person.twin.owners["schema", "insurance_uc.models"] = ADMIN
     person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"USE_CATALOG", "USE_SCHEMA"}}
-    items = [item for item in databricks.items(SETTINGS) if item.name.startswith("registered model")]
+    items = [item for item in needs.items(SETTINGS) if item.name.startswith("registered model")]
     _, lines, _ = person.becomes(SECRET).bootstraps(items)
     given = '{"catalog_name": "insurance_uc", "schema_name": "models", "name": "car_damage_classifier"}'
     assert lines[-1] == f"  databricks registered-models create --json '{given}'"
@@ -339,7 +340,7 @@ def test_the_endpoint_s_permission_is_looked_at_wherever_the_workspace_is_named(
     named = twin.host if host == "the workspace" else host
     settings = SETTINGS.model_copy(update={"serving": SETTINGS.serving.model_copy(update={"host": named})})
     at_work.becomes(ADMIN_TOKEN)
-    found = {item.name: item.look() for item in databricks.items(settings) if item.name.startswith("permissions on endpoint")}
+    found = {item.name: item.look() for item in needs.items(settings) if item.name.startswith("permissions on endpoint")}
     at_work.becomes(SECRET)
     twin.endpoints.clear()
     assert found == {"permissions on endpoint car_damage_model_ep": f"lack CAN MANAGE for {CLIENT}"}
@@ -398,7 +399,7 @@ def test_a_bundle_s_job_with_another_wheel_is_told_to_who_deploys_it(at_work: Pe
     wheel = found["wheel of car-damage-ingest"]
     assert wheel.state == doctor.FAIL
     assert "installs /Volumes/old.whl" in wheel.told
-    assert f"`databricks bundle deploy --var wheel={databricks.wheel_path(SETTINGS)}` puts it right" in wheel.told
+    assert f"`databricks bundle deploy --var wheel={needs.wheel_path(SETTINGS)}` puts it right" in wheel.told
 
 
 def test_handovers_that_cannot_be_listed_are_named(at_work: Person) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from car_damage import model_package
-from deployments import bundle, databricks
+from deployments.databricks import bundle, needs
 
 ENVIRONMENT = Path(__file__).with_name("serverless-5.txt")
 HELD = dict(line.split("==") for line in ENVIRONMENT.read_text().splitlines() if "==" in line)
@@ -50,7 +50,7 @@ def _index() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(databricks.ROOT)]
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(needs.ROOT)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     [wheel] = folder.glob("*.whl")
     return str(wheel)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments import credentials_block
 from deployments.__main__ import app
+from deployments.databricks import credentials_block
 from deployments.items import Result, mend, plan
 from tasks.workspace import VARIABLES, use_credentials
 from tests.databricks import twin as twins

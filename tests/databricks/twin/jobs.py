@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deployments import bundle
+from deployments.databricks import bundle
 from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.permissions import CLIENT, PRINCIPALS, Permissions

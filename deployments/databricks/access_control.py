@@ -14,9 +14,9 @@ from car_damage.job.jobs import named
 from car_damage.serving import workspace_host
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, Unseen, permitted
+from deployments.databricks.presence import once
+from deployments.databricks.principal import Principal
 from deployments.items import ABSENT, LACK, Item
-from deployments.presence import once
-from deployments.principal import Principal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

@@ -9,7 +9,7 @@ import yaml
 
 from car_damage.errors import SettingsError
 
-BUNDLE = Path(__file__).with_name("databricks.yml")
+BUNDLE = Path(__file__).parents[1] / "databricks.yml"
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage import workspace
 from car_damage.settings import Settings
-from deployments import unity_catalog
 from deployments.administrator import NeedsAdministrator, permitted, quoted
+from deployments.databricks import unity_catalog
+from deployments.databricks.principal import Principal
 from deployments.items import DIFFERS, LACK, Item
-from deployments.principal import Principal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

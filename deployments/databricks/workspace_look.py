@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from car_damage import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments import databricks
 from deployments.administrator import Unseen
-from deployments.principal import Principal, principal
+from deployments.databricks import needs
+from deployments.databricks.principal import Principal, principal
 from tasks.workspace import use_credentials
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def looks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
     jobs = (settings.databricks.ingest_job, settings.databricks.train_job, settings.databricks.score_job)
     return {
         "hand-overs": partial(_reach, api, settings.databricks.handovers),
-        **{f"wheel of {name}": partial(_wheel, api, name, databricks.wheel_path(settings)) for name in jobs},
+        **{f"wheel of {name}": partial(_wheel, api, name, needs.wheel_path(settings)) for name in jobs},
     }
 
 
@@ -67,16 +67,16 @@ def _reach(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
 
 
 def _wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
-    job = databricks.find_job(api, name)
+    job = needs.find_job(api, name)
     if job is None:
-        raise SettingsError(f"the job {name} is not there: `{databricks.BOOTSTRAP}` makes it")
-    needs = [need for environment in job.settings.environments or [] for need in environment.spec.dependencies or []]
-    needs += [library.whl for task in job.settings.tasks or [] for library in task.libraries or [] if library.whl]
-    installed = [need.partition("[")[0] for need in needs if ".whl" in need]
+        raise SettingsError(f"the job {name} is not there: `{needs.BOOTSTRAP}` makes it")
+    dependencies = [need for environment in job.settings.environments or [] for need in environment.spec.dependencies or []]
+    dependencies += [library.whl for task in job.settings.tasks or [] for library in task.libraries or [] if library.whl]
+    installed = [need.partition("[")[0] for need in dependencies if ".whl" in need]
     if installed != [wheel]:
         bundle = f"`databricks bundle deploy --var wheel={wheel}`"
         raise SettingsError(
             f"{name} installs {', '.join(installed) or 'no wheel'}, and this checkout's is {wheel}: "
-            f"{bundle if databricks.of_a_bundle(job) else f'`{databricks.BOOTSTRAP}`'} puts it right"
+            f"{bundle if needs.of_a_bundle(job) else f'`{needs.BOOTSTRAP}`'} puts it right"
         )
     return wheel.rpartition("/")[2]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import permitted, quoted
+from deployments.databricks.presence import absent, once
 from deployments.items import Item
-from deployments.presence import absent, once
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient

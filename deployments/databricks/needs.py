@@ -21,11 +21,11 @@ from car_damage.errors import SettingsError
 from car_damage.job.jobs import named
 from car_damage.model_process import scrubbed
 from car_damage.settings import Settings
-from deployments import access_control, bundle, compute, grants, unity_catalog
 from deployments.administrator import permitted
+from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
+from deployments.databricks.presence import absent
+from deployments.databricks.principal import Principal, principal
 from deployments.items import ABSENT, DIFFERS, Item
-from deployments.presence import absent
-from deployments.principal import Principal, principal
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
