@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,8 @@ class Service:
 
     home: Path
     landing: Path
+    earlier: frozenset[UUID] = frozenset()
+    """Runs that the server has of other tests."""
 
     @property
     def platform(self) -> Target:
@@ -137,7 +139,9 @@ class Service:
             found = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])), flow_run_filter=FlowRunFilter(), limit=200
             )
-        return sorted((run for run in found if run.id not in but), key=lambda run: str(run.expected_start_time))
+        return sorted(
+            (run for run in found if run.id not in but and run.id not in self.earlier), key=lambda run: str(run.expected_start_time)
+        )
 
     def tasks(self, run: UUID) -> dict[str, list[str]]:
         """Task -> the names of the states of its runs, of one flow run, oldest first."""
@@ -202,7 +206,8 @@ def deployed(home: Path, landing: Path) -> Iterator[Service]:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
     # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
     _delete_scheduled_runs()
-    yield Service(home, landing)
+    service = Service(home, landing)
+    yield replace(service, earlier=frozenset(run.id for flow in ("retrain", "watch-landing", "promote") for run in service.runs(flow)))
     # What starts lost runs again would go on doing so, and the doorbell of later tests would wait for them.
     with get_client(sync_client=True) as client:
         for automation in client.read_automations():
