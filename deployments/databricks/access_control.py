@@ -38,11 +38,8 @@ class Level:
 
 def experiments(settings: Settings) -> list[str]:
     """The experiment, where the tracking server is the workspace's."""
-    return (
-        [settings.tracking.experiment]
-        if urlsplit(settings.tracking_uri).scheme == "databricks" or settings.tracking_uri == "databricks"
-        else []
-    )
+    uri = settings.tracking_uri
+    return [settings.tracking.experiment] if uri == "databricks" or urlsplit(uri).scheme == "databricks" else []
 
 
 def experiment_items(settings: Settings, api: "Callable[[], WorkspaceClient]") -> list[Item]:
@@ -128,11 +125,11 @@ def _look_at_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str 
 
 
 def _make_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
+    from databricks.sdk.errors import NotFound
+
     folder = str(PurePosixPath(name).parent)
     command = f"databricks experiments create-experiment {name}"
     with permitted(f"creating the experiment {name}", needs=f"CAN EDIT on the folder {folder}", command=command):
-        from databricks.sdk.errors import NotFound
-
         try:
             api().workspace.get_status(folder)
         except NotFound:

@@ -60,9 +60,9 @@ def jobs(settings: Settings) -> list[dict[str, Any]]:
     """The jobs' settings as databricks.yml has them, under the names that are set."""
     wanted = bundle.jobs({"wheel": wheel_path(settings)})
     ours = settings.databricks
-    named = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
+    names = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
     extras = compute.extras(ROOT)
-    return [compute.form(wanted[key] | {"name": name}, ours, extras) for key, name in named.items()]
+    return [compute.form(wanted[key] | {"name": name}, ours, extras) for key, name in names.items()]
 
 
 def wheel_path(settings: Settings) -> str:
