@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from car_damage.server.state import token
-from car_damage.serving import DatabricksServing
+from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port, service
 
@@ -50,7 +50,7 @@ def photo() -> bytes:
     import numpy as np
     from PIL import Image
 
-    from car_damage import demo_photos
+    from deployments import demo_photos
 
     drawn = Image.open(io.BytesIO(demo_photos.photo("major", 7))).convert("RGB")
     large = np.asarray(drawn.resize((1000, 667), Image.Resampling.BICUBIC), np.float32)
@@ -62,7 +62,7 @@ def photo() -> bytes:
 
 def network(home: Path) -> Path:
     """An untrained network's file."""
-    from car_damage.networks import build
+    from car_damage.model.networks import build
 
     path = home / "network.keras"
     build("cnn", len(CLASSES)).save(path)
@@ -74,7 +74,8 @@ def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
     import keras
     import tensorflow as tf
 
-    from car_damage.images import SIZE, decode
+    from car_damage.photo.decoder import decode
+    from car_damage.photo.limits import SIZE
 
     model = keras.saving.load_model(keras_file, compile=False)
     call = tf.function(
@@ -88,7 +89,7 @@ def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
     """Register the network twice, start an endpoint server and take version 1 live."""
     import mlflow
 
-    from car_damage import model_package
+    from car_damage.model import package
 
     port = free_port()
     settings = Settings(
@@ -97,7 +98,7 @@ def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
     mlflow.set_tracking_uri(settings.tracking_uri)
     experiment = mlflow.create_experiment("bench", artifact_location=(home / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
-        uri = model_package.log(keras_file, data, CLASSES)
+        uri = package.log(keras_file, data, CLASSES)
     client = mlflow.MlflowClient()
     client.create_registered_model(settings.tracking.model)
     for _ in range(2):

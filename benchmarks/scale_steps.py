@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ingest import draw
-from car_damage.images import Limits
-from car_damage.labels import Labeller
+from car_damage.data.labels import Labeller
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import SilverRequest, ValidateRequest, silent
 from car_damage.platform import Target
 from car_damage.settings import Labels, Settings
@@ -25,7 +25,7 @@ def main() -> None:
     settings = _settings(folder, engine)
     session = None
     if engine != "delta-rs":
-        from car_damage.engines.spark_session import session as start
+        from car_damage.adapters.tables.spark_session import session as start
 
         session = start(settings.spark, settings.home)
         session.range(1000).selectExpr("sum(id)").collect()

@@ -74,7 +74,7 @@ def _timed(ask: Callable[[], Any]) -> float:
 def _keras_predict(keras_file: Path, data: bytes) -> Callable[[], Any]:
     import keras
 
-    from car_damage.images import decode
+    from car_damage.photo.decoder import decode
 
     model = keras.saving.load_model(keras_file, compile=False)
     return lambda: model.predict(decode(data).pixels[None], verbose=0)
@@ -85,7 +85,7 @@ def _mlflow_models_serve(home: Path, keras_file: Path, data: bytes) -> Iterator[
     import keras
     import mlflow
 
-    from car_damage.images import decode
+    from car_damage.photo.decoder import decode
 
     mlflow.keras.save_model(keras.saving.load_model(keras_file, compile=False), str(home / "plain"))
     port = free_port()

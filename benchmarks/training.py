@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from car_damage import demo_photos, networks, training
-from car_damage.engines.folder import Folder
-from car_damage.images import Limits
-from car_damage.photos import Photos, PhotoSet, load
+from car_damage.adapters.folder import Folder
+from car_damage.model import networks, training
+from car_damage.model.photos import Photos, PhotoSet, load
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import silent
 from car_damage.settings import Training
+from deployments import demo_photos
 
 CLASSES = ("minor", "moderate", "major")
 PHOTOS = 96

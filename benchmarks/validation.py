@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from car_damage import demo_photos, images
-from car_damage.engines.folder import Folder, each
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.reading import each
+from car_damage.photo import decoder
+from car_damage.photo.limits import Limits
+from deployments import demo_photos
 
 COUNT = 120
 WIDTH, HEIGHT = 1000, 667
@@ -58,9 +61,9 @@ def _pillow(folder: Path) -> None:
 
 def _validate(folder: Path) -> None:
     files = ((file.path, file.size) for file in Folder().list(str(folder)))
-    limits = images.Limits()
+    limits = Limits()
     found = list(
-        each(Folder(), files, lambda _, data: images.inspect(data), 0, limits.max_bytes, lambda _, size: images.oversize(size, limits))
+        each(Folder(), files, lambda _, data: decoder.inspect(data), 0, limits.max_bytes, lambda _, size: decoder.oversize(size, limits))
     )
     assert sum(1 for _, inspection, _ in found if inspection is not None and inspection.valid) == COUNT
 

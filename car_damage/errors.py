@@ -56,7 +56,7 @@ class UnusablePhoto(Terminal):
 
     @property
     def reason(self) -> str:
-        """One of `car_damage.reasons.REASONS`."""
+        """One of `car_damage.photo.reasons.REASONS`."""
         return str(self).partition(": ")[0]
 
 

@@ -184,14 +184,14 @@ class RegisterReport:
 
     version: int
     decision: str
-    """One of `car_damage.promotion.DECISIONS`."""
+    """One of `car_damage.promotion.rule.DECISIONS`."""
     reasons: tuple[str, ...]
     champion: int | None
     """The version that it was judged against."""
     decided_before: bool
     """The decision was found, not made."""
     evidence: dict[str, Any] = field(default_factory=dict)
-    """Numbers behind the decision: see `car_damage.promotion.Evidence`."""
+    """Numbers behind the decision: see `car_damage.promotion.rule.Evidence`."""
 
 
 @dataclass(frozen=True)

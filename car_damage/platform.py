@@ -14,58 +14,58 @@ class Target:
 
     @cached_property
     def files(self) -> Files:
-        from car_damage.engines import volume
-        from car_damage.engines.folder import Folder
+        from car_damage.adapters.databricks import volume
+        from car_damage.adapters.folder import Folder
 
         return volume.Volume() if volume.is_elsewhere(self.settings.landing.folder) else Folder()
 
     @cached_property
     def handovers(self) -> Files:
         """What reaches the folder by which work is handed to a job."""
-        from car_damage.engines import volume
-        from car_damage.engines.folder import Folder
+        from car_damage.adapters.databricks import volume
+        from car_damage.adapters.folder import Folder
 
         return volume.Volume() if volume.is_elsewhere(self.settings.databricks.handovers) else Folder()
 
     @cached_property
     def tables(self) -> Tables:
         if self.settings.tables.engine == "spark":
-            from car_damage.engines.spark import SparkDelta
-            from car_damage.engines.spark_session import session
+            from car_damage.adapters.tables.spark import SparkDelta
+            from car_damage.adapters.tables.spark_session import session
 
             home = self.settings.home
             root = home / "tables" if self.settings.tables.names == "folders" else None
             return SparkDelta(cache(partial(session, self.settings.spark, home / "spark")), self.files, root)
-        from car_damage.engines.delta_rs import DeltaRs
+        from car_damage.adapters.tables.delta_rs import DeltaRs
 
         return DeltaRs(self.settings.home / "tables", self.files, self.settings.images)
 
     @cached_property
     def tracking(self) -> Tracking:
-        from car_damage.tracking import MlflowTracking
+        from car_damage.adapters.mlflow.tracking import MlflowTracking
 
         return MlflowTracking(self.settings)
 
     @cached_property
     def registry(self) -> Registry:
-        from car_damage.registry import MlflowRegistry
+        from car_damage.adapters.mlflow.registry import MlflowRegistry
 
         return MlflowRegistry(self.settings, self.clock)
 
     @cached_property
     def history(self) -> History:
-        from car_damage.history import MlflowHistory
+        from car_damage.adapters.mlflow.history import MlflowHistory
 
         return MlflowHistory(self.settings)
 
     @cached_property
     def serving(self) -> Serving:
-        from car_damage.serving import DatabricksServing
+        from car_damage.adapters.databricks.serving import DatabricksServing
 
         return DatabricksServing(self.settings)
 
     @cached_property
     def clock(self) -> Clock:
-        from car_damage.clock import SystemClock
+        from car_damage.adapters.clock import SystemClock
 
         return SystemClock()

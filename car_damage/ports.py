@@ -67,7 +67,7 @@ class Landed:
     known: int
     """Present rows of bronze."""
     fingerprint: str
-    """See `car_damage.ledger.landing_fingerprint`."""
+    """See `car_damage.data.ledger.landing_fingerprint`."""
     bronze_version: int
     """-1 while there is no table."""
 
@@ -285,6 +285,11 @@ class EndpointState:
     failed: bool = False
     """The last update failed; the config before it still serves."""
     message: str = ""
+
+
+def served_name(model: str, version: int | str) -> str:
+    """The name by which an endpoint's answers, routes and logs call a version: the model's last name and the version."""
+    return f"{model.rpartition('.')[2]}-{version}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,9 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from car_damage.errors import SettingsError
-
-if TYPE_CHECKING:
-    from car_damage.images import Limits
+from car_damage.photo.limits import Limits
 
 PREFIX = "CAR_DAMAGE_"
 CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
@@ -87,11 +85,11 @@ class Labels(Section):
 class Images(Section):
     """Which photos are usable, and how many are read at once."""
 
-    min_side: Annotated[int, Field(ge=8)] = 48
+    min_side: Annotated[int, Field(ge=8)] = Limits.min_side
     """Pixels. A photo whose shorter side is below this is rejected as too small."""
-    max_pixels: Annotated[int, Field(ge=224 * 224)] = 100_000_000
+    max_pixels: Annotated[int, Field(ge=224 * 224)] = Limits.max_pixels
     """Pixels. A larger photo is rejected before any of it is decoded."""
-    max_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = Limits.max_bytes
     """Bytes. A larger file is rejected without being read."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads that read and decode. 0: one a core."""
@@ -99,10 +97,8 @@ class Images(Section):
     """Bytes on the local disk for the decoded photos of a training, 150,528 each, and at most 80 % of what is free there. The
     rest is read and decoded anew in each epoch."""
 
-    def limits(self) -> "Limits":
+    def limits(self) -> Limits:
         """As the decoder takes them."""
-        from car_damage.images import Limits
-
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Self
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError, Terminal
 
 

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from car_damage import status
-from car_damage.engines.folder import Folder, utf8
+from car_damage.adapters.folder import Folder, utf8
+from car_damage.commands import status
+from car_damage.data.labels import Labeller
 from car_damage.errors import Terminal
-from car_damage.labels import Labeller
 from car_damage.platform import Target
 from car_damage.ports import Answer, Platform
-from car_damage.server.command import is_local
+from car_damage.server.address import is_local
 from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
@@ -71,7 +71,7 @@ def demo(images: Path | None) -> None:
         console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
         os.environ.update(prefect.variables)
         if images is None:
-            from car_damage.demo_photos import write
+            from deployments.demo_photos import write
 
             write(Path(settings.landing.folder))
         platform = Target(settings)
@@ -127,7 +127,7 @@ def _refuse_without_classes(folder: Path, labels: Labels) -> None:
 def _prepare(platform: Platform) -> None:
     """What takes seconds and needs no server: imports, and the tables that MLflow's store makes when it is first used."""
     import flows.retrain  # noqa: F401 - Prefect first, whose logging closes what others have opened
-    from car_damage import networks
+    from car_damage.model import networks
 
     platform.registry.champion()
     networks.quiet()
@@ -152,7 +152,7 @@ def _run_flow() -> str:
 def _ask(platform: Platform, images: Path | None) -> Asked:
     """One real inference on a photo that the model was not trained on."""
     if images is None:
-        from car_damage.demo_photos import photo
+        from deployments.demo_photos import photo
 
         path, label = platform.settings.home / f"unseen_{SHOWN}.jpg", SHOWN
         path.write_bytes(photo(SHOWN, UNSEEN_SEED))

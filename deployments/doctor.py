@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from car_damage.doorbell import fingerprint
+from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings

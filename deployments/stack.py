@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from car_damage.errors import SettingsError
-from car_damage.server.command import is_local
+from car_damage.server.address import is_local
 from car_damage.settings import Settings
 from deployments.processes import Service, free_port, service
 

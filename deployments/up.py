@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from car_damage.engines.volume import is_elsewhere
+from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.errors import SettingsError, Terminal
+from car_damage.server.address import is_local
 from car_damage.server.api.page import link
-from car_damage.server.command import is_local
 from car_damage.server.state import State
 from car_damage.settings import CONFIG_VARIABLE, Settings, load
 from deployments import started

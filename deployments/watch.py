@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from prefect.exceptions import PrefectException
 
-from car_damage.doorbell import fingerprint
+from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError, SettingsError
 from car_damage.platform import Target
 from car_damage.settings import Settings

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
-from car_damage import outcome
 from car_damage.pipeline import LAST_VERSION, ChooseRequest, promote_request
+from car_damage.promotion import outcome
 from car_damage.settings import load
 from tasks import by_hand, naming
 from tasks.attempts import take_over

@@ -11,8 +11,8 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from car_damage import outcome
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
+from car_damage.promotion import outcome
 from car_damage.settings import Settings, load
 from tasks import alerts, by_hand, naming
 from tasks.attempts import take_over

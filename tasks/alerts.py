@@ -11,8 +11,8 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
-from car_damage.outcome import Outcome
 from car_damage.pipeline import ValidateReport
+from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts
 from tasks.flow_runs import RETRAIN, in_state
 from tasks.progress import if_possible

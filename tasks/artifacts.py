@@ -5,16 +5,16 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from car_damage import report as pictures
 from car_damage.errors import Terminal
+from car_damage.model import plots
+from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, evidence_file, picture_of
 from car_damage.moves import Move
-from car_damage.outcome import approve
 from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, ScoreReport, SilverReport, TrainReport, ValidateReport
 from car_damage.ports import Platform, Tracking
-from car_damage.promotion import AWAIT, KEEP, PROMOTE
+from car_damage.promotion.outcome import approve
+from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
-from car_damage.stages.register import evidence_file, picture_of
-from car_damage.stages.train import CONFUSION_MATRIX_FILE, SPLITS, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
+from car_damage.stages.train import SPLITS
 from tasks.markdown import picture, plain, table
 
 LATEST_MOVES = 20
@@ -155,7 +155,7 @@ def _class_balance(report: SilverReport) -> list[str]:
     if not report.classes:
         return []
     try:
-        return [picture(pictures.class_balance(report.classes), "Photos by class and split")]
+        return [picture(plots.class_balance(report.classes), "Photos by class and split")]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise

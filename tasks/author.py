@@ -2,7 +2,7 @@
 
 from prefect.context import FlowRunContext
 
-from car_damage.provenance import user
+from car_damage.adapters.mlflow.provenance import user
 
 
 def started_by() -> str:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from prefect.artifacts import create_markdown_artifact
 
-from car_damage import ledger, reasons
+from car_damage.data import ledger
 from car_damage.errors import CarDamageError
+from car_damage.photo import reasons
+from car_damage.photo.thumbnails import thumbnail
 from car_damage.pipeline import SilverReport
 from car_damage.ports import Platform
-from car_damage.thumbnails import thumbnail
 from tasks.markdown import picture, plain, table
 
 PICTURES = 150_000

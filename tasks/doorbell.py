@@ -24,8 +24,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
-from car_damage import doorbell
-from car_damage.doorbell import Answer, Memory, Runs
+from car_damage.data import doorbell
+from car_damage.data.doorbell import Answer, Memory, Runs
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from tasks.flow_runs import RETRAIN, in_state

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.errors import RequestRefused, SettingsError, Unavailable
 from car_damage.job.jobs import JobRun, Jobs
 from car_damage.platform import Target

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from car_damage.engines.delta_rs import DeltaRs
-from car_damage.engines.folder import Folder
-from car_damage.engines.spark import SparkDelta
-from car_damage.engines.spark_session import check_java, session
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.adapters.tables.spark import SparkDelta
+from car_damage.adapters.tables.spark_session import check_java, session
 from car_damage.errors import Terminal
 from car_damage.ports import Tables
 from car_damage.settings import Images, Spark

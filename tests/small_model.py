@@ -8,7 +8,7 @@ from tests.corpus import encoded, picture
 
 def network(folder: Path) -> Path:
     """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out."""
-    from car_damage import networks
+    from car_damage.model import networks
 
     networks.quiet()
     import keras

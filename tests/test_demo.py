@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from car_damage import demo_photos
 from car_damage.settings import PREFIX
+from deployments import demo_photos
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
 

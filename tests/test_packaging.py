@@ -75,7 +75,7 @@ def test_the_code_of_validate_and_silver_imports_without_the_extras(clean: Path)
         clean,
         "python",
         "-c",
-        "import car_damage.stages.validate, car_damage.stages.silver, car_damage.platform, car_damage.engines.delta_rs",
+        "import car_damage.stages.validate, car_damage.stages.silver, car_damage.platform, car_damage.adapters.tables.delta_rs",
     )
 
 

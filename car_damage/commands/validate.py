@@ -13,11 +13,12 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from car_damage import images
+from car_damage.adapters.folder import Folder, utf8
+from car_damage.adapters.reading import each
 from car_damage.commands.terminal import printable, wide_enough
-from car_damage.engines.folder import Folder, each, utf8
+from car_damage.data.labels import Labeller, parse_table
 from car_damage.errors import SettingsError, Unavailable
-from car_damage.labels import Labeller, parse_table
+from car_damage.photo import decoder
 from car_damage.settings import Settings
 
 
@@ -29,7 +30,7 @@ class Verdict:
     verdict: str
     """valid, rejected or unreadable; the last is no judgement of the photo."""
     reason: str | None
-    """One of `car_damage.reasons.REASONS`, for a rejected photo."""
+    """One of `car_damage.photo.reasons.REASONS`, for a rejected photo."""
     detail: str
     label: str | None
     format: str | None
@@ -87,11 +88,11 @@ def _labeller(settings: Settings, folder: Path) -> Labeller:
 def _verdicts(settings: Settings, files: list[tuple[str, int]], labeller: Labeller | None) -> Iterator[Verdict]:
     limits = settings.images.limits()
 
-    def work(_: str, data: bytes) -> images.Inspection:
-        return images.inspect(data, limits)
+    def work(_: str, data: bytes) -> decoder.Inspection:
+        return decoder.inspect(data, limits)
 
-    def oversize(_: str, size: int) -> images.Inspection:
-        return images.oversize(size, limits)
+    def oversize(_: str, size: int) -> decoder.Inspection:
+        return decoder.oversize(size, limits)
 
     for path, found, unreadable in each(Folder(), files, work, settings.images.workers, limits.max_bytes, oversize):
         if found is None:

@@ -19,8 +19,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from car_damage import code, errors
+from car_damage import errors
 from car_damage.errors import CarDamageError, SettingsError, Terminal, Transient, Unavailable
+from car_damage.job import code
 from car_damage.pipeline import digest
 from car_damage.ports import Files
 from car_damage.settings import Settings
@@ -93,7 +94,7 @@ class Asked:
     folder: str
     """Of all hand-overs."""
     code: str
-    """`car_damage.code.fingerprint` where the request comes from: other code might read it, or train, differently."""
+    """`car_damage.job.code.fingerprint` where the request comes from: other code might read it, or train, differently."""
 
 
 @dataclass(frozen=True)

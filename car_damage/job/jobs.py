@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:

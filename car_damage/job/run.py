@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from car_damage.clock import SystemClock
-from car_damage.engines.folder import Folder
+from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, SettingsError, Unavailable, Unforeseen
 from car_damage.job import handover
 from car_damage.job.handover import Place, Told

@@ -7,18 +7,12 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from car_damage.errors import SettingsError
+from car_damage.server.address import is_local
 from car_damage.server.state import State
 from car_damage.settings import Settings
 
-LOOPBACK = ("127.0.0.1", "localhost")
 _GRACE = 15
 """Seconds that requests in flight may take to end when the server is stopped."""
-
-
-def is_local(host: str | None) -> bool:
-    """Whether a `serving.host` is this machine's endpoint server rather than a workspace."""
-    parts = urlsplit(host or "")
-    return parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
 def serve(settings: Settings, say: Callable[[str], None] = print) -> None:

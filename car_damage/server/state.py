@@ -1,7 +1,5 @@
 """What the endpoint server keeps on disk, below <home>/endpoint: its token, its endpoints, copies of the models that
 it serves, its logs, and a lock.
-
-Imports nothing heavy: clients of the local server read the token from here.
 """
 
 import contextlib
@@ -14,24 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from car_damage.errors import Terminal, Unavailable
-
-
-def folder(home: Path) -> Path:
-    """The server's folder in the home folder."""
-    return home / "endpoint"
-
-
-def token(home: Path) -> str:
-    """The token that the local server asks for.
-
-    Raises:
-        Unavailable: the server was never started with this home folder.
-    """
-    try:
-        return (folder(home) / "token").read_text().strip()
-    except FileNotFoundError as error:
-        raise Unavailable(f"there is no token at {folder(home) / 'token'}; start the endpoint server with `car-damage serve`") from error
+from car_damage.errors import Terminal
+from car_damage.server.address import folder
 
 
 class State:

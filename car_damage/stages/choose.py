@@ -3,12 +3,12 @@
 Chosen once a flow run, before anything changes: asked again after a fault, `previous` would mean another version.
 """
 
-from car_damage.decision import DECISION, JUDGED_AGAINST, REASONS, is_decided, named
 from car_damage.errors import PromotionRefused, RegistryError
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, line_of_champions, previous
 from car_damage.pipeline import ChooseReport, ChooseRequest, Progress, Stage
 from car_damage.ports import ModelVersion, Platform
-from car_damage.promotion import AWAIT, PROMOTE
+from car_damage.promotion.rule import AWAIT, PROMOTE
+from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, is_decided, named
 
 
 def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> ChooseReport:

@@ -9,12 +9,12 @@ import logging
 from dataclasses import replace
 from typing import NoReturn
 
-from car_damage.decision import DECISION
 from car_damage.errors import CarDamageError, PromotionRefused, RegistryError, Terminal, UpdateFailed
 from car_damage.moves import ABANDONED, FAILED, Move, told
 from car_damage.pipeline import EndpointReport, EndpointRequest, Progress, Stage
 from car_damage.ports import CHAMPION, TAG_LIMIT, Answer, EndpointState, ModelVersion, Platform
-from car_damage.promotion import AWAIT, PROMOTE
+from car_damage.promotion.rule import AWAIT, PROMOTE
+from car_damage.promotion.tags import DECISION
 from car_damage.stages import intention
 from car_damage.stages.intention import Meant
 from car_damage.stages.swap import ask, bring, look, serves, smoke_photo

@@ -8,12 +8,12 @@ left behind is gone on with while its alias is there and its champion is the pre
 import logging
 from dataclasses import dataclass
 
-from car_damage.decision import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
 from car_damage.errors import RegistryError
 from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Move, told
 from car_damage.pipeline import EndpointRequest
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
-from car_damage.promotion import PROMOTE
+from car_damage.promotion.rule import PROMOTE
+from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
 
 _log = logging.getLogger(__name__)
 

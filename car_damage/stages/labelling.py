@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from car_damage import ledger
+from car_damage.data import ledger
+from car_damage.data.labels import Labeller, parse_table
 from car_damage.errors import SettingsError
-from car_damage.labels import Labeller, parse_table
 from car_damage.ports import Platform
 
 

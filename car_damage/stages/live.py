@@ -3,10 +3,10 @@
 It asks services only, so it starts neither a cluster nor TensorFlow.
 """
 
-from car_damage.decision import decided_of, waits_for_approval
 from car_damage.moves import UNDERWAY
 from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
 from car_damage.ports import Platform
+from car_damage.promotion.tags import decided_of, waits_for_approval
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:

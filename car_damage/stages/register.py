@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from car_damage import promotion, report
-from car_damage.decision import DECISION, UNDECIDED, decided_of, is_decided, tags_of
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
-from car_damage.model_process import ModelAnswer, answers
+from car_damage.machine import Scratch
+from car_damage.model import plots
+from car_damage.model.photos import read_checked
+from car_damage.model.process import ModelAnswer, answers
+from car_damage.model.run_files import PREDICTIONS_FILE, evidence_file, picture_of, read_predictions
 from car_damage.moves import DONE, taken_back
-from car_damage.photos import read_checked
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
-from car_damage.scratch import Scratch
-from car_damage.stages.train import PREDICTIONS_FILE, read_predictions
+from car_damage.promotion import rule
+from car_damage.promotion.tags import DECISION, UNDECIDED, decided_of, is_decided, tags_of
 
 ROUNDING = 1e-3
 """How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
@@ -51,11 +52,9 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     return _report(version, judged, champion)
 
 
-def _unless_taken_back(
-    request: RegisterRequest, version: ModelVersion, judged: promotion.Decision, platform: Platform
-) -> promotion.Decision:
+def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
     """Test photos cannot know why a person took a model back; so it goes live again, also trained once more, by a person's word only."""
-    if judged.decision != promotion.PROMOTE:
+    if judged.decision != rule.PROMOTE:
         return judged
     moves = platform.history.moves(DONE)
     for number in sorted({move.intention.replaces for move in moves if move.intention.replaces is not None}):
@@ -63,7 +62,7 @@ def _unless_taken_back(
         if back is not None and (number == version.version or _is_twin(number, request.training_key, platform)):
             which = "it" if number == version.version else f"version {number}, of the same photos and settings,"
             why = f"{which} was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
-            return replace(judged, decision=promotion.AWAIT, reasons=(*judged.reasons, why))
+            return replace(judged, decision=rule.AWAIT, reasons=(*judged.reasons, why))
     return judged
 
 
@@ -75,7 +74,7 @@ def _is_twin(number: int, training_key: str, platform: Platform) -> bool:
 
 
 def _record(
-    request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: promotion.Decision, platform: Platform
+    request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: rule.Decision, platform: Platform
 ) -> None:
     """Leave the decision behind: the evidence first, then the intention, and the mark of being decided at the end."""
     registry = platform.registry
@@ -97,28 +96,18 @@ def _record(
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
         return
     registry.tag(version.version, tags)
-    if judged.decision == promotion.PROMOTE:
+    if judged.decision == rule.PROMOTE:
         registry.move(CHALLENGER, version.version)
     elif (challenger := registry.challenger()) is not None and challenger.version == version.version:
         registry.move(CHALLENGER, None)
     registry.tag(version.version, {DECISION: judged.decision})
 
 
-def evidence_file(version: int, dry_run: bool = False) -> str:
-    """Where the run keeps the evidence of a decision on a version."""
-    return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
-
-
-def picture_of(evidence: str) -> str:
-    """The confusion matrices beside it."""
-    return evidence.removesuffix(".json") + ".png"
-
-
-def _picture(evidence: promotion.Evidence, version: ModelVersion, champion: ModelVersion | None, classes: Sequence[str]) -> bytes:
+def _picture(evidence: rule.Evidence, version: ModelVersion, champion: ModelVersion | None, classes: Sequence[str]) -> bytes:
     confusions = {f"version {version.version}": evidence.candidate_confusion}
     if champion is not None and evidence.champion_confusion is not None:
         confusions[f"champion {champion.version}"] = evidence.champion_confusion
-    return report.confusion_matrices(confusions, classes)
+    return plots.confusion_matrices(confusions, classes)
 
 
 def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
@@ -133,7 +122,7 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
     )
 
 
-def _report(version: ModelVersion, judged: promotion.Decision, champion: ModelVersion | None) -> RegisterReport:
+def _report(version: ModelVersion, judged: rule.Decision, champion: ModelVersion | None) -> RegisterReport:
     return RegisterReport(
         version=version.version,
         decision=judged.decision,
@@ -150,9 +139,9 @@ class _Test:
 
     rows: pa.Table
     """path, label, sha256: n rows."""
-    truth: promotion.Labels
+    truth: rule.Labels
     """(n,)"""
-    candidate: promotion.Labels
+    candidate: rule.Labels
     """(n,)"""
     probabilities: np.ndarray
     """(n, classes)"""
@@ -197,20 +186,20 @@ def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
         )
 
 
-def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progress: Progress) -> promotion.Decision:
-    classes, rule = platform.settings.labels.classes, platform.settings.promotion
+def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progress: Progress) -> rule.Decision:
+    classes, conditions = platform.settings.labels.classes, platform.settings.promotion
     if champion is None:
-        return promotion.decide(test.truth, test.candidate, None, classes, rule)
+        return rule.decide(test.truth, test.candidate, None, classes, conditions)
     photos = len(test.truth)
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
     timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.check_environment
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, test.read(platform), timeout + photos, environment, lambda done: progress("judge", done, photos))
-    return promotion.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, rule)
+    return rule.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, conditions)
 
 
-def _predicted(given: Sequence[ModelAnswer], truth: promotion.Labels, classes: Sequence[str]) -> promotion.Labels:
+def _predicted(given: Sequence[ModelAnswer], truth: rule.Labels, classes: Sequence[str]) -> rule.Labels:
     """A champion of other classes may answer with one that is none any more: that is wrong, whatever it is called."""
     if len(given) != len(truth):
         raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")

@@ -16,14 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from car_damage import ledger
+from car_damage.data import ledger
+from car_damage.data.predictions import FILE, KEY, PREDICTIONS, of_paths, unscored
 from car_damage.errors import SettingsError, Terminal, Unavailable
-from car_damage.model_process import ModelAnswer, stream
+from car_damage.machine import Scratch
+from car_damage.model.process import ModelAnswer, stream
+from car_damage.photo.reasons import EMPTY
 from car_damage.pipeline import UNREADABLE_SHOWN, Progress, ScoreReport, ScoreRequest, Stage
 from car_damage.ports import ModelVersion, Platform
-from car_damage.predictions import FILE, KEY, PREDICTIONS, of_paths, unscored
-from car_damage.reasons import EMPTY
-from car_damage.scratch import Scratch
 
 EXAMPLES = 10
 AHEAD = 64

@@ -12,13 +12,13 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage import ledger
+from car_damage.data import ledger
+from car_damage.data.silver import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan, plan
+from car_damage.data.silver import SILVER as ROW
 from car_damage.errors import CommitConflict, Terminal
+from car_damage.photo.reasons import NO_LABEL
 from car_damage.pipeline import Progress, SilverReport, SilverRequest, Stage
 from car_damage.ports import Platform
-from car_damage.reasons import NO_LABEL
-from car_damage.split import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan, plan
-from car_damage.split import SILVER as ROW
 from car_damage.stages.labelling import labeller
 
 ATTEMPTS = 5

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
+from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.pipeline import Progress
 from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
-from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 
 OTHER_MACHINE = 1e-2
 """How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""

@@ -1,37 +1,35 @@
 """Stage train: a network for one version of silver, and everything about it in MLflow.
 
 The MLflow run is looked up by the training key first and finished last: asked again after a kill, the stage finds a
-run that is whole, or trains. What it writes is named here, beside the functions that read it back.
+run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 """
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from car_damage import report, training
 from car_damage.errors import CarDamageError, TooFewPhotos
-from car_damage.evaluation import Evaluation, evaluate
-from car_damage.photos import COLUMNS, Photos, PhotoSet, load, read_checked
+from car_damage.machine import Scratch
+from car_damage.model import plots, training
+from car_damage.model.evaluation import Evaluation, evaluate
+from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load, read_checked
+from car_damage.model.run_files import (
+    CONFUSION_MATRIX_FILE,
+    KERAS_FILE,
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    SMOKE_PHOTO_FILE,
+    TRAINING_CURVE_FILE,
+    WORST_MISTAKES_FILE,
+    write_predictions,
+)
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
 from car_damage.ports import KEY_TAG, Platform, RunContents
-from car_damage.scratch import Scratch
 
-KERAS_FILE = "car_damage_classifier.keras"
-CONFUSION_MATRIX_FILE = "confusion_matrix.png"
-TRAINING_CURVE_FILE = "training_curve.png"
-WORST_MISTAKES_FILE = "worst_mistakes.png"
-REPORT_FILE = "report.json"
-"""Every figure of test and validation, class by class."""
-PREDICTIONS_FILE = "test_predictions.parquet"
-"""What the model says to each test photo: see `write_predictions`."""
-SMOKE_PHOTO_FILE = "smoke_photo"
-"""One of the test photos, as it landed: what an endpoint is asked before it goes live, and the model's input example."""
 ENVELOPE = 4096
 """Bytes of a request to the endpoint beside the photo itself."""
 
@@ -58,29 +56,6 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     images = settings.images
     with load(rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes) as photos:
         return _tracked(request, platform, photos, progress)
-
-
-def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
-    """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles); a row a photo."""
-    import pyarrow.parquet as pq
-
-    columns = {
-        "sha256": pa.array(photos.sha256s, pa.string()),
-        "path": pa.array(photos.paths, pa.string()),
-        "label": pa.array([classes[number] for number in photos.labels], pa.string()),
-        "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
-    }
-    columns |= {f"probability_{name}": pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    return bytes(sink.getvalue())
-
-
-def read_predictions(data: bytes) -> pa.Table:
-    """The table that `write_predictions` wrote."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(data))
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -142,9 +117,9 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
     trained.network.save(keras_file)
     title = f"Test photos of silver version {request.silver_version}"
     files = {
-        CONFUSION_MATRIX_FILE: report.confusion_matrix(scores["test"], title),
-        TRAINING_CURVE_FILE: report.training_curve(trained.history, trained.best_epoch),
-        WORST_MISTAKES_FILE: report.worst_mistakes(test, on_test, classes),
+        CONFUSION_MATRIX_FILE: plots.confusion_matrix(scores["test"], title),
+        TRAINING_CURVE_FILE: plots.training_curve(trained.history, trained.best_epoch),
+        WORST_MISTAKES_FILE: plots.worst_mistakes(test, on_test, classes),
         REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: smoke,

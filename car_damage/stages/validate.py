@@ -12,9 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage import ledger
-from car_damage.images import Inspection, Limits, fatal, inspect, oversize
-from car_damage.labels import Labeller
+from car_damage.data import ledger
+from car_damage.data.labels import Labeller
+from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import UNREADABLE_SHOWN, Progress, Stage, ValidateReport, ValidateRequest
 from car_damage.ports import Landed, Platform
 from car_damage.stages.labelling import labeller

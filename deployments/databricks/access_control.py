@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
+from car_damage.adapters.databricks.serving import workspace_host
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import named
-from car_damage.serving import workspace_host
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, Unseen, permitted
 from deployments.databricks.presence import once

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, permitted, quoted
 from deployments.databricks import unity_catalog

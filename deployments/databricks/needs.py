@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import car_damage
-from car_damage import code, workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
+from car_damage.job import code
 from car_damage.job.jobs import named
-from car_damage.model_process import scrubbed
+from car_damage.model.process import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
 from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
@@ -77,7 +78,7 @@ def _look_at_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> str | Non
 
 
 def _put_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> None:
-    from car_damage.engines.volume import Volume
+    from car_damage.adapters.databricks.volume import Volume
 
     with tempfile.TemporaryDirectory(prefix="car-damage-wheel-") as folder:
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)]

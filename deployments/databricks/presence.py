@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from deployments.items import ABSENT
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:

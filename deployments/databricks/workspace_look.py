@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from car_damage import workspace
+from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import Unseen

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from car_damage import demo_photos, workspace
-from car_damage.clock import SystemClock
+from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.databricks import workspace
 from car_damage.job.jobs import JobRun, Jobs
 from car_damage.platform import Target
 from car_damage.settings import Settings
+from deployments import demo_photos
 from deployments.databricks import access_control
 from deployments.items import bootstrap
 from tasks import workspace as entrance

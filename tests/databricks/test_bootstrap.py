@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from car_damage import demo_photos
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Settings
 from car_damage.stages.validate import VALIDATE
+from deployments import demo_photos
 from deployments.administrator import NeedsAdministrator
 from deployments.databricks import bundle, needs, unity_catalog
 from deployments.items import Result, bootstrap, plan

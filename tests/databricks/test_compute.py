@@ -10,11 +10,11 @@ import pytest
 from prefect.logging import disable_run_logger
 from pydantic import ValidationError
 
-from car_damage import demo_photos
 from car_damage.errors import SettingsError
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.settings import Databricks, Settings
 from car_damage.stages.validate import VALIDATE
+from deployments import demo_photos
 from deployments.databricks import bundle, compute, needs, workspace_look
 from deployments.items import bootstrap
 from tests.databricks import twin as twins

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import code, errors, settings
-from car_damage.engines.folder import Folder
+from car_damage import errors, settings
+from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
-from car_damage.job import handover
+from car_damage.job import code, handover
 from car_damage.job.handover import ANEW, Place
 from car_damage.pipeline import (
     RegisterReport,

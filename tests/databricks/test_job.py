@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import code, demo_photos
-from car_damage.engines.folder import Folder
+from car_damage.adapters.folder import Folder
 from car_damage.errors import SettingsError, Terminal, Unavailable, Unforeseen
-from car_damage.job import handover, run
+from car_damage.job import code, handover, run
 from car_damage.job.handover import Place
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silent, silver_request
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from car_damage.stages.silver import SILVER
 from car_damage.stages.validate import VALIDATE
+from deployments import demo_photos
 from tests.tables.conftest import HandClock
 
 REQUEST = ValidateRequest("flow-1")

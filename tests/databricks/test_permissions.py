@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.engines.volume import Volume
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.errors import RequestRefused
 from car_damage.settings import Settings
 from deployments import doctor

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import model_package
+from car_damage.model import package
 from deployments.databricks import bundle, needs
 
 ENVIRONMENT = Path(__file__).with_name("serverless-5.txt")
@@ -93,7 +93,7 @@ def test_tensorflow_2_21_would_not_leave_the_environment_as_it_is(tmp_path: Path
 
 def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path) -> None:
     """Its container has the Python with which the model was logged, and nothing else."""
-    named = [requirement.partition("==")[0] for requirement in model_package.requirements()]
+    named = [requirement.partition("==")[0] for requirement in package.requirements()]
     exact = [f"{name}=={train[name]}" for name in named]
     there = resolved(tmp_path, *exact)
     assert {name: there[name] for name in named} == {name: train[name] for name in named}
@@ -101,5 +101,5 @@ def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served
 
 
 def test_a_model_names_exact_versions_and_nothing_of_ours() -> None:
-    requirements = model_package.requirements()
+    requirements = package.requirements()
     assert all(version and name not in {"car-damage", "car_damage"} for name, _, version in (line.partition("==") for line in requirements))

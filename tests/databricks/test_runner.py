@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect.logging import disable_run_logger
 
-from car_damage.engines.volume import Volume
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.errors import LandingLost, RequestRefused, SettingsError, Terminal, Transient, Unavailable
 from car_damage.job import handover, jobs
 from car_damage.job.handover import Place

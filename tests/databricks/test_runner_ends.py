@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from car_damage.engines.volume import Volume
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.errors import Terminal
 from car_damage.job import handover
 from car_damage.job.handover import Place

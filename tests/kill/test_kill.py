@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from car_damage import demo_photos
 from car_damage.settings import PREFIX
+from deployments import demo_photos
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
 

@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from car_damage import tracking, training
-from car_damage.ledger import BRONZE
-from car_damage.model_process import ModelAnswer, probabilities
-from car_damage.photos import Photos
+from car_damage.adapters.mlflow import tracking
+from car_damage.data.ledger import BRONZE
+from car_damage.model import training
+from car_damage.model.photos import Photos
+from car_damage.model.process import ModelAnswer, probabilities
+from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions
 from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,
@@ -45,7 +47,7 @@ from car_damage.stages.endpoint import ENDPOINT
 from car_damage.stages.live import LIVE
 from car_damage.stages.register import REGISTER
 from car_damage.stages.silver import SILVER
-from car_damage.stages.train import PREDICTIONS_FILE, TRAIN, read_predictions
+from car_damage.stages.train import TRAIN
 from car_damage.stages.validate import VALIDATE
 
 PORTS = ("files", "tables", "tracking", "registry", "history", "serving")
@@ -194,7 +196,7 @@ def serve_version(version: int) -> None:
 
 def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: Any, progress: Any) -> training.Trained:
     del train, validation, settings, progress
-    from car_damage.networks import cnn
+    from car_damage.model.networks import cnn
 
     curve = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     return training.Trained(cnn(classes), curve, 2)
@@ -220,7 +222,7 @@ def answers_here(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAns
 def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -> str:
     import mlflow
 
-    from car_damage.model_package import log as _real  # noqa: F401 - fails here, not silently, when the seam moves
+    from car_damage.model.package import log as _real  # noqa: F401 - fails here, not silently, when the seam moves
 
     predicted = read_predictions((contents.folder / PREDICTIONS_FILE).read_bytes())
     classes = self._settings.labels.classes

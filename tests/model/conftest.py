@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from car_damage import demo_photos
-from car_damage.images import decode
-from car_damage.mlflow_client import client
-from car_damage.photos import Photos
+from car_damage.adapters.mlflow.client import client
+from car_damage.model.photos import Photos
+from car_damage.photo.decoder import decode
 from car_damage.platform import Target
 from car_damage.settings import Settings
+from deployments import demo_photos
 
 CLASSES = ("minor", "moderate", "major")
 

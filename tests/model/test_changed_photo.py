@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import demo_photos
 from car_damage.errors import PhotoChanged
 from car_damage.pipeline import (
     LiveReport,
@@ -20,6 +19,7 @@ from car_damage.pipeline import (
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings, Training
 from car_damage.stages import silver, train, validate
+from deployments import demo_photos
 
 
 def ingest(target: Target) -> SilverReport:

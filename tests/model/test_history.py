@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.history import MlflowHistory
+from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.commands.history import history as print_history
 from car_damage.errors import Unavailable
-from car_damage.history import MlflowHistory
-from car_damage.mlflow_client import client
 from car_damage.moves import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDERWAY, Intention
 from car_damage.platform import Target
 from car_damage.settings import Settings, Tracking
-from car_damage.tracking import MlflowTracking
 
 FIRST = Intention(PROMOTION, 1, None, "there was none before", "retrain, by the schedule", "flow-1", metrics={"test_macro_f1": 0.8})
 BACK = Intention(ROLLBACK, 1, 2, "it calls [wrecks] minor", "promote, by anna", "flow-2", by_person=True, displaced=3)
@@ -63,7 +63,7 @@ def test_moves_of_another_model_in_the_same_experiment_are_not_ours(history: Mlf
 
 
 def test_more_moves_than_one_page_holds_are_all_there(history: MlflowHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("car_damage.history._PAGE", 2)
+    monkeypatch.setattr("car_damage.adapters.mlflow.history._PAGE", 2)
     for _ in range(5):
         history.begin(FIRST)
     assert len(history.moves()) == 5

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from car_damage import demo_photos, training
-from car_damage.images import decode
-from car_damage.photos import COLUMNS, Photos, load
+from car_damage.model import training
+from car_damage.model.photos import COLUMNS, Photos, load
+from car_damage.photo.decoder import decode
 from car_damage.pipeline import ValidateRequest, silent, silver_request
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 from car_damage.stages import silver, validate
+from deployments import demo_photos
 
 CLASSES = ("minor", "moderate", "major")
 HELD_OUT = 20

@@ -7,9 +7,9 @@ from typing import Any
 import mlflow
 import pytest
 
+from car_damage.adapters.mlflow.client import client, fluent
+from car_damage.adapters.mlflow.registry import MlflowRegistry
 from car_damage.errors import RegistryError, Unavailable
-from car_damage.mlflow_client import client, fluent
-from car_damage.registry import MlflowRegistry
 from car_damage.settings import Settings, Tracking
 from tests.fakes import Time
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from car_damage import demo_photos
+from car_damage.adapters.mlflow.client import client
+from car_damage.commands.status import look
 from car_damage.commands.status import status as print_status
-from car_damage.mlflow_client import client
 from car_damage.pipeline import ValidateRequest, silent
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 from car_damage.stages.validate import VALIDATE
-from car_damage.status import look
+from deployments import demo_photos
 
 
 def test_on_a_home_where_nothing_is_yet_it_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.history import MlflowHistory
+from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
-from car_damage.history import MlflowHistory
-from car_damage.mlflow_client import client
 from car_damage.moves import UNDERWAY, Intention
 from car_damage.ports import RunContents
 from car_damage.settings import Settings
-from car_damage.tracking import MlflowTracking
 from tests import small_model
 
 KEY = "k" * 64
@@ -285,8 +285,8 @@ def test_mlflow_says_nothing_on_the_terminal_and_starts_no_spark(tmp_path: Path)
 import sys
 from pathlib import Path
 from car_damage.settings import Settings
-from car_damage.mlflow_client import client
-from car_damage.tracking import MlflowTracking
+from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.tracking import MlflowTracking
 tracking = MlflowTracking(Settings(home=Path({str(tmp_path)!r}) / "new"))
 run = tracking.start("run", {{"training_key": "k"}})
 tracking.attach(run, {{"a.txt": b"a"}})

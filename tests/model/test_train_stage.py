@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from car_damage import demo_photos, networks
+from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
-from car_damage.images import decode
-from car_damage.mlflow_client import client
-from car_damage.photos import Photos
+from car_damage.model import networks
+from car_damage.model.photos import Photos
+from car_damage.model.run_files import PREDICTIONS_FILE, REPORT_FILE, SMOKE_PHOTO_FILE, read_predictions
+from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest, silent
 from car_damage.platform import Target
 from car_damage.settings import Serving, Settings
 from car_damage.stages import train
-from car_damage.stages.train import PREDICTIONS_FILE, REPORT_FILE, SMOKE_PHOTO_FILE, TRAIN, _smoke_photo, read_predictions
-from car_damage.tracking import MlflowTracking
+from car_damage.stages.train import TRAIN, _smoke_photo
+from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from car_damage import networks, training
-from car_damage.photos import Photos
+from car_damage.model import networks, training
+from car_damage.model.photos import Photos
+from car_damage.model.training import batches, class_weights, predict, train
 from car_damage.pipeline import silent
 from car_damage.settings import Training
-from car_damage.training import batches, class_weights, predict, train
 
 Draw = Callable[..., Photos]
 

@@ -18,10 +18,10 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Pending, Running, Scheduled
 
+from car_damage.data.ledger import BRONZE
 from car_damage.errors import Unavailable
-from car_damage.ledger import BRONZE
-from car_damage.outcome import Outcome
 from car_damage.pipeline import ValidateReport
+from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts, Settings
 from deployments import automations, deploy, doctor
 from deployments.alerts import PREFIX

@@ -18,10 +18,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, State
 from prefect_databricks import DatabricksCredentials
 
-from car_damage import demo_photos
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
 from car_damage.settings import load
+from deployments import demo_photos
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from flows.retrain import retrain

@@ -12,9 +12,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import State
 
-from car_damage import demo_photos
-from car_damage.images import decode
-from car_damage.status import Status, look
+from car_damage.commands.status import Status, look
+from car_damage.photo.decoder import decode
+from deployments import demo_photos
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score

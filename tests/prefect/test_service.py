@@ -16,9 +16,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Pending
 
-from car_damage import demo_photos
 from car_damage.settings import Alerts
-from deployments import automations
+from deployments import automations, demo_photos
 from deployments.items import bootstrap
 from flows.watch_landing import watch_landing
 from tests.prefect.conftest import LocalTarget, PrefectServer

@@ -36,7 +36,7 @@ from car_damage.pipeline import (
     ValidateRequest,
     training_key,
 )
-from car_damage.promotion import Evidence
+from car_damage.promotion.rule import Evidence
 from car_damage.settings import Settings
 from deployments.bootstrap import limits
 from deployments.items import bootstrap

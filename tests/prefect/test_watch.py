@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from car_damage.doorbell import fingerprint
+from car_damage.data.doorbell import fingerprint
 from car_damage.platform import Target
 from car_damage.settings import Doorbell, Landing, Settings
 from deployments.processes import free_port

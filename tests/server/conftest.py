@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
-from car_damage.server.state import token
-from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port
 
@@ -79,7 +79,7 @@ def network(folder: Path, seed: int) -> Path:
 
 def own_answer(keras_file: Path, data: bytes) -> list[float]:
     """What Keras itself says of a photo's file."""
-    from car_damage.images import decode
+    from car_damage.photo.decoder import decode
 
     return network_answer(keras_file, decode(data).pixels)
 
@@ -110,8 +110,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     import mlflow
     import yaml
 
-    from car_damage import model_package
-    from car_damage.images import Limits
+    from car_damage.model import package
+    from car_damage.photo.limits import Limits
 
     folder = tmp_path_factory.mktemp("registry")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -127,7 +127,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             files[version] = network(folder, version)
             limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = model_package.log(files[version], photo, CLASSES, limits=limits)
+                model_uri = package.log(files[version], photo, CLASSES, limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:

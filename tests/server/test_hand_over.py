@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from car_damage.clock import SystemClock
+from car_damage.adapters.clock import SystemClock
 from car_damage.errors import UpdateFailed
-from car_damage.photos import Photos as Decoded
+from car_damage.model.photos import Photos as Decoded
+from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
 from car_damage.settings import Settings
 from car_damage.stages.endpoint import work
-from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 from tests.server.conftest import CLASSES, Server, until
 

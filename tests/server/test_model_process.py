@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from car_damage.errors import ModelRefused, Terminal
-from car_damage.images import decode
-from car_damage.model_process import ModelAnswer, _converse, answers
+from car_damage.model.process import ModelAnswer, _converse, answers
+from car_damage.photo.decoder import decode
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
 
 BLABBER = """

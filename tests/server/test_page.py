@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from car_damage.server.address import token
 from car_damage.server.api.page import PATHS
-from car_damage.server.state import token
 from tests.server.conftest import Server
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from car_damage.demo_photos import photo as drawn
-from car_damage.server.state import token
+from car_damage.server.address import token
+from deployments.demo_photos import photo as drawn
 from tests.server.browser import Browser, chromium
 from tests.server.conftest import CLASSES, Server, until
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from car_damage.errors import RequestRefused
+from car_damage.server.address import folder, token
 from car_damage.server.hosting.model_server import AT_ONCE
-from car_damage.server.state import folder, token
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
@@ -40,7 +40,7 @@ def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
-    from car_damage.images import brightness, decode
+    from car_damage.photo.decoder import brightness, decode
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
     assert row["sha256"] == hashlib.sha256(photo).hexdigest()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from databricks.sdk.service.serving import ServingEndpointDetailed
 
-from car_damage import endpoint_state
+from car_damage.adapters.databricks import endpoint_state
 from car_damage.errors import ModelRefused
 from car_damage.server.api import describe
 from car_damage.server.errors import ApiError

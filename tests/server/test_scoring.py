@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.model_host import BUNCH, CALLS, Answer, Scoring
+from car_damage.model.host import BUNCH, CALLS, Answer, Scoring
 
 MODEL = """
 import time

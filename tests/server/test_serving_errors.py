@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from car_damage.adapters.databricks.serving import DatabricksServing
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.server.state import State
-from car_damage.serving import DatabricksServing
 from car_damage.settings import Serving, Settings
 from deployments.processes import free_port
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from car_damage.errors import Unavailable, UpdateInProgress
-from car_damage.images import decode
-from car_damage.server.state import State, folder
+from car_damage.photo.decoder import decode
+from car_damage.server.address import folder
+from car_damage.server.state import State
 from tests.server.conftest import Models, Server, network_answer, own_answer
 
 

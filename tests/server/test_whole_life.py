@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from car_damage.errors import Unavailable
-from car_damage.server.state import folder, token
+from car_damage.server.address import folder, token
 from tests.server.conftest import SECRET, Models, Server, until
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from car_damage.engines.delta_rs import DeltaRs
-from car_damage.engines.folder import Folder
-from car_damage.images import inspect
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.data.silver import SILVER as SILVER_ROW
+from car_damage.photo.decoder import inspect
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silent
 from car_damage.ports import Files, Tables
 from car_damage.settings import Settings
-from car_damage.split import SILVER as SILVER_ROW
 from car_damage.stages.silver import SILVER
 from car_damage.stages.validate import VALIDATE
 from tests import engines

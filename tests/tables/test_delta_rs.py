@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from deltalake import write_deltalake
 
-from car_damage.engines.delta import ATTEMPTS
-from car_damage.engines.delta_rs import DeltaRs
-from car_damage.engines.folder import Folder
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.delta import ATTEMPTS
+from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.errors import CommitConflict, SettingsError, Terminal
 from car_damage.settings import Images
 from tests.tables.things import NAME, content, rows

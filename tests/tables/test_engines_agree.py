@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
-from car_damage import ledger
-from car_damage.split import SILVER as SILVER_ROW
+from car_damage.data import ledger
+from car_damage.data.silver import SILVER as SILVER_ROW
 from tests import engines
 from tests.engines import DELTA_RS, ENGINES, SPARK
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, Workshop

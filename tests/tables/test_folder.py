@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from car_damage.engines import folder
-from car_damage.engines.folder import Folder
+from car_damage.adapters import reading
+from car_damage.adapters.folder import Folder
 from car_damage.errors import SettingsError, Unavailable
 
 
@@ -120,7 +120,7 @@ def test_storage_without_hard_links_is_written_to_once_too(tmp_path, monkeypatch
 
 def each(root, work, workers=2, max_bytes=1 << 20, items=None):
     items = [(file.path, file.size) for file in Folder().list(str(root))] if items is None else items
-    return folder.each(Folder(), items, work, workers, max_bytes, lambda path, size: f"oversize {size}")
+    return reading.each(Folder(), items, work, workers, max_bytes, lambda path, size: f"oversize {size}")
 
 
 def test_each_gives_results_oversize_files_and_unreadable_files_their_own_kind_of_row(tmp_path):

@@ -11,11 +11,12 @@ import pytest
 from deltalake import write_deltalake
 from PIL import Image
 
-from car_damage import ledger
-from car_damage.engines.folder import Folder
+from car_damage.adapters.folder import Folder
+from car_damage.data import ledger
+from car_damage.data.labels import Labeller
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
-from car_damage.images import Limits, oversize
-from car_damage.labels import Labeller
+from car_damage.photo.decoder import oversize
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import SilverRequest, ValidateRequest, silent
 from car_damage.ports import File
 from car_damage.settings import Labels

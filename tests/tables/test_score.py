@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pytest
 
-from car_damage.engines.folder import Folder
+from car_damage.adapters.folder import Folder
+from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
-from car_damage.model_process import ModelAnswer
+from car_damage.model.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest, silent
-from car_damage.predictions import PREDICTIONS
 from car_damage.settings import Settings
 from car_damage.stages import score
 from car_damage.stages.score import SCORE

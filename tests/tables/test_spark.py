@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from car_damage.engines import spark, spark_files
-from car_damage.engines.delta import ATTEMPTS
-from car_damage.engines.folder import Folder
-from car_damage.engines.spark import SparkDelta
-from car_damage.engines.spark_session import session
-from car_damage.engines.volume import Volume
+from car_damage.adapters.databricks.volume import Volume
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables import spark, spark_files
+from car_damage.adapters.tables.delta import ATTEMPTS
+from car_damage.adapters.tables.spark import SparkDelta
+from car_damage.adapters.tables.spark_session import session
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.settings import Settings, Spark
 from tests import engines
@@ -228,9 +228,9 @@ def test_a_java_process_that_ends_is_told_with_what_to_do(tmp_path, sessions):
         "import sys\n"
         "from pathlib import Path\n"
         "import psutil\n"
-        "from car_damage.engines.folder import Folder\n"
-        "from car_damage.engines.spark import SparkDelta\n"
-        "from car_damage.engines.spark_session import session\n"
+        "from car_damage.adapters.folder import Folder\n"
+        "from car_damage.adapters.tables.spark import SparkDelta\n"
+        "from car_damage.adapters.tables.spark_session import session\n"
         "from car_damage.errors import Terminal\n"
         "from car_damage.settings import Spark\n"
         "from tests.tables.things import NAME, rows\n"
@@ -406,7 +406,7 @@ def test_jars_that_cannot_be_fetched_are_one_line_that_names_maven_central(tmp_p
         f'<artifact pattern="{tmp_path}/none/[artifact].[ext]"/></filesystem></resolvers></ivysettings>'
     )
     program = (
-        "from car_damage.engines.spark_session import session\n"
+        "from car_damage.adapters.tables.spark_session import session\n"
         "from car_damage.errors import Terminal\n"
         "from car_damage.settings import Spark\n"
         "from pathlib import Path\n"

@@ -13,11 +13,11 @@ import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.config import Config
 
-from car_damage import ledger
-from car_damage.doorbell import fingerprint
-from car_damage.engines.delta_rs import DeltaRs
-from car_damage.engines.folder import Folder
-from car_damage.engines.volume import Volume
+from car_damage.adapters.databricks.volume import Volume
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.data import ledger
+from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError, RequestRefused, SettingsError, Unavailable
 from car_damage.pipeline import SilverRequest, ValidateRequest, silent
 from car_damage.platform import Target

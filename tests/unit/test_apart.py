@@ -10,7 +10,7 @@ import pytest
 # In a process with one thread, as Spark's Python workers are.
 PROGRAM = """
 import json, os, resource, signal, sys, time
-from car_damage.engines import apart
+from car_damage.adapters.tables import apart
 
 class Work:
     def __call__(self, path, data):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from car_damage import reasons
-from car_damage.images import Limits
+from car_damage.photo import reasons
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import SilverReport
 from car_damage.settings import Settings
 from tasks.data_quality import DRAWN, PICTURES, TOLD, markdown

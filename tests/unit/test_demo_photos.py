@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from car_damage import demo_photos, images
-from car_damage.labels import Labeller
+from car_damage.data.labels import Labeller
+from car_damage.photo import decoder
 from car_damage.settings import Labels
+from deployments import demo_photos
 
 
 def hashes(count: int) -> np.ndarray:
     """(count,) uint64 perceptual hashes of different demo photos."""
     drawn = [demo_photos.photo(label, seed) for seed in range(count) for label in demo_photos.CLASSES][:count]
-    return np.array([images.inspect(data).phash for data in drawn], np.int64).view(np.uint64)
+    return np.array([decoder.inspect(data).phash for data in drawn], np.int64).view(np.uint64)
 
 
 def reasons(folder: Path) -> dict[str, str | None]:
@@ -23,7 +24,7 @@ def reasons(folder: Path) -> dict[str, str | None]:
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
         if path.is_file() and not any(part[0] in "._" for part in relative.parts):
-            found[relative.as_posix()] = images.inspect(path.read_bytes()).reason or labeller.label(str(path)).reason
+            found[relative.as_posix()] = decoder.inspect(path.read_bytes()).reason or labeller.label(str(path)).reason
     return found
 
 
@@ -36,7 +37,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_or_class_others() -
 
 def test_a_photo_is_valid_and_of_a_camera_like_size() -> None:
     for label in demo_photos.CLASSES:
-        found = images.inspect(demo_photos.photo(label, 5))
+        found = decoder.inspect(demo_photos.photo(label, 5))
         assert found.valid
         assert found.format == "JPEG"
         assert 320 <= (found.width or 0) <= 640
@@ -69,7 +70,7 @@ def test_the_last_photo_of_a_class_is_a_near_duplicate_of_its_first(tmp_path: Pa
     demo_photos.write(tmp_path)
     first, last = ((tmp_path / "minor" / f"minor_{number:03}.jpg").read_bytes() for number in (1, 19))
     assert first != last
-    one, other = (images.inspect(data).phash or 0 for data in (first, last))
+    one, other = (decoder.inspect(data).phash or 0 for data in (first, last))
     assert ((one ^ other) & (2**64 - 1)).bit_count() <= 8
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.doorbell import EMPTY, Answer, Memory, Runs, answer, fingerprint
-from car_damage.ledger import compare, listing
+from car_damage.data.doorbell import EMPTY, Answer, Memory, Runs, answer, fingerprint
+from car_damage.data.ledger import compare, listing
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 

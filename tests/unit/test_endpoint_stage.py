@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from car_damage.decision import waits_for_approval
 from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
+from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
 from car_damage.ports import Answer, Intention
+from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
 from car_damage.stages.endpoint import work
-from car_damage.stages.train import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")
@@ -22,7 +22,7 @@ OLD, NEW = {"minor": 0.6, "moderate": 0.3, "major": 0.1}, {"minor": 0.1, "modera
 def predictions(probabilities: dict[str, float]) -> bytes:
     import numpy as np
 
-    from car_damage.photos import Photos as Decoded
+    from car_damage.model.photos import Photos as Decoded
 
     photos = Decoded(np.zeros((1, 224, 224, 3), np.uint8), np.array([2]), (sha256(PHOTO),), (PATH,))
     return write_predictions(photos, np.array([list(probabilities.values())]), CLASSES)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from car_damage.evaluation import confusion_matrix, evaluate, macro_f1, macro_f1_of_resamples
+from car_damage.model.evaluation import confusion_matrix, evaluate, macro_f1, macro_f1_of_resamples
 
 CLASSES = ("minor", "moderate", "major")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from car_damage import images, reasons
+from car_damage.photo import decoder, reasons
 from tests import corpus
 
 COUNT = 2_000
@@ -58,7 +58,7 @@ def test_two_thousand_fuzzed_photos_each_get_one_verdict_and_every_valid_one_can
     assert set(told) <= reasons.PHOTO_REASONS
     for path, line in verdicts.items():
         if line["verdict"] == "valid":
-            pixels = images.decode(Path(path).read_bytes()).pixels
+            pixels = decoder.decode(Path(path).read_bytes()).pixels
             assert pixels.shape == (224, 224, 3)
             assert pixels.dtype == np.uint8
     whole = [line for path, line in verdicts.items() if " whole" in path]

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, ImageOps, TiffImagePlugin
 
-from car_damage import images, reasons
 from car_damage.errors import UnusablePhoto
+from car_damage.photo import decoder, reasons
+from car_damage.photo.limits import Limits
 from tests import corpus
 
 PHOTOS = corpus.photos()
@@ -30,7 +31,7 @@ def reference(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("name", PHOTOS)
 def test_a_photo_of_every_format_is_decoded_to_the_picture_that_was_encoded(name: str) -> None:
-    photo = images.decode(PHOTOS[name])
+    photo = decoder.decode(PHOTOS[name])
     image = corpus.picture()
     if "alpha" in name:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), image.convert("L"))
@@ -47,36 +48,36 @@ def test_a_photo_of_every_format_is_decoded_to_the_picture_that_was_encoded(name
 def test_a_broken_photo_is_rejected_for_its_own_reason(name: str) -> None:
     data, reason = BROKEN[name]
     with pytest.raises(UnusablePhoto) as caught:
-        images.decode(data)
+        decoder.decode(data)
     assert caught.value.reason == reason
     assert reason in reasons.PHOTO_REASONS
 
 
 def test_an_inspection_tells_what_is_known_of_a_rejected_photo() -> None:
-    bomb = images.inspect(corpus.bomb(60_000, 50_000))
+    bomb = decoder.inspect(corpus.bomb(60_000, 50_000))
     assert (bomb.valid, bomb.reason, bomb.format, bomb.width, bomb.height) == (False, "too many pixels", "PNG", 60_000, 50_000)
     assert bomb.phash is None
     assert "60000x50000" in bomb.detail
 
 
 def test_a_valid_photo_s_inspection_has_everything_and_an_oversized_file_s_has_no_hash_of_bytes_never_read() -> None:
-    found = images.inspect(PHOTOS["JPEG"])
+    found = decoder.inspect(PHOTOS["JPEG"])
     assert found.valid
     assert found.sha256 == hashlib.sha256(PHOTOS["JPEG"]).hexdigest()
-    assert found.phash == images.perceptual_hash(images.decode(PHOTOS["JPEG"]).pixels)
-    large = images.oversize(1 << 40, images.Limits())
+    assert found.phash == decoder.perceptual_hash(decoder.decode(PHOTOS["JPEG"]).pixels)
+    large = decoder.oversize(1 << 40, Limits())
     assert (large.valid, large.reason, large.sha256) == (False, "too many bytes", None)
 
 
 def test_limits_are_those_that_are_given() -> None:
     data = PHOTOS["JPEG"]
     for limits, reason in (
-        (images.Limits(min_side=241), "too small"),
-        (images.Limits(max_pixels=320 * 240 - 1), "too many pixels"),
-        (images.Limits(max_bytes=len(data) - 1), "too many bytes"),
+        (Limits(min_side=241), "too small"),
+        (Limits(max_pixels=320 * 240 - 1), "too many pixels"),
+        (Limits(max_bytes=len(data) - 1), "too many bytes"),
     ):
-        assert images.inspect(data, limits).reason == reason
-    assert images.inspect(data, images.Limits(min_side=240, max_pixels=320 * 240, max_bytes=len(data))).valid
+        assert decoder.inspect(data, limits).reason == reason
+    assert decoder.inspect(data, Limits(min_side=240, max_pixels=320 * 240, max_bytes=len(data))).valid
 
 
 COMPRESSED = [name for name in PHOTOS if name.startswith(("JPEG", "PNG", "GIF"))]
@@ -90,7 +91,7 @@ def test_a_photo_cut_anywhere_before_its_last_pixel_is_never_valid(name: str) ->
     first = {"MPO": data.find(b"\xff\xd8\xff", 2) if name == "MPO" else 0, "GIF animated": len(data) // 3}.get(name, len(data) - 16)
     cuts = [*range(0, first, max(1, first // 60)), first - 1]
     for cut in cuts:
-        assert images.inspect(data[:cut]).reason in {"empty", "not an image", "truncated", "corrupt"}, cut
+        assert decoder.inspect(data[:cut]).reason in {"empty", "not an image", "truncated", "corrupt"}, cut
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
@@ -98,17 +99,17 @@ def test_a_photo_whose_tail_is_zeros_is_never_valid(name: str) -> None:
     data = PHOTOS[name]
     end = len(data) // 3 if name == "GIF animated" else len(data) - 64
     for cut in range(100, end, max(1, end // 40)):
-        assert not images.inspect(data[:cut].ljust(len(data), b"\0")).valid, cut
+        assert not decoder.inspect(data[:cut].ljust(len(data), b"\0")).valid, cut
 
 
 def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_is_still_read_to_its_end() -> None:
     for options in ({}, {"progressive": True}):
         data = corpus.encoded(corpus.picture(3, 2000, 1400), "JPEG", **options)
-        assert images.inspect(data).valid
+        assert decoder.inspect(data).valid
         for cut in range(2000, len(data), len(data) // 25):
-            assert images.inspect(data[:cut]).reason == "truncated"
-            assert not images.inspect(data[:cut].ljust(len(data), b"\0")).valid
-        assert images.inspect(data[:-2]).reason == "truncated"
+            assert decoder.inspect(data[:cut]).reason == "truncated"
+            assert not decoder.inspect(data[:cut].ljust(len(data), b"\0")).valid
+        assert decoder.inspect(data[:-2]).reason == "truncated"
 
 
 def damaged_png_metadata() -> bytes:
@@ -123,7 +124,7 @@ EVERY = [*PHOTOS.values(), *(data for data, _ in BROKEN.values()), damaged_png_m
 
 def verdicts() -> list[tuple[bool, str | None, int | None]]:
     """Of everything in the corpus, valid and broken."""
-    return [(found.valid, found.reason, found.phash) for found in map(images.inspect, EVERY)]
+    return [(found.valid, found.reason, found.phash) for found in map(decoder.inspect, EVERY)]
 
 
 @pytest.mark.parametrize(
@@ -153,8 +154,8 @@ def test_warnings_of_pillow_neither_leak_nor_decide() -> None:
     tiff = PHOTOS["TIFF"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert images.inspect(jpeg).valid
-        assert images.inspect(tiff).valid
+        assert decoder.inspect(jpeg).valid
+        assert decoder.inspect(tiff).valid
         verdicts()
     assert caught == []
 
@@ -162,14 +163,14 @@ def test_warnings_of_pillow_neither_leak_nor_decide() -> None:
 def test_threads_give_the_answers_that_one_thread_gives() -> None:
     every = [*PHOTOS.values(), *(data for data, _ in BROKEN.values())] * 2
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(images.inspect, every)) == [images.inspect(data) for data in every]
+        assert list(pool.map(decoder.inspect, every)) == [decoder.inspect(data) for data in every]
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_turns_the_picture_upright(format_: str, orientation: int) -> None:
     image = corpus.picture(2, 300, 200)
-    photo = images.decode(corpus.with_orientation(image, orientation, format_))
+    photo = decoder.decode(corpus.with_orientation(image, orientation, format_))
     image.getexif()[274] = orientation
     upright = ImageOps.exif_transpose(image)
     assert (photo.width, photo.height) == upright.size
@@ -177,7 +178,7 @@ def test_exif_orientation_turns_the_picture_upright(format_: str, orientation: i
 
 
 def test_a_broken_exif_block_is_no_orientation_and_no_reason_to_reject() -> None:
-    straight = images.decode(PHOTOS["JPEG"]).pixels
+    straight = decoder.decode(PHOTOS["JPEG"]).pixels
     for exif in (
         b"",
         b"II",
@@ -185,20 +186,20 @@ def test_a_broken_exif_block_is_no_orientation_and_no_reason_to_reject() -> None
         b"MM\0*\0\0\0\x08\xff\xff",
         b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x09\0\0\0",
     ):
-        turned = images.decode(corpus.encoded(corpus.picture(), "JPEG", exif=b"Exif\0\0" + exif)).pixels
+        turned = decoder.decode(corpus.encoded(corpus.picture(), "JPEG", exif=b"Exif\0\0" + exif)).pixels
         assert np.array_equal(turned, straight)
 
 
 def test_transparent_pixels_are_white() -> None:
     clear = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
     for data in (corpus.encoded(clear, "PNG"), corpus.encoded(clear, "WEBP", lossless=True), corpus.encoded(clear, "GIF")):
-        assert images.decode(data).pixels.min() == 255
+        assert decoder.decode(data).pixels.min() == 255
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     ramp = np.tile(np.linspace(0, 65535, 448).astype(np.uint16), (448, 1))
     for format_ in ("PNG", "TIFF"):
-        row = images.decode(corpus.encoded(Image.fromarray(ramp), format_)).pixels[100, :, 0].astype(int)
+        row = decoder.decode(corpus.encoded(Image.fromarray(ramp), format_)).pixels[100, :, 0].astype(int)
         assert row[0] < 3
         assert row[-1] > 252
         assert np.abs(np.diff(row)).max() <= 2
@@ -206,22 +207,22 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
 
 def test_floats_by_their_usual_range_and_no_verdict_from_what_is_not_a_number() -> None:
     half = np.full((100, 100), 0.5, np.float32)
-    assert set(images.decode(corpus.encoded(Image.fromarray(half), "TIFF")).pixels.ravel()) <= {127, 128}
-    assert set(images.decode(corpus.encoded(Image.fromarray(half * 200), "TIFF")).pixels.ravel()) == {100}
-    assert images.inspect(corpus.encoded(Image.fromarray(half * np.nan), "TIFF")).reason == "corrupt"
+    assert set(decoder.decode(corpus.encoded(Image.fromarray(half), "TIFF")).pixels.ravel()) <= {127, 128}
+    assert set(decoder.decode(corpus.encoded(Image.fromarray(half * 200), "TIFF")).pixels.ravel()) == {100}
+    assert decoder.inspect(corpus.encoded(Image.fromarray(half * np.nan), "TIFF")).reason == "corrupt"
 
 
 MEASURE = """
 import sys
 from pathlib import Path
-from car_damage import images
-images.inspect(open(sys.argv[1], "rb").read())
+from car_damage.photo import decoder
+decoder.inspect(open(sys.argv[1], "rb").read())
 def peak():
     # KiB. Not ru_maxrss: it begins with what the process had that started this one.
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 for path in sys.argv[2:]:
-    print(images.inspect(open(path, "rb").read()).reason)
+    print(decoder.inspect(open(path, "rb").read()).reason)
 print(peak() - before)
 """
 
@@ -256,21 +257,21 @@ def test_a_progressive_jpeg_of_very_many_scans_is_refused_before_it_takes_minute
     scan = data.rindex(b"\xff\xda")
     many = data[:scan] + data[scan:-2] * 1500 + data[-2:]
     side = struct.pack(">HH", 9_000, 9_000)
-    found = images.inspect(many.replace(struct.pack(">HH", 240, 320), side, 1))
+    found = decoder.inspect(many.replace(struct.pack(">HH", 240, 320), side, 1))
     assert (found.reason, found.width) == ("corrupt", 9_000)
     assert "scans" in found.detail
 
 
 def test_the_hash_changes_little_with_encoding_and_size_and_much_with_the_picture() -> None:
     image = corpus.picture(5, 640, 480)
-    base = images.inspect(corpus.encoded(image, "PNG")).phash
+    base = decoder.inspect(corpus.encoded(image, "PNG")).phash
     for data in (
         corpus.encoded(image, "JPEG", quality=30),
         corpus.encoded(image.resize((320, 240)), "JPEG"),
         corpus.encoded(image.point(lambda value: min(255, int(value * 1.2))), "WEBP"),
     ):
-        assert distance(images.inspect(data).phash, base) <= 8
-    others = [images.inspect(corpus.encoded(corpus.picture(seed), "JPEG")).phash for seed in range(6, 16)]
+        assert distance(decoder.inspect(data).phash, base) <= 8
+    others = [decoder.inspect(corpus.encoded(corpus.picture(seed), "JPEG")).phash for seed in range(6, 16)]
     assert min(distance(other, base) for other in others) > 8
 
 
@@ -283,9 +284,9 @@ def distance(one: int | None, other: int | None) -> int:
 
 def test_brightness_runs_from_black_to_white() -> None:
     white = np.full((224, 224, 3), 255, np.uint8)
-    assert images.brightness(white * 0) == 0
-    assert images.brightness(white) == pytest.approx(1)
-    assert images.brightness(white // 2) == pytest.approx(0.498, abs=1e-3)
+    assert decoder.brightness(white * 0) == 0
+    assert decoder.brightness(white) == pytest.approx(1)
+    assert decoder.brightness(white // 2) == pytest.approx(0.498, abs=1e-3)
 
 
 def test_the_reasons_are_a_closed_list_in_three_groups() -> None:
@@ -297,5 +298,5 @@ def test_the_reasons_are_a_closed_list_in_three_groups() -> None:
 @given(st.binary(max_size=400), st.sampled_from([b"", *sorted({data[:24] for data in PHOTOS.values()})]))
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_at_all_make_inspect_raise(tail: bytes, head: bytes) -> None:
-    found = images.inspect(head + tail)
+    found = decoder.inspect(head + tail)
     assert found.valid or found.reason in reasons.PHOTO_REASONS

@@ -2,8 +2,8 @@
 
 import pytest
 
+from car_damage.data.labels import Labelled, Labeller, parse_table
 from car_damage.errors import SettingsError
-from car_damage.labels import Labelled, Labeller, parse_table
 from car_damage.settings import Labels
 
 LANDING = "/Volumes/c/s/v/imgs/"

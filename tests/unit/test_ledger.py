@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from car_damage import ledger
+from car_damage.data import ledger
 from car_damage.errors import LandingLost
 
 LANDING = "/photos"

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from car_damage.engines.folder import Folder
+from car_damage.adapters.folder import Folder
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable
-from car_damage.images import Limits, decode
-from car_damage.photos import PhotoSet, load, read_checked
+from car_damage.model.photos import PhotoSet, load, read_checked
+from car_damage.photo.decoder import decode
+from car_damage.photo.limits import Limits
 from car_damage.pipeline import Progress, silent
 from tests.corpus import encoded, picture
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prefect.serializers import JSONSerializer
 
-from car_damage import outcome, pipeline
+from car_damage import pipeline
 from car_damage.moves import PROMOTION, ROLLBACK
 from car_damage.pipeline import (
     ChooseReport,
@@ -24,7 +24,8 @@ from car_damage.pipeline import (
     train_request,
     training_key,
 )
-from car_damage.promotion import AWAIT, KEEP, PROMOTE
+from car_damage.promotion import outcome
+from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Settings, Training
 
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)

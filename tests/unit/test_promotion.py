@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from car_damage.promotion import AWAIT, KEEP, PROMOTE, Decision, decide
+from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE, Decision, decide
 from car_damage.settings import Promotion
 
 CLASSES = ("minor", "moderate", "major")

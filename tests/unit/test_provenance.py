@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from car_damage.provenance import software, user
+from car_damage.adapters.mlflow.provenance import software, user
 
 
 def test_a_user_whom_the_machine_knows_by_number_only_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> None:

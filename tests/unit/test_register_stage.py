@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from car_damage.errors import ModelRefused, PhotoChanged, RegistryError, Unavailable
-from car_damage.model_process import ModelAnswer
+from car_damage.model.photos import Photos as Decoded
+from car_damage.model.process import ModelAnswer
+from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
-from car_damage.photos import Photos as Decoded
 from car_damage.pipeline import RegisterReport, RegisterRequest, silent
 from car_damage.settings import Promotion, Settings
 from car_damage.stages import register
 from car_damage.stages.register import work
-from car_damage.stages.train import PREDICTIONS_FILE, write_predictions
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")

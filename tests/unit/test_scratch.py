@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.scratch import Scratch
+from car_damage.machine import Scratch
 
 CHILD = """
 import sys
-from car_damage.scratch import Scratch
+from car_damage.machine import Scratch
 with Scratch("child") as folder:
     (folder / "photos").write_bytes(b"x")
     print(folder, flush=True)
@@ -35,7 +35,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of other processes look an hour old: the time at which a folder changed cannot be set."""
     now = time.time
-    monkeypatch.setattr("car_damage.scratch.time.time", lambda: now() + AN_HOUR)
+    monkeypatch.setattr("car_damage.machine.time.time", lambda: now() + AN_HOUR)
 
 
 @contextlib.contextmanager

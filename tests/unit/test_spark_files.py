@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import sys, time
 import pyarrow as pa
-from car_damage.engines import spark_files
+from car_damage.adapters.tables import spark_files
 
 class Work:
     def __call__(self, path, data):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from car_damage import ledger
+from car_damage.data import ledger
+from car_damage.data.silver import BRONZE_COLUMNS, SILVER, plan
 from car_damage.settings import Split
-from car_damage.split import BRONZE_COLUMNS, SILVER, plan
 
 SETTINGS = Split()
 NOTHING = SILVER.empty_table()
@@ -241,8 +241,8 @@ def test_a_verdict_on_the_photo_itself_is_never_made_afresh(reason):
 def test_a_known_table_is_planned_without_looking_for_near_duplicates(monkeypatch):
     photos = many(20)
     silver = decide(photos).rows
-    monkeypatch.delattr("car_damage.near_duplicates.components")
-    monkeypatch.delattr("car_damage.near_duplicates.touched")
+    monkeypatch.delattr("car_damage.data.near_duplicates.components")
+    monkeypatch.delattr("car_damage.data.near_duplicates.touched")
     planned = decide(photos, silver)
     assert (planned.upsert.num_rows, planned.remove.num_rows, planned.verdicts.num_rows) == (0, 0, 0)
 

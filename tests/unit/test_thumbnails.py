@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from car_damage.images import Limits
-from car_damage.thumbnails import SIDE, thumbnail
+from car_damage.photo.limits import Limits
+from car_damage.photo.thumbnails import SIDE, thumbnail
 from tests import corpus
 
 MAX_BYTES = 12_000

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.scratch import Scratch
+from car_damage.machine import Scratch
 from car_damage.server.api.requests import Config, Create
 from car_damage.server.errors import ApiError, absent
 from car_damage.server.hosting.deployment import Deployment, Patience

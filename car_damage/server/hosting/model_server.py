@@ -1,6 +1,6 @@
 """One model in a process of its own, reached through a unix socket.
 
-The process runs MLflow's scoring function (see car_damage.model_host, which describes the few bytes around a request and an
+The process runs MLflow's scoring function (see car_damage.model.host, which describes the few bytes around a request and an
 answer). Both pass through as they are, over kept connections.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from car_damage.errors import ModelRefused, Unavailable
-from car_damage.model_process import HOST, scrubbed
+from car_damage.model.process import HOST, scrubbed
 
 AT_ONCE = 16
 """Requests that the process takes: two calls of the model, of eight each. With fewer, there would be none to join."""

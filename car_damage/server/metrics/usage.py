@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from car_damage.engines.folder import cores
+from car_damage.machine import cores
 
 
 @dataclass(frozen=True)

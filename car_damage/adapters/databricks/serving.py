@@ -1,0 +1,237 @@
+"""The serving port by Databricks' own SDK: a workspace's Model Serving, or the local server that speaks the same API.
+
+Every foreign error is translated here. What may pass by itself becomes Unavailable or UpdateInProgress; what will not
+becomes RequestRefused. An endpoint that is not there, or whose last update failed, is a state and no error.
+"""
+
+import base64
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
+from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
+from car_damage.model.process import probabilities
+from car_damage.ports import Answer, EndpointState, served_name
+from car_damage.server.address import is_local, token
+from car_damage.settings import Settings
+
+_CALL_TIMEOUT = 30.0
+"""Seconds that one call of the management API may take."""
+_MARGIN = 10.0
+"""Seconds that a query waits beyond the endpoint's own limit, so that its clear answer arrives before we break off."""
+_RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
+"""Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+"""The code of a 404 that speaks of the endpoint."""
+_SPOKEN = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
+"""Codes that come with 404 and 501 from a server of endpoints. With another one it has never heard of endpoints."""
+_TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
+
+_log = logging.getLogger(__name__)
+
+
+class DatabricksServing:
+    """The endpoint that `settings.serving` names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name = settings.serving.endpoint
+        self._model = settings.tracking.model
+
+    def state(self) -> EndpointState:
+        """How the endpoint stands.
+
+        Raises:
+            Unavailable: the service does not answer, or not now.
+            RequestRefused: it refused the token or the permission.
+        """
+        endpoint = self._get()
+        return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
+
+    def put(self, version: int) -> None:
+        """Ask for this version; returns before it is ready. Tags, and the table of requests, are brought up to date with it.
+
+        Raises:
+            UpdateInProgress: another version is on its way.
+            Unavailable: the service does not answer, or not now.
+            RequestRefused: it refused the token, the permission or the config.
+        """
+        config = endpoint_config.core(self._settings, version)
+        there = self._get()
+        try:
+            with self._translated(f"serving version {version} from"):
+                api = self._management.serving_endpoints
+                if there is None:
+                    tags, gateway = endpoint_config.missing_tags(self._settings, ()), endpoint_config.gateway(self._settings)
+                    api.create(self._name, config=config, tags=tags, ai_gateway=gateway)
+                else:
+                    api.update_config(self._name, served_entities=config.served_entities, traffic_config=config.traffic_config)
+        except UpdateInProgress:
+            # The SDK sends a PUT again after a lost answer; it then meets the update that it began itself.
+            state = self.state()
+            if not (state.updating and state.pending == version):
+                raise
+        if there is not None:
+            self._bring_up_to_date(there)
+
+    def _bring_up_to_date(self, endpoint: Any) -> None:
+        """What belongs to the endpoint and not to a version. No version waits for it, and none is refused for it."""
+        if is_local(self._settings.serving.host):
+            return
+        try:
+            with self._translated("setting tags and the table of requests of"):
+                api = self._management.serving_endpoints
+                if tags := endpoint_config.missing_tags(self._settings, endpoint.tags or ()):
+                    api.patch(self._name, add_tags=tags)
+                for update in endpoint_config.gateways(self._settings, endpoint.ai_gateway):
+                    api.put_ai_gateway(self._name, **update)
+        except CarDamageError as error:
+            _log.warning("%s; the next update tries again", error)
+
+    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+        """Send photos in one request.
+
+        Raises:
+            RequestRefused: a photo is unusable, or all of them are too large for one request.
+            Unavailable: no model answers now.
+        """
+        records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
+        size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
+        if size > limit:
+            raise RequestRefused(
+                f"{len(photos)} photos are {size} bytes in base64, and a request may have {limit}; send fewer or smaller ones"
+            )
+        with self._translated(f"asking about {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} at"):
+            api = self._queries.serving_endpoints
+            start = time.perf_counter()
+            response = api.query(self._name, dataframe_records=records)
+            latency = time.perf_counter() - start
+        try:
+            answers = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestRefused(f"endpoint {self._name} answers, but not as a car damage model does: {error!r}") from error
+        if len(answers) != len(photos):
+            raise RequestRefused(f"endpoint {self._name} answered {len(photos)} photos with {len(answers)} rows")
+        return answers
+
+    def build_log(self, version: int) -> str:
+        """What the endpoint printed while it built and started a version; empty when there is nothing."""
+        from databricks.sdk.errors import NotFound
+
+        with self._translated("reading the build log of"):
+            try:
+                return str(self._management.serving_endpoints.build_logs(self._name, served_name(self._model, version)).logs)
+            except NotFound:
+                return ""
+
+    def _get(self) -> Any:
+        from databricks.sdk.errors import NotFound
+
+        with self._translated("looking at"):
+            try:
+                return self._management.serving_endpoints.get(self._name)
+            except NotFound as error:
+                if error.error_code == _ABSENT:
+                    return None
+                raise
+
+    @cached_property
+    def _management(self) -> Any:
+        return self._client(_CALL_TIMEOUT)
+
+    @cached_property
+    def _queries(self) -> Any:
+        return self._client(self._settings.serving.request_timeout + _MARGIN)
+
+    def _client(self, timeout: float) -> Any:
+        from databricks.sdk import WorkspaceClient
+        from databricks.sdk.config import Config
+
+        host = self._settings.serving.host
+        if is_local(host):
+            token_here = token(self._settings.home)
+            _knock(host or "")
+            # auth_type: other credentials in the environment would make the SDK refuse to choose.
+            config = Config(
+                host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
+            )
+        else:
+            config = Config(host=workspace_host(self._settings), http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE)
+        return WorkspaceClient(config=config)
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        """Foreign errors become ours."""
+        import requests
+        from databricks.sdk import errors
+
+        what = f"{doing} endpoint {self._name}"
+        host = self._settings.serving.host or ""
+        needs = "CAN MANAGE on the endpoint, or CAN QUERY to ask it"
+        with _of_the_local_server(what, host) if is_local(host) else workspace.translated(what, needs=needs):
+            try:
+                yield
+            except errors.ResourceConflict as error:
+                raise UpdateInProgress(f"{what}: {error}") from error
+            except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
+                if is_local(host) and error.error_code not in _SPOKEN and not isinstance(error, errors.BadRequest):
+                    raise
+                raise RequestRefused(f"{what} was refused: {error}") from error
+            except errors.DatabricksError as error:
+                if error.error_code in _TOO_LARGE:
+                    raise RequestRefused(f"{what} was refused: {error}") from error
+                raise
+            except (requests.RequestException, TimeoutError) as error:
+                if isinstance(error.__cause__, errors.DatabricksError):  # the last answer before the SDK gave up trying again
+                    raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
+                raise
+
+
+@contextlib.contextmanager
+def _of_the_local_server(what: str, host: str) -> Iterator[None]:
+    """As car_damage.adapters.databricks.workspace.translated, with advice for this machine's endpoint server."""
+    import requests
+    from databricks.sdk import errors
+
+    try:
+        yield
+    except (errors.PermissionDenied, errors.Unauthenticated) as error:
+        raise RequestRefused(
+            f"{what} was refused: {error}; the server there belongs to another home folder, or its token was changed: stop it, or set "
+            "CAR_DAMAGE_HOME to its own"
+        ) from error
+    except (errors.NotFound, errors.NotImplemented) as error:
+        status = 404 if isinstance(error, errors.NotFound) else 501
+        raise RequestRefused(
+            f"{host} answers with HTTP {status}, and not as a server of endpoints does: another program listens there; check serving.host"
+        ) from error
+    except errors.DatabricksError as error:
+        raise Unavailable(f"{what}: {host} cannot now: {error}") from error
+    except (requests.RequestException, TimeoutError) as error:
+        raise Unavailable(f"{what}: nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
+    except ValueError as error:
+        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
+
+
+def workspace_host(settings: Settings) -> str | None:
+    """The URL of the workspace that has the endpoint; None: that of the credentials."""
+    return None if settings.serving.host == "databricks" else settings.serving.host
+
+
+def _knock(host: str) -> None:
+    """The SDK would ask a dead host for its configuration again and again before the first call."""
+    parts = urlsplit(host)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
+    except OSError as error:
+        raise Unavailable(f"nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
+
+
+def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:
+    return Answer(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)

@@ -1,0 +1,91 @@
+"""MLflow's client as all adapters use it: made quiet, pointed at the stores of the settings, its errors told as ours."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from car_damage.adapters.databricks import workspace
+from car_damage.errors import RegistryError, Unavailable
+from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def client(settings: Settings) -> "MlflowClient":
+    """MLflow's client of these settings, which keeps to itself what MLflow would print."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # also where MLflow was imported before
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if settings.tracking_uri.startswith("sqlite"):
+        settings.home.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+
+
+def fluent(settings: Settings) -> Any:
+    """The module mlflow, for what its client cannot do, pointed at the stores of these settings for the whole process."""
+    import mlflow
+
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.registry_uri)
+    return mlflow
+
+
+def experiment_id(of: "MlflowClient", settings: Settings) -> str:
+    """The experiment of all our runs; made when it is not there. Raises RegistryError when somebody has deleted it."""
+    from mlflow.exceptions import MlflowException
+
+    name = settings.tracking.experiment
+    if (found := of.get_experiment_by_name(name)) is None:
+        # A server knows where its artifacts go; SQLite would put them below the working directory.
+        local = settings.tracking_uri.startswith("sqlite")
+        try:
+            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
+                raise
+            found = of.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
+    return str(found.experiment_id)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise MLflow's errors as ours.
+
+    Args:
+        doing: what the calls inside are for, as the message's beginning: "registering ...".
+
+    Raises:
+        Unavailable: the store or server did not answer, was busy or locked, or failed by itself (429, 5xx).
+        RegistryError: it refused for any other reason.
+    """
+    import requests
+    import sqlalchemy.exc
+    from mlflow.exceptions import MlflowException
+
+    later = "try again when MLflow answers"
+    try:
+        yield
+    except MlflowException as error:
+        status = error.get_http_status_code()
+        if status == 429 or status >= 500:
+            raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
+        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.said(error)}") from error
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else 500
+        if status == 429 or status >= 500:
+            raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {later}") from error
+        raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
+    except sqlalchemy.exc.DBAPIError as error:
+        raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
+    except OSError as error:  # of the file system; requests' and builtin connection errors are OSErrors too
+        raise Unavailable(f"{doing}: {error}; {later}") from error

@@ -1,0 +1,113 @@
+"""The champion's history in MLflow: each promotion and each rollback is a run, beside the training runs.
+
+A run is begun before anything changes and ended when the alias has moved; so what a kill leaves behind is a run that
+is RUNNING, which the next update goes on with or gives up.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from car_damage.adapters.mlflow.client import client, experiment_id, translated
+from car_damage.adapters.mlflow.provenance import software, user
+from car_damage.moves import ABANDONED, DONE, FAILED, NOBODY, ROLLBACK, UNDERWAY, Intention, Move
+from car_damage.ports import TAG_LIMIT
+from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+KIND_TAG = "move"
+"""The tag that tells these runs from trainings."""
+
+_PERSON = "person"
+_PAGE = 1_000
+_STATUS: Mapping[str, str] = MappingProxyType({UNDERWAY: "RUNNING", DONE: "FINISHED", FAILED: "FAILED", ABANDONED: "KILLED"})
+_STATE = {status: state for state, status in _STATUS.items()}
+
+
+class MlflowHistory:
+    """Port `History` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `mlflow_client.translated`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def begin(self, intention: Intention) -> Move:
+        from mlflow.entities import Metric
+
+        name = f"{'roll back to' if intention.kind == ROLLBACK else 'promote'} version {intention.version}"
+        tags = {
+            KIND_TAG: intention.kind,
+            "model": self._settings.tracking.model,
+            "version": str(intention.version),
+            "replaces": _named(intention.replaces),
+            "displaced": _named(intention.displaced),
+            "decided_by": _PERSON if intention.by_person else "rule",
+            "reason": intention.reason[:TAG_LIMIT],
+            "by": intention.by[:TAG_LIMIT],
+            "flow_run": intention.flow_run,
+            "mlflow.user": user(),
+        }
+        with translated(f"writing down that version {intention.version} is to go live"):
+            run = self._client.create_run(experiment_id(self._client, self._settings), tags={**software(), **tags}, run_name=name)
+            at = run.info.start_time
+            self._client.log_batch(run.info.run_id, [Metric(key, value, at, 0) for key, value in intention.metrics.items()])
+        return Move(run.info.run_id, intention, _time(at), None, UNDERWAY)
+
+    def close(self, move: Move, state: str, why: str = "") -> None:
+        with translated(f"writing down how the move to version {move.intention.version} ended"):
+            if why:
+                self._client.set_tag(move.run_id, "failure", why[:TAG_LIMIT])
+            self._client.set_terminated(move.run_id, _STATUS[state])
+
+    def moves(self, state: str | None = None) -> list[Move]:
+        with translated("reading the champion's history"):
+            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+            if experiment is None:
+                return []
+            wanted = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
+            if state is not None:
+                wanted += f" and attributes.status = '{_STATUS[state]}'"
+            experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
+            page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first)
+            found: list[Run] = list(page)
+            while page.token:
+                page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first, page_token=page.token)
+                found += page
+        return [_move(run) for run in found]
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
+
+
+def _move(run: "Run") -> Move:
+    tags, info = run.data.tags, run.info
+    intention = Intention(
+        kind=tags[KIND_TAG],
+        version=int(tags["version"]),
+        replaces=_number(tags["replaces"]),
+        reason=tags.get("reason", ""),
+        by=tags.get("by", ""),
+        flow_run=tags.get("flow_run", ""),
+        by_person=tags.get("decided_by") == _PERSON,
+        displaced=_number(tags.get("displaced", NOBODY)),
+        metrics=dict(run.data.metrics),
+    )
+    ended = _time(info.end_time) if info.end_time else None
+    return Move(info.run_id, intention, _time(info.start_time), ended, _STATE.get(info.status, UNDERWAY), tags.get("failure", ""))
+
+
+def _named(version: int | None) -> str:
+    return NOBODY if version is None else str(version)
+
+
+def _number(named: str) -> int | None:
+    return None if named == NOBODY else int(named)
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

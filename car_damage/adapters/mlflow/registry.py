@@ -1,0 +1,149 @@
+"""The model registry on MLflow: SQLite, an MLflow server, or Unity Catalog; one code for all of them.
+
+Aliases are read from the registered model, never asked for by name: a missing alias and a bad call answer with the
+same error code, and a lookup that failed must never pass for "there is no champion".
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from car_damage.adapters.mlflow.client import client, fluent, translated
+from car_damage.errors import RegistryError
+from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
+from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+
+READY_TIMEOUT = 300.0
+"""Seconds that a new version may take to become READY: the upload of a model of some MB, with a wide margin."""
+READY_POLL = 3.0
+"""Seconds between two looks at it."""
+_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+_THERE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
+"""MLflow's own words for it, and Unity Catalog's."""
+
+_log = logging.getLogger(__name__)
+
+
+class MlflowRegistry:
+    """Port `Registry` over `MlflowClient`."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._name = settings.tracking.model
+        self._clock = clock
+
+    def versions_for(self, run_id: str) -> list[ModelVersion]:
+        with translated(f"looking for versions of run {run_id} in {self._name}"):
+            versions = self._versions_of(run_id)
+        return [version for version in versions if version.ready]
+
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+        with translated(f"registering {model_uri} as a version of {self._name}"):
+            self._ensure_model()
+            self._remove_unfinished(run_id)
+            fluent(self._settings)  # the client looks up the logged model where the process points, not where itself does
+            # Not register_model: it demands the right to create the registered model, even when it is there.
+            created = self._client.create_model_version(
+                self._name, model_uri, run_id, dict(tags), await_creation_for=0, model_id=model_uri.removeprefix("models:/")
+            )
+            deadline = self._clock.monotonic() + READY_TIMEOUT
+            while (found := self._client.get_model_version(self._name, created.version)).status != "READY":
+                failed = found.status == "FAILED_REGISTRATION"
+                if failed or self._clock.monotonic() > deadline:
+                    why = f"failed: {found.status_message}" if failed else f"was not READY after {READY_TIMEOUT:.0f} s"
+                    raise RegistryError(
+                        f"the registration of version {created.version} of {self._name} {why}; look at it in the registry; "
+                        "the next run removes it and registers the model again"
+                    )
+                self._clock.sleep(READY_POLL)
+            self._remove_unfinished(run_id)  # MLflow's client asks again after a lost answer, and each time a version is made
+        return self._version(found)
+
+    def get(self, version: int) -> ModelVersion:
+        with translated(f"reading version {version} of {self._name}"):
+            return self._version(self._client.get_model_version(self._name, str(version)))
+
+    def champion(self) -> ModelVersion | None:
+        return self._alias(CHAMPION)
+
+    def challenger(self) -> ModelVersion | None:
+        return self._alias(CHALLENGER)
+
+    def move(self, alias: str, to: int | None) -> None:
+        with translated(f"moving the alias {alias} of {self._name}"):
+            if to is not None:
+                self._client.set_registered_model_alias(self._name, alias, str(to))
+            elif alias in self._aliases():
+                self._client.delete_registered_model_alias(self._name, alias)
+
+    def tag(self, version: int, tags: Mapping[str, str]) -> None:
+        with translated(f"tagging version {version} of {self._name}"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self._name, str(version), key, value)
+
+    def download(self, model_uri: str, into: Path) -> Path:
+        with translated(f"downloading {model_uri}"):
+            mlflow = fluent(self._settings)
+            return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into)))
+
+    def _versions_of(self, run_id: str) -> list[ModelVersion]:
+        """All versions of a run, also those that are not ready; lowest first."""
+        # Unity Catalog filters by one field only and returns no tags: filter by name here, and get each for its tags.
+        found = self._client.search_model_versions(f"run_id = '{run_id}'")
+        numbers = sorted(int(version.version) for version in found if version.name == self._name)
+        return [self._version(self._client.get_model_version(self._name, str(number))) for number in numbers]
+
+    def _remove_unfinished(self, run_id: str) -> None:
+        """Remove the run's versions that a kill or a lost answer has left without their files: they would stay pending for ever."""
+        for version in self._versions_of(run_id):
+            if not version.ready:
+                _log.warning("version %d of %s was never finished, and is removed", version.version, self._name)
+                self._client.delete_model_version(self._name, str(version.version))
+
+    def _alias(self, alias: str) -> ModelVersion | None:
+        with translated(f"reading the aliases of {self._name}"):
+            version = self._aliases().get(alias)
+        return None if version is None else self.get(int(version))
+
+    def _aliases(self) -> dict[str, str]:
+        """Creates the registered model first, so that every error of the look-up that follows is an error."""
+        self._ensure_model()
+        return dict(self._client.get_registered_model(self._name).aliases)
+
+    def _ensure_model(self) -> None:
+        if self._model_is_there:
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_registered_model(self._name)
+        except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise
+            try:
+                self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
+            except MlflowException as created:
+                if created.error_code not in _THERE:  # another run was quicker
+                    raise
+        self._model_is_there = True
+
+    _model_is_there = False
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
+
+    def _version(self, found: "MlflowVersion") -> ModelVersion:
+        return ModelVersion(
+            version=int(found.version),
+            run_id=found.run_id or "",
+            tags=dict(found.tags or {}),
+            ready=found.status == "READY",
+            uri=f"models:/{self._name}/{found.version}",
+        )

@@ -1,0 +1,202 @@
+"""Training runs in MLflow: SQLite in the home folder, an MLflow server, or Databricks; one code for all of them.
+
+A run is found again by its training key only once it is FINISHED, and it is finished last, after its model is logged:
+so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from car_damage.adapters.mlflow.client import client, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.provenance import software
+from car_damage.errors import RegistryError
+from car_damage.machine import Scratch
+from car_damage.model import package
+from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
+from car_damage.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Metric, Run
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+MODEL_TAG = "model_uri"
+FAILURE_TAG = "failure"
+
+_METRICS = 500
+_PARAMS = 100
+"""Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
+_DIGEST = 16
+"""Characters of a dataset's digest; MLflow takes 36."""
+
+
+class MlflowTracking:
+    """Port `Tracking` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `mlflow_client.translated`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def run_for(self, training_key: str) -> TrainedRun | None:
+        with translated("looking for a finished run with this training key"):
+            for run in self._search(KEY_TAG, training_key, "FINISHED"):
+                uri = run.data.tags.get(MODEL_TAG, "")
+                if uri and self._readable(uri):
+                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
+        return None
+
+    def recent(self, limit: int) -> list[RunSummary]:
+        with translated("listing the latest training runs"):
+            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+            if experiment is None:
+                return []
+            order = ["attributes.start_time DESC"]
+            runs = self._client.search_runs([experiment.experiment_id], f"tags.{KEY_TAG} LIKE '%'", max_results=limit, order_by=order)
+        return [
+            RunSummary(
+                run.info.run_id,
+                run.info.run_name or "",
+                run.info.status,
+                datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+                dict(run.data.metrics),
+            )
+            for run in runs
+        ]
+
+    def start(self, name: str, tags: Mapping[str, str]) -> str:
+        with translated(f"starting the run {name}"):
+            if key := tags.get(KEY_TAG):
+                for run in self._search(KEY_TAG, key, "RUNNING"):
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+                    _log.warning("MLflow run %s of the same training was left running by a kill; it is marked as killed", run.info.run_id)
+            tags = {**software(), **tags}
+            return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
+
+    def log(self, run_id: str, contents: RunContents) -> str:
+        from mlflow.entities import Param
+
+        with translated(f"logging run {run_id}"):
+            params = [Param(key, str(value)) for key, value in contents.params.items()]
+            for some in _chunks(params, _PARAMS):
+                self._client.log_batch(run_id, params=some)
+            for some in _chunks(_metrics(contents), _METRICS):
+                self._client.log_batch(run_id, metrics=some)
+            self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
+            self._client.log_artifacts(run_id, str(contents.folder))
+            return self._log_model(run_id, contents)
+
+    def finish(self, run_id: str, model_uri: str) -> None:
+        with translated(f"finishing run {run_id}"):
+            self._client.set_tag(run_id, MODEL_TAG, model_uri)
+            self._client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, message: str) -> None:
+        with translated(f"marking run {run_id} as failed"):
+            self._client.set_tag(run_id, FAILURE_TAG, message[:TAG_LIMIT])
+            self._client.set_terminated(run_id, "FAILED")
+
+    def abandon(self, flow_run: str) -> None:
+        with translated(f"ending the runs of the cancelled flow run {flow_run}"):
+            for run in self._search("flow_run", flow_run, "RUNNING"):
+                if KEY_TAG in run.data.tags:  # the champion's history, too, notes the flow run
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def fetch(self, run_id: str, artifact: str) -> bytes:
+        folder = artifact.rpartition("/")[0]
+        with translated(f"fetching {artifact} of run {run_id}"), Scratch("artifacts") as temporary:
+            if artifact not in (file.path for file in self._client.list_artifacts(run_id, folder or None)):
+                raise RegistryError(
+                    f"run {run_id} has no file {artifact}: it was deleted, or the run is not one of this project's trainings"
+                )
+            return Path(self._client.download_artifacts(run_id, artifact, str(temporary))).read_bytes()
+
+    def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
+        with translated(f"adding {', '.join(artifacts)} to run {run_id}"), Scratch("artifacts") as temporary:
+            for name, data in artifacts.items():
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            self._client.log_artifacts(run_id, str(temporary))
+
+    def url(self, run_id: str) -> str | None:
+        uri = self._settings.tracking.ui or self._settings.tracking_uri
+        if uri.startswith("databricks"):
+            from mlflow.utils.databricks_utils import get_databricks_host_creds
+
+            with translated("looking up the workspace's address"):
+                base = f"{str(get_databricks_host_creds(uri).host).rstrip('/')}/ml"
+        elif uri.startswith(("http://", "https://")):
+            base = f"{uri.rstrip('/')}/#"
+        else:
+            return None
+        with translated(f"looking up run {run_id}"):
+            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+    def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
+        """Runs with this tag in this state, latest first."""
+        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+        if experiment is None:
+            return ()
+        wanted = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
+        return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+
+    def _readable(self, model_uri: str) -> bool:
+        """The model is still recorded, and its files are where MLflow would look for them."""
+        from mlflow.exceptions import MlflowException
+
+        model_id = model_uri.removeprefix("models:/")
+        try:
+            self._client.get_logged_model(model_id)  # a deleted model's files may be there for a while
+            files = self._client.list_logged_model_artifacts(model_id)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
+                return False
+            raise
+        return {"MLmodel", "artifacts"} <= {Path(file.path).name for file in files}
+
+    def _log_model(self, run_id: str, contents: RunContents) -> str:
+        """MLflow logs models to the active run only, so this run is made the active one for that long."""
+        mlflow = fluent(self._settings)
+        mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
+        try:
+            limits = self._settings.images.limits()
+            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, limits=limits)
+        finally:
+            mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
+
+
+def _metrics(contents: RunContents) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(key, float(value), now, 0) for key, value in contents.metrics.items()] + [
+        Metric(key, float(value), now, epoch) for key, values in contents.history.items() for epoch, value in enumerate(values, 1)
+    ]
+
+
+def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
+    """The silver table, as MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
+    source = json.dumps({**place, "delta_table_version": version})
+    dataset = Dataset(name="silver", digest=fingerprint[:_DIGEST], source_type="delta_table", source=source)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

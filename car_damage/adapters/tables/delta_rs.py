@@ -1,0 +1,157 @@
+"""Delta tables on a local disk, by delta-rs: no JVM, no server.
+
+`catalog.schema.table` lies at `<root>/catalog/schema/table`. Tables are written without optional table features
+and with plain types (string, int64, timestamp in microseconds UTC, ...), so Spark reads them and goes on with them; what Spark
+has written since, deletion vectors included, is read here. Reads give those plain types too, never delta-rs's
+string views.
+
+Every write is one commit that either stands on the version it was computed from or does not happen: delta-rs's
+own way of rebasing a commit would let two writers insert the same key.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from car_damage.adapters import reading
+from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
+from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.ports import Files, Work
+from car_damage.settings import Images
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+
+class DeltaRs(DeltaTables):
+    """The port `Tables` below a root folder.
+
+    Args:
+        root: folder of all tables; made when the first table is.
+        files: what `unseen` lists and `each` reads.
+        images: how many files are read at once.
+        sleep: waits between two attempts, in seconds.
+
+    Raises:
+        SettingsError: the root is a Databricks volume, which has neither the renames nor the locks that a table needs.
+    """
+
+    def __init__(self, root: Path, files: Files, images: Images, sleep: Callable[[float], None] = time.sleep) -> None:
+        if Path(os.path.normpath(root)).is_relative_to("/Volumes"):
+            raise SettingsError(f"home: tables cannot lie in the volume {root}; name a local folder, or let Spark write the tables")
+        super().__init__(root, files, sleep)
+        self._images = images
+
+    def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
+        import pyarrow as pa
+
+        columns: dict[str, list[Any]] = {name: [] for name in ("path", "unreadable", *schema.names)}
+        items = zip(files["path"].to_pylist(), files["size"].to_pylist(), strict=True)
+        results = reading.each(self._files, items, work, self._images.workers, reading.NO_LIMIT, lambda path, _: work(path, b""))
+        for done, (path, row, unreadable) in enumerate(results, 1):
+            columns["path"].append(path)
+            columns["unreadable"].append(unreadable)
+            for name in schema.names:
+                columns[name].append(None if row is None else row[name])
+            tick(done)
+        return pa.table(columns, schema=result_schema(schema))
+
+    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
+        import pyarrow as pa
+
+        there = self._open(table, version)
+        if there is None:
+            return self._absent(table, columns, version)
+        with _translated(self._called(table)):
+            rows = pa.RecordBatchReader.from_stream(there.scan(columns=list(columns))).read_all()
+        return plain(rows), there.version()
+
+    def _open(self, table: str, version: int | None = None) -> "DeltaTable | None":
+        delta_table = _deltalake().DeltaTable
+        path = Path(self.uri(table))
+        if not path.is_dir():
+            return None
+        with _translated(self._called(table)):
+            try:
+                return delta_table(str(path), version=version)
+            except _deltalake().exceptions.TableNotFoundError:
+                return None
+
+    def _commit(self, table: str, change: Change) -> int:
+        there = self._open(table)
+        version = -1 if there is None else there.version()
+        change.expect(table, version)
+        if there is None:
+            return self._create(table, change.rows)
+        changed = change.source()
+        if not changed.num_rows:
+            return version
+        with _translated(self._called(table)):
+            merge = there.merge(
+                changed,
+                " AND ".join(f"t.`{column}` = s.`{column}`" for column in change.key),
+                source_alias="s",
+                target_alias="t",
+                commit_properties=_deltalake().CommitProperties(max_commit_retries=0),
+            )
+            if change.remove is not None and change.remove.num_rows:
+                merge = merge.when_matched_delete(predicate=f"s.`{REMOVE}`")
+            if change.updated:
+                merge = merge.when_matched_update(_values(change.updated), predicate=f"NOT s.`{REMOVE}`")
+            if set(change.rows.column_names) == {field.name for field in there.schema().fields}:
+                merge = merge.when_not_matched_insert(_values(change.rows.column_names), predicate=f"NOT s.`{REMOVE}`")
+            merge.execute()
+        return int(there.version())
+
+    def _create(self, table: str, rows: "pa.Table") -> int:
+        """The table with its first rows, in one commit; of two that create it at once, one gets a conflict."""
+        path = Path(self.uri(table))
+        deltalake = _deltalake()
+        with _translated(self._called(table)):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                deltalake.write_deltalake(
+                    str(path), rows, mode="error", name=table, commit_properties=deltalake.CommitProperties(max_commit_retries=0)
+                )
+            except deltalake.exceptions.DeltaError as error:
+                if deltalake.DeltaTable.is_deltatable(str(path)):
+                    raise CommitConflict(f"{table} was created by another writer at the same time") from error
+                raise
+        return 0
+
+
+def _values(columns: Sequence[str]) -> dict[str, str]:
+    return {f"`{column}`": f"s.`{column}`" for column in columns}
+
+
+def _deltalake() -> Any:
+    try:
+        import deltalake
+        import deltalake.exceptions
+    except ImportError as error:
+        raise Terminal("tables.engine = delta-rs needs the package deltalake: pip install 'car-damage[local]'") from error
+    return deltalake
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    """Turns delta-rs's errors about one table into ours."""
+    errors = _deltalake().exceptions
+    try:
+        yield
+    except errors.CommitFailedError as error:
+        if (full := disk_full(name, str(error))) is not None:
+            raise full from error
+        raise CommitConflict(f"{name}: another writer committed first ({error})") from error
+    except errors.DeltaProtocolError as error:
+        raise Terminal(f"{name} uses a feature that delta-rs lacks; let Spark read it, or upgrade deltalake: {error}") from error
+    except errors.DeltaError as error:
+        if (full := disk_full(name, str(error))) is not None:
+            raise full from error
+        raise Terminal(f"{name} cannot be used; look at its schema and its _delta_log: {error}") from error
+    except OSError as error:
+        raise Unavailable(f"{name} cannot be reached: {error}") from error

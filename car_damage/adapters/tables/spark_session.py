@@ -1,0 +1,169 @@
+"""The Spark session that the settings ask for, with Delta in it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from car_damage.adapters.tables.spark_errors import condition, short
+from car_damage.errors import SettingsError, Terminal, Unavailable
+from car_damage.machine import cores
+from car_damage.settings import Spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+JAVA = 17
+"""The oldest Java that Spark runs on."""
+_JAVA_TIMEOUT = 30.0
+"""Seconds for `java -version`."""
+_CONNECT_PORT = 15002
+"""Where a Connect server listens when its address names no port."""
+_CONNECT_TIMEOUT = 10.0
+"""Seconds for a connection to it."""
+_EXTRA = "pip install 'car-damage[spark]'"
+
+
+def session(settings: Spark, warehouse: Path) -> "SparkSession":
+    """The session: the one that a Databricks cluster or job has, a Connect server's, or one of this process.
+
+    Args:
+        settings: where Spark runs, and its own settings.
+        warehouse: a folder for what Spark itself wants to keep; it is made when there is something.
+
+    Raises:
+        Terminal: pyspark, delta-spark, Java or Delta's jars are missing, and what to install.
+        SettingsError: `spark.master` is no address.
+        Unavailable: the Connect server does not answer.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise Terminal(f"tables.engine = spark needs pyspark and delta-spark: {_EXTRA}") from error
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return SparkSession.builder.getOrCreate()
+    if settings.master.startswith("sc://"):
+        return _connected(settings)
+    return _started(settings, warehouse)
+
+
+def check_java() -> None:
+    """Look for the Java that Spark needs.
+
+    Raises:
+        Terminal: there is none, it does not work, or it is too old; and what to install.
+    """
+    wanted = f"tables.engine = spark needs Java {JAVA} or later: install it (Debian: openjdk-{JAVA}-jre-headless), or set JAVA_HOME"
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if java is None or not Path(java).exists():
+        raise Terminal(f"there is no Java{f' in JAVA_HOME={home}' if home else ''}; {wanted}")
+    try:
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=_JAVA_TIMEOUT, check=False).stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Terminal(f"{java} does not run ({error}); {wanted}") from error
+    number = told.partition('version "')[2].partition('"')[0].partition(".")[0]
+    if not number.isdecimal():
+        raise Terminal(f"{java} does not tell its version, but: {told.strip()[:200] or 'nothing'}; {wanted}")
+    if int(number) < JAVA:
+        raise Terminal(f"{java} is Java {number}; {wanted}")
+
+
+def _connected(settings: Spark) -> "SparkSession":
+    try:
+        from pyspark.sql.connect.session import SparkSession as ConnectSession
+    except ImportError as error:
+        raise Terminal(f"spark.master = sc://... needs Spark Connect's client: {_EXTRA}") from error
+    from pyspark.errors import PySparkException, PySparkValueError
+
+    try:
+        # The address may hold a token, which Spark's own errors would repeat.
+        builder = ConnectSession.builder.remote(settings.master)
+        address = urlsplit(settings.master)
+        host, port = address.hostname or "", address.port or _CONNECT_PORT
+    except (PySparkException, ValueError):
+        raise SettingsError(
+            "spark.master is no address of a Spark Connect server; expected sc://host:port, with /;token=... at its end"
+        ) from None
+    for name, value in settings.conf.items():
+        builder = builder.config(name, value)
+    where = f"the Spark Connect server at {host}:{port}, which spark.master names,"
+    try:
+        # The client itself tries for ten minutes.
+        socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
+        found = builder.create()  # what would be got may be a session to elsewhere
+    except PySparkValueError:
+        raise SettingsError("spark.master: Spark refuses the parameters behind /; in it") from None
+    except (OSError, PySparkException) as error:
+        raise Unavailable(f"{where} does not answer: {short(error)}; start it as docs/spark.md shows, or correct spark.master") from error
+    try:
+        found.sql("DESCRIBE HISTORY delta.`/car-damage-looks-for-delta` LIMIT 1").collect()
+    except PySparkException as error:
+        if condition(error).startswith("PARSE"):
+            raise Terminal(
+                f"{where} has no Delta: start it with delta-spark's jar and its SQL extension, as docs/spark.md shows"
+            ) from error
+        # Any other error is Delta's, about a table that is not there.
+    return found  # type: ignore[return-value] # it has the methods that both have
+
+
+def _knock(master: str) -> None:
+    """Spark itself tries for a minute and a half, and then names neither the master nor what was the matter."""
+    if not master.startswith("spark://"):
+        return
+    tried = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host or address, int(port)), _CONNECT_TIMEOUT).close()
+        except ValueError:
+            raise SettingsError(f"spark.master: {address} is no host and port") from None
+        except OSError as error:
+            tried.append(f"{address}: {error.strerror or error}")
+        else:
+            return
+    raise Unavailable(f"no master of Spark answers ({'; '.join(tried)}): start it, or correct spark.master")
+
+
+def _started(settings: Spark, warehouse: Path) -> "SparkSession":
+    try:
+        from delta import configure_spark_with_delta_pip
+    except ImportError as error:
+        raise Terminal(f"tables.engine = spark needs delta-spark: {_EXTRA}") from error
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    check_java()
+    _knock(settings.master)
+    if settings.master.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or its workers are whatever python3 is
+    few = str(2 * cores())  # 200 and 50 by default, for tables of metadata
+    builder = SparkSession.builder.master(settings.master).appName("car-damage")
+    for name, value in {
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": str(warehouse),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": few,
+        "spark.databricks.delta.snapshotPartitions": few,
+        **settings.conf,
+    }.items():
+        builder = builder.config(name, value)
+    if "spark.jars" not in settings.conf:  # who names jars has Delta's among them
+        packages = [name for name in settings.conf.get("spark.jars.packages", "").split(",") if name]
+        builder = configure_spark_with_delta_pip(builder, packages)
+    try:
+        return builder.getOrCreate()
+    except (PySparkException, Py4JError) as error:
+        raise Terminal(
+            f"Spark did not start on {settings.master}: {short(error)}. The lines above are its own and say why: a setting in spark.conf "
+            "that it or Java refuses; or Delta's jars, which it fetches from Maven Central at its first start (without a way there, "
+            "name the jars' files in spark.conf as spark.jars)"
+        ) from error

@@ -1,0 +1,109 @@
+"""How a photo gets its class: from its folder, its name or a table, as the settings say.
+
+Pure: paths in, labels out. A photo whose label cannot be told gets a reason instead, never a guess.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from car_damage.errors import SettingsError
+from car_damage.photo.reasons import NO_LABEL, UNKNOWN_LABEL
+from car_damage.settings import Labels
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A class, or the reason why there is none."""
+
+    label: str | None
+    reason: str | None
+    """`no label` or `unknown label`."""
+
+
+class Labeller:
+    """Tells the classes of photos.
+
+    Args:
+        settings: where a label comes from, the classes and their aliases. Case does not matter.
+        landing_folder: the folder that holds all photos.
+        table: for `source = "table"`: path relative to the landing folder -> word. See `parse_table`.
+
+    Raises:
+        SettingsError: the source is a table and none is given.
+    """
+
+    def __init__(self, settings: Labels, landing_folder: str, table: Mapping[str, str] | None = None) -> None:
+        if settings.source == "table" and table is None:
+            raise SettingsError('labels.source is "table", but no table of labels was read: check labels.table')
+        self._source = settings.source
+        self._landing = landing_folder.rstrip("/") + "/"
+        self._table = table or {}
+        words = dict(settings.aliases) | {name: name for name in settings.classes}
+        self._known = {word.casefold(): Labelled(name, None) for word, name in words.items()}
+
+    def label(self, path: str) -> Labelled:
+        """The label of the photo at a full path."""
+        return self.labels([path])[0]
+
+    def labels(self, paths: Sequence[str]) -> list[Labelled]:
+        """The label of each photo, in order. A folder is looked at once."""
+        if self._source == "folder":
+            folders: dict[str, Labelled] = {}
+            return [folders.get(folder) or folders.setdefault(folder, self._by_folder(folder)) for folder in map(_folder, paths)]
+        if self._source == "file_name":
+            return [self._by_name(path) for path in paths]
+        return [self._by_word(self._table.get(self._relative(path))) for path in paths]
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(self._landing)
+
+    def _by_folder(self, folder: str) -> Labelled:
+        """By the nearest folder below the landing folder; `folder` ends with a slash."""
+        return self._by_word(self._relative(folder).rstrip("/").rpartition("/")[2])
+
+    def _by_name(self, path: str) -> Labelled:
+        """By the first word of the name that is a class or an alias; words end where letters do."""
+        name = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
+        words = [word.casefold() for word in re.findall(r"[^\W\d_]+", name)]
+        return next((self._known[word] for word in words if word in self._known), Labelled(None, UNKNOWN_LABEL if words else NO_LABEL))
+
+    def _by_word(self, word: str | None) -> Labelled:
+        if word is None or not word.strip():
+            return Labelled(None, NO_LABEL)
+        return self._known.get(word.strip().casefold(), Labelled(None, UNKNOWN_LABEL))
+
+
+def _folder(path: str) -> str:
+    return path[: path.rfind("/") + 1]
+
+
+def parse_table(csv_bytes: bytes) -> dict[str, str]:
+    """Read a table of labels: a CSV file in UTF-8 with the columns path (relative to the landing folder) and label.
+
+    Returns:
+        Path -> word, as written. Other columns are ignored.
+
+    Raises:
+        SettingsError: not UTF-8 or not CSV, a column is missing, a row is incomplete, or a path is listed under two labels.
+    """
+    try:
+        rows = csv.DictReader(io.StringIO(csv_bytes.decode("utf-8-sig"), newline=""), strict=True)
+        if missing := [column for column in ("path", "label") if column not in (rows.fieldnames or [])]:
+            found = ", ".join(rows.fieldnames or []) or "none"
+            raise SettingsError(f"the table of labels has no column {' and no column '.join(missing)} (found: {found})")
+        table: dict[str, str] = {}
+        for row in rows:
+            path, word = row["path"], row["label"]
+            if path is None or word is None:
+                raise SettingsError(f"line {rows.line_num} of the table of labels is incomplete")
+            path = path.strip().removeprefix("./")
+            if table.setdefault(path, word) != word:
+                raise SettingsError(f"the table of labels lists {path} as {table[path]} and, in line {rows.line_num}, as {word}: keep one")
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the table of labels is not UTF-8: {error}") from error
+    except csv.Error as error:
+        raise SettingsError(f"the table of labels is not CSV: {error}") from error
+    return table

@@ -1,0 +1,127 @@
+"""The networks: photos in, one probability a class out, and what is done to photos only while training.
+
+A network takes the decoder's pixels as they are, (n, 224, 224, 3) uint8, and rescales inside, so nobody can feed it
+wrongly. Augmentation is a layer in front of it that only training has: it is no part of what is saved.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from car_damage.photo.limits import SIZE
+
+if TYPE_CHECKING:
+    import keras
+
+SHIFT = 0.1
+"""Photos are shifted by up to this share of their side, in each direction; the edge is repeated."""
+BRIGHTNESS = 0.25
+"""Photos are made brighter or darker by up to this factor."""
+
+
+_GREETING = re.compile(rb"[IWE]0000 |WARNING: All log messages before absl|To enable the following instructions")
+
+
+def quiet() -> None:
+    """Import TensorFlow and find its devices without its greetings on the terminal; call it before anything else imports it.
+
+    Its C++ side writes them straight to file descriptor 2, before it reads any variable about logging. So what is
+    written there meanwhile goes to a file first, and comes out again without TensorFlow's lines.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" in sys.modules:
+        return
+    with tempfile.TemporaryFile() as kept:
+        terminal = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            import keras  # noqa: F401 - it imports TensorFlow
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()  # looks for a GPU, which is announced too
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            for line in kept:
+                if not _GREETING.match(line):
+                    os.write(2, line)
+
+
+def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
+    """A small convolutional network from scratch: some 2 ms a photo to train on two cores.
+
+    The first layer has a stride of 4, because most of the time of a network like this goes into its largest maps.
+    Only the pooled features are batch-normalised: differences between photos are small beside their mean, which a
+    few hundred steps would not overcome. On the maps themselves it would double the time of a step.
+
+    Args:
+        classes: outputs of the softmax.
+        dropout: share of the features that each training step goes without.
+
+    Returns:
+        (n, 224, 224, 3) uint8 -> (n, classes) float32, each row adding up to 1. Fresh weights from Keras' seed.
+    """
+    quiet()
+    import keras
+    from keras import layers
+
+    def convolution(filters: int, kernel: int, stride: int = 1) -> Any:
+        return layers.Conv2D(filters, kernel, strides=stride, padding="same", activation="relu", kernel_initializer="he_normal")
+
+    photo = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="photo")
+    maps = layers.Rescaling(1 / 127.5, offset=-1)(photo)
+    maps = convolution(32, 3)(convolution(16, 5, stride=4)(maps))
+    maps = convolution(64, 3)(layers.MaxPooling2D()(maps))
+    maps = convolution(96, 3)(layers.MaxPooling2D()(maps))
+    # The mean says how much of the photo is damaged, the maximum how badly any place is.
+    pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(maps), layers.GlobalMaxPooling2D()(maps)])
+    features = layers.Dropout(dropout)(layers.BatchNormalization(momentum=0.9)(pooled))
+    # Small first weights, so that an untrained network holds all classes for equally likely (a loss of ln n).
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    answer = layers.Dense(classes, activation="softmax", kernel_initializer=small, name="severity")(features)
+    return keras.Model(photo, answer, name="cnn")
+
+
+def build(network: str, classes: int) -> "keras.Model":
+    """The network that the setting `training.network` names."""
+    return {"cnn": cnn}[network](classes)
+
+
+def augmented(network: "keras.Model", seed: int) -> "keras.Model":
+    """The same network, sharing its weights, behind photos that are mirrored, shifted and brightened at random.
+
+    Args:
+        network: what is trained, and saved by itself.
+        seed: of the randomness; the same seed and photos give the same changes.
+    """
+    quiet()
+    import keras
+    import tensorflow as tf
+
+    class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+        """Changes photos in training and lets them pass otherwise. One gather does shift and mirror: a third of the time
+        of Keras' own layers, which interpolate.
+        """
+
+        def __init__(self) -> None:
+            super().__init__(name="augmentation")
+            self.random = keras.random.SeedGenerator(seed)
+
+        def call(self, photos: Any, training: bool = False) -> Any:
+            """(n, 224, 224, 3) uint8 -> the same."""
+            if not training:
+                return photos
+            down, right, mirror, light = tf.unstack(keras.random.uniform((4, tf.shape(photos)[0], 1), -1.0, 1.0, seed=self.random))
+            sides = tf.range(SIZE)[None]
+            rows = tf.clip_by_value(sides + tf.cast(down * SHIFT * SIZE, tf.int32), 0, SIZE - 1)
+            columns = tf.clip_by_value(sides + tf.cast(right * SHIFT * SIZE, tf.int32), 0, SIZE - 1)
+            columns = tf.where(mirror < 0, columns, SIZE - 1 - columns)
+            moved = tf.gather(tf.gather(photos, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
+            lit = tf.cast(moved, tf.float32) * (1.0 + BRIGHTNESS * light)[:, :, None, None]
+            return tf.cast(tf.clip_by_value(lit, 0.0, 255.0), tf.uint8)
+
+    photo = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="photo")
+    return keras.Model(photo, network(Augmentation()(photo)), name="augmented")

@@ -1,0 +1,239 @@
+"""The photos of one silver version, decoded once and kept on disk for as long as a training lasts.
+
+Every epoch reads them again, so they lie decoded in a memory-mapped file of a temporary folder: 150,528 bytes a
+photo on disk, and in memory only what the operating system finds room for. Where there are more than the disk is to
+take (`images.cache_bytes`), the rest is read and decoded in each epoch. Every photo must be the very photo that was
+validated: one with other bytes stops the training by name.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from car_damage.data.silver import TEST
+from car_damage.errors import PhotoChanged, SettingsError, Unavailable, UnusablePhoto
+from car_damage.machine import Scratch, cores
+from car_damage.model.partly_kept import PartlyKept
+from car_damage.photo.decoder import decode
+from car_damage.photo.limits import SIZE, Limits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from car_damage.pipeline import Progress
+    from car_damage.ports import Files
+
+COLUMNS = ("path", "label", "sha256", "split")
+"""What is read of the silver table."""
+
+_NEXT = "; run the pipeline again: validation takes up what is there by then"
+_PHOTO_BYTES = SIZE * SIZE * 3
+_SHARE = 0.8
+"""Of what is free on the disk, for decoded photos: others write there, too."""
+_WAITS = (1.0, 5.0, 15.0)
+"""Seconds before a photo that could not be read is read again in the middle of a training, which one hiccup must not end."""
+_TOLD = 50
+"""Progress is told about so many times."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Some photos, in the order of their rows."""
+
+    pixels: npt.NDArray[np.uint8] | PartlyKept
+    """(n, 224, 224, 3) uint8, RGB; a view of the file on disk, or more than fits there."""
+    labels: npt.NDArray[np.int64]
+    """(n,) class numbers."""
+    sha256s: tuple[str, ...]
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class PhotoSet:
+    """All photos of a silver version, by split. A context manager: leaving it removes the file on disk.
+
+    Arrays taken from it must not be used afterwards.
+    """
+
+    def __init__(self, splits: Sequence[str], photos: Photos, folder: Scratch, pool: ThreadPoolExecutor) -> None:
+        self._splits = np.array(splits, dtype=object)
+        self._photos = photos
+        self._folder, self._pool = folder, pool
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def part(self, split: str) -> Photos:
+        """The photos of a split, without a copy; none where the split is empty."""
+        rows = np.flatnonzero(self._splits == split)
+        here = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
+        of = self._photos
+        pixels = of.pixels.part(here) if isinstance(of.pixels, PartlyKept) else of.pixels[here]
+        return Photos(pixels, of.labels[here], of.sha256s[here], of.paths[here])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file on disk."""
+        self._pool.shutdown(cancel_futures=True)
+        self._folder.close()
+
+
+def load(  # noqa: PLR0917 - what, from where, and how
+    rows: "pa.Table",
+    files: "Files",
+    limits: Limits,
+    classes: Sequence[str],
+    workers: int,
+    progress: "Progress",
+    cache_bytes: int,
+    sleep: Callable[[float], None] = time.sleep,
+) -> PhotoSet:
+    """Read, check and decode every photo that finds room on disk, in threads.
+
+    Args:
+        rows: the silver table's `COLUMNS`, in any order; the set is ordered by split, then sha256.
+        files: the photos are read through it.
+        limits: those of validation, so that what was valid is decodable.
+        classes: names, in the order of the class numbers.
+        workers: threads, 0 for one a core; at most so many files are in memory at once.
+        progress: told about the step `photos`.
+        cache_bytes: what decoded photos may take on disk. Test photos, which a training reads once or twice, go without first.
+        sleep: waits, in seconds, before a photo is read again.
+
+    Raises:
+        PhotoChanged: a photo is gone, has other bytes than silver says, or cannot be decoded any more.
+        Unavailable: a photo cannot be read, for a reason that may pass.
+        SettingsError: silver has a label that is not among the classes.
+    """
+    rows = rows.sort_by([("split", "ascending"), ("sha256", "ascending")])
+    paths, sha256s = tuple(rows["path"].to_pylist()), tuple(rows["sha256"].to_pylist())
+    labels = np.array([_number(label, classes) for label in rows["label"].to_pylist()], dtype=np.int64)
+    splits = rows["split"].to_pylist()
+
+    def read(row: int) -> npt.NDArray[np.uint8]:
+        return _pixels_of(read_checked(files, paths[row], sha256s[row]), paths[row], limits)
+
+    folder, pool = Scratch("photos"), ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos")
+    try:
+        kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder.path).free)) // _PHOTO_BYTES)
+        if len(kept) < len(paths):
+            _log.info("%d of %d photos find room on disk (images.cache_bytes); the others are decoded in each epoch", len(kept), len(paths))
+        decoded = _pixels(folder.path, len(kept))
+
+        def keep(slot: int) -> None:
+            decoded[slot] = read(int(kept[slot]))
+
+        for done, _ in enumerate(pool.map(keep, range(len(kept))), 1):
+            if done % max(1, len(kept) // _TOLD) == 0 or done == len(kept):
+                progress("photos", done, len(kept))
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        folder.close()
+        raise
+    if len(kept) == len(paths):
+        return PhotoSet(splits, Photos(decoded, labels, sha256s, paths), folder, pool)
+    pixels = PartlyKept(decoded, _slots(kept, len(paths)), partial(_patiently, read, sleep), pool, np.arange(len(paths)))
+    return PhotoSet(splits, Photos(pixels, labels, sha256s, paths), folder, pool)
+
+
+def _patiently(read: Callable[[int], npt.NDArray[np.uint8]], sleep: Callable[[float], None], row: int) -> npt.NDArray[np.uint8]:
+    for seconds in _WAITS:
+        try:
+            return read(row)
+        except Unavailable as error:
+            _log.warning("once more in %.0f s: %s", seconds, error)
+            sleep(seconds)
+    return read(row)
+
+
+def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:
+    """The rows that find room on disk, in their order."""
+    if len(splits) <= most:
+        return np.arange(len(splits))
+    last = np.array([split == TEST for split in splits])
+    return np.sort(np.argsort(last, kind="stable")[:most])
+
+
+def _slots(kept: npt.NDArray[np.int64], photos: int) -> npt.NDArray[np.int64]:
+    slots = np.full(photos, -1)
+    slots[kept] = np.arange(len(kept))
+    return slots
+
+
+def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
+    shape = (photos, SIZE, SIZE, 3)
+    if not photos:
+        return np.zeros(shape, np.uint8)  # an empty file cannot be mapped
+    file = folder / "photos.npy"
+    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # What a full disk has no room for would end the process when it is written, without a word.
+        with file.open("r+b") as reserved:
+            try:
+                os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
+            except OSError as error:
+                what = f"{file.stat().st_size:,} bytes for decoded photos"
+                raise Unavailable(f"{folder} has no room for {what}: {error.strerror}; make room, or lower images.cache_bytes") from error
+    return pixels
+
+
+def read_checked(files: "Files", path: str, sha256: str) -> bytes:
+    """A photo's bytes, if they are those that were validated.
+
+    Args:
+        files: read from.
+        path: of the photo.
+        sha256: of its content when it was validated, in hexadecimal.
+
+    Raises:
+        PhotoChanged: it is gone, or has other bytes.
+        Unavailable: it cannot be read, for a reason that may pass.
+    """
+    try:
+        data = files.read(path)
+    except Unavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise PhotoChanged(f"{path} was validated but is gone{_NEXT}") from error
+        raise
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise PhotoChanged(f"{path} has other bytes than when it was validated{_NEXT}")
+    return data
+
+
+def _pixels_of(data: bytes, path: str, limits: Limits) -> npt.NDArray[np.uint8]:
+    """(224, 224, 3) uint8."""
+    try:
+        return decode(data, limits).pixels
+    except UnusablePhoto as error:
+        raise PhotoChanged(
+            f"{path} was valid and cannot be decoded any more ({error}): the limits or the decoder changed{_NEXT}"
+        ) from error
+
+
+def _number(label: str, classes: Sequence[str]) -> int:
+    try:
+        return classes.index(label)
+    except ValueError as error:
+        raise SettingsError(f"the silver table has photos labelled {label}, and labels.classes is {', '.join(classes)}") from error

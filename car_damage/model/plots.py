@@ -1,0 +1,189 @@
+"""Pictures of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
+matrices, and the worst mistakes.
+
+Drawn with matplotlib's object-oriented interface on its Agg canvas: no window, no process-wide state, so several may
+be drawn at once in threads. Colours are told apart by the colour-blind, and no message rests on colour alone.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from car_damage.model.evaluation import Evaluation
+from car_damage.model.photos import Photos
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
+"""Of the Okabe-Ito palette."""
+MISTAKES = 12
+"""Photos on the contact sheet at most."""
+_COLUMNS = 4
+_DPI = 120
+_NAME_LENGTH = 30
+"""Characters of a file's name under a photo."""
+
+
+def confusion_matrix(evaluation: Evaluation, title: str) -> bytes:
+    """Counts and, by colour, the share of each true class; PNG."""
+    names = [score.label for score in evaluation.classes]
+    figure = _figure(2.6 + 1.1 * len(names), 2.2 + 1.0 * len(names))
+    axes = figure.add_subplot()
+    _draw_confusion(axes, evaluation.confusion, names)
+    axes.set_title(
+        f"{title}\naccuracy {evaluation.accuracy:.1%}, macro-F1 {evaluation.macro_f1:.3f}, {evaluation.photos} photos", fontsize=10
+    )
+    figure.colorbar(axes.images[0], ax=axes, label="share of the true class", fraction=0.046)
+    return _png(figure)
+
+
+def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> bytes:
+    """Several models on the same photos, side by side, drawn alike; PNG.
+
+    Args:
+        confusions: title -> photos by true class (row) and predicted class (column).
+        classes: names, in the order of rows and columns.
+    """
+    figure = _figure((1.6 + 1.1 * len(classes)) * len(confusions), 2.2 + 1.0 * len(classes))
+    for place, (title, confusion) in enumerate(confusions.items(), 1):
+        axes = figure.add_subplot(1, len(confusions), place)
+        _draw_confusion(axes, confusion, classes)
+        axes.set_title(title, fontsize=11)
+    return _png(figure)
+
+
+def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
+    """A bar a class, made of its splits, each with its number of photos; PNG.
+
+    Args:
+        classes: name -> split -> photos; at least one class, all with the same splits, three at most.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.4, 1.0 + 0.42 * len(classes))
+    axes = figure.add_subplot()
+    left = np.zeros(len(classes))
+    splits = list(next(iter(classes.values())))
+    for split, (colour, on_it) in zip(splits, ((BLUE, "white"), (LIGHT, "black"), (ORANGE, "white")), strict=False):
+        counts = np.array([photos[split] for photos in classes.values()])
+        bars = axes.barh(list(classes), counts, left=left, color=colour, edgecolor="white", label=split)
+        axes.bar_label(bars, [str(count) if count else "" for count in counts], label_type="center", color=on_it, fontsize=8)
+        left += counts
+    axes.invert_yaxis()
+    axes.set_xlabel("photos", fontsize=9)
+    axes.tick_params(labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max(1.0, float(left.max())) * 1.02)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    _without_box(axes)
+    return _png(figure)
+
+
+def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> bytes:
+    """Loss and accuracy by epoch, of training and validation, with the epoch whose weights are kept; PNG.
+
+    Args:
+        history: loss, accuracy, val_loss, val_accuracy -> one value an epoch.
+        best_epoch: from 1.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(9, 3.8)
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    for place, (metric, label) in enumerate((("loss", "loss (nats)"), ("accuracy", "accuracy")), 1):
+        axes = figure.add_subplot(1, 2, place)
+        # A marker, because a curve of one epoch is a point.
+        axes.plot(epochs, history[metric], color=BLUE, marker=".", label="training (augmented)")
+        axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=".", linestyle="--", label="validation")
+        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.25)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _without_box(axes)
+        if metric == "accuracy":
+            axes.set_ylim(0.0, 1.02)
+        else:
+            axes.set_ylim(bottom=0.0)
+            axes.legend(frameon=False, fontsize=8)
+    figure.suptitle(
+        f"Training: {len(epochs)} epochs, best validation loss {min(history['val_loss']):.3f} in epoch {best_epoch}", fontsize=11
+    )
+    return _png(figure)
+
+
+def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
+    """The photos that were wrong with the most confidence, worst first: what to look at, and maybe relabel; PNG.
+
+    Args:
+        photos: n of them.
+        probabilities: (n, classes), row by row as the photos.
+        classes: names, in the order of the columns.
+    """
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != photos.labels)
+    shown = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MISTAKES]
+    if not len(shown):
+        figure = _figure(6, 1.6)
+        figure.text(0.5, 0.5, f"No mistakes on {len(photos)} test photos", ha="center", va="center", fontsize=13)
+        return _png(figure)
+    columns = min(_COLUMNS, max(2, len(shown)))
+    rows = -(-len(shown) // columns)
+    figure = _figure(2.6 * columns, 3.05 * rows + 0.6)
+    for place, row in enumerate(shown.tolist(), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.imshow(photos.pixels[row])
+        axes.set_axis_off()
+        answer = f"says {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})"
+        axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
+        axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
+    figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
+    return _png(figure)
+
+
+def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
+    counts = np.array(confusion)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+    axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(column, row, f"{counts[row, column]}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [f"{name} ({photos})" for name, photos in zip(names, support[:, 0], strict=True)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (photos)")
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
+    return Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
+
+
+def _png(figure: "Figure") -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def _without_box(axes: "Axes") -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _name(path: str) -> str:
+    """The file's name, shortened in the middle, with what no font can draw replaced."""
+    name = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in path.replace("\\", "/").rpartition("/")[2])
+    half = (_NAME_LENGTH - 3) // 2
+    return name if len(name) <= _NAME_LENGTH else f"{name[:half]}...{name[-half:]}"

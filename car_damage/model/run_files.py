@@ -1,0 +1,56 @@
+"""The files of an MLflow run: their names, and what writes and reads them.
+
+Stages that follow a training find there what it left: the predictions on the test photos, and the photo that an endpoint is asked.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from car_damage.model.photos import Photos
+
+KERAS_FILE = "car_damage_classifier.keras"
+CONFUSION_MATRIX_FILE = "confusion_matrix.png"
+TRAINING_CURVE_FILE = "training_curve.png"
+WORST_MISTAKES_FILE = "worst_mistakes.png"
+REPORT_FILE = "report.json"
+"""Every figure of test and validation, class by class."""
+PREDICTIONS_FILE = "test_predictions.parquet"
+"""What the model says to each test photo: see `write_predictions`."""
+SMOKE_PHOTO_FILE = "smoke_photo"
+"""One of the test photos, as it landed: what an endpoint is asked before it goes live, and the model's input example."""
+
+
+def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
+    """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles); a row a photo."""
+    import pyarrow.parquet as pq
+
+    columns = {
+        "sha256": pa.array(photos.sha256s, pa.string()),
+        "path": pa.array(photos.paths, pa.string()),
+        "label": pa.array([classes[number] for number in photos.labels], pa.string()),
+        "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
+    }
+    columns |= {f"probability_{name}": pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue())
+
+
+def read_predictions(data: bytes) -> pa.Table:
+    """The table that `write_predictions` wrote."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(data))
+
+
+def evidence_file(version: int, dry_run: bool = False) -> str:
+    """Where the run keeps the evidence of a decision on a version."""
+    return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
+
+
+def picture_of(evidence: str) -> str:
+    """The confusion matrices beside it."""
+    return evidence.removesuffix(".json") + ".png"

@@ -1,0 +1,178 @@
+"""May this version replace the champion? A pure rule over two sets of predictions for the same test photos.
+
+The rule fails closed: it speaks for a candidate only when everything it asks for is there. What it looked at is
+kept as evidence, so that a person, or the same rule at another time, can follow it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from car_damage.model.evaluation import confusion_matrix, macro_f1, macro_f1_of_resamples
+from car_damage.settings import Promotion
+
+PROMOTE = "promote"
+AWAIT = "await_approval"
+KEEP = "keep"
+DECISIONS = (PROMOTE, AWAIT, KEEP)
+
+Labels = npt.NDArray[np.int64]
+
+_ROUNDING = 1e-9
+"""Two sums of the same costs may differ by so much."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers behind a decision. Champion's are None where there is no champion."""
+
+    test_photos: int
+    candidate_macro_f1: float
+    champion_macro_f1: float | None
+    gain: float | None
+    """Candidate's macro-F1 less the champion's, on the same photos."""
+    confidence: float | None
+    """Share of paired bootstrap resamples in which the candidate is ahead."""
+    gain_interval: tuple[float, float] | None
+    """2.5 and 97.5 percent quantiles of the gain over the resamples."""
+    candidate_recall: dict[str, float | None]
+    """Class -> recall; None for a class without a test photo."""
+    champion_recall: dict[str, float | None] | None
+    candidate_confusion: list[list[int]]
+    """Photos by true class (row) and predicted class (column)."""
+    champion_confusion: list[list[int]] | None
+    candidate_cost: float
+    """What the candidate's mistakes cost, a test photo on average: see `promotion.costs`."""
+    champion_cost: float | None
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {**asdict(self), "gain_interval": list(self.gain_interval) if self.gain_interval else None}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Promote the candidate, or have a person approve it first, or keep what is live; with every reason for it."""
+
+    decision: str
+    reasons: tuple[str, ...]
+    evidence: Evidence
+
+
+def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: Sequence[str], rule: Promotion) -> Decision:
+    """Judge a candidate on the test photos.
+
+    Args:
+        truth: (n,) the photos' classes, as indices into `classes`.
+        candidate: (n,) what the candidate predicts for the same photos, in the same order.
+        champion: (n,) what the champion predicts for them; None when there is none.
+        classes: the classes' names.
+        rule: the thresholds.
+
+    Returns:
+        `promote` (with `rule.mode` "approval": `await_approval`) only when no class is below its floor and either
+        nothing is live yet, or the candidate is ahead by `min_gain` with `min_confidence` on at least
+        `min_test_photos` and its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion.
+    """
+    evidence = _evidence(truth, candidate, champion, classes, rule)
+    against = _below_floor(evidence, rule)
+    if not len(truth):
+        against.append("there is no test photo to judge it on")
+    if evidence.gain is None or evidence.confidence is None:
+        return _decision(against, "there was none before", evidence, rule)
+    ahead = f"macro-F1 {evidence.candidate_macro_f1:.3f} against the champion's {evidence.champion_macro_f1:.3f}"
+    if len(truth) < rule.min_test_photos:
+        against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")
+    if evidence.gain < rule.min_gain or evidence.gain <= 0:
+        needed = f"{rule.min_gain:+.3f} or more" if rule.min_gain > 0 else "more than that"
+        against.append(f"{ahead}: a gain of {evidence.gain:+.3f}, and {needed} is needed")
+    elif evidence.confidence < rule.min_confidence:
+        against.append(f"{ahead}, but ahead in only {evidence.confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
+    against += _dearer(evidence, rule)
+    return _decision(against, f"{ahead}, ahead in {evidence.confidence:.0%} of the resamples", evidence, rule)
+
+
+def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Promotion) -> Decision:
+    if against:
+        return Decision(KEEP, tuple(against), evidence)
+    return Decision(AWAIT if rule.mode == "approval" else PROMOTE, (in_favour,), evidence)
+
+
+def _dearer(evidence: Evidence, rule: Promotion) -> list[str]:
+    """Macro-F1 weighs all mistakes alike; a damage that is taken for a lesser one may cost far more than the reverse."""
+    cost, champion = evidence.candidate_cost, evidence.champion_cost
+    if champion is None or cost <= champion + rule.max_cost_rise + _ROUNDING:
+        return []
+    return [f"its mistakes cost {cost:.3f} a photo, the champion's {champion:.3f}; a rise of {rule.max_cost_rise:.3f} is allowed"]
+
+
+def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
+    """A class without a test photo has shown nothing, so it does not reach a floor above zero."""
+    below = []
+    for name, floor in rule.recall_floor.items():
+        recall = evidence.candidate_recall[name]
+        if recall is None and floor > 0:
+            below.append(f"no test photo is {name}, so its recall is unknown; {floor:.2f} is needed")
+        elif recall is not None and recall < floor:
+            below.append(f"recall of {name} is {recall:.2f}; {floor:.2f} is needed")
+    return below
+
+
+def _evidence(truth: Labels, candidate: Labels, champion: Labels | None, classes: Sequence[str], rule: Promotion) -> Evidence:
+    confusion = confusion_matrix(truth, candidate, len(classes))
+    score = macro_f1(truth, candidate, len(classes))
+    if champion is None or not len(truth):
+        return Evidence(
+            test_photos=len(truth),
+            candidate_macro_f1=score,
+            champion_macro_f1=None,
+            gain=None,
+            confidence=None,
+            gain_interval=None,
+            candidate_recall=_recall(confusion, classes),
+            champion_recall=None,
+            candidate_confusion=confusion.tolist(),
+            champion_confusion=None,
+            candidate_cost=_cost(confusion, classes, rule),
+            champion_cost=None,
+        )
+    champion_confusion = confusion_matrix(truth, champion, len(classes))
+    champion_score = macro_f1(truth, champion, len(classes))
+    gains = _paired_gains(truth, candidate, champion, len(classes), rule)
+    low, high = (float(quantile) for quantile in np.quantile(gains, [0.025, 0.975]))
+    return Evidence(
+        test_photos=len(truth),
+        candidate_macro_f1=score,
+        champion_macro_f1=champion_score,
+        gain=score - champion_score,
+        confidence=float(np.mean(gains > 0)),
+        gain_interval=(low, high),
+        candidate_recall=_recall(confusion, classes),
+        champion_recall=_recall(champion_confusion, classes),
+        candidate_confusion=confusion.tolist(),
+        champion_confusion=champion_confusion.tolist(),
+        candidate_cost=_cost(confusion, classes, rule),
+        champion_cost=_cost(champion_confusion, classes, rule),
+    )
+
+
+def _paired_gains(truth: Labels, candidate: Labels, champion: Labels, classes: int, rule: Promotion) -> npt.NDArray[np.float64]:
+    """The paired bootstrap (Efron & Tibshirani 1993, ch. 8): both models on the same resampled photos, so that what
+    is hard for both cancels out. Returns (resamples,) gains.
+    """
+    indices = np.random.default_rng(rule.seed).integers(0, len(truth), size=(rule.resamples, len(truth)))
+    return macro_f1_of_resamples(truth, candidate, indices, classes) - macro_f1_of_resamples(truth, champion, indices, classes)
+
+
+def _cost(confusion: npt.NDArray[np.int64], classes: Sequence[str], rule: Promotion) -> float:
+    """Mean cost of a test photo; 0.0 without any."""
+    costs = [[0.0 if truth == said else rule.costs.get(truth, {}).get(said, 1.0) for said in classes] for truth in classes]
+    return float((confusion * np.array(costs)).sum() / max(confusion.sum(), 1))
+
+
+def _recall(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, float | None]:
+    support = confusion.sum(axis=1)
+    return {name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(classes)}

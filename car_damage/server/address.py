@@ -1,0 +1,31 @@
+"""Where the local endpoint server is, and the token that it asks for: what its clients need to know of it."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from car_damage.errors import Unavailable
+
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def is_local(host: str | None) -> bool:
+    """Whether a `serving.host` is this machine's endpoint server rather than a workspace."""
+    parts = urlsplit(host or "")
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
+
+
+def folder(home: Path) -> Path:
+    """The server's folder in the home folder."""
+    return home / "endpoint"
+
+
+def token(home: Path) -> str:
+    """The token that the local server asks for.
+
+    Raises:
+        Unavailable: the server was never started with this home folder.
+    """
+    try:
+        return (folder(home) / "token").read_text().strip()
+    except FileNotFoundError as error:
+        raise Unavailable(f"there is no token at {folder(home) / 'token'}; start the endpoint server with `car-damage serve`") from error
