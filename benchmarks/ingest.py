@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from car_damage.pipeline import SilverRequest, ValidateRequest, silent
+from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
-from car_damage.stages.silver import SILVER
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
 
 FILES = 20_000
 REPEATS = 9

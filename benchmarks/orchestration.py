@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from car_damage.pipeline import Progress, Stage
 from car_damage.settings import load
+from car_damage.stage import Progress, Stage
 from deployments import demo_photos
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server

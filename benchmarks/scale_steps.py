@@ -10,11 +10,13 @@ from typing import Any
 from benchmarks.ingest import draw
 from car_damage.data.labels import Labeller
 from car_damage.photo.limits import Limits
-from car_damage.pipeline import SilverRequest, ValidateRequest, silent
+from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.platform import Target
 from car_damage.settings import Labels, Settings
-from car_damage.stages.silver import SILVER
-from car_damage.stages.validate import VALIDATE, Verdict
+from car_damage.stage import silent
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.stages.validate import Verdict
 
 WARM = 256
 """Photos that are taken in before, into other tables: by then Java has compiled what it runs, and Python workers are there."""

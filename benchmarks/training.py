@@ -17,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
 from car_damage.model import networks, training
 from car_damage.model.photos import Photos, PhotoSet, load
 from car_damage.photo.limits import Limits
-from car_damage.pipeline import silent
 from car_damage.settings import Training
+from car_damage.stage import silent
 from deployments import demo_photos
 
 CLASSES = ("minor", "moderate", "major")
@@ -102,7 +103,7 @@ def _loaded(files: Sequence[tuple[Path, str]], classes: Sequence[str]) -> PhotoS
         {"path": str(file), "label": label, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "split": "train"}
         for file, label in files
     ]
-    return load(pa.Table.from_pylist(rows), Folder(), Limits(), classes, 0, silent, 1 << 40)
+    return load(pa.Table.from_pylist(rows), Folder(), Limits(), classes, 0, silent, 1 << 40, SystemClock())
 
 
 def _draw(folder: Path, photos: int) -> None:

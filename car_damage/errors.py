@@ -4,6 +4,7 @@ CarDamageError
 ├── Transient                 may pass by itself: a task retries it, with backoff and jitter
 │   ├── CommitConflict        another writer committed to the same table first
 │   ├── Unavailable           a service, a folder or a file did not answer in time
+│   │   └── FileMissing       a file is not there: it was removed, or nobody has written it yet
 │   └── UpdateInProgress      the endpoint is still busy with an earlier update
 └── Terminal                  will not pass by itself: never retried, the message says what to do
     ├── SettingsError         a setting is unknown, missing or out of its range
@@ -41,6 +42,10 @@ class CommitConflict(Transient):
 
 class Unavailable(Transient):
     """A service, a folder or a file did not answer, or answered that it cannot right now."""
+
+
+class FileMissing(Unavailable):
+    """A file is not there. It was removed, or nobody has written it yet."""
 
 
 class UpdateInProgress(Transient):

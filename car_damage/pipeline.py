@@ -7,14 +7,13 @@ can run in this process or in a job on a cluster, and be asked again after a kil
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from car_damage.errors import CarDamageError, Unforeseen
+from pydantic import BeforeValidator
 
 if TYPE_CHECKING:
-    from car_damage.ports import Platform
     from car_damage.settings import Settings
 
 RECIPE = 2
@@ -24,50 +23,6 @@ UNREADABLE_SHOWN = 20
 """Paths of files that could not be read in a report, which must stay small."""
 LAST_VERSION = 2**31 - 1
 """The largest number of a model version that every registry's database can hold."""
-
-
-class Progress(Protocol):
-    """Tells a person how far a stage is."""
-
-    def __call__(self, step: str, done: int, total: int, message: str = "") -> None:
-        """`done` of `total` units of `step` are done; `message` says how it goes (a loss, a count)."""
-
-
-def silent(step: str, done: int, total: int, message: str = "") -> None:
-    """The progress that nobody watches."""
-
-
-Req = TypeVar("Req")
-Rep = TypeVar("Rep")
-
-
-@dataclass(frozen=True)
-class Stage(Generic[Req, Rep]):
-    """One stage: its name, its two types, and its work."""
-
-    name: str
-    request: type[Req]
-    report: type[Rep]
-    work: Callable[[Req, "Platform", Progress], Rep]
-    control_plane: bool = False
-    """Talks to services only: always runs where the flow runs, never on a cluster."""
-
-    def run(self, request: Req, platform: "Platform", progress: Progress) -> Rep:
-        """Do the work.
-
-        Raises:
-            CarDamageError: what the stage raises, with its name in front, because a person reads this message first; and
-                Unforeseen for anything that is no error of ours.
-        """
-        try:
-            return self.work(request, platform, progress)
-        except CarDamageError as error:
-            raise type(error)(f"stage {self.name}: {error}") from error
-        except Exception as error:
-            raise Unforeseen(
-                f"stage {self.name}: {type(error).__name__}: {error}; this was not foreseen: the log has where it comes from. "
-                "Start a new run, which goes on where this one ended, and report it if it comes again"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -178,20 +133,81 @@ class RegisterRequest:
     """Of the run: versions with the same one are the same model trained twice."""
 
 
+PROMOTE = "promote"
+AWAIT = "await_approval"
+KEEP = "keep"
+DECISIONS = (PROMOTE, AWAIT, KEEP)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one model does on the test photos of a decision."""
+
+    macro_f1: float
+    recall: dict[str, float | None]
+    """Class -> recall; None for a class without a test photo."""
+    confusion: list[list[int]]
+    """Photos by true class (row) and predicted class (column)."""
+    cost: float | None
+    """What the model's mistakes cost, a test photo on average: see `promotion.costs`. None in evidence from before there were costs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The candidate against the champion, on the same photos."""
+
+    gain: float
+    """Candidate's macro-F1 less the champion's."""
+    confidence: float
+    """Share of paired bootstrap resamples in which the candidate is ahead."""
+    interval: tuple[float, float]
+    """2.5 and 97.5 percent quantiles of the gain over the resamples."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers behind a decision."""
+
+    test_photos: int
+    candidate: Score
+    champion: Score | None = None
+    """None: there was no champion."""
+    comparison: Comparison | None = None
+    """None: there was nothing to compare with."""
+
+
+def evidence_of(document: Any) -> Any:
+    """Evidence as this version holds it, from that of an earlier version: one flat table with candidate_ and champion_ in front."""
+    if not isinstance(document, Mapping) or "candidate_macro_f1" not in document:
+        return document
+
+    def score(model: str) -> dict[str, Any] | None:
+        fields = {name: document.get(f"{model}_{name}") for name in ("macro_f1", "recall", "confusion", "cost")}
+        return None if fields["macro_f1"] is None else fields | {"recall": fields["recall"] or {}, "confusion": fields["confusion"] or []}
+
+    comparison = {name: document.get(key) for name, key in (("gain", "gain"), ("confidence", "confidence"), ("interval", "gain_interval"))}
+    return {
+        "test_photos": document.get("test_photos", 0),
+        "candidate": score("candidate"),
+        "champion": score("champion"),
+        "comparison": None if None in comparison.values() else comparison,
+    }
+
+
 @dataclass(frozen=True)
 class RegisterReport:
     """A registered version with its decision."""
 
     version: int
     decision: str
-    """One of `car_damage.promotion.rule.DECISIONS`."""
+    """One of DECISIONS."""
     reasons: tuple[str, ...]
     champion: int | None
     """The version that it was judged against."""
     decided_before: bool
     """The decision was found, not made."""
-    evidence: dict[str, Any] = field(default_factory=dict)
-    """Numbers behind the decision: see `car_damage.promotion.rule.Evidence`."""
+    evidence: Annotated[Evidence, BeforeValidator(evidence_of)]
+    """Also read where an earlier version wrote it."""
 
 
 @dataclass(frozen=True)
@@ -341,20 +357,6 @@ def register_request(
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
     """The version that was chosen, in place of the champion that was live at that moment and no other."""
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
-
-
-def following(stage: str, request: Any, report: Any, options: Mapping[str, bool]) -> Any:
-    """The request of the stage that a job goes on with, as the flow makes it.
-
-    Args:
-        stage: the one that has ended, validate or train.
-        request: what it was asked.
-        report: what it answered.
-        options: the flow run's parameters.
-    """
-    if stage == "validate":
-        return silver_request(request.flow_run, report)
-    return register_request(request.flow_run, request, report, options.get("dry_run", False), options.get("judge_again", False))
 
 
 def training_key(silver_fingerprint: str, settings: "Settings") -> str:

@@ -26,6 +26,8 @@ from car_damage.photo.limits import Limits
 PREFIX = "CAR_DAMAGE_"
 CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 
+Job = Literal["ingest", "train", "score"]
+"""The jobs that do stages in Databricks."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
@@ -293,6 +295,11 @@ class Databricks(Section):
     """Seconds between two looks at a run of a job."""
     patience: Annotated[float, Field(ge=0)] = 900.0
     """Seconds for which the workspace may give no answer while a run of a job is waited for."""
+
+    @property
+    def jobs(self) -> dict[Job, str]:
+        """The name of each job."""
+        return {"ingest": self.ingest_job, "train": self.train_job, "score": self.score_job}
 
     @model_validator(mode="after")
     def _one_compute(self) -> Self:

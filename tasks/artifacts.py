@@ -5,17 +5,27 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from car_damage.data.splits import SPLITS
 from car_damage.errors import Terminal
-from car_damage.model import plots
 from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, evidence_file, picture_of
 from car_damage.moves import Move
-from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, ScoreReport, SilverReport, TrainReport, ValidateReport
+from car_damage.pipeline import (
+    AWAIT,
+    KEEP,
+    PROMOTE,
+    EndpointReport,
+    RegisterReport,
+    RegisterRequest,
+    ScoreReport,
+    SilverReport,
+    TrainReport,
+    ValidateReport,
+)
 from car_damage.ports import Platform, Tracking
 from car_damage.promotion.outcome import approve
-from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Serving
-from car_damage.stages.train import SPLITS
 from tasks.markdown import picture, plain, table
+from tasks.progress import if_possible
 
 LATEST_MOVES = 20
 DECIDED = {PROMOTE: "promote", AWAIT: "waits for approval", KEEP: "keep the champion"}
@@ -58,7 +68,8 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
     ]
     lines += _by_split(report.metrics)
     for file, title in PICTURES.items():
-        lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
+        with if_possible(title):
+            lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
 
 
@@ -72,19 +83,21 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
     if report.decision == AWAIT and not dry_run:
         as_long = f"as long as {against} is live" if report.champion else "as long as no other is"
         lines += [f"**It waits for a person's approval.** To take it live, {as_long}:", "", f"```\n{approve(report.version)}\n```", ""]
-    lines += [f"| {evidence['test_photos']} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
-    for title, name in (("macro-F1", "macro_f1"), ("cost of its mistakes, a photo", "cost")):
-        lines.append(f"| {title} | {_number(evidence[f'candidate_{name}'])} | {_number(evidence[f'champion_{name}'])} |")
-    recalls = evidence["candidate_recall"], evidence["champion_recall"] or {}
-    lines += [f"| recall of {name} | {_number(recalls[0].get(name))} | {_number(recalls[1].get(name))} |" for name in classes]
-    if evidence["gain_interval"]:
-        low, high = evidence["gain_interval"]
-        lines += [
-            "",
-            f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
-        ]
+    candidate, champion = evidence.candidate, evidence.champion
+    rows = [
+        ("macro-F1", candidate.macro_f1, champion.macro_f1 if champion else None),
+        ("cost of its mistakes, a photo", candidate.cost, champion.cost if champion else None),
+    ]
+    rows += [(f"recall of {name}", candidate.recall.get(name), champion.recall.get(name) if champion else None) for name in classes]
+    lines += [f"| {evidence.test_photos} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
+    lines += [f"| {title} | {_number(mine)} | {_number(theirs)} |" for title, mine, theirs in rows]
+    if comparison := evidence.comparison:
+        low, high = comparison.interval
+        ahead = f"ahead in {comparison.confidence:.0%} of resamples"
+        lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {ahead}."]
     file = picture_of(evidence_file(report.version, dry_run))
-    lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
+    with if_possible("the confusion matrices"):
+        lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
     create_markdown_artifact("\n".join(lines), key="decision", description=heading)
 
 
@@ -154,6 +167,8 @@ def _class_balance(report: SilverReport) -> list[str]:
     """A chart; left out where there is no matplotlib, as on a worker whose training runs elsewhere."""
     if not report.classes:
         return []
+    from car_damage.model import plots
+
     try:
         return [picture(plots.class_balance(report.classes), "Photos by class and split")]
     except ModuleNotFoundError as error:

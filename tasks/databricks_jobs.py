@@ -6,11 +6,12 @@ token that follows from what is asked and how often it was, so that asking again
 finds the run instead of starting a second one.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from prefect.logging import get_run_logger
 
@@ -18,22 +19,18 @@ from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import handover
 from car_damage.job.handover import Place
 from car_damage.job.jobs import FLOW_RUN, JobRun, Jobs
-from car_damage.job.run import CHAINS
-from car_damage.pipeline import Progress, Stage
+from car_damage.patience import Patience
 from car_damage.ports import Files, Platform
+from car_damage.stage import HOUR, Progress, Stage
+from car_damage.stages import job_chain
 
 Req = TypeVar("Req")
 Rep = TypeVar("Rep")
-T = TypeVar("T")
-P = ParamSpec("P")
 
-HOUR = 3600.0
-DEADLINES = {"validate": 3.5 * HOUR, "silver": 1.5 * HOUR, "train": 11.5 * HOUR, "register": 1.5 * HOUR, "score": 23.5 * HOUR}
-"""Seconds that a stage may take as a job, its cold start included: below its task's own limit, so that the run is ended first."""
 STARTS = 8
 """Runs of a job that are started for one request of one flow run."""
-CANCELS = 6
-"""Times that the end of a cancelled flow run's work is asked for while the workspace gives no answer."""
+CANCEL_RETRIES = 5
+"""Times that each call is repeated which ends the work of a cancelled flow run, while the workspace does not answer."""
 ENDING = 600.0
 """Seconds that a cancelled run may take to end."""
 
@@ -81,10 +78,12 @@ class DatabricksJobs:
         Raises:
             CarDamageError: what the stage raised in the job; or that no run of the job ends with a report.
         """
-        if stage.control_plane:
+        if stage.job is None:
             return stage.run(request, self.platform, progress)
         try:
-            report: Rep = _Wait(self.platform, self._workspace, stage, request, progress).report()
+            report: Rep = _Wait(
+                self.platform, self._workspace, stage, self.platform.settings.databricks.jobs[stage.job], request, progress
+            ).report()
         except CarDamageError as error:
             name = f"stage {stage.name}: "
             if str(error).startswith(name):
@@ -99,37 +98,32 @@ class DatabricksJobs:
             CarDamageError: that could not be done for a job, after it was for all others.
         """
         jobs, settings = self._workspace.jobs, self.platform.settings.databricks
+        # Retried here, because nothing else will retry it.
+        patiently = Patience(self.platform.clock, [settings.poll] * CANCEL_RETRIES)
         problems: list[CarDamageError] = []
-        for name in (settings.ingest_job, settings.train_job, settings.score_job):
+        for name in settings.jobs.values():
             try:
-                for run in self._insisted(jobs.live, self._insisted(jobs.find, name), flow_run):
-                    self._insisted(jobs.cancel, run.run_id)
+                for run in patiently(jobs.live, patiently(jobs.find, name), flow_run):
+                    patiently(jobs.cancel, run.run_id)
             except CarDamageError as error:
                 problems.append(error)
         if problems:
             raise type(problems[0])("; ".join(map(str, problems)))
 
-    def _insisted(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the call returns; asked for again some times, for nobody asks after."""
-        for _ in range(CANCELS - 1):
-            try:
-                return call(*args, **kwargs)
-            except Unavailable:
-                self.platform.clock.sleep(self.platform.settings.databricks.poll)
-        return call(*args, **kwargs)
-
 
 class _Wait:
     """The wait for one stage's report."""
 
-    def __init__(self, platform: Platform, workspace: Workspace, stage: Stage[Any, Any], request: Any, progress: Progress) -> None:
+    def __init__(  # noqa: PLR0917 - what, where, and how
+        self, platform: Platform, workspace: Workspace, stage: Stage[Any, Any], job: str, request: Any, progress: Progress
+    ) -> None:
         self._platform, self._workspace, self._stage, self._request = platform, workspace, stage, request
         self._files, self._jobs, self._clock = workspace.files, workspace.jobs, platform.clock
         self._settings = platform.settings.databricks
         self._place = Place.of(self._settings.handovers, stage.name, request)
-        jobs = (self._settings.ingest_job, self._settings.train_job, self._settings.score_job)
-        self._chain, self._job_name = next((chain, job) for chain, job in zip(CHAINS, jobs, strict=True) if stage.name in chain)
-        self._deadline = self._clock.monotonic() + DEADLINES[stage.name]
+        self._job_name = job
+        self._deadline = self._clock.monotonic() + stage.deadline
+        self._patiently = Patience(self._clock, [self._settings.poll], self._settings.patience, self._retrying)
         self._progress = progress
         self._told: handover.Told | None = None
         self._log = get_run_logger()
@@ -149,7 +143,7 @@ class _Wait:
 
     def _started(self, job: int) -> JobRun:
         """A run for this request that had not ended when it was asked for."""
-        stages = ",".join(self._chain[self._chain.index(self._stage.name) :])
+        stages = ",".join(stage.name for stage in job_chain(self._stage))
         parameters = {FLOW_RUN: self._place.flow_run, "request": self._place.request, "stages": stages}
         self._patiently(handover.ask, self._files, self._place, self._request, self._workspace.options, self._platform.settings)
         ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._patiently(self._workspace.since))
@@ -187,7 +181,7 @@ class _Wait:
             if self._workspace.cancelled():
                 raise Terminal(f"the flow run is being cancelled, and its run in Databricks {self._end(run)}: {run.url}")
             if self._clock.monotonic() > self._deadline:
-                hours = DEADLINES[self._stage.name] / HOUR
+                hours = self._stage.deadline / HOUR
                 raise Terminal(f"it took longer than {hours:g} hours, and its run in Databricks {self._end(run)}: see {run.url}")
             self._clock.sleep(self._settings.poll)
             run = self._patiently(self._jobs.look, run.run_id)
@@ -205,20 +199,19 @@ class _Wait:
             self._progress(told.step, told.done, told.total, told.message)
 
     def _end(self, run: JobRun) -> str:
-        """Cancel a run, and wait until it has ended, as one that goes on could still write; says what came of it."""
+        """Cancel a run, and wait until it has ended, because one that goes on could still write. Returns what came of it."""
         limit = self._clock.monotonic() + ENDING
-        asked = False
+        patiently = Patience(self._clock, [self._settings.poll], ENDING)
+        try:
+            patiently(self._jobs.cancel, run.run_id)
+        except Unavailable:
+            return "could not be cancelled, as the workspace gives no answer"
         while self._clock.monotonic() < limit:
-            try:
-                if not asked:
-                    self._jobs.cancel(run.run_id)
-                    asked = True
+            with contextlib.suppress(Unavailable):
                 if self._jobs.look(run.run_id).ended:
                     return "was cancelled"
-            except Unavailable as error:
-                self._log.warning("the workspace gives no answer; asking again: %s", error)
             self._clock.sleep(self._settings.poll)
-        return "was asked to end, and has not yet" if asked else "could not be cancelled, as the workspace gives no answer"
+        return "was asked to end, and has not yet"
 
     def _without_word(self, run: JobRun) -> CarDamageError:
         """What to say of a run that has ended with neither report nor failure."""
@@ -236,18 +229,7 @@ class _Wait:
         told = f"{said} ended without a report: {run.why}"
         return (Transient if run.passing else Terminal)(f"{told}\n{output}" if output else told)
 
-    def _patiently(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the call returns, as soon as the workspace answers it."""
-        limit: float | None = None
-        while True:
-            try:
-                return call(*args, **kwargs)
-            except Unavailable as error:
-                now = self._clock.monotonic()
-                limit = now + self._settings.patience if limit is None else limit
-                if now >= limit:
-                    raise
-                if self._workspace.cancelled():
-                    raise Terminal("the flow run is being cancelled") from error
-                self._log.warning("the workspace gives no answer; asking again: %s", error)
-                self._clock.sleep(self._settings.poll)
+    def _retrying(self, error: Unavailable, seconds: float) -> None:
+        if self._workspace.cancelled():
+            raise Terminal("the flow run is being cancelled") from error
+        self._log.warning("the workspace does not answer; trying again in %.0f s: %s", seconds, error)

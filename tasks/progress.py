@@ -1,18 +1,15 @@
 """A stage's progress, shown where a person looks: the log, and a progress bar in the Prefect UI."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import cast
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
-from car_damage.errors import CarDamageError
-from car_damage.pipeline import Progress
+from car_damage import showing
+from car_damage.stage import Progress
 
 PATIENCE = 2.0
 """Seconds after which a step that is not done gets a bar: one that was full before a person could look only adds to the list."""
@@ -25,13 +22,9 @@ def shown(name: str) -> Progress:
     return _Shown(name)
 
 
-@contextmanager
-def if_possible(what: str) -> Iterator[None]:
-    """Show something to a person. Where that cannot be done the log says so: the work itself must not fail for it."""
-    try:
-        yield
-    except (httpx.HTTPError, PrefectException, CarDamageError) as error:
-        get_run_logger().warning("%s could not be shown: %s", what, error)
+def if_possible(what: str) -> AbstractContextManager[None]:
+    """`showing.if_possible`, with a warning in the log of the run."""
+    return showing.if_possible(what, get_run_logger())
 
 
 class _Shown:

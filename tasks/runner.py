@@ -3,10 +3,10 @@
 import logging
 from typing import Protocol, TypeVar
 
-from car_damage.pipeline import Progress, Stage
 from car_damage.platform import Target
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from car_damage.stage import Progress, Stage
 from tasks import workspace
 
 Req = TypeVar("Req")

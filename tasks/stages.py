@@ -90,9 +90,9 @@ KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
 )
 def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     """See `car_damage.stages.validate`."""
-    from car_damage.stages.validate import VALIDATE
+    from car_damage.stages import validate
 
-    report = runner.run(VALIDATE, request, shown("validation"))
+    report = runner.run(validate.STAGE, request, shown("validation"))
     with if_possible("what landed"):
         artifacts.landed(report)
         alerts.of_rejects(report, runner.platform.settings.alerts)
@@ -116,9 +116,9 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
 )
 def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     """See `car_damage.stages.silver`."""
-    from car_damage.stages.silver import SILVER
+    from car_damage.stages import silver
 
-    report = runner.run(SILVER, request, shown("silver"))
+    report = runner.run(silver.STAGE, request, shown("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
     with if_possible("the data's quality"):
@@ -137,9 +137,9 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
 )
 def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
     """See `car_damage.stages.live`. Never cached: what is live changes by itself."""
-    from car_damage.stages.live import LIVE
+    from car_damage.stages import live
 
-    return runner.run(LIVE, request, shown("live"))
+    return runner.run(live.STAGE, request, shown("live"))
 
 
 @task(
@@ -154,9 +154,9 @@ def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
 )
 def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
     """See `car_damage.stages.train`."""
-    from car_damage.stages.train import TRAIN
+    from car_damage.stages import train
 
-    report = runner.run(TRAIN, request, shown("training"))
+    report = runner.run(train.STAGE, request, shown("training"))
     with if_possible("the model"):
         artifacts.trained(report, runner.platform.tracking)
     return report
@@ -174,9 +174,9 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 )
 def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     """See `car_damage.stages.register`."""
-    from car_damage.stages.register import REGISTER
+    from car_damage.stages import register
 
-    report = runner.run(REGISTER, request, shown("judging"))
+    report = runner.run(register.STAGE, request, shown("judging"))
     with if_possible("the decision"):
         artifacts.decided(request, report, runner.platform)
     return report
@@ -194,9 +194,9 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 )
 def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
     """See `car_damage.stages.score`."""
-    from car_damage.stages.score import SCORE
+    from car_damage.stages import score
 
-    report = runner.run(SCORE, request, shown("scoring"))
+    report = runner.run(score.STAGE, request, shown("scoring"))
     with if_possible("what the model said"):
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
     with if_possible("the number of photos in the run's name"):
@@ -216,9 +216,9 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
 )
 def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
     """See `car_damage.stages.choose`."""
-    from car_damage.stages.choose import CHOOSE
+    from car_damage.stages import choose
 
-    return runner.run(CHOOSE, request, shown("choosing"))
+    return runner.run(choose.STAGE, request, shown("choosing"))
 
 
 @task(
@@ -234,14 +234,14 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     """See `car_damage.stages.endpoint`. One at a time, over all flows; never cached, as it changes the world."""
     from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
-    from car_damage.stages.endpoint import ENDPOINT
+    from car_damage.stages import endpoint
 
     try:
         # Two swaps at once are made harmless by the stage's second look at the champion; one that is broken off in the
         # middle is not. So a lease that could not be renewed must not end the update.
         get_run_logger().info("waiting for its turn; a run that was killed in its own keeps it for a minute")
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
-            report = runner.run(ENDPOINT, request, shown("endpoint"))
+            report = runner.run(endpoint.STAGE, request, shown("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from car_damage.errors import SettingsError, Unavailable
+from car_damage.errors import FileMissing, SettingsError, Unavailable
 from car_damage.ports import File
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,11 +43,13 @@ class Folder:
             return _read(path)
         except FileNotFoundError as error:
             if "\\x" not in path:
-                raise Unavailable(f"{path} is not there (any more)") from error
+                raise FileMissing(f"{path} is not there (any more)") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
         try:
             return _read(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)))
+        except FileNotFoundError as error:
+            raise FileMissing(f"{path} is not there (any more)") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
 

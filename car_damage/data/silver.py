@@ -26,10 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger, near_duplicates
+from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
 from car_damage.settings import Split
-
-TRAIN, TEST, VALIDATION = "train", "test", "validation"
 
 SILVER = pa.schema(
     [

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from car_damage import errors
-from car_damage.errors import CarDamageError, SettingsError, Terminal, Transient, Unavailable
+from car_damage.errors import CarDamageError, FileMissing, SettingsError, Terminal, Transient, Unavailable
 from car_damage.job import code
 from car_damage.pipeline import digest
 from car_damage.ports import Files
@@ -182,7 +182,7 @@ def told(files: Files, place: Place) -> Told | None:
     """How far a stage is; None where that is not known."""
     try:
         body = _read(files, place.progress)
-    except FileNotFoundError:
+    except FileMissing:
         return None
     return None if body is None else Told(**body)
 
@@ -208,7 +208,7 @@ def _get(files: Files, path: str) -> dict[str, Any] | None:
     for beside in _names(path):
         try:
             body = _read(files, beside)
-        except FileNotFoundError:
+        except FileMissing:
             return None
         if body is not None:
             return body
@@ -222,13 +222,8 @@ def _names(path: str) -> list[str]:
 
 
 def _read(files: Files, path: str) -> dict[str, Any] | None:
-    """The contents of a file; None where it is not whole. Raises FileNotFoundError, or Unavailable when it cannot be read now."""
-    try:
-        data = files.read(path)
-    except Unavailable as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise error.__cause__ from error
-        raise
+    """The contents of a file; None where it is not whole. Raises FileMissing, or Unavailable when it cannot be read now."""
+    data = files.read(path)
     try:
         sealed = json.loads(data)
         body: dict[str, Any] = sealed["body"]

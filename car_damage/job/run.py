@@ -5,12 +5,11 @@ is there is not done again, so a run that Databricks starts anew goes on where t
 """
 
 import argparse
-import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -19,32 +18,19 @@ from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, SettingsError, Unavailable, Unforeseen
 from car_damage.job import handover
 from car_damage.job.handover import Place, Told
-from car_damage.pipeline import Stage, following
+from car_damage.patience import Patience
 from car_damage.platform import Target
 from car_damage.ports import Clock, Files
 from car_damage.settings import Settings
+from car_damage.stage import Stage
+from car_damage.stages import stage_named
 
-CHAINS: tuple[tuple[str, ...], ...] = (("validate", "silver"), ("train", "register"), ("score",))
-"""The stages that one run of a job does after one another."""
 PROGRESS_EVERY = 10.0
 """Seconds after which progress is told again."""
-WRITES, BETWEEN = 10, 15.0
-"""Times that a report or a failure is tried to be written, and seconds between them: hours of training may hang on it."""
+_WAITS = (15.0,) * 9
+"""Seconds between the tries to write a report or a failure: hours of training may depend on it."""
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-
-
-def stage_named(name: str) -> Stage[Any, Any]:
-    """A stage that jobs do. Its module, and with it TensorFlow, is imported only now.
-
-    Raises:
-        SettingsError: there is no such stage.
-    """
-    if not any(name in chain for chain in CHAINS):
-        raise SettingsError(f"a job does no stage {name}")
-    stage: Stage[Any, Any] = getattr(importlib.import_module(f"car_damage.stages.{name}"), name.upper())
-    return stage
 
 
 def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: Clock | None = None) -> None:
@@ -61,24 +47,24 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: 
         CarDamageError: why a stage failed; it was written down where the flow run looks for it.
     """
     place = Place.at(request)
-    clock = clock or SystemClock()
+    patiently = Patience(clock or SystemClock(), _WAITS)
     try:
         asked = _asked(files, request, stages[0])
         platform = Target(Settings.model_validate(asked.settings))
         wanted = TypeAdapter(stage_named(asked.stage).request).validate_python(asked.request)
-        for name, following_name in zip(stages, [*stages[1:], ""], strict=True):
+        for name, following in zip(stages, [*stages[1:], ""], strict=True):
             stage = stage_named(name)
             place = Place.of(asked.folder, name, wanted)
             report = handover.answered(files, place, stage.report)
             if report is None:
                 report = stage.run(wanted, platform, Shown(files, place))
-                _insist(clock, handover.answer, files, place, report)
+                patiently(handover.answer, files, place, report)
             _log.info("stage %s: done", name)
-            if following_name:
-                wanted = following(name, wanted, report, asked.options)
+            if following:
+                wanted = _next_request(stage, following, wanted, report, asked.options)
     except Exception as error:
         told = error if isinstance(error, CarDamageError) else Unforeseen(f"stage {place.stage}: {type(error).__name__}: {error}")
-        _insist(clock, handover.fail, files, place, job_run, told)
+        patiently(handover.fail, files, place, job_run, told)
         raise
 
 
@@ -89,14 +75,10 @@ def _asked(files: Files, request: str, first: str) -> handover.Asked:
     return asked
 
 
-def _insist(clock: Clock, write: Callable[..., _T], *given: Any) -> _T:
-    for _ in range(WRITES - 1):
-        try:
-            return write(*given)
-        except Unavailable as error:
-            _log.warning("trying again in %.0f s: %s", BETWEEN, error)
-            clock.sleep(BETWEEN)
-    return write(*given)
+def _next_request(stage: Stage[Any, Any], following: str, request: Any, report: Any, options: Mapping[str, bool]) -> Any:
+    if stage.next is None or stage.next.stage != following:
+        raise SettingsError(f"the job was told to do the stage {following} after {stage.name}, which it does not follow")
+    return stage.next.request(request, report, options)
 
 
 class Shown:

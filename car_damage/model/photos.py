@@ -10,11 +10,9 @@ import hashlib
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,18 +20,19 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.silver import TEST
-from car_damage.errors import PhotoChanged, SettingsError, Unavailable, UnusablePhoto
+from car_damage.data.splits import TEST
+from car_damage.errors import FileMissing, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
 from car_damage.model.partly_kept import PartlyKept
+from car_damage.patience import Patience
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import SIZE, Limits
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from car_damage.pipeline import Progress
-    from car_damage.ports import Files
+    from car_damage.ports import Clock, Files
+    from car_damage.stage import Progress
 
 COLUMNS = ("path", "label", "sha256", "split")
 """What is read of the silver table."""
@@ -108,7 +107,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
     workers: int,
     progress: "Progress",
     cache_bytes: int,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: "Clock",
 ) -> PhotoSet:
     """Read, check and decode every photo that finds room on disk, in threads.
 
@@ -120,7 +119,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         workers: threads, 0 for one a core; at most so many files are in memory at once.
         progress: told about the step `photos`.
         cache_bytes: what decoded photos may take on disk. Test photos, which a training reads once or twice, go without first.
-        sleep: waits, in seconds, before a photo is read again.
+        clock: waits before a photo is read again in the middle of a training.
 
     Raises:
         PhotoChanged: a photo is gone, has other bytes than silver says, or cannot be decoded any more.
@@ -134,6 +133,11 @@ def load(  # noqa: PLR0917 - what, from where, and how
 
     def read(row: int) -> npt.NDArray[np.uint8]:
         return _pixels_of(read_checked(files, paths[row], sha256s[row]), paths[row], limits)
+
+    patiently = Patience(clock, _WAITS)
+
+    def read_with_patience(row: int) -> npt.NDArray[np.uint8]:
+        return patiently(read, row)
 
     folder, pool = Scratch("photos"), ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos")
     try:
@@ -154,18 +158,8 @@ def load(  # noqa: PLR0917 - what, from where, and how
         raise
     if len(kept) == len(paths):
         return PhotoSet(splits, Photos(decoded, labels, sha256s, paths), folder, pool)
-    pixels = PartlyKept(decoded, _slots(kept, len(paths)), partial(_patiently, read, sleep), pool, np.arange(len(paths)))
+    pixels = PartlyKept(decoded, _slots(kept, len(paths)), read_with_patience, pool, np.arange(len(paths)))
     return PhotoSet(splits, Photos(pixels, labels, sha256s, paths), folder, pool)
-
-
-def _patiently(read: Callable[[int], npt.NDArray[np.uint8]], sleep: Callable[[float], None], row: int) -> npt.NDArray[np.uint8]:
-    for seconds in _WAITS:
-        try:
-            return read(row)
-        except Unavailable as error:
-            _log.warning("once more in %.0f s: %s", seconds, error)
-            sleep(seconds)
-    return read(row)
 
 
 def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:
@@ -213,10 +207,8 @@ def read_checked(files: "Files", path: str, sha256: str) -> bytes:
     """
     try:
         data = files.read(path)
-    except Unavailable as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            raise PhotoChanged(f"{path} was validated but is gone{_NEXT}") from error
-        raise
+    except FileMissing as error:
+        raise PhotoChanged(f"{path} was validated but is gone{_NEXT}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise PhotoChanged(f"{path} has other bytes than when it was validated{_NEXT}")
     return data

@@ -4,12 +4,14 @@ Stages that follow a training find there what it left: the predictions on the te
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
-from car_damage.model.photos import Photos
+    from car_damage.model.photos import Photos
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
@@ -23,8 +25,9 @@ SMOKE_PHOTO_FILE = "smoke_photo"
 """One of the test photos, as it landed: what an endpoint is asked before it goes live, and the model's input example."""
 
 
-def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
+def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:
     """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles); a row a photo."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns = {
@@ -39,8 +42,9 @@ def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], c
     return bytes(sink.getvalue())
 
 
-def read_predictions(data: bytes) -> pa.Table:
+def read_predictions(data: bytes) -> "pa.Table":
     """The table that `write_predictions` wrote."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     return pq.read_table(pa.BufferReader(data))

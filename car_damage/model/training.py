@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from car_damage.pipeline import Progress
+    from car_damage.stage import Progress
 
 PREDICT_BATCH = 64
 """Photos a step where nothing is learnt."""

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from car_damage.moves import ROLLBACK
-from car_damage.pipeline import EndpointReport, LiveReport, RegisterReport, ScoreReport, SilverReport, ValidateReport
-from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE
+from car_damage.pipeline import AWAIT, KEEP, PROMOTE, EndpointReport, LiveReport, RegisterReport, ScoreReport, SilverReport, ValidateReport
 
 
 @dataclass(frozen=True)

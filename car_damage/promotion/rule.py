@@ -5,52 +5,19 @@ kept as evidence, so that a person, or the same rule at another time, can follow
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from car_damage.model.evaluation import confusion_matrix, macro_f1, macro_f1_of_resamples
+from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Comparison, Evidence, Score
 from car_damage.settings import Promotion
-
-PROMOTE = "promote"
-AWAIT = "await_approval"
-KEEP = "keep"
-DECISIONS = (PROMOTE, AWAIT, KEEP)
 
 Labels = npt.NDArray[np.int64]
 
 _ROUNDING = 1e-9
 """Two sums of the same costs may differ by so much."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The numbers behind a decision. Champion's are None where there is no champion."""
-
-    test_photos: int
-    candidate_macro_f1: float
-    champion_macro_f1: float | None
-    gain: float | None
-    """Candidate's macro-F1 less the champion's, on the same photos."""
-    confidence: float | None
-    """Share of paired bootstrap resamples in which the candidate is ahead."""
-    gain_interval: tuple[float, float] | None
-    """2.5 and 97.5 percent quantiles of the gain over the resamples."""
-    candidate_recall: dict[str, float | None]
-    """Class -> recall; None for a class without a test photo."""
-    champion_recall: dict[str, float | None] | None
-    candidate_confusion: list[list[int]]
-    """Photos by true class (row) and predicted class (column)."""
-    champion_confusion: list[list[int]] | None
-    candidate_cost: float
-    """What the candidate's mistakes cost, a test photo on average: see `promotion.costs`."""
-    champion_cost: float | None
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {**asdict(self), "gain_interval": list(self.gain_interval) if self.gain_interval else None}
 
 
 @dataclass(frozen=True)
@@ -81,18 +48,19 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
     against = _below_floor(evidence, rule)
     if not len(truth):
         against.append("there is no test photo to judge it on")
-    if evidence.gain is None or evidence.confidence is None:
+    if evidence.champion is None or evidence.comparison is None:
         return _decision(against, "there was none before", evidence, rule)
-    ahead = f"macro-F1 {evidence.candidate_macro_f1:.3f} against the champion's {evidence.champion_macro_f1:.3f}"
+    gain, confidence = evidence.comparison.gain, evidence.comparison.confidence
+    ahead = f"macro-F1 {evidence.candidate.macro_f1:.3f} against the champion's {evidence.champion.macro_f1:.3f}"
     if len(truth) < rule.min_test_photos:
         against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")
-    if evidence.gain < rule.min_gain or evidence.gain <= 0:
+    if gain < rule.min_gain or gain <= 0:
         needed = f"{rule.min_gain:+.3f} or more" if rule.min_gain > 0 else "more than that"
-        against.append(f"{ahead}: a gain of {evidence.gain:+.3f}, and {needed} is needed")
-    elif evidence.confidence < rule.min_confidence:
-        against.append(f"{ahead}, but ahead in only {evidence.confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
-    against += _dearer(evidence, rule)
-    return _decision(against, f"{ahead}, ahead in {evidence.confidence:.0%} of the resamples", evidence, rule)
+        against.append(f"{ahead}: a gain of {gain:+.3f}, and {needed} is needed")
+    elif confidence < rule.min_confidence:
+        against.append(f"{ahead}, but ahead in only {confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
+    against += _dearer(evidence.candidate, evidence.champion, rule)
+    return _decision(against, f"{ahead}, ahead in {confidence:.0%} of the resamples", evidence, rule)
 
 
 def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Promotion) -> Decision:
@@ -101,19 +69,20 @@ def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Prom
     return Decision(AWAIT if rule.mode == "approval" else PROMOTE, (in_favour,), evidence)
 
 
-def _dearer(evidence: Evidence, rule: Promotion) -> list[str]:
-    """Macro-F1 weighs all mistakes alike; a damage that is taken for a lesser one may cost far more than the reverse."""
-    cost, champion = evidence.candidate_cost, evidence.champion_cost
-    if champion is None or cost <= champion + rule.max_cost_rise + _ROUNDING:
+def _dearer(candidate: Score, champion: Score, rule: Promotion) -> list[str]:
+    """Macro-F1 weighs all mistakes alike; to take a damage for a lesser one may cost far more than the reverse."""
+    if candidate.cost is None or champion.cost is None or candidate.cost <= champion.cost + rule.max_cost_rise + _ROUNDING:
         return []
-    return [f"its mistakes cost {cost:.3f} a photo, the champion's {champion:.3f}; a rise of {rule.max_cost_rise:.3f} is allowed"]
+    return [
+        f"its mistakes cost {candidate.cost:.3f} a photo, the champion's {champion.cost:.3f}; a rise of {rule.max_cost_rise:.3f} is allowed"
+    ]
 
 
 def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
     """A class without a test photo has shown nothing, so it does not reach a floor above zero."""
     below = []
     for name, floor in rule.recall_floor.items():
-        recall = evidence.candidate_recall[name]
+        recall = evidence.candidate.recall[name]
         if recall is None and floor > 0:
             below.append(f"no test photo is {name}, so its recall is unknown; {floor:.2f} is needed")
         elif recall is not None and recall < floor:
@@ -122,40 +91,22 @@ def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
 
 
 def _evidence(truth: Labels, candidate: Labels, champion: Labels | None, classes: Sequence[str], rule: Promotion) -> Evidence:
-    confusion = confusion_matrix(truth, candidate, len(classes))
-    score = macro_f1(truth, candidate, len(classes))
+    score = _score(truth, candidate, classes, rule)
     if champion is None or not len(truth):
-        return Evidence(
-            test_photos=len(truth),
-            candidate_macro_f1=score,
-            champion_macro_f1=None,
-            gain=None,
-            confidence=None,
-            gain_interval=None,
-            candidate_recall=_recall(confusion, classes),
-            champion_recall=None,
-            candidate_confusion=confusion.tolist(),
-            champion_confusion=None,
-            candidate_cost=_cost(confusion, classes, rule),
-            champion_cost=None,
-        )
-    champion_confusion = confusion_matrix(truth, champion, len(classes))
-    champion_score = macro_f1(truth, champion, len(classes))
+        return Evidence(len(truth), score)
+    before = _score(truth, champion, classes, rule)
     gains = _paired_gains(truth, candidate, champion, len(classes), rule)
     low, high = (float(quantile) for quantile in np.quantile(gains, [0.025, 0.975]))
-    return Evidence(
-        test_photos=len(truth),
-        candidate_macro_f1=score,
-        champion_macro_f1=champion_score,
-        gain=score - champion_score,
-        confidence=float(np.mean(gains > 0)),
-        gain_interval=(low, high),
-        candidate_recall=_recall(confusion, classes),
-        champion_recall=_recall(champion_confusion, classes),
-        candidate_confusion=confusion.tolist(),
-        champion_confusion=champion_confusion.tolist(),
-        candidate_cost=_cost(confusion, classes, rule),
-        champion_cost=_cost(champion_confusion, classes, rule),
+    return Evidence(len(truth), score, before, Comparison(score.macro_f1 - before.macro_f1, float(np.mean(gains > 0)), (low, high)))
+
+
+def _score(truth: Labels, predicted: Labels, classes: Sequence[str], rule: Promotion) -> Score:
+    confusion = confusion_matrix(truth, predicted, len(classes))
+    return Score(
+        macro_f1=macro_f1(truth, predicted, len(classes)),
+        recall=_recall(confusion, classes),
+        confusion=confusion.tolist(),
+        cost=_cost(confusion, classes, rule),
     )
 
 

@@ -5,38 +5,42 @@ of the version's run.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from car_damage.moves import NOBODY
+from car_damage.pipeline import AWAIT, DECISIONS
 from car_damage.ports import TAG_LIMIT, ModelVersion
-from car_damage.promotion import rule
+
+if TYPE_CHECKING:
+    from car_damage.promotion.rule import Decision
 
 DECISION = "decision"
-"""The tag that makes a version decided, written last: one of `rule.DECISIONS`."""
+"""The tag that makes a version decided, written last: one of `DECISIONS`."""
 UNDECIDED = "deciding"
 """Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"
 """The tag that names the champion's version at the decision, or `moves.NOBODY`."""
 REASONS = "decision_reasons"
 
-_NUMBERS = {
-    "test_photos": "test_photos",
-    "test_macro_f1": "candidate_macro_f1",
-    "champion_macro_f1": "champion_macro_f1",
-    "gain": "gain",
-    "confidence": "confidence",
-    "test_cost": "candidate_cost",
-    "champion_cost": "champion_cost",
-}
-"""Tag -> field of `rule.Evidence`."""
+_NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost")
+"""Tags that hold a number of the evidence."""
 _RECALL = "recall_"
 
 
-def tags_of(judged: rule.Decision, champion: ModelVersion | None) -> dict[str, str]:
+def tags_of(judged: "Decision", champion: ModelVersion | None) -> dict[str, str]:
     """Everything of a decision but the mark of being decided."""
-    evidence = judged.evidence
-    numbers = {tag: getattr(evidence, field) for tag, field in _NUMBERS.items()}
-    tags = {tag: f"{value:.6g}" for tag, value in numbers.items() if value is not None}
-    tags |= {f"{_RECALL}{name}": f"{recall:.6g}" for name, recall in evidence.candidate_recall.items() if recall is not None}
+    evidence, candidate = judged.evidence, judged.evidence.candidate
+    values: dict[str, float | None] = {
+        "test_photos": evidence.test_photos,
+        "test_macro_f1": candidate.macro_f1,
+        "test_cost": candidate.cost,
+    }
+    if evidence.champion is not None:
+        values |= {"champion_macro_f1": evidence.champion.macro_f1, "champion_cost": evidence.champion.cost}
+    if evidence.comparison is not None:
+        values |= {"gain": evidence.comparison.gain, "confidence": evidence.comparison.confidence}
+    values |= {f"{_RECALL}{name}": recall for name, recall in candidate.recall.items()}
+    tags = {tag: f"{value:.6g}" for tag, value in values.items() if value is not None}
     return tags | {REASONS: "; ".join(judged.reasons)[:TAG_LIMIT], JUDGED_AGAINST: named(champion)}
 
 
@@ -52,7 +56,7 @@ def named(champion: ModelVersion | None) -> str:
 
 def is_decided(version: ModelVersion) -> bool:
     """Whether a version has a decision, all of it."""
-    return version.tags.get(DECISION) in rule.DECISIONS
+    return version.tags.get(DECISION) in DECISIONS
 
 
 def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
@@ -62,4 +66,4 @@ def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
 
 def waits_for_approval(version: ModelVersion, champion: ModelVersion | None) -> bool:
     """The rule is for it, a person has not spoken, and the champion is still the one that the evidence speaks of."""
-    return version.tags.get(DECISION) == rule.AWAIT and version.tags.get(JUDGED_AGAINST) == named(champion)
+    return version.tags.get(DECISION) == AWAIT and version.tags.get(JUDGED_AGAINST) == named(champion)

@@ -1,1 +1,37 @@
-"""The work of each stage, one module a stage: `work(request, platform, progress) -> report`."""
+"""The work of each stage, one module a stage, which ends with the stage's declaration: STAGE."""
+
+import importlib
+from pkgutil import iter_modules
+from typing import Any
+
+from car_damage.errors import SettingsError
+from car_damage.stage import Stage
+
+
+def stage_named(name: str) -> Stage[Any, Any]:
+    """The stage of this name, for a job. Imports its module only.
+
+    Raises:
+        SettingsError: there is no such stage, or no job does it.
+    """
+    module = importlib.import_module(f"{__name__}.{name}") if name in _modules() else None
+    stage = getattr(module, "STAGE", None)
+    if not isinstance(stage, Stage) or stage.job is None:
+        raise SettingsError(f"no job does a stage {name}")
+    return stage
+
+
+def job_chain(stage: Stage[Any, Any]) -> tuple[Stage[Any, Any], ...]:
+    """This stage, and those that its job does after it."""
+    return (stage,) if stage.next is None else (stage, *job_chain(stage_named(stage.next.stage)))
+
+
+def job_stages() -> tuple[Stage[Any, Any], ...]:
+    """Every stage that a job does. Imports them all."""
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in _modules())
+    found = (getattr(module, "STAGE", None) for module in modules)
+    return tuple(stage for stage in found if isinstance(stage, Stage) and stage.job is not None)
+
+
+def _modules() -> list[str]:
+    return [module.name for module in iter_modules(__path__)]

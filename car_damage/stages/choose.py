@@ -5,10 +5,10 @@ Chosen once a flow run, before anything changes: asked again after a fault, `pre
 
 from car_damage.errors import PromotionRefused, RegistryError
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, line_of_champions, previous
-from car_damage.pipeline import ChooseReport, ChooseRequest, Progress, Stage
+from car_damage.pipeline import AWAIT, PROMOTE, ChooseReport, ChooseRequest
 from car_damage.ports import ModelVersion, Platform
-from car_damage.promotion.rule import AWAIT, PROMOTE
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, is_decided, named
+from car_damage.stage import Progress, Stage
 
 
 def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> ChooseReport:
@@ -53,4 +53,4 @@ def _check_evidence(version: ModelVersion, champion: ModelVersion | None) -> Non
         )
 
 
-CHOOSE = Stage("choose", ChooseRequest, ChooseReport, work, control_plane=True)
+STAGE = Stage("choose", ChooseRequest, ChooseReport, work)

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from car_damage.errors import CarDamageError, PromotionRefused, RegistryError, Terminal, UpdateFailed
 from car_damage.moves import ABANDONED, FAILED, Move, told
-from car_damage.pipeline import EndpointReport, EndpointRequest, Progress, Stage
+from car_damage.pipeline import AWAIT, PROMOTE, EndpointReport, EndpointRequest
 from car_damage.ports import CHAMPION, TAG_LIMIT, Answer, EndpointState, ModelVersion, Platform
-from car_damage.promotion.rule import AWAIT, PROMOTE
 from car_damage.promotion.tags import DECISION
+from car_damage.stage import Progress, Stage
 from car_damage.stages import intention
 from car_damage.stages.intention import Meant
 from car_damage.stages.swap import ask, bring, look, serves, smoke_photo
@@ -147,4 +147,4 @@ def _report(
     )
 
 
-ENDPOINT = Stage("endpoint", EndpointRequest, EndpointReport, work, control_plane=True)
+STAGE = Stage("endpoint", EndpointRequest, EndpointReport, work)

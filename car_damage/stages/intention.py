@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from car_damage.errors import RegistryError
 from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Move, told
-from car_damage.pipeline import EndpointRequest
+from car_damage.pipeline import PROMOTE, EndpointRequest
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
-from car_damage.promotion.rule import PROMOTE
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
 
 _log = logging.getLogger(__name__)

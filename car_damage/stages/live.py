@@ -4,9 +4,10 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 """
 
 from car_damage.moves import UNDERWAY
-from car_damage.pipeline import LiveReport, LiveRequest, Progress, Stage
+from car_damage.pipeline import LiveReport, LiveRequest
 from car_damage.ports import Platform
 from car_damage.promotion.tags import decided_of, waits_for_approval
+from car_damage.stage import Progress, Stage
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
@@ -28,4 +29,4 @@ def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveR
     )
 
 
-LIVE = Stage("live", LiveRequest, LiveReport, work, control_plane=True)
+STAGE = Stage("live", LiveRequest, LiveReport, work)

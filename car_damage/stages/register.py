@@ -7,11 +7,13 @@ is decided again loses it first.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from pydantic import TypeAdapter
 
+from car_damage.data.splits import TEST
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots
@@ -19,11 +21,14 @@ from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, evidence_file, picture_of, read_predictions
 from car_damage.moves import DONE, taken_back
-from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
+from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, evidence_of
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.promotion import rule
 from car_damage.promotion.tags import DECISION, UNDECIDED, decided_of, is_decided, tags_of
+from car_damage.showing import if_possible
+from car_damage.stage import HOUR, Progress, Stage
 
+_EVIDENCE = TypeAdapter(Evidence)
 ROUNDING = 1e-3
 """How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
 
@@ -54,7 +59,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
 
 def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
     """Test photos cannot know why a person took a model back; so it goes live again, also trained once more, by a person's word only."""
-    if judged.decision != rule.PROMOTE:
+    if judged.decision != PROMOTE:
         return judged
     moves = platform.history.moves(DONE)
     for number in sorted({move.intention.replaces for move in moves if move.intention.replaces is not None}):
@@ -62,7 +67,7 @@ def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: 
         if back is not None and (number == version.version or _is_twin(number, request.training_key, platform)):
             which = "it" if number == version.version else f"version {number}, of the same photos and settings,"
             why = f"{which} was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
-            return replace(judged, decision=rule.AWAIT, reasons=(*judged.reasons, why))
+            return replace(judged, decision=AWAIT, reasons=(*judged.reasons, why))
     return judged
 
 
@@ -86,27 +91,29 @@ def _record(
         "silver_version": request.silver_version,
         "decision": judged.decision,
         "reasons": list(judged.reasons),
-        "evidence": judged.evidence.plain(),
+        "evidence": asdict(judged.evidence),
     }
     name = evidence_file(version.version, request.dry_run)
-    picture = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
-    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode(), picture_of(name): picture})
+    files = {name: json.dumps(document, indent=1).encode()}
+    with if_possible("the confusion matrices of the decision"):
+        files[picture_of(name)] = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
+    platform.tracking.attach(request.run_id, files)
     tags = tags_of(judged, champion) | {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
     if request.dry_run:
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
         return
     registry.tag(version.version, tags)
-    if judged.decision == rule.PROMOTE:
+    if judged.decision == PROMOTE:
         registry.move(CHALLENGER, version.version)
     elif (challenger := registry.challenger()) is not None and challenger.version == version.version:
         registry.move(CHALLENGER, None)
     registry.tag(version.version, {DECISION: judged.decision})
 
 
-def _picture(evidence: rule.Evidence, version: ModelVersion, champion: ModelVersion | None, classes: Sequence[str]) -> bytes:
-    confusions = {f"version {version.version}": evidence.candidate_confusion}
-    if champion is not None and evidence.champion_confusion is not None:
-        confusions[f"champion {champion.version}"] = evidence.champion_confusion
+def _picture(evidence: Evidence, version: ModelVersion, champion: ModelVersion | None, classes: Sequence[str]) -> bytes:
+    confusions = {f"version {version.version}": evidence.candidate.confusion}
+    if champion is not None and evidence.champion is not None:
+        confusions[f"champion {champion.version}"] = evidence.champion.confusion
     return plots.confusion_matrices(confusions, classes)
 
 
@@ -118,7 +125,7 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
         reasons=tuple(document["reasons"]),
         champion=document["champion"],
         decided_before=True,
-        evidence=document["evidence"],
+        evidence=_EVIDENCE.validate_python(evidence_of(document["evidence"])),
     )
 
 
@@ -129,7 +136,7 @@ def _report(version: ModelVersion, judged: rule.Decision, champion: ModelVersion
         reasons=judged.reasons,
         champion=champion.version if champion else None,
         decided_before=False,
-        evidence=judged.evidence.plain(),
+        evidence=judged.evidence,
     )
 
 
@@ -155,7 +162,7 @@ class _Test:
 def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
     classes = platform.settings.labels.classes
     silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", "label", "sha256", "split"], request.silver_version)
-    rows = silver.filter(pa.compute.equal(silver["split"], "test")).sort_by("sha256")
+    rows = silver.filter(pa.compute.equal(silver["split"], TEST)).sort_by("sha256")
     if not rows.num_rows:
         raise TooFewPhotos(f"silver version {request.silver_version} has no test photo; add photos of each class and run again")
     predicted = read_predictions(platform.tracking.fetch(request.run_id, PREDICTIONS_FILE))
@@ -207,4 +214,4 @@ def _predicted(given: Sequence[ModelAnswer], truth: rule.Labels, classes: Sequen
     return np.array([classes.index(a.label) if a.label in classes else wrong[i] for i, a in enumerate(given)])
 
 
-REGISTER = Stage("register", RegisterRequest, RegisterReport, work)
+STAGE = Stage("register", RegisterRequest, RegisterReport, work, job="train", deadline=1.5 * HOUR)

@@ -22,8 +22,9 @@ from car_damage.errors import SettingsError, Terminal, Unavailable
 from car_damage.machine import Scratch
 from car_damage.model.process import ModelAnswer, stream
 from car_damage.photo.reasons import EMPTY
-from car_damage.pipeline import UNREADABLE_SHOWN, Progress, ScoreReport, ScoreRequest, Stage
+from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
+from car_damage.stage import HOUR, Progress, Stage
 
 EXAMPLES = 10
 AHEAD = 64
@@ -162,4 +163,4 @@ def _row(request: ScoreRequest, version: ModelVersion, file: Mapping[str, Any], 
     return row | said | {"sha256": answer.sha256}
 
 
-SCORE = Stage("score", ScoreRequest, ScoreReport, work)
+STAGE = Stage("score", ScoreRequest, ScoreReport, work, job="score", deadline=23.5 * HOUR)

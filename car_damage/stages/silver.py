@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger
-from car_damage.data.silver import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan, plan
+from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
+from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.errors import CommitConflict, Terminal
 from car_damage.photo.reasons import NO_LABEL
-from car_damage.pipeline import Progress, SilverReport, SilverRequest, Stage
+from car_damage.pipeline import SilverReport, SilverRequest
 from car_damage.ports import Platform
+from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages.labelling import labeller
 
 ATTEMPTS = 5
@@ -138,4 +140,4 @@ def _classes(planned: SilverPlan, classes: tuple[str, ...]) -> dict[str, dict[st
     return {label: {split: counts[label, split] for split in (TRAIN, VALIDATION, TEST)} for label in names}
 
 
-SILVER: Stage[SilverRequest, SilverReport] = Stage("silver", SilverRequest, SilverReport, work)
+STAGE: Stage[SilverRequest, SilverReport] = Stage("silver", SilverRequest, SilverReport, work, job="ingest", deadline=1.5 * HOUR)

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
-from car_damage.pipeline import Progress
+from car_damage.patience import Patience
 from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
+from car_damage.stage import Progress
 
 OTHER_MACHINE = 1e-2
 """How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""
@@ -52,17 +53,19 @@ def serves(state: EndpointState, version: int) -> bool:
 
 def look(platform: Platform) -> EndpointState:
     """The endpoint's state. Raises Unavailable when the service is away for longer than a restart takes."""
-    clock, deadline, told = platform.clock, platform.clock.monotonic() + OUTAGE, False
-    while True:
-        try:
-            return platform.serving.state()
-        except Unavailable as error:
-            if clock.monotonic() > deadline:
-                raise
-            if not told:
-                _log.warning("waiting up to %.0f s for the endpoint's service to come back: %s", OUTAGE, error)
-                told = True
-            clock.sleep(platform.settings.serving.poll)
+    return Patience(platform.clock, [platform.settings.serving.poll], OUTAGE, _LogOnce())(platform.serving.state)
+
+
+class _LogOnce:
+    """Logs an outage when it begins, and not at every try."""
+
+    def __init__(self) -> None:
+        self._logged = False
+
+    def __call__(self, error: Unavailable, seconds: float) -> None:
+        if not self._logged:
+            _log.warning("waiting up to %.0f s for the endpoint's service to come back: %s", OUTAGE, error)
+            self._logged = True
 
 
 def _ask_for(platform: Platform, version: int) -> EndpointState:
@@ -144,7 +147,7 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
     Raises:
         UpdateFailed: it refuses the photo, does not answer in time, answers otherwise, or another version answers.
     """
-    answer = _answered(platform, version, smoke)
+    answer = _answer(platform, version, smoke)
     state = look(platform)
     if state.served != version.version or answer.served_by != state.entity:
         raise UpdateFailed(f"the answer to the smoke photo came from {answer.served_by}, and the endpoint serves version {state.served}")
@@ -156,16 +159,12 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
     return answer
 
 
-def _answered(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+def _answer(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
     """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
-    settings, clock = platform.settings.serving, platform.clock
-    deadline = clock.monotonic() + settings.request_timeout
-    while True:
-        try:
-            return platform.serving.ask([smoke.photo])[0]
-        except RequestRefused as error:
-            raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
-        except Unavailable as error:
-            if clock.monotonic() > deadline:
-                raise UpdateFailed(f"version {version.version} gave no answer in {settings.request_timeout:.0f} s: {error}") from error
-            clock.sleep(settings.poll)
+    settings = platform.settings.serving
+    try:
+        return Patience(platform.clock, [settings.poll], settings.request_timeout)(platform.serving.ask, [smoke.photo])[0]
+    except RequestRefused as error:
+        raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
+    except Unavailable as error:
+        raise UpdateFailed(f"version {version.version} gave no answer in {settings.request_timeout:.0f} s: {error}") from error

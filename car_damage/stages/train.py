@@ -6,12 +6,13 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 
+from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots, training
@@ -27,13 +28,14 @@ from car_damage.model.run_files import (
     WORST_MISTAKES_FILE,
     write_predictions,
 )
-from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
+from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Platform, RunContents
+from car_damage.showing import if_possible
+from car_damage.stage import HOUR, Next, Progress, Stage
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint beside the photo itself."""
 
-SPLITS = ("train", "validation", "test")
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """How the names of the metrics begin that a train report tells; MLflow has those of each epoch beside them."""
 
@@ -54,7 +56,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
-    with load(rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes) as photos:
+    with load(
+        rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes, platform.clock
+    ) as photos:
         return _tracked(request, platform, photos, progress)
 
 
@@ -66,7 +70,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 f"{what} {rows.num_rows} photos and none of them for {split}: add labelled photos to the landing folder, "
                 "three or more of each class, and run again"
             )
-        if split == "train":
+        if split == TRAIN:
             labels = {label for label, of in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True) if of == split}
             if len(labels) < 2:
                 raise TooFewPhotos(
@@ -109,17 +113,22 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
     trained = training.train(train, validation, len(classes), settings.training, progress)
     on_test = training.predict(trained.network, test)
     scores = {
-        "test": evaluate(test.labels, on_test, classes),
-        "validation": evaluate(validation.labels, training.predict(trained.network, validation), classes),
+        TEST: evaluate(test.labels, on_test, classes),
+        VALIDATION: evaluate(validation.labels, training.predict(trained.network, validation), classes),
     }
     smoke = _smoke_photo(platform, test)
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
     title = f"Test photos of silver version {request.silver_version}"
+    drawings: dict[str, Callable[[], bytes]] = {
+        CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(scores[TEST], title),
+        TRAINING_CURVE_FILE: lambda: plots.training_curve(trained.history, trained.best_epoch),
+        WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
+    }
+    for name, draw in drawings.items():
+        with if_possible(name):
+            (folder / name).write_bytes(draw())
     files = {
-        CONFUSION_MATRIX_FILE: plots.confusion_matrix(scores["test"], title),
-        TRAINING_CURVE_FILE: plots.training_curve(trained.history, trained.best_epoch),
-        WORST_MISTAKES_FILE: plots.worst_mistakes(test, on_test, classes),
         REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: smoke,
@@ -128,7 +137,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         (folder / name).write_bytes(data)
     return RunContents(
         params=_params(platform, request),
-        metrics=_metrics(scores, trained, {"train": len(train), "validation": len(validation), "test": len(test)}),
+        metrics=_metrics(scores, trained, {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}),
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
@@ -165,4 +174,8 @@ def _reported(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in sorted(metrics.items()) if name.startswith(_REPORTED)}
 
 
-TRAIN = Stage("train", TrainRequest, TrainReport, work)
+def _register_request(request: TrainRequest, report: TrainReport, options: Mapping[str, bool]) -> RegisterRequest:
+    return register_request(request.flow_run, request, report, options.get("dry_run", False), options.get("judge_again", False))
+
+
+STAGE = Stage("train", TrainRequest, TrainReport, work, job="train", deadline=11.5 * HOUR, next=Next("register", _register_request))

@@ -16,8 +16,9 @@ from car_damage.data import ledger
 from car_damage.data.labels import Labeller
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
-from car_damage.pipeline import UNREADABLE_SHOWN, Progress, Stage, ValidateReport, ValidateRequest
+from car_damage.pipeline import UNREADABLE_SHOWN, ValidateReport, ValidateRequest, silver_request
 from car_damage.ports import Landed, Platform
+from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.labelling import labeller
 
 _log = logging.getLogger(__name__)
@@ -137,4 +138,12 @@ def _gone(landed: Landed, platform: Platform) -> pa.Table:
     return rows.select(ledger.BRONZE.names).cast(ledger.BRONZE)
 
 
-VALIDATE: Stage[ValidateRequest, ValidateReport] = Stage("validate", ValidateRequest, ValidateReport, work)
+STAGE: Stage[ValidateRequest, ValidateReport] = Stage(
+    "validate",
+    ValidateRequest,
+    ValidateReport,
+    work,
+    job="ingest",
+    deadline=3.5 * HOUR,
+    next=Next("silver", lambda request, report, options: silver_request(request.flow_run, report)),
+)

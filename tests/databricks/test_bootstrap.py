@@ -9,9 +9,10 @@ import yaml
 
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
-from car_damage.pipeline import ValidateRequest, silent
+from car_damage.pipeline import ValidateRequest
 from car_damage.settings import Settings
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
 from deployments.administrator import NeedsAdministrator
 from deployments.databricks import bundle, needs, unity_catalog

@@ -11,9 +11,10 @@ from prefect.logging import disable_run_logger
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.pipeline import ValidateRequest, silent
+from car_damage.pipeline import ValidateRequest
 from car_damage.settings import Databricks, Settings
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
 from deployments.databricks import bundle, compute, needs, workspace_look
 from deployments.items import bootstrap

@@ -12,7 +12,9 @@ from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
 from car_damage.job.handover import ANEW, Place
 from car_damage.pipeline import (
+    Evidence,
     RegisterReport,
+    Score,
     ScoreReport,
     ScoreRequest,
     SilverReport,
@@ -27,7 +29,7 @@ REPORTS = [
     ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64),
     SilverReport(4, 2, "a" * 64, 56, 56, 0, 0, 60, {}, {"minor": {"train": 10}}, {"empty": ("/a", "/b")}, {"/a": "0 bytes"}, {"empty": 1}),
     TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9}),
-    RegisterReport(3, "promote", ("ahead by 0.1",), 2, decided_before=False, evidence={"gain": 0.1, "rows": [[1, 2], [3, 4]]}),
+    RegisterReport(3, "promote", ("ahead by 0.1",), 2, False, Evidence(4, Score(0.5, {"minor": None}, [[1, 2], [3, 4]], 0.1))),
     ScoreReport(1, "/photos", 5, 4, {"minor": 4}, 1, {"/a": "empty"}, (), 0, 0),
 ]
 

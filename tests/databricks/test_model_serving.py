@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from car_damage.errors import RequestRefused, Unavailable, UpdateFailed
-from car_damage.pipeline import silent
 from car_damage.platform import Target
 from car_damage.settings import Settings
+from car_damage.stage import silent
 from car_damage.stages.swap import bring, serves
 from deployments import demo_photos
 from tests.databricks.conftest import HastyClock, Logged

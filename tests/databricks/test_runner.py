@@ -12,14 +12,16 @@ from car_damage.errors import LandingLost, RequestRefused, SettingsError, Termin
 from car_damage.job import handover, jobs
 from car_damage.job.handover import Place
 from car_damage.job.jobs import Jobs
-from car_damage.pipeline import LiveReport, LiveRequest, SilverReport, ValidateReport, ValidateRequest, silent, silver_request
+from car_damage.pipeline import LiveReport, LiveRequest, SilverReport, ValidateReport, ValidateRequest, silver_request
 from car_damage.settings import Settings
-from car_damage.stages.live import LIVE
-from car_damage.stages.silver import SILVER
-from car_damage.stages.train import TRAIN
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages import stage_named
+from car_damage.stages.live import STAGE as LIVE
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.train import STAGE as TRAIN
+from car_damage.stages.validate import STAGE as VALIDATE
 from tasks import databricks_jobs
-from tasks.databricks_jobs import DEADLINES, STARTS, DatabricksJobs
+from tasks.databricks_jobs import STARTS, DatabricksJobs
 from tasks.stages import register_model, score_photos, train_model, validate_images, write_silver
 from tests.databricks.conftest import HANDOVERS, Seen, make_runner
 from tests.databricks.twin import CLIENT, SECRET, Twin
@@ -278,22 +280,19 @@ def test_a_job_that_is_missing_keeps_no_other_from_being_ended(runner: Databrick
     assert Jobs().live(train, "flow-1") == []
 
 
-def test_a_run_that_takes_too_long_is_ended_before_that_is_told(
-    runner: DatabricksJobs, twin: Twin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(databricks_jobs.DEADLINES, "validate", 100.0)
+def test_a_run_that_takes_too_long_is_ended_before_that_is_told(runner: DatabricksJobs, twin: Twin) -> None:
     twin.cold = 3600
     with pytest.raises(Terminal, match=r"it took longer than .* hours, and its run in Databricks was cancelled: see https://"):
-        runner.run(VALIDATE, REQUEST, silent)
+        runner.run(replace(VALIDATE, deadline=100.0), REQUEST, silent)
     assert ended(twin) == ["USER_CANCELED"]
 
 
 @pytest.mark.parametrize("task", [validate_images, write_silver, train_model, register_model, score_photos])
 def test_the_runner_ends_a_run_before_prefect_ends_the_task(task: Any) -> None:
     stage = {"validate_images": "validate", "write_silver": "silver", "train_model": "train", "register_model": "register"}
-    limit = DEADLINES[stage.get(task.name, "score")]
-    # The run may be asked for its end when the workspace has just been away for as long as one has patience.
-    assert task.timeout_seconds - limit >= databricks_jobs.ENDING + Settings().databricks.patience
+    deadline = stage_named(stage.get(task.name, "score")).deadline
+    # The run may be cancelled when the workspace has just been away for as long as the runner has patience.
+    assert task.timeout_seconds - deadline >= databricks_jobs.ENDING + Settings().databricks.patience
 
 
 def test_what_only_talks_to_services_runs_here(runner: DatabricksJobs, twin: Twin) -> None:

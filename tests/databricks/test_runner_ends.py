@@ -2,6 +2,7 @@
 
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from car_damage.errors import Terminal
 from car_damage.job import handover
 from car_damage.job.handover import Place
 from car_damage.job.jobs import TRACE, Jobs
-from car_damage.pipeline import ValidateReport, ValidateRequest, silent, silver_request
+from car_damage.pipeline import ValidateReport, ValidateRequest, silver_request
 from car_damage.settings import Settings
-from car_damage.stages.silver import SILVER
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
 from tasks import databricks_jobs
 from tasks.databricks_jobs import DatabricksJobs
 from tests.databricks.conftest import HANDOVERS, Seen, make_runner
@@ -114,13 +116,12 @@ def test_the_trace_is_that_of_the_last_try(runner: DatabricksJobs, twin: Twin) -
 def test_a_run_that_never_ends_is_asked_to_and_waited_for_no_longer_than_is_said(
     twin: Twin, settings: Settings, seen: Seen, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(databricks_jobs.DEADLINES, "validate", 100.0)
     monkeypatch.setattr(databricks_jobs, "ENDING", 200.0)
     runner = make_runner(settings, seen)
     twin.stuck = state
     wanted = r"^stage validate: it took longer than .* hours, and its run in Databricks was asked to end, and has not yet: see https://"
     with disable_run_logger(), pytest.raises(Terminal, match=wanted):
-        runner.run(VALIDATE, REQUEST, silent)
+        runner.run(replace(VALIDATE, deadline=100.0), REQUEST, silent)
     [run] = twin.runs()
     assert run.cancelled
     clock = runner.platform.clock

@@ -35,20 +35,20 @@ from car_damage.pipeline import (
     live_request,
     promote_request,
     register_request,
-    silent,
     silver_request,
     train_request,
 )
 from car_damage.platform import Target
 from car_damage.settings import load
+from car_damage.stage import silent
 from car_damage.stages import register
-from car_damage.stages.choose import CHOOSE
-from car_damage.stages.endpoint import ENDPOINT
-from car_damage.stages.live import LIVE
-from car_damage.stages.register import REGISTER
-from car_damage.stages.silver import SILVER
-from car_damage.stages.train import TRAIN
-from car_damage.stages.validate import VALIDATE
+from car_damage.stages.choose import STAGE as CHOOSE
+from car_damage.stages.endpoint import STAGE as ENDPOINT
+from car_damage.stages.live import STAGE as LIVE
+from car_damage.stages.register import STAGE as REGISTER
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.train import STAGE as TRAIN
+from car_damage.stages.validate import STAGE as VALIDATE
 
 PORTS = ("files", "tables", "tracking", "registry", "history", "serving")
 HEAVY = (

@@ -6,18 +6,10 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import PhotoChanged
-from car_damage.pipeline import (
-    LiveReport,
-    SilverReport,
-    TrainRequest,
-    ValidateRequest,
-    live_request,
-    silent,
-    silver_request,
-    train_request,
-)
+from car_damage.pipeline import LiveReport, SilverReport, TrainRequest, ValidateRequest, live_request, silver_request, train_request
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings, Training
+from car_damage.stage import silent
 from car_damage.stages import silver, train, validate
 from deployments import demo_photos
 

@@ -6,9 +6,10 @@ import pytest
 from car_damage.model import training
 from car_damage.model.photos import COLUMNS, Photos, load
 from car_damage.photo.decoder import decode
-from car_damage.pipeline import ValidateRequest, silent, silver_request
+from car_damage.pipeline import ValidateRequest, silver_request
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
+from car_damage.stage import silent
 from car_damage.stages import silver, validate
 from deployments import demo_photos
 
@@ -26,7 +27,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.nd
     target = Target(settings)
     report = silver.work(silver_request("flow", validate.work(ValidateRequest("flow"), target, silent)), target, silent)
     rows, _ = target.tables.read(settings.tables.silver, COLUMNS, report.silver_version)
-    with load(rows, target.files, settings.images.limits(), CLASSES, 2, silent, 1 << 40) as photos:
+    with load(rows, target.files, settings.images.limits(), CLASSES, 2, silent, 1 << 40, target.clock) as photos:
         trained = training.train(photos.part("train"), photos.part("validation"), len(CLASSES), settings.training, silent)
     labels = np.repeat(np.arange(len(CLASSES)), HELD_OUT)
     pixels = np.stack([decode(demo_photos.photo(CLASSES[label], 60_000 + seed)).pixels for seed, label in enumerate(labels)])

@@ -8,10 +8,11 @@ import pytest
 from car_damage.adapters.mlflow.client import client
 from car_damage.commands.status import look
 from car_damage.commands.status import status as print_status
-from car_damage.pipeline import ValidateRequest, silent
+from car_damage.pipeline import ValidateRequest
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
 
 

@@ -16,11 +16,13 @@ from car_damage.model import networks
 from car_damage.model.photos import Photos
 from car_damage.model.run_files import PREDICTIONS_FILE, REPORT_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.photo.decoder import decode
-from car_damage.pipeline import TrainReport, TrainRequest, silent
+from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.settings import Serving, Settings
+from car_damage.stage import silent
 from car_damage.stages import train
-from car_damage.stages.train import TRAIN, _smoke_photo
+from car_damage.stages.train import STAGE as TRAIN
+from car_damage.stages.train import _smoke_photo
 from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in

@@ -7,8 +7,8 @@ import pytest
 from car_damage.model import networks, training
 from car_damage.model.photos import Photos
 from car_damage.model.training import batches, class_weights, predict, train
-from car_damage.pipeline import silent
 from car_damage.settings import Training
+from car_damage.stage import silent
 
 Draw = Callable[..., Photos]
 

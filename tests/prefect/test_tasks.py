@@ -24,12 +24,10 @@ from car_damage.pipeline import (
     EndpointRequest,
     LiveReport,
     LiveRequest,
-    Progress,
     RegisterReport,
     RegisterRequest,
     SilverReport,
     SilverRequest,
-    Stage,
     TrainReport,
     TrainRequest,
     ValidateReport,
@@ -38,6 +36,7 @@ from car_damage.pipeline import (
 )
 from car_damage.promotion.rule import Evidence
 from car_damage.settings import Settings
+from car_damage.stage import Progress, Stage
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
 from tasks import artifacts, progress, stages

@@ -19,8 +19,9 @@ from car_damage.adapters.clock import SystemClock
 from car_damage.errors import UpdateFailed
 from car_damage.model.photos import Photos as Decoded
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
-from car_damage.pipeline import EndpointReport, EndpointRequest, silent
+from car_damage.pipeline import EndpointReport, EndpointRequest
 from car_damage.settings import Settings
+from car_damage.stage import silent
 from car_damage.stages.endpoint import work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 from tests.server.conftest import CLASSES, Server, until

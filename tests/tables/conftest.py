@@ -16,11 +16,12 @@ from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.data.silver import SILVER as SILVER_ROW
 from car_damage.photo.decoder import inspect
-from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silent
+from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest
 from car_damage.ports import Files, Tables
 from car_damage.settings import Settings
-from car_damage.stages.silver import SILVER
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
 from tests import engines
 from tests.engines import DELTA_RS, Sessions
 

@@ -17,11 +17,14 @@ from car_damage.data.labels import Labeller
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
 from car_damage.photo.decoder import oversize
 from car_damage.photo.limits import Limits
-from car_damage.pipeline import SilverRequest, ValidateRequest, silent
+from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.ports import File
 from car_damage.settings import Labels
-from car_damage.stages.silver import ATTEMPTS, SILVER
-from car_damage.stages.validate import VALIDATE, Verdict
+from car_damage.stage import silent
+from car_damage.stages.silver import ATTEMPTS
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.stages.validate import Verdict
 from tests.tables.conftest import SILVER_TABLE
 
 LABELS = ("minor", "moderate", "major")
@@ -481,7 +484,7 @@ def test_two_whole_runs_at_once_end_with_every_photo_once(workshop, photo):
 
 def test_progress_is_told_to_the_last_file(workshop, photo):
     from car_damage.pipeline import ValidateRequest
-    from car_damage.stages.validate import VALIDATE
+    from car_damage.stages.validate import STAGE as VALIDATE
 
     for seed in range(5):
         workshop.put(f"minor/{seed}.jpg", photo(seed))

@@ -11,10 +11,11 @@ from car_damage.adapters.folder import Folder
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
 from car_damage.model.process import ModelAnswer
-from car_damage.pipeline import ScoreRequest, silent
+from car_damage.pipeline import ScoreRequest
 from car_damage.settings import Settings
+from car_damage.stage import silent
 from car_damage.stages import score
-from car_damage.stages.score import SCORE
+from car_damage.stages.score import STAGE as SCORE
 from tests import engines
 from tests.engines import ENGINES
 from tests.fakes import Versions

@@ -19,12 +19,13 @@ from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError, RequestRefused, SettingsError, Unavailable
-from car_damage.pipeline import SilverRequest, ValidateRequest, silent
+from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.platform import Target
 from car_damage.ports import File
 from car_damage.settings import Landing, Settings
-from car_damage.stages.silver import SILVER
-from car_damage.stages.validate import VALIDATE
+from car_damage.stage import silent
+from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.validate import STAGE as VALIDATE
 from tests.tables.conftest import TablesOnly
 
 LANDING = "/Volumes/insurance_uc/landing/raw_data/photos"

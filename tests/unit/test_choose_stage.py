@@ -7,8 +7,9 @@ import pytest
 
 from car_damage.errors import PromotionRefused
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
-from car_damage.pipeline import ChooseReport, ChooseRequest, silent
+from car_damage.pipeline import ChooseReport, ChooseRequest
 from car_damage.settings import Settings
+from car_damage.stage import silent
 from car_damage.stages.choose import work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
 

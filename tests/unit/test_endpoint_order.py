@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from car_damage.errors import Transient, Unavailable
-from car_damage.pipeline import EndpointRequest, silent
+from car_damage.pipeline import EndpointRequest
+from car_damage.stage import silent
 from car_damage.stages.endpoint import work
 from tests.fakes import World
 from tests.unit.test_endpoint_stage import world

@@ -7,10 +7,11 @@ import pytest
 
 from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
-from car_damage.pipeline import EndpointReport, EndpointRequest, silent
+from car_damage.pipeline import EndpointReport, EndpointRequest
 from car_damage.ports import Answer, Intention
 from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
+from car_damage.stage import silent
 from car_damage.stages.endpoint import work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 

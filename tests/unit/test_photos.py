@@ -14,8 +14,9 @@ from car_damage.errors import PhotoChanged, SettingsError, Unavailable
 from car_damage.model.photos import PhotoSet, load, read_checked
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
-from car_damage.pipeline import Progress, silent
+from car_damage.stage import Progress, silent
 from tests.corpus import encoded, picture
+from tests.fakes import Time
 
 CLASSES = ("minor", "moderate", "major")
 
@@ -31,7 +32,7 @@ def silver(folder: Path, photos: Sequence[tuple[str, str]]) -> pa.Table:
 
 
 def loaded(rows: pa.Table, progress: Progress = silent) -> PhotoSet:
-    return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40)
+    return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40, Time())
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_photos_without_room_on_disk_are_the_same_photos(
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     cache = room * 224 * 224 * 3 + 1
-    with loaded(rows) as whole, load(rows, Folder(), Limits(), CLASSES, 2, silent, cache) as partly:
+    with loaded(rows) as whole, load(rows, Folder(), Limits(), CLASSES, 2, silent, cache, Time()) as partly:
         assert [file.stat().st_size < cache + 1000 for file in scratch.rglob("*.npy")].count(True) == min(room, 1)
         assert len(whole) == len(partly) == 5
         for split in ("train", "validation", "test", "nowhere"):
@@ -85,7 +86,7 @@ def test_photos_without_room_on_disk_are_the_same_photos(
 
 
 def test_test_photos_are_the_first_to_go_without_room(rows: pa.Table, tmp_path: Path) -> None:
-    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 4 * 224 * 224 * 3) as photos:
+    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 4 * 224 * 224 * 3, Time()) as photos:
         for path in tmp_path.glob("*.jpg"):
             path.unlink()
         assert photos.part("train").pixels[:].shape == (3, 224, 224, 3)
@@ -104,14 +105,14 @@ def test_a_hiccup_in_the_middle_of_a_training_is_waited_out(rows: pa.Table) -> N
                 raise Unavailable(f"{path} cannot be read")
             return super().read(path)
 
-    files, slept = Hiccup(), list[float]()
-    with load(rows.slice(0, 1), files, Limits(), CLASSES, 1, silent, 0, slept.append) as photos:
+    files, clock = Hiccup(), Time()
+    with load(rows.slice(0, 1), files, Limits(), CLASSES, 1, silent, 0, clock) as photos:
         assert photos.part("test").pixels[:].shape == (1, 224, 224, 3)
-        assert slept == [1.0, 5.0]
+        assert clock.seconds == 1 + 5
         files.failures = 100
         with pytest.raises(Unavailable, match=r"0\.jpg"):
             photos.part("test").pixels[0]
-        assert slept[2:] == [1.0, 5.0, 15.0]
+        assert clock.seconds == 1 + 5 + 1 + 5 + 15
 
 
 def test_no_more_lies_on_disk_than_there_is_room_for(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,12 +172,12 @@ def test_a_photo_that_cannot_be_read_may_be_readable_later(rows: pa.Table, tmp_p
 
 def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None:
     with pytest.raises(PhotoChanged, match=r"cannot be decoded any more \(too small"):
-        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40)
+        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time())
 
 
 def test_a_label_that_is_no_class_names_the_setting(rows: pa.Table) -> None:
     with pytest.raises(SettingsError, match=r"labelled major, and labels\.classes is minor, moderate"):
-        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40)
+        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40, Time())
 
 
 def test_progress_counts_up_to_all_photos(rows: pa.Table) -> None:

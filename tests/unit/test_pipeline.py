@@ -4,19 +4,25 @@ from typing import Any
 
 import pytest
 from prefect.serializers import JSONSerializer
+from pydantic import TypeAdapter
 
 from car_damage import pipeline
 from car_damage.moves import PROMOTION, ROLLBACK
 from car_damage.pipeline import (
+    AWAIT,
+    KEEP,
+    PROMOTE,
     ChooseReport,
+    Comparison,
     EndpointReport,
+    Evidence,
     LiveReport,
     RegisterReport,
+    Score,
     SilverReport,
     TrainReport,
     ValidateReport,
     ValidateRequest,
-    following,
     live_request,
     promote_request,
     register_request,
@@ -25,8 +31,9 @@ from car_damage.pipeline import (
     training_key,
 )
 from car_damage.promotion import outcome
-from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE
 from car_damage.settings import Settings, Training
+from car_damage.stages import job_chain, job_stages, validate
+from car_damage.stages import train as train_stage
 
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
 BALANCE = {"minor": {"train": 10, "test": 2}}
@@ -34,7 +41,9 @@ SILVER = SilverReport(
     4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, BALANCE, {"empty": ("/landing/a.jpg",)}, {"/landing/a.jpg": "0 bytes"}, {"empty": 1}
 )
 TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
-REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, decided_before=False, evidence={"gain": 0.1})
+SCORE = Score(0.9, {"minor": 0.8, "major": None}, [[4, 1], [0, 0]], 0.2)
+EVIDENCE = Evidence(5, SCORE, SCORE, Comparison(0.0, 0.5, (-0.1, 0.1)))
+REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, False, EVIDENCE)
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
 LIVE = LiveReport("run", 3, 3, None, 3)
 CHOSEN = ChooseReport(1, 3, ROLLBACK)
@@ -48,6 +57,24 @@ def test_a_report_survives_being_stored_and_read_back(report: Any) -> None:
     json.dumps(asdict(report))
 
 
+def test_evidence_of_an_earlier_version_is_read_with_what_it_has() -> None:
+    flat = {"test_photos": 5, "candidate_macro_f1": 0.9, "champion_macro_f1": None, "gain": None, "candidate_recall": {"minor": 0.8}}
+    old = {**asdict(REGISTERED), "evidence": flat}
+    assert TypeAdapter(RegisterReport).validate_python(old).evidence == Evidence(5, Score(0.9, {"minor": 0.8}, [], None))
+    compared = flat | {"champion_macro_f1": 0.5, "gain": 0.4, "confidence": 0.9, "gain_interval": [0.1, 0.6], "champion_cost": 1.5}
+    evidence = TypeAdapter(RegisterReport).validate_python({**old, "evidence": compared}).evidence
+    assert (evidence.champion, evidence.comparison) == (Score(0.5, {}, [], 1.5), Comparison(0.4, 0.9, (0.1, 0.6)))
+
+
+def test_every_stage_that_follows_in_a_job_is_of_that_job_and_no_stage_follows_two() -> None:
+    stages = job_stages()
+    assert {stage.name for stage in stages} == {"validate", "silver", "train", "register", "score"}
+    followers = [stage.next.stage for stage in stages if stage.next is not None]
+    assert len(followers) == len(set(followers))
+    for stage in stages:
+        assert {follower.job for follower in job_chain(stage)} == {stage.job}
+
+
 def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
     assert silver_request("flow", VALIDATED).bronze_version == 3
 
@@ -58,12 +85,15 @@ def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_tra
 
 
 def test_a_job_goes_on_with_the_very_request_that_the_flow_makes() -> None:
-    asked = ValidateRequest("flow")
-    assert following("validate", asked, VALIDATED, {}) == silver_request("flow", VALIDATED)
+    silver = validate.STAGE.next
+    assert silver is not None
+    assert silver.request(ValidateRequest("flow"), VALIDATED, {}) == silver_request("flow", VALIDATED)
+    register = train_stage.STAGE.next
+    assert register is not None
     train = train_request("flow", SILVER, LIVE, live_request(SILVER, Settings()))
     for options in ({}, {"dry_run": True}, {"judge_again": True, "train_again": True}):
         chosen = {name: value for name, value in options.items() if name != "train_again"}
-        assert following("train", train, TRAINED, options) == register_request("flow", SILVER, TRAINED, **chosen)
+        assert register.request(train, TRAINED, options) == register_request("flow", SILVER, TRAINED, **chosen)
 
 
 def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

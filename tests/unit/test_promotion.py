@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from car_damage.promotion.rule import AWAIT, KEEP, PROMOTE, Decision, decide
+from car_damage.pipeline import AWAIT, KEEP, PROMOTE
+from car_damage.promotion.rule import Decision, decide
 from car_damage.settings import Promotion
 
 CLASSES = ("minor", "moderate", "major")
@@ -25,7 +26,7 @@ def test_the_first_model_is_promoted() -> None:
     judged = judge(answers(0.9), None)
     assert judged.decision == PROMOTE
     assert judged.reasons == ("there was none before",)
-    assert judged.evidence.champion_macro_f1 is None
+    assert judged.evidence.champion is None
 
 
 def test_a_first_model_below_a_floor_is_not_promoted() -> None:
@@ -38,11 +39,9 @@ def test_a_first_model_below_a_floor_is_not_promoted() -> None:
 def test_a_clearly_better_model_is_promoted_with_its_numbers() -> None:
     judged = judge(answers(0.95), answers(0.6, seed=2))
     assert judged.decision == PROMOTE
-    assert judged.evidence.gain is not None
-    assert judged.evidence.gain > 0.2
-    assert judged.evidence.gain_interval is not None
-    low, high = judged.evidence.gain_interval
-    assert low < judged.evidence.gain < high
+    assert judged.evidence.comparison.gain > 0.2
+    low, high = judged.evidence.comparison.interval
+    assert low < judged.evidence.comparison.gain < high
 
 
 def test_a_worse_model_is_kept_out() -> None:
@@ -107,7 +106,7 @@ def test_the_confidence_is_paired_so_that_a_small_but_consistent_gain_counts() -
     mended = np.flatnonzero(champion != TRUTH)[:6]
     candidate[mended] = TRUTH[mended]
     judged = judge(candidate, champion)
-    assert judged.evidence.confidence == pytest.approx(1.0, abs=0.01)
+    assert judged.evidence.comparison.confidence == pytest.approx(1.0, abs=0.01)
     assert judged.decision == PROMOTE
 
 
@@ -119,8 +118,8 @@ def test_a_tie_of_different_mistakes_keeps_the_champion_however_the_resamples_fa
         changed[number] = (TRUTH[number] + 1) % 3
     rule = RULE.model_copy(update={"min_gain": 0.0, "min_confidence": 0.5})
     judged = [judge(candidate, champion, rule.model_copy(update={"seed": seed})) for seed in range(8)]
-    assert {one.evidence.gain for one in judged} == {0.0}
-    assert max(one.evidence.confidence or 0.0 for one in judged) >= 0.5
+    assert {one.evidence.comparison.gain for one in judged} == {0.0}
+    assert max(one.evidence.comparison.confidence or 0.0 for one in judged) >= 0.5
     assert {one.decision for one in judged} == {KEEP}
 
 
@@ -142,8 +141,8 @@ def test_a_better_model_whose_mistakes_cost_more_is_kept_out() -> None:
     """It mends ten harmless mistakes and misses three wrecks."""
     candidate, champion = with_mistakes(2, 0, 3), with_mistakes(0, 1, 10)
     judged = judge(candidate, champion)
-    assert judged.evidence.candidate_macro_f1 > judged.evidence.champion_macro_f1 + 0.02  # type: ignore[operator]
-    assert (judged.evidence.candidate_cost, judged.evidence.champion_cost) == pytest.approx((30 / 90, 10 / 90))
+    assert judged.evidence.candidate.macro_f1 > judged.evidence.champion.macro_f1 + 0.02  # type: ignore[operator]
+    assert (judged.evidence.candidate.cost, judged.evidence.champion.cost) == pytest.approx((30 / 90, 10 / 90))
     assert judged.decision == KEEP
     assert judged.reasons == ("its mistakes cost 0.333 a photo, the champion's 0.111; a rise of 0.000 is allowed",)
 
@@ -156,5 +155,5 @@ def test_costs_and_the_rise_that_is_allowed_are_settings() -> None:
 
 def test_a_mistake_that_is_not_listed_costs_one_and_a_right_answer_nothing() -> None:
     rule = RULE.model_copy(update={"costs": {"major": {"minor": 7.0}}})
-    assert judge(with_mistakes(0, 2, 9), None, rule).evidence.candidate_cost == pytest.approx(9 / 90)
-    assert judge(TRUTH.copy(), None, rule).evidence.candidate_cost == 0.0
+    assert judge(with_mistakes(0, 2, 9), None, rule).evidence.candidate.cost == pytest.approx(9 / 90)
+    assert judge(TRUTH.copy(), None, rule).evidence.candidate.cost == 0.0

@@ -14,8 +14,9 @@ from car_damage.model.photos import Photos as Decoded
 from car_damage.model.process import ModelAnswer
 from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
-from car_damage.pipeline import RegisterReport, RegisterRequest, silent
+from car_damage.pipeline import RegisterReport, RegisterRequest
 from car_damage.settings import Promotion, Settings
+from car_damage.stage import silent
 from car_damage.stages import register
 from car_damage.stages.register import work
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World, sha256
@@ -113,7 +114,7 @@ def test_the_champion_is_run_on_the_same_photos_and_a_better_version_is_to_repla
     report = judge(here)
     assert (report.version, report.decision, report.champion) == (2, "promote", 1)
     assert models.asked[-1] == ("models:_model_1", COUNT)
-    assert report.evidence["champion_macro_f1"] == pytest.approx(0.5)
+    assert report.evidence.champion.macro_f1 == pytest.approx(0.5)
 
 
 def test_a_person_sees_how_far_the_champion_s_answers_are(models: Models) -> None:
@@ -272,7 +273,7 @@ def test_a_champion_that_answers_with_a_class_of_its_own_is_wrong_there(models: 
     with_champion(here, models, right=COUNT)
     models.labels["models:_model_1"] = dict.fromkeys(TRUTH, "total loss")
     report = judge(here)
-    assert (report.decision, report.evidence["champion_macro_f1"]) == ("promote", 0.0)
+    assert (report.decision, report.evidence.champion.macro_f1) == ("promote", 0.0)
 
 
 def test_the_evidence_fits_into_tags(models: Models) -> None:

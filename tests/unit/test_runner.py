@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from car_damage.errors import CarDamageError, Terminal, Unavailable, Unforeseen
-from car_damage.pipeline import Stage, ValidateReport, ValidateRequest
+from car_damage.pipeline import ValidateReport, ValidateRequest
+from car_damage.stage import Stage
 from tasks.runner import Here
 
 

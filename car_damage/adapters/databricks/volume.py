@@ -1,7 +1,7 @@
 """Files of a Unity Catalog volume, by Databricks' Files API: for a worker on a machine that has not mounted it.
 
 Credentials are those of databricks-sdk's unified authentication. Names that start with `_` or `.` are skipped, folders
-with all that is below them, as `engines.folder` does, so that both list the same of one volume.
+with all that is below them, as `adapters.folder` does, so that both list the same of one volume.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
 from car_damage.adapters.folder import EPOCH, Folder
-from car_damage.errors import SettingsError, Unavailable
+from car_damage.errors import FileMissing, SettingsError, Unavailable
 from car_damage.ports import File, Files
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class Volume:
                     data: bytes = contents.read()
                     return data
             except NotFound as error:
-                # The cause tells a file that is gone from one that cannot be read now.
-                raise Unavailable(f"{path} is not there (any more)") from FileNotFoundError(str(error))
+                raise FileMissing(f"{path} is not there (any more)") from error
 
     def write_once(self, path: str, data: bytes) -> None:
         if not path.startswith(ROOT):
