@@ -17,7 +17,7 @@ from car_damage.data.labels import Labeller
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import UNREADABLE_SHOWN, Progress, Stage, ValidateReport, ValidateRequest
-from car_damage.ports import Landed, Platform
+from car_damage.ports import LandingDiff, Platform
 from car_damage.stages.labelling import labeller
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _dated(rows: pa.Table, request: ValidateRequest, platform: Platform) -> pa.T
     return pa.table(columns, schema=ledger.BRONZE)
 
 
-def _gone(landed: Landed, platform: Platform) -> pa.Table:
+def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:
     """Whole rows of the files that are gone, so that one commit takes them with the new ones."""
     if not landed.gone.num_rows:
         return ledger.BRONZE.empty_table()

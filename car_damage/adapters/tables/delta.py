@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from car_damage.adapters import folder
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Files, Landed, Work
+from car_damage.ports import Files, LandingDiff, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ class DeltaTables(ABC):
     def __init__(self, root: Path | None, files: Files, sleep: Callable[[float], None]) -> None:
         self._root, self._files, self._sleep = root, files, sleep
 
-    def unseen(self, landing: str, bronze: str) -> Landed:
+    def unseen(self, landing: str, bronze: str) -> LandingDiff:
         import pyarrow.compute as pc
 
         columns = ["path", "size", "modified", "status"]
