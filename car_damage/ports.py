@@ -85,7 +85,7 @@ class Work(Protocol):
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
-    def unseen(self, landing: str, bronze: str) -> LandingDiff:
+    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
         """Compare a complete listing of the folder with the table. Raises Unavailable when any part of the folder cannot be listed."""
 
     def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":

@@ -65,7 +65,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         Unavailable: it cannot be listed completely.
     """
     settings, tables = platform.settings, platform.tables
-    landed = tables.unseen(settings.landing.folder, settings.tables.bronze)
+    landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze)
     ledger.guard(landed, settings.landing.max_vanished_share, allow_removals=request.allow_removals)
     judged, unreadable = _judge(landed.new, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
     rows = pa.concat_tables([_dated(judged, request, platform), _gone(landed, platform)])

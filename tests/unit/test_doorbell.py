@@ -78,7 +78,7 @@ def test_the_doorbell_names_a_folder_as_validation_does(tmp_path: Path) -> None:
     (tmp_path / "_ignored.jpg").write_bytes(b"c")
     target = Target(Settings(home=tmp_path / "home", landing=Landing(folder=str(tmp_path / "minor"))))
     found = fingerprint(target)
-    assert found == target.tables.unseen(target.settings.landing.folder, target.settings.tables.bronze).fingerprint
+    assert found == target.tables.compare_landing(target.settings.landing.folder, target.settings.tables.bronze).fingerprint
     (tmp_path / "minor" / "c.jpg").write_bytes(b"")
     assert fingerprint(target) != found
 
