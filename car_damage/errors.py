@@ -16,7 +16,7 @@ CarDamageError
     ├── RegistryError         the model registry refused or contradicts itself
     ├── RequestRefused        a service refused a request for good (token, permission, name)
     ├── UpdateFailed          the endpoint could not serve the version that it was asked to
-    └── Unforeseen            anything else that a stage raised; its traceback is worth reading
+    └── UnexpectedError            anything else that a stage raised; its traceback is worth reading
 
 An error takes one argument, its message, so that it survives being stored and read back. This module is
 part of every registered model (see served_model), so it imports nothing.
@@ -92,5 +92,5 @@ class UpdateFailed(Terminal):
     """The endpoint could not serve the version that it was asked to. Carries the end of its build log."""
 
 
-class Unforeseen(Terminal):
+class UnexpectedError(Terminal):
     """A stage raised something that is no CarDamageError. The only one of this tree whose traceback is worth reading."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
-from car_damage.errors import CarDamageError, Unforeseen
+from car_damage.errors import CarDamageError, UnexpectedError
 
 if TYPE_CHECKING:
     from car_damage.ports import Platform
@@ -57,14 +57,14 @@ class Stage(Generic[Req, Rep]):
 
         Raises:
             CarDamageError: what the stage raises, with its name in front, because a person reads this message first; and
-                Unforeseen for anything that is no error of ours.
+                UnexpectedError for anything that is no error of ours.
         """
         try:
             return self.work(request, platform, progress)
         except CarDamageError as error:
             raise type(error)(f"stage {self.name}: {error}") from error
         except Exception as error:
-            raise Unforeseen(
+            raise UnexpectedError(
                 f"stage {self.name}: {type(error).__name__}: {error}; this was not foreseen: the log has where it comes from. "
                 "Start a new run, which goes on where this one ended, and report it if it comes again"
             ) from error
