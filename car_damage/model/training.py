@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.model import networks
-from car_damage.model.partly_kept import PartlyKept
 from car_damage.model.photos import Photos
+from car_damage.model.pixel_cache import PixelCache
 from car_damage.settings import Training
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _photos_errors(*some: Photos) -> Iterator[None]:
         yield
     except Exception as error:
         for photos in some:
-            if isinstance(photos.pixels, PartlyKept) and photos.pixels.failures:
+            if isinstance(photos.pixels, PixelCache) and photos.pixels.failures:
                 raise photos.pixels.failures[0] from error
         raise
 
