@@ -28,7 +28,7 @@ PREDICT_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A network with its best weights, and how it got them."""
 
     network: "keras.Model"
@@ -44,7 +44,7 @@ class Trained:
         return len(self.history["loss"])
 
 
-def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: "Progress") -> Trained:
+def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: "Progress") -> TrainingResult:
     """Train until the validation loss has not improved for `settings.patience` epochs, and keep the best weights.
 
     Args:
@@ -81,7 +81,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
             verbose=0,
         )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
-    return Trained(network, history, int(np.argmin(history["val_loss"])) + 1)
+    return TrainingResult(network, history, int(np.argmin(history["val_loss"])) + 1)
 
 
 def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:

@@ -154,7 +154,7 @@ def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:
     }
 
 
-def _metrics(scores: dict[str, Evaluation], trained: training.Trained, photos: dict[str, int]) -> dict[str, float]:
+def _metrics(scores: dict[str, Evaluation], trained: training.TrainingResult, photos: dict[str, int]) -> dict[str, float]:
     metrics = {"epochs": float(trained.epochs), **{f"{split}_photos": float(number) for split, number in photos.items()}}
     for split, score in scores.items():
         metrics |= score.metrics(split)
