@@ -76,7 +76,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
             epochs=settings.epochs,
             validation_data=batches(validation, PREDICT_BATCH),
             class_weight=class_weights(train.labels, classes),
-            callbacks=[stopping, _told(progress, settings.epochs)],
+            callbacks=[stopping, _epoch_progress(progress, settings.epochs)],
             shuffle=False,  # the batches are
             verbose=0,
         )
@@ -136,10 +136,10 @@ def _photos_errors(*some: Photos) -> Iterator[None]:
         raise
 
 
-def _told(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
+def _epoch_progress(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
     import keras
 
-    class Told(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    class EpochProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
             now = logs or {}
             message = (
@@ -148,4 +148,4 @@ def _told(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
             )
             progress("epoch", epoch + 1, epochs, message)
 
-    return Told()
+    return EpochProgress()
