@@ -21,7 +21,7 @@ from car_damage.commands import status
 from car_damage.data.labels import Labeller
 from car_damage.errors import Terminal
 from car_damage.platform import Target
-from car_damage.ports import Answer, Platform
+from car_damage.ports import Platform, Prediction
 from car_damage.server.address import is_local
 from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
 from deployments.processes import free_port, port_is_free
@@ -46,7 +46,7 @@ class Asked:
     photo: Path
     label: str | None
     """The true class, where it is known."""
-    answer: Answer
+    answer: Prediction
 
 
 def demo(images: Path | None) -> None:

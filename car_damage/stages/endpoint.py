@@ -12,7 +12,7 @@ from typing import NoReturn
 from car_damage.errors import CarDamageError, PromotionRefused, RegistryError, Terminal, UpdateFailed
 from car_damage.moves import ABANDONED, FAILED, Move, told
 from car_damage.pipeline import EndpointReport, EndpointRequest, Progress, Stage
-from car_damage.ports import CHAMPION, TAG_LIMIT, Answer, EndpointState, ModelVersion, Platform
+from car_damage.ports import CHAMPION, TAG_LIMIT, EndpointState, ModelVersion, Platform, Prediction
 from car_damage.promotion.rule import AWAIT, PROMOTE
 from car_damage.promotion.tags import DECISION
 from car_damage.stages import intention
@@ -135,7 +135,7 @@ def _promoted(report: EndpointReport, move: Move) -> EndpointReport:
 
 
 def _report(
-    outcome: str, champion: ModelVersion | None, state: EndpointState, *, message: str, answer: Answer | None = None
+    outcome: str, champion: ModelVersion | None, state: EndpointState, *, message: str, answer: Prediction | None = None
 ) -> EndpointReport:
     return EndpointReport(
         outcome=outcome,

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.pipeline import Progress
-from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
+from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
 
 OTHER_MACHINE = 1e-2
 """How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""
@@ -138,7 +138,7 @@ def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
     return Smoke(sha256, photo, expected)
 
 
-def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
     """The smoke request: the right version must answer, with what it answered after its training.
 
     Raises:
@@ -156,7 +156,7 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
     return answer
 
 
-def _answered(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+def _answered(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
     """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
     settings, clock = platform.settings.serving, platform.clock
     deadline = clock.monotonic() + settings.request_timeout

@@ -8,7 +8,7 @@ import pytest
 from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from car_damage.pipeline import EndpointReport, EndpointRequest, silent
-from car_damage.ports import Answer, Intention
+from car_damage.ports import Intention, Prediction
 from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
 from car_damage.stages.endpoint import work
@@ -63,7 +63,7 @@ def test_the_alias_does_not_move_before_the_endpoint_has_answered() -> None:
     here = world()
     asked, moved_before = here.serving.ask, []
 
-    def ask(photos: Sequence[bytes]) -> list[Answer]:
+    def ask(photos: Sequence[bytes]) -> list[Prediction]:
         moved_before.append(list(here.registry.moves))
         return asked(photos)
 
@@ -137,7 +137,7 @@ def test_a_version_of_another_run_that_slips_in_is_not_taken_for_ours() -> None:
     here = world(served=2)
     asked = here.serving.ask
 
-    def slip(photos: Sequence[bytes]) -> list[Answer]:
+    def slip(photos: Sequence[bytes]) -> list[Prediction]:
         here.serving.served = 3
         here.serving.answers[3] = NEW
         return asked(photos)
