@@ -314,7 +314,7 @@ class Serving(Protocol):
     def put(self, version: int) -> None:
         """Ask for this version, whole config; creates the endpoint when it is not there. Returns before it is ready."""
 
-    def ask(self, photos: Sequence[bytes]) -> list[Prediction]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         """Send photos in one request."""
 
     def build_log(self, version: int) -> str:

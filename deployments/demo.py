@@ -161,7 +161,7 @@ def _ask(platform: Platform, images: Path | None) -> Asked:
     deadline = time.monotonic() + ANSWER_WAIT
     while not platform.serving.state().ready and time.monotonic() < deadline:
         platform.clock.sleep(platform.settings.serving.poll)
-    return Asked(path, label, platform.serving.ask([path.read_bytes()])[0])
+    return Asked(path, label, platform.serving.query([path.read_bytes()])[0])
 
 
 def _test_photo(platform: Platform) -> tuple[Path, str]:

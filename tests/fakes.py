@@ -165,7 +165,7 @@ class Endpoint:
         self.puts.append(version)
         self.pending, self.left, self.failed = version, self.looks, False
 
-    def ask(self, photos: Sequence[bytes]) -> list[Prediction]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         if self.refusals:
             raise self.refusals.pop(0)
         if self.served is None:

@@ -162,7 +162,7 @@ def _answered(platform: Platform, version: ModelVersion, smoke: Smoke) -> Predic
     deadline = clock.monotonic() + settings.request_timeout
     while True:
         try:
-            return platform.serving.ask([smoke.photo])[0]
+            return platform.serving.query([smoke.photo])[0]
         except RequestRefused as error:
             raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
         except Unavailable as error:

@@ -94,7 +94,7 @@ class DatabricksServing:
         except CarDamageError as error:
             _log.warning("%s; the next update tries again", error)
 
-    def ask(self, photos: Sequence[bytes]) -> list[Prediction]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         """Send photos in one request.
 
         Raises:
