@@ -85,7 +85,7 @@ def taken_back(moves: Iterable[Move], version: int) -> Move | None:
     return last
 
 
-def told(version: int | None) -> str:
+def version_text(version: int | None) -> str:
     """A version, or that there is none, in a sentence."""
     return "nothing" if version is None else f"version {version}"
 
