@@ -12,7 +12,7 @@ from datetime import datetime
 PROMOTION = "promotion"
 ROLLBACK = "rollback"
 UNDERWAY, DONE, FAILED, ABANDONED = "underway", "done", "failed", "abandoned"
-NOBODY = "none"
+NO_VERSION = "none"
 """How tags name the champion where nothing is live."""
 
 
@@ -77,7 +77,7 @@ def previous(moves: Iterable[Move], champion: int | None) -> int | None:
     return line[-2] if len(line) > 1 and champion is not None else None
 
 
-def taken_back(moves: Iterable[Move], version: int) -> Move | None:
+def rollback_of(moves: Iterable[Move], version: int) -> Move | None:
     """The rollback that took this version back, unless it went live once more after that."""
     last = next((move for move in reversed(_done(moves)) if version in (move.intention.version, move.intention.replaces)), None)
     if last is None or last.intention.kind != ROLLBACK or last.intention.replaces != version:
