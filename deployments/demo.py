@@ -130,7 +130,7 @@ def _prepare(platform: Platform) -> None:
     from car_damage.model import networks
 
     platform.registry.champion()
-    networks.quiet()
+    networks.import_quietly()
 
 
 def _run_flow() -> str:

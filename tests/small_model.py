@@ -10,7 +10,7 @@ def network(folder: Path) -> Path:
     """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out."""
     from car_damage.model import networks
 
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     photo = keras.Input((224, 224, 3), dtype="uint8")

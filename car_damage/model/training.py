@@ -54,7 +54,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
         settings: network, epochs, patience, batch size, learning rate, augmentation, seed.
         progress: told about the step `epoch` after each one.
     """
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     keras.utils.set_random_seed(settings.seed)
@@ -86,7 +86,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
 
 def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:
     """(n, classes) float32 probabilities, row by row as the photos are."""
-    networks.quiet()
+    networks.import_quietly()
     # On the arrays themselves, a batch at a time: `predict` would copy the whole set into memory.
     answers = [np.asarray(network(photos.pixels[at : at + PREDICT_BATCH], training=False)) for at in range(0, len(photos), PREDICT_BATCH)]
     return np.concatenate(answers).astype(np.float32) if answers else np.zeros((0, network.output_shape[-1]), np.float32)

@@ -128,7 +128,7 @@ def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tup
 
 
 def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     world, report = trained
