@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from car_damage.errors import Terminal
 from car_damage.model import plots
-from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, evidence_file, picture_of
+from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, confusion_plot_file, evidence_file
 from car_damage.moves import Move
 from car_damage.pipeline import EndpointReport, RegisterReport, RegisterRequest, ScoreReport, SilverReport, TrainReport, ValidateReport
 from car_damage.ports import Platform, Tracking
@@ -83,7 +83,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
             "",
             f"Gain {evidence['gain']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, ahead in {evidence['confidence']:.0%} of resamples.",
         ]
-    file = picture_of(evidence_file(report.version, dry_run))
+    file = confusion_plot_file(evidence_file(report.version, dry_run))
     lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
     create_markdown_artifact("\n".join(lines), key="decision", description=heading)
 

@@ -51,6 +51,6 @@ def evidence_file(version: int, dry_run: bool = False) -> str:
     return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
 
 
-def picture_of(evidence: str) -> str:
+def confusion_plot_file(evidence: str) -> str:
     """The confusion matrices beside it."""
     return evidence.removesuffix(".json") + ".png"

@@ -17,7 +17,7 @@ from car_damage.machine import Scratch
 from car_damage.model import plots
 from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
-from car_damage.model.run_files import PREDICTIONS_FILE, evidence_file, picture_of, read_predictions
+from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
 from car_damage.moves import DONE, rollback_of
 from car_damage.pipeline import Progress, RegisterReport, RegisterRequest, Stage
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
@@ -90,7 +90,7 @@ def _record(
     }
     name = evidence_file(version.version, request.dry_run)
     picture = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
-    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode(), picture_of(name): picture})
+    platform.tracking.attach(request.run_id, {name: json.dumps(document, indent=1).encode(), confusion_plot_file(name): picture})
     tags = tags_of(judged, champion) | {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
     if request.dry_run:
         registry.tag(version.version, {f"dry_run_{key}": value for key, value in tags.items()} | {"dry_run_decision": judged.decision})
