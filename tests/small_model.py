@@ -23,7 +23,7 @@ def network(folder: Path) -> Path:
 def run_of(network_file: Path, folder: Path) -> RunContents:
     """What a training run of it leaves; one file is written to the folder, which must not be there."""
     folder.mkdir()
-    (folder / "report.json").write_text("{}")
+    (folder / "evaluation.json").write_text("{}")
     return RunContents(
         params={"epochs": 3},
         metrics={"test_accuracy": 0.75},

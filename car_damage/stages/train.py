@@ -19,9 +19,9 @@ from car_damage.model.evaluation import Evaluation, evaluate
 from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load, read_checked
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
+    EVALUATION_FILE,
     KERAS_FILE,
     PREDICTIONS_FILE,
-    REPORT_FILE,
     SMOKE_PHOTO_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
@@ -120,7 +120,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         CONFUSION_MATRIX_FILE: plots.confusion_matrix(scores["test"], title),
         TRAINING_CURVE_FILE: plots.training_curve(trained.history, trained.best_epoch),
         WORST_MISTAKES_FILE: plots.worst_mistakes(test, on_test, classes),
-        REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
+        EVALUATION_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: smoke,
     }
