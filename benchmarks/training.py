@@ -43,7 +43,7 @@ def run(photos: int = PHOTOS, epochs: int = EPOCHS, real: Path | None = None) ->
 
 
 def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) -> dict[str, object]:
-    networks.quiet()
+    networks.import_quietly()
     import keras
     import tensorflow as tf
 

@@ -11,13 +11,13 @@ CarDamageError
     ├── UnusablePhoto         these bytes cannot be used as a photo; carries a reason
     ├── LandingLost           far more photos vanished from the landing folder than is plausible
     ├── PhotoChanged          a photo is no longer the one that was validated
-    ├── TooFewPhotos          the silver table cannot train or judge a model
+    ├── TooFewPhotos          the silver table has too few photos to train or judge a model
     ├── ModelRefused          a model does not load or answer in a process of its own
-    ├── PromotionRefused      a version that a person asked for must not take the champion's place
+    ├── PromotionRefused      a version that a person chose must not replace the champion
     ├── RegistryError         the model registry refused or contradicts itself
     ├── RequestRefused        a service refused a request for good (token, permission, name)
-    ├── UpdateFailed          the endpoint could not serve the version that it was asked to
-    └── Unforeseen            anything else that a stage raised; its traceback is worth reading
+    ├── UpdateFailed          the endpoint could not serve the requested version
+    └── UnexpectedError       anything else that a stage raised; its traceback is worth reading
 
 An error takes one argument, its message, so that it survives being stored and read back. This module is
 part of every registered model (see served_model), so it imports nothing.
@@ -37,11 +37,11 @@ class Terminal(CarDamageError):
 
 
 class CommitConflict(Transient):
-    """Another writer committed to the table between our reading it and our writing it."""
+    """Another writer committed to the table after we read it and before we wrote it."""
 
 
 class Unavailable(Transient):
-    """A service, a folder or a file did not answer, or answered that it cannot right now."""
+    """A service, a folder or a file did not answer, or is temporarily unable to."""
 
 
 class FileMissing(Unavailable):
@@ -49,7 +49,7 @@ class FileMissing(Unavailable):
 
 
 class UpdateInProgress(Transient):
-    """The endpoint is busy with an earlier update, longer than we were willing to wait."""
+    """An earlier update kept the endpoint busy for longer than we wait."""
 
 
 class SettingsError(Terminal):
@@ -70,7 +70,7 @@ class LandingLost(Terminal):
 
 
 class PhotoChanged(Terminal):
-    """A photo's bytes are not those that were validated. The next run takes the file up again."""
+    """A photo's bytes differ from the validated ones. The next run validates the file again."""
 
 
 class TooFewPhotos(Terminal):
@@ -82,7 +82,7 @@ class ModelRefused(Terminal):
 
 
 class PromotionRefused(Terminal):
-    """A version that a person asked for must not, or cannot any more, take the champion's place. What is live has not changed."""
+    """A version that a person chose must not replace the champion, or can no longer do so. The live version has not changed."""
 
 
 class RegistryError(Terminal):
@@ -94,8 +94,8 @@ class RequestRefused(Terminal):
 
 
 class UpdateFailed(Terminal):
-    """The endpoint could not serve the version that it was asked to. Carries the end of its build log."""
+    """The endpoint could not serve the requested version. The message contains the end of its build log."""
 
 
-class Unforeseen(Terminal):
-    """A stage raised something that is no CarDamageError. The only one of this tree whose traceback is worth reading."""
+class UnexpectedError(Terminal):
+    """A stage raised something other than a CarDamageError. Of this tree, only its traceback is worth reading."""

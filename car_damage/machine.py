@@ -1,7 +1,7 @@
-"""What this machine has: its cores, and scratch folders.
+"""Resources of this machine: its cores, and scratch folders.
 
-A scratch folder is removed at the end of its block. A process holds a lock on its folder, and the operating system releases it
-however the process ends; so the next scratch folder that is made removes those that killed processes have left.
+A scratch folder is removed at the end of its block. A process locks its folder, and the operating system releases the lock
+when the process ends, even when it is killed. So whoever creates a scratch folder can first remove those of killed processes.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from types import TracebackType
 
 _PREFIX = "car-damage."
 _YOUNG = 60.0
-"""Seconds in which a folder without a lock may be one that is only just being made."""
+"""Seconds. A folder younger than this may have no lock yet, so it is left alone."""
 
 
 def cores() -> int:
@@ -24,13 +24,13 @@ def cores() -> int:
 
 
 class Scratch:
-    """A folder of the system's temporary folder. A context manager, whose value is the folder's path."""
+    """A scratch folder in the system's temporary folder. As a context manager it returns the folder's path."""
 
     def __init__(self, name: str) -> None:
-        """Make it, and remove those that killed processes have left.
+        """Create the folder, and remove the folders of killed processes.
 
         Args:
-            name: what it is for, as a part of its name.
+            name: the purpose, which becomes part of the folder's name.
         """
         _sweep(Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{name}.")
@@ -44,7 +44,7 @@ class Scratch:
         self.close()
 
     def close(self) -> None:
-        """Remove it. A second time does nothing."""
+        """Remove the folder. A second call does nothing."""
         self._folder.cleanup()
         if self._lock is not None:
             os.close(self._lock)
@@ -52,9 +52,9 @@ class Scratch:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what has our prefix, belongs to this user, and is locked by nobody."""
+    """Remove the folders that have our prefix, belong to this user and have no lock."""
     for path in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # somebody else has just removed it
+        with contextlib.suppress(OSError):  # another process has just removed it
             found = path.lstat()
             if found.st_uid != os.getuid() or time.time() - found.st_ctime < _YOUNG:
                 continue
@@ -65,7 +65,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock; None where another process does, or the file system has no locks."""
+    """A descriptor that holds the folder's lock; None if another process holds it or the file system has no locks."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,8 @@
-"""The champion's history as data: who was to take whose place, what became of it, and what follows from all of them.
+"""The champion's history as data: each promotion and rollback, its outcome, and the line of champions that follows from them.
 
-The line of champions is what a rollback goes back along. A promotion lengthens it by one; a rollback cuts it behind the
-version that it goes back to. So a version that was rolled back from is not in the line any more, and is never taken for
-the previous one.
+A rollback goes back along the line of champions. A promotion appends its version to the line; a rollback removes everything
+after the version that it returns to. So a version that was rolled back is no longer in the line, and never counts as the
+previous champion.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,91 +12,91 @@ from datetime import datetime
 PROMOTION = "promotion"
 ROLLBACK = "rollback"
 UNDERWAY, DONE, FAILED, ABANDONED = "underway", "done", "failed", "abandoned"
-NOBODY = "none"
-"""How tags name the champion where nothing is live."""
+NO_VERSION = "none"
+"""The value of a tag that names the champion, while no version is live."""
 
 
 @dataclass(frozen=True)
 class Intention:
-    """A version is to take the champion's place: which, instead of which, and who wants it why."""
+    """The intention to replace the champion: by which version, who wants it, and why."""
 
     kind: str
-    """PROMOTION, or ROLLBACK: back to a version that was champion before the present one."""
+    """PROMOTION, or ROLLBACK: the return to a version that was champion before."""
     version: int
     replaces: int | None
-    """The champion of that moment; None when nothing is live."""
+    """The champion when the intention was recorded; None if no version was live."""
     reason: str
     by: str
-    """Who or what: a flow, and the person or schedule that started it."""
+    """The flow, and the person or schedule that started it."""
     flow_run: str
     by_person: bool = False
-    """A person decided, with the flow promote, and not the rule."""
+    """A person decided with the flow promote; otherwise the rule decided."""
     displaced: int | None = None
-    """The version that was meant to go live until a person decided otherwise."""
+    """The challenger that lost its place because a person chose another version."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """The numbers of the version's decision."""
+    """The metrics behind the decision on the version."""
 
 
 @dataclass(frozen=True)
 class Move:
-    """What became of an intention: one entry of the champion's history."""
+    """An intention and its outcome: one entry of the champion's history."""
 
     run_id: str
-    """Its MLflow run."""
+    """The MLflow run that records it."""
     intention: Intention
     started: datetime
     ended: datetime | None
     state: str
-    """UNDERWAY, DONE (the alias moved), FAILED (the endpoint could not serve it), or ABANDONED (the champion changed
-    underneath, or a run was killed and its intention given up)."""
+    """UNDERWAY, DONE (the alias moved), FAILED (the endpoint could not serve the version), or ABANDONED (the champion changed
+    in the meantime, or a run was killed and its intention was dropped)."""
     failure: str = ""
-    """Why it is not done."""
+    """Why the move failed or was abandoned."""
 
 
 def line_of_champions(moves: Iterable[Move], champion: int | None) -> list[int]:
-    """The present champion, last, and before it those that it would be rolled back to, the next one nearest.
+    """The versions that a rollback can return to, oldest first, and the present champion at the end.
 
     Args:
         moves: in any order; only those that are DONE count.
-        champion: the version that is live. Where it is not the one that the moves lead to, somebody moved the alias by hand.
+        champion: the live version. If the moves lead to another version, somebody moved the alias by hand.
     """
     line: list[int] = []
     for move in _done(moves):
-        _arrive_at(line, move.intention.replaces)
+        _end_line_at(line, move.intention.replaces)
         if move.intention.kind == ROLLBACK:
-            _arrive_at(line, move.intention.version)
+            _end_line_at(line, move.intention.version)
         else:
             line.append(move.intention.version)
-    _arrive_at(line, champion)
+    _end_line_at(line, champion)
     return line
 
 
 def previous(moves: Iterable[Move], champion: int | None) -> int | None:
-    """The champion before the present one; None where there was none."""
+    """The champion before the present one, or None."""
     line = line_of_champions(moves, champion)
     return line[-2] if len(line) > 1 and champion is not None else None
 
 
-def taken_back(moves: Iterable[Move], version: int) -> Move | None:
-    """The rollback that took this version back, unless it went live once more after that."""
+def rollback_of(moves: Iterable[Move], version: int) -> Move | None:
+    """The rollback that removed this version; None if there was none, or if the version went live again afterwards."""
     last = next((move for move in reversed(_done(moves)) if version in (move.intention.version, move.intention.replaces)), None)
     if last is None or last.intention.kind != ROLLBACK or last.intention.replaces != version:
         return None
     return last
 
 
-def told(version: int | None) -> str:
-    """A version, or that there is none, in a sentence."""
+def version_text(version: int | None) -> str:
+    """A version, or the absence of one, as words for a message."""
     return "nothing" if version is None else f"version {version}"
 
 
 def _done(moves: Iterable[Move]) -> list[Move]:
-    """Oldest first."""
+    """The completed moves, oldest first."""
     return sorted((move for move in moves if move.state == DONE), key=lambda move: move.started)
 
 
-def _arrive_at(line: list[int], version: int | None) -> None:
-    """Cut the line behind the last place of this version; a version that is not in it is put at its end."""
+def _end_line_at(line: list[int], version: int | None) -> None:
+    """Remove everything after the last occurrence of the version; append the version if the line lacks it."""
     if version is None:
         return
     while line and version in line and line[-1] != version:

@@ -1,4 +1,4 @@
-"""The one place that chooses who stands behind the ports: a target is only a choice of settings."""
+"""Chooses the adapter behind each port. Nothing else knows the adapters, so a target is only a choice of settings."""
 
 from functools import cache, cached_property, partial
 
@@ -7,7 +7,7 @@ from car_damage.settings import Settings
 
 
 class Target:
-    """The platform that the settings describe: the only code that knows which adapter stands behind a port."""
+    """The platform that the settings describe."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -21,7 +21,7 @@ class Target:
 
     @cached_property
     def handovers(self) -> Files:
-        """What reaches the folder by which work is handed to a job."""
+        """The files of the folder through which work is handed over to a job."""
         from car_damage.adapters.databricks import volume
         from car_damage.adapters.folder import Folder
 

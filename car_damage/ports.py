@@ -1,6 +1,6 @@
-"""What the stages may touch of the world: the ports, and what passes through them.
+"""The ports: the interfaces through which stages reach the outside world, and the data that passes through them.
 
-Every effect of a stage that outlives it goes through a port. So a stage knows no platform, and a test can wrap a port
+Every lasting effect of a stage goes through a port. So a stage knows no platform, and a test can wrap a port
 and stop the process before and after each call.
 """
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 CHAMPION = "champion"
-"""The alias of the version that is live."""
+"""The alias of the live version."""
 CHALLENGER = "challenger"
-"""The alias of the version that is meant to go live next."""
+"""The alias of the version that is intended to go live next."""
 KEY_TAG = "training_key"
-"""The tag of runs and versions that tells the same model, trained twice, from another one."""
+"""The tag of runs and versions that identifies a training: the same data, settings and code have the same key."""
 TAG_LIMIT = 1000
-"""Characters of a tag's value that every store takes; Unity Catalog's limit."""
+"""Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 
 
 @dataclass(frozen=True)
@@ -35,77 +35,78 @@ class File:
     size: int
     """Bytes."""
     modified: datetime
-    """UTC, whole milliseconds: the coarsest that every engine keeps."""
+    """UTC, whole milliseconds: the precision that all engines share."""
 
 
 class Files(Protocol):
-    """Files by path: a folder of this machine, or a volume. Nothing is ever removed, and only what was made to be is replaced."""
+    """Files by path: a folder of this machine, or a volume. No file is ever removed, and only `replace` overwrites."""
 
     def list(self, folder: str) -> Iterator[File]:
-        """Every file below `folder`, in no order, but those below a name that starts with `_` or `.`."""
+        """Every file below `folder`, in any order. Files and folders whose name starts with `_` or `.` are skipped."""
 
     def read(self, path: str) -> bytes:
-        """All bytes of a file. Raises Unavailable when it cannot be read."""
+        """All bytes of a file. Raises Unavailable if it cannot be read."""
 
     def write_once(self, path: str, data: bytes) -> None:
-        """Create a file whole. Raises FileExistsError when there is one."""
+        """Create a complete file. Raises FileExistsError if the file exists."""
 
     def replace(self, path: str, data: bytes) -> None:
-        """Create a file, or replace all that is in it. A reader may meet half of it. Raises Unavailable."""
+        """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
 
 
 @dataclass(frozen=True)
-class Landed:
-    """The landing folder held against the bronze table."""
+class LandingDiff:
+    """The difference between the landing folder and the bronze table."""
 
     new: "pa.Table"
-    """path, size, modified: files of which bronze has no present row with the same three."""
+    """path, size, modified: files that have no present row with these three values in bronze."""
     gone: "pa.Table"
-    """path, size, modified, status: present bronze rows whose file is not there any more; status is
-    `replaced` where another version of the path is listed, else `vanished`."""
+    """path, size, modified, status: present rows of bronze whose file no longer exists; status is
+    `replaced` if another version of the path is listed, else `vanished`."""
     listed: int
+    """Files in the landing folder."""
     known: int
     """Present rows of bronze."""
     fingerprint: str
     """See `car_damage.data.ledger.landing_fingerprint`."""
     bronze_version: int
-    """-1 while there is no table."""
+    """-1 if the table does not exist."""
 
 
 class Work(Protocol):
-    """What is done with each file: pure, and sent to a cluster."""
+    """Processes one file. Pure, and picklable, because a cluster runs it."""
 
     def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
-        """The row of a file, from its path and bytes."""
+        """The row of a file, computed from its path and bytes."""
 
     def fatal(self, path: str, data: bytes, why: str) -> Mapping[str, Any]:
-        """The row of a file whose bytes ended the process that worked on them. Must not decode them again."""
+        """The row of a file whose bytes ended the process that decoded them. Must not decode them again."""
 
 
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
-    def unseen(self, landing: str, bronze: str) -> Landed:
-        """Compare a complete listing of the folder with the table. Raises Unavailable when any part of the folder cannot be listed."""
+    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
+        """Compare a complete listing of the folder with the table. Raises Unavailable if any part of the folder cannot be listed."""
 
     def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
-        """Read each file once and work on its bytes, with bounded memory.
+        """Read each file once and process its bytes, with bounded memory.
 
         Args:
-            files: path (string) and size (int64, bytes), one row a file.
-            work: returns one row a file.
-            schema: of these rows.
-            tick: told how many files are done, now and then.
+            files: path (string) and size (int64, bytes), one row per file.
+            work: returns one row per file.
+            schema: the schema of these rows.
+            tick: called from time to time with the number of files done.
 
         Returns:
-            `schema` with two columns in front: path, and unreadable (string, null where the file was read; the
-            rest of that row is null otherwise). One row a file, in no order.
+            `schema` with two columns in front: path, and unreadable (string: the reason why the file could not be read, and
+            then the rest of the row is null; null for a file that was read). One row per file, in any order.
         """
 
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
-        """The columns at a version (None: the latest), and that version. A table that is not there has no rows and version -1.
+        """The columns at a version (None: the latest), and that version. A table that does not exist has no rows and version -1.
 
-        `table` may also be the absolute path of a table's folder, which is only ever read.
+        `table` may also be the absolute path of a table's folder. Such a table can only be read.
         """
 
     def merge(
@@ -118,32 +119,31 @@ class Tables(Protocol):
         base: int | None = None,
         once: Sequence[str] = (),
     ) -> int:
-        """Update the rows whose key is there, insert the others, delete the keys in `remove`; all in one commit.
+        """Update the rows whose key exists, insert the others, delete the keys in `remove`; all in one commit.
 
         Args:
-            table: catalog.schema.table.
-            rows: every column of the table; creates it when it is not there. Other columns may be left out of an
-                update of rows that are all there.
-            key: columns that tell rows apart.
-            remove: the key columns of rows to delete.
-            base: commit only if the table still stands at this version (-1: not there). None: retry over conflicts. Spark notices a
-                writer of the last moment only after the commit: then rows stand, and the conflict is raised all the same.
+            table: catalog.schema.table. A table that does not exist is created.
+            rows: all columns of the table. If every key exists already, columns other than the key may be omitted.
+            key: the columns that identify a row.
+            remove: the key columns of the rows to delete.
+            base: commit only if the table is still at this version (-1: it does not exist). None: retry after a conflict. Spark
+                notices a concurrent writer only after the commit: then the rows are written, and the conflict is still raised.
             once: columns that are written when a row is inserted, and never updated.
 
         Returns:
-            The table's version afterwards: unchanged when there was nothing to do.
+            The table's version afterwards; unchanged if there was nothing to do.
 
         Raises:
-            CommitConflict: another writer came first, again and again, or (with base) at all.
+            CommitConflict: another writer committed first: with `base` once, otherwise in every attempt.
         """
 
     def uri(self, table: str) -> str:
-        """Where a person finds the table: a path, or its name in the catalog."""
+        """The table's address for a person: a path, or its name in the catalog."""
 
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished MLflow run whose model is there."""
+    """A finished MLflow run whose model exists."""
 
     run_id: str
     model_uri: str
@@ -154,66 +154,66 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One training run, finished or not, for a person to look at."""
+    """One training run, finished or not, for display."""
 
     run_id: str
     name: str
     status: str
-    """MLflow's word: RUNNING, FINISHED, FAILED, KILLED."""
+    """MLflow's status: RUNNING, FINISHED, FAILED, KILLED."""
     started: datetime
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class RunContents:
-    """All that one training run leaves in MLflow."""
+    """Everything that a training run logs to MLflow."""
 
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
     history: Mapping[str, Sequence[float]]
-    """Metric -> one value an epoch."""
+    """Metric -> one value per epoch."""
     folder: Path
-    """Files to log as they lie: the .keras file, pictures, reports, predictions."""
+    """A folder whose files are all logged: the .keras file, plots, figures, predictions."""
     keras_file: Path
-    """The model; (n, 224, 224, 3) uint8 in, (n, classes) softmax out."""
+    """The model: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
     example: bytes
-    """A photo's bytes, the model's input example."""
+    """The bytes of a photo: the model's input example."""
     dataset: tuple[str, int, str]
-    """Where the silver table is, its version, its fingerprint."""
+    """The silver table's address, version and fingerprint."""
 
 
 class Tracking(Protocol):
     """MLflow runs."""
 
     def run_for(self, training_key: str) -> TrainedRun | None:
-        """The latest finished run with this key whose model can still be read."""
+        """The latest finished run with this key whose model is still readable, or None."""
 
     def recent(self, limit: int) -> list[RunSummary]:
         """The latest training runs, newest first."""
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
-        """Start a run; returns its id. Runs with the same training_key that a kill left running are ended."""
+        """Start a run; returns its id. Ends runs with the same training_key that are still RUNNING after a kill."""
 
     def log(self, run_id: str, contents: RunContents) -> str:
-        """Log everything of a run and its model; returns the model's URI (`models:/m-...`)."""
+        """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
 
     def finish(self, run_id: str, model_uri: str) -> None:
-        """Mark the run as finished: only from here on `run_for` finds it."""
+        """Mark the run as finished. `run_for` finds only finished runs."""
 
     def fail(self, run_id: str, message: str) -> None:
         """Mark the run as failed."""
 
     def abandon(self, flow_run: str) -> None:
-        """End the runs of a flow run that was cancelled: as killed, where they are still running."""
+        """Mark the training runs of a cancelled flow run as killed if they are still RUNNING."""
 
     def fetch(self, run_id: str, artifact: str) -> bytes:
-        """One file of a run. Raises RegistryError when it is not there."""
+        """One file of a run. Raises RegistryError if it does not exist."""
 
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
         """Add files to a finished run: path -> bytes."""
 
     def url(self, run_id: str) -> str | None:
-        """Where a person looks at the run; None without a server."""
+        """The URL of the run's page; None without a server."""
 
 
 @dataclass(frozen=True)
@@ -225,45 +225,45 @@ class ModelVersion:
     tags: Mapping[str, str] = field(default_factory=dict)
     ready: bool = True
     uri: str = ""
-    """`models:/name/version`, by which MLflow finds the version."""
+    """`models:/name/version`."""
 
 
 class Registry(Protocol):
     """The registered model, its versions, and its two aliases: champion and challenger."""
 
     def versions_for(self, run_id: str) -> list[ModelVersion]:
-        """The READY versions of a run, lowest first, with their tags."""
+        """The READY versions of a run with their tags, lowest first."""
 
     def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
         """Register a run's model as a new version, and wait until it is READY."""
 
     def get(self, version: int) -> ModelVersion:
-        """A version with its tags. Raises RegistryError when there is none."""
+        """A version with its tags. Raises RegistryError if it does not exist."""
 
     def champion(self) -> ModelVersion | None:
-        """The version that is live. None only when the registered model is there and has no such alias."""
+        """The live version. None only if the registered model exists and has no such alias."""
 
     def challenger(self) -> ModelVersion | None:
-        """The version that is meant to go live next, or None."""
+        """The version that is intended to go live next, or None."""
 
     def move(self, alias: str, to: int | None) -> None:
-        """Point an alias at a version, or remove it."""
+        """Point an alias at a version; None removes the alias."""
 
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in the order given."""
 
     def download(self, model_uri: str, into: Path) -> Path:
-        """Copy an MLflow model, logged (`models:/m-...`) or registered, below a folder; returns the model's own folder."""
+        """Copy a logged (`models:/m-...`) or registered MLflow model into a folder; returns the model's own folder in it."""
 
 
 class History(Protocol):
-    """The champion's history: one MLflow run for each promotion and each rollback, begun before anything changes."""
+    """The champion's history: one MLflow run per promotion or rollback, created before anything changes."""
 
     def begin(self, intention: Intention) -> Move:
-        """Write down what is about to happen."""
+        """Record a move before it happens."""
 
     def close(self, move: Move, state: str, why: str = "") -> None:
-        """Write down how it ended: DONE, FAILED or ABANDONED."""
+        """Record how a move ended: DONE, FAILED or ABANDONED."""
 
     def moves(self, state: str | None = None) -> list[Move]:
         """All moves in this state, or in any; newest first."""
@@ -271,34 +271,37 @@ class History(Protocol):
 
 @dataclass(frozen=True)
 class EndpointState:
-    """An endpoint as it stands."""
+    """The state of an endpoint."""
 
     exists: bool
     ready: bool = False
     updating: bool = False
     served: int | None = None
-    """The version that takes all traffic and whose deployment is ready."""
+    """The version that gets all traffic and whose deployment is ready."""
     entity: str = ""
-    """The served entity's name, as answers name it."""
+    """The name of the served entity, which answers carry too."""
     pending: int | None = None
-    """The version that an update in progress brings."""
+    """The version that an update in progress will serve."""
     failed: bool = False
-    """The last update failed; the config before it still serves."""
+    """The last update failed; the endpoint still serves the previous config."""
     message: str = ""
+    """What the endpoint says about the version that is pending, failed or served."""
 
 
 def served_name(model: str, version: int | str) -> str:
-    """The name by which an endpoint's answers, routes and logs call a version: the model's last name and the version."""
+    """The name of a version in an endpoint's answers, routes and logs: the last part of the model's name, and the version."""
     return f"{model.rpartition('.')[2]}-{version}"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What an endpoint answered to one photo."""
+class Prediction:
+    """An endpoint's answer for one photo."""
 
     label: str
     probability: float
+    """The label's probability."""
     probabilities: Mapping[str, float]
+    """Class -> probability."""
     served_by: str
     """The served entity that answered."""
     latency: float
@@ -309,33 +312,33 @@ class Serving(Protocol):
     """One endpoint, and its REST API."""
 
     def state(self) -> EndpointState:
-        """How the endpoint stands. An endpoint that is not there is a state, not an error."""
+        """The endpoint's state. A missing endpoint is a state, not an error."""
 
     def put(self, version: int) -> None:
-        """Ask for this version, whole config; creates the endpoint when it is not there. Returns before it is ready."""
+        """Start to serve this version; creates the endpoint if it does not exist. Returns before the version is ready."""
 
-    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         """Send photos in one request."""
 
     def build_log(self, version: int) -> str:
-        """What the endpoint printed while it built and started a version; empty when there is nothing."""
+        """The log of building and starting a version; empty if there is none."""
 
 
 class Clock(Protocol):
-    """Time, so that tests need not wait for it."""
+    """Time, as a port so that tests do not have to wait."""
 
     def now(self) -> datetime:
-        """UTC."""
+        """The time in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back."""
+        """Seconds since an arbitrary moment; never decreases."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
 
 
 class Platform(Protocol):
-    """All ports of one target, and its settings. Each port is made when it is first used."""
+    """All ports of one target, and its settings. Each port is created on first use."""
 
     @property
     def settings(self) -> Settings: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from car_damage.errors import CarDamageError, Unforeseen
+from car_damage.errors import CarDamageError, UnexpectedError
 
 if TYPE_CHECKING:
     from car_damage.ports import Platform
@@ -62,14 +62,14 @@ class Stage(Generic[Req, Rep]):
 
         Raises:
             CarDamageError: what the stage raises. The stage's name is put in front, because a person reads this message first.
-            Unforeseen: the stage raised anything else.
+            UnexpectedError: the stage raised anything else.
         """
         try:
             return self.work(request, platform, progress)
         except CarDamageError as error:
             raise type(error)(f"stage {self.name}: {error}") from error
         except Exception as error:
-            raise Unforeseen(
+            raise UnexpectedError(
                 f"stage {self.name}: {type(error).__name__}: {error}; this was not foreseen: the traceback is in the log. "
                 "Start a new run, which continues where this one ended, and report the error if it comes again"
             ) from error

@@ -45,7 +45,7 @@ def permitted(doing: str, *, needs: str, command: str) -> Iterator[None]:
         try:
             yield
         except PermissionDenied as error:
-            told = f"{doing} was refused: {workspace.said(error)}; it needs {needs}, and who has that runs: {command}"
+            told = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}, and who has that runs: {command}"
             raise NeedsAdministrator.to_run(command, told) from error
 
 

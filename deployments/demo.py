@@ -21,7 +21,7 @@ from car_damage.commands import status
 from car_damage.data.labels import Labeller
 from car_damage.errors import Terminal
 from car_damage.platform import Target
-from car_damage.ports import Answer, Platform
+from car_damage.ports import Platform, Prediction
 from car_damage.server.address import is_local
 from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
 from deployments.processes import free_port, port_is_free
@@ -46,7 +46,7 @@ class Asked:
     photo: Path
     label: str | None
     """The true class, where it is known."""
-    answer: Answer
+    answer: Prediction
 
 
 def demo(images: Path | None) -> None:
@@ -130,7 +130,7 @@ def _prepare(platform: Platform) -> None:
     from car_damage.model import networks
 
     platform.registry.champion()
-    networks.quiet()
+    networks.import_quietly()
 
 
 def _run_flow() -> str:
@@ -161,7 +161,7 @@ def _ask(platform: Platform, images: Path | None) -> Asked:
     deadline = time.monotonic() + ANSWER_WAIT
     while not platform.serving.state().ready and time.monotonic() < deadline:
         platform.clock.sleep(platform.settings.serving.poll)
-    return Asked(path, label, platform.serving.ask([path.read_bytes()])[0])
+    return Asked(path, label, platform.serving.query([path.read_bytes()])[0])
 
 
 def _test_photo(platform: Platform) -> tuple[Path, str]:

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from car_damage.data.splits import SPLITS
 from car_damage.errors import Terminal
-from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, evidence_file, picture_of
+from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, confusion_plot_file, evidence_file
 from car_damage.moves import Move
 from car_damage.pipeline import (
     AWAIT,
@@ -95,7 +95,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
         low, high = comparison.interval
         ahead = f"ahead in {comparison.confidence:.0%} of resamples"
         lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {ahead}."]
-    file = picture_of(evidence_file(report.version, dry_run))
+    file = confusion_plot_file(evidence_file(report.version, dry_run))
     with if_possible("the confusion matrices"):
         lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
     create_markdown_artifact("\n".join(lines), key="decision", description=heading)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
-from car_damage.errors import CarDamageError, Unforeseen
+from car_damage.errors import CarDamageError, UnexpectedError
 from car_damage.pipeline import LAST_VERSION
 from car_damage.settings import load
 from tasks.runner import runner_for
@@ -86,7 +86,7 @@ class _WithoutTraceback(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, CarDamageError) and not isinstance(error, Unforeseen):
+        if isinstance(error, CarDamageError) and not isinstance(error, UnexpectedError):
             record = copy.copy(record)  # the other handlers are given the same one
             record.exc_info = record.exc_text = None
         return self._whole.format(record)

@@ -25,7 +25,7 @@ from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
 
 from car_damage.data import doorbell
-from car_damage.data.doorbell import Answer, Memory, Runs
+from car_damage.data.doorbell import Memory, Runs, Signal
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from tasks.flow_runs import RETRAIN, in_state
@@ -55,7 +55,7 @@ class Validated:
     flow_run: str = ""
 
 
-def look(platform: Platform, quiet: str | None = None) -> Answer:
+def look(platform: Platform, quiet: str | None = None) -> Signal:
     """One look at the landing folder, and a ring where photos have landed.
 
     Args:
@@ -71,12 +71,12 @@ def look(platform: Platform, quiet: str | None = None) -> Answer:
     if quiet:
         known = replace(known, seen=quiet)
     repeat_after = timedelta(seconds=settings.doorbell.repeat_after)
-    answer = doorbell.answer(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
+    signal = doorbell.decide(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
     # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.
-    if answer.ring:
+    if signal.ring:
         ring(found, settings.landing.folder)
-    remember(answer.memory)
-    return answer
+    remember(signal.memory)
+    return signal
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:

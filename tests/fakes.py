@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError, Unavailable, UpdateInProgress
 from car_damage.moves import UNDERWAY, Intention, Move
-from car_damage.ports import Answer, EndpointState, File, ModelVersion
+from car_damage.ports import EndpointState, File, ModelVersion, Prediction
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -165,14 +165,14 @@ class Endpoint:
         self.puts.append(version)
         self.pending, self.left, self.failed = version, self.looks, False
 
-    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         if self.refusals:
             raise self.refusals.pop(0)
         if self.served is None:
             raise Unavailable("the endpoint is not ready")
         probabilities = self.answers[self.served]
         label = max(probabilities, key=lambda name: probabilities[name])
-        return [Answer(label, probabilities[label], probabilities, f"model-{self.served}", 0.01) for _ in photos]
+        return [Prediction(label, probabilities[label], probabilities, f"model-{self.served}", 0.01) for _ in photos]
 
     def build_log(self, version: int) -> str:
         return f"building version {version}\nImportError: no module named nothing"

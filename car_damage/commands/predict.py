@@ -16,7 +16,7 @@ def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Call
         RequestRefused: a file cannot be read, or the endpoint refuses one of the photos.
         Unavailable: no endpoint answers.
     """
-    answers = platform.serving.ask([_read(photo) for photo in photos])
+    answers = platform.serving.query([_read(photo) for photo in photos])
     for photo, answer in zip(photos, answers, strict=True):
         if as_json:
             told = {"path": str(photo), "label": answer.label, "probability": answer.probability}

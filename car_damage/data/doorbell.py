@@ -38,7 +38,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Signal:
     """What comes of one look."""
 
     ring: bool
@@ -59,7 +59,7 @@ def fingerprint(platform: Platform) -> str:
     return ledger.landing_fingerprint(landing, ledger.listing_of(platform.files.list(landing)))
 
 
-def answer(found: str, validated: str, memory: Memory, runs: Runs, *, now: datetime, repeat_after: timedelta) -> Answer:
+def decide(found: str, validated: str, memory: Memory, runs: Runs, *, now: datetime, repeat_after: timedelta) -> Signal:
     """Decide on one look.
 
     Args:
@@ -72,22 +72,22 @@ def answer(found: str, validated: str, memory: Memory, runs: Runs, *, now: datet
     """
     seen = replace(memory, seen=found)
     if found == EMPTY and not validated:
-        return Answer(False, "The landing folder is empty, and always was.", seen)
+        return Signal(False, "The landing folder is empty, and always was.", seen)
     if found == validated:
-        return Answer(False, "Everything in the landing folder has been validated.", seen)
+        return Signal(False, "Everything in the landing folder has been validated.", seen)
     if found != memory.seen:
-        return Answer(False, "The landing folder has changed since the look before: it may still be changing.", seen)
+        return Signal(False, "The landing folder has changed since the look before: it may still be changing.", seen)
     if runs.due:
-        return Answer(False, "A run that will take up the new photos is about to start.", seen)
+        return Signal(False, "A run that will take up the new photos is about to start.", seen)
     if found == memory.rung and memory.rung_at is not None:
-        return _again(seen, memory.rung_at, runs, now, repeat_after)
-    return Answer(True, "New photos have landed, and nothing has changed since the look before.", Memory(found, found, now))
+        return _decide_on_repeat(seen, memory.rung_at, runs, now, repeat_after)
+    return Signal(True, "New photos have landed, and nothing has changed since the look before.", Memory(found, found, now))
 
 
-def _again(seen: Memory, rung_at: datetime, runs: Runs, now: datetime, repeat_after: timedelta) -> Answer:
+def _decide_on_repeat(seen: Memory, rung_at: datetime, runs: Runs, now: datetime, repeat_after: timedelta) -> Signal:
     """These photos were announced before, and are not validated."""
     if runs.came:
-        return Answer(False, "A run came for these photos and did not validate them: see why it ended.", seen)
+        return Signal(False, "A run came for these photos and did not validate them: see why it ended.", seen)
     if now - rung_at < repeat_after:
-        return Answer(False, "Announced already; the run has not come yet.", seen)
-    return Answer(True, "Announced before, but no run came: announced once more.", replace(seen, rung_at=now))
+        return Signal(False, "Announced already; the run has not come yet.", seen)
+    return Signal(True, "Announced before, but no run came: announced once more.", replace(seen, rung_at=now))

@@ -15,7 +15,7 @@ from car_damage.settings import Labels
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelResult:
     """A class, or the reason why there is none."""
 
     label: str | None
@@ -42,16 +42,16 @@ class Labeller:
         self._landing = landing_folder.rstrip("/") + "/"
         self._table = table or {}
         words = dict(settings.aliases) | {name: name for name in settings.classes}
-        self._known = {word.casefold(): Labelled(name, None) for word, name in words.items()}
+        self._known = {word.casefold(): LabelResult(name, None) for word, name in words.items()}
 
-    def label(self, path: str) -> Labelled:
+    def label(self, path: str) -> LabelResult:
         """The label of the photo at a full path."""
         return self.labels([path])[0]
 
-    def labels(self, paths: Sequence[str]) -> list[Labelled]:
+    def labels(self, paths: Sequence[str]) -> list[LabelResult]:
         """The label of each photo, in order. A folder is looked at once."""
         if self._source == "folder":
-            folders: dict[str, Labelled] = {}
+            folders: dict[str, LabelResult] = {}
             return [folders.get(folder) or folders.setdefault(folder, self._by_folder(folder)) for folder in map(_folder, paths)]
         if self._source == "file_name":
             return [self._by_name(path) for path in paths]
@@ -60,20 +60,20 @@ class Labeller:
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._landing)
 
-    def _by_folder(self, folder: str) -> Labelled:
+    def _by_folder(self, folder: str) -> LabelResult:
         """By the nearest folder below the landing folder; `folder` ends with a slash."""
         return self._by_word(self._relative(folder).rstrip("/").rpartition("/")[2])
 
-    def _by_name(self, path: str) -> Labelled:
+    def _by_name(self, path: str) -> LabelResult:
         """By the first word of the name that is a class or an alias; words end where letters do."""
         name = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
         words = [word.casefold() for word in re.findall(r"[^\W\d_]+", name)]
-        return next((self._known[word] for word in words if word in self._known), Labelled(None, UNKNOWN_LABEL if words else NO_LABEL))
+        return next((self._known[word] for word in words if word in self._known), LabelResult(None, UNKNOWN_LABEL if words else NO_LABEL))
 
-    def _by_word(self, word: str | None) -> Labelled:
+    def _by_word(self, word: str | None) -> LabelResult:
         if word is None or not word.strip():
-            return Labelled(None, NO_LABEL)
-        return self._known.get(word.strip().casefold(), Labelled(None, UNKNOWN_LABEL))
+            return LabelResult(None, NO_LABEL)
+        return self._known.get(word.strip().casefold(), LabelResult(None, UNKNOWN_LABEL))
 
 
 def _folder(path: str) -> str:

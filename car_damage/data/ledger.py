@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.errors import LandingLost
-from car_damage.ports import File, Landed
+from car_damage.ports import File, LandingDiff
 
 INSTANT = pa.timestamp("us", tz="UTC")
 
@@ -84,7 +84,7 @@ def below(landing: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.starts_with(paths, absolute(landing).rstrip("/") + "/")
 
 
-def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> Landed:
+def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> LandingDiff:
     """Hold a complete listing of the landing folder against bronze.
 
     Args:
@@ -99,7 +99,7 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
     gone = known.join(listed, keys, join_type="left anti")
     replaced = pc.is_in(gone["path"], value_set=listed["path"])
     status = pc.if_else(replaced, REPLACED, VANISHED)
-    return Landed(
+    return LandingDiff(
         new=new.select(keys).cast(_LISTED).sort_by("path"),
         gone=gone.select(keys).append_column("status", status).cast(_GONE),
         listed=listed.num_rows,
@@ -109,7 +109,7 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
     )
 
 
-def guard(landed: Landed, max_vanished_share: float, *, allow_removals: bool) -> None:
+def guard(landed: LandingDiff, max_vanished_share: float, *, allow_removals: bool) -> None:
     """Refuse to believe a listing from which far too many known files have vanished.
 
     Raises:

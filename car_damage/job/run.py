@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
-from car_damage.errors import CarDamageError, SettingsError, Unavailable, Unforeseen
+from car_damage.errors import CarDamageError, SettingsError, Unavailable, UnexpectedError
 from car_damage.job import handover
 from car_damage.job.handover import Place, Told
 from car_damage.patience import Patience
@@ -63,7 +63,7 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: 
             if following:
                 wanted = _next_request(stage, following, wanted, report, asked.options)
     except Exception as error:
-        told = error if isinstance(error, CarDamageError) else Unforeseen(f"stage {place.stage}: {type(error).__name__}: {error}")
+        told = error if isinstance(error, CarDamageError) else UnexpectedError(f"stage {place.stage}: {type(error).__name__}: {error}")
         patiently(handover.fail, files, place, job_run, told)
         raise
 

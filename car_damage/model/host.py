@@ -144,7 +144,7 @@ def _serve(folder: str, socket: str, out: BinaryIO) -> None:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What MLflow's scoring application would answer."""
 
     status: int
@@ -156,13 +156,13 @@ class Answer:
 class _Request:
     content_type: str
     body: bytes
-    answer: "asyncio.Future[Answer]"
+    answer: "asyncio.Future[Response]"
 
-    def give(self, answer: Answer) -> None:
+    def give(self, answer: Response) -> None:
         """From another thread."""
         self.answer.get_loop().call_soon_threadsafe(self._give, answer)
 
-    def _give(self, answer: Answer) -> None:
+    def _give(self, answer: Response) -> None:
         if not self.answer.done():
             self.answer.set_result(answer)
 
@@ -184,7 +184,7 @@ class Scoring:
         self._threads, self._idle = ThreadPoolExecutor(CALLS, thread_name_prefix="scoring"), CALLS
 
     async def serve(self, socket: str, ready: Callable[[], None]) -> None:
-        """Answer for ever; `ready` is called when the socket is open."""
+        """Response for ever; `ready` is called when the socket is open."""
         server = await asyncio.start_unix_server(self._converse, socket)
         ready()
         await server.serve_forever()
@@ -199,8 +199,8 @@ class Scoring:
                 writer.write(struct.pack(">HII", answer.status, len(kind), len(body)) + kind + body)
                 await writer.drain()
 
-    async def answer(self, content_type: str, body: bytes) -> Answer:
-        """Answer one request."""
+    async def answer(self, content_type: str, body: bytes) -> Response:
+        """Response one request."""
         request = _Request(content_type, body, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._begin()
@@ -208,7 +208,7 @@ class Scoring:
             async with asyncio.timeout(self._timeout):
                 return await request.answer
         except TimeoutError:
-            return Answer(504, _JSON, "Request processing time exceeded limit")
+            return Response(504, _JSON, "Request processing time exceeded limit")
 
     def _begin(self) -> None:
         while self._idle and self._waiting:
@@ -237,7 +237,7 @@ class Scoring:
                 return list(row) == self._columns and all(type(value) is str for value in row.values())
         return False
 
-    def _together(self, requests: list[dict[str, Any]]) -> list[Answer]:
+    def _together(self, requests: list[dict[str, Any]]) -> list[Response]:
         """Answers to requests of one row, by one call. None at all when that fails: it may be the fault of one of them."""
         if len(requests) < 2:
             return []
@@ -245,20 +245,20 @@ class Scoring:
         predictions = json.loads(answer.body)["predictions"] if answer.status == 200 else []
         if len(predictions) != len(requests):
             return []
-        return [Answer(200, answer.content_type, json.dumps({"predictions": [row]})) for row in predictions]
+        return [Response(200, answer.content_type, json.dumps({"predictions": [row]})) for row in predictions]
 
-    def _alone(self, data: Any, content_type: str) -> Answer:
+    def _alone(self, data: Any, content_type: str) -> Response:
         from mlflow.exceptions import MlflowException
         from mlflow.pyfunc import scoring_server
 
         try:
             answer = scoring_server.invocations(data, content_type, self._model, self._schema)
         except MlflowException as error:
-            return Answer(error.get_http_status_code(), _JSON, error.serialize_as_json())
+            return Response(error.get_http_status_code(), _JSON, error.serialize_as_json())
         except Exception:  # noqa: BLE001 - as a web framework does with what nobody caught: the log gets it, the caller does not
             traceback.print_exc()
-            return Answer(500, "text/plain; charset=utf-8", "Internal Server Error")
-        return Answer(answer.status, answer.mimetype, answer.response)
+            return Response(500, "text/plain; charset=utf-8", "Internal Server Error")
+        return Response(answer.status, answer.mimetype, answer.response)
 
 
 def _parsed(request: _Request) -> Any:

@@ -24,7 +24,7 @@ BRIGHTNESS = 0.25
 _GREETING = re.compile(rb"[IWE]0000 |WARNING: All log messages before absl|To enable the following instructions")
 
 
-def quiet() -> None:
+def import_quietly() -> None:
     """Import TensorFlow and find its devices without its greetings on the terminal; call it before anything else imports it.
 
     Its C++ side writes them straight to file descriptor 2, before it reads any variable about logging. So what is
@@ -64,7 +64,7 @@ def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
     Returns:
         (n, 224, 224, 3) uint8 -> (n, classes) float32, each row adding up to 1. Fresh weights from Keras' seed.
     """
-    quiet()
+    import_quietly()
     import keras
     from keras import layers
 
@@ -97,7 +97,7 @@ def augmented(network: "keras.Model", seed: int) -> "keras.Model":
         network: what is trained, and saved by itself.
         seed: of the randomness; the same seed and photos give the same changes.
     """
-    quiet()
+    import_quietly()
     import keras
     import tensorflow as tf
 

@@ -1,7 +1,7 @@
 """Packs a trained network into the MLflow model that is registered.
 
 The model holds everything that an answer depends on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with the modules of `TRAVELS`) and its limits, a signature, a
+decoder (`code_paths`: a folder car_damage/ with the modules of `BUNDLED_MODULES`) and its limits, a signature, a
 photo as its example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from car_damage.machine import Scratch
 from car_damage.photo.limits import Limits
 
-TRAVELS = ("errors.py", "photo/reasons.py", "photo/limits.py", "photo/containers.py", "photo/decoder.py")
+BUNDLED_MODULES = ("errors.py", "photo/reasons.py", "photo/limits.py", "photo/containers.py", "photo/decoder.py")
 """Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
 
 _HERE = Path(__file__).parent
@@ -75,7 +75,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        for module in TRAVELS:
+        for module in BUNDLED_MODULES:
             copy = package / module
             copy.parent.mkdir(parents=True, exist_ok=True)
             (copy.parent / "__init__.py").touch()

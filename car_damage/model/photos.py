@@ -23,7 +23,7 @@ import numpy.typing as npt
 from car_damage.data.splits import TEST
 from car_damage.errors import FileMissing, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
-from car_damage.model.partly_kept import PartlyKept
+from car_damage.model.pixel_cache import PixelCache
 from car_damage.patience import Patience
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import SIZE, Limits
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 class Photos:
     """Some photos, in the order of their rows."""
 
-    pixels: npt.NDArray[np.uint8] | PartlyKept
+    pixels: npt.NDArray[np.uint8] | PixelCache
     """(n, 224, 224, 3) uint8, RGB; a view of the file on disk, or more than fits there."""
     labels: npt.NDArray[np.int64]
     """(n,) class numbers."""
@@ -84,7 +84,7 @@ class PhotoSet:
         rows = np.flatnonzero(self._splits == split)
         here = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
         of = self._photos
-        pixels = of.pixels.part(here) if isinstance(of.pixels, PartlyKept) else of.pixels[here]
+        pixels = of.pixels.part(here) if isinstance(of.pixels, PixelCache) else of.pixels[here]
         return Photos(pixels, of.labels[here], of.sha256s[here], of.paths[here])
 
     def __enter__(self) -> Self:
@@ -158,7 +158,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         raise
     if len(kept) == len(paths):
         return PhotoSet(splits, Photos(decoded, labels, sha256s, paths), folder, pool)
-    pixels = PartlyKept(decoded, _slots(kept, len(paths)), read_with_patience, pool, np.arange(len(paths)))
+    pixels = PixelCache(decoded, _slots(kept, len(paths)), read_with_patience, pool, np.arange(len(paths)))
     return PhotoSet(splits, Photos(pixels, labels, sha256s, paths), folder, pool)
 
 

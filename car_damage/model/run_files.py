@@ -17,7 +17,7 @@ KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
 TRAINING_CURVE_FILE = "training_curve.png"
 WORST_MISTAKES_FILE = "worst_mistakes.png"
-REPORT_FILE = "report.json"
+EVALUATION_FILE = "evaluation.json"
 """Every figure of test and validation, class by class."""
 PREDICTIONS_FILE = "test_predictions.parquet"
 """What the model says to each test photo: see `write_predictions`."""
@@ -55,6 +55,6 @@ def evidence_file(version: int, dry_run: bool = False) -> str:
     return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
 
 
-def picture_of(evidence: str) -> str:
+def confusion_plot_file(evidence: str) -> str:
     """The confusion matrices beside it."""
     return evidence.removesuffix(".json") + ".png"

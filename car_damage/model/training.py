@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.model import networks
-from car_damage.model.partly_kept import PartlyKept
 from car_damage.model.photos import Photos
+from car_damage.model.pixel_cache import PixelCache
 from car_damage.settings import Training
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PREDICT_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """A network with its best weights, and how it got them."""
 
     network: "keras.Model"
@@ -44,7 +44,7 @@ class Trained:
         return len(self.history["loss"])
 
 
-def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: "Progress") -> Trained:
+def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: "Progress") -> TrainingResult:
     """Train until the validation loss has not improved for `settings.patience` epochs, and keep the best weights.
 
     Args:
@@ -54,7 +54,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
         settings: network, epochs, patience, batch size, learning rate, augmentation, seed.
         progress: told about the step `epoch` after each one.
     """
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     keras.utils.set_random_seed(settings.seed)
@@ -76,17 +76,17 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
             epochs=settings.epochs,
             validation_data=batches(validation, PREDICT_BATCH),
             class_weight=class_weights(train.labels, classes),
-            callbacks=[stopping, _told(progress, settings.epochs)],
+            callbacks=[stopping, _epoch_progress(progress, settings.epochs)],
             shuffle=False,  # the batches are
             verbose=0,
         )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
-    return Trained(network, history, int(np.argmin(history["val_loss"])) + 1)
+    return TrainingResult(network, history, int(np.argmin(history["val_loss"])) + 1)
 
 
 def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:
     """(n, classes) float32 probabilities, row by row as the photos are."""
-    networks.quiet()
+    networks.import_quietly()
     # On the arrays themselves, a batch at a time: `predict` would copy the whole set into memory.
     answers = [np.asarray(network(photos.pixels[at : at + PREDICT_BATCH], training=False)) for at in range(0, len(photos), PREDICT_BATCH)]
     return np.concatenate(answers).astype(np.float32) if answers else np.zeros((0, network.output_shape[-1]), np.float32)
@@ -131,15 +131,15 @@ def _photos_errors(*some: Photos) -> Iterator[None]:
         yield
     except Exception as error:
         for photos in some:
-            if isinstance(photos.pixels, PartlyKept) and photos.pixels.failures:
+            if isinstance(photos.pixels, PixelCache) and photos.pixels.failures:
                 raise photos.pixels.failures[0] from error
         raise
 
 
-def _told(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
+def _epoch_progress(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
     import keras
 
-    class Told(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    class EpochProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
             now = logs or {}
             message = (
@@ -148,4 +148,4 @@ def _told(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
             )
             progress("epoch", epoch + 1, epochs, message)
 
-    return Told()
+    return EpochProgress()

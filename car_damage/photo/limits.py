@@ -1,18 +1,18 @@
-"""Which files are taken for a photo, and the size that the model sees it in."""
+"""The limits of a usable photo, and the size of the model's input."""
 
 from dataclasses import dataclass
 
 SIZE = 224
-"""Pixels: width and height of what the model sees. A JPEG need not be decoded at more than a little above it."""
+"""Pixels: width and height of the model's input."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is taken for a photo."""
+    """The limits of a usable photo. Files outside of them are rejected."""
 
     min_side: int = 48
-    """Pixels of the shorter side."""
+    """Pixels of the shorter side, at least."""
     max_pixels: int = 100_000_000
-    """Width times height."""
+    """Width times height, at most."""
     max_bytes: int = 64 << 20
-    """Bytes of the file."""
+    """Size of the file, at most."""

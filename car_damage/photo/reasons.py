@@ -1,6 +1,6 @@
-"""Why a file is not used: a closed list, so that everybody who counts or explains rejects knows all of them.
+"""The reasons why a file is not used: a closed list, so that code that counts or explains rejected files covers all of them.
 
-Travels inside every registered model, so it imports nothing.
+Every registered model contains a copy of this module, so it imports nothing.
 """
 
 EMPTY = "empty"
@@ -19,10 +19,10 @@ AMBIGUOUS_SPLIT = "ambiguous split"
 FORGOTTEN = "forgotten"
 
 PHOTO_REASONS = frozenset({EMPTY, NOT_AN_IMAGE, UNSUPPORTED_FORMAT, TRUNCATED, CORRUPT, TOO_SMALL, TOO_MANY_PIXELS, TOO_MANY_BYTES})
-"""What the bytes of one photo decide."""
+"""Reasons that depend on the bytes of one photo."""
 LABEL_REASONS = frozenset({NO_LABEL, UNKNOWN_LABEL})
-"""What a photo's name and place decide."""
+"""Reasons that depend on a photo's path."""
 SET_REASONS = frozenset({DUPLICATE, CONFLICTING_LABELS, AMBIGUOUS_SPLIT})
-"""What the photos beside it decide."""
+"""Reasons that depend on the other photos."""
 REASONS = PHOTO_REASONS | LABEL_REASONS | SET_REASONS | {FORGOTTEN}
 """Every reason why a file is not used. `forgotten` is a person's decision."""

@@ -1,7 +1,7 @@
-"""Small pictures of photos, for a person who wants to see which file is meant; of a cut JPEG, the part that is there.
+"""Thumbnails, which show a person the photo behind a path. For a truncated JPEG they show the part that exists.
 
-Pure, and safe for any bytes at all: a photo is read by `car_damage.photo.decoder.decode` alone, within its limits, and what
-cannot be drawn is None.
+Pure, and safe for any bytes: only `car_damage.photo.decoder.decode` reads a photo, within its limits. The thumbnail of a photo
+that cannot be decoded is None.
 """
 
 import io
@@ -16,17 +16,17 @@ from car_damage.photo.limits import Limits
 from car_damage.photo.reasons import TRUNCATED
 
 SIDE = 96
-"""Pixels of the longer side at most."""
+"""Pixels of the longer side, at most."""
 MOST_PIXELS = 50_000_000
-"""What is decoded for a thumbnail at most, where the limits of photos allow more: a person waits for nothing else."""
+"""Pixels decoded for a thumbnail, at most, even if the limits of photos allow more: a person is waiting for it."""
 _QUALITY = 75
 _END_OF_IMAGE = b"\xff\xd9"
 
 
 def thumbnail(data: bytes, limits: Limits = Limits()) -> bytes | None:
-    """A JPEG of at most SIDE x SIDE pixels, upright, in the photo's own proportions; some 3 kB, at most 12.
+    """A JPEG of at most SIDE x SIDE pixels, upright, with the photo's aspect ratio; about 3 kB, at most 12 kB.
 
-    A photo that is too small to train on is drawn as well. None for what cannot be decoded or is above the limits of
+    Photos that are too small for training have a thumbnail too. None if the photo cannot be decoded or exceeds the limits of
     pixels and bytes. Raises nothing.
     """
     limits = replace(limits, min_side=1, max_pixels=min(limits.max_pixels, MOST_PIXELS))
@@ -36,8 +36,8 @@ def thumbnail(data: bytes, limits: Limits = Limits()) -> bytes | None:
         if not str(error).startswith(TRUNCATED) or format_of(data) != "JPEG":
             return None
     try:
-        # With an end in proper form libjpeg gives what it has, and grey for the rest. A download that was cut off in a
-        # file of its full size ends in zeros, which would be decoded as if they were pixels.
+        # With a valid end marker libjpeg decodes the pixels that exist and fills the rest with grey. An interrupted download
+        # into a file of the full size ends in zeros; they are removed, because libjpeg would decode them as pixels.
         return _drawn(decode(data.rstrip(b"\0") + _END_OF_IMAGE, limits))
     except UnusablePhoto:
         return None

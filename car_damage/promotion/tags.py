@@ -7,7 +7,7 @@ of the version's run.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from car_damage.moves import NOBODY
+from car_damage.moves import NO_VERSION
 from car_damage.pipeline import AWAIT, DECISIONS
 from car_damage.ports import TAG_LIMIT, ModelVersion
 
@@ -19,7 +19,7 @@ DECISION = "decision"
 UNDECIDED = "deciding"
 """Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"
-"""The tag that names the champion's version at the decision, or `moves.NOBODY`."""
+"""The tag that names the champion's version at the decision, or `moves.NO_VERSION`."""
 REASONS = "decision_reasons"
 
 _NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost")
@@ -51,7 +51,7 @@ def numbers_of(version: ModelVersion) -> dict[str, float]:
 
 def named(champion: ModelVersion | None) -> str:
     """The champion as the tag `judged_against` names it."""
-    return str(champion.version) if champion else NOBODY
+    return str(champion.version) if champion else NO_VERSION
 
 
 def is_decided(version: ModelVersion) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import NoReturn
 
 from car_damage.errors import CarDamageError, PromotionRefused, RegistryError, Terminal, UpdateFailed
-from car_damage.moves import ABANDONED, FAILED, Move, told
+from car_damage.moves import ABANDONED, FAILED, Move, version_text
 from car_damage.pipeline import AWAIT, PROMOTE, EndpointReport, EndpointRequest
-from car_damage.ports import CHAMPION, TAG_LIMIT, Answer, EndpointState, ModelVersion, Platform
+from car_damage.ports import CHAMPION, TAG_LIMIT, EndpointState, ModelVersion, Platform, Prediction
 from car_damage.promotion.tags import DECISION
 from car_damage.stage import Progress, Stage
 from car_damage.stages import intention
@@ -78,13 +78,13 @@ def _take_live(platform: Platform, meant: Meant, progress: Progress) -> Endpoint
         _refuse(platform, meant, error, progress)
     champion = registry.champion()
     if (champion and champion.version) != replaces:
-        changed = f"{told(champion.version if champion else None)} became champion meanwhile"
+        changed = f"{version_text(champion.version if champion else None)} became champion meanwhile"
         intention.give_up(platform, meant, ABANDONED, changed)
         return _serve_champion(platform, champion, progress, changed)
     registry.tag(version.version, {"promoted_by_flow_run": move.intention.flow_run})
     registry.move(CHAMPION, version.version)
     intention.end(platform, meant)
-    message = f"version {version.version} answers, in place of {told(replaces)}"
+    message = f"version {version.version} answers, in place of {version_text(replaces)}"
     return _promoted(_report("promoted", version, state, message=message, answer=answer), move)
 
 
@@ -135,7 +135,7 @@ def _promoted(report: EndpointReport, move: Move) -> EndpointReport:
 
 
 def _report(
-    outcome: str, champion: ModelVersion | None, state: EndpointState, *, message: str, answer: Answer | None = None
+    outcome: str, champion: ModelVersion | None, state: EndpointState, *, message: str, answer: Prediction | None = None
 ) -> EndpointReport:
     return EndpointReport(
         outcome=outcome,

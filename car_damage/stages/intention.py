@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 
 from car_damage.errors import RegistryError
-from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Move, told
+from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Move, version_text
 from car_damage.pipeline import PROMOTE, EndpointRequest
 from car_damage.ports import CHALLENGER, ModelVersion, Platform
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
@@ -75,7 +75,10 @@ def _by_person(request: EndpointRequest, platform: Platform, live: int | None, u
         _replace_challenger(platform, live, None)  # a kill, or an error, may have come between the two aliases
         return Found()
     if live != request.replaces:
-        return Found(refused=f"it was to replace {told(request.replaces)}, and {told(live)} is live by now; look again, and decide again")
+        return Found(
+            refused=f"it was to replace {version_text(request.replaces)}, but {version_text(live)} is live by this time; "
+            "look again, and decide again"
+        )
     version, challenger = platform.registry.get(request.version), platform.registry.challenger()
     mine = None
     for move in underway:

@@ -19,8 +19,8 @@ from car_damage.machine import Scratch
 from car_damage.model import plots
 from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
-from car_damage.model.run_files import PREDICTIONS_FILE, evidence_file, picture_of, read_predictions
-from car_damage.moves import DONE, taken_back
+from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
+from car_damage.moves import DONE, rollback_of
 from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, evidence_of
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.promotion import rule
@@ -63,7 +63,7 @@ def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: 
         return judged
     moves = platform.history.moves(DONE)
     for number in sorted({move.intention.replaces for move in moves if move.intention.replaces is not None}):
-        back = taken_back(moves, number)
+        back = rollback_of(moves, number)
         if back is not None and (number == version.version or _is_twin(number, request.training_key, platform)):
             which = "it" if number == version.version else f"version {number}, of the same photos and settings,"
             why = f"{which} was taken back on {back.started:%Y-%m-%d} ({back.intention.reason}), so a person must approve it"
@@ -96,7 +96,7 @@ def _record(
     name = evidence_file(version.version, request.dry_run)
     files = {name: json.dumps(document, indent=1).encode()}
     with if_possible("the confusion matrices of the decision"):
-        files[picture_of(name)] = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
+        files[confusion_plot_file(name)] = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
     platform.tracking.attach(request.run_id, files)
     tags = tags_of(judged, champion) | {"flow_run": request.flow_run, "silver_version": str(request.silver_version)}
     if request.dry_run:

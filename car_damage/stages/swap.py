@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.patience import Patience
-from car_damage.ports import Answer, EndpointState, ModelVersion, Platform
+from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
 from car_damage.stage import Progress
 
 OTHER_MACHINE = 1e-2
@@ -141,7 +141,7 @@ def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
     return Smoke(sha256, photo, expected)
 
 
-def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
     """The smoke request: the right version must answer, with what it answered after its training.
 
     Raises:
@@ -159,11 +159,11 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
     return answer
 
 
-def _answer(platform: Platform, version: ModelVersion, smoke: Smoke) -> Answer:
+def _answer(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
     """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
     settings = platform.settings.serving
     try:
-        return Patience(platform.clock, [settings.poll], settings.request_timeout)(platform.serving.ask, [smoke.photo])[0]
+        return Patience(platform.clock, [settings.poll], settings.request_timeout)(platform.serving.query, [smoke.photo])[0]
     except RequestRefused as error:
         raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
     except Unavailable as error:

@@ -20,9 +20,9 @@ from car_damage.model.evaluation import Evaluation, evaluate
 from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load, read_checked
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
+    EVALUATION_FILE,
     KERAS_FILE,
     PREDICTIONS_FILE,
-    REPORT_FILE,
     SMOKE_PHOTO_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
@@ -129,7 +129,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         with if_possible(name):
             (folder / name).write_bytes(draw())
     files = {
-        REPORT_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
+        EVALUATION_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: smoke,
     }
@@ -163,7 +163,7 @@ def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:
     }
 
 
-def _metrics(scores: dict[str, Evaluation], trained: training.Trained, photos: dict[str, int]) -> dict[str, float]:
+def _metrics(scores: dict[str, Evaluation], trained: training.TrainingResult, photos: dict[str, int]) -> dict[str, float]:
     metrics = {"epochs": float(trained.epochs), **{f"{split}_photos": float(number) for split, number in photos.items()}}
     for split, score in scores.items():
         metrics |= score.metrics(split)

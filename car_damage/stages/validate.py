@@ -17,7 +17,7 @@ from car_damage.data.labels import Labeller
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import UNREADABLE_SHOWN, ValidateReport, ValidateRequest, silver_request
-from car_damage.ports import Landed, Platform
+from car_damage.ports import LandingDiff, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.labelling import labeller
 
@@ -66,7 +66,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         Unavailable: it cannot be listed completely.
     """
     settings, tables = platform.settings, platform.tables
-    landed = tables.unseen(settings.landing.folder, settings.tables.bronze)
+    landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze)
     ledger.guard(landed, settings.landing.max_vanished_share, allow_removals=request.allow_removals)
     judged, unreadable = _judge(landed.new, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
     rows = pa.concat_tables([_dated(judged, request, platform), _gone(landed, platform)])
@@ -129,7 +129,7 @@ def _dated(rows: pa.Table, request: ValidateRequest, platform: Platform) -> pa.T
     return pa.table(columns, schema=ledger.BRONZE)
 
 
-def _gone(landed: Landed, platform: Platform) -> pa.Table:
+def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:
     """Whole rows of the files that are gone, so that one commit takes them with the new ones."""
     if not landed.gone.num_rows:
         return ledger.BRONZE.empty_table()

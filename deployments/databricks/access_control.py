@@ -80,7 +80,7 @@ def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], on
                 raise Unseen("only who has CAN MANAGE on it sees that: an administrator's `doctor --own-credentials` tells it") from error
             command = _command(one, found, who())
             whether = f"who has CAN MANAGE on it sees whether {who().name} has {one.levels[0].replace('_', ' ')}"
-            told = f"{doing} was refused: {workspace.said(error)}; {whether}, and if not runs: {command}"
+            told = f"{doing} was refused: {workspace.message_of(error)}; {whether}, and if not runs: {command}"
             raise NeedsAdministrator.to_run(command, told) from error
     names = {who().name, *who().groups}
     ours = [entry for entry in listed if {entry.user_name, entry.service_principal_name, entry.group_name} & names]

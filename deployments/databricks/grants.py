@@ -95,7 +95,7 @@ def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) 
             return [] if who.is_caller else list(one.privileges)
         except PermissionDenied as error:
             command = _sql(one, one.privileges, who)
-            told = f"{doing} was refused: {workspace.said(error)}; it needs {needs}, and who has that runs: {command}"
+            told = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}, and who has that runs: {command}"
             raise NeedsAdministrator.to_run(command, told) from error
     for group in who.groups:
         if not _still(one, has):

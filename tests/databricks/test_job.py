@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.errors import SettingsError, Terminal, Unavailable, Unforeseen
+from car_damage.errors import SettingsError, Terminal, Unavailable, UnexpectedError
 from car_damage.job import code, handover, run
 from car_damage.job.handover import Place
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
@@ -128,7 +128,7 @@ def test_what_nobody_foresaw_leaves_word_too(place: Place, settings: Settings, m
     with pytest.raises(KeyError):
         run.run(Folder(), place.request, ["validate"], 7)
     error = handover.failed(Folder(), place, 7)
-    assert (type(error), str(error)) == (Unforeseen, "stage validate: KeyError: 'a cluster without it'")
+    assert (type(error), str(error)) == (UnexpectedError, "stage validate: KeyError: 'a cluster without it'")
 
 
 class Shaky(Folder):

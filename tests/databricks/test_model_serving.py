@@ -45,7 +45,7 @@ def test_an_endpoint_is_made_with_its_tags_and_answers_a_photo(workspace: Worksp
     assert serves(state, 1)
     assert workspace.twin.tags[NAME] == {"service": "car-damage"}
     assert workspace.twin.gateways[NAME]["inference_table_config"]["table_name_prefix"] == "asked"
-    [answer] = target.serving.ask([demo_photos.photo("major", 1)])
+    [answer] = target.serving.query([demo_photos.photo("major", 1)])
     assert answer.served_by == "car_damage_classifier-1"
     assert set(answer.probabilities) == {"minor", "moderate", "major"}
 

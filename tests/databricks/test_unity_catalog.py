@@ -33,7 +33,7 @@ def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, targe
     found = target.tracking.run_for("k" * 64)
     assert found is not None
     assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (logged.run_id, logged.uri, 0.75)
-    assert target.tracking.fetch(logged.run_id, "report.json") == b"{}"
+    assert target.tracking.fetch(logged.run_id, "evaluation.json") == b"{}"
     target.tracking.attach(logged.run_id, {"decision/1.json": b"[]"})
     assert target.tracking.fetch(logged.run_id, "decision/1.json") == b"[]"
     url = target.tracking.url(logged.run_id)

@@ -194,12 +194,12 @@ def serve_version(version: int) -> None:
             target.clock.sleep(0.1)
 
 
-def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: Any, progress: Any) -> training.Trained:
+def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: Any, progress: Any) -> training.TrainingResult:
     del train, validation, settings, progress
     from car_damage.model.networks import cnn
 
     curve = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
-    return training.Trained(cnn(classes), curve, 2)
+    return training.TrainingResult(cnn(classes), curve, 2)
 
 
 def predict_as_told(network: Any, photos: Photos) -> np.ndarray:

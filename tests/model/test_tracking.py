@@ -70,7 +70,7 @@ def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTrack
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.source_type == "delta_table"
     assert json.loads(used.dataset.source) == {"path": "/tables/silver", "delta_table_version": 7}
-    assert tracking.fetch(run_id, "report.json") == b"{}"
+    assert tracking.fetch(run_id, "evaluation.json") == b"{}"
 
 
 def test_mlflow_reads_the_dataset_as_one_of_its_own(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:

@@ -14,7 +14,7 @@ from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
 from car_damage.model import networks
 from car_damage.model.photos import Photos
-from car_damage.model.run_files import PREDICTIONS_FILE, REPORT_FILE, SMOKE_PHOTO_FILE, read_predictions
+from car_damage.model.run_files import EVALUATION_FILE, PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
@@ -81,7 +81,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "confusion_matrix.png",
         "training_curve.png",
         "worst_mistakes.png",
-        "report.json",
+        "evaluation.json",
         "smoke_photo",
         "test_predictions.parquet",
     }
@@ -125,12 +125,12 @@ def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tup
     assert [CLASSES[number] for number in probabilities.argmax(axis=1)] == predictions["predicted"].to_pylist()
     right = np.mean([row["label"] == row["predicted"] for row in predictions.to_pylist()])
     assert report.metrics["test_accuracy"] == pytest.approx(right)
-    scores = json.loads(world.target.tracking.fetch(report.run_id, REPORT_FILE))
+    scores = json.loads(world.target.tracking.fetch(report.run_id, EVALUATION_FILE))
     assert [score["support"] for score in scores["test"]["classes"]] == [2, 2, 2]
 
 
 def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     world, report = trained

@@ -93,7 +93,7 @@ def test_training_writes_nothing_to_the_terminal(drawn: Draw, capfd: pytest.Capt
 
 
 def test_predictions_are_in_the_order_of_the_photos_across_batches(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    networks.quiet()
+    networks.import_quietly()
     import keras
 
     keras.utils.set_random_seed(1)

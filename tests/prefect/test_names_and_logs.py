@@ -82,7 +82,7 @@ def test_a_run_says_in_its_name_which_options_it_was_asked_for() -> None:
 
 ERRORS = """
 from prefect import flow
-from car_damage.errors import Terminal, Unforeseen
+from car_damage.errors import Terminal, UnexpectedError
 from tasks import by_hand
 
 @flow(name="foreseen")
@@ -91,7 +91,7 @@ def foreseen():
 
 @flow(name="unforeseen")
 def unforeseen():
-    raise Unforeseen("a bug")
+    raise UnexpectedError("a bug")
 
 print(by_hand.run(foreseen).name)
 print("half", file=__import__("sys").stderr)

@@ -90,7 +90,7 @@ def test_what_is_served_answers_as_the_trained_model_does(target: LocalTarget, t
     network = keras.saving.load_model(keras_file, compile=False)
     photos = [demo_photos.photo(label, seed=900 + seed) for label in ("minor", "moderate", "major") for seed in range(3)]
     expected = network.predict_on_batch(np.stack([decode(photo).pixels for photo in photos]))
-    answers = target.platform.serving.ask(photos)
+    answers = target.platform.serving.query(photos)
     given = np.array([list(answer.probabilities.values()) for answer in answers])
     np.testing.assert_allclose(given, expected, atol=1e-4)
     assert [answer.label for answer in answers] == [("minor", "moderate", "major")[row] for row in expected.argmax(axis=1)]
@@ -110,7 +110,7 @@ def test_scoring_a_folder_keeps_what_the_endpoint_answers_and_asks_only_once(tar
     tables = target.platform.settings.tables
     rows, _ = target.platform.tables.read(tables.predictions, ["path", "label", "probability"])
     kept = {Path(row["path"]).name: row for row in rows.to_pylist()}
-    answers = dict(zip(photos, target.platform.serving.ask(list(photos.values())), strict=True))
+    answers = dict(zip(photos, target.platform.serving.query(list(photos.values())), strict=True))
     assert {name: kept[name]["label"] for name in photos} == {name: answer.label for name, answer in answers.items()}
     assert [kept[name]["probability"] for name in photos] == pytest.approx([answers[name].probability for name in photos], abs=1e-4)
     again = score(str(tmp_path), return_state=True)

@@ -75,7 +75,7 @@ class TestPhotosThatLand:
         assert len(service.runs("retrain")) == 1
         status = service.platform.serving.state()
         assert (status.ready, status.served) == (True, 1)
-        assert service.platform.serving.ask([demo_photos.photo("minor", seed=301)])[0].served_by.endswith("-1")
+        assert service.platform.serving.query([demo_photos.photo("minor", seed=301)])[0].served_by.endswith("-1")
         assert service.platform.history.moves()[0].intention.by.startswith("retrain, by")
 
     def test_a_photo_that_cannot_be_read_does_not_ring_for_ever(self, service: Service) -> None:

@@ -139,7 +139,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
         files[version], folders[version] = files[2], folder / str(version)
         shutil.copytree(folders[2], folders[version])
         client.create_model_version(name, folders[version].as_uri())
-    with (folders[3] / "code" / "car_damage" / "images.py").open("a") as decoder:
+    with (folders[3] / "code" / "car_damage" / "photo" / "decoder.py").open("a") as decoder:
         decoder.write(
             "\n\n_ours = decode\n\n\n"
             "def decode(data, limits=Limits()):\n"

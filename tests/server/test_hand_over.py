@@ -111,7 +111,7 @@ def refused(here: Any, photo: bytes, error: pytest.ExceptionInfo[UpdateFailed], 
     assert log in str(error.value).partition("the end of its build log:")[2]
     assert here.registry.aliases == {"champion": CHAMPION}
     assert here.history.told == [("promotion", CHAMPION, version, "failed")]
-    answer = here.serving.ask([photo])[0]
+    answer = here.serving.query([photo])[0]
     assert (answer.served_by, answer.probabilities) == (f"car_damage_classifier-{CHAMPION}", OLD)
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_is_killed_in_the_middle_of_an_update_that_succeeds_goes_o
 ) -> None:
     assert update_with_a_kill(here, night, BETTER).outcome == "promoted"
     assert here.registry.aliases == {"champion": BETTER}
-    assert night.serving.ask([photo])[0].probabilities == NEW
+    assert night.serving.query([photo])[0].probabilities == NEW
     night.serving.put(CHAMPION)  # for the next test, whichever comes
 
 

@@ -45,7 +45,7 @@ def scrape(server: Server, **labels: str) -> dict[str, float]:
 def test_a_workspace_s_own_client_reads_the_metrics_that_a_workspace_exports(ready: Server, photo: bytes) -> None:
     from databricks.sdk import WorkspaceClient
 
-    ready.serving.ask([photo])
+    ready.serving.query([photo])
     client = WorkspaceClient(host=ready.url, token=token(ready.settings.home), auth_type="pat")
     contents = client.serving_endpoints.export_metrics(ready.settings.serving.endpoint).contents
     assert contents is not None
@@ -67,7 +67,7 @@ def test_requests_are_counted_by_answer_and_those_that_the_model_answered_are_ti
         return [*by_status, scrape(ready, endpoint_name=name, le="+Inf")["car_damage_request_duration_seconds_bucket"]]
 
     before = counted()
-    ready.serving.ask([photo])
+    ready.serving.query([photo])
     ready.invoke(json=records(b"no photo"))
     ready.invoke(content=bytes((1 << 20) + 1))
     assert [after - earlier for earlier, after in zip(before, counted(), strict=True)] == [1, 1, 1, 2]

@@ -113,7 +113,7 @@ def done(page: Browser, count: int) -> list[dict[str, Any]]:
 def test_a_photo_gets_its_class_its_probabilities_its_version_and_its_time(page: Browser, ready: Server, car: Path) -> None:
     page.choose("#photos", car)
     (card,) = done(page, 1)
-    (answer,) = ready.serving.ask([car.read_bytes()])
+    (answer,) = ready.serving.query([car.read_bytes()])
     assert card["h3"] == answer.label
     assert [name for name, _, _ in card["bars"]] == list(CLASSES)
     assert [said for _, said, _ in card["bars"]] == [f"{answer.probabilities[name] * 100:.1f} %" for name in CLASSES]

@@ -28,7 +28,7 @@ def records(*photos: bytes) -> dict[str, Any]:
 
 def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server, models: Models) -> None:
     photos = [jpeg(320, 240, turn) for turn in (0, 40, 80)]
-    answers = ready.serving.ask(photos)
+    answers = ready.serving.query(photos)
     for photo, answer in zip(photos, answers, strict=True):
         own = own_answer(models.keras_files[1], photo)
         assert list(answer.probabilities) == list(CLASSES)
@@ -149,7 +149,7 @@ def test_a_request_may_have_16_mib_by_default_and_not_one_byte_more(sleepy: Serv
 
 def test_photos_too_large_for_one_request_are_refused_before_they_are_sent(ready: Server) -> None:
     with pytest.raises(RequestRefused, match="send fewer or smaller"):
-        ready.serving.ask([bytes(1 << 20)])
+        ready.serving.query([bytes(1 << 20)])
 
 
 def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_to_come_again(ready: Server, photo: bytes) -> None:

@@ -256,7 +256,7 @@ def test_a_real_process_goes_and_comes_back_for_the_next_photo_from_the_copy_on_
     conftest.until(lambda: sleepy.model_processes() == [], "the end of the process that nobody asks")
     state = sleepy.serving.state()
     assert (state.ready, state.served, state.message) == (True, 1, "Scaled to zero")
-    assert sleepy.serving.ask([photo])[0].served_by == "car_damage_classifier-1"
+    assert sleepy.serving.query([photo])[0].served_by == "car_damage_classifier-1"
     (process,) = sleepy.model_processes()
     assert process.memory_info().rss > 0
     log = State(sleepy.settings.home).log(sleepy.settings.serving.endpoint, 1).read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.model.host import BUNCH, CALLS, Answer, Scoring
+from car_damage.model.host import BUNCH, CALLS, Response, Scoring
 
 MODEL = """
 import time
@@ -63,7 +63,7 @@ def asking(*images: str) -> bytes:
     return json.dumps({"dataframe_records": [{"image": image} for image in images]}).encode()
 
 
-def rows(answer: Answer) -> list[int]:
+def rows(answer: Response) -> list[int]:
     return [row["rows"] for row in json.loads(answer.body)["predictions"]]
 
 
@@ -134,7 +134,7 @@ def said(body: str) -> Any:
 def test_requests_that_had_to_wait_share_a_call_unless_one_of_them_is_bad(model: Any, tmp_path: Path, images: list[str]) -> None:
     free = tmp_path / "free"
 
-    async def work(scoring: Scoring) -> list[Answer]:
+    async def work(scoring: Scoring) -> list[Response]:
         holding = [asyncio.create_task(scoring.answer(JSON, asking(str(free)))) for _ in range(CALLS)]
         waiting = [asyncio.create_task(scoring.answer(JSON, asking(image))) for image in images]
         await asyncio.sleep(0)
@@ -155,7 +155,7 @@ def test_requests_that_had_to_wait_share_a_call_unless_one_of_them_is_bad(model:
 def test_a_call_is_shared_by_no_more_than_it_may_and_by_none_with_several_rows(model: Any, tmp_path: Path) -> None:
     free = tmp_path / "free"
 
-    async def work(scoring: Scoring) -> list[Answer]:
+    async def work(scoring: Scoring) -> list[Response]:
         holding = [asyncio.create_task(scoring.answer(JSON, asking(str(free)))) for _ in range(CALLS)]
         bodies = [asking("x", "y"), *[asking("a")] * (BUNCH - 1), *[asking("b")] * BUNCH]
         waiting = [asyncio.create_task(scoring.answer(JSON, body)) for body in bodies]
@@ -174,7 +174,7 @@ def test_a_request_that_takes_too_long_is_answered_504_and_the_others_are_answer
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
     free = tmp_path / "free"
 
-    async def work(scoring: Scoring) -> list[Answer]:
+    async def work(scoring: Scoring) -> list[Response]:
         late = await asyncio.gather(*(scoring.answer(JSON, asking(str(free))) for _ in range(CALLS + 1)))
         free.touch()
         return [*late, await scoring.answer(JSON, asking("a"))]

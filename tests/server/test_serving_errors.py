@@ -103,7 +103,7 @@ def test_an_error_of_the_service_becomes_one_of_ours_and_keeps_its_words(
 ) -> None:
     script.error("POST", status, code)
     with pytest.raises(kind, match=f"{NAME}.*told so") as raised:
-        serving.ask([b"photo"])
+        serving.query([b"photo"])
     assert raised.value.__cause__ is not None
 
 
@@ -113,20 +113,20 @@ def test_a_service_that_goes_on_asking_for_patience_is_unavailable(
 ) -> None:
     script.error("POST", status, code)
     with pytest.raises(Unavailable, match=rf"asking about a photo at endpoint {NAME}: told so"):
-        serving.ask([b"photo"])
+        serving.query([b"photo"])
 
 
 def test_a_service_that_answers_no_json_is_unavailable(serving: DatabricksServing, script: Script) -> None:
     script.answers["POST"] = (200, b"<html>a proxy's login page</html>")
     with pytest.raises(Unavailable):
-        serving.ask([b"photo"])
+        serving.query([b"photo"])
 
 
 @pytest.mark.parametrize("answer", [{}, {"predictions": [{"score": 1}]}, {"predictions": 3}, {"predictions": []}])
 def test_an_answer_that_no_car_damage_model_gives_is_refused(serving: DatabricksServing, script: Script, answer: Any) -> None:
     script.answers["POST"] = (200, answer)
     with pytest.raises(RequestRefused, match=NAME):
-        serving.ask([b"photo"])
+        serving.query([b"photo"])
 
 
 def test_a_dead_local_server_is_unavailable_and_the_message_says_how_to_start_it(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_program_that_cannot_be_posted_to_is_another_one(serving: DatabricksSe
     script.answers["POST"] = (501, b"<html>Unsupported method ('POST')</html>")
     told = "answers with HTTP 501, and not as a server of endpoints does: another program listens there; check serving.host"
     with pytest.raises(RequestRefused, match=rf"^http://127\.0\.0\.1:\d+ {re.escape(told)}$"):
-        serving.ask([b"photo"])
+        serving.query([b"photo"])
 
 
 def test_a_missing_build_log_is_empty(serving: DatabricksServing, script: Script) -> None:

@@ -60,7 +60,7 @@ def test_a_version_that_does_not_load_fails_with_its_log_and_the_old_one_still_s
     assert (state.failed, state.ready, state.served, state.updating) == (True, True, served, False)
     assert "did not start (exit 1): ValueError" in state.message
     assert "ValueError" in ready.serving.build_log(models.broken)
-    assert ready.serving.ask([photo])[0].served_by == f"car_damage_classifier-{served}"
+    assert ready.serving.query([photo])[0].served_by == f"car_damage_classifier-{served}"
 
 
 def test_a_version_that_is_not_registered_fails_and_says_so(ready: Server) -> None:
@@ -106,7 +106,7 @@ def test_what_cannot_be_written_down_is_refused_and_changes_nothing(ready: Serve
 def test_a_version_is_served_with_the_decoder_that_it_brought_along(ready: Server, models: Models, photo: bytes) -> None:
     ready.serving.put(models.altered)
     assert ready.settled().served == models.altered
-    (answer,) = ready.serving.ask([photo])
+    (answer,) = ready.serving.query([photo])
     pixels = decode(photo).pixels
     assert list(answer.probabilities.values()) == pytest.approx(network_answer(models.keras_files[models.altered], 255 - pixels), abs=1e-4)
     assert list(answer.probabilities.values()) != pytest.approx(network_answer(models.keras_files[models.altered], pixels), abs=1e-3)

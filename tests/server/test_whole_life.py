@@ -46,7 +46,7 @@ def test_a_model_process_that_dies_is_started_again_and_its_log_stays(live: Serv
     until(lambda: not live.serving.state().ready, "the loss of the process")
     assert live.call("GET", "/health").status_code == 200
     assert until(lambda: live.serving.state().served, "the return of the process") == served
-    assert live.serving.ask([photo])[0].served_by == f"car_damage_classifier-{served}"
+    assert live.serving.query([photo])[0].served_by == f"car_damage_classifier-{served}"
     assert [process.pid for process in live.model_processes()] != [model.pid]
     assert sum(log.read_text().count("its example") for log in logs.iterdir()) == starts + 1
     assert live.serving.build_log(served).count("its example") == 1
@@ -71,7 +71,7 @@ def test_an_endpoint_that_is_deleted_while_it_starts_is_gone_with_its_process(li
 
 def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_without_its_registry(live: Server, photo: bytes) -> None:
     served = live.settled().served
-    before = live.serving.ask([photo])[0].probabilities
+    before = live.serving.query([photo])[0].probabilities
     key = token(live.settings.home)
     processes = live.model_processes()
     live.end(signal.SIGTERM)
@@ -82,7 +82,7 @@ def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_withou
     live.start(registry="http://127.0.0.1:9")
     assert token(live.settings.home) == key
     assert until(lambda: live.serving.state().served, "the return of the endpoint") == served
-    assert live.serving.ask([photo])[0].probabilities == pytest.approx(before)
+    assert live.serving.query([photo])[0].probabilities == pytest.approx(before)
 
 
 def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one_goes_on_with_it(live: Server, photo: bytes) -> None:
@@ -98,4 +98,4 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
     assert (state.updating, state.pending, state.failed) == (True, coming, False)
     after = live.settled()
     assert (after.served, after.failed) == (coming, False)
-    assert live.serving.ask([photo])[0].served_by == f"car_damage_classifier-{coming}"
+    assert live.serving.query([photo])[0].served_by == f"car_damage_classifier-{coming}"

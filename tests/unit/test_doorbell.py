@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.data.doorbell import EMPTY, Answer, Memory, Runs, answer, fingerprint
+from car_damage.data.doorbell import EMPTY, Memory, Runs, Signal, decide, fingerprint
 from car_damage.data.ledger import compare, listing
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
@@ -14,12 +14,12 @@ NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 AFTER = timedelta(minutes=5)
 
 
-def asked(found: str, memory: Memory, validated: str = "old", runs: Runs = Runs(), now: datetime = NOW) -> Answer:  # noqa: B008 - frozen
-    return answer(found, validated, memory, runs, now=now, repeat_after=AFTER)
+def asked(found: str, memory: Memory, validated: str = "old", runs: Runs = Runs(), now: datetime = NOW) -> Signal:  # noqa: B008 - frozen
+    return decide(found, validated, memory, runs, now=now, repeat_after=AFTER)
 
 
 def test_the_first_look_only_remembers() -> None:
-    assert asked("new", Memory()) == Answer(
+    assert asked("new", Memory()) == Signal(
         False, "The landing folder has changed since the look before: it may still be changing.", Memory("new")
     )
 
@@ -78,7 +78,7 @@ def test_the_doorbell_names_a_folder_as_validation_does(tmp_path: Path) -> None:
     (tmp_path / "_ignored.jpg").write_bytes(b"c")
     target = Target(Settings(home=tmp_path / "home", landing=Landing(folder=str(tmp_path / "minor"))))
     found = fingerprint(target)
-    assert found == target.tables.unseen(target.settings.landing.folder, target.settings.tables.bronze).fingerprint
+    assert found == target.tables.compare_landing(target.settings.landing.folder, target.settings.tables.bronze).fingerprint
     (tmp_path / "minor" / "c.jpg").write_bytes(b"")
     assert fingerprint(target) != found
 

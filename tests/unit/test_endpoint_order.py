@@ -19,7 +19,7 @@ from tests.unit.test_endpoint_stage import world
 
 PORTS = ("registry", "history", "serving", "tracking")
 METHODS = frozenset(
-    ["champion", "challenger", "get", "move", "tag", "begin", "close", "moves", "state", "put", "ask", "build_log", "fetch"]
+    ["champion", "challenger", "get", "move", "tag", "begin", "close", "moves", "state", "put", "query", "build_log", "fetch"]
 )
 
 

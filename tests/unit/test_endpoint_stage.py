@@ -8,7 +8,7 @@ import pytest
 from car_damage.errors import PromotionRefused, RequestRefused, Unavailable, UpdateFailed
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from car_damage.pipeline import EndpointReport, EndpointRequest
-from car_damage.ports import Answer, Intention
+from car_damage.ports import Intention, Prediction
 from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
 from car_damage.stage import silent
@@ -62,13 +62,13 @@ def test_the_first_model_goes_live_where_there_was_no_endpoint() -> None:
 
 def test_the_alias_does_not_move_before_the_endpoint_has_answered() -> None:
     here = world()
-    asked, moved_before = here.serving.ask, []
+    asked, moved_before = here.serving.query, []
 
-    def ask(photos: Sequence[bytes]) -> list[Answer]:
+    def ask(photos: Sequence[bytes]) -> list[Prediction]:
         moved_before.append(list(here.registry.moves))
         return asked(photos)
 
-    here.serving.ask = ask  # type: ignore[method-assign]
+    here.serving.query = ask  # type: ignore[method-assign]
     update(here)
     assert moved_before == [[]]
 
@@ -136,14 +136,14 @@ def test_an_endpoint_that_never_answers_the_smoke_request_gets_the_champion_back
 
 def test_a_version_of_another_run_that_slips_in_is_not_taken_for_ours() -> None:
     here = world(served=2)
-    asked = here.serving.ask
+    asked = here.serving.query
 
-    def slip(photos: Sequence[bytes]) -> list[Answer]:
+    def slip(photos: Sequence[bytes]) -> list[Prediction]:
         here.serving.served = 3
         here.serving.answers[3] = NEW
         return asked(photos)
 
-    here.serving.ask = slip  # type: ignore[method-assign]
+    here.serving.query = slip  # type: ignore[method-assign]
     with pytest.raises(UpdateFailed, match="the endpoint serves version 3"):
         update(here)
     assert here.registry.aliases["champion"] == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from car_damage.data.labels import Labelled, Labeller, parse_table
+from car_damage.data.labels import Labeller, LabelResult, parse_table
 from car_damage.errors import SettingsError
 from car_damage.settings import Labels
 
@@ -27,11 +27,11 @@ def labeller(source: str = "folder", table: dict[str, str] | None = None) -> Lab
     ],
 )
 def test_the_nearest_folder_names_the_class(path: str, label: str | None, reason: str | None) -> None:
-    assert labeller().label(LANDING + path) == Labelled(label, reason)
+    assert labeller().label(LANDING + path) == LabelResult(label, reason)
 
 
 def test_a_landing_folder_that_is_itself_called_like_a_class_labels_nothing() -> None:
-    assert Labeller(Labels(), "/photos/major").label("/photos/major/a.jpg") == Labelled(None, "no label")
+    assert Labeller(Labels(), "/photos/major").label("/photos/major/a.jpg") == LabelResult(None, "no label")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_landing_folder_that_is_itself_called_like_a_class_labels_nothing() ->
     ],
 )
 def test_the_first_word_of_a_file_name_that_is_a_class_names_it(name: str, label: str | None, reason: str | None) -> None:
-    assert labeller("file_name").label(f"{LANDING}major/{name}") == Labelled(label, reason)
+    assert labeller("file_name").label(f"{LANDING}major/{name}") == LabelResult(label, reason)
 
 
 def test_a_table_names_the_class_by_the_path_below_the_landing_folder() -> None:

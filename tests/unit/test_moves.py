@@ -15,7 +15,7 @@ from car_damage.moves import (
     Move,
     line_of_champions,
     previous,
-    taken_back,
+    rollback_of,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,10 +81,10 @@ def test_without_a_champion_there_is_nothing_to_go_back_from() -> None:
 
 def test_a_version_was_taken_back_until_it_goes_live_once_more() -> None:
     back = [(None, 1), (1, 2), (2, 1)]
-    found = taken_back(history(*back), 2)
+    found = rollback_of(history(*back), 2)
     assert found is not None
     assert found.intention.replaces == 2
-    assert taken_back(history(*back), 1) is None
-    assert taken_back(history(*back, (1, 2)), 2) is None
-    assert taken_back(history(*back, (1, 3)), 2) is not None
-    assert taken_back(history((None, 1), (1, 2, FAILED)), 2) is None
+    assert rollback_of(history(*back), 1) is None
+    assert rollback_of(history(*back, (1, 2)), 2) is None
+    assert rollback_of(history(*back, (1, 3)), 2) is not None
+    assert rollback_of(history((None, 1), (1, 2, FAILED)), 2) is None

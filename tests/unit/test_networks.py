@@ -16,7 +16,7 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture
 def keras() -> Any:
     """Imported when a test needs it, so that collecting the tests stays fast."""
-    networks.quiet()
+    networks.import_quietly()
     import keras as module
 
     return module

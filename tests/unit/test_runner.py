@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.errors import CarDamageError, Terminal, Unavailable, Unforeseen
+from car_damage.errors import CarDamageError, Terminal, Unavailable, UnexpectedError
 from car_damage.pipeline import ValidateReport, ValidateRequest
 from car_damage.stage import Stage
 from tasks.runner import Here
@@ -24,5 +24,5 @@ def test_an_error_keeps_its_kind_and_gains_its_stage(error: CarDamageError) -> N
 
 
 def test_one_that_nobody_foresaw_names_stage_cause_and_next_step_and_is_not_tried_again() -> None:
-    with pytest.raises(Unforeseen, match=r"^stage validate: KeyError: 'sha256'; this was not foreseen: .* Start a new run"):
+    with pytest.raises(UnexpectedError, match=r"^stage validate: KeyError: 'sha256'; this was not foreseen: .* Start a new run"):
         Here(None).run(failing(KeyError("sha256")), ValidateRequest("flow"), lambda *_: None)  # type: ignore[arg-type]

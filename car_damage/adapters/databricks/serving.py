@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.model.process import probabilities
-from car_damage.ports import Answer, EndpointState, served_name
+from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
 from car_damage.settings import Settings
 
@@ -94,7 +94,7 @@ class DatabricksServing:
         except CarDamageError as error:
             _log.warning("%s; the next update tries again", error)
 
-    def ask(self, photos: Sequence[bytes]) -> list[Answer]:
+    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
         """Send photos in one request.
 
         Raises:
@@ -233,5 +233,5 @@ def _knock(host: str) -> None:
         raise Unavailable(f"nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
 
 
-def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Answer:
-    return Answer(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)
+def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:
+    return Prediction(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)

@@ -49,7 +49,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     try:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        raise RequestRefused(f"{doing} was refused: {said(error)}; check the credentials, and {needs}") from error
+        raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
         raise SettingsError(
             f"{doing}: {error}; correct the name in the settings, or let `.venv/bin/python -m deployments bootstrap` make it"
@@ -67,13 +67,13 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         # tokens come from, it goes on and asks the address None.
         unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
         if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
-            raise Unavailable(f"{doing}: no token came: {said(error)}") from error
+            raise Unavailable(f"{doing}: no token came: {message_of(error)}") from error
         raise RequestRefused(
-            f"{doing}: databricks-sdk finds no usable credentials: {said(error)}{'; ' if without else ''}{without}"
+            f"{doing}: databricks-sdk finds no usable credentials: {message_of(error)}{'; ' if without else ''}{without}"
         ) from error
 
 
-def said(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What Databricks said in an error of databricks-sdk or MLflow. The SDK adds its whole configuration, secrets as stars."""
     return str(error).partition(". Config: ")[0]
 

@@ -79,7 +79,7 @@ def translated(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
-        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.said(error)}") from error
+        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.message_of(error)}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 500
         if status == 429 or status >= 500:

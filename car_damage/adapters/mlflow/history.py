@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from car_damage.adapters.mlflow.client import client, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software, user
-from car_damage.moves import ABANDONED, DONE, FAILED, NOBODY, ROLLBACK, UNDERWAY, Intention, Move
+from car_damage.moves import ABANDONED, DONE, FAILED, NO_VERSION, ROLLBACK, UNDERWAY, Intention, Move
 from car_damage.ports import TAG_LIMIT
 from car_damage.settings import Settings
 
@@ -94,7 +94,7 @@ def _move(run: "Run") -> Move:
         by=tags.get("by", ""),
         flow_run=tags.get("flow_run", ""),
         by_person=tags.get("decided_by") == _PERSON,
-        displaced=_number(tags.get("displaced", NOBODY)),
+        displaced=_number(tags.get("displaced", NO_VERSION)),
         metrics=dict(run.data.metrics),
     )
     ended = _time(info.end_time) if info.end_time else None
@@ -102,11 +102,11 @@ def _move(run: "Run") -> Move:
 
 
 def _named(version: int | None) -> str:
-    return NOBODY if version is None else str(version)
+    return NO_VERSION if version is None else str(version)
 
 
 def _number(named: str) -> int | None:
-    return None if named == NOBODY else int(named)
+    return None if named == NO_VERSION else int(named)
 
 
 def _time(milliseconds: int) -> datetime:

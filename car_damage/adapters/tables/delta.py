@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from car_damage.adapters import folder
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Files, Landed, Work
+from car_damage.ports import Files, LandingDiff, Work
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,14 +68,14 @@ class DeltaTables(ABC):
 
     Args:
         root: folder of all tables, each at `<root>/catalog/schema/table`; None: the engine has a catalog with such names.
-        files: what `unseen` lists.
+        files: what `compare_landing` lists.
         sleep: waits between two attempts, in seconds.
     """
 
     def __init__(self, root: Path | None, files: Files, sleep: Callable[[float], None]) -> None:
         self._root, self._files, self._sleep = root, files, sleep
 
-    def unseen(self, landing: str, bronze: str) -> Landed:
+    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
         import pyarrow.compute as pc
 
         columns = ["path", "size", "modified", "status"]

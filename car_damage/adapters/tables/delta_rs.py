@@ -32,7 +32,7 @@ class DeltaRs(DeltaTables):
 
     Args:
         root: folder of all tables; made when the first table is.
-        files: what `unseen` lists and `each` reads.
+        files: what `compare_landing` lists and `each` reads.
         images: how many files are read at once.
         sleep: waits between two attempts, in seconds.
 

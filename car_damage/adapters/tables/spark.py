@@ -57,7 +57,7 @@ class SparkDelta(DeltaTables):
 
     Args:
         session: gives the session; asked for when a table is first touched.
-        files: what `unseen` lists. Spark's own listing of binary files leaves out empty ones, which would never get a verdict.
+        files: what `compare_landing` lists. Spark's own listing of binary files leaves out empty ones, which would never get a verdict.
         root: folder of all tables, which Spark's machines and this one see alike; None: names in the session's catalog.
         sleep: waits between two attempts, in seconds.
     """

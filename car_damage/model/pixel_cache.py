@@ -14,7 +14,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PartlyKept:
+class PixelCache:
     """As an array (n, 224, 224, 3) uint8 is read: by a row's number, a slice, or an array of numbers."""
 
     kept: Pixels
@@ -37,7 +37,7 @@ class PartlyKept:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, rows: slice) -> "PartlyKept":
+    def part(self, rows: slice) -> "PixelCache":
         """Some of them, without reading any."""
         return replace(self, rows=self.rows[rows])
 
