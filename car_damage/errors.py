@@ -8,6 +8,7 @@ CarDamageError
 │   └── UpdateInProgress      the endpoint is still busy with an earlier update
 └── Terminal                  will not pass by itself: never retried, the message says what to do
     ├── SettingsError         a setting is unknown, missing or out of its range
+    │   └── WorkspaceIncomplete  the workspace lacks something that the service's set-up makes there
     ├── UnusablePhoto         these bytes cannot be used as a photo; carries a reason
     ├── LandingLost           far more photos vanished from the landing folder than is plausible
     ├── PhotoChanged          a photo is no longer the one that was validated
@@ -54,6 +55,10 @@ class UpdateInProgress(Transient):
 
 class SettingsError(Terminal):
     """A setting is unknown, missing or out of its range. The message names it and what is allowed."""
+
+
+class WorkspaceIncomplete(SettingsError):
+    """The Databricks workspace lacks something that the service's set-up makes there, or has it from other code."""
 
 
 class UnusablePhoto(Terminal):

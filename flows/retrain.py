@@ -14,7 +14,7 @@ from prefect.states import Completed
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.promotion import outcome
 from car_damage.settings import Settings, load
-from tasks import alerts, by_hand, naming
+from tasks import alerts, by_hand, commands, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.cancellation import end_work
@@ -67,7 +67,8 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
 
 def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
     alerts.of_ending(ending, settings.alerts)
-    return Completed(name=ending.name, message=ending.message, data=ending.message)
+    message = commands.with_approval(ending)
+    return Completed(name=ending.name, message=message, data=message)
 
 
 def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:

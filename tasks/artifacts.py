@@ -22,8 +22,8 @@ from car_damage.pipeline import (
     ValidateReport,
 )
 from car_damage.ports import Platform, Tracking
-from car_damage.promotion.outcome import approve
 from car_damage.settings import Serving
+from tasks import commands
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
 
@@ -82,7 +82,12 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
     lines = [f"## {heading}", "", *(f"- {reason}" for reason in report.reasons), ""]
     if report.decision == AWAIT and not dry_run:
         as_long = f"as long as {against} is live" if report.champion else "as long as no other is"
-        lines += [f"**It waits for a person's approval.** To take it live, {as_long}:", "", f"```\n{approve(report.version)}\n```", ""]
+        lines += [
+            f"**It waits for a person's approval.** To take it live, {as_long}:",
+            "",
+            f"```\n{commands.promote(report.version)}\n```",
+            "",
+        ]
     candidate, champion = evidence.candidate, evidence.champion
     rows = [
         ("macro-F1", candidate.macro_f1, champion.macro_f1 if champion else None),

@@ -1,9 +1,9 @@
-"""The runner that hands stages to Databricks jobs, and waits for their reports.
+"""The runner that does stages as runs of Databricks jobs, and waits for their reports.
 
-A report is what success means, wherever it comes from. So a stage is looked for in this order: its report; the run of
-its job that works for this flow run; and only then is a run started, from this stage on. Each start has an idempotency
-token that follows from what is asked and how often it was, so that asking again, after a lost answer or after a kill,
-finds the run instead of starting a second one.
+A stage has succeeded when its report is there, wherever it comes from. So the runner looks for the report first, then for a live
+run of the job that works for this flow run, and only then does it start a run, from this stage on. Each start has an idempotency
+token that is made of the request and the number of the attempt: a start that is repeated after a lost answer or a kill finds the
+run that it has started, instead of starting a second one.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from car_damage.patience import Patience
 from car_damage.ports import Files, Platform
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages import job_chain
+from tasks import commands
 
 Req = TypeVar("Req")
 Rep = TypeVar("Rep")
@@ -39,29 +40,29 @@ class Start(Protocol):
     """Starts a run of a job."""
 
     def __call__(self, job: int, parameters: Mapping[str, str], token: str) -> int:
-        """The run's id: that of the run which this token has started before, if any. Raises Unavailable, or RequestRefused."""
+        """The run's id; where this token has started a run before, that run's id. Raises Unavailable, or RequestRefused."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a flow run has of a workspace."""
+    """A workspace, and the flow run, as the runner needs them."""
 
     files: Files
     """Reaches the folder of hand-overs."""
     jobs: Jobs
     start: Start
     options: Mapping[str, bool]
-    """The flow run's parameters, for stages that a job goes on with."""
+    """The parameters of the flow run; the requests of later stages follow from them."""
     cancelled: Callable[[], bool]
     """Whether the flow run is being cancelled."""
     linked: Callable[[str, JobRun], None]
-    """Told the stage and its run as soon as it is known."""
+    """Called with the stage and its run as soon as the run is known."""
     since: Callable[[], datetime]
     """A moment before which no run can have worked for this flow run."""
 
 
 class DatabricksJobs:
-    """Runs stages as runs of jobs; those that only talk to services run here.
+    """Does stages as runs of jobs. Stages that only talk to services run in this process.
 
     Args:
         platform: of this process.
@@ -76,26 +77,26 @@ class DatabricksJobs:
         """Run a stage to its end and return its report.
 
         Raises:
-            CarDamageError: what the stage raised in the job; or that no run of the job ends with a report.
+            CarDamageError: what the stage raised in the job; or that no run of the job ended with a report.
         """
-        if stage.job is None:
-            return stage.run(request, self.platform, progress)
-        try:
-            report: Rep = _Wait(
-                self.platform, self._workspace, stage, self.platform.settings.databricks.jobs[stage.job], request, progress
-            ).report()
-        except CarDamageError as error:
+        with commands.advised():
+            if stage.job is None:
+                return stage.run(request, self.platform, progress)
             name = f"stage {stage.name}: "
-            if str(error).startswith(name):
-                raise
-            raise type(error)(f"{name}{error}") from error
-        return report
+            job = self.platform.settings.databricks.jobs[stage.job]
+            try:
+                report: Rep = _Wait(self.platform, self._workspace, stage, job, request, progress).report()
+            except CarDamageError as error:
+                if str(error).startswith(name):
+                    raise
+                raise type(error)(f"{name}{error}") from error
+            return report
 
     def cancel(self, flow_run: str) -> None:
         """End the runs of jobs that work for a flow run.
 
         Raises:
-            CarDamageError: that could not be done for a job, after it was for all others.
+            CarDamageError: the runs of a job could not be ended. Those of all other jobs were ended before it is raised.
         """
         jobs, settings = self._workspace.jobs, self.platform.settings.databricks
         # Retried here, because nothing else will retry it.
@@ -125,27 +126,28 @@ class _Wait:
         self._deadline = self._clock.monotonic() + stage.deadline
         self._patiently = Patience(self._clock, [self._settings.poll], self._settings.patience, self._retrying)
         self._progress = progress
-        self._told: handover.Told | None = None
+        self._step: handover.Step | None = None
         self._log = get_run_logger()
 
     def report(self) -> Any:
-        if (report := self._answered()) is not None:
+        if (report := self._written_report()) is not None:
             return report
         job = self._patiently(self._jobs.find, self._job_name)
         for run in self._patiently(self._jobs.live, job, self._place.flow_run):
             self._log.info("a run of the job %s works for this flow run already", self._job_name)
-            if (report := self._followed(run)) is not None:
+            if (report := self._follow(run)) is not None:
                 return report
-        return self._followed(self._started(job), last=True)
+        return self._follow(self._start(job), last=True)
 
-    def _answered(self) -> Any:
-        return self._patiently(handover.answered, self._files, self._place, self._stage.report)
+    def _written_report(self) -> Any:
+        return self._patiently(handover.read_report, self._files, self._place, self._stage.report)
 
-    def _started(self, job: int) -> JobRun:
-        """A run for this request that had not ended when it was asked for."""
+    def _start(self, job: int) -> JobRun:
+        """A run for this request that had not ended when it was started."""
         stages = ",".join(stage.name for stage in job_chain(self._stage))
         parameters = {FLOW_RUN: self._place.flow_run, "request": self._place.request, "stages": stages}
-        self._patiently(handover.ask, self._files, self._place, self._request, self._workspace.options, self._platform.settings)
+        options, settings = self._workspace.options, self._platform.settings
+        self._patiently(handover.write_request, self._files, self._place, self._request, options, settings)
         ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._patiently(self._workspace.since))
         if self._workspace.cancelled():
             raise Terminal("the flow run is being cancelled")
@@ -158,76 +160,75 @@ class _Wait:
             f"{STARTS} runs of the job {self._job_name} have ended without a report for this flow run: see why, and start a new run"
         )
 
-    def _followed(self, run: JobRun, last: bool = False) -> Any:
-        """The report.
+    def _follow(self, run: JobRun, last: bool = False) -> Any:
+        """Wait for the run, and return the report.
 
-        None where another run may do what this one has not done: it is not the last one to look at, it has left no word on this
-        request, and what ended it passes, or it was not asked for this.
+        None where another run may do what this one has not done. That is so when this run is not the last one to follow, has left no
+        failure for this request, and either succeeded (it had another request) or ended by something that may pass.
         """
         self._workspace.linked(self._stage.name, run)
         self._log.info("stage %s runs in Databricks: %s", self._stage.name, run.url)
         while True:
-            # In this order: what has ended before its report is looked for will write none.
-            if (report := self._answered()) is not None:
+            # In this order: a run that has ended before its report is looked for writes none after it.
+            if (report := self._written_report()) is not None:
                 return report
             if run.ended:
-                if error := self._patiently(handover.failed, self._files, self._place, run.run_id):
+                if error := self._patiently(handover.read_failure, self._files, self._place, run.run_id):
                     raise type(error)(f"{error} ({run.url})")
                 if last or not (run.succeeded or run.passing):
-                    raise self._without_word(run)
+                    raise self._without_report(run)
                 self._log.warning("the run %s ended without a report of this stage: %s", run.url, run.why)
                 return None
-            self._tell(run)
+            self._show_progress(run)
             if self._workspace.cancelled():
-                raise Terminal(f"the flow run is being cancelled, and its run in Databricks {self._end(run)}: {run.url}")
+                raise Terminal(f"the flow run is being cancelled, and its run in Databricks {self._cancel(run)}: {run.url}")
             if self._clock.monotonic() > self._deadline:
                 hours = self._stage.deadline / HOUR
-                raise Terminal(f"it took longer than {hours:g} hours, and its run in Databricks {self._end(run)}: see {run.url}")
+                raise Terminal(f"it took longer than {hours:g} hours, and its run in Databricks {self._cancel(run)}: see {run.url}")
             self._clock.sleep(self._settings.poll)
             run = self._patiently(self._jobs.look, run.run_id)
 
-    def _tell(self, run: JobRun) -> None:
+    def _show_progress(self, run: JobRun) -> None:
         try:
-            told = handover.told(self._files, self._place)
+            step = handover.read_progress(self._files, self._place)
         except CarDamageError:
             return  # it is only shown
-        if told is None and run.waiting and self._told is None:
-            self._told = handover.Told("", 0, 0)
+        if step is None and run.waiting and self._step is None:
+            self._step = handover.Step("", 0, 0)
             self._log.info("waiting for the job's compute, which takes minutes when it is cold")
-        elif told is not None and told != self._told:
-            self._told = told
-            self._progress(told.step, told.done, told.total, told.message)
+        elif step is not None and step != self._step:
+            self._step = step
+            self._progress(step.step, step.done, step.total, step.message)
 
-    def _end(self, run: JobRun) -> str:
-        """Cancel a run, and wait until it has ended, because one that goes on could still write. Returns what came of it."""
+    def _cancel(self, run: JobRun) -> str:
+        """Cancel a run, and wait until it has ended, because a run that goes on could still write. Returns what came of it."""
         limit = self._clock.monotonic() + ENDING
-        patiently = Patience(self._clock, [self._settings.poll], ENDING)
         try:
-            patiently(self._jobs.cancel, run.run_id)
+            Patience(self._clock, [self._settings.poll], ENDING)(self._jobs.cancel, run.run_id)
         except Unavailable:
-            return "could not be cancelled, as the workspace gives no answer"
+            return "could not be cancelled, as the workspace does not answer"
         while self._clock.monotonic() < limit:
             with contextlib.suppress(Unavailable):
                 if self._jobs.look(run.run_id).ended:
                     return "was cancelled"
             self._clock.sleep(self._settings.poll)
-        return "was asked to end, and has not yet"
+        return "was cancelled, and has not ended yet"
 
-    def _without_word(self, run: JobRun) -> CarDamageError:
-        """What to say of a run that has ended with neither report nor failure."""
-        said = f"the run {run.url or run.run_id} of the job {self._job_name}"
+    def _without_report(self, run: JobRun) -> CarDamageError:
+        """The error of a run that has ended with neither report nor failure."""
+        name = f"the run {run.url or run.run_id} of the job {self._job_name}"
         if run.succeeded:
             return Terminal(
-                f"{said} ended well and left no report in {self._place.folder}: see its output, whether its identity has WRITE VOLUME "
-                "there, and whether the job is the one that `.venv/bin/python -m deployments bootstrap` makes"
+                f"{name} succeeded and left no report in {self._place.folder}: see its output, whether its identity has WRITE VOLUME "
+                f"there, and whether the job is the one that `{commands.BOOTSTRAP}` makes"
             )
         try:
             output = self._jobs.output(run.run_id)
         except CarDamageError as error:
-            self._log.warning("what the run's task says of it is not known: %s", error)
+            self._log.warning("the output of the run's task could not be read: %s", error)
             output = ""
-        told = f"{said} ended without a report: {run.why}"
-        return (Transient if run.passing else Terminal)(f"{told}\n{output}" if output else told)
+        message = f"{name} ended without a report: {run.why}"
+        return (Transient if run.passing else Terminal)(f"{message}\n{output}" if output else message)
 
     def _retrying(self, error: Unavailable, seconds: float) -> None:
         if self._workspace.cancelled():

@@ -7,7 +7,7 @@ from car_damage.platform import Target
 from car_damage.ports import Platform
 from car_damage.settings import Settings
 from car_damage.stage import Progress, Stage
-from tasks import workspace
+from tasks import commands, workspace
 
 Req = TypeVar("Req")
 Rep = TypeVar("Rep")
@@ -33,7 +33,8 @@ class Here:
         self.platform = platform
 
     def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
-        return stage.run(request, self.platform, progress)
+        with commands.advised():
+            return stage.run(request, self.platform, progress)
 
     def cancel(self, flow_run: str) -> None:
         """Nothing goes on elsewhere."""

@@ -10,7 +10,6 @@ from car_damage.commands.terminal import wide_enough
 from car_damage.data.ledger import PRESENT, VALID, below
 from car_damage.errors import CarDamageError
 from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
-from car_damage.promotion.outcome import approve
 from car_damage.promotion.tags import decided_of, waits_for_approval
 
 LATEST_RUNS = 5
@@ -102,7 +101,7 @@ def status(platform: Platform) -> None:
     if now.challenger:
         table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", meant to go live by the next run")
     for waiting in now.awaiting:
-        table.add_row("Awaiting approval", f"{_model(settings.tracking.model, waiting)}: {approve(waiting.version)}")
+        table.add_row("Awaiting approval", f"{_model(settings.tracking.model, waiting)}; the flow promote takes it live")
     table.add_row("Endpoint", f"{settings.serving.endpoint}: {_endpoint(now)}")
     console = wide_enough()
     console.print(table)

@@ -1,15 +1,15 @@
-"""What passes between a flow run and the job that does a stage's work elsewhere: files in a folder that both reach.
+"""The files by which a flow run and a job hand over work, in a folder that both reach.
 
-For each stage of a flow run that was asked for, in `<folder>/<flow run>/<stage>/`:
+The flow run writes a request, and the job answers it. For each stage of a flow run, in `<folder>/<flow run>/<stage>/`:
 
-- `<hash>.request.json` what is to be done, written by the flow run;
-- `<hash>.json` the report, written by the job: that it is there is what success means;
-- `<hash>.failed.<job run>.json` why that run of the job failed;
-- `<hash>.progress.json` how far it is, the only one that is written more than once.
+- `<hash>.request.json`: the request, written by the flow run;
+- `<hash>.json`: the report, written by the job; a stage has succeeded when this file is there;
+- `<hash>.failed.<job run>.json`: why that run of the job failed;
+- `<hash>.progress.json`: how far the stage is, the only file that is written more than once.
 
-`<hash>` is that of the request, so that whoever asks the same again finds the answer, and whoever asks something else
-does not. A volume can rename nothing, so a file may be seen, or left, half written: each carries the checksum of its
-own contents, and one that does not agree with it is not there. Nothing is removed.
+`<hash>` is the hash of the request: the same request finds its report again, and another request does not. A volume has no
+rename, so a file may be seen, or be left, half written. Each file carries the checksum of its contents; a file with another checksum
+counts as missing. Nothing is removed.
 """
 
 import json
@@ -20,16 +20,16 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from car_damage import errors
-from car_damage.errors import CarDamageError, FileMissing, SettingsError, Terminal, Transient, Unavailable
+from car_damage.errors import CarDamageError, FileMissing, Terminal, Transient, Unavailable, WorkspaceIncomplete
 from car_damage.job import code
 from car_damage.pipeline import digest
 from car_damage.ports import Files
 from car_damage.settings import Settings
 
-NOT_TOLD = {"spark", "stack", "alerts", "doorbell", "databricks"}
+LEFT_OUT = {"spark", "stack", "alerts", "doorbell", "databricks"}
 """Sections of the settings that no stage reads in a job. Those of Spark are the job's own, and may hold secrets."""
-ANEW = 8
-"""Times that a file which was left half written is written anew, beside it."""
+COPIES = 8
+"""Copies that are written beside a file which was left half written."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Place:
     """Where the files of one request are.
 
     Args:
-        folder: of all hand-overs.
+        folder: the folder of all hand-overs.
         flow_run: the flow run's id.
         stage: the stage's name.
-        key: hash of the request.
+        key: the hash of the request.
     """
 
     folder: str
@@ -55,7 +55,7 @@ class Place:
 
     @classmethod
     def at(cls, request: str) -> "Place":
-        """The place of a request, by the request's path."""
+        """The place of a request, from the path of the request's file."""
         folder, flow_run, stage, name = request.rsplit("/", 3)
         return cls(folder, flow_run, stage, name.partition(".")[0])
 
@@ -83,23 +83,23 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a job is told: a request, and what the flow run knows beside it."""
+class JobRequest:
+    """What a job reads: a request, and what the flow run adds to it."""
 
     stage: str
     request: Mapping[str, Any]
     options: Mapping[str, bool]
-    """The flow run's own parameters, from which later requests follow."""
+    """The parameters of the flow run; the requests of later stages follow from them."""
     settings: Mapping[str, Any]
     folder: str
-    """Of all hand-overs."""
+    """The folder of all hand-overs."""
     code: str
-    """`car_damage.job.code.fingerprint` where the request comes from: other code might read it, or train, differently."""
+    """`car_damage.job.code.fingerprint` of the flow run: other code might read the request, or train, differently."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """How far a stage is: what `Progress` is told."""
+class Step:
+    """How far a stage is: the arguments of `Progress`."""
 
     step: str
     done: int
@@ -107,46 +107,43 @@ class Told:
     message: str = ""
 
 
-def ask(files: Files, place: Place, request: Any, options: Mapping[str, bool], settings: Settings) -> None:
-    """Write a request down, once.
+def write_request(files: Files, place: Place, request: Any, options: Mapping[str, bool], settings: Settings) -> None:
+    """Write a request, once.
 
     Raises:
         Unavailable: the folder cannot be written to.
     """
-    told = settings.model_dump(mode="json", exclude=NOT_TOLD)
-    _put(files, place.request, asdict(Asked(place.stage, asdict(request), dict(options), told, place.folder, code.fingerprint())))
+    plain = settings.model_dump(mode="json", exclude=LEFT_OUT)
+    _write(files, place.request, asdict(JobRequest(place.stage, asdict(request), dict(options), plain, place.folder, code.fingerprint())))
 
 
-def asked(files: Files, path: str) -> Asked:
+def read_request(files: Files, path: str) -> JobRequest:
     """Read a request.
 
     Raises:
         Unavailable: it cannot be read.
-        SettingsError: it was written by other code than this.
+        WorkspaceIncomplete: the flow run that wrote it has other code than this job.
     """
-    body = _get(files, path)
+    body = _read_whole(files, path)
     if body is None:
         raise Unavailable(f"the request {path} is not there")
     if body.get("code") != code.fingerprint():
-        raise SettingsError(
-            "the flow run and its job have different code: run `.venv/bin/python -m deployments bootstrap` where the worker's code is, "
-            "so that the job gets its wheel"
-        )
-    return Asked(**body)
+        raise WorkspaceIncomplete("the flow run and its job have different code: give the job the wheel of the worker's code")
+    return JobRequest(**body)
 
 
-def answer(files: Files, place: Place, report: Any) -> None:
-    """Write a report down, once: where another run of the job was first, its report stands."""
-    _put(files, place.report, asdict(report))
+def write_report(files: Files, place: Place, report: Any) -> None:
+    """Write a report, once: where another run of the job was first, its report stays."""
+    _write(files, place.report, asdict(report))
 
 
-def answered(files: Files, place: Place, report: type[Any]) -> Any:
+def read_report(files: Files, place: Place, report: type[Any]) -> Any:
     """The report, of this type; None while there is none.
 
     Raises:
-        Terminal: there is one that is not of this type.
+        Terminal: the file is there and holds another type.
     """
-    body = _get(files, place.report)
+    body = _read_whole(files, place.report)
     if body is None:
         return None
     try:
@@ -155,59 +152,61 @@ def answered(files: Files, place: Place, report: type[Any]) -> Any:
         raise Terminal(f"{place.report} is no {report.__name__}: another version of car-damage wrote it; start a new run") from error
 
 
-def fail(files: Files, place: Place, job_run: int, error: CarDamageError) -> None:
-    """Write down why a run of the job failed."""
+def write_failure(files: Files, place: Place, job_run: int, error: CarDamageError) -> None:
+    """Write why a run of the job failed."""
     kind = "Transient" if isinstance(error, Transient) else "Terminal"
-    _put(files, place.failure(job_run), {"kind": kind, "error": type(error).__name__, "message": str(error)})
+    _write(files, place.failure(job_run), {"kind": kind, "error": type(error).__name__, "message": str(error)})
 
 
-def failed(files: Files, place: Place, job_run: int) -> CarDamageError | None:
-    """Why a run of the job failed, as the error that it was; None where it left no word."""
-    body = _get(files, place.failure(job_run))
+def read_failure(files: Files, place: Place, job_run: int) -> CarDamageError | None:
+    """The error by which a run of the job failed; None where it left no such file."""
+    body = _read_whole(files, place.failure(job_run))
     if body is None:
         return None
     kind: type[CarDamageError] = Transient if body["kind"] == "Transient" else Terminal
     named = getattr(errors, body["error"], kind)
-    # What a retry depends on is the kind, whatever the name says.
+    # Whether the task retries depends on the kind, so a class of the other kind is not used.
     error: type[CarDamageError] = named if isinstance(named, type) and issubclass(named, kind) else kind
     return error(body["message"])
 
 
-def tell(files: Files, place: Place, told: Told) -> None:
-    """Write down how far a stage is, in place of what was said before."""
-    files.replace(place.progress, _sealed(asdict(told)))
+def write_progress(files: Files, place: Place, step: Step) -> None:
+    """Write how far a stage is, in place of what was there before."""
+    files.replace(place.progress, _sealed(asdict(step)))
 
 
-def told(files: Files, place: Place) -> Told | None:
+def read_progress(files: Files, place: Place) -> Step | None:
     """How far a stage is; None where that is not known."""
     try:
         body = _read(files, place.progress)
     except FileMissing:
         return None
-    return None if body is None else Told(**body)
+    return None if body is None else Step(**body)
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:
     return json.dumps({"body": body, "sha256": digest(body)}, indent=1).encode()
 
 
-def _put(files: Files, path: str, body: Mapping[str, Any]) -> None:
+def _write(files: Files, path: str, body: Mapping[str, Any]) -> None:
+    """Write a file that is never changed; a copy beside it where it was left half written."""
     data = _sealed(body)
-    for beside in _names(path):
+    for copy in _copies(path):
         try:
-            files.write_once(beside, data)
+            files.write_once(copy, data)
         except FileExistsError:
-            if _read(files, beside) is not None:
-                return  # whole: whoever was first has said the same, or decided it
+            if _read(files, copy) is not None:
+                return  # it is whole: whoever was first wrote the same, or decided it
         else:
             return
-    raise Unavailable(f"{path} was left half written {ANEW + 1} times: see whether the folder's storage is full")
+    raise Unavailable(f"{path} was left half written {COPIES + 1} times: see whether the folder's storage is full")
 
 
-def _get(files: Files, path: str) -> dict[str, Any] | None:
-    for beside in _names(path):
+def _read_whole(files: Files, path: str) -> dict[str, Any] | None:
+    """The contents of the file, or of the first copy that is whole."""
+    for copy in _copies(path):
         try:
-            body = _read(files, beside)
+            body = _read(files, copy)
         except FileMissing:
             return None
         if body is not None:
@@ -215,14 +214,14 @@ def _get(files: Files, path: str) -> dict[str, Any] | None:
     return None
 
 
-def _names(path: str) -> list[str]:
-    """The file, and those written anew beside one that was left half written."""
+def _copies(path: str) -> list[str]:
+    """The paths of the file and of its copies."""
     stem = path.removesuffix(".json")
-    return [path, *(f"{stem}.{again}.json" for again in range(1, ANEW + 1))]
+    return [path, *(f"{stem}.{number}.json" for number in range(1, COPIES + 1))]
 
 
 def _read(files: Files, path: str) -> dict[str, Any] | None:
-    """The contents of a file; None where it is not whole. Raises FileMissing, or Unavailable when it cannot be read now."""
+    """The contents of a file; None where it is not whole. Raises FileMissing, or Unavailable when it cannot be read at present."""
     data = files.read(path)
     try:
         sealed = json.loads(data)

@@ -1,4 +1,4 @@
-"""Jobs of a workspace and their runs, as far as a flow run needs to know them."""
+"""The jobs of a workspace and their runs, as far as a flow run needs them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
-from car_damage.errors import SettingsError, Unavailable
+from car_damage.errors import SettingsError, Unavailable, WorkspaceIncomplete
 
 if TYPE_CHECKING:
     import contextlib
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 FLOW_RUN = "flow_run"
 """The job parameter that names the flow run for which a run of the job works."""
 TRACE = 1500
-"""Characters that are told of an error, and of the end of its trace."""
+"""Characters of an error, and of the end of its trace, that a message carries."""
 _ENDED = frozenset({"TERMINATED"})
 _ENDED_BEFORE = frozenset({"TERMINATED", "SKIPPED", "INTERNAL_ERROR"})
-"""Of `life_cycle_state`, the older word for the same."""
+"""The same, as values of `life_cycle_state`, which older workspaces give."""
 _PASSING = frozenset(
     {
         "CLOUD_FAILURE",
@@ -36,9 +36,9 @@ _PASSING = frozenset(
         "WORKSPACE_RUN_LIMIT_EXCEEDED",
     }
 )
-"""Codes of a termination after which another run may go well. What is not known is judged by the termination's type."""
+"""Termination codes after which another run may succeed. For any other code the termination's type decides."""
 _THEIR_FAULT = frozenset({"CLOUD_FAILURE", "INTERNAL_ERROR"})
-"""Types of a termination that is neither the user's nor the job's fault."""
+"""Termination types for which neither the user nor the job is at fault."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class JobRun:
     why: str = ""
     """How it ended, in the workspace's words: code and message."""
     passing: bool = False
-    """What ended it may pass by itself."""
+    """The cause of its end may pass by itself."""
     waiting: bool = False
-    """It is queued, or its cluster is not there yet."""
+    """It is queued, or its compute is still starting."""
 
 
 class Jobs:
@@ -72,12 +72,13 @@ class Jobs:
         """The id of the one job of this name.
 
         Raises:
-            SettingsError: there is none, or more than one.
+            WorkspaceIncomplete: there is none.
+            SettingsError: there is more than one.
         """
         with _translated(f"looking for the job {name}"):
             found = [job.job_id for job in named(self._api, name)]
         if not found:
-            raise SettingsError(f"there is no job {name} in the workspace: run `.venv/bin/python -m deployments bootstrap`")
+            raise WorkspaceIncomplete(f"there is no job {name} in the workspace")
         if len(found) > 1:
             raise SettingsError(
                 f"there are {len(found)} jobs {name} in the workspace ({', '.join(map(str, found))}), and it must be one: "
@@ -98,7 +99,7 @@ class Jobs:
             return frozenset(run.run_id for run in runs if _works_for(run, flow_run))
 
     def look(self, run_id: int) -> JobRun:
-        """How a run stands. Raises Unavailable also for a run that is not there: a listing may lag behind a start."""
+        """The state of a run. Raises Unavailable also for a run that is not there: a workspace may show it late."""
         from databricks.sdk.errors import NotFound
 
         with _translated(f"looking at the run {run_id}"):
@@ -108,13 +109,13 @@ class Jobs:
                 raise Unavailable(f"the run {run_id} is not there: {error}") from error
 
     def output(self, run_id: int) -> str:
-        """What the run's task says of its failure: the error, and the end of its trace. Empty where it says nothing.
+        """The error of the run's task and the end of its trace; empty where there is none.
 
         Raises:
             RequestRefused, SettingsError, Unavailable: as `workspace.translated`.
         """
         with _translated(f"looking at the output of the run {run_id}"):
-            # A job's run has no output of its own. A task that was tried again is there once for each try.
+            # A job's run has no output of its own. A task that was retried is listed once for each try.
             tasks = self._api.get_run(run_id).tasks or ()
             if not tasks:
                 return ""
@@ -122,7 +123,7 @@ class Jobs:
         return "\n".join(filter(None, ((said.error or "")[:TRACE], (said.error_trace or "").strip()[-TRACE:])))
 
     def cancel(self, run_id: int) -> None:
-        """Ask for a run's end; it may still go on for a while. Nothing happens where it has ended."""
+        """Cancel a run. It may go on for a while. A run that has ended stays as it is."""
         with _translated(f"cancelling the run {run_id}", "CAN MANAGE RUN"):
             self._api.cancel_run(run_id)
 

@@ -1,4 +1,4 @@
-"""How a run of the pipeline ended, as a name and one sentence that needs no explanation."""
+"""How a run of a flow ended: a name, and a message that needs no explanation."""
 
 from dataclasses import dataclass
 
@@ -8,26 +8,27 @@ from car_damage.pipeline import AWAIT, KEEP, PROMOTE, EndpointReport, LiveReport
 
 @dataclass(frozen=True)
 class Outcome:
-    """A named ending of a run that did not fail."""
+    """The ending of a run that did not fail."""
 
     name: str
     """Of retrain: Promoted | Kept the champion | Not promoted (and there is no champion) | Awaiting approval | Nothing new |
     Dry run. Of promote: Promoted | Rolled back | Already live. Of score: Scored | Nothing new"""
     message: str
+    awaiting: int | None = None
+    """The version that waits for a person's approval."""
 
 
 def nothing_new(validated: ValidateReport, silver: SilverReport, live: LiveReport) -> Outcome:
-    """Nothing is left to do: said before anything expensive starts."""
+    """There is nothing to do. This ending comes before anything expensive starts."""
     landed = f"{_count(validated.new, 'new file')}, none of which changed the training photos" if validated.new else "No new photos"
     serving = f"version {live.champion} goes on serving" if live.champion else "no version is live"
-    if live.awaiting:
-        serving += f"; version {live.decided} still waits for a person's approval: {approve(live.decided or 0)}"
-    name = "Awaiting approval" if live.awaiting else "Nothing new"
-    return Outcome(name, f"{landed}: {_count(silver.rows, 'training photo')} as before, and {serving}.{_unread(validated)}")
+    waiting = f"; version {live.decided} still waits for a person's approval" if live.awaiting else ""
+    message = f"{landed}: {_count(silver.rows, 'training photo')} as before, and {serving}{waiting}.{_unread(validated)}"
+    return Outcome("Awaiting approval", message, live.decided) if live.awaiting else Outcome("Nothing new", message)
 
 
 def dry_run(validated: ValidateReport, registered: RegisterReport) -> Outcome:
-    """Everything but the change of what is live."""
+    """The run judged a version, and changed nothing that is live."""
     would = {PROMOTE: "would go live", AWAIT: "would wait for a person's approval", KEEP: "would not go live"}[registered.decision]
     return Outcome(
         "Dry run",
@@ -38,7 +39,7 @@ def dry_run(validated: ValidateReport, registered: RegisterReport) -> Outcome:
 def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoint: EndpointReport) -> Outcome:
     """The ending of a run that went through all stages."""
     if endpoint.outcome == "promoted":
-        # A run that was killed may have left its challenger to this one.
+        # A run that was killed may have left its challenger to this run.
         mine = registered.version == endpoint.champion and not endpoint.by_person
         return _went_live(endpoint, "; ".join(registered.reasons) if mine else f"decided earlier: {endpoint.reason}", _unread(validated))
     name = "Kept the champion" if endpoint.champion else "Not promoted"
@@ -47,19 +48,28 @@ def after_endpoint(validated: ValidateReport, registered: RegisterReport, endpoi
     serving = f"version {endpoint.champion} goes on serving" if endpoint.champion else "no version is live"
     if endpoint.outcome == "repaired":
         serving = f"the endpoint was put back to version {endpoint.champion}"
+    message = f"{_fate(registered, endpoint)}; {serving}.{_unread(validated)}"
+    if _awaits(registered, endpoint):
+        return Outcome("Awaiting approval", message, registered.version)
+    return Outcome(name, message)
+
+
+def _awaits(registered: RegisterReport, endpoint: EndpointReport) -> bool:
+    return registered.decision == AWAIT and registered.champion == endpoint.champion and registered.version != endpoint.champion
+
+
+def _fate(registered: RegisterReport, endpoint: EndpointReport) -> str:
+    """Why the version of this run did not go live."""
     version = f"Version {registered.version}"
     if registered.version == endpoint.champion:
-        told = f"{version} is the champion already"
-    elif registered.decision == AWAIT and registered.champion == endpoint.champion:
-        name, told = "Awaiting approval", f"{version} may go live: {'; '.join(registered.reasons)}"
-        serving += f"; to take the version live: {approve(registered.version)}"
-    elif registered.decision == AWAIT:
-        told = f"{version} was judged against a champion that is none any more; judge_again asks anew"
-    elif registered.decision == PROMOTE:
-        told = f"{version} was decided for and is not meant to go live any more: it was refused, or a person decided otherwise"
-    else:
-        told = f"{version} does not go live: {'; '.join(registered.reasons)}"
-    return Outcome(name, f"{told}; {serving}.{_unread(validated)}")
+        return f"{version} is the champion already"
+    if _awaits(registered, endpoint):
+        return f"{version} may go live when a person approves it: {'; '.join(registered.reasons)}"
+    if registered.decision == AWAIT:
+        return f"{version} was judged against another champion than the present one; run again with judge_again"
+    if registered.decision == PROMOTE:
+        return f"{version} was decided for, but does not go live: the endpoint refused it, or a person decided otherwise"
+    return f"{version} does not go live: {'; '.join(registered.reasons)}"
 
 
 def after_promote(endpoint: EndpointReport) -> Outcome:
@@ -70,31 +80,24 @@ def after_promote(endpoint: EndpointReport) -> Outcome:
 
 
 def after_score(report: ScoreReport) -> Outcome:
-    """The ending of a run that asked a version about photos."""
-    asked = report.scored + report.refused
+    """The ending of a run that scored photos."""
+    seen = report.scored + report.refused
     if not report.found:
         return Outcome("Nothing new", f"There is no photo in {report.source}.")
-    if not asked and not report.unreadable_count:
-        return Outcome(
-            "Nothing new", f"Version {report.version} has been asked about all {_count(report.found, 'photo')} of {report.source}."
-        )
+    if not seen and not report.unreadable_count:
+        return Outcome("Nothing new", f"Version {report.version} has answered all {_count(report.found, 'photo')} of {report.source}.")
     by_label = ", ".join(f"{photos:,} {label}" for label, photos in report.labels.items())
-    told = f"Version {report.version} on {_count(report.scored, 'photo')} of {report.source}{': ' if by_label else ''}{by_label}."
+    message = f"Version {report.version} on {_count(report.scored, 'photo')} of {report.source}{': ' if by_label else ''}{by_label}."
     if report.refused:
         path, why = next(iter(report.examples.items()))
-        told += f" {_count(report.refused, 'file')} it took for no photo, such as {path} ({why})."
-    return Outcome("Scored", told + _unread(report))
+        message += f" It refused {_count(report.refused, 'file')} as no photo, such as {path} ({why})."
+    return Outcome("Scored", message + _unread(report))
 
 
 def _went_live(endpoint: EndpointReport, why: str, more: str = "") -> Outcome:
     name = "Rolled back" if endpoint.kind == ROLLBACK else "Promoted"
     instead = f" in place of version {endpoint.previous}" if endpoint.previous else ""
     return Outcome(name, f"Version {endpoint.champion} is live{instead}: {why.rstrip('.')}.{more}")
-
-
-def approve(version: int) -> str:
-    """The command by which a person takes a version live."""
-    return f'.venv/bin/python -m flows.promote --version {version} --reason "<why>"'
 
 
 def _sentence(text: str) -> str:

@@ -48,8 +48,8 @@ def _check_evidence(version: ModelVersion, champion: ModelVersion | None) -> Non
         raise PromotionRefused(f"version {version.version} was judged and kept out: {version.tags.get(REASONS, 'for no reason given')}")
     if (judged_against := version.tags.get(JUDGED_AGAINST)) != named(champion):
         raise PromotionRefused(
-            f"version {version.version} was judged against champion {judged_against}, and the champion is {named(champion)} by now; "
-            "run `.venv/bin/python -m flows.retrain --judge-again`, and decide on what it finds"
+            f"version {version.version} was judged against champion {judged_against}, but the champion is {named(champion)}; "
+            "run retrain with judge_again, and decide by its result"
         )
 
 

@@ -45,9 +45,9 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_a_request_is_found_by_what_it_asks_for(files: Folder, place: Place, tmp_path: Path) -> None:
-    handover.ask(files, place, REQUEST, {"dry_run": True}, Settings(home=tmp_path))
+    handover.write_request(files, place, REQUEST, {"dry_run": True}, Settings(home=tmp_path))
     assert Path(place.request).parent == tmp_path / "flow-1" / "validate"
-    asked = handover.asked(files, place.request)
+    asked = handover.read_request(files, place.request)
     assert ValidateRequest(**asked.request) == REQUEST
     assert Settings.model_validate(asked.settings).home == tmp_path
     assert (asked.stage, asked.options, asked.folder) == ("validate", {"dry_run": True}, str(tmp_path))
@@ -57,7 +57,7 @@ def test_a_request_is_found_by_what_it_asks_for(files: Folder, place: Place, tmp
 
 def test_no_secret_of_spark_s_settings_travels(files: Folder, place: Place) -> None:
     conf = {"spark.hadoop.fs.azure.account.key": "secret-marker"}
-    handover.ask(files, place, REQUEST, {}, Settings(spark={"master": "sc://host:443/;token=secret-marker", "conf": conf}))
+    handover.write_request(files, place, REQUEST, {}, Settings(spark={"master": "sc://host:443/;token=secret-marker", "conf": conf}))
     assert b"secret-marker" not in Path(place.request).read_bytes()
 
 
@@ -70,53 +70,53 @@ def test_a_password_in_an_address_is_refused_where_it_would_be_handed_over() -> 
 
 
 def test_a_request_of_other_code_says_what_to_run(files: Folder, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    handover.ask(files, place, REQUEST, {}, Settings())
+    handover.write_request(files, place, REQUEST, {}, Settings())
     monkeypatch.setattr(code, "fingerprint", lambda: "other")
-    with pytest.raises(Terminal, match=r"have different code: run .*deployments bootstrap"):
-        handover.asked(files, place.request)
+    with pytest.raises(Terminal, match="have different code: give the job the wheel of the worker's code"):
+        handover.read_request(files, place.request)
 
 
 def test_a_request_that_is_not_there_may_come_yet(files: Folder, place: Place) -> None:
     with pytest.raises(Unavailable, match="is not there"):
-        handover.asked(files, place.request)
+        handover.read_request(files, place.request)
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
 def test_a_report_comes_back_as_it_was(files: Folder, place: Place, report: object) -> None:
-    assert handover.answered(files, place, type(report)) is None
-    handover.answer(files, place, report)
-    again = handover.answered(files, place, type(report))
+    assert handover.read_report(files, place, type(report)) is None
+    handover.write_report(files, place, report)
+    again = handover.read_report(files, place, type(report))
     assert again == report
     assert json.dumps(asdict(again)) == json.dumps(asdict(report))  # type: ignore[call-overload]
 
 
 def test_the_first_report_stands(files: Folder, place: Place) -> None:
     first, second = TrainReport("key", "run", "models:/m-1", {}), TrainReport("key", "other", "models:/m-2", {})
-    handover.answer(files, place, first)
-    handover.answer(files, place, second)
-    assert handover.answered(files, place, TrainReport) == first
+    handover.write_report(files, place, first)
+    handover.write_report(files, place, second)
+    assert handover.read_report(files, place, TrainReport) == first
 
 
 def test_half_a_file_is_none_at_every_length_and_does_not_stand_in_the_way(files: Folder, place: Place, tmp_path: Path) -> None:
     report = REPORTS[0]
-    handover.answer(files, place, report)
+    handover.write_report(files, place, report)
     whole = Path(place.report).read_bytes()
     for length in range(len(whole)):
         Path(place.report).write_bytes(whole[:length])
-        assert handover.answered(files, place, ValidateReport) is None
+        assert handover.read_report(files, place, ValidateReport) is None
     for tail in (b"\0" * 40, whole[-1:] * 2):
         Path(place.report).write_bytes(whole[: -len(tail)] + tail)
-        assert handover.answered(files, place, ValidateReport) in (None, report)
+        assert handover.read_report(files, place, ValidateReport) in (None, report)
     Path(place.report).write_bytes(whole[:100])
-    handover.answer(files, place, report)
-    assert handover.answered(files, place, ValidateReport) == report
+    handover.write_report(files, place, report)
+    assert handover.read_report(files, place, ValidateReport) == report
     assert Path(place.report).read_bytes() == whole[:100], "nothing is changed"
 
 
 def test_a_number_that_was_changed_is_noticed(files: Folder, place: Place) -> None:
-    handover.answer(files, place, REPORTS[0])
+    handover.write_report(files, place, REPORTS[0])
     Path(place.report).write_text(Path(place.report).read_text().replace('"accepted": 56', '"accepted": 57'))
-    assert handover.answered(files, place, ValidateReport) is None
+    assert handover.read_report(files, place, ValidateReport) is None
 
 
 def test_storage_on_which_nothing_gets_whole_is_told(files: Folder, place: Place) -> None:
@@ -125,38 +125,38 @@ def test_storage_on_which_nothing_gets_whole_is_told(files: Folder, place: Place
     for name in [place.report, *(place.report.replace(".json", f".{again}.json") for again in range(1, ANEW + 1))]:
         Path(name).write_bytes(b'{"body"')
     with pytest.raises(Unavailable, match="half written"):
-        handover.answer(files, place, REPORTS[0])
+        handover.write_report(files, place, REPORTS[0])
 
 
 def test_a_report_of_another_shape_is_told(files: Folder, place: Place) -> None:
-    handover.answer(files, place, REPORTS[2])
+    handover.write_report(files, place, REPORTS[2])
     with pytest.raises(Terminal, match="another version of car-damage wrote it"):
-        handover.answered(files, place, ValidateReport)
+        handover.read_report(files, place, ValidateReport)
 
 
 @pytest.mark.parametrize(
     "kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Transient | Terminal)]
 )
 def test_an_error_comes_back_as_what_it_was(files: Folder, place: Place, kind: type[CarDamageError]) -> None:
-    assert handover.failed(files, place, 7) is None
-    handover.fail(files, place, 7, kind("stage validate: what to do"))
-    error = handover.failed(files, place, 7)
+    assert handover.read_failure(files, place, 7) is None
+    handover.write_failure(files, place, 7, kind("stage validate: what to do"))
+    error = handover.read_failure(files, place, 7)
     assert (type(error), str(error)) == (kind, "stage validate: what to do")
-    assert handover.failed(files, place, 8) is None, "another run of the job"
+    assert handover.read_failure(files, place, 8) is None, "another run of the job"
 
 
 def test_an_error_that_only_a_newer_job_knows_keeps_its_kind(files: Folder, place: Place) -> None:
     class Quota(Transient):
         pass
 
-    handover.fail(files, place, 7, Quota("later"))
-    assert type(handover.failed(files, place, 7)) is Transient
+    handover.write_failure(files, place, 7, Quota("later"))
+    assert type(handover.read_failure(files, place, 7)) is Transient
 
 
 def test_a_file_that_cannot_be_read_now_is_no_file_that_is_not_there(files: Folder, place: Place) -> None:
     Path(place.report).mkdir(parents=True)  # reading a folder is an error of another kind
     with pytest.raises(Unavailable, match="cannot be read"):
-        handover.answered(files, place, ValidateReport)
+        handover.read_report(files, place, ValidateReport)
 
 
 def test_the_request_s_place_needs_no_more_than_its_flow_run(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def settings(photos: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def place(tmp_path: Path, settings: Settings) -> Place:
     place = Place.of(str(tmp_path / "ops"), "validate", REQUEST)
-    handover.ask(Folder(), place, REQUEST, {}, settings)
+    handover.write_request(Folder(), place, REQUEST, {}, settings)
     return place
 
 
@@ -53,9 +53,9 @@ def job(place: Place, stages: str = "validate,silver", job_run: int = 7) -> "sub
 def test_the_stages_of_a_job_end_as_they_do_in_the_flow_s_own_process(place: Place, settings: Settings, tmp_path: Path) -> None:
     done = job(place)
     assert done.returncode == 0, done.stdout + done.stderr
-    validated = handover.answered(Folder(), place, ValidateReport)
+    validated = handover.read_report(Folder(), place, ValidateReport)
     wanted = silver_request("flow-1", validated)
-    silver = handover.answered(Folder(), replace(place, stage="silver", key=Place.of("", "silver", wanted).key), SilverReport)
+    silver = handover.read_report(Folder(), replace(place, stage="silver", key=Place.of("", "silver", wanted).key), SilverReport)
 
     here = Target(settings.model_copy(update={"home": tmp_path / "other"}))
     assert validated == VALIDATE.run(REQUEST, here, silent)
@@ -88,24 +88,24 @@ def test_a_run_that_was_ended_between_two_stages_is_gone_on_with(place: Place) -
 def test_a_failure_leaves_word_that_names_the_stage(tmp_path: Path, settings: Settings) -> None:
     nowhere = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": f"{tmp_path}/nowhere/"})})
     place = Place.of(str(tmp_path / "ops"), "validate", REQUEST)
-    handover.ask(Folder(), place, REQUEST, {}, nowhere)
+    handover.write_request(Folder(), place, REQUEST, {}, nowhere)
     done = job(place)
     assert done.returncode == 1
-    error = handover.failed(Folder(), place, 7)
+    error = handover.read_failure(Folder(), place, 7)
     assert type(error) is SettingsError
     assert str(error).startswith(f"stage validate: the folder {tmp_path}/nowhere")
     assert str(error) in done.stderr
-    assert handover.answered(Folder(), place, ValidateReport) is None
+    assert handover.read_report(Folder(), place, ValidateReport) is None
 
 
 def test_a_job_may_begin_with_a_later_stage(place: Place, tmp_path: Path) -> None:
     assert job(place, "validate").returncode == 0
-    wanted = SilverRequest("flow-1", handover.answered(Folder(), place, ValidateReport).bronze_version)
+    wanted = SilverRequest("flow-1", handover.read_report(Folder(), place, ValidateReport).bronze_version)
     silver = Place.of(str(tmp_path / "ops"), "silver", wanted)
-    told = handover.asked(Folder(), place.request)
-    handover.ask(Folder(), silver, wanted, {}, Settings.model_validate(told.settings))
+    told = handover.read_request(Folder(), place.request)
+    handover.write_request(Folder(), silver, wanted, {}, Settings.model_validate(told.settings))
     assert job(silver, "silver").returncode == 0
-    assert handover.answered(Folder(), silver, SilverReport).rows == 56
+    assert handover.read_report(Folder(), silver, SilverReport).rows == 56
 
 
 def test_a_request_of_another_stage_is_refused(place: Place) -> None:
@@ -117,7 +117,7 @@ def test_a_job_of_another_version_leaves_word_of_what_to_run(place: Place, monke
     monkeypatch.setattr(code, "fingerprint", lambda: "other")
     with pytest.raises(SettingsError):
         run.run(Folder(), place.request, ["validate"], 7)
-    assert "have different code: run `.venv/bin/python -m deployments bootstrap`" in str(handover.failed(Folder(), place, 7))
+    assert "have different code: give the job the wheel" in str(handover.read_failure(Folder(), place, 7))
 
 
 def test_what_nobody_foresaw_leaves_word_too(place: Place, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_what_nobody_foresaw_leaves_word_too(place: Place, settings: Settings, m
     monkeypatch.setattr(run, "Target", broken)
     with pytest.raises(KeyError):
         run.run(Folder(), place.request, ["validate"], 7)
-    error = handover.failed(Folder(), place, 7)
+    error = handover.read_failure(Folder(), place, 7)
     assert (type(error), str(error)) == (UnexpectedError, "stage validate: KeyError: 'a cluster without it'")
 
 
@@ -147,7 +147,7 @@ class Shaky(Folder):
 def test_a_report_is_not_lost_to_storage_that_is_away_for_a_while(place: Place) -> None:
     clock, shaky = HandClock(), Shaky()
     run.run(shaky, place.request, ["validate"], 7, clock)
-    assert handover.answered(Folder(), place, ValidateReport).listed == 68
+    assert handover.read_report(Folder(), place, ValidateReport).listed == 68
     assert shaky.tries == 2
 
 

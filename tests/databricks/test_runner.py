@@ -103,7 +103,7 @@ def test_what_the_stage_raises_in_the_job_is_raised_here_and_another_try_is_anot
         (("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "exit code 137"), Terminal, "RUN_EXECUTION_ERROR: exit code 137"),
         (("USER_CANCELED", "CLIENT_ERROR", "cancelled by x"), Terminal, "USER_CANCELED: cancelled by x"),
         (("LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", "no wheel"), Terminal, "LIBRARY_INSTALLATION_ERROR: no wheel"),
-        (("SUCCESS", "SUCCESS", ""), Terminal, "ended well and left no report in /Volumes/insurance_uc/ops/runs"),
+        (("SUCCESS", "SUCCESS", ""), Terminal, "succeeded and left no report in /Volumes/insurance_uc/ops/runs"),
     ],
 )
 def test_a_run_that_ends_without_a_word_is_told_by_how_it_ended_and_not_waited_for_twice(
@@ -212,7 +212,7 @@ def test_a_flow_run_that_is_being_cancelled_starts_no_run(runner: DatabricksJobs
 def test_a_flow_run_is_cancelled_also_while_the_workspace_is_away(runner: DatabricksJobs, twin: Twin, seen: Seen) -> None:
     twin.cold, seen.cancelled_when_linked = 3600, True
     twin.fault("POST", "/jobs/runs/cancel", 502, times=10_000)
-    with pytest.raises(Terminal, match="its run in Databricks could not be cancelled, as the workspace gives no answer"):
+    with pytest.raises(Terminal, match="its run in Databricks could not be cancelled, as the workspace does not answer"):
         runner.run(VALIDATE, REQUEST, silent)
 
 
@@ -220,17 +220,17 @@ def test_how_far_the_job_is_shows_here(runner: DatabricksJobs, twin: Twin, seen:
     twin.cold = 3600
     place, steps = (
         Place.of(HANDOVERS, "validate", REQUEST),
-        [handover.Told("validate", 5, 68), handover.Told("validate", 9, 68, "2 rejected")],
+        [handover.Step("validate", 5, 68), handover.Step("validate", 9, 68, "2 rejected")],
     )
 
     def told(*given: Any) -> None:
         seen.progress.append(given)
         if steps:
-            handover.tell(Volume(), place, steps.pop(0))
+            handover.write_progress(Volume(), place, steps.pop(0))
         else:
             seen.cancelled = True
 
-    handover.tell(Volume(), place, steps.pop(0))
+    handover.write_progress(Volume(), place, steps.pop(0))
     with pytest.raises(Terminal, match="being cancelled"):
         runner.run(VALIDATE, REQUEST, told)
     assert seen.progress == [("validate", 5, 68, ""), ("validate", 9, 68, "2 rejected")]
@@ -307,9 +307,9 @@ def test_a_failure_that_an_earlier_run_left_is_not_told_again(runner: Databricks
     twin.endings = [("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "")]
     with pytest.raises(Terminal):
         runner.run(VALIDATE, REQUEST, silent)
-    handover.fail(Volume(), place, twin.runs()[0].run_id, LandingLost("stage validate: far too few"))
+    handover.write_failure(Volume(), place, twin.runs()[0].run_id, LandingLost("stage validate: far too few"))
     assert runner.run(VALIDATE, REQUEST, silent).listed == 68
-    assert isinstance(handover.failed(Volume(), place, twin.runs()[0].run_id), LandingLost)
+    assert isinstance(handover.read_failure(Volume(), place, twin.runs()[0].run_id), LandingLost)
 
 
 @pytest.mark.usefixtures("photos")
@@ -325,9 +325,9 @@ def test_a_second_run_of_the_same_job_waits_for_the_first_and_does_nothing_again
     while not Jobs().look(again).ended and time.monotonic() < deadline:
         time.sleep(0.1)
     assert ended(twin) == ["SUCCESS", "SUCCESS"]
-    assert handover.answered(Volume(), place, ValidateReport) == validated
+    assert handover.read_report(Volume(), place, ValidateReport) == validated
     silver = Place.of(HANDOVERS, "silver", silver_request("flow-1", validated))
-    assert handover.answered(Volume(), silver, SilverReport).silver_version >= 0
+    assert handover.read_report(Volume(), silver, SilverReport).silver_version >= 0
 
 
 @pytest.mark.usefixtures("photos")

@@ -99,7 +99,7 @@ def test_a_run_that_databricks_itself_does_once_more_does_nothing_again(runner: 
     versions = {path.parent.name: DeltaTable(path.parent).version() for path in (settings.home / "tables").rglob("_delta_log")}
     # Silver notes in bronze which photos are duplicates: one version more than when validate was done.
     assert versions == {"raw_images": validated.bronze_version + 1, "training_images": silver.silver_version}
-    assert handover.answered(Volume(), Place.of(HANDOVERS, "validate", REQUEST), ValidateReport) == validated
+    assert handover.read_report(Volume(), Place.of(HANDOVERS, "validate", REQUEST), ValidateReport) == validated
 
 
 def test_the_trace_is_that_of_the_last_try(runner: DatabricksJobs, twin: Twin) -> None:
@@ -119,7 +119,7 @@ def test_a_run_that_never_ends_is_asked_to_and_waited_for_no_longer_than_is_said
     monkeypatch.setattr(databricks_jobs, "ENDING", 200.0)
     runner = make_runner(settings, seen)
     twin.stuck = state
-    wanted = r"^stage validate: it took longer than .* hours, and its run in Databricks was asked to end, and has not yet: see https://"
+    wanted = r"^stage validate: it took longer than .* hours, and its run in Databricks was cancelled, and has not ended yet: see https://"
     with disable_run_logger(), pytest.raises(Terminal, match=wanted):
         runner.run(replace(VALIDATE, deadline=100.0), REQUEST, silent)
     [run] = twin.runs()

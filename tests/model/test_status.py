@@ -37,7 +37,7 @@ def test_a_version_that_waits_for_a_person_is_shown_with_the_command_and_its_run
     assert [version.version for version in now.awaiting] == [1]
     assert now.versions[run].version == 1
     print_status(target)
-    assert '.venv/bin/python -m flows.promote --version 1 --reason "<why>"' in capsys.readouterr().out
+    assert "the flow promote takes it live" in capsys.readouterr().out
 
 
 def test_files_of_another_landing_folder_are_counted_apart(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

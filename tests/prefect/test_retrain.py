@@ -105,7 +105,7 @@ def test_scoring_a_folder_keeps_what_the_endpoint_answers_and_asks_only_once(tar
     assert state.name == "Scored"
     assert state.message is not None
     assert state.message.startswith(f"Version 1 on 3 photos of {tmp_path}: ")
-    assert "1 file it took for no photo, such as " in state.message
+    assert "It refused 1 file as no photo, such as " in state.message
     assert "note.txt" in artifact("predictions")
     tables = target.platform.settings.tables
     rows, _ = target.platform.tables.read(tables.predictions, ["path", "label", "probability"])

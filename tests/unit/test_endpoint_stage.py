@@ -360,7 +360,7 @@ def test_a_rollback_that_was_killed_is_ended_by_the_next_run_whatever_its_versio
 
 def test_a_person_s_word_about_a_champion_that_is_none_any_more_is_refused_and_the_champion_served() -> None:
     here = world(challenger=None)
-    with pytest.raises(PromotionRefused, match="it was to replace version 9, and version 1 is live by now"):
+    with pytest.raises(PromotionRefused, match="it was to replace version 9, but version 1 is live by this time"):
         by_a_person(here, 2, replaces=9)
     assert (here.serving.served, here.registry.aliases, here.history.told) == (1, {"champion": 1}, [])
 

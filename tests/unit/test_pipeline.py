@@ -34,6 +34,7 @@ from car_damage.promotion import outcome
 from car_damage.settings import Settings, Training
 from car_damage.stages import job_chain, job_stages, validate
 from car_damage.stages import train as train_stage
+from tasks import commands
 
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
 BALANCE = {"minor": {"train": 10, "test": 2}}
@@ -176,12 +177,12 @@ def test_a_version_that_waits_for_approval_is_told_with_the_command_by_the_run_t
     waiting = replace(REGISTERED, decision=AWAIT)
     ending = outcome.after_endpoint(replace(VALIDATED, unreadable_count=0), waiting, replace(ENDPOINT, outcome="unchanged", champion=2))
     assert ending.name == "Awaiting approval"
-    assert ending.message == (
-        f"Version 3 may go live: macro-F1 0.9 against the champion's 0.8; version 2 goes on serving; to take the version live: {command}."
-    )
+    message = "Version 3 may go live when a person approves it: macro-F1 0.9 against the champion's 0.8; version 2 goes on serving."
+    assert ending.message == message
+    assert commands.with_approval(ending) == f"{message} To take the version live: {command}"
     later = outcome.nothing_new(VALIDATED, SILVER, replace(LIVE, champion=2, served=2, awaiting=True))
     assert later.name == "Awaiting approval"
-    assert command in later.message
+    assert command in commands.with_approval(later)
 
 
 def test_a_dry_run_with_approval_says_that_a_person_would_be_asked() -> None:
@@ -193,7 +194,7 @@ def test_approval_of_evidence_about_an_earlier_champion_is_not_asked_for() -> No
     waiting = replace(REGISTERED, decision=AWAIT, decided_before=True)
     ending = outcome.after_endpoint(VALIDATED, waiting, replace(ENDPOINT, outcome="unchanged", champion=5))
     assert ending.name == "Kept the champion"
-    assert ending.message.startswith("Version 3 was judged against a champion that is none any more; judge_again asks anew")
+    assert ending.message.startswith("Version 3 was judged against another champion than the present one; run again with judge_again")
 
 
 def test_a_promotion_by_a_person_asks_for_what_was_chosen_and_nothing_else() -> None:
