@@ -1,4 +1,4 @@
-"""The stages as data: what each is asked, what each answers, and how an answer becomes the next request.
+"""The stages as data: their requests, their reports, and how the next request follows from the reports before it.
 
 A stage is a plain function `work(request, platform, progress) -> report`. Requests and reports are frozen, hold
 only what JSON can hold, carry neither time nor secret, and are all that passes from stage to stage: so a stage
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from car_damage.settings import Settings
 
 RECIPE = 2
-"""Raised whenever the decoding or the training of photos changes: models of an older recipe are trained again."""
+"""Raise it whenever decoding or training changes: then models of an older recipe are trained again."""
 
 UNREADABLE_SHOWN = 20
-"""Paths of files that could not be read in a report, which must stay small."""
+"""At most so many paths of unreadable files stand in a report, which must stay small."""
 LAST_VERSION = 2**31 - 1
 """The largest number of a model version that every registry's database can hold."""
 
@@ -30,14 +30,14 @@ class ValidateRequest:
     """Look at every file that the bronze table has not seen."""
 
     flow_run: str
-    """Id of the flow run, noted in bronze as the ingest run."""
+    """Id of the flow run; bronze keeps it as the ingest run."""
     allow_removals: bool = False
     """Believe the landing folder even when most of the known photos have vanished from it."""
 
 
 @dataclass(frozen=True)
 class ValidateReport:
-    """What landed since the last time. Counts are files, and only those of this run."""
+    """What this run found in the landing folder. Counts are files that this run saw first."""
 
     listed: int
     """Files in the landing folder."""
@@ -45,7 +45,7 @@ class ValidateReport:
     rejected: dict[str, int]
     """Reason -> files."""
     unreadable: tuple[str, ...]
-    """Paths that could not be read this time; no verdict, taken up again by the next run. At most UNREADABLE_SHOWN."""
+    """Paths that could not be read. They have no verdict, and the next run tries them again. At most UNREADABLE_SHOWN."""
     unreadable_count: int
     replaced: int
     vanished: int
@@ -71,38 +71,38 @@ class SilverReport:
     """What the silver table holds, and what this run changed in it. Rows are photos of one content each."""
 
     bronze_version: int
-    """Of the bronze table that silver agrees with; later than the request's where silver's verdicts were noted in it."""
+    """The bronze version that silver agrees with. Later than the request's, where this stage wrote verdicts into bronze."""
     silver_version: int
     fingerprint: str
-    """sha256 over (sha256, label, split) of every row, in order: equal where training would read the same."""
+    """sha256 over (sha256, label, split) of every row, in order. Two silver tables with the same fingerprint give the same training."""
     rows: int
     added: int
     changed: int
     removed: int
     files: int
-    """Files in the landing folder with a verdict."""
+    """Files in the landing folder that have a verdict."""
     rejected: dict[str, int]
-    """Reason -> files of the landing folder that silver does not use, of all runs."""
+    """Reason -> files of the landing folder that silver does not use, whichever run saw them first."""
     classes: dict[str, dict[str, int]]
     """Label -> split -> rows."""
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Reason -> paths of up to three of those files, latest first."""
     details: dict[str, str] = field(default_factory=dict)
-    """Path of an example -> what exactly is the matter: the path of the file that it repeats, the labels that it has."""
+    """Path of an example -> the details: the path of the file that it repeats, or the labels that it has."""
     rejected_now: dict[str, int] = field(default_factory=dict)
     """Reason -> those of `rejected` that this flow run saw first."""
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """Train on this version of silver, unless a run with the same training key has done so."""
+    """Train on this version of silver, unless a finished run has the same training key."""
 
     flow_run: str
     silver_version: int
     silver_fingerprint: str
     training_key: str
     finished_run: str = ""
-    """The finished run with this key, where the look at what is live found one."""
+    """The finished run with this key that the stage live has found; empty where there is none."""
     train_again: bool = False
     """Train even when a finished run of another flow run has this key."""
 
@@ -119,7 +119,7 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class RegisterRequest:
-    """Judge this run's model against the champion of this moment, on this version of silver."""
+    """Judge this run's model against the present champion, on this version of silver."""
 
     flow_run: str
     run_id: str
@@ -130,7 +130,7 @@ class RegisterRequest:
     judge_again: bool = False
     """Decide again even when the version has a decision."""
     training_key: str = ""
-    """Of the run: versions with the same one are the same model trained twice."""
+    """Of the run. Versions with the same key are the same model, trained twice."""
 
 
 PROMOTE = "promote"
@@ -177,7 +177,7 @@ class Evidence:
 
 
 def evidence_of(document: Any) -> Any:
-    """Evidence as this version holds it, from that of an earlier version: one flat table with candidate_ and champion_ in front."""
+    """Evidence in the present form. Earlier versions wrote one flat table, with candidate_ and champion_ before the names."""
     if not isinstance(document, Mapping) or "candidate_macro_f1" not in document:
         return document
 
@@ -203,23 +203,23 @@ class RegisterReport:
     """One of DECISIONS."""
     reasons: tuple[str, ...]
     champion: int | None
-    """The version that it was judged against."""
+    """The champion that the version was judged against."""
     decided_before: bool
-    """The decision was found, not made."""
+    """An earlier run made the decision."""
     evidence: Annotated[Evidence, BeforeValidator(evidence_of)]
     """Also read where an earlier version wrote it."""
 
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """Look at what is live, to see whether anything is left to do for this training key."""
+    """Find out whether anything is left to do for this training key."""
 
     training_key: str
 
 
 @dataclass(frozen=True)
 class LiveReport:
-    """What is decided, intended and served at this moment."""
+    """The decision, the intention and the served version at this moment."""
 
     run_id: str | None
     """The latest finished run with this training key whose model is there."""
@@ -230,9 +230,9 @@ class LiveReport:
     served: int | None
     """The version that the endpoint answers with, when it is ready and nothing is pending."""
     underway: int = 0
-    """Moves of the champion that were begun and not ended."""
+    """Moves of the champion that have begun and not ended."""
     awaiting: bool = False
-    """The decided version waits for a person's approval, and the champion is still the one that it was judged against."""
+    """The decided version waits for a person's approval, and was judged against the present champion."""
 
     @property
     def settled(self) -> bool:
@@ -242,7 +242,7 @@ class LiveReport:
 
 @dataclass(frozen=True)
 class ChooseRequest:
-    """Find the version that a person asks for, and whether it may go live."""
+    """Find the version that a person wants live, and whether it may go live."""
 
     version: int | Literal["previous"]
     """A number, or `previous`: the champion before the present one."""
@@ -254,24 +254,24 @@ class ChooseReport:
 
     version: int
     replaces: int | None
-    """The champion of that moment. The same as `version`: it is live already."""
+    """The champion of that moment. Equal to `version` when that one is live already."""
     kind: str
     """PROMOTION or ROLLBACK of `car_damage.moves`."""
 
 
 @dataclass(frozen=True)
 class EndpointRequest:
-    """Take the challenger live; without one, see that the endpoint serves the champion.
+    """Take the challenger live. Without a challenger, make sure that the endpoint serves the champion.
 
     With a version, that one is made the challenger first, unless it is live already. A person asked for it.
     """
 
     flow_run: str
     by: str
-    """Who or what asks, for the champion's history."""
+    """Who or what requests it, for the champion's history."""
     version: int | None = None
     replaces: int | None = None
-    """The champion that the version is to replace, and no other."""
+    """The champion that the version may replace. With another champion, nothing changes."""
     kind: str = ""
     """PROMOTION or ROLLBACK."""
     reason: str = ""
@@ -280,7 +280,7 @@ class EndpointRequest:
 
 @dataclass(frozen=True)
 class EndpointReport:
-    """What the endpoint serves now, and how it came to that."""
+    """What the endpoint serves at the end of the stage, and why."""
 
     outcome: str
     """promoted | kept | repaired | unchanged | nothing to serve"""
@@ -288,7 +288,7 @@ class EndpointReport:
     previous: int | None
     """The champion before, where it changed."""
     state: str
-    """The endpoint's own word for its state: READY, NOT_READY, or ABSENT."""
+    """The endpoint's state: READY, NOT_READY, or ABSENT."""
     latency: float | None
     """Seconds that the endpoint took to answer the smoke photo."""
     message: str
@@ -297,12 +297,12 @@ class EndpointReport:
     reason: str = ""
     """Why it changed."""
     by_person: bool = False
-    """A person decided for it, and not the rule."""
+    """A person decided it, and not the rule."""
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Ask a version about the photos of a folder or a table that it has not been asked about."""
+    """Score the photos of a folder or a table that this version has not scored."""
 
     flow_run: str
     source: str = ""
@@ -312,55 +312,55 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What a version said of the photos of one folder or table. Counts are of this run, where nothing else is said."""
+    """The answers of a version to the photos of one folder or table. Counts are of this run, unless stated otherwise."""
 
     version: int
     source: str
     found: int
-    """Photos of the source, those that this version had been asked about before among them."""
+    """Photos of the source, including those that this version scored before."""
     scored: int
     labels: dict[str, int]
     """Label -> photos."""
     refused: int
-    """Files that the model takes for no photo; they have a row that says why, and are not asked about again."""
+    """Files that the model refuses as no photo. Each has a row with the reason, and is not scored again."""
     examples: dict[str, str]
-    """Path -> why, of up to ten of these."""
+    """Path -> reason, for up to ten of them."""
     unreadable: tuple[str, ...]
     """Paths that could not be read; the next run tries them again. At most UNREADABLE_SHOWN."""
     unreadable_count: int
     predictions_version: int
-    """Of the table of predictions."""
+    """Version of the predictions table."""
 
 
 def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:
-    """Silver is made from the bronze version that validation left behind."""
+    """Silver is made from the bronze version that validation has written."""
     return SilverRequest(flow_run, report.bronze_version)
 
 
 def live_request(report: SilverReport, settings: "Settings") -> LiveRequest:
-    """The training key follows from the silver table alone, so what is left to do is known before anything is trained."""
+    """The training key follows from silver and the settings, so it is known before anything is trained."""
     return LiveRequest(training_key(report.fingerprint, settings))
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
-    """Training reads the silver version that was just written, and no later one."""
+    """Training reads the silver version of this run, and no later one."""
     return TrainRequest(flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again)
 
 
 def register_request(
     flow_run: str, silver: SilverReport | TrainRequest, train: TrainReport, dry_run: bool = False, judge_again: bool = False
 ) -> RegisterRequest:
-    """The silver version is the one that training was asked for: a train report may be a cached one of an earlier version."""
+    """The silver version comes from the train request: the train report may be a cached one, of an earlier version."""
     return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key)
 
 
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
-    """The version that was chosen, in place of the champion that was live at that moment and no other."""
+    """Take the chosen version live, if the champion is still the one that was live at the choice."""
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
 
 
 def training_key(silver_fingerprint: str, settings: "Settings") -> str:
-    """What a trained model follows from: where it is kept, the data, the settings of training, and the recipe.
+    """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
     Two runs with the same key would train the same model, so the second one is spared. The champion is no part of it.
     """

@@ -1,7 +1,7 @@
-"""May this version replace the champion? A pure rule over two sets of predictions for the same test photos.
+"""Decides whether a version may replace the champion: a pure rule over two sets of predictions for the same test photos.
 
-The rule fails closed: it speaks for a candidate only when everything it asks for is there. What it looked at is
-kept as evidence, so that a person, or the same rule at another time, can follow it.
+The rule fails closed: it decides for a candidate only when every condition is met. It returns its numbers as evidence, so that a
+person can check the decision, and the same rule can repeat it.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from car_damage.settings import Promotion
 Labels = npt.NDArray[np.int64]
 
 _ROUNDING = 1e-9
-"""Two sums of the same costs may differ by so much."""
+"""Largest difference between two sums of the same costs."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Promote the candidate, or have a person approve it first, or keep what is live; with every reason for it."""
+    """Promote the candidate, or wait for a person's approval, or keep the champion; with every reason."""
 
     decision: str
     reasons: tuple[str, ...]
@@ -34,8 +34,8 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
 
     Args:
         truth: (n,) the photos' classes, as indices into `classes`.
-        candidate: (n,) what the candidate predicts for the same photos, in the same order.
-        champion: (n,) what the champion predicts for them; None when there is none.
+        candidate: (n,) the candidate's predictions for the same photos, in the same order.
+        champion: (n,) the champion's predictions; None when there is no champion.
         classes: the classes' names.
         rule: the thresholds.
 
@@ -70,7 +70,7 @@ def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Prom
 
 
 def _dearer(candidate: Score, champion: Score, rule: Promotion) -> list[str]:
-    """Macro-F1 weighs all mistakes alike; to take a damage for a lesser one may cost far more than the reverse."""
+    """Macro-F1 weighs all mistakes alike, but to underrate a damage may cost far more than to overrate it."""
     if candidate.cost is None or champion.cost is None or candidate.cost <= champion.cost + rule.max_cost_rise + _ROUNDING:
         return []
     return [
@@ -79,7 +79,7 @@ def _dearer(candidate: Score, champion: Score, rule: Promotion) -> list[str]:
 
 
 def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
-    """A class without a test photo has shown nothing, so it does not reach a floor above zero."""
+    """A class without a test photo has no recall, so it does not reach a floor above zero."""
     below = []
     for name, floor in rule.recall_floor.items():
         recall = evidence.candidate.recall[name]

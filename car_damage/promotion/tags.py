@@ -1,4 +1,4 @@
-"""What a version's tags say of the decision on it: written by the stage that judges, read by all that act on it.
+"""The decision on a version, as tags of the version: the stage register writes them, and whatever acts on the decision reads them.
 
 Tags are a summary in what Unity Catalog takes: 50 a version, 1,000 characters each. The whole evidence is an artifact
 of the version's run.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from car_damage.promotion.rule import Decision
 
 DECISION = "decision"
-"""The tag that makes a version decided, written last: one of `DECISIONS`."""
+"""The tag that marks a version as decided, written last: one of `DECISIONS`."""
 UNDECIDED = "deciding"
 """Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"
@@ -28,7 +28,7 @@ _RECALL = "recall_"
 
 
 def tags_of(judged: "Decision", champion: ModelVersion | None) -> dict[str, str]:
-    """Everything of a decision but the mark of being decided."""
+    """All tags of a decision, without the tag which marks the version as decided."""
     evidence, candidate = judged.evidence, judged.evidence.candidate
     values: dict[str, float | None] = {
         "test_photos": evidence.test_photos,
@@ -55,15 +55,15 @@ def named(champion: ModelVersion | None) -> str:
 
 
 def is_decided(version: ModelVersion) -> bool:
-    """Whether a version has a decision, all of it."""
+    """Whether a version has a complete decision."""
     return version.tags.get(DECISION) in DECISIONS
 
 
 def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
-    """The decided version among those of a run, lowest first: later ones are left over from a kill."""
+    """The decided version of a run. The lowest counts: later ones are left over from a kill."""
     return next((version for version in versions if is_decided(version)), None)
 
 
 def waits_for_approval(version: ModelVersion, champion: ModelVersion | None) -> bool:
-    """The rule is for it, a person has not spoken, and the champion is still the one that the evidence speaks of."""
+    """Whether the rule is for the version, no person has decided, and it was judged against the present champion."""
     return version.tags.get(DECISION) == AWAIT and version.tags.get(JUDGED_AGAINST) == named(champion)

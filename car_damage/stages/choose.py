@@ -1,4 +1,4 @@
-"""Stage choose: which version a person means, and whether it may take the champion's place.
+"""Stage choose: finds the version that a person wants live, and whether it may replace the champion.
 
 Chosen once a flow run, before anything changes: asked again after a fault, `previous` would mean another version.
 """
@@ -12,7 +12,7 @@ from car_damage.stage import Progress, Stage
 
 
 def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> ChooseReport:
-    """Look, and change nothing.
+    """Find the version, and change nothing.
 
     Raises:
         PromotionRefused: there is no such version, or it must not go live; the message says why.
@@ -22,10 +22,10 @@ def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> Cho
     moves = platform.history.moves(DONE)
     if request.version == "previous":
         if live is None:
-            raise PromotionRefused("no version is live, so there is none to go back from; name a version")
+            raise PromotionRefused("no version is live, so there is no version before it; name a version")
         number = previous(moves, live)
         if number is None:
-            raise PromotionRefused(f"no version was live before version {live}, as far as the history knows; name a version")
+            raise PromotionRefused(f"the history has no version that was live before version {live}; name a version")
     else:
         number = request.version
     line = line_of_champions(moves, live)
@@ -40,12 +40,14 @@ def work(request: ChooseRequest, platform: Platform, _progress: Progress) -> Cho
 
 
 def _check_evidence(version: ModelVersion, champion: ModelVersion | None) -> None:
-    """A version that was never live goes live on evidence only, and only on evidence that speaks of the present champion."""
+    """A version that was never live needs a decision for it, made against the present champion."""
     decision = version.tags.get(DECISION)
     if not is_decided(version):
         raise PromotionRefused(f"version {version.version} has not been judged; run retrain, which judges it")
     if decision not in (PROMOTE, AWAIT):
-        raise PromotionRefused(f"version {version.version} was judged and kept out: {version.tags.get(REASONS, 'for no reason given')}")
+        raise PromotionRefused(
+            f"version {version.version} was judged, and the decision is against it: {version.tags.get(REASONS, 'for no reason given')}"
+        )
     if (judged_against := version.tags.get(JUDGED_AGAINST)) != named(champion):
         raise PromotionRefused(
             f"version {version.version} was judged against champion {judged_against}, but the champion is {named(champion)}; "

@@ -1,8 +1,8 @@
-"""Stage endpoint: take the version live that is meant to be, or put everything back.
+"""Stage endpoint: takes the intended version live, or puts everything back.
 
-It looks at what is intended, what is live and what is served, and does what is left. Killed anywhere, the next run ends
-it. The alias `champion` moves only after the endpoint has answered a real photo with the new version, and the champion is
-still the one that the version was to replace.
+It compares what is intended, what is live and what is served, and does what is left. After a kill anywhere, the next run completes
+it. The alias `champion` moves only after the endpoint has answered a real photo with the intended version, and only while the
+champion is the one that the version was intended to replace.
 """
 
 import logging
@@ -16,7 +16,7 @@ from car_damage.ports import CHAMPION, TAG_LIMIT, EndpointState, ModelVersion, P
 from car_damage.promotion.tags import DECISION
 from car_damage.stage import Progress, Stage
 from car_damage.stages import intention
-from car_damage.stages.intention import Meant
+from car_damage.stages.intention import Intended
 from car_damage.stages.swap import ask, bring, look, serves, smoke_photo
 
 LOG_TAIL = 2000
@@ -26,16 +26,16 @@ _log = logging.getLogger(__name__)
 
 
 def work(request: EndpointRequest, platform: Platform, progress: Progress) -> EndpointReport:
-    """Bring the endpoint to where it is meant to be; with a version in the request, to that one.
+    """Bring the endpoint to the intended version, or to the champion. A version in the request is the intended one.
 
     Raises:
-        UpdateFailed: the endpoint could not serve the version; the champion is served.
-        PromotionRefused: the request's version was to replace a champion that is none any more; the champion is served.
+        UpdateFailed: the endpoint could not serve the version. It serves the champion.
+        PromotionRefused: the request's version was chosen to replace another champion. The endpoint serves the present one.
     """
     champion = platform.registry.champion()
     found = intention.find(request, platform, champion)
-    if found.meant is not None:
-        report = _take_live(platform, found.meant, progress)
+    if found.intended is not None:
+        report = _take_live(platform, found.intended, progress)
     else:
         report = _serve_champion(platform, champion, progress, found.refused)
         report = _promoted(report, found.ended) if found.ended is not None else report
@@ -45,7 +45,7 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
 
 
 def _serve_champion(platform: Platform, champion: ModelVersion | None, progress: Progress, dropped: str) -> EndpointReport:
-    """With nothing to take live, whatever the endpoint serves is put back to the champion."""
+    """Make the endpoint serve the champion, whatever it serves at present."""
     state = look(platform)
     if champion is None:
         return _report("nothing to serve", None, state, message=dropped or "no version is live yet")
@@ -53,7 +53,7 @@ def _serve_champion(platform: Platform, champion: ModelVersion | None, progress:
         return _report(
             "kept" if dropped else "unchanged", champion, state, message=dropped or f"version {champion.version} is served already"
         )
-    _log.warning("the endpoint does not serve champion %d as it should (it serves %s): it is put back", champion.version, state.served)
+    _log.warning("the endpoint serves %s instead of champion %d: it is put back", state.served, champion.version)
     served = bring(platform, champion.version, progress)
     message = f"{dropped + '; ' if dropped else ''}the endpoint was put back to version {champion.version}"
     answer = None
@@ -64,33 +64,33 @@ def _serve_champion(platform: Platform, champion: ModelVersion | None, progress:
     return _report("kept" if dropped else "repaired", champion, served, message=message, answer=answer)
 
 
-def _take_live(platform: Platform, meant: Meant, progress: Progress) -> EndpointReport:
-    registry, version, move = platform.registry, meant.version, meant.move
+def _take_live(platform: Platform, intended: Intended, progress: Progress) -> EndpointReport:
+    registry, version, move = platform.registry, intended.version, intended.move
     replaces = move.intention.replaces
     if version.tags.get(DECISION) == AWAIT:
-        # A person has spoken: taken back later, it waits for nobody any more.
+        # A person has approved it: after a rollback it waits for no approval.
         registry.tag(version.version, {"approved_by": move.intention.by[:TAG_LIMIT], DECISION: PROMOTE})
     try:
         smoke = smoke_photo(platform, version)
         state = bring(platform, version.version, progress)
         answer = ask(platform, version, smoke)
     except (UpdateFailed, RegistryError) as error:
-        _refuse(platform, meant, error, progress)
+        _refuse(platform, intended, error, progress)
     champion = registry.champion()
     if (champion and champion.version) != replaces:
         changed = f"{version_text(champion.version if champion else None)} became champion meanwhile"
-        intention.give_up(platform, meant, ABANDONED, changed)
+        intention.withdraw(platform, intended, ABANDONED, changed)
         return _serve_champion(platform, champion, progress, changed)
     registry.tag(version.version, {"promoted_by_flow_run": move.intention.flow_run})
     registry.move(CHAMPION, version.version)
-    intention.end(platform, meant)
+    intention.end(platform, intended)
     message = f"version {version.version} answers, in place of {version_text(replaces)}"
     return _promoted(_report("promoted", version, state, message=message, answer=answer), move)
 
 
-def _refuse(platform: Platform, meant: Meant, error: Terminal, progress: Progress) -> NoReturn:
-    """The version cannot be served: keep the log before it is gone, serve the champion again, drop the intention, say so."""
-    version, champion = meant.version.version, meant.move.intention.replaces
+def _refuse(platform: Platform, intended: Intended, error: Terminal, progress: Progress) -> NoReturn:
+    """Put the champion back, withdraw the intention, and raise the reason with the end of the build log, read before it is gone."""
+    version, champion = intended.version.version, intended.move.intention.replaces
     log = _log_tail(platform, version)
     if champion is None:
         after = "there is no champion to put in its place"
@@ -101,15 +101,15 @@ def _refuse(platform: Platform, meant: Meant, error: Terminal, progress: Progres
                 bring(platform, champion, progress)
             after = f"the endpoint serves champion {champion}"
         except CarDamageError as second:
-            answers = f", champion {champion} goes on answering" if _answers(platform, champion) else ""
+            answers = f", champion {champion} still answers" if _answers(platform, champion) else ""
             after = f"putting back champion {champion} failed too{answers} ({second}); the next run tries again"
     platform.registry.tag(version, {"refused": str(error)[:TAG_LIMIT]})
-    intention.give_up(platform, meant, FAILED, str(error))
+    intention.withdraw(platform, intended, FAILED, str(error))
     raise UpdateFailed(f"version {version} did not go live: {error}; {after}{log}") from error
 
 
 def _log_tail(platform: Platform, version: int) -> str:
-    """The end of the version's build log; where it was never built, that of the version in its way."""
+    """The end of the version's build log; where it was never built, the end of the pending version's."""
     try:
         pending = platform.serving.state().pending
         logs = (platform.serving.build_log(number).strip() for number in (version, pending) if number is not None)
@@ -127,11 +127,9 @@ def _answers(platform: Platform, version: int) -> bool:
 
 
 def _promoted(report: EndpointReport, move: Move) -> EndpointReport:
-    """The report of a champion that went live by this move, also where an earlier attempt, or an earlier run, moved the alias."""
-    told_by = move.intention
-    return replace(
-        report, outcome="promoted", previous=told_by.replaces, kind=told_by.kind, reason=told_by.reason, by_person=told_by.by_person
-    )
+    """The report of a champion that went live by this move. An earlier attempt, or an earlier run, may have moved the alias."""
+    cause = move.intention
+    return replace(report, outcome="promoted", previous=cause.replaces, kind=cause.kind, reason=cause.reason, by_person=cause.by_person)
 
 
 def _report(

@@ -1,8 +1,8 @@
-"""Which version is meant to go live: found where a run left off, begun, or given up.
+"""The intention to take a version live: finds it, begins it, or withdraws it.
 
-The rule means a version by the alias `challenger` on one that it has decided for. A person means a version by the flow
-promote: the alias is on it too, and a move of the champion's history that is underway says why. A move that a killed run
-left behind is gone on with while its alias is there and its champion is the present one; every other one is closed.
+The rule intends a version by the alias `challenger` on a version that it has decided for. A person intends a version by the flow
+promote: the alias is on it, too, and a move that is underway in the champion's history has the reason. A move that a killed run has
+left is continued if its version still has the alias and its champion is the present one; every other move is closed.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Meant:
+class Intended:
     """A version that is to go live, and its move, which is underway."""
 
     version: ModelVersion
@@ -26,56 +26,56 @@ class Meant:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is to do."""
+class Standing:
+    """The intention that there is, if any."""
 
-    meant: Meant | None = None
+    intended: Intended | None = None
     refused: str = ""
-    """Why a version that was meant to go live must not."""
+    """Why an intended version must not go live."""
     ended: Move | None = None
-    """The move by which the champion went live, where this run began it, or has just found it at its end."""
+    """The move by which the champion went live, if this run began that move, or has just closed it."""
 
 
-def find(request: EndpointRequest, platform: Platform, champion: ModelVersion | None) -> Found:
-    """Look for the version that is meant to go live in place of this champion, and begin its move."""
+def find(request: EndpointRequest, platform: Platform, champion: ModelVersion | None) -> Standing:
+    """Find the version that is intended to replace this champion, and begin its move."""
     history = platform.history
     live = champion.version if champion else None
     underway, ended = [], None
     for move in history.moves(UNDERWAY):
         if move.intention.version == live:
-            history.close(move, DONE)  # a kill, or an error, came after the alias had moved
-            _log.info("version %d had gone live before an earlier attempt was broken off; its move is closed", live)
+            history.close(move, DONE)  # after a kill or an error behind the move of the alias
+            _log.info("version %d had gone live before an earlier attempt was interrupted; its move is closed", live)
             ended = move
         else:
             underway.append(move)
     found = (
         _by_person(request, platform, live, underway) if request.version is not None else _by_rule(request, platform, champion, underway)
     )
-    if found.meant is None and ended is None:
+    if found.intended is None and ended is None:
         last = next(iter(history.moves(DONE)), None)
         ended = last if last and last.intention.flow_run == request.flow_run and last.intention.version == live else None
-    return Found(found.meant, found.refused, ended)
+    return Standing(found.intended, found.refused, ended)
 
 
-def end(platform: Platform, meant: Meant) -> None:
-    """The alias has moved. The challenger goes last, so that a move that is underway is never forgotten."""
-    platform.history.close(meant.move, DONE)
-    _replace_challenger(platform, meant.version.version, None)
+def end(platform: Platform, intended: Intended) -> None:
+    """Close the move after the alias has moved. The challenger goes last, so that no move stays underway for good."""
+    platform.history.close(intended.move, DONE)
+    _replace_challenger(platform, intended.version.version, None)
 
 
-def give_up(platform: Platform, meant: Meant, state: str, why: str) -> None:
-    """The version does not go live. One that a person displaced for it is meant to go live again, if its decision still holds."""
-    platform.history.close(meant.move, state, why)
-    _replace_challenger(platform, meant.version.version, _displaced(platform, meant.move))
+def withdraw(platform: Platform, intended: Intended, state: str, why: str) -> None:
+    """Withdraw the intention. A version that a person displaced for it is intended again, if its decision still holds."""
+    platform.history.close(intended.move, state, why)
+    _replace_challenger(platform, intended.version.version, _displaced(platform, intended.move))
 
 
-def _by_person(request: EndpointRequest, platform: Platform, live: int | None, underway: list[Move]) -> Found:
+def _by_person(request: EndpointRequest, platform: Platform, live: int | None, underway: list[Move]) -> Standing:
     assert request.version is not None  # noqa: S101 - for the type checker
     if request.version == live:
-        _replace_challenger(platform, live, None)  # a kill, or an error, may have come between the two aliases
-        return Found()
+        _replace_challenger(platform, live, None)  # a kill or an error may have come between the two aliases
+        return Standing()
     if live != request.replaces:
-        return Found(
+        return Standing(
             refused=f"it was to replace {version_text(request.replaces)}, but {version_text(live)} is live by this time; "
             "look again, and decide again"
         )
@@ -92,26 +92,26 @@ def _by_person(request: EndpointRequest, platform: Platform, live: int | None, u
         mine = platform.history.begin(_intention(request, version, live, displaced))
     if other:
         platform.registry.move(CHALLENGER, version.version)
-    return Found(Meant(version, mine))
+    return Standing(Intended(version, mine))
 
 
-def _by_rule(request: EndpointRequest, platform: Platform, champion: ModelVersion | None, underway: list[Move]) -> Found:
+def _by_rule(request: EndpointRequest, platform: Platform, champion: ModelVersion | None, underway: list[Move]) -> Standing:
     challenger, live = platform.registry.challenger(), champion.version if champion else None
     mine = None
     for move in underway:
         if mine is None and challenger is not None and _is(move, challenger.version, live):
             mine = move
         else:
-            platform.history.close(move, ABANDONED, "the run that began it was killed, and another version is wanted by now")
+            platform.history.close(move, ABANDONED, "the run that began it was killed, and another version is intended")
     if challenger is None or challenger.version == live:
-        _replace_challenger(platform, live, None)  # a kill, or an error, may have come between the two aliases
-        return Found()
+        _replace_challenger(platform, live, None)  # a kill or an error may have come between the two aliases
+        return Standing()
     if (mine is None or not mine.intention.by_person) and (refused := _unfit(challenger, champion)):
         if mine is not None:
             platform.history.close(mine, ABANDONED, refused)
         _replace_challenger(platform, challenger.version, None)
-        return Found(refused=refused)
-    return Found(Meant(challenger, mine or platform.history.begin(_intention(request, challenger, live, None))))
+        return Standing(refused=refused)
+    return Standing(Intended(challenger, mine or platform.history.begin(_intention(request, challenger, live, None))))
 
 
 def _intention(request: EndpointRequest, version: ModelVersion, live: int | None, displaced: int | None) -> Intention:
@@ -134,12 +134,12 @@ def _is(move: Move, version: int, live: int | None) -> bool:
 
 
 def _unfit(challenger: ModelVersion, champion: ModelVersion | None) -> str:
-    """Why the rule's decision does not carry this challenger; empty when it does."""
+    """Why the rule's decision does not allow this challenger to go live; empty when it does."""
     decision, judged_against = challenger.tags.get(DECISION), challenger.tags.get(JUDGED_AGAINST)
     if decision != PROMOTE:
-        return f"version {challenger.version} was meant to go live, but its decision is {decision or 'not made'}"
+        return f"version {challenger.version} is the challenger, but its decision is {decision or 'not made'}"
     if judged_against != named(champion):
-        return f"version {challenger.version} was judged against champion {judged_against}, which is {named(champion)} by now"
+        return f"version {challenger.version} was judged against champion {judged_against}, but the champion is {named(champion)}"
     return ""
 
 
@@ -154,7 +154,7 @@ def _displaced(platform: Platform, move: Move) -> int | None:
 
 
 def _replace_challenger(platform: Platform, version: int | None, by: int | None) -> None:
-    """Where this version is the challenger: another run may meanwhile have put an intention of its own there."""
+    """Replace the challenger, only if it is still this version: another run may have set an intention of its own."""
     challenger = platform.registry.challenger()
     if challenger is not None and challenger.version == version:
         platform.registry.move(CHALLENGER, by)

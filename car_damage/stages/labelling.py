@@ -1,4 +1,4 @@
-"""The labeller that the settings describe, with its table of labels read."""
+"""Makes the labeller of the settings, and reads its table of labels."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from car_damage.ports import Platform
 
 
 def labeller(platform: Platform) -> Labeller:
-    """Labels by folder, by name, or by a table: a file whose name ends with .csv, or else a Delta table's folder.
+    """A labeller by folder, by file name, or by a table, which is a .csv file or a Delta table's folder.
 
     Raises:
         SettingsError: the table is not there, or contradicts itself.

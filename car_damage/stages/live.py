@@ -1,4 +1,4 @@
-"""Stage live: what is decided, intended and served right now; the look that lets a quiet night end early.
+"""Stage live: finds out what is decided, intended and served, so that a night with nothing to do ends early.
 
 It asks services only, so it starts neither a cluster nor TensorFlow.
 """
@@ -11,7 +11,7 @@ from car_damage.stage import Progress, Stage
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
-    """Look. All that it may make is the registered model, empty, so that a look-up that fails is told from none."""
+    """Read the state. It only creates the registered model where there is none, so that a failed look-up differs from an empty one."""
     run = platform.tracking.run_for(request.training_key)
     versions = platform.registry.versions_for(run.run_id) if run else []
     decided = decided_of(versions)

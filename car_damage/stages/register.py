@@ -1,4 +1,4 @@
-"""Stage register: judge a run's model against the champion of this moment, and register it with the decision.
+"""Stage register: judges a run's model against the present champion, and registers it with the decision.
 
 Order is what makes it safe to kill: the version first, then the evidence and its tags, then the alias that says
 what is intended, and last the tag `decision`. A version without that tag is undecided and is decided again; one that
@@ -30,11 +30,11 @@ from car_damage.stage import HOUR, Progress, Stage
 
 _EVIDENCE = TypeAdapter(Evidence)
 ROUNDING = 1e-3
-"""How far probabilities may be from those after training, on the same machine: float32 and another batch size."""
+"""Largest difference of a probability from the one after training, on the same machine: float32, and another batch size."""
 
 
 def work(request: RegisterRequest, platform: Platform, progress: Progress) -> RegisterReport:
-    """Decide on the run's model, unless it has been decided."""
+    """Decide on the run's model, unless it has a decision."""
     registry = platform.registry
     versions = registry.versions_for(request.run_id)
     decided = decided_of(versions)
@@ -45,20 +45,20 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     test = _test_photos(request, platform)
     version = decided or (versions[0] if versions else None)
     if version is None:
-        _check(request, test, platform)
+        _check_answer(request, test, platform)
         version = registry.create(
             request.run_id,
             request.model_uri,
             {"flow_run": request.flow_run, "silver_version": str(request.silver_version), KEY_TAG: request.training_key},
         )
     champion = registry.champion()
-    judged = _unless_taken_back(request, version, _judge(test, champion, platform, progress), platform)
+    judged = _hold_back(request, version, _judge(test, champion, platform, progress), platform)
     _record(request, version, champion, judged, platform)
     return _report(version, judged, champion)
 
 
-def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
-    """Test photos cannot know why a person took a model back; so it goes live again, also trained once more, by a person's word only."""
+def _hold_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
+    """Hold back a model that a person took back, also when it was trained again: test photos do not show the person's reason."""
     if judged.decision != PROMOTE:
         return judged
     moves = platform.history.moves(DONE)
@@ -81,10 +81,10 @@ def _is_twin(number: int, training_key: str, platform: Platform) -> bool:
 def _record(
     request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: rule.Decision, platform: Platform
 ) -> None:
-    """Leave the decision behind: the evidence first, then the intention, and the mark of being decided at the end."""
+    """Write the decision: the evidence first, then the intention, and last the tag which marks the version as decided."""
     registry = platform.registry
     if is_decided(version) and not request.dry_run:
-        registry.tag(version.version, {DECISION: UNDECIDED})  # before the evidence, which would speak of another decision
+        registry.tag(version.version, {DECISION: UNDECIDED})  # before the evidence, which would belong to another decision
     document = {
         "version": version.version,
         "champion": champion.version if champion else None,
@@ -142,7 +142,7 @@ def _report(version: ModelVersion, judged: rule.Decision, champion: ModelVersion
 
 @dataclass(frozen=True)
 class _Test:
-    """The test split of one silver version, and what the candidate predicted for it after its training."""
+    """The test split of one silver version, and the candidate's predictions for it after its training."""
 
     rows: pa.Table
     """path, label, sha256: n rows."""
@@ -154,7 +154,7 @@ class _Test:
     """(n, classes)"""
 
     def read(self, platform: Platform) -> Iterator[bytes]:
-        """Each photo's bytes, in order; PhotoChanged when it is no longer the one that silver knows."""
+        """Each photo's bytes, in order. Raises PhotoChanged when a photo has other bytes than in silver."""
         for path, sha256 in zip(self.rows["path"].to_pylist(), self.rows["sha256"].to_pylist(), strict=True):
             yield read_checked(platform.files, path, sha256)
 
@@ -178,8 +178,8 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
     return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities)
 
 
-def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
-    """The candidate answers one photo in a process that has imported none of our code, as it answered after training."""
+def _check_answer(request: RegisterRequest, test: _Test, platform: Platform) -> None:
+    """Check that the candidate answers one photo as after its training, in a process that has imported none of our code."""
     tracking = platform.settings.tracking
     with Scratch("candidate") as folder:
         model = platform.registry.download(request.model_uri, folder)
@@ -188,8 +188,8 @@ def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:
     given = np.array([answer.probabilities.get(name, np.nan) for name in platform.settings.labels.classes])
     if not np.allclose(given, test.probabilities[0], atol=ROUNDING):
         raise ModelRefused(
-            f"{request.model_uri} answers {answer.probabilities} to {test.rows['path'][0]} in a process of its own, and answered "
-            f"{test.probabilities[0].tolist()} after its training; it was not registered"
+            f"{request.model_uri} answers {answer.probabilities} to {test.rows['path'][0]} in a process of its own, but "
+            f"{test.probabilities[0].tolist()} after its training, so it was not registered"
         )
 
 
@@ -207,7 +207,7 @@ def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progr
 
 
 def _predicted(given: Sequence[ModelAnswer], truth: rule.Labels, classes: Sequence[str]) -> rule.Labels:
-    """A champion of other classes may answer with one that is none any more: that is wrong, whatever it is called."""
+    """Class numbers of the champion's answers. A label that is no class of the settings counts as wrong."""
     if len(given) != len(truth):
         raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")
     wrong = (truth + 1) % len(classes)

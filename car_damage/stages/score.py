@@ -1,8 +1,8 @@
-"""Stage score: ask one model version about the photos of a folder or a table, and keep its answers in the table of predictions.
+"""Stage score: scores the photos of a folder or a table with one model version, and keeps the answers in the predictions table.
 
-The model answers in a process of its own, which is started once and decodes as the endpoint does. Photos are read a few ahead
-of it, and answers are written chunk by chunk, so a run that was killed goes on where the last chunk ended. All of that happens
-on the driver, whatever the engine of the tables is.
+The model runs in a process of its own, which is started once and decodes as the endpoint does. Photos are read a few ahead
+of it, and answers are written chunk by chunk, so the run after a kill continues after the last chunk. All of that happens on the
+driver, with every table engine.
 """
 
 import json
@@ -28,7 +28,7 @@ from car_damage.stage import HOUR, Progress, Stage
 
 EXAMPLES = 10
 AHEAD = 64
-"""Photos that are read before the model asks for them."""
+"""Photos that are read before the model takes them."""
 READERS = 8
 """Threads that read them."""
 
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def work(request: ScoreRequest, platform: Platform, progress: Progress) -> ScoreReport:
-    """See the module.
+    """Do what the module describes.
 
     Raises:
         Terminal: there is no champion, or the table has no column path.
@@ -52,11 +52,11 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     wanted = unscored(photos, known, version.version)
     labels: Counter[str] = Counter()
     examples: dict[str, str] = {}
-    asked = _Asked(wanted, platform)
+    reader = _Reader(wanted, platform)
     done = 0
     progress("score", 0, wanted.num_rows, f"version {version.version}")
-    with closing(_answers(version, asked, platform)) as answered:
-        while chunk := list(islice(answered, settings.scoring.chunk)):
+    with closing(_answers(version, reader, platform)) as answers:
+        while chunk := list(islice(answers, settings.scoring.chunk)):
             rows = pa.Table.from_pylist([_row(request, version, file, answer, platform) for file, answer in chunk], schema=PREDICTIONS)
             at = tables.merge(settings.tables.predictions, rows, KEY)
             labels.update(answer.label for _, answer in chunk if not answer.refused)
@@ -71,12 +71,12 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         source=source,
         found=photos.num_rows,
         scored=sum(labels.values()),
-        # From mildest to worst; then what only an older model says.
+        # From mildest to worst; then the labels of an older model.
         labels={name: labels[name] for name in dict.fromkeys([*settings.labels.classes, *sorted(labels)]) if labels[name]},
         refused=done - sum(labels.values()),
         examples=examples,
-        unreadable=tuple(asked.unreadable[:UNREADABLE_SHOWN]),
-        unreadable_count=len(asked.unreadable),
+        unreadable=tuple(reader.unreadable[:UNREADABLE_SHOWN]),
+        unreadable_count=len(reader.unreadable),
         predictions_version=at,
     )
 
@@ -86,7 +86,7 @@ def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:
         return platform.registry.get(request.version)
     champion = platform.registry.champion()
     if champion is None:
-        raise Terminal("no version is live yet, so none can be asked: run retrain first, or name a version")
+        raise Terminal("no version is live yet: run retrain first, or name a version")
     return champion
 
 
@@ -96,27 +96,27 @@ def _photos(source: str, platform: Platform) -> pa.Table:
         try:
             return ledger.listing_of(platform.files.list(source)).select(list(FILE))
         except SettingsError as error:
-            raise SettingsError(f"{source} is to be scored and is no folder on this machine: mount it, or name another source") from error
+            raise SettingsError(f"{source}, the source to score, is no folder on this machine: mount it, or name another source") from error
     if source.count(".") != 2:
-        raise SettingsError(f"{source} is to be scored: name a folder, with a /, or a table as catalog.schema.table")
+        raise SettingsError(f"{source} is no source to score: name a folder, with a /, or a table as catalog.schema.table")
     rows, version = platform.tables.read(source, ["path"])
     if version < 0:
         raise SettingsError(f"the table {source} is not there; name a folder (with a /), or a table with a column path")
     return of_paths(rows["path"])
 
 
-class _Asked:
-    """Reads the photos, in their order, and remembers which ones were given to the model and which could not be read."""
+class _Reader:
+    """Reads the photos in their order, and keeps which ones went to the model and which could not be read."""
 
     def __init__(self, files: pa.Table, platform: Platform) -> None:
         self.files, self._platform = files, platform
         self.given: deque[Mapping[str, Any]] = deque()
         self.empty: list[Mapping[str, Any]] = []
-        """Files without a byte: a model is not asked about them."""
+        """Files without a byte: they do not go to the model."""
         self.unreadable: list[str] = []
 
     def read(self) -> Iterator[bytes]:
-        """The bytes of each photo that can be read; some photos ahead of who takes them."""
+        """The bytes of each photo that can be read; a few photos are read ahead."""
         with ThreadPoolExecutor(READERS, thread_name_prefix="score") as pool:
             ahead: deque[tuple[Mapping[str, Any], Future[bytes]]] = deque()
             try:
@@ -134,7 +134,7 @@ class _Asked:
             data = reading.result()
         except Unavailable as error:
             if not self.unreadable:
-                _log.warning("a photo could not be read, and is left to the next run, as all others like it: %s", error)
+                _log.warning("a photo could not be read; the next run tries it, and all others like it, again: %s", error)
             self.unreadable.append(file["path"])
             return
         if data:
@@ -144,23 +144,23 @@ class _Asked:
             self.empty.append(file)
 
 
-def _answers(version: ModelVersion, asked: _Asked, platform: Platform) -> Generator[tuple[Mapping[str, Any], ModelAnswer]]:
-    if not asked.files.num_rows:
+def _answers(version: ModelVersion, reader: _Reader, platform: Platform) -> Generator[tuple[Mapping[str, Any], ModelAnswer]]:
+    if not reader.files.num_rows:
         return
     tracking = platform.settings.tracking
     with Scratch("score") as folder:
         model = platform.registry.download(version.uri, folder)
-        for answer in stream(model, asked.read(), tracking.check_timeout, tracking.check_environment):
-            yield asked.given.popleft(), answer
-    yield from ((file, ModelAnswer("", 0.0, {}, "", EMPTY)) for file in asked.empty)
+        for answer in stream(model, reader.read(), tracking.check_timeout, tracking.check_environment):
+            yield reader.given.popleft(), answer
+    yield from ((file, ModelAnswer("", 0.0, {}, "", EMPTY)) for file in reader.empty)
 
 
 def _row(request: ScoreRequest, version: ModelVersion, file: Mapping[str, Any], answer: ModelAnswer, platform: Platform) -> dict[str, Any]:
     row = {**file, "model_version": version.version, "flow_run": request.flow_run, "scored": platform.clock.now()}
     if answer.refused:
         return row | {"refused": answer.refused}
-    said = {"label": answer.label, "probability": answer.probability, "probabilities": json.dumps(answer.probabilities)}
-    return row | said | {"sha256": answer.sha256}
+    fields = {"label": answer.label, "probability": answer.probability, "probabilities": json.dumps(answer.probabilities)}
+    return row | fields | {"sha256": answer.sha256}
 
 
 STAGE = Stage("score", ScoreRequest, ScoreReport, work, job="score", deadline=23.5 * HOUR)

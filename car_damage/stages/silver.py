@@ -1,8 +1,7 @@
-"""Stage silver: bring the silver table up to bronze, and note in bronze which photos it does not use, and why.
+"""Stage silver: makes the silver table agree with bronze, and writes into bronze which photos silver does not use, and why.
 
-Bronze first, then silver: a kill between the two leaves verdicts that the next run finds as it would make them,
-and a silver table that it then completes. Both commits stand on the versions that the plan was made from; when
-another writer comes first, the plan is made again.
+It writes bronze first, then silver. After a kill between the two, the next run makes the same verdicts and completes silver. Both
+commits require the versions from which the plan was made; when another writer comes first, the plan is made again.
 """
 
 import logging
@@ -24,7 +23,7 @@ from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages.labelling import labeller
 
 ATTEMPTS = 5
-"""Times that a plan is made while other writers come first."""
+"""Plans that are made while other writers come first."""
 EXAMPLES = 3
 """Files that a report names for each reason."""
 _DETAIL = 300
@@ -35,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def work(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
-    """See the module.
+    """Do what the module describes.
 
     Raises:
         CommitConflict: other writers came first, again and again.
@@ -43,14 +42,14 @@ def work(request: SilverRequest, platform: Platform, progress: Progress) -> Silv
     """
     for attempt in range(1, ATTEMPTS):
         try:
-            return _bring_up(request, platform, progress)
+            return _update(request, platform, progress)
         except CommitConflict as error:
             _log.info("planning again, after attempt %d of %d: %s", attempt, ATTEMPTS, error)
             platform.clock.sleep(0.2 * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
-    return _bring_up(request, platform, progress)
+    return _update(request, platform, progress)
 
 
-def _bring_up(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
+def _update(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
     settings, tables = platform.settings, platform.tables
     bronze, bronze_version = tables.read(settings.tables.bronze, _READ)
     if bronze_version < request.bronze_version or bronze_version < 0:
@@ -111,14 +110,14 @@ def _examples(unused: pa.Table) -> dict[str, tuple[str, ...]]:
 
 
 def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[str, str]:
-    """As bronze has them by now: a verdict that was noted a moment ago comes before the one that was read."""
+    """Details as bronze holds them after this run: this run's verdicts replace those that it has read."""
     wanted = pa.array(paths, pa.string())
     tables = [table.filter(pc.is_in(table["path"], value_set=wanted)).select(["path", "detail"]) for table in (present, planned.verdicts)]
     return {row["path"]: row["detail"][:_DETAIL] for table in tables for row in table.to_pylist() if row["detail"]}
 
 
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
-    """Labels by the settings as they are; a photo of another landing folder keeps what bronze says."""
+    """Labels by the present settings; a photo of another landing folder keeps its label in bronze."""
     labelled = labeller(platform).labels(present["path"].filter(here).to_pylist()) if pc.any(here).as_py() else []
     kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
     fresh = {"label": [one.label for one in labelled], "reason": [one.reason for one in labelled]}

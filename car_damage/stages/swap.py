@@ -1,7 +1,7 @@
-"""Have the endpoint serve a version, wait until it really does, and see it answer a real photo.
+"""Makes the endpoint serve a version, waits until it does, and checks its answer to a real photo.
 
-What the update of the endpoint and its way back are made of. Every wait has a limit; a service that is away for a
-while, as for a restart, is waited for.
+The stage endpoint uses it to take a version live, and to put the champion back. Every wait has a limit. It waits for a service that
+is away for a while, as during a restart.
 """
 
 import hashlib
@@ -19,35 +19,37 @@ from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
 from car_damage.stage import Progress
 
 OTHER_MACHINE = 1e-2
-"""How far the endpoint's probabilities may be from those after training: another processor, another TensorFlow build."""
-FORGOTTEN_AFTER = 5
-"""Looks at an endpoint that neither updates nor serves the version asked for, until the update counts as forgotten."""
-ASKED_AT_MOST = 2
-"""Times that a version is asked for, where the endpoint forgets about it."""
+"""Largest difference of a probability from the one after training: the endpoint may have another processor or TensorFlow build."""
+LOST_AFTER = 5
+"""Looks at an endpoint that neither updates nor serves the requested version, until the update counts as lost."""
+REQUESTS = 2
+"""Times that a version is requested, when the endpoint loses the update."""
 OUTAGE = 120.0
-"""Seconds that the service may be away in the middle of an update: a restart, a deploy of its own."""
-TOLD_EVERY = 10.0
-"""Seconds between two words on how long an update has taken: some take an hour."""
+"""Seconds that the service may be away during an update, for a restart or a deployment of its own."""
+SHOW_EVERY = 10.0
+"""Seconds between two lines of progress: some updates take an hour."""
 
 _log = logging.getLogger(__name__)
 
 
 def bring(platform: Platform, version: int, progress: Progress) -> EndpointState:
-    """Have the endpoint serve exactly this version, and wait for it.
+    """Make the endpoint serve exactly this version, and wait until it does.
 
     Raises:
-        UpdateFailed: the version did not become ready, or somebody else's update does not end.
-        Unavailable: the service stays away.
+        UpdateFailed: the version did not become ready, or another update does not end.
+        Unavailable: the service does not come back.
     """
-    for _ in range(ASKED_AT_MOST):
-        state = _await(platform, version, _ask_for(platform, version), progress)
+    for _ in range(REQUESTS):
+        state = _await(platform, version, _request(platform, version), progress)
         if serves(state, version):
             return state
-    raise UpdateFailed(f"{platform.settings.serving.endpoint} neither updates nor serves version {version}, though it was asked to")
+    raise UpdateFailed(
+        f"{platform.settings.serving.endpoint} neither updates nor serves version {version}, which was requested {REQUESTS} times"
+    )
 
 
 def serves(state: EndpointState, version: int) -> bool:
-    """Exactly this version answers, and no update is on its way."""
+    """Whether exactly this version answers, and no update is pending."""
     return state.exists and state.ready and not state.updating and state.pending is None and state.served == version
 
 
@@ -68,8 +70,8 @@ class _LogOnce:
             self._logged = True
 
 
-def _ask_for(platform: Platform, version: int) -> EndpointState:
-    """Ask for the version as soon as no other one is on its way; the state just after that."""
+def _request(platform: Platform, version: int) -> EndpointState:
+    """Request the version as soon as no other update is pending. Returns the state just after that."""
     settings, clock = platform.settings.serving, platform.clock
     deadline, waits_for = clock.monotonic() + settings.update_timeout, None
     while True:
@@ -79,10 +81,10 @@ def _ask_for(platform: Platform, version: int) -> EndpointState:
         if not state.updating:
             try:
                 platform.serving.put(version)
-                _log.info("%s was asked to serve version %d", settings.endpoint, version)
+                _log.info("%s: version %d was requested", settings.endpoint, version)
                 return look(platform)
             except UpdateInProgress:
-                pass  # somebody was quicker
+                pass  # another update began first
             except RequestRefused as error:
                 raise UpdateFailed(f"{settings.endpoint} refused to serve version {version}: {error}") from error
         if waits_for != state.pending:
@@ -94,22 +96,22 @@ def _ask_for(platform: Platform, version: int) -> EndpointState:
 
 
 def _await(platform: Platform, version: int, state: EndpointState, progress: Progress) -> EndpointState:
-    """Wait until the version is served, or the endpoint has forgotten about it."""
+    """Wait until the version is served, or its update is lost."""
     settings, clock = platform.settings.serving, platform.clock
-    started, told, idle = clock.monotonic(), -math.inf, 0
-    while not serves(state, version) and idle < FORGOTTEN_AFTER:
+    started, shown, idle = clock.monotonic(), -math.inf, 0
+    while not serves(state, version) and idle < LOST_AFTER:
         if state.failed and not state.updating:
             raise UpdateFailed(f"{settings.endpoint} could not serve version {version}: {state.message or 'it gave no reason'}")
         waited = clock.monotonic() - started
         if waited > settings.update_timeout:
             raise UpdateFailed(f"{settings.endpoint} was not ready with version {version} after {settings.update_timeout:.0f} s")
         idle = 0 if state.updating or not state.ready else idle + 1
-        if waited - told >= TOLD_EVERY:
+        if waited - shown >= SHOW_EVERY:
             progress("endpoint", int(waited), math.ceil(settings.update_timeout), f"waiting for version {version}, {waited:.0f} s so far")
-            told = waited
+            shown = waited
         clock.sleep(settings.poll)
         state = look(platform)
-    if told > -math.inf and serves(state, version):
+    if shown > -math.inf and serves(state, version):
         limit = math.ceil(settings.update_timeout)
         progress("endpoint", limit, limit, f"version {version} is served, after {clock.monotonic() - started:.0f} s")
     return state
@@ -117,7 +119,7 @@ def _await(platform: Platform, version: int, state: EndpointState, progress: Pro
 
 @dataclass(frozen=True)
 class Smoke:
-    """A real photo, and what a version answered to it after its training."""
+    """A real photo, and the answer of a version to it after its training."""
 
     sha256: str
     photo: bytes
@@ -126,7 +128,7 @@ class Smoke:
 
 
 def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
-    """The test photo that was kept with the version's run: going back must not depend on what still lies in the landing folder.
+    """The test photo that the version's run keeps: a rollback must not depend on the landing folder.
 
     Raises:
         RegistryError: the run has lost it, or what was predicted for it.
@@ -142,10 +144,10 @@ def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
 
 
 def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
-    """The smoke request: the right version must answer, with what it answered after its training.
+    """Send the smoke photo. The right version must answer, and as it answered after its training.
 
     Raises:
-        UpdateFailed: it refuses the photo, does not answer in time, answers otherwise, or another version answers.
+        UpdateFailed: it refuses the photo, does not answer in time, or answers differently; or another version answers.
     """
     answer = _answer(platform, version, smoke)
     state = look(platform)
@@ -160,7 +162,7 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
 
 
 def _answer(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
-    """Ask until there is an answer: the version is swapped in by now, so giving up must put the champion back."""
+    """Repeat the request until there is an answer. The version is served already, so an error must lead to the champion's return."""
     settings = platform.settings.serving
     try:
         return Patience(platform.clock, [settings.poll], settings.request_timeout)(platform.serving.query, [smoke.photo])[0]

@@ -1,4 +1,4 @@
-"""Stage train: a network for one version of silver, and everything about it in MLflow.
+"""Stage train: trains a network on one version of silver, and logs everything about it to MLflow.
 
 The MLflow run is looked up by the training key first and finished last: asked again after a kill, the stage finds a
 run that is whole, or trains. `car_damage.model.run_files` names what it writes.
@@ -34,10 +34,10 @@ from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 
 ENVELOPE = 4096
-"""Bytes of a request to the endpoint beside the photo itself."""
+"""Bytes of a request to the endpoint, without the photo."""
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
-"""How the names of the metrics begin that a train report tells; MLflow has those of each epoch beside them."""
+"""Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
 
 
 def work(request: TrainRequest, platform: Platform, progress: Progress) -> TrainReport:
@@ -48,7 +48,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         PhotoChanged: a photo is no longer the one that was validated.
     """
     found = platform.tracking.run_for(request.training_key)
-    # Asked to train again, what this flow run has trained already is enough: it is asked once more after a fault or a kill.
+    # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
     if found is not None and (not request.train_again or found.flow_run == request.flow_run):
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
         return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
@@ -67,7 +67,7 @@ def _check(rows: pa.Table, version: int) -> None:
     for split in SPLITS:
         if not (number := rows["split"].to_pylist().count(split)):
             raise TooFewPhotos(
-                f"{what} {rows.num_rows} photos and none of them for {split}: add labelled photos to the landing folder, "
+                f"{what} {rows.num_rows} photos, none of them in the split {split}: add labelled photos to the landing folder, "
                 "three or more of each class, and run again"
             )
         if split == TRAIN:
@@ -106,7 +106,7 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
 
 
 def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
-    """Train, judge, and write every file of the run into a folder."""
+    """Train, evaluate, and write every file of the run into a folder."""
     settings = platform.settings
     classes = settings.labels.classes
     train, validation, test = (photos.part(split) for split in SPLITS)
@@ -147,7 +147,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
 
 
 def _smoke_photo(platform: Platform, test: Photos) -> bytes:
-    """The first test photo that a request to the endpoint can hold; the first of all where none can."""
+    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
     limit = platform.settings.serving.max_request_bytes - ENVELOPE
     photos = (read_checked(platform.files, path, sha256) for path, sha256 in zip(test.paths, test.sha256s, strict=True))
     first = next(photos)

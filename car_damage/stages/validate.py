@@ -1,7 +1,7 @@
-"""Stage validate: every file that bronze has not seen gets a verdict, and bronze learns which files are gone.
+"""Stage validate: gives a verdict on every file that bronze has not seen, and marks in bronze the files that are gone.
 
-One commit brings both, so bronze is always a whole look at the folder. A file that could not be read gets no
-verdict: it stays unseen, and the next run tries again. With nothing new and nothing gone, nothing is written.
+One commit writes both, so bronze always agrees with one listing of the folder. A file that could not be read gets no
+verdict, and the next run tries it again. With nothing new and nothing gone, nothing is written.
 """
 
 import logging
@@ -29,7 +29,7 @@ _ROW = pa.schema([ledger.BRONZE.field(column) for column in _COLUMNS])
 
 @dataclass(frozen=True)
 class Verdict:
-    """The work on one file, which a cluster can be sent: its bytes and path in, its part of a bronze row out."""
+    """The work on one file, which can be sent to a cluster: from its path and bytes to its part of a bronze row."""
 
     limits: Limits
     labeller: Labeller
@@ -41,7 +41,7 @@ class Verdict:
         return self.row(path, fatal(data, why))
 
     def row(self, path: str, inspection: Inspection) -> Mapping[str, Any]:
-        """The photo's own reason comes before one of its label."""
+        """A reason of the photo comes before a reason of its label."""
         labelled = self.labeller.label(path)
         reason = inspection.reason or labelled.reason
         return {
@@ -58,10 +58,10 @@ class Verdict:
 
 
 def work(request: ValidateRequest, platform: Platform, progress: Progress) -> ValidateReport:
-    """See the module.
+    """Do what the module describes.
 
     Raises:
-        LandingLost: implausibly many known photos have vanished, and the request does not allow it.
+        LandingLost: too many known photos have vanished, and the request does not allow it.
         SettingsError: the landing folder is not there.
         Unavailable: it cannot be listed completely.
     """
@@ -96,25 +96,25 @@ def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Ta
     readable = new.filter(pc.invert(too_large))
     total = readable.num_rows
     every = max(1, total // 100)
-    told = 0
+    shown = 0
 
     def tick(done: int) -> None:
-        nonlocal told
-        if done == total or done - told >= every:
-            told = done
+        nonlocal shown
+        if done == total or done - shown >= every:
+            shown = done
             progress("validate", done, total)
 
-    looked = platform.tables.each(readable, verdict, _ROW, tick)
-    unread = pc.is_valid(looked["unreadable"])
-    unreadable = sorted(looked["path"].filter(unread).to_pylist())
+    judged = platform.tables.each(readable, verdict, _ROW, tick)
+    unread = pc.is_valid(judged["unreadable"])
+    unreadable = sorted(judged["path"].filter(unread).to_pylist())
     if unreadable:
-        why = pc.min(looked["unreadable"]).as_py()
+        why = pc.min(judged["unreadable"]).as_py()
         _log.warning("%d of %d new files could not be read; the next run tries them again. One of them: %s", len(unreadable), total, why)
     large = new.filter(too_large).select(["path", "size"]).to_pylist()
     large_rows = [{"path": file["path"], **verdict.row(file["path"], oversize(file["size"], limits))} for file in large]
     schema = pa.schema([ledger.BRONZE.field("path"), *_ROW])
     rows = pa.concat_tables(
-        [looked.filter(pc.invert(unread)).select(schema.names).cast(schema), pa.Table.from_pylist(large_rows, schema=schema)]
+        [judged.filter(pc.invert(unread)).select(schema.names).cast(schema), pa.Table.from_pylist(large_rows, schema=schema)]
     )
     keys = new.take(pc.index_in(rows["path"], value_set=new["path"]))
     columns = {name: keys[name] if name in ledger.KEY else rows[name] for name in (*ledger.KEY, *_COLUMNS)}
@@ -130,7 +130,7 @@ def _dated(rows: pa.Table, request: ValidateRequest, platform: Platform) -> pa.T
 
 
 def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:
-    """Whole rows of the files that are gone, so that one commit takes them with the new ones."""
+    """Whole rows of the files that are gone, so that one commit writes them together with the new ones."""
     if not landed.gone.num_rows:
         return ledger.BRONZE.empty_table()
     before, _ = platform.tables.read(platform.settings.tables.bronze, ledger.BRONZE.names, landed.bronze_version)

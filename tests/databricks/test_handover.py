@@ -10,7 +10,7 @@ from car_damage import errors, settings
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
-from car_damage.job.handover import ANEW, Place
+from car_damage.job.handover import COPIES, Place
 from car_damage.pipeline import (
     Evidence,
     RegisterReport,
@@ -122,7 +122,7 @@ def test_a_number_that_was_changed_is_noticed(files: Folder, place: Place) -> No
 def test_storage_on_which_nothing_gets_whole_is_told(files: Folder, place: Place) -> None:
     folder = Path(place.report).parent
     folder.mkdir(parents=True)
-    for name in [place.report, *(place.report.replace(".json", f".{again}.json") for again in range(1, ANEW + 1))]:
+    for name in [place.report, *(place.report.replace(".json", f".{again}.json") for again in range(1, COPIES + 1))]:
         Path(name).write_bytes(b'{"body"')
     with pytest.raises(Unavailable, match="half written"):
         handover.write_report(files, place, REPORTS[0])

@@ -109,7 +109,7 @@ def test_a_job_may_begin_with_a_later_stage(place: Place, tmp_path: Path) -> Non
 
 
 def test_a_request_of_another_stage_is_refused(place: Place) -> None:
-    with pytest.raises(SettingsError, match="asks for the stage validate, and the job was told to begin with silver"):
+    with pytest.raises(SettingsError, match="is a request for the stage validate, but the job's parameters begin with the stage silver"):
         run.run(Folder(), place.request, ["silver"], 7)
 
 

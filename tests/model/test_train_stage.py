@@ -246,7 +246,7 @@ def test_the_pinned_version_is_read_and_no_later_one(world: Build) -> None:
 @pytest.mark.parametrize("split", train.SPLITS)
 def test_an_empty_split_is_named(world: Build, split: str) -> None:
     built = world(**{"train": 1, "validation": 1, "test": 1, split: 0})
-    with pytest.raises(TooFewPhotos, match=f"none of them for {split}"):
+    with pytest.raises(TooFewPhotos, match=f"none of them in the split {split}"):
         TRAIN.work(asked(built), built.target, silent)
 
 

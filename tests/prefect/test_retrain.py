@@ -217,7 +217,7 @@ def test_a_worse_version_is_registered_and_kept_out(target: LocalTarget) -> None
     assert target.platform.registry.get(3).tags["decision"] == "keep"
     refused: State[Any] = promote("I want it", version=3, return_state=True)
     assert refused.is_failed()
-    assert "version 3 was judged and kept out: " in str(refused.message)
+    assert "version 3 was judged, and the decision is against it: " in str(refused.message)
     assert run().name == "Nothing new"
 
 

@@ -70,9 +70,9 @@ def test_a_version_that_was_never_live_goes_live_on_evidence_about_the_present_c
     [
         (
             {"decision": "await_approval", "judged_against": "2"},
-            r"judged against champion 2, and the champion is 3 by now; .*--judge-again",
+            r"judged against champion 2, but the champion is 3; run retrain with judge_again",
         ),
-        ({"decision": "keep", "judged_against": "3", "decision_reasons": "too small a gain"}, "was judged and kept out: too small a gain"),
+        ({"decision": "keep", "judged_against": "3", "decision_reasons": "too small a gain"}, "was judged, and the decision is against it: too small a gain"),
         ({"decision": "deciding", "judged_against": "3"}, "has not been judged"),
         ({}, "has not been judged"),
     ],
