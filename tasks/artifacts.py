@@ -1,4 +1,4 @@
-"""What a person wants to see of each stage in the Prefect UI."""
+"""Shows the report of each stage in the Prefect UI."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ PICTURES = {
 
 
 def landed(report: ValidateReport) -> None:
-    """What this run decided on the files that it had not seen."""
+    """The verdicts of this run."""
     rows: list[dict[str, Any]] = [{"verdict": "accepted", "reason": "", "files": report.accepted}]
     rows += [{"verdict": "rejected", "reason": reason, "files": files} for reason, files in sorted(report.rejected.items())]
     rows += [{"verdict": "could not be read", "reason": path, "files": 1} for path in report.unreadable]
@@ -50,7 +50,7 @@ def landed(report: ValidateReport) -> None:
 
 
 def training_photos(report: SilverReport) -> None:
-    """Class balance by split. What is left out, and why, is in the artifact `data-quality`."""
+    """Class balance by split. The artifact `data-quality` has the files that are not used, and why."""
     counts = {name: [by_split.get(split, 0) for split in SPLITS] for name, by_split in report.classes.items()}
     rows = [(plain(name), *(f"{photos:,}" for photos in (*row, sum(row)))) for name, row in counts.items()]
     lines = table(("class", *SPLITS, "all"), rows, "lrrrr")
@@ -74,7 +74,7 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
 
 
 def decided(request: RegisterRequest, report: RegisterReport, platform: Platform) -> None:
-    """The decision, its reasons, the numbers side by side, and where a person has to speak, the command."""
+    """The decision, its reasons, the numbers side by side, and the command where a person must approve."""
     classes, evidence = platform.settings.labels.classes, report.evidence
     against = f"champion {report.champion}" if report.champion else "no champion"
     dry_run = request.dry_run and not report.decided_before
@@ -107,7 +107,7 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
 
 
 def served(report: EndpointReport, serving: Serving) -> None:
-    """What answers now."""
+    """The state of the endpoint."""
     version = f"version {report.champion}" if report.champion else "no version"
     latency = f"{1000 * report.latency:.0f} ms" if report.latency is not None else "not asked"
     rows = [
@@ -123,7 +123,7 @@ def served(report: EndpointReport, serving: Serving) -> None:
 
 
 def scored(report: ScoreReport, where: str) -> None:
-    """How often the version said what, and what it took for no photo."""
+    """How many photos have each answer, and which files the version refused."""
     rows: list[dict[str, Any]] = [{"answer": label, "photos": photos, "which": ""} for label, photos in report.labels.items()]
     rows += [{"answer": f"refused: {why}", "photos": 1, "which": path} for path, why in report.examples.items()]
     if more := report.refused - len(report.examples):
@@ -137,7 +137,7 @@ def scored(report: ScoreReport, where: str) -> None:
 
 
 def not_served(error: Terminal, serving: Serving) -> None:
-    """Why the endpoint was not updated, and what it does instead."""
+    """Why the endpoint was not updated, and what it serves."""
     create_markdown_artifact(f"## The endpoint was not updated\n\n```\n{error}\n```", key="endpoint-failure", description=serving.endpoint)
 
 
@@ -169,7 +169,7 @@ def _by_split(metrics: Mapping[str, float]) -> list[str]:
 
 
 def _class_balance(report: SilverReport) -> list[str]:
-    """A chart; left out where there is no matplotlib, as on a worker whose training runs elsewhere."""
+    """A chart. Nothing without matplotlib, as on a worker whose training runs elsewhere."""
     if not report.classes:
         return []
     from car_damage.model import plots

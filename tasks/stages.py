@@ -1,6 +1,6 @@
 """The stages as Prefect tasks: retries, timeouts, caching, progress, artifacts.
 
-What a task adds to its stage stands in the decorator; the body runs the stage and shows what came of it.
+The decorator holds what a task adds to its stage. The body runs the stage and shows its report.
 """
 
 from typing import Any
@@ -33,7 +33,8 @@ from car_damage.pipeline import (
     ValidateRequest,
     digest,
 )
-from tasks import alerts, artifacts, doorbell, naming
+from car_damage.stage import HOUR
+from tasks import alerts, artifacts, commands, doorbell, naming
 from tasks.data_quality import data_quality
 from tasks.progress import if_possible, shown
 from tasks.runner import Runner
@@ -42,23 +43,22 @@ ENDPOINT_LIMIT = "car-damage-endpoint"
 """The global concurrency limit under which an endpoint is updated; `python -m deployments bootstrap` makes it."""
 
 MINUTE = 60.0
-HOUR = 3600.0
 
 
 def is_transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Retry what may pass by itself, and nothing else. A plain function: Prefect takes anything else for "never"."""
+    """Retry what may pass by itself, and nothing else. A plain function, because Prefect takes anything else for "never"."""
     return isinstance(state.result(raise_on_failure=False), Transient)
 
 
 def _once_a_flow_run(context: TaskRunContext, inputs: dict[str, Any]) -> str:
-    """A stage that completed is not done again when its flow run is retried."""
+    """The key of a stage that is not done again when its flow run is retried."""
     return f"{context.task.name}-{context.task_run.flow_run_id}-{digest(inputs['request'])}"
 
 
 def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> str:
-    """What would be trained again to the same model is not trained again, by any run of any worker that shares the storage.
+    """The key of a training that no run repeats, on any worker that shares the result storage.
 
-    With the finished run, because a report of an earlier one must not hide a run that was trained again and then killed.
+    It holds the finished run, because the report of an earlier run must not hide a run that was trained again and then killed.
     """
     return f"train-{inputs['request'].training_key}-{inputs['request'].finished_run}"
 
@@ -75,44 +75,41 @@ RETRIES: dict[str, Any] = {
     "retry_jitter_factor": 1.0,
     "retry_condition_fn": is_transient,
 }
-KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json"}
+KEPT: dict[str, Any] = {"persist_result": True, "result_serializer": "json", **RETRIES}
+ONCE_A_FLOW_RUN: dict[str, Any] = {"cache_policy": CachePolicy.from_cache_key_fn(_once_a_flow_run), **KEPT}
 
 
 @task(
     name="validate_images",
-    description="Finds the files that the bronze table has not seen, decides on each, and writes the verdicts.",
-    task_run_name="validate what landed",
+    description="Finds the files that bronze has not seen, and writes a verdict on each.",
+    task_run_name="validate new files",
     tags=["car-damage", "data"],
     timeout_seconds=4 * HOUR,
-    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
-    **RETRIES,
-    **KEPT,
+    **ONCE_A_FLOW_RUN,
 )
 def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     """See `car_damage.stages.validate`."""
     from car_damage.stages import validate
 
     report = runner.run(validate.STAGE, request, shown("validation"))
-    with if_possible("what landed"):
+    with if_possible("the new files"):
         artifacts.landed(report)
         alerts.of_rejects(report, runner.platform.settings.alerts)
     with if_possible("the number of new photos in the run's name"):
         naming.rename(naming.found(report))
-    # A doorbell that does not know of it rings once too often, which costs a run that finds nothing new.
-    with if_possible("to the doorbell what was validated"):
+    # Without it the doorbell rings once too often, which costs a run that finds nothing new.
+    with if_possible("the validated photos, to the doorbell,"):
         doorbell.remember_validated(report.landing_fingerprint, request.flow_run)
     return report
 
 
 @task(
     name="write_silver",
-    description="Deduplicates, divides into train, validation and test, and merges the silver table.",
+    description="Removes duplicates, divides the photos into train, validation and test, and merges them into silver.",
     task_run_name="silver from bronze version {request.bronze_version}",
     tags=["car-damage", "data"],
     timeout_seconds=2 * HOUR,
-    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
-    **RETRIES,
-    **KEPT,
+    **ONCE_A_FLOW_RUN,
 )
 def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     """See `car_damage.stages.silver`."""
@@ -128,7 +125,7 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
 
 @task(
     name="look_at_live",
-    description="Looks at what is decided, intended and served, to see whether anything is left to do.",
+    description="Finds out what is decided, intended and served, and whether anything is left to do.",
     task_run_name="look at what is live",
     tags=["car-damage", "model"],
     timeout_seconds=10 * MINUTE,
@@ -144,12 +141,11 @@ def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
 
 @task(
     name="train_model",
-    description="Trains the network on one silver version and logs the model to MLflow, unless the same was trained before.",
+    description="Trains the network on one silver version and logs the model to MLflow, unless the same model was trained before.",
     task_run_name="train on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=12 * HOUR,
     cache_policy=CachePolicy.from_cache_key_fn(_once_a_training_key),
-    **RETRIES,
     **KEPT,
 )
 def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
@@ -168,9 +164,7 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
     task_run_name="judge the model on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=2 * HOUR,
-    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
-    **RETRIES,
-    **KEPT,
+    **ONCE_A_FLOW_RUN,
 )
 def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     """See `car_damage.stages.register`."""
@@ -184,20 +178,18 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 
 @task(
     name="score_photos",
-    description="Asks a version about photos that it has not been asked about, and merges its answers into the table of predictions.",
-    task_run_name="ask {request.version}",
+    description="Scores the photos that this version has not scored, and merges the answers into the predictions table.",
+    task_run_name="score with {request.version}",
     tags=["car-damage", "model"],
     timeout_seconds=24 * HOUR,
-    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
-    **RETRIES,
-    **KEPT,
+    **ONCE_A_FLOW_RUN,
 )
 def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
     """See `car_damage.stages.score`."""
     from car_damage.stages import score
 
     report = runner.run(score.STAGE, request, shown("scoring"))
-    with if_possible("what the model said"):
+    with if_possible("the predictions"):
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
     with if_possible("the number of photos in the run's name"):
         naming.rename(f"{report.scored:,} photo{'' if report.scored == 1 else 's'}, version {report.version}")
@@ -206,13 +198,11 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
 
 @task(
     name="choose_version",
-    description="Finds the version that a person asks for, and refuses one that must not go live.",
+    description="Finds the version that a person wants live, and refuses a version that must not go live.",
     task_run_name=_choice,
     tags=["car-damage", "model"],
     timeout_seconds=10 * MINUTE,
-    cache_policy=CachePolicy.from_cache_key_fn(_once_a_flow_run),
-    **RETRIES,
-    **KEPT,
+    **ONCE_A_FLOW_RUN,
 )
 def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
     """See `car_damage.stages.choose`."""
@@ -231,30 +221,28 @@ def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
     **RETRIES,
 )
 def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
-    """See `car_damage.stages.endpoint`. One at a time, over all flows; never cached, as it changes the world."""
+    """See `car_damage.stages.endpoint`. One at a time over all flows. Never cached, because it changes what is live."""
     from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 
     from car_damage.stages import endpoint
 
     try:
-        # Two swaps at once are made harmless by the stage's second look at the champion; one that is broken off in the
-        # middle is not. So a lease that could not be renewed must not end the update.
-        get_run_logger().info("waiting for its turn; a run that was killed in its own keeps it for a minute")
+        # The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that
+        # could not be renewed must not end it.
+        get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
             report = runner.run(endpoint.STAGE, request, shown("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
-        with if_possible("why the endpoint was not updated"):
+        with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)
             artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
         raise
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error
     except ConcurrencySlotAcquisitionError as error:
-        if error.__cause__ is not None:  # the server did not answer, or not as it should
-            raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken right now: {error.__cause__}") from error
-        raise Terminal(
-            f"there is no concurrency limit {ENDPOINT_LIMIT}; make it with `.venv/bin/python -m deployments bootstrap`"
-        ) from error
+        if error.__cause__ is not None:  # the server gave no valid answer
+            raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken at present: {error.__cause__}") from error
+        raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; `{commands.BOOTSTRAP}` makes it") from error
     with if_possible("the endpoint"):
         artifacts.served(report, runner.platform.settings.serving)
         artifacts.history(runner.platform.history.moves(), runner.platform.tracking)

@@ -11,10 +11,17 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
-from car_damage.errors import PhotoChanged, TooFewPhotos, Unavailable
-from car_damage.model import networks
+from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
+from car_damage.model import networks, plots
 from car_damage.model.photos import Photos
-from car_damage.model.run_files import EVALUATION_FILE, PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
+from car_damage.model.run_files import (
+    CONFUSION_MATRIX_FILE,
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
+    SMOKE_PHOTO_FILE,
+    WORST_MISTAKES_FILE,
+    read_predictions,
+)
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
@@ -213,11 +220,21 @@ def cached(world: World, photos: int) -> Target:
     return Target(world.target.settings.model_copy(update={"images": images}))
 
 
-def test_more_photos_than_the_disk_has_room_for_train_the_same_model(trained: tuple[World, TrainReport]) -> None:
+def test_more_photos_than_the_disk_has_room_for_train_the_same_model_without_a_plot_that_fails(
+    trained: tuple[World, TrainReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world, report = trained
+
+    def fail(*given: Any) -> bytes:
+        raise KeyError("a bug in a plot")
+
+    monkeypatch.setattr(plots, "worst_mistakes", fail)
     again = TRAIN.work(asked(world, training_key="little room"), cached(world, 4), silent)
     assert again.run_id != report.run_id
     assert again.metrics == pytest.approx(report.metrics)
+    assert world.target.tracking.fetch(again.run_id, CONFUSION_MATRIX_FILE)
+    with pytest.raises(RegistryError):
+        world.target.tracking.fetch(again.run_id, WORST_MISTAKES_FILE)
 
 
 def test_a_photo_that_changes_during_the_training_stops_it_by_name(world: Build) -> None:

@@ -43,7 +43,7 @@ def test_previous_is_never_a_version_that_was_rolled_back_from() -> None:
 
 
 def test_without_a_champion_before_there_is_no_previous_one() -> None:
-    with pytest.raises(PromotionRefused, match="no version was live before version 1"):
+    with pytest.raises(PromotionRefused, match="the history has no version that was live before version 1"):
         choose(world(1, LIVE[0]), "previous")
     with pytest.raises(PromotionRefused, match="no version is live"):
         choose(world(None), "previous")
@@ -72,7 +72,10 @@ def test_a_version_that_was_never_live_goes_live_on_evidence_about_the_present_c
             {"decision": "await_approval", "judged_against": "2"},
             r"judged against champion 2, but the champion is 3; run retrain with judge_again",
         ),
-        ({"decision": "keep", "judged_against": "3", "decision_reasons": "too small a gain"}, "was judged, and the decision is against it: too small a gain"),
+        (
+            {"decision": "keep", "judged_against": "3", "decision_reasons": "too small a gain"},
+            "was judged, and the decision is against it: too small a gain",
+        ),
         ({"decision": "deciding", "judged_against": "3"}, "has not been judged"),
         ({}, "has not been judged"),
     ],

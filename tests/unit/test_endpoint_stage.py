@@ -178,7 +178,7 @@ def test_a_challenger_judged_against_another_champion_is_dropped() -> None:
     here = world(judged_against="9")
     report = update(here)
     assert report.outcome == "kept"
-    assert report.message == "version 2 was judged against champion 9, which is 1 by now"
+    assert report.message == "version 2 was judged against champion 9, but the champion is 1"
     assert (here.serving.puts, here.registry.aliases) == ([], {"champion": 1})
 
 
