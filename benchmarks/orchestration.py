@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.pipeline import Progress, Stage
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from deployments import demo_photos
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.settings import PREFIX, Section, Settings, load
+from car_damage.settings import PREFIX, Section, Settings
+from car_damage.settings_sources import load
 from deployments.settings_page import page as settings_page
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.settings import PREFIX, Section, Settings, load
+from car_damage.settings import PREFIX, Section, Settings
+from car_damage.settings_sources import load
 
 LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
 
