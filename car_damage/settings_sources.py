@@ -1,4 +1,4 @@
-"""Reads the settings of a process from its file and its environment, and explains what is wrong with them."""
+"""Read the settings of a process from its TOML file and its environment, and explain mistakes in them."""
 
 import difflib
 import json
@@ -18,7 +18,7 @@ def load() -> Settings:
     """Read the settings of this process.
 
     Raises:
-        SettingsError: a file that is missing or not TOML, an unknown or misspelt key, a value out of its range.
+        SettingsError: the file is missing or not TOML, a key is unknown or misspelt, or a value is out of range.
     """
     config = os.environ.get(CONFIG_VARIABLE)
     if config and not Path(config).is_file():
@@ -35,8 +35,8 @@ def load() -> Settings:
 
 
 def _unreadable() -> list[str]:
-    """The variables whose value is to be JSON, and is not, each with what to write."""
-    told = []
+    """One message for each variable whose value looks like JSON and is not."""
+    messages = []
     for variable, value in os.environ.items():
         if not variable.upper().startswith(PREFIX):
             continue
@@ -44,12 +44,12 @@ def _unreadable() -> list[str]:
             json.loads(value)
         except ValueError as error:
             if value.lstrip()[:1] in {"{", "["}:
-                told.append(f'{variable} is no JSON ({error}): write a table as {{"key": "value"}}, a list as ["one", "two"]')
-    return told
+                messages.append(f'{variable} is not JSON ({error}): write a table as {{"key": "value"}}, a list as ["one", "two"]')
+    return messages
 
 
 def _refuse_unknown_variables() -> None:
-    """pydantic-settings ignores variables with the right prefix and an unknown name: refuse them here."""
+    """Raise for a variable with our prefix and an unknown name, because pydantic-settings ignores it."""
     known = set(_variables(Settings)) | {CONFIG_VARIABLE}
     for variable in os.environ:
         if not variable.upper().startswith(PREFIX) or variable.upper() in known:
@@ -69,7 +69,7 @@ def _variables(model: type[BaseModel], prefix: str = PREFIX) -> list[str]:
 
 
 def _explain(error: ValidationError, config: str | None) -> str:
-    """One line a problem: the key, what was given, what is allowed."""
+    """One message for all problems: each key, the given value and the allowed ones."""
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])

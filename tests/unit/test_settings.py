@@ -70,7 +70,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ('[promotion]\nmode = "manual"\n', "promotion.mode: Input should be 'automatic' or 'approval'"),
         ('[spark]\nmaster = "locla[*]"\n', "spark: master must be local[*,4] or the like, spark://host:7077, sc://host:15002"),
         ('[spark]\nmaster = "sc:/host:15002"\n', "spark: master must be"),
-        ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, and the names of Spark's settings begin with spark."),
+        ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, but the names of Spark's settings begin with spark."),
     ],
 )
 def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
@@ -123,9 +123,9 @@ def test_every_kind_of_spark_is_taken(master: str, monkeypatch: pytest.MonkeyPat
     assert load().spark.master == master
 
 
-def test_a_table_in_the_environment_that_is_no_json_is_named_with_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_in_the_environment_that_is_not_json_is_named_with_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory"="4g"}')
-    with pytest.raises(SettingsError, match=r'CAR_DAMAGE_SPARK__CONF is no JSON .*: write a table as {"key": "value"}'):
+    with pytest.raises(SettingsError, match=r'CAR_DAMAGE_SPARK__CONF is not JSON .*: write a table as {"key": "value"}'):
         load()
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, '[spark.conf]\n"spark.executor.memory" = "2g"\n'))
     monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory": "4g"}')
