@@ -83,9 +83,9 @@ class Images(Section):
     """Which photos are usable, and how many are read at once."""
 
     min_side: Annotated[int, Field(ge=8)] = Limits.min_side
-    """Pixels. A photo whose shorter side has fewer is rejected as too small."""
+    """Pixels. A photo whose shorter side is below this is rejected as too small."""
     max_pixels: Annotated[int, Field(ge=224 * 224)] = Limits.max_pixels
-    """Pixels. A photo with more is rejected before it is decoded."""
+    """Pixels. A photo with more pixels is rejected before it is decoded."""
     max_bytes: Annotated[int, Field(ge=1 << 16)] = Limits.max_bytes
     """Bytes. A larger file is rejected and not read."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
@@ -103,7 +103,7 @@ class Tables(Section):
     """The Delta tables and the engine that reads and writes them."""
 
     engine: Literal["delta-rs", "spark"] = "delta-rs"
-    """delta-rs: a library in the same process; the tables are on a local disk. spark: the section spark configures it."""
+    """delta-rs: a library in the same process; the tables are on a local disk. spark: Apache Spark, see the section spark."""
     names: Literal["folders", "catalog"] = "folders"
     """Where a table is stored. folders: in the folder catalog/schema/table below tables/ in the home folder. catalog: in Unity
     Catalog, under its three-level name; needs engine = "spark"."""
@@ -162,7 +162,7 @@ class Training(Section):
     augment: bool = True
     """Mirror, shift, brighten and darken training photos at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
-    """Weights, order of photos and augmentation follow from it."""
+    """Random seed of the initial weights, the order of the photos and the augmentation."""
 
 
 class Tracking(Section):
@@ -182,8 +182,8 @@ class Tracking(Section):
     """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
     an environment that uv builds from the model's requirements, which takes minutes and needs the network."""
     check_timeout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that this process may take to load the model and answer, and then to answer each further photo. With uv, building the
-    environment may take as long again."""
+    """Seconds that this process may take to load the model and predict the first photo, and again for each further photo. The same
+    limit applies to building the environment with uv."""
 
 
 class Promotion(Section):
@@ -241,7 +241,7 @@ class Serving(Section):
     idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds without a request after which the local endpoint server scales to zero. In Databricks it is 30 minutes."""
     update_timeout: Annotated[float, Field(gt=0)] = 3600.0
-    """Seconds within which a new version must become ready."""
+    """Seconds that a new version may take to become ready."""
     poll: Annotated[float, Field(gt=0)] = 2.0
     """Seconds between two checks of an update."""
     request_timeout: Annotated[float, Field(gt=0)] = 300.0
