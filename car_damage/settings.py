@@ -207,7 +207,7 @@ class Promotion(Section):
     }
     """The cost of each kind of mistake, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
     max_cost_rise: Cost = 0.0
-    """The average cost of the candidate's mistakes per test photo may exceed the champion's by at most this much."""
+    """The candidate's average cost of mistakes per test photo may be at most this much higher than the champion's."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
     """Number of bootstrap resamples."""
     seed: Annotated[int, Field(ge=0)] = 0
