@@ -249,7 +249,7 @@ class Serving(Section):
     max_request_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
     """Largest request that the local endpoint server accepts, in bytes. Databricks accepts 16 MiB."""
     max_queue: Annotated[int, Field(ge=1)] = 64
-    """Requests that may wait in the local endpoint server. It answers any more with status 429."""
+    """Requests that may wait in the local endpoint server. Further requests get status 429."""
 
 
 class Databricks(Section):
