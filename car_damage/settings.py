@@ -120,7 +120,8 @@ class Spark(Section):
 
     master: str = "local[*,4]"
     """local[*,4]: in this process, on all cores, with four attempts for each task. spark://host:7077: a Spark cluster.
-    sc://host:15002: a Spark Connect server. The landing folder and the home folder must have the same paths on its machines as here."""
+    sc://host:15002: a Spark Connect server. The landing folder and the home folder must have
+    the same paths on Spark's machines as on this machine."""
     conf: dict[str, str] = {}
     """More settings of Spark, such as spark.driver.memory. The environment variable holds JSON; its keys override those of the
     file. A Spark Connect server keeps its own settings, except those that a session may set."""

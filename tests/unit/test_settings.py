@@ -55,7 +55,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("[trainin]\nepochs = 5\n", "unknown setting trainin; did you mean training?"),
         ("[training]\nepoch = 5\n", "unknown setting training.epoch; did you mean epochs?"),
@@ -74,12 +74,12 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     ],
 )
 def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
-    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, text))
     with pytest.raises(SettingsError) as raised:
         load()
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,18 +96,18 @@ def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("variable", "told"),
+    ("variable", "expected"),
     [
         ("CAR_DAMAGE_HOEM", "CAR_DAMAGE_HOEM is not a setting; did you mean CAR_DAMAGE_HOME?"),
         ("CAR_DAMAGE_TRAINING__EPOCH", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
         ("CAR_DAMAGE_TRAINING_EPOCHS", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
     ],
 )
-def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError) as raised:
         load()
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_wrong_address_of_spark_is_refused_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
