@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from car_damage.stage import Progress, Stage
 from deployments import demo_photos
 from deployments.processes import free_port

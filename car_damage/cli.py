@@ -44,7 +44,7 @@ def validate(
     The verdicts are those of the pipeline. Exit code 1 if a file could not be read; rejected photos are a result, not a failure.
     """
     from car_damage.commands.validate import validate as run
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
 
     run(load(), folder, as_json, labels)
 
@@ -57,7 +57,7 @@ def predict(
     """Ask the endpoint about photos."""
     from car_damage.commands.predict import predict as run
     from car_damage.platform import Target
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
 
     run(Target(load()), photos, as_json, typer.echo)
 
@@ -69,7 +69,7 @@ def serve() -> None:
     It speaks the Databricks serving REST API.
     """
     from car_damage.server.command import serve as run
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
 
     run(load(), typer.echo)
 
@@ -82,7 +82,7 @@ def history(
     """Show every promotion and rollback: when, from which version to which, by whom, and why."""
     from car_damage.commands.history import history as run
     from car_damage.platform import Target
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
 
     run(Target(load()), limit, as_json, typer.echo)
 
@@ -92,7 +92,7 @@ def status() -> None:
     """Show tables, champion, endpoint and latest runs."""
     from car_damage.commands.status import status as run
     from car_damage.platform import Target
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
 
     run(Target(load()))
 

@@ -1,26 +1,21 @@
 """Every setting, with its default, its unit and its bounds.
 
-Settings come from three places, the later ones winning: the defaults below, the TOML file that
-`CAR_DAMAGE_CONFIG` names, and environment variables (`CAR_DAMAGE_LANDING__FOLDER=/photos`: prefix, then the key
-with two underscores for each dot of the TOML file). They are frozen once read, and closed: an unknown key or a
-misspelt variable is an error that names it.
-A target (one laptop, Databricks) is nothing but such a file.
+Settings come from three sources. A later source overrides an earlier one: the defaults below, the TOML file that
+`CAR_DAMAGE_CONFIG` names, and environment variables (`CAR_DAMAGE_LANDING__FOLDER=/photos`: the prefix, then the key
+with two underscores for each dot). Settings cannot be changed after they are read. An unknown key or a misspelt
+variable is an error that names it (`settings_sources.load`).
+Each target (one laptop, Databricks) has its own TOML file.
 """
 
-import difflib
-import json
 import os
 import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
-from pydantic_settings import SettingsError as UnreadableVariable
 
-from car_damage.errors import SettingsError
 from car_damage.photo.limits import Limits
 
 PREFIX = "CAR_DAMAGE_"
@@ -31,7 +26,7 @@ Job = Literal["ingest", "train", "score"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-# As text, because a landing folder need not be on this machine. The slash makes it a prefix of its own files only.
+# A string, because a landing folder need not be on this machine. The final slash makes it a prefix of its own files only.
 FolderPath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()) + "/")]
 
 
@@ -42,25 +37,27 @@ class Section(BaseModel):
 
 
 class Landing(Section):
-    """Where labelled photos arrive. Only ever read."""
+    """Where labelled photos arrive. The software reads this folder and never writes to it."""
 
     folder: FolderPath = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
-    """The folder, listed with everything below it. A path below /Volumes/ is a Unity Catalog volume;
-    where it is not mounted it is read through Databricks' Files API, with databricks-sdk's own authentication."""
+    """The folder with the photos; subfolders are included. A path below /Volumes/ is a Unity Catalog volume. If the volume
+    is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
     max_vanished_share: Share = 0.5
-    """At most this share of the known photos may vanish between two runs; above it the run stops and writes
-    nothing, because an empty mount looks just like it. The parameter allow_removals lifts it for one run."""
+    """The largest share of the known photos that may vanish between two runs. If more vanish, the run stops and writes
+    nothing, because an unmounted folder looks the same. The parameter allow_removals lifts this limit for one run."""
 
 
 class Labels(Section):
     """How a photo gets its class."""
 
     source: Literal["folder", "file_name", "table"] = "folder"
-    """The parent folder's name; the first word of the file's name that is a class; or a CSV or Delta table."""
+    """Where the label of a photo is. folder: the name of its folder. file_name: the first word of the file's name that is a
+    class. table: a CSV file or a Delta table."""
     table: str | None = None
-    """With source = "table": a CSV file, or a Delta table's folder, with columns path (relative to the landing folder) and label."""
+    """For source = "table": a CSV file, or the folder of a Delta table, with the columns path (relative to the landing folder)
+    and label."""
     classes: tuple[str, ...] = ("minor", "moderate", "major")
-    """The classes, in the order of the model's outputs, from mildest to worst."""
+    """The classes, from the mildest to the most severe. The model's outputs have the same order."""
     aliases: dict[str, str] = {
         "severe": "major",
         "high": "major",
@@ -80,7 +77,7 @@ class Labels(Section):
         if unknown := sorted(set(self.aliases.values()) - set(self.classes)):
             raise ValueError(f"aliases point to {', '.join(unknown)}, which is not among classes {', '.join(self.classes)}")
         if (self.source == "table") != (self.table is not None):
-            raise ValueError('table must be given with source = "table", and only then')
+            raise ValueError('table must be given with source = "table", and only with it')
         return self
 
 
@@ -90,17 +87,17 @@ class Images(Section):
     min_side: Annotated[int, Field(ge=8)] = Limits.min_side
     """Pixels. A photo whose shorter side is below this is rejected as too small."""
     max_pixels: Annotated[int, Field(ge=224 * 224)] = Limits.max_pixels
-    """Pixels. A larger photo is rejected before any of it is decoded."""
+    """Pixels. A photo with more pixels is rejected before it is decoded."""
     max_bytes: Annotated[int, Field(ge=1 << 16)] = Limits.max_bytes
-    """Bytes. A larger file is rejected without being read."""
+    """Bytes. A larger file is rejected and not read."""
     workers: Annotated[int, Field(ge=0, le=256)] = 0
-    """Threads that read and decode. 0: one a core."""
+    """Threads that read and decode photos. 0: one thread per core."""
     cache_bytes: Annotated[int, Field(ge=0)] = 32 << 30
-    """Bytes on the local disk for the decoded photos of a training, 150,528 each, and at most 80 % of what is free there. The
-    rest is read and decoded anew in each epoch."""
+    """Bytes of the local disk that a training may use as a cache of decoded photos (150,528 bytes each). It uses at most
+    80 % of the free space. Photos that do not fit are read and decoded again in each epoch."""
 
     def limits(self) -> Limits:
-        """As the decoder takes them."""
+        """The limits as the decoder's own type."""
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
@@ -108,85 +105,88 @@ class Tables(Section):
     """The Delta tables and the engine that reads and writes them."""
 
     engine: Literal["delta-rs", "spark"] = "delta-rs"
-    """delta-rs: embedded, on a local disk. spark: on Spark, as the section spark says."""
+    """delta-rs: a library in the same process; the tables are on a local disk. spark: Apache Spark, see the section spark."""
     names: Literal["folders", "catalog"] = "folders"
-    """Where a table is. folders: catalog/schema/table below the home folder. catalog: of that name in Unity Catalog, by Spark."""
+    """Where a table is stored. folders: in the folder catalog/schema/table below tables/ in the home folder. catalog: in Unity
+    Catalog, under its three-level name; needs engine = "spark"."""
     bronze: str = "insurance_uc.bronze.raw_images"
-    """catalog.schema.table. One row for each version of each file ever seen."""
+    """catalog.schema.table. One row for each version of each file that was ever in the landing folder."""
     silver: str = "insurance_uc.silver.training_images"
-    """catalog.schema.table. One row for each content that training may use."""
+    """catalog.schema.table. One row for each distinct photo that training may use."""
     predictions: str = "insurance_uc.gold.predictions"
-    """catalog.schema.table. What the flow score wrote: one row for each photo and model version."""
+    """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
 
 
 class Spark(Section):
-    """Spark, for tables.engine = "spark". A Databricks cluster or job has a session, which is used whatever this says."""
+    """Spark, for tables.engine = "spark". On Databricks, the session of the cluster or job is used and this section is ignored."""
 
     master: str = "local[*,4]"
-    """local[*,4]: in this process, on all cores, each task tried four times; or a master (spark://host:7077); or a Spark Connect
-    server (sc://host:15002). The landing folder and the home folder must be at the same paths on its machines as here."""
+    """local[*,4]: in this process, on all cores, with four attempts for each task. spark://host:7077: a Spark cluster.
+    sc://host:15002: a Spark Connect server. The landing folder and the home folder must have
+    the same paths on Spark's machines as on this machine."""
     conf: dict[str, str] = {}
-    """Further settings of Spark, such as spark.driver.memory; in the environment as JSON, over those of the file. A Connect server
-    keeps its own, and takes from here what a session may set."""
+    """More settings of Spark, such as spark.driver.memory. The environment variable holds JSON; its keys override those of the
+    file. A Spark Connect server keeps its own settings, except those that a session may set."""
 
     @model_validator(mode="after")
-    def _spark_s_words(self) -> Self:
-        # Without what was given: the address may hold a token.
+    def _valid_for_spark(self) -> Self:
+        # The message does not repeat the address, because the address may contain a token.
         if not re.match(r"local(\[.+\])?$|(spark|sc|k8s)://.|yarn$", self.master):
             raise ValueError("master must be local[*,4] or the like, spark://host:7077, sc://host:15002, k8s://... or yarn")
         if foreign := sorted(name for name in self.conf if not name.startswith("spark.")):
-            raise ValueError(f"conf has {', '.join(foreign)}, and the names of Spark's settings begin with spark.")
+            raise ValueError(f"conf has {', '.join(foreign)}, but the names of Spark's settings begin with spark.")
         return self
 
 
 class Split(Section):
-    """How photos are divided into train, validation and test. Applies to photos not yet divided."""
+    """How photos are divided into train, validation and test. A change applies only to photos that have no split yet."""
 
     test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
-    """Share of the photos that judge a model and are never trained on."""
+    """Share of the photos for the test split, which evaluates a model. No model is trained on them."""
     validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
-    """Share of the photos that stop the training early."""
+    """Share of the photos for the validation split, which decides when training stops."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] = 8
-    """Two photos whose 64-bit perceptual hashes differ in at most so many bits share a split."""
+    """Two photos are near-duplicates, and get the same split, if their 64-bit perceptual hashes differ in at most this many bits."""
 
 
 class Training(Section):
     """The network and how it is trained."""
 
     network: Literal["cnn"] = "cnn"
-    """cnn: a small convolutional network, from scratch."""
+    """cnn: a small convolutional network, trained from random weights."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
-    """At most so many passes over the training photos."""
+    """The largest number of passes over the training photos."""
     patience: Annotated[int, Field(ge=1)] = 10
-    """Epochs without a better validation loss after which training stops; the best weights are kept."""
+    """Training stops after this many epochs without a better validation loss. The best weights are kept."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Photos a step."""
+    """Photos in each training step."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
-    """Adam's rate at the first step."""
+    """Initial learning rate of the optimizer, Adam."""
     augment: bool = True
     """Mirror, shift, brighten and darken training photos at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
-    """Weights, order of photos and augmentation follow from it."""
+    """Random seed of the initial weights, the order of the photos and the augmentation."""
 
 
 class Tracking(Section):
     """MLflow: runs and the model registry."""
 
     uri: str | None = None
-    """MLflow tracking server or store. None: SQLite in the home folder."""
+    """URI of the MLflow tracking server or store. None: SQLite in the home folder."""
     registry_uri: str | None = None
-    """MLflow model registry. None: the same as uri."""
+    """URI of the MLflow model registry. None: the same as uri."""
     ui: str | None = None
-    """Base URL of MLflow's pages, for links to them. None: uri, where that is a server."""
+    """Base URL of MLflow's pages, used for links. None: uri, if that is a server."""
     experiment: str = "car-damage"
-    """The experiment's name."""
+    """Name of the MLflow experiment."""
     model: str = "insurance_uc.models.car_damage_classifier"
-    """The registered model, catalog.schema.model."""
+    """Name of the registered model, catalog.schema.model."""
     check_environment: Literal["this", "uv"] = "this"
-    """Where a model must answer one photo before it is registered: a clean process of this environment, or a
-    fresh environment that uv builds from the model's own requirements (minutes, and the network)."""
+    """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
+    an environment that uv builds from the model's requirements, which takes minutes and needs the network."""
     check_timeout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that loading a model and answering may take in that process, before the answers themselves."""
+    """Seconds that this process may take to load the model and predict the first photo, and again for each further photo. The same
+    limit applies to building the environment with uv."""
 
 
 class Promotion(Section):
@@ -195,106 +195,105 @@ class Promotion(Section):
     mode: Literal["automatic", "approval"] = "automatic"
     """automatic: a version that meets all conditions goes live. approval: the run ends "Awaiting approval", and a
     person takes the version live with the flow promote."""
-
     min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    """Macro-F1 that the candidate must be ahead of the champion on the same test photos."""
+    """The candidate's macro-F1 must exceed the champion's by at least this much, on the same test photos."""
     min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.8
-    """Share of paired bootstrap resamples of the test photos in which the candidate is ahead."""
+    """The candidate must be ahead in at least this share of the paired bootstrap resamples of the test photos."""
     min_test_photos: Annotated[int, Field(ge=1)] = 30
-    """With fewer test photos a comparison says nothing, and the champion stays."""
+    """With fewer test photos a comparison is not reliable, and the champion stays."""
     recall_floor: dict[str, Share] = {"major": 0.3}
-    """Recall that a class needs on the test photos; no version below it goes live, not even the first."""
+    """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
     costs: dict[str, dict[str, Cost]] = {
         "major": {"minor": 10.0, "moderate": 4.0},
         "moderate": {"minor": 3.0, "major": 1.0},
         "minor": {"moderate": 1.0, "major": 2.0},
     }
-    """What a mistake costs, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
+    """The cost of each kind of mistake, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
     max_cost_rise: Cost = 0.0
-    """Cost, a test photo on average, by which the candidate's mistakes may exceed the champion's."""
+    """The candidate's average cost of mistakes per test photo may be at most this much higher than the champion's."""
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
-    """Bootstrap resamples."""
+    """Number of bootstrap resamples."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the bootstrap, so that a decision can be computed again."""
+    """Random seed of the bootstrap. It makes a decision reproducible."""
 
 
 class Scoring(Section):
-    """What the flow score asks the model about, without the endpoint."""
+    """The photos that the flow score predicts. It does not use the endpoint."""
 
     source: str = ""
-    """A folder; or catalog.schema.table, a table with a column path. Empty: the landing folder."""
+    """A folder, or a table with a column path, as catalog.schema.table. Empty: the landing folder."""
     chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
-    """Photos after which what is known so far is written, so that a run that is killed loses no more than these."""
+    """Predictions are written after each chunk of this many photos, so a run that is killed loses at most one chunk."""
 
 
 class Serving(Section):
-    """The endpoint that answers with the champion."""
+    """The endpoint that serves the champion."""
 
     endpoint: str = "car_damage_model_ep"
-    """The endpoint's name."""
+    """Name of the endpoint."""
     host: str | None = "http://127.0.0.1:5055"
-    """Base URL of the local endpoint server, or of a workspace. "databricks", or None: the workspace that the credentials belong to."""
+    """Base URL of the local endpoint server, or of a workspace. "databricks" or None: the workspace of the credentials."""
     workload_size: Literal["Small", "Medium", "Large"] = "Small"
-    """Concurrency that is provisioned; CPU."""
+    """Provisioned concurrency, on CPU."""
     tags: dict[str, str] = {"service": "car-damage"}
-    """Tags of the endpoint, by which Databricks tells its cost; those that others have set stay."""
+    """Tags of the endpoint; Databricks groups its bill by them. Tags with other keys are left as they are."""
     inference_table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+\.[^.]+$")] | None = None
-    """catalog.schema.prefix of the table in which a workspace keeps each request and answer, photos included. None: none is asked for."""
+    """catalog.schema.prefix of the table in which a workspace logs each request and response, photos included. None: no logging."""
     scale_to_zero: bool = True
-    """Stop the model's process after a time without requests; the next request starts it again and waits for it."""
+    """Stop the model's process after some time without requests. The next request starts it again and waits for it."""
     idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
-    """Seconds without a request after which the local endpoint server scales to zero; Databricks takes 30 minutes."""
+    """Seconds without a request after which the local endpoint server scales to zero. In Databricks it is 30 minutes."""
     update_timeout: Annotated[float, Field(gt=0)] = 3600.0
     """Seconds that a new version may take to become ready."""
     poll: Annotated[float, Field(gt=0)] = 2.0
-    """Seconds between two looks at an update."""
+    """Seconds between two checks of an update."""
     request_timeout: Annotated[float, Field(gt=0)] = 300.0
-    """Seconds that one call of the endpoint may take; it covers the start of an endpoint that has scaled to zero."""
+    """Seconds that one request to the endpoint may take, including the start of an endpoint that has scaled to zero."""
     max_request_bytes: Annotated[int, Field(ge=1 << 10)] = 16 << 20
-    """Bytes of one request that the local endpoint server takes; Databricks takes 16 MiB."""
+    """Largest request that the local endpoint server accepts, in bytes. Databricks accepts 16 MiB."""
     max_queue: Annotated[int, Field(ge=1)] = 64
-    """Requests that may wait in the local endpoint server before it answers 429."""
+    """Requests that may wait in the local endpoint server. Further requests get status 429."""
 
 
 class Databricks(Section):
     """Databricks, for stages that run there as jobs."""
 
     stages: Literal["here", "jobs"] = "here"
-    """Where validation, training and judging run. here: in the process of the flow run. jobs: as runs of the jobs below."""
+    """Where validation, training and evaluation run. here: in the process of the flow run. jobs: as runs of the jobs below."""
     credentials: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
-    """The Prefect block of type databricks-credentials. None: databricks-sdk's unified authentication decides."""
+    """Name of the Prefect block of type databricks-credentials. None: databricks-sdk's unified authentication finds credentials."""
     service_principal: Annotated[str, Field(min_length=1)] | None = None
-    """Application id of the service principal that the flow runs' worker and the jobs work as; bootstrap gives it what it needs.
-    None: whoever runs bootstrap."""
+    """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
+    needs. None: the user who runs bootstrap."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
-    """The folder by which flow runs and jobs hand over requests and reports; both write to it, and nothing removes them."""
+    """Folder in which flow runs and jobs exchange requests and reports. Both write to it. Old files are never deleted."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
-    """The folder to which bootstrap puts the wheel that the jobs install."""
+    """Folder to which bootstrap uploads the wheel that the jobs install."""
     ingest_job: str = "car-damage-ingest"
-    """The job that validates photos and writes silver."""
+    """Name of the job that validates photos and writes the silver table."""
     train_job: str = "car-damage-train"
-    """The job that trains and judges."""
+    """Name of the job that trains a model and evaluates it."""
     score_job: str = "car-damage-score"
-    """The job that scores."""
+    """Name of the job that predicts many photos at once."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
-    """What bootstrap lets the jobs run on. serverless: Databricks' own compute. job_cluster: a cluster that is made for each run,
-    for workspaces without serverless compute. existing_cluster: one that is there anyway, for development."""
+    """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
+    each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""
     spark_version: Annotated[str, Field(pattern=r"^\S+$")] = "17.3.x-scala2.13"
-    """Databricks Runtime of the job clusters; with Python 3.11 or later."""
+    """Databricks Runtime version of the job clusters. It must have Python 3.11 or later."""
     node_type: Annotated[str, Field(pattern=r"^\S+$")] | None = None
-    """Node type of the job clusters: m5d.xlarge, Standard_D4ds_v5. None: the cluster policy says it."""
+    """Node type of the job clusters, for example m5d.xlarge or Standard_D4ds_v5. None: the cluster policy sets it."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Workers of a job cluster. 0: one node does all, which is enough but for a very large landing folder."""
+    """Number of workers of a job cluster. 0: a single node, which is enough unless the landing folder is very large."""
     cluster_policy: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
-    """Id of the policy that the job clusters follow. What it has as default or as fixed is used for what is not said here."""
+    """Id of the cluster policy of the job clusters. Its default and fixed values apply to everything that is not set here."""
     package_index: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
-    """URL of the package index from which the jobs install, without credentials in it. None: the workspace's own default."""
+    """URL of the package index from which the jobs install, without credentials. None: the workspace's default index."""
     existing_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
-    """Id of the existing cluster: 0923-164208-meows279. It must have dedicated access, for whom the jobs run as."""
+    """Id of the existing cluster, for example 0923-164208-meows279. Its access mode must be dedicated to the identity of the jobs."""
     poll: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between two looks at a run of a job."""
+    """Seconds between two checks of a job run."""
     patience: Annotated[float, Field(ge=0)] = 900.0
-    """Seconds for which the workspace may give no answer while a run of a job is waited for."""
+    """Seconds for which the workspace may be unreachable while a flow run waits for a job run."""
 
     @property
     def jobs(self) -> dict[Job, str]:
@@ -304,7 +303,7 @@ class Databricks(Section):
     @model_validator(mode="after")
     def _one_compute(self) -> Self:
         if self.compute == "job_cluster" and not (self.node_type or self.cluster_policy):
-            raise ValueError("compute job_cluster needs node_type, or a cluster_policy that says it")
+            raise ValueError("compute job_cluster needs node_type, or a cluster_policy that sets it")
         if self.compute == "existing_cluster" and not self.existing_cluster:
             raise ValueError("compute existing_cluster needs the cluster's id in existing_cluster")
         owners = {
@@ -315,44 +314,44 @@ class Databricks(Section):
         }
         for name, owner in owners.items():
             if getattr(self, name) and self.compute != owner:
-                raise ValueError(f"{name} is of compute {owner}, and compute is {self.compute}: leave it out, or set compute")
+                raise ValueError(f"{name} is only for compute {owner}, but compute is {self.compute}: remove {name}, or change compute")
         return self
 
 
 class Stack(Section):
-    """Ports of what `make up` starts on 127.0.0.1, beside the endpoint, whose port is that of serving.host."""
+    """Ports on 127.0.0.1 of the servers that `make up` starts. The port of the endpoint is in serving.host."""
 
     prefect_port: Annotated[int, Field(ge=1, le=65535)] = 4200
-    """The Prefect server and its pages."""
+    """Port of the Prefect server and its UI."""
     mlflow_port: Annotated[int, Field(ge=1, le=65535)] = 5000
-    """MLflow's pages."""
+    """Port of MLflow's UI."""
 
 
 class Doorbell(Section):
     """When new photos start a run."""
 
     quiet: Annotated[float, Field(gt=0, le=3600)] = 3.0
-    """Seconds without a change after which `make watch` takes the photos as landed. The flow watch-landing waits for
-    two equal looks instead."""
+    """Seconds without a change in the landing folder after which `make watch` starts a run. The flow watch-landing waits
+    until two listings in a row are equal instead."""
     repeat_after: Annotated[float, Field(ge=60)] = 300.0
-    """Seconds after which photos are announced once more when no run came."""
+    """Seconds after which new photos are announced again if no run has started."""
 
 
 class Alerts(Section):
-    """What a person is told of, and how."""
+    """When a person is notified, and how."""
 
     notify: Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")] | None = None
-    """The Prefect notification block that is told, as type/name: slack-webhook/car-damage. None: nobody is."""
+    """The Prefect notification block, as type/name: slack-webhook/car-damage. None: no notifications."""
     kept_in_a_row: Annotated[int, Field(ge=2)] = 5
-    """Runs in a row whose new version was not better than the champion."""
+    """Notify after this many runs in a row without a version better than the champion."""
     rejected_share: Share = 0.3
-    """Share of a run's new files that cannot be used, above which someone is told."""
+    """Notify if more than this share of a run's new files cannot be used."""
     rejected_files: Annotated[int, Field(ge=1)] = 10
-    """With fewer new files than this in a run, their share says nothing."""
+    """Ignore rejected_share in runs with fewer new files than this."""
     late_after: Annotated[float, Field(ge=60)] = 900.0
-    """Seconds after its time that a run may still not have started."""
+    """Notify if a run has not started this many seconds after its scheduled time."""
     zombie_after: Annotated[float, Field(ge=90)] = 120.0
-    """Seconds without a sign of life (one comes every 30 s) after which a run is taken as lost and started again."""
+    """Seconds without a heartbeat (sent every 30 s) after which a run counts as lost and is started again."""
 
 
 class Settings(BaseSettings):
@@ -367,7 +366,7 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(".car_damage")
-    """Folder of everything that the local target keeps: tables/, mlflow.db, artifacts/, endpoint/."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
@@ -387,15 +386,20 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.tables.names == "catalog" and self.tables.engine != "spark":
-            raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs keeps its tables in folders')
+            raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
-            raise ValueError("serving.inference_table is for an endpoint in a workspace: the local endpoint server keeps no requests")
+            raise ValueError("serving.inference_table needs an endpoint in a workspace: the local endpoint server does not log requests")
         if self.databricks.stages == "jobs":
             for setting in ("uri", "registry_uri"):
                 if urlsplit(getattr(self.tracking, setting) or "").password:
-                    raise ValueError(f"tracking.{setting} must hold no password where stages are jobs: it is handed to them in a file")
+                    raise ValueError(
+                        f'tracking.{setting} must not contain a password if databricks.stages = "jobs": jobs read it from a file'
+                    )
         costs = self.promotion.costs
-        named = {"recall_floor": set(self.promotion.recall_floor), "costs": {*costs, *(said for row in costs.values() for said in row)}}
+        named = {
+            "recall_floor": set(self.promotion.recall_floor),
+            "costs": {*costs, *(predicted for row in costs.values() for predicted in row)},
+        }
         for setting, names in named.items():
             if unknown := sorted(names - set(self.labels.classes)):
                 raise ValueError(
@@ -413,95 +417,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file over defaults; no .env file and no secrets folder, so that there is one place to look."""
+        """The environment overrides the file. Neither a .env file nor a secrets folder is read, so a value has few possible origins."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, os.environ.get(CONFIG_VARIABLE) or None)
 
     @property
     def tracking_uri(self) -> str:
-        """Where runs go: the setting, or SQLite in the home folder."""
+        """URI of the tracking store: the setting, or SQLite in the home folder."""
         return self.tracking.uri or f"sqlite:///{self.home / 'mlflow.db'}"
 
     @property
     def registry_uri(self) -> str:
-        """Where versions go: the setting, or the same as the runs."""
+        """URI of the model registry: the setting, or the tracking store."""
         return self.tracking.registry_uri or self.tracking_uri
-
-
-def load() -> Settings:
-    """Read the settings of this process.
-
-    Raises:
-        SettingsError: a file that is missing or not TOML, an unknown or misspelt key, a value out of its range.
-    """
-    config = os.environ.get(CONFIG_VARIABLE)
-    if config and not Path(config).is_file():
-        raise SettingsError(f"{CONFIG_VARIABLE} names {config}, which is not a file")
-    _refuse_unknown_variables()
-    try:
-        return Settings()
-    except UnreadableVariable as error:
-        raise SettingsError(f"settings in the environment: {', '.join(_unreadable()) or error}") from error
-    except ValidationError as error:
-        raise SettingsError(_explain(error, config)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{config} is not TOML: {error}") from error
-
-
-def _unreadable() -> list[str]:
-    """The variables whose value is to be JSON, and is not, each with what to write."""
-    told = []
-    for variable, value in os.environ.items():
-        if not variable.upper().startswith(PREFIX):
-            continue
-        try:
-            json.loads(value)
-        except ValueError as error:
-            if value.lstrip()[:1] in {"{", "["}:
-                told.append(f'{variable} is no JSON ({error}): write a table as {{"key": "value"}}, a list as ["one", "two"]')
-    return told
-
-
-def _refuse_unknown_variables() -> None:
-    """pydantic-settings ignores variables with the right prefix and an unknown name: refuse them here."""
-    known = set(_variables(Settings)) | {CONFIG_VARIABLE}
-    for variable in os.environ:
-        if not variable.upper().startswith(PREFIX) or variable.upper() in known:
-            continue
-        close = difflib.get_close_matches(variable.upper(), known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise SettingsError(f"the environment variable {variable} is not a setting{hint}")
-
-
-def _variables(model: type[BaseModel], prefix: str = PREFIX) -> list[str]:
-    names = []
-    for name, field in model.model_fields.items():
-        names.append(f"{prefix}{name.upper()}")
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            names += _variables(field.annotation, f"{prefix}{name.upper()}__")
-    return names
-
-
-def _explain(error: ValidationError, config: str | None) -> str:
-    """One line a problem: the key, what was given, what is allowed."""
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            allowed = _allowed(problem["loc"][:-1])
-            close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
-            lines.append(f"unknown setting {key}" + (f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"))
-        else:
-            given = f" (given: {problem['input']!r})" if isinstance(problem["input"], str | int | float) else ""
-            lines.append(f"{key + ': ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{given}")
-    where = f" in {config} or the environment" if config else " in the environment"
-    return f"settings{where}: " + "; ".join(lines)
-
-
-def _allowed(location: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] = Settings
-    for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return sorted(model.model_fields)

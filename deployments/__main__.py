@@ -63,7 +63,7 @@ def bootstrap_command(
     own_credentials: OwnCredentials = False,
 ) -> None:
     """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
     from deployments.bootstrap import everything, reach_server
     from deployments.databricks import credentials_block as block
     from deployments.databricks.workspace_look import sign_in
@@ -103,7 +103,7 @@ def deploy_command() -> None:
 def doctor_command(own_credentials: OwnCredentials = False) -> None:
     """Look at everything that a run needs, change nothing, and say what to do. Exit code 1 when a run would fail."""
     from car_damage.platform import Target
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
     from deployments.doctor import FAIL, doctor
 
     settings = load()
@@ -119,7 +119,7 @@ def doctor_command(own_credentials: OwnCredentials = False) -> None:
 @app.command("watch")
 def watch_command() -> None:
     """Watch the landing folder of this machine, and start a run as soon as new photos have landed."""
-    from car_damage.settings import load
+    from car_damage.settings_sources import load
     from deployments.bootstrap import server_url
     from deployments.watch import watch
 

@@ -23,7 +23,8 @@ from car_damage.errors import Terminal
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction
 from car_damage.server.address import is_local
-from car_damage.settings import CONFIG_VARIABLE, Labels, Settings, load
+from car_damage.settings import CONFIG_VARIABLE, Labels, Settings
+from car_damage.settings_sources import load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 from deployments.variables import assignments, given

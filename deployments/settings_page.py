@@ -1,4 +1,4 @@
-"""docs/settings.md, written from the settings themselves: `python -m deployments.settings_page`."""
+"""Writes docs/settings.md from the settings: `python -m deployments.settings_page`."""
 
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -11,10 +11,10 @@ from car_damage.settings import Section, Settings
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-A setting comes from its default below, the TOML file that `CAR_DAMAGE_CONFIG` names, or an environment variable; the later wins.
-The variable of `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
+Each setting has a default. The TOML file that `CAR_DAMAGE_CONFIG` names overrides the defaults, and environment variables override
+the file. The variable for `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
 
-`deployments/settings/local.toml` is the file for one laptop.
+`deployments/settings/local.toml` has the settings for one laptop.
 """
 
 
@@ -38,9 +38,9 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _row(prefix: str, name: str, field: FieldInfo) -> str:
-    told = " ".join((field.description or "").split()).replace("|", "\\|")
+    text = " ".join((field.description or "").split()).replace("|", "\\|")
     allowed = f" Allowed: {', '.join(f'`{value}`' for value in _choices(field.annotation))}." if _choices(field.annotation) else ""
-    return f"| `{prefix}{name}` | {_default(field.default)} | {told}{allowed} |"
+    return f"| `{prefix}{name}` | {_default(field.default)} | {text}{allowed} |"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

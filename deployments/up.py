@@ -17,7 +17,8 @@ from car_damage.errors import SettingsError, Terminal
 from car_damage.server.address import is_local
 from car_damage.server.api.page import link
 from car_damage.server.state import State
-from car_damage.settings import CONFIG_VARIABLE, Settings, load
+from car_damage.settings import CONFIG_VARIABLE, Settings
+from car_damage.settings_sources import load
 from deployments import started
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free

@@ -13,7 +13,8 @@ from prefect.states import Completed
 
 from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
 from car_damage.promotion import outcome
-from car_damage.settings import Settings, load
+from car_damage.settings import Settings
+from car_damage.settings_sources import load
 from tasks import alerts, by_hand, commands, naming
 from tasks.attempts import take_over
 from tasks.author import started_by

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from car_damage.pipeline import LAST_VERSION, ScoreRequest
 from car_damage.promotion import outcome
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from tasks import by_hand, naming
 from tasks.attempts import take_over
 from tasks.cancellation import end_work

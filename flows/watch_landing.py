@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from tasks import doorbell
 from tasks.runner import runner_for
 

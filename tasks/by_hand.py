@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_T
 
 from car_damage.errors import CarDamageError, UnexpectedError
 from car_damage.pipeline import LAST_VERSION
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from tasks.runner import runner_for
 from tasks.stages import ENDPOINT_LIMIT
 

@@ -8,7 +8,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.flows import Flow
 
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from tasks.runner import runner_for
 
 

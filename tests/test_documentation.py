@@ -6,11 +6,13 @@ import inspect
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from car_damage.settings import PREFIX, Section, Settings, load
+from car_damage.settings import PREFIX, Section, Settings
+from car_damage.settings_sources import load
 from deployments.settings_page import page as settings_page
 
 ROOT = Path(__file__).parents[1]
@@ -236,6 +238,14 @@ def test_files_and_folders_in_the_documentation_are_there() -> None:
     named = {name for path in PAGES for name in re.findall(r"`((?:car_damage|deployments|flows|tasks|tests)/[\w/.]*)`", path.read_text())}
     assert "tests/kill/world.py" in named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_floor_plan_is_the_one_that_lint_imports_checks() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["car_damage"]]
+    text = (DOCS / "development.md").read_text().partition("## Rooms of car_damage/")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert [set(re.findall(r"`(.*?)`", row)) for row in rows] == [set(layer.split(" | ")) for layer in layers]
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:

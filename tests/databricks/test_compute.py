@@ -172,12 +172,15 @@ def test_a_library_more_or_less_is_a_difference() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"compute": "job_cluster"}, "compute job_cluster needs node_type, or a cluster_policy that says it"),
+        ({"compute": "job_cluster"}, "compute job_cluster needs node_type, or a cluster_policy that sets it"),
         ({"compute": "existing_cluster"}, "compute existing_cluster needs the cluster's id in existing_cluster"),
-        ({"node_type": "m5d.xlarge"}, "node_type is of compute job_cluster, and compute is serverless"),
-        ({"workers": 2}, "workers is of compute job_cluster"),
-        ({"compute": "existing_cluster", "existing_cluster": "a-1", "cluster_policy": "A"}, "cluster_policy is of compute job_cluster"),
-        ({"compute": "job_cluster", "node_type": "x", "existing_cluster": "a-1"}, "existing_cluster is of compute existing_cluster"),
+        ({"node_type": "m5d.xlarge"}, "node_type is only for compute job_cluster, but compute is serverless"),
+        ({"workers": 2}, "workers is only for compute job_cluster"),
+        (
+            {"compute": "existing_cluster", "existing_cluster": "a-1", "cluster_policy": "A"},
+            "cluster_policy is only for compute job_cluster",
+        ),
+        ({"compute": "job_cluster", "node_type": "x", "existing_cluster": "a-1"}, "existing_cluster is only for compute existing_cluster"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_when_they_are_read(given: dict[str, Any], told: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage import errors, settings
+from car_damage import errors, settings_sources
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
@@ -64,9 +64,9 @@ def test_no_secret_of_spark_s_settings_travels(files: Folder, place: Place) -> N
 def test_a_password_in_an_address_is_refused_where_it_would_be_handed_over() -> None:
     uri = "https://user:secret-marker@mlflow.example"
     assert Settings(tracking={"uri": uri}).tracking.uri == uri
-    with pytest.raises(ValueError, match="uri must hold no password where stages are jobs") as raised:
+    with pytest.raises(ValueError, match="uri must not contain a password if") as raised:
         Settings(tracking={"uri": uri}, databricks={"stages": "jobs"})
-    assert "secret-marker" not in settings._explain(raised.value, None)
+    assert "secret-marker" not in settings_sources._explain(raised.value, None)
 
 
 def test_a_request_of_other_code_says_what_to_run(files: Folder, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

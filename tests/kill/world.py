@@ -39,7 +39,7 @@ from car_damage.pipeline import (
     train_request,
 )
 from car_damage.platform import Target
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from car_damage.stage import silent
 from car_damage.stages import register
 from car_damage.stages.choose import STAGE as CHOOSE

@@ -11,7 +11,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from car_damage.platform import Target
-from car_damage.settings import PREFIX, load
+from car_damage.settings import PREFIX
+from car_damage.settings_sources import load
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
 from deployments.processes import free_port

@@ -21,7 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 from car_damage.platform import Target
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from deployments.alerts import PREFIX
 from deployments.bootstrap import WORK_POOL, everything
 from deployments.items import bootstrap

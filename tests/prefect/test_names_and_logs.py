@@ -186,7 +186,7 @@ SCRIPT = """
 import logging
 from prefect import flow
 from car_damage.pipeline import ValidateRequest
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from tasks.runner import runner_for
 from tasks.stages import validate_images
 

@@ -20,7 +20,7 @@ from prefect_databricks import DatabricksCredentials
 
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
-from car_damage.settings import load
+from car_damage.settings_sources import load
 from deployments import demo_photos
 from deployments.bootstrap import everything
 from deployments.items import bootstrap

@@ -170,7 +170,7 @@ class Server:
             "CAR_DAMAGE_TRACKING__URI": registry or self.settings.tracking_uri,
             **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
-        code = "from car_damage import settings; from car_damage.server.command import serve; serve(settings.load())"
+        code = "from car_damage.server.command import serve; from car_damage.settings_sources import load; serve(load())"
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":

@@ -301,9 +301,10 @@ def test_a_driver_that_is_killed_between_bronze_and_silver_is_mended_by_the_next
         workshop.put(f"minor/p{seed}.jpg", photo(seed % 3))
     program = (
         "import os, signal, sys\n"
-        "from car_damage.pipeline import SilverRequest, ValidateRequest, silent\n"
+        "from car_damage.pipeline import SilverRequest, ValidateRequest\n"
+        "from car_damage.stage import silent\n"
         "from car_damage.platform import Target\n"
-        "from car_damage.settings import load\n"
+        "from car_damage.settings_sources import load\n"
         "from car_damage.stages.silver import STAGE as SILVER\n"
         "from car_damage.stages.validate import STAGE as VALIDATE\n"
         "target = Target(load())\n"

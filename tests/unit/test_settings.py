@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.settings import PREFIX, Section, Settings, load
+from car_damage.settings import PREFIX, Section, Settings
+from car_damage.settings_sources import load
 
 LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
 
@@ -54,7 +55,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("[trainin]\nepochs = 5\n", "unknown setting trainin; did you mean training?"),
         ("[training]\nepoch = 5\n", "unknown setting training.epoch; did you mean epochs?"),
@@ -69,16 +70,16 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ('[promotion]\nmode = "manual"\n', "promotion.mode: Input should be 'automatic' or 'approval'"),
         ('[spark]\nmaster = "locla[*]"\n', "spark: master must be local[*,4] or the like, spark://host:7077, sc://host:15002"),
         ('[spark]\nmaster = "sc:/host:15002"\n', "spark: master must be"),
-        ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, and the names of Spark's settings begin with spark."),
+        ('[spark.conf]\n"driver.memory" = "4g"\n', "conf has driver.memory, but the names of Spark's settings begin with spark."),
     ],
 )
 def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
-    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, text))
     with pytest.raises(SettingsError) as raised:
         load()
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,18 +96,18 @@ def test_a_file_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("variable", "told"),
+    ("variable", "expected"),
     [
         ("CAR_DAMAGE_HOEM", "CAR_DAMAGE_HOEM is not a setting; did you mean CAR_DAMAGE_HOME?"),
         ("CAR_DAMAGE_TRAINING__EPOCH", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
         ("CAR_DAMAGE_TRAINING_EPOCHS", "did you mean CAR_DAMAGE_TRAINING__EPOCHS?"),
     ],
 )
-def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_an_error_and_not_ignored(variable: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError) as raised:
         load()
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_wrong_address_of_spark_is_refused_without_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +123,9 @@ def test_every_kind_of_spark_is_taken(master: str, monkeypatch: pytest.MonkeyPat
     assert load().spark.master == master
 
 
-def test_a_table_in_the_environment_that_is_no_json_is_named_with_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_in_the_environment_that_is_not_json_is_named_with_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory"="4g"}')
-    with pytest.raises(SettingsError, match=r'CAR_DAMAGE_SPARK__CONF is no JSON .*: write a table as {"key": "value"}'):
+    with pytest.raises(SettingsError, match=r'CAR_DAMAGE_SPARK__CONF is not JSON .*: write a table as {"key": "value"}'):
         load()
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, '[spark.conf]\n"spark.executor.memory" = "2g"\n'))
     monkeypatch.setenv("CAR_DAMAGE_SPARK__CONF", '{"spark.driver.memory": "4g"}')
