@@ -1,8 +1,12 @@
+import ast
+import inspect
 import json
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from prefect import Flow, Task
 from prefect.serializers import JSONSerializer
 from pydantic import TypeAdapter
 
@@ -32,9 +36,13 @@ from car_damage.pipeline import (
 )
 from car_damage.promotion import outcome
 from car_damage.settings import Settings, Training
-from car_damage.stages import job_chain, job_stages, validate
+from car_damage.stages import job_chain, job_stages, stage_named, validate
 from car_damage.stages import train as train_stage
+from flows.promote import promote
+from flows.retrain import retrain
+from flows.score import score
 from tasks import commands
+from tasks import stages as task_module
 
 VALIDATED = ValidateReport(60, 56, {"empty": 1}, ("/landing/locked.jpg",), 1, 0, 0, 3, "f" * 64)
 BALANCE = {"minor": {"train": 10, "test": 2}}
@@ -74,6 +82,23 @@ def test_every_stage_that_follows_in_a_job_is_of_that_job_and_no_stage_follows_t
     assert len(followers) == len(set(followers))
     for stage in stages:
         assert {follower.job for follower in job_chain(stage)} == {stage.job}
+
+
+@pytest.mark.parametrize("flow", [retrain, promote, score])
+def test_a_flow_runs_the_stages_of_a_job_in_the_order_in_which_the_job_does(flow: Flow[..., Any]) -> None:
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(flow.fn))) if isinstance(node, ast.Name)]
+    names = [call.id for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset))]
+    tasks = [task for task in map(vars(task_module).get, dict.fromkeys(names)) if isinstance(task, Task)]
+    stages = [stage_named(name) for task in tasks if (name := _stage_of(task)) in {stage.name for stage in job_stages()}]
+    for job in {stage.job for stage in stages}:
+        ran = [stage for stage in stages if stage.job == job]
+        assert job_chain(ran[0]) == tuple(ran)
+
+
+def _stage_of(task: Task[..., Any]) -> str:
+    """The stage that the task runs, as its docstring names it."""
+    [name] = re.findall(r"`car_damage\.stages\.(\w+)`", task.fn.__doc__ or "")
+    return str(name)
 
 
 def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
