@@ -77,7 +77,8 @@ def _by_person(request: EndpointRequest, platform: Platform, live: int | None, u
         return Found()
     if live != request.replaces:
         return Found(
-            refused=f"it was to replace {version_text(request.replaces)}, and {version_text(live)} is live by now; look again, and decide again"
+            refused=f"it was to replace {version_text(request.replaces)}, and {version_text(live)} is live by now; "
+            "look again, and decide again"
         )
     version, challenger = platform.registry.get(request.version), platform.registry.challenger()
     mine = None
