@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.machine import Scratch
+from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
 
-BUNDLED_MODULES = ("errors.py", "photo/reasons.py", "photo/limits.py", "photo/containers.py", "photo/decoder.py")
-"""Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
+_PHOTO = ("reasons", "limits", "columns", "decoder", "containers")
+_FORMATS = ("header", "pixels", "exif", "jpeg", "png", "webp", "bmp", "gif", "tiff")
+BUNDLED_MODULES = ("errors.py", *(f"photo/{name}.py" for name in _PHOTO), *(f"photo/formats/{name}.py" for name in _FORMATS))
+"""Modules of this package that every model contains a copy of. They import only Pillow and numpy."""
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -70,7 +73,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     inputs = Schema([ColSpec("string", "image")])
     outputs = Schema(
         [ColSpec("string", "label"), ColSpec("double", "probability")]
-        + [ColSpec("double", f"probability_{name}") for name in classes]
+        + [ColSpec("double", probability_column(name)) for name in classes]
         + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
     )
     with Scratch("package") as temporary:

@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
+from car_damage.photo.columns import probabilities
 
 HOST = Path(__file__).with_name("host.py")
 TAIL = 4000
@@ -89,12 +90,6 @@ def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Li
         python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
             yield from _converse(process, stderr, model, photos, timeout)
-
-
-def probabilities(row: Mapping[str, Any]) -> dict[str, float]:
-    """Class -> probability, of a row that a model answers: its columns `probability_<class>`, in their order."""
-    prefix = "probability_"
-    return {name.removeprefix(prefix): float(value) for name, value in row.items() if name.startswith(prefix)}
 
 
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from car_damage.model.photos import Photos
+from car_damage.photo.columns import probability_column
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
@@ -33,7 +34,7 @@ def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], c
         "label": pa.array([classes[number] for number in photos.labels], pa.string()),
         "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
     }
-    columns |= {f"probability_{name}": pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
+    columns |= {probability_column(name): pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue())

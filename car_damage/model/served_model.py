@@ -30,6 +30,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from car_damage.errors import UnusablePhoto
+from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
 from car_damage.photo.limits import SIZE, Limits
 
@@ -109,7 +110,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         answer: dict[str, Any] = {
             "label": [self.classes[index] for index in best],
             "probability": probabilities.max(axis=1),
-            **{f"probability_{name}": probabilities[:, index] for index, name in enumerate(self.classes)},
+            **{probability_column(name): probabilities[:, index] for index, name in enumerate(self.classes)},
             "sha256": [row.sha256 for row in rows],
             "width": [row.width for row in rows],
             "height": [row.height for row in rows],

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from car_damage.errors import UnusablePhoto
-from car_damage.photo.containers import READERS, Header, format_of, read_header, unusable
+from car_damage.photo.containers import READERS, format_of, read_header
+from car_damage.photo.formats.header import Header, unusable
 from car_damage.photo.limits import SIZE, Limits
 from car_damage.photo.reasons import CORRUPT, EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_SMALL
 

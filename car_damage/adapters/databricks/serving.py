@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
-from car_damage.model.process import probabilities
+from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
 from car_damage.settings import Settings
