@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.silver import TEST
+from car_damage.data.splits import TEST
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
 from car_damage.model.pixel_cache import PixelCache

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger
-from car_damage.data.silver import BRONZE_COLUMNS, TEST, TRAIN, VALIDATION, SilverPlan, plan
+from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
+from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.errors import CommitConflict, Terminal
 from car_damage.photo.reasons import NO_LABEL
 from car_damage.pipeline import Progress, SilverReport, SilverRequest, Stage
