@@ -58,7 +58,7 @@ def assign(fresh: pa.Table, kept: pa.Table, split: Split) -> pa.Array:
 def _spread(
     nodes: near_duplicates.Hashes, rank: npt.NDArray[np.int64], seen: near_duplicates.Flags, bits: int
 ) -> tuple[near_duplicates.Flags, npt.NDArray[np.int64]]:
-    """Give the splits of stored photos to the new photos that resemble them.
+    """Copy the splits of stored photos to the new photos that resemble them.
 
     Returns:
         For each node the flag of its split, 255 if it is ambiguous, 0 if it resembles no stored photo; and the

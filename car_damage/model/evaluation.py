@@ -1,7 +1,7 @@
 """Measures predictions: plain numpy over labels and probabilities, no platform.
 
-The precision of a class that is never predicted, and the recall of a class without photos, are 0/0. Both are given as
-0.0, next to the counts that explain it. Macro-F1 is the mean over the classes that occur in the labels or the
+The precision of a class that is never predicted, and the recall of a class without photos, are 0/0. Both are set to
+0.0, and the counts explain it. Macro-F1 is the mean over the classes that occur in the labels or the
 predictions; other classes are left out, because they contain no information about the model.
 """
 

@@ -117,7 +117,7 @@ class DatabricksServing:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"the answer of endpoint {self._name} is not from a car damage model: {error!r}") from error
         if len(answers) != len(photos):
-            raise RequestRefused(f"endpoint {self._name} answered {len(photos)} photos with {len(answers)} rows")
+            raise RequestRefused(f"endpoint {self._name} returned {len(answers)} predictions for {len(photos)} photos: check its model")
         return answers
 
     def build_log(self, version: int) -> str:

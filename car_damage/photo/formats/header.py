@@ -11,7 +11,7 @@ from car_damage.photo.reasons import TRUNCATED
 
 @dataclass(frozen=True)
 class Header:
-    """The properties of a photo that its container gives before pixels are decoded."""
+    """The properties of a photo that are known before its pixels are decoded."""
 
     format: str
     width: int

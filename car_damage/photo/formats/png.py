@@ -14,7 +14,7 @@ from car_damage.photo.reasons import CORRUPT, TRUNCATED
 
 
 def read(data: bytes) -> Header:
-    """Read all chunks and check the sums of those that are used."""
+    """Read all chunks, and verify the checksums of those that are used."""
     kept: dict[bytes, bytes] = {}
     exif, at = b"", 8
     idat: list[bytes] = []

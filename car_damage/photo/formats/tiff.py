@@ -44,7 +44,7 @@ def read(data: bytes) -> Header:
     def load() -> Image.Image:
         offsets, lengths = values.get(273) or values.get(324) or (), values.get(279) or values.get(325) or ()
         if any(offset + length > len(data) for offset, length in zip(offsets, lengths, strict=False)):
-            raise unusable(TRUNCATED, "a strip of the TIFF lies past the end of the file")
+            raise unusable(TRUNCATED, "a strip of the TIFF is past the end of the file")
         tile = values.get(322, (0,))[0], values.get(323, (0,))[0]
         if tile[0] > width + 4096 or tile[1] > height + 4096:
             raise unusable(CORRUPT, f"{width}x{height} pixels in tiles of {tile[0]}x{tile[1]}")
