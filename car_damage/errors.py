@@ -1,22 +1,22 @@
 """Every error that this project raises, as one tree.
 
 CarDamageError
-├── Transient                 may pass by itself: a task retries it, with backoff and jitter
+├── Transient                 temporary: a task retries it, with backoff and jitter
 │   ├── CommitConflict        another writer committed to the same table first
 │   ├── Unavailable           a service, a folder or a file did not answer in time
 │   │   └── FileMissing       a file is not there: it was removed, or nobody has written it yet
 │   └── UpdateInProgress      the endpoint is still busy with an earlier update
-└── Terminal                  will not pass by itself: never retried, the message says what to do
+└── Terminal                  permanent: never retried, the message says what to do
     ├── SettingsError         a setting is unknown, missing or out of its range
     │   └── WorkspaceIncomplete  the workspace lacks something that the service's set-up makes there
     ├── UnusablePhoto         these bytes cannot be used as a photo; carries a reason
     ├── LandingLost           far more photos vanished from the landing folder than is plausible
-    ├── PhotoChanged          a photo is no longer the one that was validated
+    ├── PhotoChanged          a photo's bytes have changed since it was validated
     ├── TooFewPhotos          the silver table has too few photos to train or judge a model
     ├── ModelRefused          a model does not load or answer in a process of its own
     ├── PromotionRefused      a version that a person chose must not replace the champion
-    ├── RegistryError         the model registry refused or contradicts itself
-    ├── RequestRefused        a service refused a request for good (token, permission, name)
+    ├── RegistryError         the model registry refused a call or contradicts itself
+    ├── RequestRefused        a service refused a request permanently (token, permission, name)
     ├── UpdateFailed          the endpoint could not serve the requested version
     └── UnexpectedError       anything else that a stage raised; its traceback is worth reading
 
@@ -26,15 +26,15 @@ part of every registered model (see served_model), so it imports nothing.
 
 
 class CarDamageError(Exception):
-    """The root. Catch it to catch everything that this project raises on purpose."""
+    """The base class of all errors that this project raises on purpose."""
 
 
 class Transient(CarDamageError):
-    """May pass by itself; worth another try after a while."""
+    """A temporary failure. A later retry may succeed."""
 
 
 class Terminal(CarDamageError):
-    """Will not pass by itself; the message says what to do."""
+    """A permanent failure. Retrying is useless; the message says what to do."""
 
 
 class CommitConflict(Transient):
@@ -62,7 +62,7 @@ class WorkspaceIncomplete(SettingsError):
 
 
 class UnusablePhoto(Terminal):
-    """These bytes cannot be used as a photo. The message is the reason, or `reason: detail`."""
+    """The bytes cannot be used as a photo. The message is the reason, or `reason: detail`."""
 
     @property
     def reason(self) -> str:
@@ -83,7 +83,7 @@ class TooFewPhotos(Terminal):
 
 
 class ModelRefused(Terminal):
-    """A model does not load, or does not answer one photo, in a process that has imported none of our code."""
+    """A model does not load, or does not classify a photo, in a process that has imported none of our code."""
 
 
 class PromotionRefused(Terminal):
@@ -91,11 +91,11 @@ class PromotionRefused(Terminal):
 
 
 class RegistryError(Terminal):
-    """The model registry refused a call, or says two things that cannot both be true."""
+    """The model registry refused a call, or its contents contradict each other."""
 
 
 class RequestRefused(Terminal):
-    """A service refused a request for good: wrong token, missing permission, no such name."""
+    """A service refused a request, and will refuse it again: wrong token, missing permission, unknown name."""
 
 
 class UpdateFailed(Terminal):

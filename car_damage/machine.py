@@ -1,7 +1,7 @@
 """Resources of this machine: its cores, and scratch folders.
 
 A scratch folder is removed at the end of its block. A process locks its folder, and the operating system releases the lock
-when the process ends, even when it is killed. So whoever creates a scratch folder can first remove those of killed processes.
+when the process ends, even when it is killed. So before a scratch folder is created, those of killed processes are removed.
 """
 
 import contextlib

@@ -250,7 +250,7 @@ class Registry(Protocol):
         """Point an alias at a version; None removes the alias."""
 
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
-        """Set tags of a version, in the order given."""
+        """Set tags of a version, in the order of the mapping."""
 
     def download(self, model_uri: str, into: Path) -> Path:
         """Copy a logged (`models:/m-...`) or registered MLflow model into a folder; returns the model's own folder in it."""
@@ -279,13 +279,13 @@ class EndpointState:
     served: int | None = None
     """The version that gets all traffic and whose deployment is ready."""
     entity: str = ""
-    """The name of the served entity, which answers carry too."""
+    """The name of the served entity. Each prediction contains it."""
     pending: int | None = None
     """The version that an update in progress will serve."""
     failed: bool = False
     """The last update failed; the endpoint still serves the previous config."""
     message: str = ""
-    """What the endpoint says about the version that is pending, failed or served."""
+    """The service's message about the version that is pending, failed or served."""
 
 
 def served_name(model: str, version: int | str) -> str:

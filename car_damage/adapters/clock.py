@@ -1,11 +1,11 @@
-"""The real clock."""
+"""The system clock."""
 
 import time
 from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Time as the machine keeps it."""
+    """The port `Clock` on the machine's own clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -1,12 +1,11 @@
-r"""Files of this machine: a folder that is only ever read, listed completely or not at all.
+r"""Files of this machine. A folder is listed completely, or an error is raised.
 
-What counts as a file: anything regular, or a link to it. Names that start with `_` or `.` are skipped, folders
-with all that is below them. Links to folders are followed, but not back into a folder that they lie in. A link
-that leads nowhere is listed all the same: reading it fails, and so it is reported rather than lost. Pipes,
-sockets and devices are no files.
+Files are regular files and links to them. Names that start with `_` or `.` are skipped, including everything below such a
+folder. Links to folders are followed, except back into a folder that contains the link. A dangling link is listed as a
+file: reading it fails, so a person learns about it. Pipes, sockets and devices are not files.
 
-A path is text everywhere else (tables hold UTF-8), while a name on disk is bytes. A byte that is not UTF-8 is
-written `\xNN` in the path, and `Folder.read` finds the file again by it.
+A path is text everywhere else (tables store UTF-8), but a name on disk is bytes. A byte that is not UTF-8 is
+written `\xNN` in the path, and `Folder.read` finds the file by that path.
 """
 
 import errno
@@ -25,9 +24,9 @@ from car_damage.ports import File
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FILES = (stat.S_IFREG, stat.S_IFLNK)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What storage says that has no hard links."""
+"""Errors of storage without hard links."""
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
-"""Milliseconds of the years 1 and 9999: times beyond them exist on disk, but neither in Python nor in Spark."""
+"""Milliseconds of the years 1 and 9999. File systems allow times outside of them, Python and Spark do not."""
 
 
 class Folder:
@@ -43,23 +42,23 @@ class Folder:
             return _read(path)
         except FileNotFoundError as error:
             if "\\x" not in path:
-                raise FileMissing(f"{path} is not there (any more)") from error
+                raise FileMissing(f"{path} does not exist, or was removed since it was listed") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
         try:
             return _read(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)))
         except FileNotFoundError as error:
-            raise FileMissing(f"{path} is not there (any more)") from error
+            raise FileMissing(f"{path} does not exist, or was removed since it was listed") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
 
     def write_once(self, path: str, data: bytes) -> None:
-        """Create a file whole: a kill leaves nothing, or a file whose name starts with a dot.
+        """Create a complete file. A kill leaves nothing, or a file whose name starts with a dot.
 
         On storage without hard links, such as a mounted volume, a kill may leave half a file.
 
         Raises:
-            FileExistsError: there is one, and it stays as it is.
+            FileExistsError: the file exists; it is not changed.
             Unavailable: the file system refused.
         """
         target = Path(path)
@@ -94,12 +93,12 @@ def walk(folder: str) -> Iterator[tuple[str, int, int]]:
     """Every file below a folder as path, size in bytes and modified time in whole milliseconds since 1970, UTC.
 
     Raises:
-        SettingsError: the folder is not there.
-        Unavailable: it, or any folder below it, cannot be listed. What was yielded before is then no listing.
+        SettingsError: the folder does not exist.
+        Unavailable: the folder, or a folder below it, cannot be listed. Discard the files that were yielded before.
     """
-    root = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - paths stay as they are spelt, links included
+    root = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - links are not resolved
     if not os.path.isdir(root):  # noqa: PTH112
-        raise SettingsError(f"the folder {root} does not exist or is no folder: mount it, create it, or set landing.folder")
+        raise SettingsError(f"the folder {root} does not exist or is not a folder: mount it, create it, or set landing.folder")
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     while waiting:
         here, above = waiting.pop()
@@ -137,7 +136,7 @@ def walk(folder: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _dangling(entry: os.DirEntry[str], error: OSError) -> os.stat_result | None:
-    """A link that leads nowhere, as itself; None for a file that was removed since its folder was opened."""
+    """The status of a dangling link itself; None for a file that was removed after its folder was opened."""
     if entry.is_symlink():
         return entry.stat(follow_symlinks=False)
     if isinstance(error, FileNotFoundError):
@@ -146,17 +145,17 @@ def _dangling(entry: os.DirEntry[str], error: OSError) -> os.stat_result | None:
 
 
 def utf8(name: str) -> str:
-    r"""A name of the file system as text that UTF-8 can hold: other bytes become `\xNN`."""
+    r"""A name of the file system as valid UTF-8: other bytes become `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _read(path: str | bytes) -> bytes:
     with open(path, "rb", buffering=0, opener=_open) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{path!r} is no regular file")
+            raise OSError(f"{path!r} is not a regular file")
         return file.readall()
 
 
 def _open(path: str, flags: int) -> int:
-    """A pipe that took the file's place since the listing must not be waited for."""
+    """Open without blocking: a pipe may have replaced the file since the listing."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

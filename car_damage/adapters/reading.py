@@ -1,4 +1,4 @@
-"""Reads files, and works on their bytes, in threads with bounded memory."""
+"""Reads files and processes their bytes in threads, with bounded memory."""
 
 import queue
 import threading
@@ -13,10 +13,10 @@ from car_damage.ports import Files
 T = TypeVar("T")
 
 NO_LIMIT = 1 << 63
-"""Bytes: no file is larger."""
+"""Bytes. No file is larger."""
 
 
-def each(  # noqa: PLR0917 - what, on what, and three bounds
+def each(  # noqa: PLR0917 - the files, the work, and three bounds
     files: Files,
     items: Iterable[tuple[str, int]],
     work: Callable[[str, bytes], T],
@@ -24,21 +24,21 @@ def each(  # noqa: PLR0917 - what, on what, and three bounds
     max_bytes: int,
     oversize: Callable[[str, int], T],
 ) -> Iterator[tuple[str, T | None, str | None]]:
-    """Read files and work on their bytes in threads, in the order in which they are done.
+    """Read files and process their bytes in threads. The results come in the order of completion.
 
     Args:
-        files: read from.
-        items: path and size in bytes; taken as workers become free, so it may be a listing that is still going on.
-        work: of path and bytes, in a thread.
-        workers: threads; 0 is one a core. At most so many files are in memory at once.
-        max_bytes: a file above it is not read.
-        oversize: gives the result of such a file, of path and size.
+        files: reads the files.
+        items: path and size in bytes; taken when a thread becomes free, so it may be a listing in progress.
+        work: processes path and bytes, in a thread.
+        workers: threads; 0: one per core. At most this many files are in memory at once.
+        max_bytes: larger files are not read.
+        oversize: returns the result of a larger file from its path and size.
 
     Yields:
-        Path, result and None; or path, None and why the file could not be read, which is no verdict.
+        Path, result and None; or path, None and the reason why the file could not be read, which is not a verdict.
 
     Raises:
-        Whatever `items`, `work` or `oversize` raise: the threads end first.
+        The errors of `items`, `work` and `oversize`, after the threads have ended.
     """
     pool = _Pool(files, iter(items), work, max_bytes, oversize, workers or cores())
     try:
@@ -48,7 +48,7 @@ def each(  # noqa: PLR0917 - what, on what, and three bounds
 
 
 class _Pool(Generic[T]):
-    """Threads that share one iterator of files and one bounded queue of results."""
+    """Threads that share an iterator of files and a bounded queue of results."""
 
     def __init__(  # noqa: PLR0917 - as `each`
         self,
@@ -79,7 +79,7 @@ class _Pool(Generic[T]):
                 yield result
 
     def stop(self) -> None:
-        """End the threads, also when nobody takes results any more."""
+        """End the threads, even if results are left in the queue."""
         self._stopped = True
         for thread in self._threads:
             while thread.ident is not None and thread.is_alive():

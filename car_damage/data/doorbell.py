@@ -1,8 +1,8 @@
-"""The doorbell: whether what lies in the landing folder should start a run.
+"""The doorbell: decides whether the photos in the landing folder should start a run.
 
-A doorbell, not a ledger: it compares one fingerprint of the folder with the one that was validated last, and reads no
-table. It may ring once too often, which costs a run that finds nothing new; it must not ring for ever, and a ring that
-nobody heard is repeated. Pure but for `fingerprint`, which lists the folder.
+It compares the folder's fingerprint with the fingerprint of the last validation, and reads no table. It may ring once too
+often: that costs a run that finds nothing new. It must not ring for ever, and it repeats a ring that started no run. Pure,
+except for `fingerprint`, which lists the folder.
 """
 
 import hashlib
@@ -18,76 +18,77 @@ EMPTY = hashlib.sha256().hexdigest()
 
 @dataclass(frozen=True)
 class Memory:
-    """What the doorbell remembers from one look to the next."""
+    """The doorbell's memory between two looks at the folder."""
 
     seen: str = ""
-    """The fingerprint of the look before."""
+    """The fingerprint at the previous look."""
     rung: str = ""
-    """The fingerprint that was rung for last."""
+    """The fingerprint at the last ring."""
     rung_at: datetime | None = None
+    """The time of the last ring, UTC."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What is known of the runs that would take the photos up."""
+    """The retraining runs that could validate the photos."""
 
     due: bool = False
-    """One is about to list the folder: it waits for its start, or has started and not validated yet."""
+    """A run will list the folder soon: it waits for its start, or has started and not validated yet."""
     came: bool = False
-    """One has started since the last ring."""
+    """A run has started since the last ring."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What comes of one look."""
+    """The result of one look at the folder."""
 
     ring: bool
     why: str
-    """One sentence for a person."""
+    """The reason in one sentence, for a person."""
     memory: Memory
-    """To be remembered, after the ring."""
+    """The memory for the next look. Store it after ringing, so that a kill between the two repeats the ring."""
 
 
 def fingerprint(platform: Platform) -> str:
-    """List the landing folder and name what it holds, exactly as `validate` does (see `ledger.landing_fingerprint`).
+    """List the landing folder and compute the same fingerprint as `validate` (see `ledger.landing_fingerprint`).
 
     Raises:
-        SettingsError: the folder is not there.
-        Unavailable: it cannot be listed completely.
+        SettingsError: the folder does not exist.
+        Unavailable: the folder cannot be listed completely.
     """
     landing = platform.settings.landing.folder
     return ledger.landing_fingerprint(landing, ledger.listing_of(platform.files.list(landing)))
 
 
 def decide(found: str, validated: str, memory: Memory, runs: Runs, *, now: datetime, repeat_after: timedelta) -> Signal:
-    """Decide on one look.
+    """Decide whether to ring.
 
     Args:
         found: the folder's fingerprint.
-        validated: the fingerprint of the last validation; empty when there was none.
-        memory: of the looks before.
-        runs: of the retraining, at this moment.
+        validated: the fingerprint of the last validation; empty if there was none.
+        memory: the memory of the previous looks.
+        runs: the retraining runs at this moment.
         now: UTC.
-        repeat_after: a ring that no run answered is repeated after so long.
+        repeat_after: a ring that started no run is repeated after this time.
     """
     seen = replace(memory, seen=found)
     if found == EMPTY and not validated:
-        return Signal(False, "The landing folder is empty, and always was.", seen)
+        return Signal(False, "The landing folder is empty, and no photo was ever validated.", seen)
     if found == validated:
         return Signal(False, "Everything in the landing folder has been validated.", seen)
     if found != memory.seen:
-        return Signal(False, "The landing folder has changed since the look before: it may still be changing.", seen)
+        return Signal(False, "The landing folder has changed since the previous look: photos may still be arriving.", seen)
     if runs.due:
-        return Signal(False, "A run that will take up the new photos is about to start.", seen)
+        return Signal(False, "A run that will validate the new photos is about to start.", seen)
     if found == memory.rung and memory.rung_at is not None:
         return _decide_on_repeat(seen, memory.rung_at, runs, now, repeat_after)
-    return Signal(True, "New photos have landed, and nothing has changed since the look before.", Memory(found, found, now))
+    return Signal(True, "New photos have landed, and the folder has not changed since the previous look.", Memory(found, found, now))
 
 
 def _decide_on_repeat(seen: Memory, rung_at: datetime, runs: Runs, now: datetime, repeat_after: timedelta) -> Signal:
-    """These photos were announced before, and are not validated."""
+    """Decide on photos that the doorbell has rung for, and that no run has validated."""
     if runs.came:
-        return Signal(False, "A run came for these photos and did not validate them: see why it ended.", seen)
+        return Signal(False, "A run started for these photos and did not validate them: see why it ended.", seen)
     if now - rung_at < repeat_after:
-        return Signal(False, "Announced already; the run has not come yet.", seen)
-    return Signal(True, "Announced before, but no run came: announced once more.", replace(seen, rung_at=now))
+        return Signal(False, "A run was requested for these photos and has not started yet.", seen)
+    return Signal(True, "A run was requested for these photos, and none started: it is requested again.", replace(seen, rung_at=now))

@@ -1,6 +1,6 @@
-"""How a photo gets its class: from its folder, its name or a table, as the settings say.
+"""Labels photos by their folder, their name or a table, according to the settings.
 
-Pure: paths in, labels out. A photo whose label cannot be told gets a reason instead, never a guess.
+Pure: paths in, labels out. A photo whose label is unclear gets a reason, never a guess.
 """
 
 import csv
@@ -16,28 +16,29 @@ from car_damage.settings import Labels
 
 @dataclass(frozen=True)
 class LabelResult:
-    """A class, or the reason why there is none."""
+    """The label of a photo, or the reason why it has none."""
 
     label: str | None
+    """The class."""
     reason: str | None
-    """`no label` or `unknown label`."""
+    """`no label` or `unknown label`; None if there is a label."""
 
 
 class Labeller:
-    """Tells the classes of photos.
+    """Finds the labels of photos.
 
     Args:
-        settings: where a label comes from, the classes and their aliases. Case does not matter.
-        landing_folder: the folder that holds all photos.
+        settings: the source of labels, the classes and their aliases. Case is ignored.
+        landing_folder: the folder that contains all photos.
         table: for `source = "table"`: path relative to the landing folder -> word. See `parse_table`.
 
     Raises:
-        SettingsError: the source is a table and none is given.
+        SettingsError: the source is a table and `table` is None.
     """
 
     def __init__(self, settings: Labels, landing_folder: str, table: Mapping[str, str] | None = None) -> None:
         if settings.source == "table" and table is None:
-            raise SettingsError('labels.source is "table", but no table of labels was read: check labels.table')
+            raise SettingsError('labels.source is "table", but no table of labels was read: set labels.table to its CSV file')
         self._source = settings.source
         self._landing = landing_folder.rstrip("/") + "/"
         self._table = table or {}
@@ -49,7 +50,7 @@ class Labeller:
         return self.labels([path])[0]
 
     def labels(self, paths: Sequence[str]) -> list[LabelResult]:
-        """The label of each photo, in order. A folder is looked at once."""
+        """The label of each photo, in the same order. The label of a folder is looked up once."""
         if self._source == "folder":
             folders: dict[str, LabelResult] = {}
             return [folders.get(folder) or folders.setdefault(folder, self._by_folder(folder)) for folder in map(_folder, paths)]
@@ -61,11 +62,11 @@ class Labeller:
         return path.removeprefix(self._landing)
 
     def _by_folder(self, folder: str) -> LabelResult:
-        """By the nearest folder below the landing folder; `folder` ends with a slash."""
+        """The label by the name of the photo's folder, which ends with a slash. The landing folder itself is no label."""
         return self._by_word(self._relative(folder).rstrip("/").rpartition("/")[2])
 
     def _by_name(self, path: str) -> LabelResult:
-        """By the first word of the name that is a class or an alias; words end where letters do."""
+        """The label by the first word of the name that is a class or an alias. A word consists of letters only."""
         name = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
         words = [word.casefold() for word in re.findall(r"[^\W\d_]+", name)]
         return next((self._known[word] for word in words if word in self._known), LabelResult(None, UNKNOWN_LABEL if words else NO_LABEL))
@@ -81,13 +82,13 @@ def _folder(path: str) -> str:
 
 
 def parse_table(csv_bytes: bytes) -> dict[str, str]:
-    """Read a table of labels: a CSV file in UTF-8 with the columns path (relative to the landing folder) and label.
+    """Parse a table of labels: a CSV file in UTF-8 with the columns path (relative to the landing folder) and label.
 
     Returns:
-        Path -> word, as written. Other columns are ignored.
+        Path -> label as written in the file. Other columns are ignored.
 
     Raises:
-        SettingsError: not UTF-8 or not CSV, a column is missing, a row is incomplete, or a path is listed under two labels.
+        SettingsError: not UTF-8 or not CSV, a column is missing, a row is incomplete, or a path has two labels.
     """
     try:
         rows = csv.DictReader(io.StringIO(csv_bytes.decode("utf-8-sig"), newline=""), strict=True)

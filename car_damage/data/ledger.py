@@ -1,10 +1,10 @@
-"""Bronze, the ledger of every file version ever seen, and the rules by which a listing is held against it.
+"""Bronze, the ledger of every file version ever seen, and its comparison with a listing of the landing folder.
 
-A row's key is (path, size, modified). A row is *present* while its file is there: `valid`, or `rejected` with a
-reason. It is *gone* when the file was overwritten (`replaced`) or is not listed any more (`vanished`); the reason
-stays as the last verdict. A file that comes back just as it was is read again, and its row becomes present.
+A row's key is (path, size, modified). A row is *present* while its file exists: `valid`, or `rejected` with a
+reason. It is *gone* after the file was overwritten (`replaced`) or removed (`vanished`); it keeps the reason of its last
+verdict. A file that returns unchanged is read again, and its row becomes present.
 
-Pure: Arrow tables in, Arrow tables out. Nothing here costs a Python object a row.
+Pure: Arrow tables in, Arrow tables out, without a Python object per row.
 """
 
 import hashlib
@@ -39,8 +39,8 @@ BRONZE = pa.schema(
         pa.field("ingested", INSTANT),
     ]
 )
-"""size in bytes; phash the 64 bits of the perceptual hash as a signed number; width and height in pixels as a
-viewer shows the photo; ingest_run the flow run of the verdict, and ingested its time."""
+"""size: bytes. phash: the 64 bits of the perceptual hash as a signed number. width, height: pixels, upright.
+ingest_run, ingested: the flow run and the time of the verdict."""
 
 KEY = ("path", "size", "modified")
 VALID, REJECTED, REPLACED, VANISHED = "valid", "rejected", "replaced", "vanished"
@@ -52,8 +52,8 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 def absolute(landing: str) -> str:
-    """The landing folder as its paths begin: absolute, without a slash at the end."""
-    return os.path.abspath(os.path.expanduser(landing))  # noqa: PTH100, PTH111 - links stay as they are spelt
+    """The landing folder as the start of its paths: absolute, without a slash at the end."""
+    return os.path.abspath(os.path.expanduser(landing))  # noqa: PTH100, PTH111 - links are not resolved
 
 
 def milliseconds(modified: datetime) -> int:
@@ -70,28 +70,28 @@ def listing(files: Iterable[tuple[str, int, int]]) -> pa.Table:
 
 
 def listing_of(files: Iterable[File]) -> pa.Table:
-    """The same for files as the port Files lists them."""
+    """The same as `listing`, for the files that the port Files lists."""
     return listing((file.path, file.size, milliseconds(file.modified)) for file in files)
 
 
 def conform(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
-    """The columns as the schema types them; a table that is not there yet has columns of no type."""
+    """The columns with the types of the schema. The columns of a table that does not exist yet have no type."""
     return table.select(list(columns)).cast(pa.schema([schema.field(column) for column in columns]))
 
 
 def below(landing: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which paths lie in the landing folder; boolean, one a path."""
+    """Whether each path is in the landing folder: one boolean per path."""
     return pc.starts_with(paths, absolute(landing).rstrip("/") + "/")
 
 
 def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> LandingDiff:
-    """Hold a complete listing of the landing folder against bronze.
+    """Compare a complete listing of the landing folder with bronze.
 
     Args:
-        landing: the folder. Rows of another landing folder are neither known here nor gone.
-        listed: as `listing` gives it.
+        landing: the folder. Rows of other landing folders count neither as known nor as gone.
+        listed: as returned by `listing`.
         present: key columns of the present rows of bronze at `version`.
-        version: of bronze; -1 when there is no table.
+        version: the version of bronze; -1 if there is no table.
     """
     known = present.filter(below(landing, present["path"])).select(list(KEY))
     keys = list(KEY)
@@ -110,26 +110,26 @@ def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> 
 
 
 def guard(landed: LandingDiff, max_vanished_share: float, *, allow_removals: bool) -> None:
-    """Refuse to believe a listing from which far too many known files have vanished.
+    """Reject a listing in which too many known files are missing: the folder may not be mounted.
 
     Raises:
-        LandingLost: more than the share of the known files is gone. Overwritten files do not count.
+        LandingLost: more than this share of the known files has vanished. Overwritten files do not count.
     """
     vanished = pc.sum(pc.equal(landed.gone["status"], VANISHED)).as_py() or 0
     if allow_removals or vanished <= max_vanished_share * landed.known:
         return
     raise LandingLost(
         f"{vanished} of the {landed.known} known photos have vanished from the landing folder, which now lists {landed.listed}; "
-        f"landing.max_vanished_share allows {max_vanished_share:.0%}. Nothing was written. If the folder is mounted and they were "
-        f"really removed, run once more with allow_removals"
+        f"landing.max_vanished_share allows {max_vanished_share:.0%}. Nothing was written. If the folder is mounted and the photos "
+        f"were removed on purpose, run again with allow_removals"
     )
 
 
 def landing_fingerprint(landing: str, listed: pa.Table) -> str:
-    """What the landing folder holds, as one name: equal where nothing was added, changed or removed.
+    """A fingerprint of the landing folder's content, which changes when a file is added, changed or removed.
 
-    sha256, in hexadecimal, of one line a file, sorted by path: the path relative to the landing folder, NUL, size in
-    bytes, NUL, modified time in whole seconds since 1970. Seconds, because not every way to list a volume gives more.
+    sha256, in hexadecimal, of one line per file, sorted by path: the path relative to the landing folder, NUL, size in
+    bytes, NUL, modified time in whole seconds since 1970. Seconds, because some ways to list a volume are not more precise.
     """
     ordered = listed.take(pc.sort_indices(listed["path"]))
     relative = pc.utf8_slice_codeunits(ordered["path"], len(absolute(landing).rstrip("/")) + 1)
@@ -138,7 +138,7 @@ def landing_fingerprint(landing: str, listed: pa.Table) -> str:
 
 
 def _one_a_path(listed: pa.Table) -> pa.Table:
-    """Two names that are no UTF-8 may be spelt alike: a path stands for the one file that it opens."""
+    """One row per path. Two names that are not UTF-8 may have the same path, which opens only one of the files."""
     if pc.count_distinct(listed["path"]).as_py() == listed.num_rows:
         return listed
     keys = list(KEY)
@@ -147,7 +147,7 @@ def _one_a_path(listed: pa.Table) -> pa.Table:
 
 
 def digest_of_lines(columns: Sequence[pa.ChunkedArray], separator: str) -> str:
-    """sha256, in hexadecimal, of one line a row: the columns (strings, none null) with a separator between, and a newline."""
+    """sha256, in hexadecimal, of one line per row: the columns (strings without nulls), joined by the separator, and a newline."""
     digest = hashlib.sha256()
     for chunk in pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, separator), "", "\n").chunks:
         _, offsets, text = chunk.buffers()

@@ -1,9 +1,9 @@
-"""Which photos look alike: Hamming distance of 64-bit perceptual hashes, for 100,000 photos in seconds.
+"""Finds photos that look alike: Hamming distance of 64-bit perceptual hashes, for 100,000 photos in seconds.
 
 Two hashes that differ in at most k bits agree in at least one of any k + 1 bands of their bits (the pigeonhole
-principle: k differences cannot touch k + 1 bands), so only hashes that share a band are compared, a bucket at a
-time in numpy. Crowds of photos that all look alike (plain walls, black frames) are met by asking for less than every
-pair: `components` stops comparing a photo once it belongs to a group, `touched` once it knows the answer.
+principle: k differences cannot touch k + 1 bands). So only hashes that share a band are compared, one bucket at a
+time in numpy. Crowds of photos that all look alike (plain walls, black frames) would have too many pairs: `components`
+stops comparing a photo once it belongs to a group, `touched` once its result is known.
 """
 
 import itertools
@@ -18,20 +18,20 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.uint8]
 
 _CELLS = 1 << 18
-"""Comparisons at once: 2 MiB of differences, which stay in a core's cache."""
+"""Comparisons at once: 2 MiB of differences, which fit into a core's cache."""
 _CROWDED = 8
-"""Neighbours a photo from which on a bucket is a crowd."""
+"""Neighbours per photo, on average, that make a bucket a crowd."""
 
 
 def components(hashes: Hashes, bits: int) -> Indices:
     """Group hashes that are linked by steps of at most `bits` bits.
 
     Args:
-        hashes: (n,) uint64, no value twice.
+        hashes: (n,) uint64, all different.
         bits: largest distance of a step.
 
     Returns:
-        (n,) int64: for each hash the smallest index of its group.
+        (n,) int64: for each hash the smallest index in its group.
     """
     groups = np.arange(len(hashes))
     for bucket in _buckets(hashes, bits):
@@ -64,25 +64,25 @@ def touched(hashes: Hashes, others: Hashes, flags: Flags, bits: int) -> Flags:
 
 
 def near(hashes: Hashes, one: np.uint64, bits: int) -> npt.NDArray[np.bool_]:
-    """Which of the hashes, (n,) uint64, are within `bits` bits of one."""
+    """Whether each of the hashes, (n,) uint64, is within `bits` bits of `one`."""
     return np.asarray(np.bitwise_count(hashes ^ one) <= bits)
 
 
 def _touch(hashes: Hashes, others: Hashes, keys: Callable[[Hashes], Hashes], open_: npt.NDArray[np.bool_], bits: int) -> None:
-    """Close every hash that has another one near it in the same bucket of one band."""
-    asked = np.flatnonzero(open_)
-    if not len(asked):
+    """Set `open_` to False for every hash that is near one of the others in the same bucket of one band."""
+    left = np.flatnonzero(open_)
+    if not len(left):
         return
-    order, other_order = np.argsort(keys(hashes[asked])), np.argsort(keys(others))
-    asked, others = asked[order], others[other_order]
-    values, starts = np.unique(keys(hashes[asked]), return_index=True)
-    ends = np.append(starts[1:], len(asked))
+    order, other_order = np.argsort(keys(hashes[left])), np.argsort(keys(others))
+    left, others = left[order], others[other_order]
+    values, starts = np.unique(keys(hashes[left]), return_index=True)
+    ends = np.append(starts[1:], len(left))
     other_keys = keys(others)
     lows, highs = np.searchsorted(other_keys, values, "left"), np.searchsorted(other_keys, values, "right")
     for start, end, low, high in zip(starts, ends, lows, highs, strict=True):
-        rest, at = asked[start:end], low
+        rest, at = left[start:end], low
         while at < high and len(rest):
-            # A few others against all the rest: in a crowd these few settle nearly everyone.
+            # A few others against all the rest: in a crowd these few are near almost every hash.
             upto = min(high, at + max(1, _CELLS // len(rest)))
             close = (np.bitwise_count(hashes[rest][:, None] ^ others[None, at:upto]) <= bits).any(axis=1)
             open_[rest[close]] = False
@@ -90,7 +90,7 @@ def _touch(hashes: Hashes, others: Hashes, keys: Callable[[Hashes], Hashes], ope
 
 
 def _bands(bits: int) -> list[Callable[[Hashes], Hashes]]:
-    """Functions that cut each of `bits + 1` bands out of a hash."""
+    """For each of `bits + 1` bands, a function that extracts it from hashes."""
     edges = [64 * band // (bits + 1) for band in range(bits + 2)]
 
     def band(low: int, high: int) -> Callable[[Hashes], Hashes]:
@@ -101,7 +101,7 @@ def _bands(bits: int) -> list[Callable[[Hashes], Hashes]]:
 
 
 def _buckets(hashes: Hashes, bits: int) -> Iterator[Indices]:
-    """Indices of the hashes that share a band, two or more of them."""
+    """The indices of hashes that share a band, for each group of two or more."""
     for keys in _bands(bits):
         values = keys(hashes)
         order = np.argsort(values, kind="stable")
@@ -112,7 +112,7 @@ def _buckets(hashes: Hashes, bits: int) -> Iterator[Indices]:
 
 
 def _links(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
-    """Pairs of one bucket that connect what is connected in it: all of them, or in a crowd just enough."""
+    """Pairs that connect the near hashes of one bucket: all near pairs, or in a crowd only as many as needed."""
     count = len(hashes)
     firsts, seconds, found, start = [], [], 0, 0
     while start < count:
@@ -131,7 +131,7 @@ def _links(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
 
 
 def _stars(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
-    """Pairs that connect what is connected: each hash is linked once, to the first one that reaches it."""
+    """Pairs that connect the near hashes of a crowd: each hash is linked once, to the first hash that reaches it."""
     rest = np.arange(len(hashes))
     firsts, seconds, reached = [], [], [rest[:0]]
     while len(rest):
@@ -153,7 +153,7 @@ def _stars(hashes: Hashes, bits: int) -> tuple[Indices, Indices]:
 
 
 def _join(groups: Indices, first: Indices, second: Indices) -> Indices:
-    """Merge the groups of each pair; a group is named by its smallest member."""
+    """Merge the groups of each pair. A group has the index of its smallest member."""
     while True:
         low, high = np.minimum(groups[first], groups[second]), np.maximum(groups[first], groups[second])
         apart = low != high

@@ -1,4 +1,4 @@
-"""The table of predictions: what each model version said of each photo, and which photos a version has yet to be asked about.
+"""The table of predictions: each model version's answer for each photo, and the photos that a version has not scored yet.
 
 Pure: Arrow tables in, Arrow tables out.
 """
@@ -24,30 +24,31 @@ PREDICTIONS = pa.schema(
         pa.field("scored", INSTANT),
     ]
 )
-"""probability is that of the label; probabilities are those of all classes, a JSON object, so that a change of classes changes
-no column; refused says why the model took the file for no photo. size (bytes) and modified are the file's where it came from
-a folder, by which a photo that was overwritten is known; sha256 of the bytes that the model saw; scored the time."""
+"""probability: of the label. probabilities: of all classes, as a JSON object, so that a change of classes changes no column.
+refused: why the model could not use the file. size (bytes), modified: of a file in a folder, so that an overwritten photo is
+recognised; null for a photo of a table. sha256: of the bytes that the model saw. scored: the time."""
 
 KEY = ("path", "model_version")
 FILE = ("path", "size", "modified")
-"""The columns of a photo that is to be scored."""
+"""The columns of a photo to be scored."""
 
 
 def of_paths(paths: pa.ChunkedArray) -> pa.Table:
-    """`FILE` for the photos of a table: each path once; their size and time are not known."""
+    """The columns `FILE` for the photos of a table: each path once, with unknown (null) size and time."""
     unique = pa.chunked_array([pc.unique(paths.cast(pa.string())).drop_null()])
     schema = pa.schema([PREDICTIONS.field(name) for name in FILE])
     return pa.table([unique, pa.nulls(len(unique), pa.int64()), pa.nulls(len(unique), INSTANT)], schema=schema)
 
 
 def unscored(photos: pa.Table, predictions: pa.Table, version: int) -> pa.Table:
-    """Those of `photos` for which the version has no row of the same file, by path. Of a table's photos, whose size is not known,
-    those for which it has no row of the same path.
+    """The photos that the model version has not scored yet, sorted by path.
+
+    A photo has been scored if the version has a row with the same `FILE`; for a photo of unknown size, with the same path.
 
     Args:
-        photos: `FILE`, one row a path.
+        photos: the columns `FILE`, one row per path.
         predictions: the columns `FILE` and model_version.
-        version: of the model.
+        version: the model version.
     """
     columns = [*FILE, "model_version"]
     scored = ledger.conform(predictions, PREDICTIONS, columns)

@@ -1,8 +1,8 @@
-"""How good predictions are: plain numpy over labels and probabilities, no platform.
+"""Measures predictions: plain numpy over labels and probabilities, no platform.
 
-Precision of a class that is never predicted, and recall of a class that no photo has, are 0/0. Both are reported as
-0.0 beside the counts that explain it. Macro-F1 is the mean over the classes that occur among the labels or the
-predictions; a class that occurs in neither says nothing about the model and is left out.
+The precision of a class that is never predicted, and the recall of a class without photos, are 0/0. Both are set to
+0.0, and the counts explain it. Macro-F1 is the mean over the classes that occur in the labels or the
+predictions; other classes are left out, because they contain no information about the model.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ Labels = npt.NDArray[np.int64]
 """(n,) class numbers, 0 to classes - 1."""
 
 _SMALLEST = 1e-7
-"""Probabilities are clipped to this in the log loss, as Keras does, so that one certain mistake is not infinite."""
+"""Lower bound of probabilities in the log loss, as in Keras, so that one certain mistake does not make it infinite."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class."""
+    """The scores of one class."""
 
     label: str
     precision: float
-    """Share of the photos predicted as this class that are of it; 0.0 when none is predicted."""
+    """Share of the photos predicted as this class that belong to it; 0.0 if none is predicted."""
     recall: float
-    """Share of the photos of this class that are found; 0.0 when there is none."""
+    """Share of the photos of this class that are predicted as it; 0.0 if there are none."""
     f1: float
     support: int
     """Photos of this class."""
@@ -36,7 +36,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to a set of photos, summed up."""
+    """The scores of a model on a set of photos."""
 
     photos: int
     accuracy: float
@@ -45,25 +45,25 @@ class Evaluation:
     """Mean of -ln(probability of the true class), in nats."""
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """confusion[true][predicted]: photos."""
+    """confusion[true][predicted]: number of photos."""
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """The figures that a person compares runs by: `<prefix>_accuracy`, `<prefix>_recall_<class>` and so on."""
+        """The metrics for comparing runs: `<prefix>_accuracy`, `<prefix>_recall_<class>` and so on."""
         summary = {"accuracy": self.accuracy, "macro_f1": self.macro_f1, "log_loss": self.log_loss}
         summary |= {f"recall_{score.label}": score.recall for score in self.classes}
         return {f"{prefix}_{name}": value for name, value in summary.items()}
 
 
 def evaluate(labels: Labels, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> Evaluation:
-    """Hold probabilities against the truth.
+    """Compare probabilities with the true labels.
 
     Args:
         labels: (n,) true class numbers.
-        probabilities: (n, classes), each row adding up to 1. The predicted class is the first of the largest.
+        probabilities: (n, classes), each row adds up to 1. The first class with the largest probability is the predicted one.
         classes: names, in the order of the columns.
 
     Raises:
-        ValueError: no photos, or shapes and class numbers that do not fit each other.
+        ValueError: no photos, or shapes or class numbers that do not match.
     """
     if not len(labels) or probabilities.shape != (len(labels), len(classes)):
         raise ValueError(f"{len(labels)} labels and probabilities of shape {probabilities.shape} for {len(classes)} classes")
@@ -82,10 +82,10 @@ def evaluate(labels: Labels, probabilities: npt.NDArray[np.floating], classes: S
 
 
 def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """(classes, classes) counts: rows are the truth, columns the prediction.
+    """(classes, classes) counts: rows are the true classes, columns the predicted ones.
 
     Raises:
-        ValueError: a class number that is not 0 to classes - 1.
+        ValueError: a class number is outside of 0 to classes - 1.
     """
     for numbers in (labels, predicted):
         if len(numbers) and not (numbers.min() >= 0 and numbers.max() < classes):
@@ -94,7 +94,7 @@ def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDA
 
 
 def macro_f1(labels: Labels, predicted: Labels, classes: int) -> float:
-    """Mean F1 over the classes that occur among labels or predictions; 0.0 without any photo."""
+    """Mean F1 over the classes that occur in the labels or the predictions; 0.0 without photos."""
     if not len(labels):
         return 0.0
     return float(macro_f1_of_resamples(labels, predicted, np.arange(len(labels))[None], classes)[0])
@@ -109,7 +109,7 @@ def macro_f1_of_resamples(
         labels: (n,) true class numbers.
         predicted: (n,) predicted class numbers.
         indices: (resamples, m) row numbers into both.
-        classes: how many there are; None: one more than the largest number seen.
+        classes: number of classes; None: one more than the largest class number.
 
     Returns:
         (resamples,) float64.
@@ -119,10 +119,10 @@ def macro_f1_of_resamples(
     total = np.zeros(len(indices))
     occurring = np.zeros(len(indices))
     for number in range(classes):
-        truth, answer = labels == number, predicted == number
-        # F1 = 2 TP / (photos of the class + photos predicted as it), so two sums a class are enough.
-        hits = (truth & answer)[indices].sum(axis=1)
-        either = (truth.astype(np.int8) + answer)[indices].sum(axis=1)
+        is_true, is_predicted = labels == number, predicted == number
+        # F1 = 2 TP / (photos of the class + photos predicted as it), so two sums per class are enough.
+        hits = (is_true & is_predicted)[indices].sum(axis=1)
+        either = (is_true.astype(np.int8) + is_predicted)[indices].sum(axis=1)
         total += 2 * hits / np.maximum(either, 1)
         occurring += either > 0
     return total / np.maximum(occurring, 1)

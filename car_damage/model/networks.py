@@ -1,7 +1,7 @@
-"""The networks: photos in, one probability a class out, and what is done to photos only while training.
+"""The networks: photos in, one probability per class out; and the augmentation of training photos.
 
-A network takes the decoder's pixels as they are, (n, 224, 224, 3) uint8, and rescales inside, so nobody can feed it
-wrongly. Augmentation is a layer in front of it that only training has: it is no part of what is saved.
+A network takes the decoder's pixels unchanged, (n, 224, 224, 3) uint8, and rescales them itself, so that every caller passes
+the same input. Augmentation is a layer in front of the network during training. It is not saved.
 """
 
 import os
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     import keras
 
 SHIFT = 0.1
-"""Photos are shifted by up to this share of their side, in each direction; the edge is repeated."""
+"""Photos are shifted in each direction by up to this share of their side; the edge is repeated."""
 BRIGHTNESS = 0.25
 """Photos are made brighter or darker by up to this factor."""
 
 
-_GREETING = re.compile(rb"[IWE]0000 |WARNING: All log messages before absl|To enable the following instructions")
+_STARTUP_LINE = re.compile(rb"[IWE]0000 |WARNING: All log messages before absl|To enable the following instructions")
 
 
 def import_quietly() -> None:
-    """Import TensorFlow and find its devices without its greetings on the terminal; call it before anything else imports it.
+    """Import TensorFlow and find its devices, without its startup lines on the terminal. Call this before other imports of it.
 
-    Its C++ side writes them straight to file descriptor 2, before it reads any variable about logging. So what is
-    written there meanwhile goes to a file first, and comes out again without TensorFlow's lines.
+    TensorFlow's C++ code writes these lines directly to file descriptor 2, before it reads any variable about logging. So the
+    output is redirected to a file, and then written to the terminal without these lines.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules:
@@ -40,29 +40,29 @@ def import_quietly() -> None:
             import keras  # noqa: F401 - it imports TensorFlow
             import tensorflow as tf
 
-            tf.config.list_logical_devices()  # looks for a GPU, which is announced too
+            tf.config.list_logical_devices()  # looks for a GPU, and writes lines about it too
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
             kept.seek(0)
             for line in kept:
-                if not _GREETING.match(line):
+                if not _STARTUP_LINE.match(line):
                     os.write(2, line)
 
 
 def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
-    """A small convolutional network from scratch: some 2 ms a photo to train on two cores.
+    """A small convolutional network, trained from scratch: about 2 ms per photo and training step on two cores.
 
-    The first layer has a stride of 4, because most of the time of a network like this goes into its largest maps.
-    Only the pooled features are batch-normalised: differences between photos are small beside their mean, which a
-    few hundred steps would not overcome. On the maps themselves it would double the time of a step.
+    The first layer has a stride of 4, because the largest maps cost most of the time. Only the pooled features are
+    batch-normalised: the differences between photos are small compared to their mean, and a few hundred steps would not
+    learn to ignore the mean. Batch normalisation of the maps would double the time of a step.
 
     Args:
         classes: outputs of the softmax.
-        dropout: share of the features that each training step goes without.
+        dropout: share of the features that are dropped in each training step.
 
     Returns:
-        (n, 224, 224, 3) uint8 -> (n, classes) float32, each row adding up to 1. Fresh weights from Keras' seed.
+        (n, 224, 224, 3) uint8 -> (n, classes) float32, each row adds up to 1. The weights are initialised from Keras' seed.
     """
     import_quietly()
     import keras
@@ -76,34 +76,34 @@ def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
     maps = convolution(32, 3)(convolution(16, 5, stride=4)(maps))
     maps = convolution(64, 3)(layers.MaxPooling2D()(maps))
     maps = convolution(96, 3)(layers.MaxPooling2D()(maps))
-    # The mean says how much of the photo is damaged, the maximum how badly any place is.
+    # The mean measures how much of the photo is damaged, the maximum how severe the worst place is.
     pooled = layers.Concatenate()([layers.GlobalAveragePooling2D()(maps), layers.GlobalMaxPooling2D()(maps)])
     features = layers.Dropout(dropout)(layers.BatchNormalization(momentum=0.9)(pooled))
-    # Small first weights, so that an untrained network holds all classes for equally likely (a loss of ln n).
+    # Small initial weights, so that an untrained network gives all classes the same probability (a loss of ln n).
     small = keras.initializers.RandomNormal(stddev=0.01)
-    answer = layers.Dense(classes, activation="softmax", kernel_initializer=small, name="severity")(features)
-    return keras.Model(photo, answer, name="cnn")
+    probabilities = layers.Dense(classes, activation="softmax", kernel_initializer=small, name="severity")(features)
+    return keras.Model(photo, probabilities, name="cnn")
 
 
 def build(network: str, classes: int) -> "keras.Model":
-    """The network that the setting `training.network` names."""
+    """The network with the name in the setting `training.network`."""
     return {"cnn": cnn}[network](classes)
 
 
 def augmented(network: "keras.Model", seed: int) -> "keras.Model":
-    """The same network, sharing its weights, behind photos that are mirrored, shifted and brightened at random.
+    """A model that shares the network's weights, and mirrors, shifts and brightens its input photos at random.
 
     Args:
-        network: what is trained, and saved by itself.
-        seed: of the randomness; the same seed and photos give the same changes.
+        network: the network to train. It is saved without the augmentation.
+        seed: random seed; the same seed and photos give the same changes.
     """
     import_quietly()
     import keras
     import tensorflow as tf
 
     class Augmentation(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-        """Changes photos in training and lets them pass otherwise. One gather does shift and mirror: a third of the time
-        of Keras' own layers, which interpolate.
+        """Changes photos in training, and only then. One gather shifts and mirrors, in a third of the time of Keras' own
+        layers, which interpolate.
         """
 
         def __init__(self) -> None:

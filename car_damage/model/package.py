@@ -1,8 +1,8 @@
-"""Packs a trained network into the MLflow model that is registered.
+"""Packages a trained network as the MLflow model to be registered.
 
-The model holds everything that an answer depends on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with the modules of `BUNDLED_MODULES`) and its limits, a signature, a
-photo as its example, and the exact versions it was tested with. So a serving container needs nothing of ours from anywhere.
+The model contains everything that its answers depend on: the .keras file, the classes in the order of its outputs, the
+decoder (`code_paths`: a folder car_damage/ with the modules in `BUNDLED_MODULES`) and its limits, a signature, an example
+photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of ours.
 """
 
 import base64
@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.machine import Scratch
+from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
 
-BUNDLED_MODULES = ("errors.py", "photo/reasons.py", "photo/limits.py", "photo/containers.py", "photo/decoder.py")
-"""Modules of this package that go along with a model. They import nothing but Pillow and numpy."""
+_PHOTO = ("reasons", "limits", "columns", "decoder", "containers")
+_FORMATS = ("header", "pixels", "exif", "jpeg", "png", "webp", "bmp", "gif", "tiff")
+BUNDLED_MODULES = ("errors.py", *(f"photo/{name}.py" for name in _PHOTO), *(f"photo/formats/{name}.py" for name in _FORMATS))
+"""Modules of this package that every model contains a copy of. They import only Pillow and numpy."""
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -29,11 +32,11 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "m
     """Log the model to the active MLflow run.
 
     Args:
-        keras_file: (n, 224, 224, 3) uint8 in, (n, classes) softmax out.
-        example: a photo's file, which the model must be able to answer.
+        keras_file: the network: input (n, 224, 224, 3) uint8, output (n, classes) softmax.
+        example: the bytes of a photo that the model can classify.
         classes: in the order of the outputs.
         name: of the logged model.
-        limits: what the model takes for a photo; those that its photos were validated by.
+        limits: the limits of a usable photo, which were also used to validate the training photos.
 
     Returns:
         The model's URI, `models:/m-...`.
@@ -45,7 +48,7 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "m
 
 
 def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = _USUAL) -> None:
-    """Write the same model to a folder that is not there yet, without any MLflow run."""
+    """Write the model that `log` would log to a folder that does not exist yet, without an MLflow run."""
     import mlflow
 
     with _parts(keras_file, example, classes, limits) as parts:
@@ -53,11 +56,11 @@ def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str],
 
 
 def requirements() -> list[str]:
-    """What the model needs, each at exactly the version that is installed here."""
+    """The packages that the model needs, each with the exact version that is installed here."""
     import mlflow
 
     tensorflow = next(name for name in ("tensorflow", "tensorflow-cpu", "tensorflow-intel") if _version(name))
-    # mlflow-skinny has no scoring application, but the version of the whole.
+    # The full mlflow, because mlflow-skinny has no scoring application. Both have the same version.
     return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={_version(name)}" for name in (tensorflow, "keras", "pillow", "numpy", "pandas")]
 
 
@@ -70,7 +73,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     inputs = Schema([ColSpec("string", "image")])
     outputs = Schema(
         [ColSpec("string", "label"), ColSpec("double", "probability")]
-        + [ColSpec("double", f"probability_{name}") for name in classes]
+        + [ColSpec("double", probability_column(name)) for name in classes]
         + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
     )
     with Scratch("package") as temporary:
@@ -86,7 +89,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
             "model_config": {"classes": list(classes), "limits": asdict(limits)},
             "signature": ModelSignature(inputs=inputs, outputs=outputs),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
-            # Given, so that MLflow does not load the model in a subprocess to find out.
+            # Explicit, because MLflow would load the model in a subprocess to find the requirements.
             "pip_requirements": requirements(),
             "code_paths": [str(package)],
         }

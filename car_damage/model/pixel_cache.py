@@ -1,4 +1,4 @@
-"""Decoded photos of which no more lie on disk than there is room for: the others are read and decoded whenever they are asked for."""
+"""A cache of decoded photos with limited room on disk. Photos that do not fit are read and decoded at each access."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,20 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PixelCache:
-    """As an array (n, 224, 224, 3) uint8 is read: by a row's number, a slice, or an array of numbers."""
+    """Photos, indexed like an array (n, 224, 224, 3) uint8: by a row number, a slice, or an array of row numbers."""
 
     kept: Pixels
-    """(k, 224, 224, 3) uint8: those on disk."""
+    """(k, 224, 224, 3) uint8: the photos on disk."""
     slots: Rows
-    """For each photo its place in `kept`; -1 where it has none."""
+    """For each photo its row in `kept`; -1 if it is not on disk."""
     decode: Callable[[int], Pixels]
-    """Reads, checks and decodes the photo of that number."""
+    """Reads, checks and decodes a photo by its number."""
     pool: ThreadPoolExecutor
+    """Decodes the photos that are not on disk."""
     rows: Rows
-    """(n,) the numbers of the photos that this one has."""
+    """(n,) the numbers of the photos, in the order of the rows."""
     failures: list[CarDamageError] = field(default_factory=list)
-    """What `decode` raised, for those who are shown it wrapped into an error of TensorFlow's."""
+    """The errors of `decode`, because TensorFlow replaces them by errors of its own."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,17 +39,17 @@ class PixelCache:
         return len(self.rows)
 
     def part(self, rows: slice) -> "PixelCache":
-        """Some of them, without reading any."""
+        """The photos of these rows, without reading them."""
         return replace(self, rows=self.rows[rows])
 
     def __getitem__(self, index: int | slice | Rows) -> Pixels:
-        asked = np.atleast_1d(self.rows[index])
-        slots = self.slots[asked]
-        pixels = np.empty((len(asked), *self.kept.shape[1:]), np.uint8)
+        numbers = np.atleast_1d(self.rows[index])
+        slots = self.slots[numbers]
+        pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
         pixels[slots >= 0] = self.kept[slots[slots >= 0]]
         elsewhere = np.flatnonzero(slots < 0)
         try:
-            for place, photo in zip(elsewhere, self.pool.map(self.decode, asked[elsewhere].tolist()), strict=True):
+            for place, photo in zip(elsewhere, self.pool.map(self.decode, numbers[elsewhere].tolist()), strict=True):
                 pixels[place] = photo
         except CarDamageError as error:
             self.failures.append(error)

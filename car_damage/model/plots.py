@@ -1,8 +1,8 @@
-"""Pictures of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
+"""Plots of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
 matrices, and the worst mistakes.
 
-Drawn with matplotlib's object-oriented interface on its Agg canvas: no window, no process-wide state, so several may
-be drawn at once in threads. Colours are told apart by the colour-blind, and no message rests on colour alone.
+Uses matplotlib's object-oriented interface on its Agg canvas: no window and no process-wide state, so threads can draw at the
+same time. Colour-blind people can distinguish the colours, and no plot depends on colour alone.
 """
 
 import io
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
-"""Of the Okabe-Ito palette."""
+"""Colours of the Okabe-Ito palette."""
 MISTAKES = 12
-"""Photos on the contact sheet at most."""
+"""Photos in the plot of mistakes, at most."""
 _COLUMNS = 4
 _DPI = 120
 _NAME_LENGTH = 30
@@ -43,7 +43,7 @@ def confusion_matrix(evaluation: Evaluation, title: str) -> bytes:
 
 
 def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> bytes:
-    """Several models on the same photos, side by side, drawn alike; PNG.
+    """The confusion matrices of several models on the same photos, side by side; PNG.
 
     Args:
         confusions: title -> photos by true class (row) and predicted class (column).
@@ -58,10 +58,10 @@ def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classe
 
 
 def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
-    """A bar a class, made of its splits, each with its number of photos; PNG.
+    """One bar per class, divided into its splits, with the number of photos in each; PNG.
 
     Args:
-        classes: name -> split -> photos; at least one class, all with the same splits, three at most.
+        classes: name -> split -> photos; at least one class, all with the same splits, at most three.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -85,11 +85,11 @@ def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
 
 
 def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> bytes:
-    """Loss and accuracy by epoch, of training and validation, with the epoch whose weights are kept; PNG.
+    """Loss and accuracy of training and validation by epoch, with a line at the epoch whose weights are kept; PNG.
 
     Args:
-        history: loss, accuracy, val_loss, val_accuracy -> one value an epoch.
-        best_epoch: from 1.
+        history: loss, accuracy, val_loss, val_accuracy -> one value per epoch.
+        best_epoch: counted from 1.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -97,7 +97,7 @@ def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> b
     epochs = np.arange(1, len(history["loss"]) + 1)
     for place, (metric, label) in enumerate((("loss", "loss (nats)"), ("accuracy", "accuracy")), 1):
         axes = figure.add_subplot(1, 2, place)
-        # A marker, because a curve of one epoch is a point.
+        # With markers, because a curve of one epoch is only a point.
         axes.plot(epochs, history[metric], color=BLUE, marker=".", label="training (augmented)")
         axes.plot(epochs, history[f"val_{metric}"], color=ORANGE, marker=".", linestyle="--", label="validation")
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"kept: epoch {best_epoch}")
@@ -118,11 +118,11 @@ def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> b
 
 
 def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
-    """The photos that were wrong with the most confidence, worst first: what to look at, and maybe relabel; PNG.
+    """The wrong predictions with the highest probability, worst first, so that a person can check their labels; PNG.
 
     Args:
-        photos: n of them.
-        probabilities: (n, classes), row by row as the photos.
+        photos: n photos.
+        probabilities: (n, classes), in the order of the photos.
         classes: names, in the order of the columns.
     """
     predicted = probabilities.argmax(axis=1)
@@ -139,7 +139,7 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(photos.pixels[row])
         axes.set_axis_off()
-        answer = f"says {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})"
+        answer = f"predicted {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})"
         axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
         axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
     figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
@@ -161,7 +161,7 @@ def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Seq
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """Inches."""
+    """An empty figure of this size in inches."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -183,7 +183,7 @@ def _without_box(axes: "Axes") -> None:
 
 
 def _name(path: str) -> str:
-    """The file's name, shortened in the middle, with what no font can draw replaced."""
+    """The file's name, shortened in the middle, with ? for characters that fonts may lack."""
     name = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in path.replace("\\", "/").rpartition("/")[2])
     half = (_NAME_LENGTH - 3) // 2
     return name if len(name) <= _NAME_LENGTH else f"{name[:half]}...{name[-half:]}"

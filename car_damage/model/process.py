@@ -1,8 +1,8 @@
-"""Asks a model in a process that has imported none of our code (see car_damage.model.host).
+"""Runs a model in a process that has imported none of our code (see car_damage.model.host).
 
-So a model is checked and judged by what it brings along, its decoder above all, and by nothing that happens to be
-installed here. The process gets a short list of environment variables, no credentials among them, and an empty
-working directory. It is a process group of its own, which ends with the call, however the call ends.
+So a model is checked and judged with the code that it contains, above all its decoder, and not with the code that is
+installed here. The process gets a short list of environment variables without credentials, and an empty
+working directory. It is a process group of its own, which is killed at the end of the call, even after an error.
 """
 
 import contextlib
@@ -22,10 +22,11 @@ from typing import IO, Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
+from car_damage.photo.columns import probabilities
 
 HOST = Path(__file__).with_name("host.py")
 TAIL = 4000
-"""Characters of the process' own words that an error carries."""
+"""Characters of the process' output in an error message, at most."""
 
 _ALLOWED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 _ALLOWED_PREFIXES = ("LC_", "TF_", "PYTHON", "OPENBLAS", "OMP", "SSL_CERT_", "UV_")
@@ -33,16 +34,16 @@ _ALLOWED_PREFIXES = ("LC_", "TF_", "PYTHON", "OPENBLAS", "OMP", "SSL_CERT_", "UV
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a model says of one photo. Of a photo that it refuses it says why, and no more: no label, no probabilities."""
+    """A model's answer for one photo. For a photo that the model refuses, only `refused` is set."""
 
     label: str
     probability: float
     probabilities: dict[str, float]
     """Class -> probability, in the order of the network's outputs."""
     sha256: str
-    """Of the photo's file, as the model saw it."""
+    """Of the photo's file, computed by the model."""
     refused: str = ""
-    """Why the model takes this for no photo that it can answer; empty for an answer."""
+    """Why the model refuses the photo; empty if it does not."""
 
 
 def answers(
@@ -52,14 +53,14 @@ def answers(
     environment: Literal["this", "uv"] = "this",
     tick: Callable[[int], None] = lambda _: None,
 ) -> list[ModelAnswer]:
-    """Answer photos, in their order; see `stream`, which gives the answers one by one.
+    """The answers for photos, in their order. See `stream`, which returns the answers one by one.
 
     Args:
-        model: a saved MLflow model's folder.
-        photos: photo files.
+        model: the folder of a saved MLflow model.
+        photos: the bytes of each photo.
         timeout: see `stream`.
-        environment: "this" environment's Python, or "uv".
-        tick: told how many photos are answered, after each.
+        environment: see `stream`.
+        tick: called after each photo with the number of photos answered.
     """
     given = []
     for answer in stream(model, photos, timeout, environment):
@@ -69,21 +70,21 @@ def answers(
 
 
 def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Literal["this", "uv"] = "this") -> Iterator[ModelAnswer]:
-    """Answer photos, in their order. They are read one by one as the process takes them, never all at once.
+    """The answers for photos, in their order. Photos are read one by one when the process needs them, never all at once.
 
-    A model may refuse photos that others take: its decoder is older, or its limits are narrower. That is its answer to those
-    photos (`ModelAnswer.refused`), and no error.
+    A model may refuse photos that other models accept, because its decoder is older or its limits are narrower. Such a refusal
+    is an answer (`ModelAnswer.refused`), not an error.
 
     Args:
-        model: a saved MLflow model's folder.
-        photos: photo files.
-        timeout: seconds that the process may take to load the model and give its first answers, and again to give any
-            more. The time that `photos` takes for its next one is its own.
-        environment: "this" environment's Python; or "uv": a fresh environment of the model's own requirements.
+        model: the folder of a saved MLflow model.
+        photos: the bytes of each photo.
+        timeout: seconds that the process may take to load the model and give its first answers, and then again for each
+            further answer. The time in which `photos` produces its next photo does not count.
+        environment: "this": the Python of this environment; "uv": a fresh environment with the model's own requirements.
 
     Raises:
-        ModelRefused: the model does not load, does not answer, or not in time; the message ends with its last words.
-        Terminal: environment is "uv" and there is no uv.
+        ModelRefused: the model does not load, or does not answer in time. The message ends with its last output.
+        Terminal: environment is "uv" and uv is not installed.
     """
     with Scratch("model") as scratch:
         python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
@@ -91,14 +92,8 @@ def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Li
             yield from _converse(process, stderr, model, photos, timeout)
 
 
-def probabilities(row: Mapping[str, Any]) -> dict[str, float]:
-    """Class -> probability, of a row that a model answers: its columns `probability_<class>`, in their order."""
-    prefix = "probability_"
-    return {name.removeprefix(prefix): float(value) for name, value in row.items() if name.startswith(prefix)}
-
-
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a model's process may see: where programs and certificates are, and threads; no credentials."""
+    """The environment variables for a model's process: the paths of programs and certificates, and numbers of threads; no credentials."""
     return {name: value for name, value in environment.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)} | {
         "TF_CPP_MIN_LOG_LEVEL": environment.get("TF_CPP_MIN_LOG_LEVEL", "2"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -119,9 +114,9 @@ def _converse(
             line = lines.get(timeout=left)
         except queue.Empty:
             left = timeout - sent.done_reading_for()
-            if left > 0:  # the model waited for a photo, and has had its own time only since then
+            if left > 0:  # the model was waiting for a photo, and its time started when it got the photo
                 continue
-            raise ModelRefused(f"the model in {model} gave no answer for {timeout:g} seconds; its last words: {_tail(stderr)}") from None
+            raise ModelRefused(f"the model in {model} gave no answer for {timeout:g} seconds; its last output: {_tail(stderr)}") from None
         left = timeout
         if line is None:
             break
@@ -132,22 +127,22 @@ def _converse(
         raise sent.failure
     code = process.wait()
     if code or count != sent.count:
-        raise ModelRefused(f"the model in {model} ended (exit {code}) after {count} answers; its last words: {_tail(stderr)}")
+        raise ModelRefused(f"the model in {model} ended (exit {code}) after {count} answers; its last output: {_tail(stderr)}")
 
 
 class _Sender(threading.Thread):
-    """Feeds photos to the process while its answers are read. The caller's iterable runs in this thread."""
+    """Sends photos to the process while its answers are read. The caller's iterable runs in this thread."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", photos: Iterable[bytes]) -> None:
         super().__init__(daemon=True)
         self._process, self._photos = process, photos
         self.count = 0
         self._read_at: float | None = None
-        """When the last photo had been read; None while the next one is being read."""
+        """When the last photo was read; None while the next photo is being read."""
         self.failure: BaseException | None = None
 
     def done_reading_for(self) -> float:
-        """Seconds since the last photo was read; 0 while the next one is being read."""
+        """Seconds since the last photo was read; 0 while the next photo is being read."""
         read_at = self._read_at
         return 0.0 if read_at is None else time.monotonic() - read_at
 
@@ -168,7 +163,7 @@ class _Sender(threading.Thread):
             stream.write(bytes(8))
             stream.close()
         except BrokenPipeError:
-            pass  # the process ended; the reader sees its exit code and last words
+            pass  # the process has ended; `_converse` checks its exit code
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._read_at = time.monotonic()
             self.failure = error
@@ -191,11 +186,11 @@ def _answer(row: Mapping[str, Any]) -> ModelAnswer:
 
 @contextlib.contextmanager
 def _process(command: Sequence[str], scratch: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """A process group of its own, killed at the end, and the file of its stderr."""
-    words = scratch / "stderr"
+    """Start a process as its own group, which is killed at the end; returns the process and the file of its stderr."""
+    output = scratch / "stderr"
     work = scratch / "work"
     work.mkdir()
-    with words.open("wb") as stderr:
+    with output.open("wb") as stderr:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -206,7 +201,7 @@ def _process(command: Sequence[str], scratch: Path) -> Iterator[tuple["subproces
             start_new_session=True,
         )
     try:
-        yield process, words
+        yield process, output
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -222,10 +217,10 @@ def _close(stream: IO[bytes] | None) -> None:
 
 
 def _fresh_environment(model: Path, scratch: Path, timeout: float) -> str:
-    """An environment of the model's Python version and requirements, made by uv; returns its Python."""
+    """Let uv create an environment with the model's Python version and requirements; returns its Python."""
     uv = shutil.which("uv")
     if uv is None:
-        raise Terminal('tracking.check_environment = "uv" needs the program uv, which is not on PATH: install it, or set "this"')
+        raise Terminal('tracking.check_environment = "uv" needs the program uv, which is not on the PATH: install it, or set "this"')
     version = next(
         line.partition(":")[2].strip() for line in (model / "python_env.yaml").read_text().splitlines() if line.startswith("python:")
     )

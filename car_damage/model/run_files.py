@@ -1,10 +1,12 @@
-"""The files of an MLflow run: their names, and what writes and reads them.
+"""The files of an MLflow run: their names, and the functions that write and read them.
 
-Stages that follow a training find there what it left: the predictions on the test photos, and the photo that an endpoint is asked.
+The stages after a training read its predictions on the test photos, and the photo for testing an endpoint.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from car_damage.photo.columns import probability_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,15 +20,15 @@ CONFUSION_MATRIX_FILE = "confusion_matrix.png"
 TRAINING_CURVE_FILE = "training_curve.png"
 WORST_MISTAKES_FILE = "worst_mistakes.png"
 EVALUATION_FILE = "evaluation.json"
-"""Every figure of test and validation, class by class."""
+"""The scores on the test and validation photos, also by class."""
 PREDICTIONS_FILE = "test_predictions.parquet"
-"""What the model says to each test photo: see `write_predictions`."""
+"""The model's prediction for each test photo: see `write_predictions`."""
 SMOKE_PHOTO_FILE = "smoke_photo"
-"""One of the test photos, as it landed: what an endpoint is asked before it goes live, and the model's input example."""
+"""The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
 
 
 def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:
-    """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles); a row a photo."""
+    """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles), with one row per photo."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -36,14 +38,14 @@ def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]
         "label": pa.array([classes[number] for number in photos.labels], pa.string()),
         "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
     }
-    columns |= {f"probability_{name}": pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
+    columns |= {probability_column(name): pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue())
 
 
 def read_predictions(data: bytes) -> "pa.Table":
-    """The table that `write_predictions` wrote."""
+    """The table in a file of `write_predictions`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -51,10 +53,10 @@ def read_predictions(data: bytes) -> "pa.Table":
 
 
 def evidence_file(version: int, dry_run: bool = False) -> str:
-    """Where the run keeps the evidence of a decision on a version."""
+    """The file with the evidence of a decision on a version."""
     return f"decision/{version}{'.dry_run' if dry_run else ''}.json"
 
 
 def confusion_plot_file(evidence: str) -> str:
-    """The confusion matrices beside it."""
+    """The file with the confusion matrices of the evidence."""
     return evidence.removesuffix(".json") + ".png"

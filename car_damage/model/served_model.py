@@ -1,16 +1,16 @@
-"""The model as it is registered: a photo in, a severity out.
+"""The registered model: a photo in, a severity out.
 
-MLflow runs this file as code, when the model is logged and whenever it is loaded ("models from code"), so nothing is
-ever unpickled. Beside MLflow and TensorFlow it imports only what travels in the model's own folder, so a model
-answers for ever with the decoder that it was trained with (see car_damage.model.package).
+MLflow runs this file as code when the model is logged and when it is loaded ("models from code"), so nothing is
+unpickled. Besides MLflow and TensorFlow it imports only modules that the model's own folder contains. So a model
+always uses the decoder that it was trained with (see car_damage.model.package).
 
-In:  one column, `image`: the photo's file, base64. It is held to the limits of the model's config; a config without any means
-     the decoder's own defaults.
-Out: label, probability, probability_<class> for each class, and what monitoring needs: sha256 of the file, width and
-     height of the photo as it is looked at, brightness.
+Input:  one column, `image`: the photo's file in base64. The limits of a usable photo come from the model's config; without them
+        the decoder's defaults apply.
+Output: label, probability, probability_<class> for each class, and values for monitoring: sha256 of the file, width and
+        height of the upright photo, brightness.
 
-One bad row refuses the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. Nothing but MlflowException
-leaves `predict`: for any other, MLflow's scoring application would send its stack trace to the caller.
+One bad row makes the model refuse the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. `predict` raises only
+MlflowException: for other errors, MLflow's scoring application would send the stack trace to the caller.
 """
 
 import base64
@@ -30,20 +30,21 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from car_damage.errors import UnusablePhoto
+from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
 from car_damage.photo.limits import SIZE, Limits
 
 MAX_ROWS = 256
-"""Photos in one request: 256 decoded photos are 39 MB."""
+"""Photos in one request, at most: 256 decoded photos are 39 MB."""
 CHUNK = 32
-"""Photos in one TensorFlow call: its activations, not the photos, are what costs memory."""
+"""Photos in one TensorFlow call, at most, because the network's activations need much more memory than the photos."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One photo of a request, decoded."""
+    """A decoded photo of a request."""
 
     pixels: np.ndarray
     sha256: str
@@ -53,13 +54,13 @@ class _Row:
 
 
 class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """Decodes photos and asks the Keras model about them."""
+    """Decodes photos and classifies them with the Keras model."""
 
     def load_context(self, context: Any) -> None:
         """Load the network in safe mode, without its optimiser, and compile one function for any number of photos.
 
         Raises:
-            MlflowException: the network's outputs are not one a class.
+            MlflowException: the network does not have one output per class.
         """
         import keras
         import tensorflow as tf
@@ -72,7 +73,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
                 f"the network has {network.output_shape[-1]} outputs for the {len(self.classes)} classes {', '.join(self.classes)}",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        # The concrete function spares Keras' predict loop (30 ms for one photo) and is traced once, for any batch.
+        # The concrete function avoids Keras' predict loop (30 ms for one photo), and is traced once for all batch sizes.
         self._network = tf.function(
             lambda photos: network(photos, training=False),
             input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)],
@@ -82,18 +83,18 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Answer every row, or refuse them all.
+        """Classify all rows, or refuse the request.
 
         Args:
-            context: unused; everything was loaded by `load_context`.
+            context: unused; `load_context` has loaded everything.
             model_input: one column, `image`, 1 to 256 rows.
-            params: none are known.
+            params: unused.
 
         Returns:
-            One row a photo, in the same order.
+            One row per photo, in the same order.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE for anything about the request; INTERNAL_ERROR for the rest.
+            MlflowException: INVALID_PARAMETER_VALUE for errors of the request, INTERNAL_ERROR for all others.
         """
         try:
             rows = self._rows(model_input["image"].tolist())
@@ -102,23 +103,23 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             )
         except MlflowException:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, its trace must not reach the caller
-            _log.exception("the model could not answer")
-            raise MlflowException(f"the model could not answer: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
+        except Exception as error:  # noqa: BLE001 - no stack trace may reach the caller
+            _log.exception("the model failed on a request")
+            raise MlflowException(f"the model failed: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
         best = probabilities.argmax(axis=1)
-        answer: dict[str, Any] = {
+        columns: dict[str, Any] = {
             "label": [self.classes[index] for index in best],
             "probability": probabilities.max(axis=1),
-            **{f"probability_{name}": probabilities[:, index] for index, name in enumerate(self.classes)},
+            **{probability_column(name): probabilities[:, index] for index, name in enumerate(self.classes)},
             "sha256": [row.sha256 for row in rows],
             "width": [row.width for row in rows],
             "height": [row.height for row in rows],
             "brightness": [row.brightness for row in rows],
         }
-        return pd.DataFrame(answer)
+        return pd.DataFrame(columns)
 
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:
-        """Probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, in one TensorFlow call."""
+        """The probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one TensorFlow call."""
         return np.asarray(self._network(self._constant(np.stack(photos))), dtype=np.float64)
 
     def _rows(self, images: list[Any]) -> list[_Row]:

@@ -1,7 +1,7 @@
 """Trains a network on decoded photos: the same seed and the same photos give the same model on the same machine.
 
-Photos come from the disk through tf.data, which shuffles row numbers, not photos, so memory holds a few
-batches at any time and the disk's cache does the rest.
+tf.data reads the photos from disk and shuffles row numbers instead of photos, so only a few batches are in memory at a
+time, and the operating system caches the rest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from car_damage.stage import Progress
 
 PREDICT_BATCH = 64
-"""Photos a step where nothing is learnt."""
+"""Photos in a batch of validation or prediction."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A network with its best weights, and how it got them."""
+    """A network with its best weights, and the history of its training."""
 
     network: "keras.Model"
-    """Without augmentation: what is saved."""
+    """The network to save, without augmentation."""
     history: Mapping[str, Sequence[float]]
-    """loss, accuracy, val_loss, val_accuracy -> one value an epoch; those of training under augmentation and dropout."""
+    """loss, accuracy, val_loss, val_accuracy -> one value per epoch. loss and accuracy include augmentation and dropout."""
     best_epoch: int
-    """From 1: the epoch whose weights are kept."""
+    """The epoch whose weights are kept, counted from 1."""
 
     @property
     def epochs(self) -> int:
-        """Passes over the training photos that were made."""
+        """The number of epochs trained."""
         return len(self.history["loss"])
 
 
@@ -48,11 +48,11 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
     """Train until the validation loss has not improved for `settings.patience` epochs, and keep the best weights.
 
     Args:
-        train: the photos to learn from.
-        validation: the photos that say when to stop.
-        classes: how many there are.
+        train: the training photos.
+        validation: the photos for early stopping.
+        classes: number of classes.
         settings: network, epochs, patience, batch size, learning rate, augmentation, seed.
-        progress: told about the step `epoch` after each one.
+        progress: called after each epoch, with the step `epoch`.
     """
     networks.import_quietly()
     import keras
@@ -67,7 +67,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
         ),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=False,  # measured: compiling takes seconds, and the steps get no quicker
+        jit_compile=False,  # measured: compiling takes seconds, and the steps are not faster
     )
     stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
     with _photos_errors(train, validation):
@@ -77,7 +77,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
             validation_data=batches(validation, PREDICT_BATCH),
             class_weight=class_weights(train.labels, classes),
             callbacks=[stopping, _epoch_progress(progress, settings.epochs)],
-            shuffle=False,  # the batches are
+            shuffle=False,  # `batches` shuffles
             verbose=0,
         )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
@@ -85,17 +85,17 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
 
 
 def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:
-    """(n, classes) float32 probabilities, row by row as the photos are."""
+    """(n, classes) float32 probabilities, in the order of the photos."""
     networks.import_quietly()
-    # On the arrays themselves, a batch at a time: `predict` would copy the whole set into memory.
-    answers = [np.asarray(network(photos.pixels[at : at + PREDICT_BATCH], training=False)) for at in range(0, len(photos), PREDICT_BATCH)]
-    return np.concatenate(answers).astype(np.float32) if answers else np.zeros((0, network.output_shape[-1]), np.float32)
+    # One batch of the array at a time, because Keras' `predict` would copy all photos into memory.
+    results = [np.asarray(network(photos.pixels[at : at + PREDICT_BATCH], training=False)) for at in range(0, len(photos), PREDICT_BATCH)]
+    return np.concatenate(results).astype(np.float32) if results else np.zeros((0, network.output_shape[-1]), np.float32)
 
 
 def class_weights(labels: npt.NDArray[np.int64], classes: int) -> dict[int, float]:
-    """Weight of a photo's loss by its class, n / (classes there are x photos of the class): every class counts the same.
+    """Class -> weight of a photo's loss: n / (classes with photos x photos of the class), so that all classes count the same.
 
-    A class without a photo weighs 1, which nothing is multiplied by.
+    A class without photos has the weight 1, which has no effect.
     """
     counts = np.bincount(labels, minlength=classes)
     return {number: len(labels) / (np.count_nonzero(counts) * count) if count else 1.0 for number, count in enumerate(counts.tolist())}
@@ -105,9 +105,9 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
     """Batches of ((b, 224, 224, 3) uint8, (b,) int64), with bounded memory.
 
     Args:
-        photos: where they come from.
-        size: photos in a batch; the last may be smaller.
-        shuffle_seed: None keeps the order of the rows; otherwise each pass has another order, which follows from it.
+        photos: the photos and their labels.
+        size: photos in a batch; the last batch may be smaller.
+        shuffle_seed: None: the order of the rows. Otherwise each epoch has another order, which depends only on this seed.
     """
     import tensorflow as tf
 
@@ -126,7 +126,7 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
 
 @contextmanager
 def _photos_errors(*some: Photos) -> Iterator[None]:
-    """What became of a photo while TensorFlow asked for it: its own error instead of TensorFlow's."""
+    """Raise the error of a photo that failed to load, instead of TensorFlow's error about it."""
     try:
         yield
     except Exception as error:

@@ -1,16 +1,16 @@
-"""The one decoder and validator of photos: validation, training and serving all read a photo through `decode`.
+"""The decoder and validator of photos: validation, training and serving all read a photo through `decode`.
 
-So "valid" means one thing everywhere: this very function can read it. It promises, for any bytes at all:
+So "valid" has one meaning everywhere: `decode` can read the photo. For any bytes, `decode` guarantees:
 
-- Every way to be unusable has a name from a closed list, `car_damage.photo.reasons`. Nothing else is ever raised.
-- Size is judged from the header before a pixel is decoded, and metadata is never unpacked: a decompression
-  bomb costs no memory.
-- The answer depends on the bytes and the limits alone: Pillow's process-wide switches change nothing and are never
-  touched (see `car_damage.photo.containers`).
-- Threads may call it at will: of photos larger than LARGE they decode one at a time, so that memory does not grow
-  with their number.
+- An unusable photo raises UnusablePhoto with a reason from a closed list, `car_damage.photo.reasons`. It raises no other error.
+- The size is checked in the header before pixels are decoded, and metadata is never decompressed, so a decompression
+  bomb uses no memory.
+- The result depends only on the bytes and the limits: Pillow's process-wide switches have no effect and are never
+  changed (see `car_damage.photo.containers`).
+- It is safe to call from threads: photos larger than LARGE are decoded one at a time, so that memory does not grow
+  with the number of threads.
 
-A copy of this module travels inside every registered model, so it imports Pillow, numpy and what travels with it.
+Every registered model contains a copy of this module, so it imports only Pillow, numpy and modules that are copied too.
 """
 
 import hashlib
@@ -23,12 +23,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from car_damage.errors import UnusablePhoto
-from car_damage.photo.containers import READERS, Header, format_of, read_header, unusable
+from car_damage.photo.containers import READERS, format_of, read_header
+from car_damage.photo.formats.header import Header, unusable
 from car_damage.photo.limits import SIZE, Limits
 from car_damage.photo.reasons import CORRUPT, EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_SMALL
 
 LARGE = 24_000_000
-"""Pixels. What most cameras give at most, and 96 MB once decoded."""
+"""Pixels. The largest size of most cameras, and 96 MB when decoded."""
 _one_large = threading.Lock()
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,12 +37,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo as the model sees it."""
+    """A decoded photo: the model's input."""
 
     pixels: Pixels
     """(224, 224, 3) uint8, RGB, upright."""
     width: int
-    """Pixels of the original, upright: after its EXIF orientation."""
+    """Pixels of the original, after applying its EXIF orientation."""
     height: int
     format: str
     """JPEG, MPO, PNG, WEBP, BMP, GIF or TIFF."""
@@ -49,22 +50,22 @@ class Photo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that one look at a file's bytes tells."""
+    """The result of inspecting a file's bytes once."""
 
     valid: bool
     reason: str | None
     """One of `car_damage.photo.reasons.PHOTO_REASONS`; None for a valid photo."""
     detail: str
-    """What exactly is wrong; empty for a valid photo."""
+    """Details of the reason; empty for a valid photo."""
     format: str | None
-    """As in `Photo`; None where the bytes are of no supported format."""
+    """As in `Photo`; None if the format is not supported."""
     width: int | None
-    """Pixels, upright; None where no header could be read."""
+    """Pixels, upright; None if the header could not be read."""
     height: int | None
     sha256: str | None
-    """Of the file's bytes, in hexadecimal; None for a file too large to be read."""
+    """Of the file's bytes, in hexadecimal; None for a file that is too large to be read."""
     phash: int | None
-    """See `perceptual_hash`; None for a photo that is not valid."""
+    """See `perceptual_hash`; None for an unusable photo."""
 
 
 def decode(data: bytes, limits: Limits = Limits()) -> Photo:
@@ -82,14 +83,14 @@ def decode(data: bytes, limits: Limits = Limits()) -> Photo:
     except UnusablePhoto:
         raise
     except Exception as error:
-        # Pillow's decoders raise whatever hostile bytes provoke: OSError, ValueError, SyntaxError, struct.error,
-        # OverflowError, MemoryError, ... None of them is about anything but these bytes, and none may end a run.
+        # On hostile bytes Pillow's decoders raise many kinds of errors: OSError, ValueError, SyntaxError, struct.error,
+        # OverflowError, MemoryError, ... All of them concern only these bytes, and none may end a run.
         raise unusable(CORRUPT, f"{type(error).__name__}: {error}") from error
     return Photo(_turn(square, header.orientation), *header.upright, header.format)
 
 
 def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:
-    """Judge a photo by `decode`, and hash it. Raises nothing, whatever the bytes are."""
+    """Validate a photo with `decode`, and hash it. Raises nothing."""
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         photo = decode(data, limits)
@@ -100,29 +101,29 @@ def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:
 
 
 def oversize(size: int, limits: Limits = Limits()) -> Inspection:
-    """The inspection of a file of so many bytes that it is not read at all."""
+    """The inspection of a file that is too large to be read."""
     return Inspection(False, TOO_MANY_BYTES, _too_many_bytes(size, limits), None, None, None, None, None)
 
 
 def fatal(data: bytes, why: str) -> Inspection:
-    """The inspection of a file that ended the process that looked at it: only hashed, never decoded again."""
+    """The inspection of a file that ended the process that decoded it. The file is hashed, and never decoded again."""
     return Inspection(False, CORRUPT, why, None, None, None, hashlib.sha256(data).hexdigest(), None)
 
 
 def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits that change little when a photo is re-encoded, scaled or brightened.
+    """A hash of 64 bits, of which few change when a photo is re-encoded, scaled or brightened.
 
-    The DCT hash of Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010): the 8x8
-    lowest frequencies of the luma at 32x32, each one bit: above their median or not.
+    The DCT hash of Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010): one bit for each of
+    the 8x8 lowest frequencies of the luma at 32x32, set if the frequency is above their median.
 
     Args:
-        pixels: (224, 224, 3) uint8, as `decode` gives it.
+        pixels: (224, 224, 3) uint8, as returned by `decode`.
 
     Returns:
-        A signed 64-bit integer, because Delta tables know no unsigned one.
+        A signed 64-bit integer, because Delta tables have no unsigned integers.
     """
     luma = np.asarray(Image.fromarray(pixels).convert("L").reduce(SIZE // 32), np.float64)
-    # Rounded, so that the noise of floating point does not decide the bits of a photo without any structure.
+    # Rounded, so that floating-point noise does not set bits for a photo without structure.
     frequencies = np.round(_DCT @ luma @ _DCT.T, 3).ravel()
     bits = np.packbits(frequencies > np.median(frequencies))
     return int.from_bytes(bits.tobytes(), "big", signed=True)
@@ -150,7 +151,7 @@ def _check_bytes(data: bytes, limits: Limits) -> None:
 
 
 def _too_many_bytes(size: int, limits: Limits) -> str:
-    return f"{size} bytes, at most {limits.max_bytes} are read"
+    return f"{size} bytes, the limit is {limits.max_bytes}"
 
 
 def _check_size(header: Header, limits: Limits) -> None:
@@ -158,23 +159,23 @@ def _check_size(header: Header, limits: Limits) -> None:
     if width < 1 or height < 1:
         raise unusable(CORRUPT, f"{width}x{height} pixels")
     if width * height > limits.max_pixels:
-        raise unusable(TOO_MANY_PIXELS, f"{width}x{height}, at most {limits.max_pixels} pixels are decoded")
+        raise unusable(TOO_MANY_PIXELS, f"{width}x{height}, the limit is {limits.max_pixels} pixels")
     if min(width, height) < limits.min_side:
-        raise unusable(TOO_SMALL, f"{width}x{height}, each side must have {limits.min_side} pixels")
+        raise unusable(TOO_SMALL, f"{width}x{height}, each side must have at least {limits.min_side} pixels")
 
 
 def _describe(data: bytes) -> tuple[str | None, int | None, int | None]:
-    """Format, width and height as far as a photo that is not usable tells them."""
+    """Format, width and height of an unusable photo, as far as its bytes reveal them."""
     format_ = format_of(data)
     try:
         header = read_header(data)
-    except Exception:  # noqa: BLE001 - as in `decode`; what is wrong with the bytes has been said there
+    except Exception:  # noqa: BLE001 - as in `decode`, which has reported the error already
         return format_ if format_ in READERS else None, None, None
     return header.format, *header.upright
 
 
 def _square(image: Image.Image) -> Pixels:
-    """Any mode to (224, 224, 3) uint8."""
+    """Convert an image of any mode to (224, 224, 3) uint8."""
     if image.mode.startswith(("I", "F")):
         return _grey(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -192,13 +193,13 @@ def _resize(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Pixels:
-    """16 bits by their range; 32 bits and floats, which have no agreed white, by the smallest usual range that holds them."""
+    """Scale 16 bits by their full range. 32 bits and floats have no standard white: scale by the smallest common range that fits."""
     wide = image.mode.startswith("I;16")
     # float64, because differences of large float32 overflow.
     values = np.asarray(_resize((image.convert("I") if wide else image).convert("F")), np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise unusable(CORRUPT, "pixels that are not numbers")
+        raise unusable(CORRUPT, "the pixels contain NaN or infinity")
     if wide or low < 0 or high > 65535:
         low, high = (0.0, 65535.0) if wide else (low, max(high, low + 1))
     else:
@@ -208,7 +209,7 @@ def _grey(image: Image.Image) -> Pixels:
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Upright. The square is turned, not the photo: the same pixels for less work."""
+    """Apply the EXIF orientation. Turning the small square gives the same pixels as turning the photo, for less work."""
     turned = {
         2: lambda: pixels[:, ::-1],
         3: lambda: pixels[::-1, ::-1],

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 SIZE = 224
-"""Pixels: width and height of the model's input."""
+"""Pixels: width and height of the model's input. A JPEG is decoded at the smallest scale that is not below it."""
 
 
 @dataclass(frozen=True)

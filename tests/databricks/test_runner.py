@@ -164,7 +164,9 @@ def test_a_workspace_that_is_away_for_longer_than_one_has_patience_is_told_and_m
     runner: DatabricksJobs, twin: Twin
 ) -> None:
     twin.fault("GET", "/jobs/list", 502, times=10_000)
-    with pytest.raises(Unavailable, match=r"^stage validate: looking for the job car-damage-ingest: the workspace cannot now"):
+    with pytest.raises(
+        Unavailable, match=r"^stage validate: looking for the job car-damage-ingest: the workspace is temporarily unavailable"
+    ):
         runner.run(VALIDATE, REQUEST, silent)
 
 

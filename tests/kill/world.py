@@ -26,8 +26,9 @@ from car_damage.adapters.mlflow import tracking
 from car_damage.data.ledger import BRONZE
 from car_damage.model import training
 from car_damage.model.photos import Photos
-from car_damage.model.process import ModelAnswer, probabilities
+from car_damage.model.process import ModelAnswer
 from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions
+from car_damage.photo.columns import probabilities
 from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,

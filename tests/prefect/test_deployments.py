@@ -250,7 +250,8 @@ def test_a_failed_run_tells_stage_cause_and_next_step(mailbox: Mailbox, target: 
     letter = mailbox.about("ended Failed")
     assert letter["subject"].startswith("retrain 20")
     assert (
-        "stage validate: the folder /nowhere does not exist or is no folder: mount it, create it, or set landing.folder" in letter["body"]
+        "stage validate: the folder /nowhere does not exist or is not a folder: mount it, create it, or set landing.folder"
+        in letter["body"]
     )
     assert "python -m deployments doctor" in letter["body"]
 

@@ -68,7 +68,7 @@ class TestPhotosThatLand:
         assert look()[1].startswith("The landing folder has changed")
         assert service.runs("retrain") == []
         name, message = service.completed(service.start(LOOK))
-        assert (name, message) == ("Announced", "New photos have landed, and nothing has changed since the look before.")
+        assert (name, message) == ("Announced", "New photos have landed, and the folder has not changed since the previous look.")
         run = until(lambda: service.runs("retrain"), "a run comes by itself", 10)[0]
         assert look()[0] == "Quiet"
         assert service.completed(run.id)[0] == "Promoted"

@@ -62,7 +62,7 @@ def test_a_photo_that_the_model_refuses_takes_no_other_along_and_its_reason_is_t
     refused = {number: answer for number, answer in enumerate(given) if answer.refused}
     assert list(refused) == [NO_PHOTO, TOO_SMALL]
     assert refused[NO_PHOTO].refused.startswith("not an image")
-    assert refused[TOO_SMALL] == ModelAnswer("", 0.0, {}, "", "too small: 60x40, each side must have 48 pixels")
+    assert refused[TOO_SMALL] == ModelAnswer("", 0.0, {}, "", "too small: 60x40, each side must have at least 48 pixels")
 
 
 def test_a_model_answers_with_the_decoder_that_it_brought_along(models: Models, photo: bytes, given_by_altered: list[ModelAnswer]) -> None:
@@ -74,7 +74,7 @@ def test_a_model_answers_with_the_decoder_that_it_brought_along(models: Models, 
 
 def test_a_model_holds_photos_to_the_limits_that_it_was_logged_with(given_by_altered: list[ModelAnswer]) -> None:
     below, at = given_by_altered[1:]
-    assert below.refused == f"too small: {LIMIT + 20}x{LIMIT - 1}, each side must have {LIMIT} pixels"
+    assert below.refused == f"too small: {LIMIT + 20}x{LIMIT - 1}, each side must have at least {LIMIT} pixels"
     assert not at.refused
 
 

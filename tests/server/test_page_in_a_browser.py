@@ -168,7 +168,7 @@ def test_a_dropped_photo_is_asked_about(page: Browser, car: Path) -> None:
 def test_a_file_that_is_no_photo_is_refused_with_the_servers_reason_as_text(page: Browser, letter: Path, car: Path) -> None:
     page.choose("#photos", letter, car)
     refused, answered = done(page, 2)
-    assert refused["problem"] == "The server cannot use this file: not an image: begins with b'<b>Hi</b'"
+    assert refused["problem"] == "The server cannot use this file: not an image: starts with b'<b>Hi</b'"
     assert refused["again"] is None, "it would be refused again"
     assert page.run("return document.querySelectorAll('#answers b').length") == 0
     assert answered["state"] == "answered"

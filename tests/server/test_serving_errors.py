@@ -112,7 +112,7 @@ def test_a_service_that_goes_on_asking_for_patience_is_unavailable(
     serving: DatabricksServing, script: Script, status: int, code: str
 ) -> None:
     script.error("POST", status, code)
-    with pytest.raises(Unavailable, match=rf"asking about a photo at endpoint {NAME}: told so"):
+    with pytest.raises(Unavailable, match=rf"sending a photo to endpoint {NAME}: told so"):
         serving.query([b"photo"])
 
 
@@ -133,7 +133,7 @@ def test_a_dead_local_server_is_unavailable_and_the_message_says_how_to_start_it
     (tmp_path / "endpoint").mkdir()
     State(tmp_path).token()
     dead = DatabricksServing(Settings(home=tmp_path, serving=Serving(host=f"http://127.0.0.1:{free_port()}")))
-    with pytest.raises(Unavailable, match=r"nothing answers at http://127\.0\.0\.1:\d+; start it with `make up` or `car-damage serve`"):
+    with pytest.raises(Unavailable, match=r"nothing answers at http://127\.0\.0\.1:\d+; start the endpoint server \(`car-damage serve`"):
         dead.state()
 
 
@@ -160,7 +160,7 @@ def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_mi
     serving: DatabricksServing, script: Script, body: bytes
 ) -> None:
     script.answers["GET"] = (404, body)
-    told = "answers with HTTP 404, and not as a server of endpoints does: another program listens there; check serving.host"
+    told = "answers with HTTP 404 and is not an endpoint server: another program listens there; check serving.host"
     for call in (serving.state, lambda: serving.put(3)):
         with pytest.raises(RequestRefused, match=rf"^http://127\.0\.0\.1:\d+ {re.escape(told)}$"):
             call()
@@ -169,7 +169,7 @@ def test_another_program_at_the_endpoint_s_address_is_not_an_endpoint_that_is_mi
 
 def test_a_program_that_cannot_be_posted_to_is_another_one(serving: DatabricksServing, script: Script) -> None:
     script.answers["POST"] = (501, b"<html>Unsupported method ('POST')</html>")
-    told = "answers with HTTP 501, and not as a server of endpoints does: another program listens there; check serving.host"
+    told = "answers with HTTP 501 and is not an endpoint server: another program listens there; check serving.host"
     with pytest.raises(RequestRefused, match=rf"^http://127\.0\.0\.1:\d+ {re.escape(told)}$"):
         serving.query([b"photo"])
 

@@ -91,7 +91,7 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
     processes = until(lambda: len(live.model_processes()) == 2 and live.model_processes(), "the start of the update")
     live.end(signal.SIGKILL)
     assert not psutil.wait_procs(processes, timeout=30)[1]
-    with pytest.raises(Unavailable, match=r"nothing answers at .* start it with `make up` or `car-damage serve`"):
+    with pytest.raises(Unavailable, match=r"nothing answers at .* start the endpoint server \(`car-damage serve`\)"):
         live.serving.state()
 
     state = live.start().serving.state()

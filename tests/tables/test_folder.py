@@ -65,7 +65,7 @@ def test_pipes_and_sockets_are_no_files_and_reading_one_does_not_hang(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket.jpg"))
         assert names(tmp_path) == []
-    with pytest.raises(Unavailable, match="no regular file"):
+    with pytest.raises(Unavailable, match="not a regular file"):
         Folder().read(str(tmp_path / "pipe.jpg"))
 
 

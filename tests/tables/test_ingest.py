@@ -552,4 +552,4 @@ def test_files_that_could_not_be_read_are_told_in_the_log(workshop, photo, caplo
     (workshop.landing / "minor/gone.jpg").symlink_to(workshop.root / "nowhere")
     workshop.run()
     assert "1 of 2 new files could not be read" in caplog.text
-    assert "minor/gone.jpg is not there" in caplog.text
+    assert "minor/gone.jpg does not exist" in caplog.text

@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_not_held_up(t
     files = put(tmp_path, [b"one", b"two"])
     (tmp_path / "f0000").unlink()
     done = {Path(row["path"]).name: row for row in tables.each(files, Size(""), ROW, lambda _: None).to_pylist()}
-    assert "is not there" in done["f0000"]["unreadable"]
+    assert "does not exist" in done["f0000"]["unreadable"]
     assert (done["f0001"]["unreadable"], done["f0001"]["size"]) == (None, 3)
 
 
@@ -126,7 +126,7 @@ def test_files_that_end_their_process_are_told_from_the_others(tables, tmp_path)
     done = tables.each(files, Size(""), ROW, lambda _: None)
     assert sizes(done) == {"f0000": 3, "f0001": -4, "f0002": -6, "f0003": 4}
     notes = {Path(row["path"]).name: row["note"] for row in done.to_pylist() if row["note"]}
-    assert notes == {"f0001": "decoding ended its process (SIGKILL)", "f0002": "decoding took more memory than there is"}
+    assert notes == {"f0001": "decoding ended its process (SIGKILL)", "f0002": "decoding needed more memory than allowed"}
 
 
 def test_a_mistake_in_the_work_is_an_error_that_shows_it(tables, tmp_path):
@@ -369,7 +369,7 @@ def test_a_java_that_does_not_work_is_told_by_its_words(monkeypatch, tmp_path, t
     with pytest.raises(Terminal, match=r"does not run .*Java 17 or later"):
         session(Spark(), tmp_path)
     java.chmod(java.stat().st_mode | stat.S_IXUSR)
-    with pytest.raises(Terminal, match=f"does not tell its version, but: {told or 'nothing'}; .*Java 17 or later"):
+    with pytest.raises(Terminal, match=f"-version prints no version, but: {told or 'nothing'}; .*Java 17 or later"):
         session(Spark(), tmp_path)
 
 
@@ -393,9 +393,9 @@ def test_an_address_that_is_none_is_a_mistake_in_the_settings_and_not_repeated(t
 
 def test_a_master_that_is_not_there_is_told_at_once(tmp_path, sessions):
     sessions.classic()  # or there is no Java
-    with pytest.raises(Unavailable, match=r"no master of Spark answers \(127\.0\.0\.1:9: Connection refused; 127\.0\.0\.1:7: "):
+    with pytest.raises(Unavailable, match=r"no Spark master answers \(127\.0\.0\.1:9: Connection refused; 127\.0\.0\.1:7: "):
         session(Spark(master="spark://127.0.0.1:9,127.0.0.1:7"), tmp_path)
-    with pytest.raises(SettingsError, match=r"spark\.master: host is no host and port"):
+    with pytest.raises(SettingsError, match=r"spark\.master: host is not a host and port"):
         session(Spark(master="spark://host"), tmp_path)
 
 

@@ -134,7 +134,7 @@ def test_a_photo_that_is_gone_is_told_from_one_that_cannot_be_read_now(volume: V
     assert isinstance(gone.value.__cause__, FileNotFoundError)
     api.put("a.jpg")
     api.refusals[f"{LANDING}/a.jpg"] = (500, "INTERNAL_ERROR")
-    with pytest.raises(Unavailable, match="cannot now") as refused:
+    with pytest.raises(Unavailable, match="temporarily unavailable") as refused:
         volume.read(f"{LANDING}/a.jpg")
     assert not isinstance(refused.value.__cause__, FileNotFoundError)
 

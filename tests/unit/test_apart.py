@@ -51,7 +51,7 @@ print(json.dumps({"row": row, "children": children}))
         ("kill", {"fatal": "decoding ended its process (SIGKILL)"}),
         ("crash", {"fatal": "decoding ended its process (SIGSEGV)"}),
         ("exit", {"fatal": "decoding ended its process (status 3)"}),
-        ("memory", {"fatal": "decoding took more memory than there is"}),
+        ("memory", {"fatal": "decoding needed more memory than allowed"}),
         ("hang", {"fatal": "decoding took more than 2 s"}),
         ("wrong", {"raised": "/a.jpg"}),
     ],

@@ -20,7 +20,7 @@ def asked(found: str, memory: Memory, validated: str = "old", runs: Runs = Runs(
 
 def test_the_first_look_only_remembers() -> None:
     assert asked("new", Memory()) == Signal(
-        False, "The landing folder has changed since the look before: it may still be changing.", Memory("new")
+        False, "The landing folder has changed since the previous look: photos may still be arriving.", Memory("new")
     )
 
 

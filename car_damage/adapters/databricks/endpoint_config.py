@@ -1,4 +1,4 @@
-"""What an endpoint is asked to be: the version that it serves, its tags, and the table that keeps its requests."""
+"""The configuration of an endpoint: the version that it serves, its tags, and the table that stores its requests."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def core(settings: Settings, version: int) -> "EndpointCoreConfigInput":
-    """One version, on CPU, which takes all traffic. An update replaces all of it, so all of it is said each time."""
+    """One version, on CPU, which gets all traffic. The config is always complete, because an update replaces all of it."""
     from databricks.sdk.service.serving import EndpointCoreConfigInput, Route, ServedEntityInput, ServingModelWorkloadType, TrafficConfig
 
     model = settings.tracking.model
@@ -28,7 +28,7 @@ def core(settings: Settings, version: int) -> "EndpointCoreConfigInput":
 
 
 def missing_tags(settings: Settings, there: Sequence[Any]) -> "list[EndpointTag]":
-    """Those of the settings that the endpoint has not, or with another value."""
+    """Tags of the settings that are missing from the endpoint or have a different value."""
     from databricks.sdk.service.serving import EndpointTag
 
     has = {tag.key: tag.value for tag in there}
@@ -36,7 +36,7 @@ def missing_tags(settings: Settings, there: Sequence[Any]) -> "list[EndpointTag]
 
 
 def gateway(settings: Settings) -> "AiGatewayConfig | None":
-    """The AI Gateway of an endpoint that is to be created."""
+    """The AI Gateway of an endpoint to be created; None if the settings name no inference table."""
     from databricks.sdk.service.serving import AiGatewayConfig
 
     table = _table(settings)
@@ -44,11 +44,11 @@ def gateway(settings: Settings) -> "AiGatewayConfig | None":
 
 
 def gateways(settings: Settings, there: Any) -> list[dict[str, Any]]:
-    """The updates of its AI Gateway that the settings ask for, in their order; none where the settings name no table.
+    """The updates that bring an endpoint's AI Gateway to the settings, in order; none if the settings name no table.
 
     Args:
-        settings: of this target.
-        there: the endpoint's `ai_gateway`, or None. What else is in it is others' and stays: an update replaces everything.
+        settings: the settings of this target.
+        there: the endpoint's `ai_gateway`, or None. Its other parts belong to others and are kept: an update replaces everything.
     """
     wanted = _table(settings)
     table = there and there.inference_table_config
@@ -57,7 +57,7 @@ def gateways(settings: Settings, there: Any) -> list[dict[str, Any]]:
     kept = ("fallback_config", "guardrails", "rate_limits", "usage_tracking_config")
     others = {name: getattr(there, name) for name in kept if there and getattr(there, name) is not None}
     updates = [others | {"inference_table_config": wanted}]
-    if table and table.enabled:  # a table gets another name only while it is switched off
+    if table and table.enabled:  # a table can be renamed only while it is disabled
         off = type(table).from_dict(table.as_dict() | {"enabled": False})
         updates.insert(0, others | {"inference_table_config": off})
     return updates

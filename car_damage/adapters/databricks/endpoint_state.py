@@ -1,6 +1,6 @@
-"""What an endpoint says, in our words: the name of a version that it serves, and the state that databricks-sdk returns.
+"""Translates an endpoint's state from databricks-sdk to `EndpointState`.
 
-Done means more than READY: the one entity is a version of our model, deployed, and takes all traffic.
+A version counts as served only if the endpoint is READY, the version is its only entity, is deployed, and gets all traffic.
 """
 
 from typing import Any
@@ -9,21 +9,21 @@ from car_damage.ports import EndpointState
 
 
 def read(endpoint: Any, model: str) -> EndpointState:
-    """Say in our words what the SDK's ServingEndpointDetailed says.
+    """Translate the SDK's ServingEndpointDetailed.
 
     Args:
-        endpoint: as the SDK returns it; any part of it may be missing.
-        model: the registered model whose versions count; an entity of another one is none of ours.
+        endpoint: as returned by the SDK; any part of it may be missing.
+        model: the registered model; entities of other models are ignored.
     """
     ready = _word(endpoint.state and endpoint.state.ready) == "READY"
     update = _word(endpoint.state and endpoint.state.config_update)
     active, pending = _entity(endpoint.config, model), _entity(endpoint.pending_config, model)
     serves = active is not None and ready and _deployment(active) == "DEPLOYMENT_READY" and _all_traffic(endpoint.config, active.name)
     updating = update == "IN_PROGRESS"
-    # While an endpoint is being created, what is pending may be shown as its config.
+    # While an endpoint is being created, its config may contain the pending entity.
     coming = (pending or (None if ready else active)) if updating else None
     failed = update in {"UPDATE_FAILED", "UPDATE_CANCELED"}
-    told = (pending or active) if failed or updating or not ready else active
+    described = (pending or active) if failed or updating or not ready else active
     return EndpointState(
         exists=True,
         ready=ready,
@@ -32,18 +32,18 @@ def read(endpoint: Any, model: str) -> EndpointState:
         entity=str(active.name) if serves and active is not None else "",
         pending=int(coming.entity_version) if coming is not None else None,
         failed=failed,
-        message=str((told is not None and told.state and told.state.deployment_state_message) or ""),
+        message=str((described is not None and described.state and described.state.deployment_state_message) or ""),
     )
 
 
 def _entity(config: Any, model: str) -> Any:
-    """The config's one served entity, when it is a version of our model."""
+    """The config's served entity if it is the only one and a version of our model, else None."""
     entities = (config and config.served_entities) or []
     return entities[0] if len(entities) == 1 and entities[0].entity_name == model else None
 
 
 def _all_traffic(config: Any, name: str) -> bool:
-    """Without routes all traffic goes to the one entity."""
+    """Whether all traffic goes to the entity. Without routes it does."""
     routes = (config.traffic_config and config.traffic_config.routes) or []
     return all((route.served_entity_name or route.served_model_name) == name for route in routes if route.traffic_percentage)
 
@@ -53,5 +53,5 @@ def _deployment(entity: Any) -> str:
 
 
 def _word(value: Any) -> str:
-    """An enum of the SDK, or nothing, as a string."""
+    """The value of an enum of the SDK; empty for None."""
     return str(value.value) if value is not None else ""

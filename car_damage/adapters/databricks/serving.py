@@ -1,7 +1,7 @@
-"""The serving port by Databricks' own SDK: a workspace's Model Serving, or the local server that speaks the same API.
+"""The port `Serving` by databricks-sdk: a workspace's Model Serving, or the local server with the same API.
 
-Every foreign error is translated here. What may pass by itself becomes Unavailable or UpdateInProgress; what will not
-becomes RequestRefused. An endpoint that is not there, or whose last update failed, is a state and no error.
+All errors of the SDK are translated here. Temporary ones become Unavailable or UpdateInProgress, permanent ones
+RequestRefused. An endpoint that does not exist, or whose last update failed, is a state, not an error.
 """
 
 import base64
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
-from car_damage.model.process import probabilities
+from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
 from car_damage.settings import Settings
@@ -24,13 +24,13 @@ from car_damage.settings import Settings
 _CALL_TIMEOUT = 30.0
 """Seconds that one call of the management API may take."""
 _MARGIN = 10.0
-"""Seconds that a query waits beyond the endpoint's own limit, so that its clear answer arrives before we break off."""
+"""Seconds that a query waits beyond the endpoint's own limit, so that the endpoint's message arrives before our timeout."""
 _RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
-"""Seconds over which the SDK repeats a call by itself. Tasks retry with patience; this only bridges a hiccup."""
+"""Seconds during which the SDK itself retries a call. Tasks retry for longer; this only covers short failures."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
-"""The code of a 404 that speaks of the endpoint."""
-_SPOKEN = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
-"""Codes that come with 404 and 501 from a server of endpoints. With another one it has never heard of endpoints."""
+"""The error code of a 404 for a missing endpoint."""
+_ENDPOINT_CODES = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
+"""The error codes of an endpoint server's 404 and 501. Another code means that another program answers."""
 _TOO_LARGE = frozenset({"MAX_REQUEST_SIZE_EXCEEDED", "REQUEST_ENTITY_TOO_LARGE", "PAYLOAD_TOO_LARGE", "CONTENT_TOO_LARGE"})
 
 _log = logging.getLogger(__name__)
@@ -45,27 +45,27 @@ class DatabricksServing:
         self._model = settings.tracking.model
 
     def state(self) -> EndpointState:
-        """How the endpoint stands.
+        """The endpoint's state.
 
         Raises:
-            Unavailable: the service does not answer, or not now.
-            RequestRefused: it refused the token or the permission.
+            Unavailable: the service does not answer, or is temporarily unable to.
+            RequestRefused: the service refused the token or the permission.
         """
         endpoint = self._get()
         return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
 
     def put(self, version: int) -> None:
-        """Ask for this version; returns before it is ready. Tags, and the table of requests, are brought up to date with it.
+        """Start to serve this version; returns before it is ready. Also updates the tags and the inference table.
 
         Raises:
-            UpdateInProgress: another version is on its way.
-            Unavailable: the service does not answer, or not now.
-            RequestRefused: it refused the token, the permission or the config.
+            UpdateInProgress: an update to another version is in progress.
+            Unavailable: the service does not answer, or is temporarily unable to.
+            RequestRefused: the service refused the token, the permission or the config.
         """
         config = endpoint_config.core(self._settings, version)
         there = self._get()
         try:
-            with self._translated(f"serving version {version} from"):
+            with self._translated(f"starting version {version} on"):
                 api = self._management.serving_endpoints
                 if there is None:
                     tags, gateway = endpoint_config.missing_tags(self._settings, ()), endpoint_config.gateway(self._settings)
@@ -73,41 +73,41 @@ class DatabricksServing:
                 else:
                     api.update_config(self._name, served_entities=config.served_entities, traffic_config=config.traffic_config)
         except UpdateInProgress:
-            # The SDK sends a PUT again after a lost answer; it then meets the update that it began itself.
+            # The SDK repeats a PUT whose response was lost, and then meets the update that it started itself.
             state = self.state()
             if not (state.updating and state.pending == version):
                 raise
         if there is not None:
-            self._bring_up_to_date(there)
+            self._update_tags_and_gateway(there)
 
-    def _bring_up_to_date(self, endpoint: Any) -> None:
-        """What belongs to the endpoint and not to a version. No version waits for it, and none is refused for it."""
+    def _update_tags_and_gateway(self, endpoint: Any) -> None:
+        """Update the parts that belong to the endpoint and not to a version. A failure is logged, and does not fail the update."""
         if is_local(self._settings.serving.host):
             return
         try:
-            with self._translated("setting tags and the table of requests of"):
+            with self._translated("setting tags and the inference table of"):
                 api = self._management.serving_endpoints
                 if tags := endpoint_config.missing_tags(self._settings, endpoint.tags or ()):
                     api.patch(self._name, add_tags=tags)
                 for update in endpoint_config.gateways(self._settings, endpoint.ai_gateway):
                     api.put_ai_gateway(self._name, **update)
         except CarDamageError as error:
-            _log.warning("%s; the next update tries again", error)
+            _log.warning("%s; the next update of the endpoint will try again", error)
 
     def query(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Send photos in one request.
+        """Send photos in one request; returns one prediction per photo, in order.
 
         Raises:
-            RequestRefused: a photo is unusable, or all of them are too large for one request.
-            Unavailable: no model answers now.
+            RequestRefused: a photo is unusable, or the photos together are too large for one request.
+            Unavailable: no model answers at the moment.
         """
         records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
         size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
         if size > limit:
             raise RequestRefused(
-                f"{len(photos)} photos are {size} bytes in base64, and a request may have {limit}; send fewer or smaller ones"
+                f"{len(photos)} photos are {size} bytes in base64, and the limit of a request is {limit}; send fewer or smaller photos"
             )
-        with self._translated(f"asking about {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} at"):
+        with self._translated(f"sending {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} to"):
             api = self._queries.serving_endpoints
             start = time.perf_counter()
             response = api.query(self._name, dataframe_records=records)
@@ -115,13 +115,13 @@ class DatabricksServing:
         try:
             answers = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RequestRefused(f"endpoint {self._name} answers, but not as a car damage model does: {error!r}") from error
+            raise RequestRefused(f"the answer of endpoint {self._name} is not from a car damage model: {error!r}") from error
         if len(answers) != len(photos):
-            raise RequestRefused(f"endpoint {self._name} answered {len(photos)} photos with {len(answers)} rows")
+            raise RequestRefused(f"endpoint {self._name} returned {len(answers)} predictions for {len(photos)} photos: check its model")
         return answers
 
     def build_log(self, version: int) -> str:
-        """What the endpoint printed while it built and started a version; empty when there is nothing."""
+        """The log of building and starting a version; empty if there is none."""
         from databricks.sdk.errors import NotFound
 
         with self._translated("reading the build log of"):
@@ -133,7 +133,7 @@ class DatabricksServing:
     def _get(self) -> Any:
         from databricks.sdk.errors import NotFound
 
-        with self._translated("looking at"):
+        with self._translated("reading the state of"):
             try:
                 return self._management.serving_endpoints.get(self._name)
             except NotFound as error:
@@ -156,8 +156,8 @@ class DatabricksServing:
         host = self._settings.serving.host
         if is_local(host):
             token_here = token(self._settings.home)
-            _knock(host or "")
-            # auth_type: other credentials in the environment would make the SDK refuse to choose.
+            _check_reachable(host or "")
+            # auth_type, because the SDK refuses to choose if the environment has other credentials.
             config = Config(
                 host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
             )
@@ -167,20 +167,24 @@ class DatabricksServing:
 
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
-        """Foreign errors become ours."""
+        """Translate the errors of the SDK.
+
+        Args:
+            doing: the beginning of the messages; the name of the endpoint follows it.
+        """
         import requests
         from databricks.sdk import errors
 
         what = f"{doing} endpoint {self._name}"
         host = self._settings.serving.host or ""
-        needs = "CAN MANAGE on the endpoint, or CAN QUERY to ask it"
+        needs = "CAN MANAGE on the endpoint, or CAN QUERY to send photos"
         with _of_the_local_server(what, host) if is_local(host) else workspace.translated(what, needs=needs):
             try:
                 yield
             except errors.ResourceConflict as error:
                 raise UpdateInProgress(f"{what}: {error}") from error
             except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
-                if is_local(host) and error.error_code not in _SPOKEN and not isinstance(error, errors.BadRequest):
+                if is_local(host) and error.error_code not in _ENDPOINT_CODES and not isinstance(error, errors.BadRequest):
                     raise
                 raise RequestRefused(f"{what} was refused: {error}") from error
             except errors.DatabricksError as error:
@@ -188,14 +192,14 @@ class DatabricksServing:
                     raise RequestRefused(f"{what} was refused: {error}") from error
                 raise
             except (requests.RequestException, TimeoutError) as error:
-                if isinstance(error.__cause__, errors.DatabricksError):  # the last answer before the SDK gave up trying again
+                if isinstance(error.__cause__, errors.DatabricksError):  # the last response before the SDK stopped retrying
                     raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
                 raise
 
 
 @contextlib.contextmanager
 def _of_the_local_server(what: str, host: str) -> Iterator[None]:
-    """As car_damage.adapters.databricks.workspace.translated, with advice for this machine's endpoint server."""
+    """Like car_damage.adapters.databricks.workspace.translated, with advice for this machine's endpoint server."""
     import requests
     from databricks.sdk import errors
 
@@ -203,34 +207,34 @@ def _of_the_local_server(what: str, host: str) -> Iterator[None]:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(
-            f"{what} was refused: {error}; the server there belongs to another home folder, or its token was changed: stop it, or set "
-            "CAR_DAMAGE_HOME to its own"
+            f"{what} was refused: {error}; the server at {host} belongs to another home folder, or its token was changed: stop the "
+            "server, or set CAR_DAMAGE_HOME to its home folder"
         ) from error
     except (errors.NotFound, errors.NotImplemented) as error:
         status = 404 if isinstance(error, errors.NotFound) else 501
         raise RequestRefused(
-            f"{host} answers with HTTP {status}, and not as a server of endpoints does: another program listens there; check serving.host"
+            f"{host} answers with HTTP {status} and is not an endpoint server: another program listens there; check serving.host"
         ) from error
     except errors.DatabricksError as error:
-        raise Unavailable(f"{what}: {host} cannot now: {error}") from error
+        raise Unavailable(f"{what}: {host} is temporarily unavailable: {error}") from error
     except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{what}: nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
+        raise Unavailable(f"{what}: nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
     except ValueError as error:
         raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {error}") from error
 
 
 def workspace_host(settings: Settings) -> str | None:
-    """The URL of the workspace that has the endpoint; None: that of the credentials."""
+    """The URL of the workspace that has the endpoint; None: the workspace of the credentials."""
     return None if settings.serving.host == "databricks" else settings.serving.host
 
 
-def _knock(host: str) -> None:
-    """The SDK would ask a dead host for its configuration again and again before the first call."""
+def _check_reachable(host: str) -> None:
+    """Fail fast if nothing listens: for a dead host the SDK would retry its request for configuration for minutes."""
     parts = urlsplit(host)
     try:
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
     except OSError as error:
-        raise Unavailable(f"nothing answers at {host}; start it with `make up` or `car-damage serve`") from error
+        raise Unavailable(f"nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:

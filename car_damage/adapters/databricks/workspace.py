@@ -1,6 +1,6 @@
-"""A Databricks workspace by databricks-sdk: the client, and what its errors are here.
+"""A Databricks workspace by databricks-sdk: the client, and the translation of its errors.
 
-Credentials are those of the SDK's unified authentication: environment variables, a profile, or the identity of the job that
+The credentials come from the SDK's unified authentication: environment variables, a profile, or the identity of the job that
 this process runs in.
 """
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 CALL_TIMEOUT = 60
 """Seconds that one call may take."""
 _REFUSED = ("invalid_client", "unauthorized_client", "invalid_grant", "invalid_scope")
-"""What is said of credentials that will not do (RFC 6749, 5.2)."""
+"""Error codes for credentials that are not valid (RFC 6749, 5.2)."""
 RETRIES = 15
-"""Seconds over which the SDK repeats a call by itself. Callers retry with patience; this only bridges a hiccup."""
+"""Seconds during which the SDK itself retries a call. Callers retry for longer; this only covers short failures."""
 
 
 def client() -> "WorkspaceClient":
-    """A client of the workspace. Raises ValueError, which `translated` knows, without usable credentials."""
+    """A client of the workspace. Without usable credentials it raises ValueError, which `translated` handles."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
 
@@ -31,17 +31,17 @@ def client() -> "WorkspaceClient":
 
 @contextlib.contextmanager
 def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
-    """Foreign errors become ours.
+    """Translate the errors of databricks-sdk.
 
     Args:
-        doing: what was being done, for the message.
-        needs: the permission that it needs.
-        without: what to do where there are no credentials.
+        doing: the action, as the start of the message.
+        needs: the permission that the action needs.
+        without: what to do if there are no credentials.
 
     Raises:
-        RequestRefused: the credentials or the request will not do.
-        SettingsError: what is named is not there.
-        Unavailable: the workspace does not answer, or not now; nor does what gives out tokens.
+        RequestRefused: the credentials, a permission or the request are not valid.
+        SettingsError: the object that the settings name does not exist.
+        Unavailable: the workspace, or its token service, does not answer or is temporarily unable to.
     """
     import requests
     from databricks.sdk import errors
@@ -51,42 +51,40 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
-        raise SettingsError(
-            f"{doing}: {error}; correct the name in the settings, or let `.venv/bin/python -m deployments bootstrap` make it"
-        ) from error
+        raise SettingsError(f"{doing}: {error}; correct the name in the settings, or create the missing object") from error
     except errors.BadRequest as error:
         raise RequestRefused(f"{doing} was refused: {error}") from error
     except errors.DatabricksError as error:
-        raise Unavailable(f"{doing}: the workspace cannot now: {error}") from error
+        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {error}") from error
     except (requests.RequestException, TimeoutError) as error:
         raise Unavailable(f"{doing}: the workspace does not answer: {error}") from error
-    except (KeyError, NotImplementedError) as error:  # the SDK's, of an answer to its wish for a token that is none
-        raise Unavailable(f"{doing}: no token came: {error!r}") from error
+    except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
+        raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
     except ValueError as error:
-        # Of an answer other than a token the SDK keeps "code: description" only; and where the workspace has not told where its
-        # tokens come from, it goes on and asks the address None.
+        # From a failed token request the SDK keeps only "code: description". And if the workspace does not name its token service,
+        # the SDK sends the request to the address None.
         unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
         if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
-            raise Unavailable(f"{doing}: no token came: {message_of(error)}") from error
+            raise Unavailable(f"{doing}: the workspace issued no token: {message_of(error)}") from error
         raise RequestRefused(
             f"{doing}: databricks-sdk finds no usable credentials: {message_of(error)}{'; ' if without else ''}{without}"
         ) from error
 
 
 def message_of(error: Exception) -> str:
-    """What Databricks said in an error of databricks-sdk or MLflow. The SDK adds its whole configuration, secrets as stars."""
+    """Databricks' message in an error of databricks-sdk or MLflow, without the SDK's configuration, which the SDK appends."""
     return str(error).partition(". Config: ")[0]
 
 
 def _root(error: BaseException) -> BaseException:
-    """The first error of those that led to this one."""
+    """The first error in the chain of causes."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _is_about_a_token(error: Exception) -> bool:
-    """Whether it was raised where the SDK asks for a token, and not where it looks for credentials."""
+    """Whether the SDK raised the error when it requested a token, not when it looked for credentials."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_name == "retrieve_token":

@@ -1,4 +1,4 @@
-"""MLflow's client as all adapters use it: made quiet, pointed at the stores of the settings, its errors told as ours."""
+"""MLflow's client for all adapters: without its output, with the stores of the settings, and with its errors translated."""
 
 import logging
 import os
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def client(settings: Settings) -> "MlflowClient":
-    """MLflow's client of these settings, which keeps to itself what MLflow would print."""
+    """MLflow's client for these settings, without MLflow's output on the terminal."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):  # also where MLflow was imported before
+    for name in ("mlflow", "alembic"):  # the variables have no effect if MLflow was imported before
         logging.getLogger(name).setLevel(logging.WARNING)
     if settings.tracking_uri.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def client(settings: Settings) -> "MlflowClient":
 
 
 def fluent(settings: Settings) -> Any:
-    """The module mlflow, for what its client cannot do, pointed at the stores of these settings for the whole process."""
+    """The module mlflow, for what its client cannot do. Sets the stores of these settings for the whole process."""
     import mlflow
 
     mlflow.set_tracking_uri(settings.tracking_uri)
@@ -39,17 +39,17 @@ def fluent(settings: Settings) -> Any:
 
 
 def experiment_id(of: "MlflowClient", settings: Settings) -> str:
-    """The experiment of all our runs; made when it is not there. Raises RegistryError when somebody has deleted it."""
+    """The id of the experiment of all our runs, which is created if it does not exist. Raises RegistryError if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     name = settings.tracking.experiment
     if (found := of.get_experiment_by_name(name)) is None:
-        # A server knows where its artifacts go; SQLite would put them below the working directory.
+        # A server knows where to put its artifacts; with SQLite, MLflow would put them below the working directory.
         local = settings.tracking_uri.startswith("sqlite")
         try:
             return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None))
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has just created it
                 raise
             found = of.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
@@ -59,14 +59,14 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise MLflow's errors as ours.
+    """Translate MLflow's errors.
 
     Args:
-        doing: what the calls inside are for, as the message's beginning: "registering ...".
+        doing: the action, as the start of the message: "registering ...".
 
     Raises:
-        Unavailable: the store or server did not answer, was busy or locked, or failed by itself (429, 5xx).
-        RegistryError: it refused for any other reason.
+        Unavailable: the store or server did not answer, was busy or locked, or failed (429, 5xx).
+        RegistryError: the store or server refused for another reason.
     """
     import requests
     import sqlalchemy.exc
@@ -87,5 +87,5 @@ def translated(doing: str) -> Iterator[None]:
         raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
     except sqlalchemy.exc.DBAPIError as error:
         raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
-    except OSError as error:  # of the file system; requests' and builtin connection errors are OSErrors too
+    except OSError as error:  # errors of the file system and of connections
         raise Unavailable(f"{doing}: {error}; {later}") from error

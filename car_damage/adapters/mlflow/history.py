@@ -1,7 +1,7 @@
-"""The champion's history in MLflow: each promotion and each rollback is a run, beside the training runs.
+"""The champion's history in MLflow: each promotion and each rollback is a run, next to the training runs.
 
-A run is begun before anything changes and ended when the alias has moved; so what a kill leaves behind is a run that
-is RUNNING, which the next update goes on with or gives up.
+A run starts before anything changes and ends after the alias has moved. So a kill leaves a run that is RUNNING, which
+the next update continues or abandons.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 KIND_TAG = "move"
-"""The tag that tells these runs from trainings."""
+"""The tag that distinguishes these runs from trainings."""
 
 _PERSON = "person"
 _PAGE = 1_000
@@ -30,7 +30,7 @@ _STATE = {status: state for state, status in _STATUS.items()}
 
 
 class MlflowHistory:
-    """Port `History` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `mlflow_client.translated`."""
+    """The port `History` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -51,14 +51,14 @@ class MlflowHistory:
             "flow_run": intention.flow_run,
             "mlflow.user": user(),
         }
-        with translated(f"writing down that version {intention.version} is to go live"):
+        with translated(f"recording that version {intention.version} is to go live"):
             run = self._client.create_run(experiment_id(self._client, self._settings), tags={**software(), **tags}, run_name=name)
             at = run.info.start_time
             self._client.log_batch(run.info.run_id, [Metric(key, value, at, 0) for key, value in intention.metrics.items()])
         return Move(run.info.run_id, intention, _time(at), None, UNDERWAY)
 
     def close(self, move: Move, state: str, why: str = "") -> None:
-        with translated(f"writing down how the move to version {move.intention.version} ended"):
+        with translated(f"recording how the move to version {move.intention.version} ended"):
             if why:
                 self._client.set_tag(move.run_id, "failure", why[:TAG_LIMIT])
             self._client.set_terminated(move.run_id, _STATUS[state])

@@ -1,4 +1,4 @@
-"""Which software did it, and who ran it: this package's version, its commit where it runs from a checkout, the user."""
+"""The provenance of a run: this package's version, its commit if it runs from a checkout, and the user."""
 
 import getpass
 import os
@@ -12,16 +12,16 @@ TIMEOUT = 10.0
 
 
 def software() -> dict[str, str]:
-    """Tags for a run, by MLflow's own names where it has one. Without git, or outside a checkout, there is no commit."""
+    """The tags of a run, with MLflow's own names where they exist. Without git, or outside a checkout, there is no commit."""
     tags = {"package_version": __version__, "mlflow.source.name": "car-damage"}
-    # Of a package installed below somebody else's checkout, that checkout's commit would say nothing.
+    # If the package is installed below another project's checkout, that project's commit would be misleading.
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is not None and (commit := _git("rev-parse", "HEAD")):
         tags["mlflow.source.git.commit"] = commit
     return tags
 
 
 def user() -> str:
-    """Who runs this process: a name, or its number where the machine knows no name for it, as in many containers."""
+    """The user of this process: a name, or a number if the machine has no name for it, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -29,7 +29,7 @@ def user() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, run in this package's folder; None where it fails or is not installed."""
+    """The output of git in this package's folder; None if git fails or is not installed."""
     try:
         done = subprocess.run(
             ["git", *arguments],  # noqa: S607 - wherever the user's git is

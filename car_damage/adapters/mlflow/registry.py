@@ -1,7 +1,7 @@
-"""The model registry on MLflow: SQLite, an MLflow server, or Unity Catalog; one code for all of them.
+"""The model registry on MLflow: SQLite, an MLflow server, or Unity Catalog, with the same code.
 
-Aliases are read from the registered model, never asked for by name: a missing alias and a bad call answer with the
-same error code, and a lookup that failed must never pass for "there is no champion".
+Aliases are read from the registered model, never requested by name: a missing alias and a bad call have the
+same error code, and a failed lookup must never count as "there is no champion".
 """
 
 import logging
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 READY_TIMEOUT = 300.0
-"""Seconds that a new version may take to become READY: the upload of a model of some MB, with a wide margin."""
+"""Seconds that a new version may take to become READY: enough for uploading a model of a few MB, with a wide margin."""
 READY_POLL = 3.0
-"""Seconds between two looks at it."""
+"""Seconds between two checks whether the version is READY."""
 _ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 _THERE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
-"""MLflow's own words for it, and Unity Catalog's."""
+"""The error codes of MLflow and of Unity Catalog."""
 
 _log = logging.getLogger(__name__)
 
 
 class MlflowRegistry:
-    """Port `Registry` over `MlflowClient`."""
+    """The port `Registry` on `MlflowClient`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
@@ -47,8 +47,8 @@ class MlflowRegistry:
         with translated(f"registering {model_uri} as a version of {self._name}"):
             self._ensure_model()
             self._remove_unfinished(run_id)
-            fluent(self._settings)  # the client looks up the logged model where the process points, not where itself does
-            # Not register_model: it demands the right to create the registered model, even when it is there.
+            fluent(self._settings)  # the client looks up the logged model in the process's store instead of its own
+            # Not register_model: it requires the permission to create the registered model, even if it exists.
             created = self._client.create_model_version(
                 self._name, model_uri, run_id, dict(tags), await_creation_for=0, model_id=model_uri.removeprefix("models:/")
             )
@@ -58,11 +58,11 @@ class MlflowRegistry:
                 if failed or self._clock.monotonic() > deadline:
                     why = f"failed: {found.status_message}" if failed else f"was not READY after {READY_TIMEOUT:.0f} s"
                     raise RegistryError(
-                        f"the registration of version {created.version} of {self._name} {why}; look at it in the registry; "
+                        f"the registration of version {created.version} of {self._name} {why}; look at the version in the registry; "
                         "the next run removes it and registers the model again"
                     )
                 self._clock.sleep(READY_POLL)
-            self._remove_unfinished(run_id)  # MLflow's client asks again after a lost answer, and each time a version is made
+            self._remove_unfinished(run_id)  # MLflow's client retries after a lost response, and each attempt creates a version
         return self._version(found)
 
     def get(self, version: int) -> ModelVersion:
@@ -93,17 +93,17 @@ class MlflowRegistry:
             return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into)))
 
     def _versions_of(self, run_id: str) -> list[ModelVersion]:
-        """All versions of a run, also those that are not ready; lowest first."""
-        # Unity Catalog filters by one field only and returns no tags: filter by name here, and get each for its tags.
+        """All versions of a run, including those that are not READY; lowest first."""
+        # Unity Catalog filters by one field only and returns no tags: so filter by name here, and get each version's tags.
         found = self._client.search_model_versions(f"run_id = '{run_id}'")
         numbers = sorted(int(version.version) for version in found if version.name == self._name)
         return [self._version(self._client.get_model_version(self._name, str(number))) for number in numbers]
 
     def _remove_unfinished(self, run_id: str) -> None:
-        """Remove the run's versions that a kill or a lost answer has left without their files: they would stay pending for ever."""
+        """Remove the run's versions whose files are missing after a kill or a lost response: they would stay pending for ever."""
         for version in self._versions_of(run_id):
             if not version.ready:
-                _log.warning("version %d of %s was never finished, and is removed", version.version, self._name)
+                _log.warning("removing version %d of %s: its registration was not finished", version.version, self._name)
                 self._client.delete_model_version(self._name, str(version.version))
 
     def _alias(self, alias: str) -> ModelVersion | None:
@@ -112,7 +112,7 @@ class MlflowRegistry:
         return None if version is None else self.get(int(version))
 
     def _aliases(self) -> dict[str, str]:
-        """Creates the registered model first, so that every error of the look-up that follows is an error."""
+        """Alias -> version. The registered model is created first, so that an error of the lookup never means that it is missing."""
         self._ensure_model()
         return dict(self._client.get_registered_model(self._name).aliases)
 
@@ -129,7 +129,7 @@ class MlflowRegistry:
             try:
                 self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
             except MlflowException as created:
-                if created.error_code not in _THERE:  # another run was quicker
+                if created.error_code not in _THERE:  # another run has just created it
                     raise
         self._model_is_there = True
 

@@ -1,7 +1,7 @@
-"""Training runs in MLflow: SQLite in the home folder, an MLflow server, or Databricks; one code for all of them.
+"""Training runs in MLflow: SQLite in the home folder, an MLflow server, or Databricks, with the same code.
 
-A run is found again by its training key only once it is FINISHED, and it is finished last, after its model is logged:
-so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
+Lookups by training key return only FINISHED runs, and a run is finished last, after its model is logged. So the
+run of a killed training never counts as a result. The next start with the same key ends it.
 """
 
 import logging
@@ -33,13 +33,13 @@ FAILURE_TAG = "failure"
 
 _METRICS = 500
 _PARAMS = 100
-"""Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
+"""Items in one batch: half of MLflow's limit for metrics, and its limit for params."""
 _DIGEST = 16
-"""Characters of a dataset's digest; MLflow takes 36."""
+"""Characters of a dataset's digest; MLflow accepts 36."""
 
 
 class MlflowTracking:
-    """Port `Tracking` over `MlflowClient`. Every method raises Unavailable or RegistryError: see `mlflow_client.translated`."""
+    """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -75,7 +75,9 @@ class MlflowTracking:
             if key := tags.get(KEY_TAG):
                 for run in self._search(KEY_TAG, key, "RUNNING"):
                     self._client.set_terminated(run.info.run_id, "KILLED")
-                    _log.warning("MLflow run %s of the same training was left running by a kill; it is marked as killed", run.info.run_id)
+                    _log.warning(
+                        "marking MLflow run %s as killed: an earlier process with the same training did not end it", run.info.run_id
+                    )
             tags = {**software(), **tags}
             return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
 
@@ -105,7 +107,7 @@ class MlflowTracking:
     def abandon(self, flow_run: str) -> None:
         with translated(f"ending the runs of the cancelled flow run {flow_run}"):
             for run in self._search("flow_run", flow_run, "RUNNING"):
-                if KEY_TAG in run.data.tags:  # the champion's history, too, notes the flow run
+                if KEY_TAG in run.data.tags:  # runs of the champion's history have the tag flow_run too
                     self._client.set_terminated(run.info.run_id, "KILLED")
 
     def fetch(self, run_id: str, artifact: str) -> bytes:
@@ -113,7 +115,7 @@ class MlflowTracking:
         with translated(f"fetching {artifact} of run {run_id}"), Scratch("artifacts") as temporary:
             if artifact not in (file.path for file in self._client.list_artifacts(run_id, folder or None)):
                 raise RegistryError(
-                    f"run {run_id} has no file {artifact}: it was deleted, or the run is not one of this project's trainings"
+                    f"run {run_id} has no file {artifact}: the file was deleted, or the run is not a training of this project"
                 )
             return Path(self._client.download_artifacts(run_id, artifact, str(temporary))).read_bytes()
 
@@ -140,7 +142,7 @@ class MlflowTracking:
             return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
     def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
-        """Runs with this tag in this state, latest first."""
+        """Runs with this tag and status, latest first."""
         experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
         if experiment is None:
             return ()
@@ -148,12 +150,12 @@ class MlflowTracking:
         return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
 
     def _readable(self, model_uri: str) -> bool:
-        """The model is still recorded, and its files are where MLflow would look for them."""
+        """Whether the model is still recorded, and its files are where MLflow expects them."""
         from mlflow.exceptions import MlflowException
 
         model_id = model_uri.removeprefix("models:/")
         try:
-            self._client.get_logged_model(model_id)  # a deleted model's files may be there for a while
+            self._client.get_logged_model(model_id)  # the files of a deleted model may still exist for a while
             files = self._client.list_logged_model_artifacts(model_id)
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
@@ -162,14 +164,14 @@ class MlflowTracking:
         return {"MLmodel", "artifacts"} <= {Path(file.path).name for file in files}
 
     def _log_model(self, run_id: str, contents: RunContents) -> str:
-        """MLflow logs models to the active run only, so this run is made the active one for that long."""
+        """Make this run the active one while its model is logged: MLflow logs models only to the active run."""
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
             limits = self._settings.images.limits()
             return package.log(contents.keras_file, contents.example, self._settings.labels.classes, limits=limits)
         finally:
-            mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
+            mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 
     @cached_property
     def _client(self) -> "MlflowClient":
@@ -186,7 +188,7 @@ def _metrics(contents: RunContents) -> "list[Metric]":
 
 
 def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
-    """The silver table, as MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
+    """The silver table in the form of MLflow's DeltaDatasetSource. That class itself would start Spark for a table's name."""
     import json
 
     from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -1,4 +1,4 @@
-"""Work on one file in a child process with limits, for bytes that may end whoever decodes them."""
+"""Processes one file in a child process with limits, because its bytes may end the process that decodes them."""
 
 import os
 import pickle
@@ -13,63 +13,63 @@ from typing import Any
 from car_damage.ports import Work
 
 SECONDS = 60.0
-"""A file may take so long, waiting for its turn on a processor included."""
+"""Time limit for one file, including the time in which it waits for a processor."""
 MEMORY = 2 << 30
-"""Bytes that the child may take beyond what its parent has."""
+"""Bytes that the child may use in addition to its parent's memory."""
 
 
 def row(work: Work, path: str, data: bytes, seconds: float = SECONDS, memory: int = MEMORY) -> Mapping[str, Any]:
-    """What `work` makes of the file, or its row of a fatal one where two children one after another did not live to tell.
+    """The row that `work` returns for the file; its row of a fatal file if two children in a row end without a result.
 
-    Two, because the first may have been ended by something else, and the verdict stays. The process must have one thread, as
-    Spark's Python workers do: a child is a fork of it.
+    Two, because something else may have ended the first one, and a verdict is permanent. The process must have one thread, like
+    Spark's Python workers, because the child is a fork of it.
     """
     for _ in range(2):
-        given, why = _asked(work, path, data, seconds, memory)
+        given, why = _run_in_child(work, path, data, seconds, memory)
         if given is not None:
             return given
     return work.fatal(path, data, why)
 
 
-def _asked(work: Work, path: str, data: bytes, seconds: float, memory: int) -> tuple[Mapping[str, Any] | None, str]:
-    """The row, or None and what became of the child."""
+def _run_in_child(work: Work, path: str, data: bytes, seconds: float, memory: int) -> tuple[Mapping[str, Any] | None, str]:
+    """The row and an empty text; or None and the reason why the child has no result."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _answer(lambda: work(path, data), writer, seconds, memory)
+        _send_result(lambda: work(path, data), writer, seconds, memory)
     os.close(writer)
     try:
-        told = _read(reader, time.monotonic() + seconds)
+        result = _read(reader, time.monotonic() + seconds)
     finally:
         os.close(reader)
-        os.kill(child, signal.SIGKILL)  # not yet waited for, so the number is its own
+        os.kill(child, signal.SIGKILL)  # safe: its process id is not reused before waitpid
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if told is None:
+    if result is None:
         return None, f"decoding took more than {seconds:.0f} s"
     try:
-        kind, value = pickle.loads(told)  # noqa: S301 - what our own child has just written
-    except (EOFError, pickle.UnpicklingError):  # it ended before, or in the middle
+        kind, value = pickle.loads(result)  # noqa: S301 - our own child wrote it
+    except (EOFError, pickle.UnpicklingError):  # the child ended before or while it wrote
         return None, f"decoding ended its process ({_named(ended)})"
     if kind == "error":
         raise value
-    return (value, "") if kind == "row" else (None, "decoding took more memory than there is")
+    return (value, "") if kind == "row" else (None, "decoding needed more memory than allowed")
 
 
-def _answer(do: Callable[[], Mapping[str, Any]], writer: int, seconds: float, memory: int) -> None:
-    """Runs in the child, and never returns."""
+def _send_result(do: Callable[[], Mapping[str, Any]], writer: int, seconds: float, memory: int) -> None:
+    """Write the result of the work to the pipe. Runs in the child, and never returns."""
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # for a child that outlives its parent
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # ends a child whose parent has ended
         _limit_memory(memory)
         try:
-            told = pickle.dumps(("row", do()))
+            result = pickle.dumps(("row", do()))
         except MemoryError:
-            told = pickle.dumps(("memory", None))
+            result = pickle.dumps(("memory", None))
         except Exception as error:  # noqa: BLE001 - raised again in the parent
-            told = _pickled(error)
-        while told:
-            told = told[os.write(writer, told) :]
+            result = _pickled(error)
+        while result:
+            result = result[os.write(writer, result) :]
     finally:
         os._exit(0)
 
@@ -77,13 +77,13 @@ def _answer(do: Callable[[], Mapping[str, Any]], writer: int, seconds: float, me
 def _pickled(error: Exception) -> bytes:
     try:
         return pickle.dumps(("error", error))
-    except Exception:  # noqa: BLE001 - whatever an error cannot be pickled for, its words can
+    except Exception:  # noqa: BLE001 - an error that cannot be pickled is replaced by one with its message
         return pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def _limit_memory(memory: int) -> None:
     statm = Path("/proc/self/statm")
-    if not statm.exists():  # Linux alone tells, and alone keeps to the limit
+    if not statm.exists():  # only Linux has it, and only Linux enforces the limit
         return
     wanted = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -91,15 +91,15 @@ def _limit_memory(memory: int) -> None:
 
 
 def _read(reader: int, deadline: float) -> bytes | None:
-    """All that the child wrote before it ended; None where it did not end in time."""
-    told = bytearray()
+    """Everything that the child wrote before it ended; None if it did not end in time."""
+    result = bytearray()
     while True:
         if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
             return None
         part = os.read(reader, 1 << 16)
         if not part:
-            return bytes(told)
-        told += part
+            return bytes(result)
+        result += part
 
 
 def _named(status: int) -> str:

@@ -1,6 +1,6 @@
-"""What every engine does alike with Delta tables: names, comparing with the landing folder, merging again after a conflict.
+"""The part of the port `Tables` that all engines share: names, comparing with the landing folder, retrying a merge.
 
-An engine adds how it reads a table, works on files, and commits once.
+An engine adds reading a table, processing files, and one commit.
 """
 
 import logging
@@ -10,30 +10,29 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from car_damage.adapters import folder
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import Files, LandingDiff, Work
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 ATTEMPTS = 10
-"""Times that a write without a base version is computed again after another writer came first."""
+"""Attempts of a write without a base version; another writer may commit first each time."""
 REMOVE = "__remove"
-"""The boolean column that tells keys to delete from rows to write."""
+"""The boolean column that distinguishes keys to delete from rows to write."""
 
 DISK_FULL = "No space left on device"
-"""How the operating system says it, and everybody after it."""
+"""The operating system's message, which foreign errors contain."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one commit is to do; see `Tables.merge`."""
+    """The content of one commit; see `Tables.merge`."""
 
     rows: "pa.Table"
     key: Sequence[str]
@@ -43,18 +42,16 @@ class Change:
 
     @property
     def updated(self) -> list[str]:
-        """The columns of a row that is there which get another value."""
+        """The columns that are updated in a row that exists."""
         return [column for column in self.rows.column_names if column not in (*self.key, *self.once)]
 
     def expect(self, table: str, version: int) -> None:
-        """Raise CommitConflict where the table stands at another version than the change was computed from."""
+        """Raise CommitConflict if the table is not at the version that the change was computed from."""
         if self.base is not None and self.base != version:
-            raise CommitConflict(f"{table} stands at version {version}, no longer at {self.base}: another writer came first")
+            raise CommitConflict(f"{table} is at version {version}, no longer at {self.base}: another writer committed first")
 
-    def source(self, mark: str = REMOVE) -> "pa.Table":
-        """Rows to write and keys to delete as the one source of a MERGE, told apart by the boolean column `mark`."""
-        import pyarrow as pa
-
+    def source(self, mark: str = REMOVE) -> pa.Table:
+        """The source of a MERGE: rows to write and keys to delete, distinguished by the boolean column `mark`."""
         changed = self.rows.append_column(mark, pa.repeat(pa.scalar(value=False), self.rows.num_rows))
         if self.remove is None or not self.remove.num_rows:
             return changed
@@ -64,11 +61,11 @@ class Change:
 
 
 class DeltaTables(ABC):
-    """The port `Tables`, but for what an engine does in its own way.
+    """The port `Tables`, without the methods of the engine.
 
     Args:
-        root: folder of all tables, each at `<root>/catalog/schema/table`; None: the engine has a catalog with such names.
-        files: what `compare_landing` lists.
+        root: folder of all tables, each at `<root>/catalog/schema/table`; None: the engine has a catalog with these names.
+        files: lists the landing folder for `compare_landing`.
         sleep: waits between two attempts, in seconds.
     """
 
@@ -76,10 +73,8 @@ class DeltaTables(ABC):
         self._root, self._files, self._sleep = root, files, sleep
 
     def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
-        import pyarrow.compute as pc
-
         columns = ["path", "size", "modified", "status"]
-        # The listing waits for the disk, the table is read outside of Python: side by side they cost little more than one.
+        # The listing waits for the disk, and the table is read outside of Python: together they take little longer than one alone.
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(self.read, bronze, columns)
             listed = self._listing(landing)
@@ -91,15 +86,15 @@ class DeltaTables(ABC):
     def merge(
         self,
         table: str,
-        rows: "pa.Table",
+        rows: pa.Table,
         key: Sequence[str],
         *,
-        remove: "pa.Table | None" = None,
+        remove: pa.Table | None = None,
         base: int | None = None,
         once: Sequence[str] = (),
     ) -> int:
         if table.startswith("/"):
-            raise SettingsError(f"{table}: a table that is written needs a name, catalog.schema.table")
+            raise SettingsError(f"{table} is a path, and only tables with a name can be written: use catalog.schema.table")
         rows = plain(rows)
         if _repeats(rows, key) or (remove is not None and _repeats(remove, key)):
             raise ValueError(f"{table}: two rows of one merge have the same {', '.join(key)}")
@@ -110,75 +105,67 @@ class DeltaTables(ABC):
             except CommitConflict as error:
                 if base is not None or attempt == ATTEMPTS - 1:
                     raise
-                _log.info("computing the commit again, after attempt %d of %d: %s", attempt + 1, ATTEMPTS, error)
+                _log.info("retrying the commit after attempt %d of %d: %s", attempt + 1, ATTEMPTS, error)
             self._sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
         raise AssertionError("the last attempt returns or raises")
 
     def uri(self, table: str) -> str:
-        """The table's folder, or its name in the catalog. A table that is only read may be named by the absolute path of its folder."""
+        """The table's folder, or its name in the catalog. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
             return table
         levels = _levels(table)
         return table if self._root is None else str(self._root.joinpath(*levels))
 
-    def _absent(self, table: str, columns: Sequence[str], version: int | None) -> "tuple[pa.Table, int]":
-        """What is read of a table that is not there. Raises Terminal for one who asks for a version of it."""
-        import pyarrow as pa
-
+    def _absent(self, table: str, columns: Sequence[str], version: int | None) -> tuple[pa.Table, int]:
+        """The result of reading a table that does not exist. Raises Terminal if a version of it is requested."""
         if version is not None and version >= 0:
-            raise Terminal(f"the table {table} is not at {self.uri(table)}, so there is no version {version} of it")
+            raise Terminal(f"the table {table} does not exist at {self.uri(table)}, so it has no version {version}")
         return pa.table({column: pa.nulls(0) for column in columns}), -1
 
     def _called(self, table: str) -> str:
-        """The table in a message."""
+        """The table's name and address, for messages."""
         return f"the table {table} at {self.uri(table)}"
 
     @abstractmethod
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
+    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
         """See the port."""
 
     @abstractmethod
-    def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
+    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         """See the port."""
 
     @abstractmethod
     def _commit(self, table: str, change: Change) -> int:
-        """Make the table, or merge once; raises CommitConflict where another writer came first."""
+        """Create the table, or merge once. Raises CommitConflict if another writer committed first."""
 
-    def _listing(self, landing: str) -> "pa.Table":
-        """A folder of this machine is listed without an object for each file, which takes half the time."""
+    def _listing(self, landing: str) -> pa.Table:
+        """The listing of the landing folder. For a folder of this machine no object per file is created: this halves the time."""
         if isinstance(self._files, folder.Folder):
             return ledger.listing(folder.walk(landing))
         return ledger.listing_of(self._files.list(landing))
 
 
-def disk_full(what: str, told: str) -> Unavailable | None:
-    """The error for a foreign one that tells of a full disk; None for any other. Nothing was committed, so it may pass."""
-    if DISK_FULL not in told:
+def disk_full(what: str, message: str) -> Unavailable | None:
+    """The error for a foreign one whose message reports a full disk, else None. Nothing was committed, so a retry may succeed."""
+    if DISK_FULL not in message:
         return None
-    return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; make room, and run again ({told[:500]})")
+    return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message[:500]})")
 
 
-def result_schema(schema: "pa.Schema") -> "pa.Schema":
-    """What `each` returns, for work that returns rows of `schema`."""
-    import pyarrow as pa
-
+def result_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of the result of `each`, for work that returns rows of `schema`."""
     front = [pa.field("path", pa.string()), pa.field("unreadable", pa.string())]
     return pa.schema([*front, *(field.with_nullable(True) for field in schema)])
 
 
-def plain(rows: "pa.Table") -> "pa.Table":
-    """The same rows in types that every reader of Delta tables shares: no views, no large strings, instants in UTC."""
-    import pyarrow as pa
-
+def plain(rows: pa.Table) -> pa.Table:
+    """The same rows with types that all readers of Delta tables support: no views, no large strings, timestamps in UTC."""
     if unsigned := [field.name for field in rows.schema if pa.types.is_unsigned_integer(field.type)]:
         raise ValueError(f"Delta tables have no unsigned integers: {', '.join(unsigned)}")
     return rows.cast(pa.schema([pa.field(field.name, _plain(field.type), field.nullable) for field in rows.schema]))
 
 
-def _plain(kind: "pa.DataType") -> "pa.DataType":
-    import pyarrow as pa
-
+def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_timestamp(kind) and kind.tz:
@@ -186,18 +173,16 @@ def _plain(kind: "pa.DataType") -> "pa.DataType":
     return kind
 
 
-def _nullable(table: "pa.Table") -> "pa.Table":
-    import pyarrow as pa
-
+def _nullable(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema([field.with_nullable(True) for field in table.schema]))
 
 
-def _repeats(rows: "pa.Table", key: Sequence[str]) -> bool:
+def _repeats(rows: pa.Table, key: Sequence[str]) -> bool:
     return bool(rows.num_rows > 1 and rows.group_by(list(key)).aggregate([]).num_rows < rows.num_rows)
 
 
 def _levels(table: str) -> list[str]:
     levels = table.split(".")
     if len(levels) != 3 or not all(level and level == level.strip() and not set(level) & set("/\\\0") for level in levels):
-        raise SettingsError(f"{table!r} is no table name: expected catalog.schema.table")
+        raise SettingsError(f"{table!r} is not a table name: expected catalog.schema.table")
     return levels

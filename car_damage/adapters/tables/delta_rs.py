@@ -1,12 +1,12 @@
 """Delta tables on a local disk, by delta-rs: no JVM, no server.
 
-`catalog.schema.table` lies at `<root>/catalog/schema/table`. Tables are written without optional table features
-and with plain types (string, int64, timestamp in microseconds UTC, ...), so Spark reads them and goes on with them; what Spark
-has written since, deletion vectors included, is read here. Reads give those plain types too, never delta-rs's
-string views.
+`catalog.schema.table` is at `<root>/catalog/schema/table`. Tables are written without optional table features
+and with plain types (string, int64, timestamp in microseconds UTC, ...), so that Spark can read and write them too. This
+module reads tables that Spark has written to, including deletion vectors. Reads return plain types, never delta-rs's string
+views.
 
-Every write is one commit that either stands on the version it was computed from or does not happen: delta-rs's
-own way of rebasing a commit would let two writers insert the same key.
+Every write is one commit. It succeeds only if the table is still at the version that the write was computed from: with
+delta-rs's own rebase of commits, two writers could insert the same key.
 """
 
 import os
@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from car_damage.adapters import reading
 from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
@@ -23,7 +25,6 @@ from car_damage.ports import Files, Work
 from car_damage.settings import Images
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 
@@ -31,24 +32,22 @@ class DeltaRs(DeltaTables):
     """The port `Tables` below a root folder.
 
     Args:
-        root: folder of all tables; made when the first table is.
-        files: what `compare_landing` lists and `each` reads.
-        images: how many files are read at once.
+        root: folder of all tables; created with the first table.
+        files: lists files for `compare_landing` and reads them for `each`.
+        images: the number of files to read at once.
         sleep: waits between two attempts, in seconds.
 
     Raises:
-        SettingsError: the root is a Databricks volume, which has neither the renames nor the locks that a table needs.
+        SettingsError: the root is in a Databricks volume, which lacks the renames and locks that a table needs.
     """
 
     def __init__(self, root: Path, files: Files, images: Images, sleep: Callable[[float], None] = time.sleep) -> None:
         if Path(os.path.normpath(root)).is_relative_to("/Volumes"):
-            raise SettingsError(f"home: tables cannot lie in the volume {root}; name a local folder, or let Spark write the tables")
+            raise SettingsError(f"home: tables cannot be in the volume {root}; set a local folder, or set tables.engine to spark")
         super().__init__(root, files, sleep)
         self._images = images
 
-    def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
-        import pyarrow as pa
-
+    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         columns: dict[str, list[Any]] = {name: [] for name in ("path", "unreadable", *schema.names)}
         items = zip(files["path"].to_pylist(), files["size"].to_pylist(), strict=True)
         results = reading.each(self._files, items, work, self._images.workers, reading.NO_LIMIT, lambda path, _: work(path, b""))
@@ -60,9 +59,7 @@ class DeltaRs(DeltaTables):
             tick(done)
         return pa.table(columns, schema=result_schema(schema))
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
-        import pyarrow as pa
-
+    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
         there = self._open(table, version)
         if there is None:
             return self._absent(table, columns, version)
@@ -107,8 +104,8 @@ class DeltaRs(DeltaTables):
             merge.execute()
         return int(there.version())
 
-    def _create(self, table: str, rows: "pa.Table") -> int:
-        """The table with its first rows, in one commit; of two that create it at once, one gets a conflict."""
+    def _create(self, table: str, rows: pa.Table) -> int:
+        """Create the table with its first rows, in one commit. Of two concurrent writers, one gets a conflict."""
         path = Path(self.uri(table))
         deltalake = _deltalake()
         with _translated(self._called(table)):
@@ -139,7 +136,7 @@ def _deltalake() -> Any:
 
 @contextmanager
 def _translated(name: str) -> Iterator[None]:
-    """Turns delta-rs's errors about one table into ours."""
+    """Translate delta-rs's errors about one table."""
     errors = _deltalake().exceptions
     try:
         yield
@@ -148,10 +145,10 @@ def _translated(name: str) -> Iterator[None]:
             raise full from error
         raise CommitConflict(f"{name}: another writer committed first ({error})") from error
     except errors.DeltaProtocolError as error:
-        raise Terminal(f"{name} uses a feature that delta-rs lacks; let Spark read it, or upgrade deltalake: {error}") from error
+        raise Terminal(f"{name} uses a feature that delta-rs lacks; set tables.engine to spark, or upgrade deltalake: {error}") from error
     except errors.DeltaError as error:
         if (full := disk_full(name, str(error))) is not None:
             raise full from error
-        raise Terminal(f"{name} cannot be used; look at its schema and its _delta_log: {error}") from error
+        raise Terminal(f"{name} cannot be used; check its schema and its _delta_log: {error}") from error
     except OSError as error:
         raise Unavailable(f"{name} cannot be reached: {error}") from error

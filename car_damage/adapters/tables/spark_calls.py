@@ -1,4 +1,4 @@
-"""Waiting for Spark, such that what is no longer waited for does not go on there."""
+"""Waits for Spark, and cancels its work when the wait is interrupted."""
 
 import threading
 import time
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ENDS = 30.0
-"""Seconds that what was begun in Spark may take to end once it is no longer waited for."""
+"""Seconds that Spark's work may take to end after it was cancelled."""
 
 _T = TypeVar("_T")
 
 
 def awaited(session: "SparkSession", call: Callable[[], _T]) -> _T:
-    """What the call returns or raises; Spark's work for it is ended when the wait is, as it is when a run is cancelled.
+    """The result of the call, or its error. If the wait is interrupted, as when a run is cancelled, Spark's work is cancelled too.
 
-    The call runs in a thread beside. In the one that waits it could not be ended: pyspark itself waits there for what it
-    began, whatever has been raised.
+    The call runs in another thread. In the waiting thread it could not be cancelled: pyspark would wait there for the work to
+    end, even after an exception was raised.
 
     Args:
         session: the session that the call uses.
-        call: begins work in Spark and waits for it.
+        call: starts work in Spark and waits for it.
     """
     tag, cancel = _tagging(session)
     name = uuid.uuid4().hex
@@ -35,29 +35,29 @@ def awaited(session: "SparkSession", call: Callable[[], _T]) -> _T:
 
     def run() -> None:
         try:
-            tag(name)  # for all that this thread begins
+            tag(name)  # applies to all work that this thread starts
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             future.set_exception(error)
 
     threading.Thread(target=run, name="spark", daemon=True).start()
     try:
-        while not wait([future], 1).done:  # in steps: what is raised in this thread from outside comes through between two of them
+        while not wait([future], 1).done:  # in steps, because an exception set by another thread is raised only between them
             pass
     except BaseException:
         deadline = time.monotonic() + ENDS
         with suppress(*foreign()):
             while not future.done() and time.monotonic() < deadline:
-                cancel(name)  # again each second: what has not begun yet is not found
+                cancel(name)  # again each second, because it does not reach work that has not started yet
                 wait([future], 1)
         raise
     return future.result()
 
 
 def _tagging(session: "SparkSession") -> tuple[Callable[[str], object], Callable[[str], object]]:
-    """How work is given a name, and how all of that name is ended."""
+    """A function that tags the work of the calling thread, and a function that cancels all work with a tag."""
     context = getattr(session, "sparkContext", None)
     if context is None:  # Spark Connect
         return session.addTag, session.interruptTag
-    # The classic session's own tags (Spark 4.2) are known only to the thread that gave them.
+    # The session tags of a classic session (Spark 4.2) are visible only to the thread that set them.
     return context.addJobTag, context.cancelJobsWithTag

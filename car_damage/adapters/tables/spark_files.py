@@ -1,31 +1,29 @@
-"""Work on files by Spark's machines: which files a task has, and what runs there."""
+"""Processes files on Spark's machines: distributes the files to tasks, and runs in each task."""
 
 import signal
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import apart
 from car_damage.errors import Unavailable
 from car_damage.ports import Work
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 PART_BYTES = 16 << 20
 """Bytes of photos in one task."""
 OPEN_BYTES = 64 << 10
-"""What opening a file counts as, so that a task of tiny photos has no more of them than it can open in a second or so."""
+"""Bytes added for opening a file, so that a task of tiny photos has only as many as it can open in about a second."""
 CHUNK = 64
-"""Rows that a task gives back at once."""
+"""Rows in one batch of a task's result."""
 SECONDS = 300.0
-"""One file may take so long; then its process ends, and the file is looked at apart from the others."""
+"""Time limit for one file. After it the process ends, and the files of its step are processed one by one."""
 
 
-def parts(files: "pa.Table") -> "pa.Table":
-    """Column paths (list of string): one row a task, of about the same bytes."""
+def parts(files: pa.Table) -> pa.Table:
+    """Column paths (list of string): one row per task, with about the same number of bytes."""
     import numpy as np
-    import pyarrow as pa
 
     ends = np.cumsum(files["size"].to_numpy() + OPEN_BYTES)
     part = pa.array(ends // PART_BYTES)
@@ -34,21 +32,19 @@ def parts(files: "pa.Table") -> "pa.Table":
 
 
 class Reader:
-    """Opens the files of each row one after another, and gives back what the work made of them.
+    """Reads and processes the files of each task, one after another.
 
     Args:
-        work: on one file.
-        schema: of its rows, with `path` and `unreadable` in front.
-        alone: each file in a process of its own, because one of them ended the process of all.
+        work: processes one file.
+        schema: of the result, with `path` and `unreadable` in front.
+        alone: process each file in a process of its own, because one of them has ended the process of the task.
     """
 
-    def __init__(self, work: Work, schema: "pa.Schema", *, alone: bool) -> None:
+    def __init__(self, work: Work, schema: pa.Schema, *, alone: bool) -> None:
         self._work, self._schema, self._alone = work, schema, alone
 
-    def __call__(self, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-        """What Spark calls in each task: rows of paths in, rows of results out."""
-        import pyarrow as pa
-
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Spark calls this in each task: rows of paths in, rows of results out."""
         rows: list[Mapping[str, Any]] = []
         for batch in batches:
             for path in batch.column("paths").flatten().to_pylist():
@@ -67,7 +63,7 @@ class Reader:
         return {"path": path, "unreadable": None, **(apart.row(self._work, path, data) if self._alone else self._timed(path, data))}
 
     def _timed(self, path: str, data: bytes) -> Mapping[str, Any]:
-        """By an alarm that ends this process: code that hangs outside of Python is not reached by anything milder."""
+        """Process a file with a time limit. An alarm ends this process, because nothing else stops code that hangs outside of Python."""
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
             return self._work(path, data)

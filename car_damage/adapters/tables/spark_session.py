@@ -1,4 +1,4 @@
-"""The Spark session that the settings ask for, with Delta in it."""
+"""Creates the Spark session of the settings, with Delta Lake."""
 
 import os
 import shutil
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 JAVA = 17
-"""The oldest Java that Spark runs on."""
+"""The oldest Java version that Spark runs on."""
 _JAVA_TIMEOUT = 30.0
 """Seconds for `java -version`."""
 _CONNECT_PORT = 15002
-"""Where a Connect server listens when its address names no port."""
+"""The default port of a Connect server."""
 _CONNECT_TIMEOUT = 10.0
-"""Seconds for a connection to it."""
+"""Seconds for a connection to a server of Spark."""
 _EXTRA = "pip install 'car-damage[spark]'"
 
 
 def session(settings: Spark, warehouse: Path) -> "SparkSession":
-    """The session: the one that a Databricks cluster or job has, a Connect server's, or one of this process.
+    """The session of the Databricks cluster or job, of a Connect server, of a master, or of this process.
 
     Args:
-        settings: where Spark runs, and its own settings.
-        warehouse: a folder for what Spark itself wants to keep; it is made when there is something.
+        settings: where Spark runs, and Spark's own settings.
+        warehouse: a folder for Spark's own files, which Spark creates when it needs it.
 
     Raises:
-        Terminal: pyspark, delta-spark, Java or Delta's jars are missing, and what to install.
-        SettingsError: `spark.master` is no address.
-        Unavailable: the Connect server does not answer.
+        Terminal: pyspark, delta-spark, Java or Delta's jars are missing. The message says what to install.
+        SettingsError: `spark.master` is not an address.
+        Unavailable: the Connect server or the master does not answer.
     """
     try:
         from pyspark.sql import SparkSession
@@ -52,10 +52,10 @@ def session(settings: Spark, warehouse: Path) -> "SparkSession":
 
 
 def check_java() -> None:
-    """Look for the Java that Spark needs.
+    """Check the Java that Spark needs.
 
     Raises:
-        Terminal: there is none, it does not work, or it is too old; and what to install.
+        Terminal: Java is missing, does not run, or is too old. The message says what to install.
     """
     wanted = f"tables.engine = spark needs Java {JAVA} or later: install it (Debian: openjdk-{JAVA}-jre-headless), or set JAVA_HOME"
     home = os.environ.get("JAVA_HOME")
@@ -63,12 +63,12 @@ def check_java() -> None:
     if java is None or not Path(java).exists():
         raise Terminal(f"there is no Java{f' in JAVA_HOME={home}' if home else ''}; {wanted}")
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=_JAVA_TIMEOUT, check=False).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=_JAVA_TIMEOUT, check=False).stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Terminal(f"{java} does not run ({error}); {wanted}") from error
-    number = told.partition('version "')[2].partition('"')[0].partition(".")[0]
+    number = output.partition('version "')[2].partition('"')[0].partition(".")[0]
     if not number.isdecimal():
-        raise Terminal(f"{java} does not tell its version, but: {told.strip()[:200] or 'nothing'}; {wanted}")
+        raise Terminal(f"{java} -version prints no version, but: {output.strip()[:200] or 'nothing'}; {wanted}")
     if int(number) < JAVA:
         raise Terminal(f"{java} is Java {number}; {wanted}")
 
@@ -87,17 +87,17 @@ def _connected(settings: Spark) -> "SparkSession":
         host, port = address.hostname or "", address.port or _CONNECT_PORT
     except (PySparkException, ValueError):
         raise SettingsError(
-            "spark.master is no address of a Spark Connect server; expected sc://host:port, with /;token=... at its end"
+            "spark.master is not an address of a Spark Connect server; expected sc://host:port, optionally with /;token=... at the end"
         ) from None
     for name, value in settings.conf.items():
         builder = builder.config(name, value)
-    where = f"the Spark Connect server at {host}:{port}, which spark.master names,"
+    where = f"the Spark Connect server of spark.master, {host}:{port},"
     try:
-        # The client itself tries for ten minutes.
+        # The client itself would retry for ten minutes.
         socket.create_connection((host, port), _CONNECT_TIMEOUT).close()
-        found = builder.create()  # what would be got may be a session to elsewhere
+        found = builder.create()  # getOrCreate could return a session of another server
     except PySparkValueError:
-        raise SettingsError("spark.master: Spark refuses the parameters behind /; in it") from None
+        raise SettingsError("spark.master: Spark refuses the parameters after /;") from None
     except (OSError, PySparkException) as error:
         raise Unavailable(f"{where} does not answer: {short(error)}; start it as docs/spark.md shows, or correct spark.master") from error
     try:
@@ -105,14 +105,14 @@ def _connected(settings: Spark) -> "SparkSession":
     except PySparkException as error:
         if condition(error).startswith("PARSE"):
             raise Terminal(
-                f"{where} has no Delta: start it with delta-spark's jar and its SQL extension, as docs/spark.md shows"
+                f"{where} lacks Delta Lake: start it with delta-spark's jar and its SQL extension, as docs/spark.md shows"
             ) from error
-        # Any other error is Delta's, about a table that is not there.
-    return found  # type: ignore[return-value] # it has the methods that both have
+        # Any other error comes from Delta, because the table does not exist.
+    return found  # type: ignore[return-value] # it has the methods that both kinds of session have
 
 
-def _knock(master: str) -> None:
-    """Spark itself tries for a minute and a half, and then names neither the master nor what was the matter."""
+def _check_master(master: str) -> None:
+    """Fail fast if no master answers. Spark itself retries for 90 seconds, and its error names neither the master nor the cause."""
     if not master.startswith("spark://"):
         return
     tried = []
@@ -121,12 +121,12 @@ def _knock(master: str) -> None:
         try:
             socket.create_connection((host or address, int(port)), _CONNECT_TIMEOUT).close()
         except ValueError:
-            raise SettingsError(f"spark.master: {address} is no host and port") from None
+            raise SettingsError(f"spark.master: {address} is not a host and port") from None
         except OSError as error:
             tried.append(f"{address}: {error.strerror or error}")
         else:
             return
-    raise Unavailable(f"no master of Spark answers ({'; '.join(tried)}): start it, or correct spark.master")
+    raise Unavailable(f"no Spark master answers ({'; '.join(tried)}): start it, or correct spark.master")
 
 
 def _started(settings: Spark, warehouse: Path) -> "SparkSession":
@@ -139,10 +139,10 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
     from pyspark.sql import SparkSession
 
     check_java()
-    _knock(settings.master)
+    _check_master(settings.master)
     if settings.master.startswith("local"):
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # or its workers are whatever python3 is
-    few = str(2 * cores())  # 200 and 50 by default, for tables of metadata
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # otherwise Spark's workers use the first python3 on the PATH
+    few = str(2 * cores())  # the defaults, 200 and 50, are too many for small tables of metadata
     builder = SparkSession.builder.master(settings.master).appName("car-damage")
     for name, value in {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -156,14 +156,14 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
         **settings.conf,
     }.items():
         builder = builder.config(name, value)
-    if "spark.jars" not in settings.conf:  # who names jars has Delta's among them
+    if "spark.jars" not in settings.conf:  # a setting of jars includes Delta's
         packages = [name for name in settings.conf.get("spark.jars.packages", "").split(",") if name]
         builder = configure_spark_with_delta_pip(builder, packages)
     try:
         return builder.getOrCreate()
     except (PySparkException, Py4JError) as error:
         raise Terminal(
-            f"Spark did not start on {settings.master}: {short(error)}. The lines above are its own and say why: a setting in spark.conf "
-            "that it or Java refuses; or Delta's jars, which it fetches from Maven Central at its first start (without a way there, "
-            "name the jars' files in spark.conf as spark.jars)"
+            f"Spark did not start on {settings.master}: {short(error)}. The lines above come from Spark and show the cause: Spark or Java "
+            "refuses a setting in spark.conf, or Delta's jars are missing. Spark downloads them from Maven Central at its first start; "
+            "without access to it, set spark.jars in spark.conf to the jars' files"
         ) from error

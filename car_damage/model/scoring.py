@@ -1,0 +1,152 @@
+"""Answers the requests to a served model like MLflow's scoring application, with one call of the model for several requests.
+
+The model's process loads this module by path (see host.py), so it imports none of our modules.
+"""
+
+import asyncio
+import contextlib
+import json
+import struct
+import traceback
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+CALLS = 2
+"""Calls of a model at the same time: one runs Python while the other one decodes photos or runs TensorFlow."""
+BUNCH = 8
+"""Requests that one call answers, at most."""
+_JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Response:
+    """The HTTP response of MLflow's scoring application."""
+
+    status: int
+    content_type: str
+    body: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    content_type: str
+    body: bytes
+    response: asyncio.Future[Response]
+
+    def respond(self, response: Response) -> None:
+        """Set the response. Call this from a thread other than the event loop's."""
+        self.response.get_loop().call_soon_threadsafe(self._set, response)
+
+    def _set(self, response: Response) -> None:
+        if not self.response.done():
+            self.response.set_result(response)
+
+
+class Scoring:
+    """Responds like MLflow's scoring application, but without its web framework, and to several requests with one call.
+
+    A thread takes the waiting requests, at most BUNCH, and does not wait for more. So the busier the model is, the more requests
+    share the cost of a call.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
+
+        self._model, self._schema = model, model.metadata.get_input_schema()
+        self._columns = self._schema.input_names() if self._schema else []
+        self._timeout = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
+        self._waiting: deque[_Request] = deque()
+        self._threads, self._idle = ThreadPoolExecutor(CALLS, thread_name_prefix="scoring"), CALLS
+
+    async def serve(self, socket: str, ready: Callable[[], None]) -> None:
+        """Serve for ever. Calls `ready` when the socket is open."""
+        server = await asyncio.start_unix_server(self._serve_connection, socket)
+        ready()
+        await server.serve_forever()
+
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind, size = struct.unpack(">II", await reader.readexactly(8))
+                content_type = (await reader.readexactly(kind)).decode("latin-1")
+                response = await self.answer(content_type, await reader.readexactly(size))
+                kind, body = response.content_type.encode("latin-1"), response.body.encode()
+                writer.write(struct.pack(">HII", response.status, len(kind), len(body)) + kind + body)
+                await writer.drain()
+
+    async def answer(self, content_type: str, body: bytes) -> Response:
+        """The response to one request."""
+        request = _Request(content_type, body, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._begin()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await request.response
+        except TimeoutError:
+            return Response(504, _JSON, "Request processing time exceeded limit")
+
+    def _begin(self) -> None:
+        while self._idle and self._waiting:
+            bunch = [self._waiting.popleft() for _ in range(min(BUNCH, len(self._waiting)))]
+            self._idle -= 1
+            asyncio.get_running_loop().run_in_executor(self._threads, self._work, bunch).add_done_callback(self._end)
+
+    def _end(self, done: "asyncio.Future[None]") -> None:
+        self._idle += 1
+        self._begin()
+        done.result()
+
+    def _work(self, bunch: list[_Request]) -> None:
+        left = {request: _parsed(request) for request in bunch if not request.response.done()}
+        single = [request for request, data in left.items() if self._is_one_row(data)]
+        for request, response in zip(single, self._together([left[request] for request in single]), strict=False):
+            request.respond(response)
+            del left[request]
+        for request, data in left.items():
+            request.respond(self._alone(data, request.content_type))
+
+    def _is_one_row(self, data: Any) -> bool:
+        """Whether the request has one row with exactly the signature's columns, all strings. Such rows can share a call."""
+        match data:
+            case {"dataframe_records": [dict(row)], **rest} if not rest:
+                return list(row) == self._columns and all(type(value) is str for value in row.values())
+        return False
+
+    def _together(self, requests: list[dict[str, Any]]) -> list[Response]:
+        """The responses to requests with one row, from one call; empty if the call fails, because one request may be the cause."""
+        if len(requests) < 2:
+            return []
+        response = self._alone({"dataframe_records": [row for request in requests for row in request["dataframe_records"]]}, _JSON)
+        predictions = json.loads(response.body)["predictions"] if response.status == 200 else []
+        if len(predictions) != len(requests):
+            return []
+        return [Response(200, response.content_type, json.dumps({"predictions": [row]})) for row in predictions]
+
+    def _alone(self, data: Any, content_type: str) -> Response:
+        from mlflow.exceptions import MlflowException
+        from mlflow.pyfunc import scoring_server
+
+        try:
+            response = scoring_server.invocations(data, content_type, self._model, self._schema)
+        except MlflowException as error:
+            return Response(error.get_http_status_code(), _JSON, error.serialize_as_json())
+        except Exception:  # noqa: BLE001 - like a web framework: the stack trace goes to the log, not to the caller
+            traceback.print_exc()
+            return Response(500, "text/plain; charset=utf-8", "Internal Server Error")
+        return Response(response.status, response.mimetype, response.response)
+
+
+def _parsed(request: _Request) -> Any:
+    """The parsed JSON object, because MLflow would parse it twice and more slowly; or the bytes, so that MLflow names the error."""
+    import orjson
+
+    if request.content_type.partition(";")[0].strip() != _JSON:
+        return request.body
+    try:
+        data = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        return request.body
+    return data if isinstance(data, dict) else request.body
