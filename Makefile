@@ -6,7 +6,7 @@ IMAGES ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale constraints clean
+.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale pictures constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench: setup  ## Measure against named baselines; results also in build/bench.js
 
 bench-scale: setup spark  ## Measure up to 100,000 photos by both table engines; takes half an hour
 	@$(BIN)/python -m benchmarks.scale
+
+pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver
+	@$(BIN)/python -m tests.pictures
 
 # From an editable install, so that this project is no line of its own, and none with an address is let through.
 constraints:  ## Install anew within the ranges of pyproject.toml, and write the versions to constraints.txt

@@ -1,5 +1,6 @@
 """A headless Chromium, driven by its chromedriver over the W3C WebDriver protocol (https://www.w3.org/TR/webdriver2)."""
 
+import base64
 import contextlib
 import os
 import shutil
@@ -55,6 +56,10 @@ class Browser:
     def cdp(self, command: str, **parameters: Any) -> None:
         """A command of the Chrome DevTools protocol."""
         self.call("goog/cdp/execute", cmd=command, params=parameters)
+
+    def screenshot(self) -> bytes:
+        """What the window shows, as a PNG."""
+        return base64.b64decode(self._value(self._session.get("screenshot")))
 
     def console(self) -> list[str]:
         """Errors in the console since the last look."""
