@@ -14,7 +14,7 @@ from car_damage.model.photos import Photos as Decoded
 from car_damage.model.process import ModelAnswer
 from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
-from car_damage.pipeline import RegisterReport, RegisterRequest
+from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
 from car_damage.settings import Promotion, Settings
 from car_damage.stage import silent
 from car_damage.stages import register
@@ -283,3 +283,24 @@ def test_the_evidence_fits_into_tags(models: Models) -> None:
     assert len(tags) <= 50
     assert all(len(value) <= 1000 for value in tags.values())
     assert all(name.replace("_", "").isalnum() for name in tags)
+
+
+def test_a_decision_that_the_version_before_wrote_is_found_without_the_numbers_that_it_did_not_have(models: Models) -> None:
+    here = world(models)
+    judge(here)
+    document = json.loads(here.tracking.files["run", "decision/1.json"])
+    # As it was before there were costs: one flat table.
+    document["evidence"] = {
+        "test_photos": COUNT,
+        "candidate_macro_f1": 1.0,
+        "champion_macro_f1": None,
+        "gain": None,
+        "confidence": None,
+        "gain_interval": None,
+        "candidate_recall": {"minor": 1.0},
+        "champion_recall": None,
+        "candidate_confusion": [[COUNT]],
+        "champion_confusion": None,
+    }
+    here.tracking.files["run", "decision/1.json"] = json.dumps(document).encode()
+    assert judge(here).evidence == Evidence(COUNT, Score(1.0, {"minor": 1.0}, [[COUNT]], None))
