@@ -228,7 +228,7 @@ def test_every_error_of_the_endpoint_has_its_row() -> None:
 def test_every_metric_has_its_row_and_every_row_its_metric() -> None:
     text = (DOCS / "endpoint.md").read_text()
     said = set(re.findall(r"`(car_damage_[a-z_]+?)(?:_total)?`", text.partition("## Metrics")[2].partition("## Errors")[0]))
-    sources = [(ROOT / "car_damage" / "server" / "metrics" / name).read_text() for name in ("measures.py", "exposition.py")]
+    sources = [(ROOT / "car_damage" / "server" / name).read_text() for name in ("hosting/measures.py", "metrics/exposition.py")]
     assert {name for source in sources for name in re.findall(r'"(car_damage_[a-z_]+)"', source)} == said
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.api.requests import Config
 from car_damage.server.hosting.deployment import Patience
 from car_damage.server.hosting.endpoint import Endpoint
 from car_damage.server.hosting.model_server import Scored
+from car_damage.server.requests import Config
 from tests.server.conftest import DEADLINE
 
 

@@ -11,8 +11,8 @@ from car_damage.errors import ModelRefused
 from car_damage.server.address import token
 from car_damage.server.errors import full
 from car_damage.server.hosting.deployment import Phase
+from car_damage.server.hosting.measures import Measures
 from car_damage.server.metrics.exposition import Metrics
-from car_damage.server.metrics.measures import Measures
 from tests.server.conftest import Server
 from tests.server.fakes import Made, config, endpoint, until
 from tests.server.test_queries import records

@@ -20,11 +20,11 @@ from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
 from car_damage.server.api import describe, openapi, page
-from car_damage.server.api.requests import Config, Create, parse
 from car_damage.server.errors import ApiError
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.hosting.model_server import Scored
 from car_damage.server.metrics.exposition import Metrics
+from car_damage.server.requests import Config, Create, parse
 from car_damage.settings import Settings
 
 _API = "/api/2.0/serving-endpoints"

@@ -1,7 +1,7 @@
 """The API described for programs: `GET /openapi.json`, OpenAPI 3.1.
 
 Written down and not drawn from the routes, which take requests as they come: what a management request may hold stands in
-car_damage.server.api.requests, and what a photo's answer holds in the model.
+car_damage.server.requests, and what a photo's answer holds in the model.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from car_damage import __version__
-from car_damage.server.api.requests import Config, Create
 from car_damage.server.api.schemas import ANSWERS, ref
+from car_damage.server.requests import Config, Create
 from car_damage.settings import Settings
 
 Errors = dict[int, tuple[str, ...]]

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from car_damage.errors import ModelRefused
-from car_damage.server.api.requests import Config
+from car_damage.server.hosting.measures import Measures
 from car_damage.server.hosting.model_server import ModelServer
 from car_damage.server.hosting.queue import Queue
-from car_damage.server.metrics.measures import Measures
+from car_damage.server.requests import Config
 
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries to bring a process back."""

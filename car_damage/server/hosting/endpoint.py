@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from car_damage.errors import ModelRefused, Terminal, Unavailable
-from car_damage.server.api.requests import Config
 from car_damage.server.errors import conflict, unavailable
 from car_damage.server.hosting.deployment import Deployment, MakeServer, Patience, Phase
+from car_damage.server.hosting.measures import Measures
 from car_damage.server.hosting.model_server import AT_ONCE, Scored
 from car_damage.server.hosting.queue import Queue
-from car_damage.server.metrics.measures import Measures
+from car_damage.server.requests import Config
 
 _log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
-from car_damage.server.api.requests import Config, Create
 from car_damage.server.errors import ApiError, absent
 from car_damage.server.hosting.deployment import Deployment, Patience
 from car_damage.server.hosting.endpoint import Endpoint, now
 from car_damage.server.hosting.model_server import ModelServer, Place
+from car_damage.server.requests import Config, Create
 from car_damage.server.state import State
 from car_damage.settings import Settings
 
