@@ -1,7 +1,7 @@
-"""The request bodies of the serving REST API that this server takes.
+"""Request bodies of the serving REST API.
 
-Closed: a field that it does not know is refused. It serves one entity, on CPU, with all traffic. `workload_size` is checked,
-kept and shown as Databricks does, and has no effect here: one process serves the version.
+A body with an unknown field is refused. The server serves one entity, on CPU, with all traffic. It checks, keeps and shows
+`workload_size` as Databricks does, but always serves a version with one process.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from car_damage.ports import served_name
-from car_damage.server.errors import ApiError, invalid
+from car_damage.server.errors import ApiError, ErrorKind
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
@@ -20,7 +20,7 @@ class _Body(BaseModel):
 
 
 class Entity(_Body):
-    """A version of a registered model, and how Databricks would serve it: its size changes nothing here."""
+    """A version of a registered model, and the size with which Databricks would serve it. The size has no effect here."""
 
     entity_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,2}$", max_length=255)]
     entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
@@ -31,17 +31,17 @@ class Entity(_Body):
 
     @property
     def served_name(self) -> str:
-        """The name that was given, or the usual one."""
+        """The given name, or the usual one."""
         return self.name or served_name(self.entity_name, self.entity_version)
 
 
 class Route(_Body):
-    """Which share of the requests an entity answers."""
+    """The share of requests that a served entity gets."""
 
     traffic_percentage: int
     served_entity_name: Name | None = None
     served_model_name: Name | None = None
-    """The older word for the same."""
+    """The older name of the same field."""
 
 
 class Traffic(_Body):
@@ -51,12 +51,12 @@ class Traffic(_Body):
 
 
 class Config(_Body):
-    """Everything about an endpoint that an update replaces."""
+    """What an endpoint serves. An update replaces all of it."""
 
     served_entities: Annotated[list[Entity], Field(min_length=1, max_length=1)]
     traffic_config: Traffic | None = None
     name: Name | None = None
-    """databricks-sdk repeats the endpoint's name here when it creates one."""
+    """databricks-sdk repeats the endpoint's name here when it creates an endpoint."""
 
     @model_validator(mode="after")
     def _all_traffic(self) -> Self:
@@ -79,8 +79,8 @@ class Tag(_Body):
     value: str | None = None
 
 
-class Create(_Body):
-    """Create an endpoint."""
+class NewEndpoint(_Body):
+    """An endpoint to create."""
 
     name: Name
     config: Config
@@ -95,16 +95,16 @@ def parse(body: type[Body], data: bytes) -> Body:
     """Read a request body.
 
     Raises:
-        ApiError: MALFORMED_REQUEST for what is not a JSON object; INVALID_PARAMETER_VALUE naming each wrong field.
+        ApiError: MALFORMED when it is not a JSON object; INVALID when fields are wrong, with each of them in the message.
     """
     try:
         value: Any = json.loads(data)
     except ValueError as error:
-        raise ApiError(400, "MALFORMED_REQUEST", f"the request body is not JSON: {error}") from error
+        raise ApiError(ErrorKind.MALFORMED, f"the request body is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ApiError(400, "MALFORMED_REQUEST", "the request body must be a JSON object")
+        raise ApiError(ErrorKind.MALFORMED, "the request body must be a JSON object")
     try:
         return body.model_validate(value)
     except ValidationError as error:
         problems = ("{}: {}".format(".".join(map(str, problem["loc"])) or "body", problem["msg"]) for problem in error.errors())
-        raise invalid("; ".join(problems)) from error
+        raise ApiError(ErrorKind.INVALID, "; ".join(problems)) from error

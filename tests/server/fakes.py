@@ -8,7 +8,7 @@ from typing import Any
 from car_damage.errors import Terminal
 from car_damage.server.hosting.deployment import Patience
 from car_damage.server.hosting.endpoint import Endpoint
-from car_damage.server.hosting.model_server import Scored
+from car_damage.server.hosting.model_server import ModelResponse
 from car_damage.server.requests import Config
 from tests.server.conftest import DEADLINE
 
@@ -51,10 +51,10 @@ class Process:
         self.running = False
         return 9
 
-    async def score(self, body: bytes, content_type: str) -> Scored:
+    async def score(self, body: bytes, content_type: str) -> ModelResponse:
         del body, content_type
         assert self.running
-        return Scored(200, "application/json", str(self.version).encode())
+        return ModelResponse(200, "application/json", str(self.version).encode())
 
     async def finish(self, timeout: float) -> None:
         del timeout

@@ -69,7 +69,7 @@ def test_a_request_whose_turn_comes_after_its_endpoint_was_deleted_is_told_that_
         await of.close()
         with pytest.raises(ApiError, match="endpoint ep is not ready") as refused:
             await of.score(b"", "")
-        assert refused.value.status == 503
+        assert refused.value.kind.status == 503
 
     asyncio.run(life())
 
@@ -135,7 +135,7 @@ def test_a_first_update_that_had_failed_is_still_said_to_have_failed_by_the_next
         before = json.loads((state.folder / "endpoints.json").read_text())
         endpoints = Endpoints(Settings(home=tmp_path), state)
         endpoints.restore()
-        brought_back = endpoint_state.read(ServingEndpointDetailed.from_dict(describe.endpoint(endpoints["ep"])), "m")
+        brought_back = endpoint_state.read(ServingEndpointDetailed.from_dict(describe.details(endpoints["ep"])), "m")
         assert (brought_back.failed, brought_back.ready, brought_back.served) == (True, False, None)
         assert brought_back.message == "see its build log"
         await endpoints.close()

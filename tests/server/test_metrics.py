@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from car_damage.errors import ModelRefused
 from car_damage.server.address import token
-from car_damage.server.errors import full
+from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.deployment import Phase
 from car_damage.server.hosting.measures import Measures
 from car_damage.server.metrics.exposition import Metrics
@@ -137,7 +137,7 @@ def test_starts_are_counted_by_outcome() -> None:
 def test_a_request_that_is_refused_because_the_queue_is_full_is_counted() -> None:
     measures = Measures()
     with pytest.raises(Exception, match="wait already"), measures.request("m-1"):
-        raise full("64 requests wait already")
+        raise ApiError(ErrorKind.QUEUE_FULL, "64 requests wait already")
     assert measures.of("m-1").requests.labels("429")._value.get() == 1
 
 

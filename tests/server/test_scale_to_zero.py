@@ -39,7 +39,7 @@ def test_an_endpoint_that_nobody_asks_has_no_process_and_is_ready_and_served_all
         made = Made()
         of = await asleep(made)
         assert made.running == []
-        described = describe.endpoint(of)
+        described = describe.details(of)
         (entity,) = described["config"]["served_entities"]
         assert described["state"] == {"ready": "READY", "config_update": "NOT_UPDATING"}
         assert entity["state"] == {"deployment": "DEPLOYMENT_READY", "deployment_state_message": "Scaled to zero"}
@@ -127,7 +127,7 @@ def test_a_start_that_fails_is_told_to_all_who_wait_and_the_next_request_tries_a
         refused = await asyncio.gather(ask(of), ask(of), return_exceptions=True)
         for error in refused:
             assert isinstance(error, ApiError)
-            assert (error.status, error.headers["Retry-After"]) == (503, "1")
+            assert (error.kind.status, error.headers["Retry-After"]) == (503, "1")
             assert "could not be started: its files are gone" in error.message
         assert (of.ready, of.active.state) == (False, "DEPLOYMENT_RECOVERING")
         assert of.active.message.endswith("could not be started: its files are gone")
@@ -162,7 +162,7 @@ def test_a_request_whose_time_is_over_before_the_process_is_ready_is_told_so_and
         may_start = made.hold_the_next()
         with pytest.raises(ApiError, match=r"took longer than 0\.3 seconds: Scaling from zero") as refused:
             await ask(of)
-        assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
+        assert (refused.value.kind.status, refused.value.headers["Retry-After"]) == (503, "1")
         may_start.set()
         assert await ask(of) == "m-1"
         assert len(made.processes) == 2

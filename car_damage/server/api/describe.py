@@ -1,53 +1,58 @@
 """Endpoints as the serving REST API describes them."""
 
-from typing import Any
-
+from car_damage.server.api.responses import (
+    EndpointConfig,
+    EndpointConfigs,
+    EndpointConfigSummary,
+    EndpointDetails,
+    EndpointFacts,
+    EndpointSummary,
+    Readiness,
+)
 from car_damage.server.hosting.deployment import Deployment
 from car_damage.server.hosting.endpoint import Endpoint
 
 CREATOR = "local"
 
 
-def endpoint(of: Endpoint) -> dict[str, Any]:
-    """ServingEndpointDetailed."""
-    described = _common(of) | {
-        "permission_level": "CAN_MANAGE",
-        "route_optimized": False,
-    }
-    if of.active is not None:
-        described["config"] = _config(of.active)
-    if of.pending is not None:
-        described["pending_config"] = _config(of.pending) | {"start_time": of.pending.created}
-    return described
+def details(endpoint: Endpoint) -> EndpointDetails:
+    """An endpoint with its configs."""
+    return {**_facts(endpoint), **_configs(endpoint), "permission_level": "CAN_MANAGE", "route_optimized": False}
 
 
-def summary(of: Endpoint) -> dict[str, Any]:
-    """ServingEndpoint, as a listing has it."""
-    entities = _config(of.active)["served_entities"] if of.active is not None else []
-    return _common(of) | {
-        "config": {"served_entities": [{key: entity[key] for key in ("name", "entity_name", "entity_version")} for entity in entities]}
-    }
+def summary(endpoint: Endpoint) -> EndpointSummary:
+    """An endpoint in a list."""
+    return {**_facts(endpoint), "config": _names(endpoint.active)}
 
 
-def readiness(of: Endpoint) -> str:
-    """EndpointStateReady."""
-    return "READY" if of.ready else "NOT_READY"
+def readiness(endpoint: Endpoint) -> Readiness:
+    """Whether an endpoint answers, in the API's word."""
+    return "READY" if endpoint.ready else "NOT_READY"
 
 
-def _common(of: Endpoint) -> dict[str, Any]:
+def _facts(endpoint: Endpoint) -> EndpointFacts:
     return {
-        "name": of.name,
-        "id": of.name,
+        "name": endpoint.name,
+        "id": endpoint.name,
         "creator": CREATOR,
-        "creation_timestamp": of.facts["creation_timestamp"],
-        "last_updated_timestamp": of.facts["last_updated_timestamp"],
-        "description": of.facts["description"],
-        "tags": of.facts["tags"],
-        "state": {"ready": readiness(of), "config_update": of.update_state},
+        "creation_timestamp": endpoint.facts["creation_timestamp"],
+        "last_updated_timestamp": endpoint.facts["last_updated_timestamp"],
+        "description": endpoint.facts["description"],
+        "tags": endpoint.facts["tags"],
+        "state": {"ready": readiness(endpoint), "config_update": endpoint.update_state},
     }
 
 
-def _config(deployment: Deployment) -> dict[str, Any]:
+def _configs(endpoint: Endpoint) -> EndpointConfigs:
+    configs: EndpointConfigs = {}
+    if endpoint.active is not None:
+        configs["config"] = _config(endpoint.active)
+    if endpoint.pending is not None:
+        configs["pending_config"] = {**_config(endpoint.pending), "start_time": endpoint.pending.created}
+    return configs
+
+
+def _config(deployment: Deployment) -> EndpointConfig:
     entity = deployment.config.entity
     name = entity.served_name
     return {
@@ -67,3 +72,10 @@ def _config(deployment: Deployment) -> dict[str, Any]:
         ],
         "traffic_config": {"routes": [{"served_entity_name": name, "served_model_name": name, "traffic_percentage": 100}]},
     }
+
+
+def _names(deployment: Deployment | None) -> EndpointConfigSummary:
+    if deployment is None:
+        return {"served_entities": []}
+    entity = deployment.config.entity
+    return {"served_entities": [{"name": entity.served_name, "entity_name": entity.entity_name, "entity_version": entity.entity_version}]}
