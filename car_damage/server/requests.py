@@ -4,13 +4,18 @@ A body with an unknown field is refused. The server serves one entity, on CPU, w
 `workload_size` as Databricks does, but always serves a version with one process.
 """
 
+import asyncio
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from car_damage.ports import served_name
 from car_damage.server.errors import ApiError, ErrorKind
+
+_DISCARDED = 64 << 20
+"""Bytes of a request that is too large which are read and dropped, so that its sender gets to read the response."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
@@ -91,6 +96,20 @@ class NewEndpoint(_Body):
 Body = TypeVar("Body", bound=_Body)
 
 
+async def receive(request: Request, limit: int, timeout: float) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        ApiError: LARGE_BODY when it is longer than `limit` bytes, of which no more is ever kept; SLOW_BODY when it has not
+            arrived after `timeout` seconds: a client that stops in the middle must not hold its place for ever.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _receive(request, limit)
+    except TimeoutError as error:
+        raise ApiError(ErrorKind.SLOW_BODY, f"the request's body did not arrive within {timeout:g} seconds; send it again") from error
+
+
 def parse(body: type[Body], data: bytes) -> Body:
     """Read a request body.
 
@@ -108,3 +127,19 @@ def parse(body: type[Body], data: bytes) -> Body:
     except ValidationError as error:
         problems = ("{}: {}".format(".".join(map(str, problem["loc"])) or "body", problem["msg"]) for problem in error.errors())
         raise ApiError(ErrorKind.INVALID, "; ".join(problems)) from error
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    kept, size = bytearray(), 0
+    too_long = announced.isdecimal() and int(announced) > limit
+    async for part in request.stream():
+        size += len(part)
+        too_long = too_long or size > limit
+        if not too_long:
+            kept += part
+        elif size > _DISCARDED:
+            break
+    if too_long:
+        raise ApiError(ErrorKind.LARGE_BODY, f"a request may have {limit} bytes; send fewer or smaller photos at once")
+    return bytes(kept)

@@ -10,15 +10,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
-from car_damage.server.api import management, observe, page, query
-from car_damage.server.api.openapi import DescribedApi
+from car_damage.server.api import describe, management, page, query
+from car_damage.server.api.management import API
+from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, DescribedApi, errors
+from car_damage.server.api.query import Photos
+from car_damage.server.api.responses import Discovery, Health
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
+from car_damage.server.metrics.exposition import Metrics
+from car_damage.server.requests import Config, NewEndpoint
 from car_damage.settings import Settings
 
 _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
@@ -41,12 +47,9 @@ def api(settings: Settings, endpoints: Endpoints) -> DescribedApi:
         yield
         await endpoints.close()
 
-    app = DescribedApi(settings, lifespan=lifespan)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(Terminal, _disk_error)
-    app.add_exception_handler(HTTPException, _no_such_api)
-    app.add_exception_handler(ClientDisconnect, _disconnected)
-    observe.add(app, endpoints)
+    app = DescribedApi(settings, NewEndpoint | Config | Photos, lifespan=lifespan)
+    _add_errors(app)
+    _add_monitoring(app, endpoints)
     management.add(app, endpoints, settings.serving.request_timeout)
     query.add(app, endpoints, settings.serving)
     page.add(app, settings.serving.max_request_bytes)
@@ -57,25 +60,50 @@ def _response(error: ApiError) -> Response:
     return JSONResponse({"error_code": error.kind.code, "message": error.message}, error.kind.status, error.headers)
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    return _response(error)
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> Response:
+        return _response(error)
+
+    @app.exception_handler(Terminal)
+    async def disk_error(_: Request, error: Terminal) -> Response:
+        _log.error("%s", error)
+        return _response(ApiError(ErrorKind.DISK, str(error)))
+
+    @app.exception_handler(HTTPException)
+    async def no_such_api(request: Request, error: HTTPException) -> Response:
+        message = f"the server has no API {request.method} {request.url.path}"
+        return JSONResponse({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, error.status_code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
+        # The client has gone before its request was complete. That is no error of the server, and nobody reads the response.
+        return Response(status_code=400)
 
 
-async def _disk_error(_: Request, error: Exception) -> Response:
-    _log.error("%s", error)
-    return _response(ApiError(ErrorKind.DISK, str(error)))
+def _add_monitoring(app: FastAPI, endpoints: Endpoints) -> None:
+    metrics = Metrics(endpoints)
 
+    @app.get("/health", openapi_extra=NO_TOKEN_NEEDED)
+    async def health() -> Health:
+        """Say that the server is alive, and which endpoints are ready."""
+        return {"status": "ok", "endpoints": {endpoint.name: describe.readiness(endpoint) for endpoint in endpoints}}
 
-async def _no_such_api(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    message = f"the server has no API {request.method} {request.url.path}"
-    return JSONResponse({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, error.status_code)
+    @app.get("/.well-known/databricks-config", openapi_extra=NO_TOKEN_NEEDED)
+    async def databricks_config() -> Discovery:
+        """Say that there is no OAuth. databricks-sdk asks this before anything else."""
+        # Without this route databricks-sdk would wait long for an answer.
+        return {"oidc_endpoint": ""}
 
+    @app.get("/metrics", response_class=PlainTextResponse, responses=errors(*TOKEN))
+    async def server_metrics() -> Response:
+        """Show all metrics of the server in Prometheus' text format."""
+        return Response(metrics.server(), media_type=CONTENT_TYPE_LATEST)
 
-async def _disconnected(_: Request, __: Exception) -> Response:
-    """The client disconnected before its request was complete. That is no error of the server, and nobody reads the response."""
-    return Response(status_code=400)
+    @app.get(API + "/{name}/metrics", response_class=PlainTextResponse, responses=errors(ErrorKind.NOT_FOUND, *TOKEN))
+    async def endpoint_metrics(name: str) -> Response:
+        """Show an endpoint's metrics in Prometheus' text format, as a workspace exports them."""
+        return Response(metrics.endpoint(endpoints[name]), media_type=CONTENT_TYPE_LATEST)
 
 
 Scope = MutableMapping[str, Any]

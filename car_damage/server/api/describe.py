@@ -1,14 +1,8 @@
 """Endpoints as the serving REST API describes them."""
 
-from car_damage.server.api.responses import (
-    EndpointConfig,
-    EndpointConfigs,
-    EndpointConfigSummary,
-    EndpointDetails,
-    EndpointFacts,
-    EndpointSummary,
-    Readiness,
-)
+from typing import Any
+
+from car_damage.server.api.responses import EndpointConfig, EndpointDetails, Readiness
 from car_damage.server.hosting.deployment import Deployment
 from car_damage.server.hosting.endpoint import Endpoint
 
@@ -17,21 +11,7 @@ CREATOR = "local"
 
 def details(endpoint: Endpoint) -> EndpointDetails:
     """An endpoint with its configs."""
-    return {**_facts(endpoint), **_configs(endpoint), "permission_level": "CAN_MANAGE", "route_optimized": False}
-
-
-def summary(endpoint: Endpoint) -> EndpointSummary:
-    """An endpoint in a list."""
-    return {**_facts(endpoint), "config": _names(endpoint.active)}
-
-
-def readiness(endpoint: Endpoint) -> Readiness:
-    """Whether an endpoint answers, in the API's word."""
-    return "READY" if endpoint.ready else "NOT_READY"
-
-
-def _facts(endpoint: Endpoint) -> EndpointFacts:
-    return {
+    described: EndpointDetails = {
         "name": endpoint.name,
         "id": endpoint.name,
         "creator": CREATOR,
@@ -40,16 +20,24 @@ def _facts(endpoint: Endpoint) -> EndpointFacts:
         "description": endpoint.facts["description"],
         "tags": endpoint.facts["tags"],
         "state": {"ready": readiness(endpoint), "config_update": endpoint.update_state},
+        "permission_level": "CAN_MANAGE",
+        "route_optimized": False,
     }
-
-
-def _configs(endpoint: Endpoint) -> EndpointConfigs:
-    configs: EndpointConfigs = {}
     if endpoint.active is not None:
-        configs["config"] = _config(endpoint.active)
+        described["config"] = _config(endpoint.active)
     if endpoint.pending is not None:
-        configs["pending_config"] = {**_config(endpoint.pending), "start_time": endpoint.pending.created}
-    return configs
+        described["pending_config"] = {**_config(endpoint.pending), "start_time": endpoint.pending.created}
+    return described
+
+
+def summary(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint in a list: FastAPI drops the fields that EndpointSummary does not have."""
+    return {"config": {"served_entities": []}, **details(endpoint)}
+
+
+def readiness(endpoint: Endpoint) -> Readiness:
+    """Whether an endpoint answers, in the API's word."""
+    return "READY" if endpoint.ready else "NOT_READY"
 
 
 def _config(deployment: Deployment) -> EndpointConfig:
@@ -72,10 +60,3 @@ def _config(deployment: Deployment) -> EndpointConfig:
         ],
         "traffic_config": {"routes": [{"served_entity_name": name, "served_model_name": name, "traffic_percentage": 100}]},
     }
-
-
-def _names(deployment: Deployment | None) -> EndpointConfigSummary:
-    if deployment is None:
-        return {"served_entities": []}
-    entity = deployment.config.entity
-    return {"served_entities": [{"name": entity.served_name, "entity_name": entity.entity_name, "entity_version": entity.entity_version}]}

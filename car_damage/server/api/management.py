@@ -1,13 +1,15 @@
 """Routes that create, show, update and delete endpoints. Docstrings of routes are published in /openapi.json."""
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 
-from car_damage.server.api import body, describe
+from car_damage.server.api import describe
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.responses import EndpointDetails, EndpointList, Logs, Nothing
 from car_damage.server.errors import ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
-from car_damage.server.requests import Config, NewEndpoint, parse
+from car_damage.server.requests import Config, NewEndpoint, parse, receive
 
 API = "/api/2.0/serving-endpoints"
 _MAX_BYTES = 1 << 20
@@ -16,21 +18,15 @@ _FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
 
 
 def add(app: FastAPI, endpoints: Endpoints, body_timeout: float) -> None:
-    """Add the routes.
-
-    Args:
-        app: gets the routes.
-        endpoints: what the routes manage.
-        body_timeout: seconds until a request's body must have arrived.
-    """
+    """Add the routes. The body of a request must arrive within `body_timeout` seconds."""
 
     @app.post(API, responses=errors(*_FIELDS, ErrorKind.EXISTS, ErrorKind.DISK, *TOKEN, *BODY), openapi_extra=json_body(NewEndpoint))
     async def create_endpoint(request: Request) -> EndpointDetails:
         """Create an endpoint and begin to start its model."""
-        return describe.details(endpoints.create(parse(NewEndpoint, await body.read(request, _MAX_BYTES, body_timeout))))
+        return describe.details(endpoints.create(parse(NewEndpoint, await receive(request, _MAX_BYTES, body_timeout))))
 
-    @app.get(API, responses=errors(*TOKEN))
-    async def list_endpoints() -> EndpointList:
+    @app.get(API, response_model=EndpointList, responses=errors(*TOKEN))
+    async def list_endpoints() -> dict[str, Any]:
         """List all endpoints."""
         return {"endpoints": [describe.summary(endpoint) for endpoint in endpoints]}
 
@@ -46,7 +42,7 @@ def add(app: FastAPI, endpoints: Endpoints, body_timeout: float) -> None:
     )
     async def update_config(name: str, request: Request) -> EndpointDetails:
         """Begin to serve another version. The old version answers until the new one is ready."""
-        return describe.details(endpoints.update(name, parse(Config, await body.read(request, _MAX_BYTES, body_timeout))))
+        return describe.details(endpoints.update(name, parse(Config, await receive(request, _MAX_BYTES, body_timeout))))
 
     @app.delete(API + "/{name}", responses=errors(ErrorKind.NOT_FOUND, ErrorKind.DISK, *TOKEN))
     async def delete_endpoint(name: str) -> Nothing:

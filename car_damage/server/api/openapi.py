@@ -10,10 +10,8 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from car_damage import __version__
-from car_damage.server.api.photos import PhotoInputs, PhotoRecords, PhotoSplit
 from car_damage.server.api.responses import Error
 from car_damage.server.errors import ErrorKind
-from car_damage.server.requests import Config, NewEndpoint
 from car_damage.settings import Settings
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -23,9 +21,15 @@ NO_TOKEN_NEEDED: dict[str, Any] = {"security": []}
 
 
 class DescribedApi(FastAPI):
-    """An application whose description names its request bodies, its errors and its token, too."""
+    """An application whose description also names its request bodies, its errors and its token.
 
-    def __init__(self, settings: Settings, **more: Any) -> None:
+    Args:
+        settings: address and limits.
+        bodies: union of the models that `json_body` names.
+        more: for FastAPI.
+    """
+
+    def __init__(self, settings: Settings, bodies: Any, **more: Any) -> None:
         super().__init__(
             title="car-damage endpoint server",
             version=__version__,
@@ -39,24 +43,23 @@ class DescribedApi(FastAPI):
             generate_unique_id_function=lambda route: route.name,
             **more,
         )
+        self._bodies = bodies
 
     def openapi(self) -> dict[str, Any]:
         """The document. FastAPI makes it once and keeps it."""
         if self.openapi_schema is None:
             document = super().openapi()
-            referenced = TypeAdapter(NewEndpoint | Config | PhotoRecords | PhotoSplit | PhotoInputs | Error)
-            document["components"]["schemas"] |= referenced.json_schema(ref_template=_REFERENCE)["$defs"]
+            document["components"]["schemas"] |= TypeAdapter(self._bodies | Error).json_schema(ref_template=_REFERENCE)["$defs"]
             token = {"type": "http", "scheme": "bearer", "description": "The content of <home>/endpoint/token."}
             document["components"]["securitySchemes"] = {"token": token}
             document["security"] = [{"token": []}]
         return super().openapi()
 
 
-def json_body(*models: type, **other_types: Any) -> dict[str, Any]:
-    """The request body of a route, as JSON of one of these models."""
-    references = [_reference(model) for model in models]
-    schema = references[0] if len(references) == 1 else {"oneOf": references}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}, **other_types}}}
+def json_body(model: type, **other_types: Any) -> dict[str, Any]:
+    """The request body of a route that reads it itself."""
+    content = {"application/json": {"schema": _reference(model)}, **other_types}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def errors(*kinds: ErrorKind) -> dict[int | str, dict[str, Any]]:

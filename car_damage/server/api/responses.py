@@ -20,26 +20,23 @@ class ServedEntityState(TypedDict):
     deployment_state_message: Annotated[str, Field(description="'Scaled to zero' while the model's process is stopped.")]
 
 
-class ServedEntity(TypedDict):
-    """A model version that an endpoint serves."""
+class ServedEntityName(TypedDict):
+    """A model version that an endpoint serves, in a list of endpoints."""
 
     name: str
     entity_name: str
     entity_version: str
+
+
+class ServedEntity(ServedEntityName):
+    """A model version that an endpoint serves."""
+
     workload_size: str
     workload_type: str
     scale_to_zero_enabled: bool
     creator: str
     creation_timestamp: Milliseconds
     state: ServedEntityState
-
-
-class ServedEntityName(TypedDict):
-    """A served model version in a list of endpoints."""
-
-    name: str
-    entity_name: str
-    entity_version: str
 
 
 class ServedRoute(TypedDict):
@@ -104,19 +101,14 @@ class EndpointSummary(EndpointFacts):
     config: EndpointConfigSummary
 
 
-class EndpointConfigs(TypedDict, total=False):
-    """What an endpoint serves, and what it will serve when the update in progress has succeeded."""
-
-    config: EndpointConfig
-    pending_config: EndpointConfig
-
-
 @_closed
-class EndpointDetails(EndpointFacts, EndpointConfigs):
+class EndpointDetails(EndpointFacts):
     """An endpoint with its configs."""
 
     permission_level: str
     route_optimized: bool
+    config: NotRequired[EndpointConfig]
+    pending_config: NotRequired[EndpointConfig]
 
 
 class EndpointList(TypedDict):
