@@ -33,9 +33,9 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
         token = state.token()
         app = application(settings, Endpoints(settings, state), token)
         config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
-        say(f"endpoint server at {settings.serving.host}, its token in {state.folder / 'token'}; Ctrl-C stops it")
+        say(f"endpoint server: {settings.serving.host}, token: {state.folder / 'token'}; Ctrl-C stops it")
         # Only the owner can read the token's file, but others may read a log that this line goes to.
-        say(f"its page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
+        say(f"page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
         # After it has stopped, uvicorn raises the signal once more.
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
