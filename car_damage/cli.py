@@ -36,9 +36,7 @@ def _main(
 @app.command()
 def validate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos; every file below it is checked.")],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per line and file, in the order of checking.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and file, in the order of checking.")] = False,
     labels: Annotated[bool, typer.Option(help="Reject photos without a known class, as the pipeline does.")] = True,
 ) -> None:
     """Check every photo below DIR as the pipeline does, without reading or writing tables.
@@ -79,7 +77,7 @@ def serve() -> None:
 @app.command()
 def history(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of moves, newest first.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a move and line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and move.")] = False,
 ) -> None:
     """Show promotions and rollbacks: when, from which version to which, by whom, and why."""
     from car_damage.commands.history import history as run

@@ -15,7 +15,7 @@ from car_damage.ports import served_name
 from car_damage.server.errors import ApiError, ErrorKind
 
 _DISCARDED = 64 << 20
-"""Bytes of a request that is too large which are read and dropped, so that its sender gets to read the response."""
+"""Bytes of a request over the limit that are read and dropped, so that the client can read the response."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
@@ -97,11 +97,11 @@ Body = TypeVar("Body", bound=_Body)
 
 
 async def receive(request: Request, limit: int, timeout: float) -> bytes:
-    """Read a request's body.
+    """Read a request's body from the network.
 
     Raises:
-        ApiError: LARGE_BODY when it is longer than `limit` bytes, of which no more is ever kept; SLOW_BODY when it has not
-            arrived after `timeout` seconds: a client that stops in the middle must not hold its place for ever.
+        ApiError: LARGE_BODY if it has more than `limit` bytes; no more than that are kept in memory. SLOW_BODY if it has not
+            arrived after `timeout` seconds; otherwise a client that stops in the middle would hold its place for ever.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -111,10 +111,10 @@ async def receive(request: Request, limit: int, timeout: float) -> bytes:
 
 
 def parse(body: type[Body], data: bytes) -> Body:
-    """Read a request body.
+    """Parse a request body.
 
     Raises:
-        ApiError: MALFORMED when it is not a JSON object; INVALID when fields are wrong, with each of them in the message.
+        ApiError: MALFORMED if it is not a JSON object; INVALID if fields are wrong. The message names each of them.
     """
     try:
         value: Any = json.loads(data)

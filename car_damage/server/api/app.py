@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
-    """The ASGI application. Its lifespan restores the endpoints and stops them."""
+    """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
     return _TokenRequired(api(settings, endpoints), token)
 
 
@@ -126,8 +126,8 @@ class _TokenRequired:
         given = dict(scope["headers"]).get(b"authorization")
         if given is None:
             return ApiError(
-                ErrorKind.NO_TOKEN, "the request has no token: send the header Authorization: Bearer TOKEN; it is in <home>/endpoint/token"
+                ErrorKind.NO_TOKEN, "the request has no token: send Authorization: Bearer TOKEN; the token is in <home>/endpoint/token"
             )
         if not hmac.compare_digest(given, self._expected):
-            return ApiError(ErrorKind.WRONG_TOKEN, "invalid access token: it is incomplete, or belongs to another home folder's server")
+            return ApiError(ErrorKind.WRONG_TOKEN, "invalid access token: it is incomplete, or the token of another home folder")
         return None

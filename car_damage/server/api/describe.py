@@ -36,7 +36,7 @@ def summary(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def readiness(endpoint: Endpoint) -> Readiness:
-    """Whether an endpoint answers, in the API's word."""
+    """Whether an endpoint is ready, as the API says it."""
     return "READY" if endpoint.ready else "NOT_READY"
 
 

@@ -1,7 +1,7 @@
 """The description of the API for programs: `GET /openapi.json`, OpenAPI 3.1.
 
-FastAPI makes it from the routes. This module adds what FastAPI cannot see there: bodies that the routes read themselves,
-errors that are raised below them, and the token that is checked in front of them.
+FastAPI makes it from the routes. This module adds what FastAPI cannot see there: request bodies, which the routes read
+themselves, errors, which are raised below the routes, and the token, which is checked before a route is called.
 """
 
 from typing import Any
@@ -25,8 +25,8 @@ class DescribedApi(FastAPI):
 
     Args:
         settings: address and limits.
-        bodies: union of the models that `json_body` names.
-        more: for FastAPI.
+        bodies: union of all request bodies.
+        more: arguments of FastAPI.
     """
 
     def __init__(self, settings: Settings, bodies: Any, **more: Any) -> None:
@@ -64,7 +64,7 @@ def json_body(model: type, **other_types: Any) -> dict[str, Any]:
 
 def errors(*kinds: ErrorKind) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route."""
-    # In its place FastAPI would describe a 422 of its own, which no route returns.
+    # Without this entry FastAPI adds a response 422, which no route returns.
     responses: dict[int | str, dict[str, Any]] = {
         "4XX": {"description": "Any other error has the same body.", "content": {"application/json": {"schema": _reference(Error)}}}
     }

@@ -151,7 +151,7 @@ class Deployment:
         return self.server if self.phase is Phase.AWAKE and not self._retired else None
 
     def retire(self) -> None:
-        """Give this process to no further request, and end the wait of those that wait for it."""
+        """Give this process to no more requests, and wake the requests that wait for it."""
         self._retired = True
         self._tried.set()
 

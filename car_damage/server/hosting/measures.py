@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from car_damage.server.errors import ApiError
 
 _ENTITIES = 4
-"""Served entities whose measures are kept: the most recent ones. Each update adds one, and old series cost the collector space."""
+"""Served entities whose measures are kept. Each update adds one, so the oldest are dropped to limit the number of series."""
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds. One photo takes milliseconds; a request that wakes a model takes seconds."""
 _MINUTE = 60
@@ -92,7 +92,7 @@ class Measures:
 
     @contextlib.contextmanager
     def request(self, served_entity: str) -> Iterator[Outcome]:
-        """Count a request, with the status of its ApiError, 499 for a client that disconnected (as nginx does), or else 500.
+        """Count a request when it ends. Its status is that of the outcome or of its ApiError; 499, as in nginx, if the client disconnected.
 
         Args:
             served_entity: the entity to count it for, unless the outcome names another one.

@@ -58,7 +58,9 @@ export function describe(endpoint) {
   if (active) parts.push(`${endpoint.state.ready === "READY" ? "ready" : "not ready"}, version ${active.entity_version}${why(active)}`);
   if (pending && endpoint.state.config_update === "UPDATE_FAILED") {
     parts.push(`version ${pending.entity_version} could not be started${why(pending)}`);
-  } else if (pending) parts.push(active ? `updating to version ${pending.entity_version}` : `version ${pending.entity_version} is starting`);
+  } else if (pending) {
+    parts.push(active ? `updating to version ${pending.entity_version}` : `version ${pending.entity_version} is starting`);
+  }
   return `${endpoint.name}: ${parts.join("; ") || "not ready"}`;
 }
 
@@ -131,7 +133,7 @@ function refusal(status, said = "") {
     case 401:
       return new Refusal("The server needs its token.", { token: true });
     case 403:
-      return new Refusal("This is not the server's token. It may have been cut off, or belong to another server.", { token: true });
+      return new Refusal("This is not the server's token. It may be incomplete, or belong to another server.", { token: true });
     case 404:
       return new Refusal(`Nothing is live under this name${end}`);
     case 413:
