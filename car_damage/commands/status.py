@@ -56,10 +56,10 @@ def look(platform: Platform) -> Status:
     """Read the state. An endpoint that does not answer is part of the state; a failure of any other part is an error."""
     names = platform.settings.tables
     bronze, bronze_version = platform.tables.read(names.bronze, ["path", "status", "reason"])
-    present = bronze  # a table that does not exist has no column types, so it cannot be filtered
-    if bronze_version >= 0:
+    present = here = bronze
+    if bronze_version >= 0:  # otherwise the columns have no types to filter by
         present = bronze.filter(pc.is_in(bronze["status"], PRESENT))
-    here = present.filter(below(platform.settings.landing.folder, present["path"])) if bronze_version >= 0 else present
+        here = present.filter(below(platform.settings.landing.folder, present["path"]))
     silver, silver_version = platform.tables.read(names.silver, ["label", "split"])
     runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
     versions_of = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}

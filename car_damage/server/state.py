@@ -90,7 +90,7 @@ class State:
         """Remove all copies of models, complete or partial, except those of these endpoints and config versions."""
         names = {self.model(*deployment).name for deployment in needed}
         for copy in (self.folder / "models").glob("*"):
-            # The name of a partial copy has a third part; the name of an endpoint has no dot.
+            # The name of a partial copy has a second dot. The name of an endpoint has none.
             if ".".join(copy.name.split(".")[:2]) not in names:
                 shutil.rmtree(copy, ignore_errors=True)
 

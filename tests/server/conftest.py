@@ -139,14 +139,14 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
         files[version], folders[version] = files[2], folder / str(version)
         shutil.copytree(folders[2], folders[version])
         client.create_model_version(name, folders[version].as_uri())
-    with (folders[3] / "code" / "car_damage" / "images.py").open("a") as decoder:
-        decoder.write(
-            "\n\n_ours = decode\n\n\n"
-            "def decode(data, limits=Limits()):\n"
-            "    from dataclasses import replace\n\n"
-            "    photo = _ours(data, limits)\n"
-            "    return replace(photo, pixels=255 - photo.pixels)\n"
-        )
+    decoder = folders[3] / "code" / "car_damage" / "photo" / "decoder.py"
+    decoder.write_text(
+        decoder.read_text() + "\n\n_ours = decode\n\n\n"
+        "def decode(data, limits=Limits()):\n"
+        "    from dataclasses import replace\n\n"
+        "    photo = _ours(data, limits)\n"
+        "    return replace(photo, pixels=255 - photo.pixels)\n"
+    )
     next((folders[4] / "artifacts").glob("*.keras")).write_bytes(b"not a network")
     return Models(uri, files, folders, altered=3, broken=4)
 

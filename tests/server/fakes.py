@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.hosting.deployment import Patience
+from car_damage.server.hosting.deployment import TimeLimits
 from car_damage.server.hosting.endpoint import Endpoint
 from car_damage.server.hosting.model_server import ModelResponse
 from car_damage.server.requests import Config
@@ -77,7 +77,7 @@ class Disk:
             raise Terminal("the disk is full")
 
 
-class Made:
+class ProcessFactory:
     """The processes that were made, one after the other; those to come fail as listed, and the rest start."""
 
     def __init__(self, *failures: Exception | None) -> None:
@@ -104,10 +104,10 @@ class Made:
         return [process for process in self.processes if process.running]
 
 
-def endpoint(made: Made, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
+def endpoint(made: ProcessFactory, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
     """An endpoint of such processes."""
     facts = {"description": "", "tags": [], "creation_timestamp": 0, "last_updated_timestamp": 0, "config_version": 0}
-    return Endpoint("ep", facts, made, Patience(60, answer, idle), (disk or Disk()).save)
+    return Endpoint("ep", facts, made, TimeLimits(60, answer, idle), (disk or Disk()).save)
 
 
 async def until(condition: Callable[[], bool]) -> None:

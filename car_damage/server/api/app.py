@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from car_damage.errors import Terminal
 from car_damage.server.api import describe, management, page, query
 from car_damage.server.api.management import API
-from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, DescribedApi, errors
+from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, ServingApi, errors
 from car_damage.server.api.query import Photos
 from car_damage.server.api.responses import Discovery, Health
 from car_damage.server.errors import ApiError, ErrorKind
@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 
 def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
     """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
-    return _TokenRequired(api(settings, endpoints), token)
+    return _TokenCheck(api(settings, endpoints), token)
 
 
-def api(settings: Settings, endpoints: Endpoints) -> DescribedApi:
+def api(settings: Settings, endpoints: Endpoints) -> ServingApi:
     """The application's routes, without the check of the token."""
 
     @asynccontextmanager
@@ -47,7 +47,7 @@ def api(settings: Settings, endpoints: Endpoints) -> DescribedApi:
         yield
         await endpoints.close()
 
-    app = DescribedApi(settings, NewEndpoint | Config | Photos, lifespan=lifespan)
+    app = ServingApi(settings, NewEndpoint | Config | Photos, lifespan=lifespan)
     _add_errors(app)
     _add_monitoring(app, endpoints)
     management.add(app, endpoints, settings.serving.request_timeout)
@@ -111,7 +111,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _TokenRequired:
+class _TokenCheck:
     """Checks the token in front of every path, unknown ones included, so that no route can miss the check."""
 
     def __init__(self, app: FastAPI, token: str) -> None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 
 from car_damage.server.api import describe
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
-from car_damage.server.api.responses import EndpointDetails, EndpointList, Logs, Nothing
+from car_damage.server.api.responses import EmptyObject, EndpointDetails, EndpointList, Logs
 from car_damage.server.errors import ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.requests import Config, NewEndpoint, parse, receive
@@ -45,17 +45,17 @@ def add(app: FastAPI, endpoints: Endpoints, body_timeout: float) -> None:
         return describe.details(endpoints.update(name, parse(Config, await receive(request, _MAX_BYTES, body_timeout))))
 
     @app.delete(API + "/{name}", responses=errors(ErrorKind.NOT_FOUND, ErrorKind.DISK, *TOKEN))
-    async def delete_endpoint(name: str) -> Nothing:
+    async def delete_endpoint(name: str) -> EmptyObject:
         """Stop an endpoint and delete it, with its logs."""
         await endpoints.delete(name)
         return {}
 
     @app.get(API + "/{name}/served-models/{served}/build-logs", responses=errors(ErrorKind.NOT_FOUND, *TOKEN))
     async def build_logs(name: str, served: str) -> Logs:
-        """Show what a model's process printed until it was ready, at its last start."""
+        """Show the output of the last start of a model's process, until it was ready."""
         return {"logs": endpoints.build_log(name, served)}
 
     @app.get(API + "/{name}/served-models/{served}/logs", responses=errors(ErrorKind.NOT_FOUND, *TOKEN))
     async def server_logs(name: str, served: str) -> Logs:
-        """Show the end of everything else that a model's processes printed."""
+        """Show the end of all other output of a model's processes."""
         return {"logs": endpoints.server_log(name, served)}

@@ -20,7 +20,7 @@ BODY = ErrorKind.SLOW_BODY, ErrorKind.LARGE_BODY
 NO_TOKEN_NEEDED: dict[str, Any] = {"security": []}
 
 
-class DescribedApi(FastAPI):
+class ServingApi(FastAPI):
     """An application whose description also names its request bodies, its errors and its token.
 
     Args:

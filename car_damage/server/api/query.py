@@ -100,7 +100,7 @@ def add(app: FastAPI, endpoints: Endpoints, serving: Serving) -> None:
             if content_type is None:
                 raise ApiError(ErrorKind.BAD_PHOTOS, "the request has no Content-Type; send photos as application/json")
             response = await endpoint.score(data, content_type)
-            outcome.is_answered(response.served_by, response.model.status)
+            outcome.record(response.served_by, response.model.status)
         return _http(response.model, response.served_by)
 
 

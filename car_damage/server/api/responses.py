@@ -118,7 +118,7 @@ class EndpointList(TypedDict):
 
 
 @_closed
-class Nothing(TypedDict):
+class EmptyObject(TypedDict):
     """An empty object."""
 
 

@@ -55,15 +55,15 @@ _WOKEN_BY_REQUESTS = frozenset({Phase.ASLEEP, Phase.WAKING, Phase.STUCK})
 
 
 @dataclass(frozen=True)
-class Patience:
+class TimeLimits:
     """Time limits, in seconds."""
 
     ready: float
-    """From the start of a process until its model has answered its own example."""
+    """Time from the start of a process until its model has answered its own example."""
     answer: float
-    """For one request, including the wait for its turn and for a process that is asleep."""
+    """Time for one request, including the wait for its turn and for a process that is asleep."""
     idle: float
-    """Without requests, before the process of a config with scale_to_zero_enabled is stopped."""
+    """Time without requests after which a process stops, if its config has scale_to_zero_enabled."""
 
 
 class Deployment:
@@ -125,17 +125,17 @@ class Deployment:
             raise ModelRefused(self.message) from error
         self._enter(Phase.AWAKE)
 
-    async def keep(self, patience: Patience, queue: Queue) -> None:
+    async def keep(self, limits: TimeLimits, queue: Queue) -> None:
         """Keep the process for ever: restart it when it ends, stop it when no requests come, and start it when one comes."""
         while True:
             if self.phase is Phase.AWAKE:
                 queue.touch()
-                await self._until_ended_or_idle(patience.idle, queue)
+                await self._until_ended_or_idle(limits.idle, queue)
             elif self.phase in _WOKEN_BY_REQUESTS:
                 await self._wanted.wait()
-                await self._restart(patience.ready, Phase.STUCK)
+                await self._restart(limits.ready, Phase.STUCK)
             else:
-                await self._restart(patience.ready, Phase.RECOVERING)
+                await self._restart(limits.ready, Phase.RECOVERING)
 
     async def process(self) -> ModelServer | None:
         """The process, or None when there is none; `message` then says why.

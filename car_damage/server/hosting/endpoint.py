@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal, Unavailable
 from car_damage.server.errors import ApiError, ErrorKind
-from car_damage.server.hosting.deployment import Deployment, MakeServer, Patience, Phase
+from car_damage.server.hosting.deployment import Deployment, MakeServer, Phase, TimeLimits
 from car_damage.server.hosting.measures import Measures
 from car_damage.server.hosting.model_server import AT_ONCE, ModelResponse
 from car_damage.server.hosting.queue import Queue
@@ -42,13 +42,13 @@ def now() -> int:
 class Endpoint:
     """An endpoint and its deployments."""
 
-    def __init__(self, name: str, facts: dict[str, Any], make: MakeServer, patience: Patience, save: Callable[[], None]) -> None:
+    def __init__(self, name: str, facts: dict[str, Any], make: MakeServer, limits: TimeLimits, save: Callable[[], None]) -> None:
         self.name, self.facts = name, facts
         """Facts: description, tags, creation_timestamp, last_updated_timestamp, config_version."""
         self.active: Deployment | None = None
         self.pending: Deployment | None = None
         self.update_state: UpdateState = "NOT_UPDATING"
-        self._make, self._patience, self._save = make, patience, save
+        self._make, self._limits, self._save = make, limits, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self.queue, self.measures = Queue(AT_ONCE), Measures()
@@ -109,12 +109,12 @@ class Endpoint:
             ApiError: no process answers in time.
         """
         try:
-            async with asyncio.timeout(self._patience.answer), self.queue.turn():
+            async with asyncio.timeout(self._limits.answer), self.queue.turn():
                 return await self._score(body, content_type)
         except Unavailable as error:
             raise ApiError(ErrorKind.NOT_READY, str(error)) from error
         except TimeoutError as error:
-            message = f"endpoint {self.name} took longer than {self._patience.answer:g} seconds{_because(self.active)}"
+            message = f"endpoint {self.name} took longer than {self._limits.answer:g} seconds{_because(self.active)}"
             raise ApiError(ErrorKind.NOT_READY, message) from error
 
     @property
@@ -151,7 +151,7 @@ class Endpoint:
 
     async def _switch_to(self, deployment: Deployment) -> None:
         try:
-            await deployment.start(self._patience.ready)
+            await deployment.start(self._limits.ready)
         except ModelRefused:
             self.update_state = "UPDATE_FAILED"
             self._try_to_save()
@@ -165,11 +165,11 @@ class Endpoint:
             keeper.cancel()
         if old is not None:
             old.retire()
-            self._run(old.server.finish(self._patience.answer))
+            self._run(old.server.finish(self._limits.answer))
 
     def _keep(self) -> None:
         if self.active is not None:
-            self._keeper = self._run(self.active.keep(self._patience, self.queue))
+            self._keeper = self._run(self.active.keep(self._limits, self.queue))
 
     def _try_to_save(self) -> None:
         """Save the end of an update. If that fails, the disk still has the update in progress, and the next server repeats it."""

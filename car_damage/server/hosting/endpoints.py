@@ -7,9 +7,9 @@ from typing import Any
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
 from car_damage.server.errors import ApiError, ErrorKind
-from car_damage.server.hosting.deployment import Deployment, Patience
+from car_damage.server.hosting.deployment import Deployment, TimeLimits
 from car_damage.server.hosting.endpoint import Endpoint, now
-from car_damage.server.hosting.model_server import ModelServer, Place
+from car_damage.server.hosting.model_server import DeploymentFiles, ModelServer
 from car_damage.server.requests import Config, NewEndpoint
 from car_damage.server.state import State
 from car_damage.settings import Settings
@@ -97,13 +97,13 @@ class Endpoints:
         self._sweep()
 
     def build_log(self, name: str, served_name: str) -> str:
-        """What the process of a deployment printed until its model was ready, at its last start."""
+        """The output of the last start of a deployment's process, until its model was ready."""
         deployment = self._deployment(name, served_name)
         began, built = deployment.server.began, deployment.server.built
         return self._read_log(name, deployment)[began : built or None].decode(errors="replace")
 
     def server_log(self, name: str, served_name: str) -> str:
-        """The end of everything else that the processes of a deployment printed: earlier ones, and this one since it was ready."""
+        """The end of all other output of a deployment's processes: of earlier ones, and of the current one since it was ready."""
         deployment = self._deployment(name, served_name)
         began, built = deployment.server.began, deployment.server.built
         data = self._read_log(name, deployment)
@@ -122,14 +122,14 @@ class Endpoints:
             return ModelServer(
                 f"models:/{config.entity.entity_name}/{config.entity.entity_version}",
                 self._sockets.path / str(self._sockets_made),
-                Place(self._state.model(name, version), self._state.log(name, version)),
+                DeploymentFiles(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
                 serving.request_timeout,
             )
 
         # The model's own time limit ends first: then the client learns that its request is too large, and does not try it again.
-        patience = Patience(serving.update_timeout, serving.request_timeout + _MARGIN, serving.idle_timeout)
-        self._by_name[name] = Endpoint(name, facts, make, patience, self._save)
+        limits = TimeLimits(serving.update_timeout, serving.request_timeout + _MARGIN, serving.idle_timeout)
+        self._by_name[name] = Endpoint(name, facts, make, limits, self._save)
         return self._by_name[name]
 
     def _save(self) -> None:

@@ -61,7 +61,7 @@ class Outcome:
     answered: bool = False
     """Whether the model answered, with any status."""
 
-    def is_answered(self, served_by: str, status: int) -> None:
+    def record(self, served_by: str, status: int) -> None:
         """Record that the model answered."""
         self.served_by, self.status, self.answered = served_by, status, True
 
@@ -92,7 +92,10 @@ class Measures:
 
     @contextlib.contextmanager
     def request(self, served_entity: str) -> Iterator[Outcome]:
-        """Count a request when it ends. Its status is that of the outcome or of its ApiError; 499, as in nginx, if the client disconnected.
+        """Count a request when it ends.
+
+        Its status is that of the outcome, or of the ApiError that ends it. A client that disconnects counts as 499, as in
+        nginx; any other exception counts as 500.
 
         Args:
             served_entity: the entity to count it for, unless the outcome names another one.

@@ -37,7 +37,7 @@ class ModelResponse:
 
 
 @dataclass(frozen=True)
-class Place:
+class DeploymentFiles:
     """Files of a deployment on this machine's disk."""
 
     model: Path
@@ -56,13 +56,13 @@ class ModelServer:
     Args:
         uri: URI of the model version.
         socket: unix socket of the process; its path has at most 107 characters.
-        place: files of the deployment.
+        files: files of the deployment.
         registry: environment variables that tell MLflow where the registry is.
         request_timeout: seconds that the model may take for one request, rounded up.
     """
 
-    def __init__(self, uri: str, socket: Path, place: Place, registry: Mapping[str, str], request_timeout: float) -> None:
-        self._uri, self._socket, self._place, self._registry = uri, socket, place, registry
+    def __init__(self, uri: str, socket: Path, files: DeploymentFiles, registry: Mapping[str, str], request_timeout: float) -> None:
+        self._uri, self._socket, self._files, self._registry = uri, socket, files, registry
         self._limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(request_timeout))}
         self._process: asyncio.subprocess.Process | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -83,13 +83,13 @@ class ModelServer:
                 self._open_log()
                 await self._fetch()
                 await self._await_ready()
-            self.built = self._place.log.stat().st_size
+            self.built = self._files.log.stat().st_size
         except TimeoutError:  # a subclass of OSError, so it is caught first
             await self.stop()
             raise ModelRefused(f"{self._uri} was not ready after {timeout:g} seconds") from None
         except OSError as error:
             await self.stop()
-            raise ModelRefused(f"{self._uri} could not be started from {self._place.model}: {error}") from error
+            raise ModelRefused(f"{self._uri} could not be started with its files in {self._files.model}: {error}") from error
         except BaseException:
             await self.stop()
             raise
@@ -147,30 +147,30 @@ class ModelServer:
             await self._process.wait()
 
     def _open_log(self) -> None:
-        log = self._place.log
+        log = self._files.log
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._place.model.parent.mkdir(parents=True, exist_ok=True)
+        self._files.model.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > _LONGEST_LOG:
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as file:
             self.began = file.tell()
 
     async def _fetch(self) -> None:
-        if self._place.model.exists():
+        if self._files.model.exists():
             return
         environment = os.environ | scrubbed(os.environ) | dict(self._registry)
-        process = await self._spawn("fetch", self._uri, str(self._place.model), environment=environment)
+        process = await self._spawn("fetch", self._uri, str(self._files.model), environment=environment)
         if code := await process.wait():
             raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_line()}")
 
     async def _await_ready(self) -> None:
-        process = await self._spawn("serve", str(self._place.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
+        process = await self._spawn("serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
         assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         if (await process.stdout.readline()).strip() != b"ready":
             raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_line()}")
 
     async def _spawn(self, *arguments: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-        with self._place.log.open("ab") as log:
+        with self._files.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -208,5 +208,5 @@ class ModelServer:
         return await asyncio.open_unix_connection(str(self._socket))
 
     def _last_line(self) -> str:
-        lines = self._place.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
+        lines = self._files.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
         return lines[-1][-_LAST_LINE:] if lines else "it printed nothing"

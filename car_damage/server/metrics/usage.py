@@ -28,7 +28,7 @@ class _Reading:
 
 
 class Meter:
-    """Reads the usage of processes. Processor time is measured since the reading before, or since the process began."""
+    """Reads the usage of processes. Processor time is measured since the previous reading, or since the process began."""
 
     def __init__(self) -> None:
         self._readings: dict[int, _Reading] = {}
