@@ -1,7 +1,7 @@
 """The console script `car-damage`.
 
-What is imported here is light: `--help` answers at once, and `validate` needs nothing but the base install. An error
-of ours ends any command with its message on stderr and exit code 1, without a traceback.
+This module imports nothing heavy, so `--help` is fast and `validate` needs only the base install. A CarDamageError ends
+any command with its message on stderr and exit code 1, without a traceback.
 """
 
 import sys
@@ -29,19 +29,19 @@ def _main(
     """Severity of car damage from a photo."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A file name that the terminal's encoding lacks is shown escaped; it is no reason to fail.
+            # A file name that the terminal's encoding cannot show is escaped. Otherwise printing it would fail.
             stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
 def validate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of photos; everything below it is judged.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a file and line, in the order in which files are done.")] = False,
-    labels: Annotated[bool, typer.Option(help="Reject photos whose class cannot be told, as the pipeline does.")] = True,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos; every file below it is checked.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and file, in the order of checking.")] = False,
+    labels: Annotated[bool, typer.Option(help="Reject photos without a known class, as the pipeline does.")] = True,
 ) -> None:
-    """Judge every photo below DIR; no table is touched.
+    """Check every photo below DIR as the pipeline does, without reading or writing tables.
 
-    The verdicts are those of the pipeline. Exit code 1 if a file could not be read; rejected photos are a result, not a failure.
+    The exit code is 1 if a file could not be read. It is 0 if photos were rejected.
     """
     from car_damage.commands.validate import validate as run
     from car_damage.settings_sources import load
@@ -51,10 +51,10 @@ def validate(
 
 @app.command()
 def predict(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photo files; all go in one request.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a photo and line.")] = False,
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photo files; they are sent in one request.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and photo.")] = False,
 ) -> None:
-    """Ask the endpoint about photos."""
+    """Send photos to the endpoint and print its predictions."""
     from car_damage.commands.predict import predict as run
     from car_damage.platform import Target
     from car_damage.settings_sources import load
@@ -66,7 +66,7 @@ def predict(
 def serve() -> None:
     """Run the local endpoint server until Ctrl-C.
 
-    It speaks the Databricks serving REST API.
+    It has the Databricks serving REST API.
     """
     from car_damage.server.command import serve as run
     from car_damage.settings_sources import load
@@ -76,10 +76,10 @@ def serve() -> None:
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many moves, the newest first.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a move and line.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of moves, newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and move.")] = False,
 ) -> None:
-    """Show every promotion and rollback: when, from which version to which, by whom, and why."""
+    """Show promotions and rollbacks: when, from which version to which, by whom, and why."""
     from car_damage.commands.history import history as run
     from car_damage.platform import Target
     from car_damage.settings_sources import load

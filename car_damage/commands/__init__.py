@@ -1,1 +1,1 @@
-"""What the console script does: one module a command, imported when it is called."""
+"""Commands of the console script. Each is a module that is imported when the command is called."""

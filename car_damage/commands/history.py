@@ -1,4 +1,4 @@
-"""`car-damage history`: what was live when, and why it changed."""
+"""`car-damage history`: which version was live when, and why it changed."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ def history(platform: Platform, limit: int, as_json: bool, say: Callable[[str], 
     """Print the champion's promotions and rollbacks, newest first.
 
     Args:
-        platform: whose history.
-        limit: at most so many.
-        as_json: one JSON object a move and line.
+        platform: has the history.
+        limit: maximum number of moves.
+        as_json: print one JSON object per line.
         say: prints a line.
     """
     moves = platform.history.moves()[:limit]
@@ -67,6 +67,6 @@ def _table(moves: Sequence[Move]) -> Table:
             intention.by,
             intention.reason if move.state in (DONE, UNDERWAY) else move.failure,
         )
-        # As Text, because a reason with brackets in it is no markup.
+        # As Text, because rich would take brackets in a reason for markup.
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
     return table

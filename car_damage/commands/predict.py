@@ -1,4 +1,4 @@
-"""`car-damage predict`: ask the endpoint about photos."""
+"""`car-damage predict`: send photos to the endpoint and print its predictions."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,17 +10,17 @@ from car_damage.ports import Platform
 
 
 def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Callable[[str], None]) -> None:
-    """Send all photos in one request, and say what the endpoint answers: one line a photo, with every class.
+    """Send all photos in one request and print one line for each, with the probabilities of all classes.
 
     Raises:
         RequestRefused: a file cannot be read, or the endpoint refuses one of the photos.
-        Unavailable: no endpoint answers.
+        Unavailable: the endpoint does not answer.
     """
     answers = platform.serving.query([_read(photo) for photo in photos])
     for photo, answer in zip(photos, answers, strict=True):
         if as_json:
-            told = {"path": str(photo), "label": answer.label, "probability": answer.probability}
-            say(json.dumps({**told, "probabilities": dict(answer.probabilities), "served_by": answer.served_by}))
+            prediction = {"path": str(photo), "label": answer.label, "probability": answer.probability}
+            say(json.dumps({**prediction, "probabilities": dict(answer.probabilities), "served_by": answer.served_by}))
             continue
         classes = ", ".join(f"{name} {probability:.3f}" for name, probability in answer.probabilities.items())
         say(f"{printable(str(photo))}: {answer.label} ({answer.probability:.1%}; {classes})")

@@ -1,4 +1,4 @@
-"""`car-damage status`: where things stand (tables, versions, endpoint, latest runs), as a table."""
+"""`car-damage status`: print the state of tables, versions, endpoint and latest runs."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,14 @@ LATEST_RUNS = 5
 
 @dataclass(frozen=True)
 class Status:
-    """A look at everything."""
+    """State of tables, versions, endpoint and latest runs."""
 
     bronze_version: int
-    """-1 while there is no table."""
+    """-1 if the table does not exist."""
     files: int
-    """Files with a verdict, of those in the landing folder."""
+    """Files in the landing folder that have a verdict."""
     elsewhere: int
-    """Valid files of another landing folder, which the setting named when they were found. They stay in use."""
+    """Valid files in other landing folders, from times when the setting had another value. They are still used."""
     rejected: dict[str, int]
     """Reason -> files."""
     silver_version: int
@@ -34,13 +34,13 @@ class Status:
     challenger: ModelVersion | None
     runs: tuple[RunSummary, ...]
     versions: dict[str, ModelVersion]
-    """Run id -> the version of that run, for those that have one."""
+    """Run id -> the version that the run registered."""
     awaiting: tuple[ModelVersion, ...]
     """Versions that wait for a person's approval."""
     endpoint: EndpointState | None
-    """None where it cannot be asked."""
+    """None if the endpoint does not answer."""
     endpoint_problem: str
-    """Why not."""
+    """Why the endpoint does not answer."""
 
     @property
     def accepted(self) -> int:
@@ -52,17 +52,17 @@ class Status:
 
 
 def look(platform: Platform) -> Status:
-    """Ask every part. An endpoint that does not answer is part of the picture; any other part that fails is an error."""
+    """Read the state. An endpoint that does not answer is part of the state; a failure of any other part is an error."""
     names = platform.settings.tables
     bronze, bronze_version = platform.tables.read(names.bronze, ["path", "status", "reason"])
-    present = bronze  # a table that is not there has no types to compare with either
-    if bronze_version >= 0:
+    present = here = bronze
+    if bronze_version >= 0:  # otherwise the columns have no types to filter by
         present = bronze.filter(pc.is_in(bronze["status"], PRESENT))
-    here = present.filter(below(platform.settings.landing.folder, present["path"])) if bronze_version >= 0 else present
+        here = present.filter(below(platform.settings.landing.folder, present["path"]))
     silver, silver_version = platform.tables.read(names.silver, ["label", "split"])
     runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
-    found = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}
-    versions = {run_id: decided_of(some) or some[0] for run_id, some in found.items() if some}
+    versions_of = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}
+    versions = {run_id: decided_of(some) or some[0] for run_id, some in versions_of.items() if some}
     endpoint, problem = None, ""
     try:
         endpoint = platform.serving.state()
@@ -86,20 +86,20 @@ def look(platform: Platform) -> Status:
 
 
 def status(platform: Platform) -> None:
-    """Look at every part and print it."""
+    """Read the state and print it."""
     now, settings = look(platform), platform.settings
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
     bronze = f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}"
     if now.elsewhere:
-        bronze += f"; {now.elsewhere} more of another landing folder, still in use"
+        bronze += f"; {now.elsewhere} more from other landing folders, still used"
     table.add_row("Bronze", bronze)
     balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
     table.add_row("Silver", f"{settings.tables.silver}, {_version(now.silver_version)}: {now.photos} photos ({balance})")
     table.add_row("Champion", _model(settings.tracking.model, now.champion))
     if now.challenger:
-        table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", meant to go live by the next run")
+        table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", goes live with the next run")
     for waiting in now.awaiting:
         table.add_row("Awaiting approval", f"{_model(settings.tracking.model, waiting)}; the flow promote takes it live")
     table.add_row("Endpoint", f"{settings.serving.endpoint}: {_endpoint(now)}")
@@ -116,7 +116,7 @@ def status(platform: Platform) -> None:
 
 
 def _version(version: int) -> str:
-    return "not there yet" if version < 0 else f"version {version}"
+    return "does not exist yet" if version < 0 else f"version {version}"
 
 
 def _model(name: str, version: ModelVersion | None) -> str:
@@ -131,11 +131,11 @@ def _endpoint(now: Status) -> str:
     if state is None:
         return now.endpoint_problem
     if not state.exists:
-        return "not there yet"
-    pending = f", version {state.pending} on its way" if state.pending is not None else ""
-    told = f" ({state.message})" if state.message else ""
+        return "does not exist yet"
+    pending = f", version {state.pending} is being deployed" if state.pending is not None else ""
+    message = f" ({state.message})" if state.message else ""
     served = "no version" if state.served is None else f"version {state.served}"
-    return f"{'READY' if state.ready else 'NOT READY'}, serves {served}{pending}{told}"
+    return f"{'READY' if state.ready else 'NOT READY'}, serves {served}{pending}{message}"
 
 
 def _valid(bronze: pa.Table) -> int:

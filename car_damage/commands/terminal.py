@@ -1,4 +1,4 @@
-"""What all commands share: how an error is told, and what may be printed on a terminal."""
+"""What all commands share: printing errors, tables and untrusted text on a terminal."""
 
 import os
 from typing import Any
@@ -10,11 +10,11 @@ from typer.core import TyperGroup
 from car_damage.errors import CarDamageError
 
 NO_TERMINAL = 400
-"""Columns of a table in a pipe or a file."""
+"""Width of a table in a pipe or a file, in columns."""
 
 
 class Commands(TyperGroup):
-    """Tells an error of ours as its message, with exit code 1 and without a traceback, once for all commands."""
+    """Commands that end with exit code 1 on a CarDamageError, and print its message without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -25,11 +25,11 @@ class Commands(TyperGroup):
 
 
 def wide_enough() -> Console:
-    """The terminal, as wide as it is; and what is no terminal, such as a pipe or a file, wide enough that no word is cut in two."""
+    """A console with the width of the terminal. A pipe or a file gets a width at which no word is cut in two."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=NO_TERMINAL)
 
 
 def printable(text: str) -> str:
-    """Text without characters that could steer a terminal: they are shown escaped."""
+    """Text in which control characters are escaped, so that they have no effect on the terminal."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

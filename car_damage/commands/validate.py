@@ -1,4 +1,4 @@
-"""`car-damage validate`: judge a folder of photos as the pipeline would, with the base install alone."""
+"""`car-damage validate`: check a folder of photos as the pipeline does. The base install is enough."""
 
 import json
 import os
@@ -24,33 +24,33 @@ from car_damage.settings import Settings
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `validate` says of one file."""
+    """Result of `validate` for one file."""
 
     path: str
     verdict: str
-    """valid, rejected or unreadable; the last is no judgement of the photo."""
+    """valid, rejected or unreadable. An unreadable file was not checked."""
     reason: str | None
-    """One of `car_damage.photo.reasons.REASONS`, for a rejected photo."""
+    """For a rejected photo, one of `car_damage.photo.reasons.REASONS`."""
     detail: str
     label: str | None
     format: str | None
     width: int | None
-    """Pixels, upright."""
+    """Pixels of the upright photo."""
     height: int | None
     sha256: str | None
 
 
 def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool) -> None:
-    """Print a verdict on every file below the folder; no table is touched.
+    """Print a verdict on every file below the folder. Tables are neither read nor written.
 
     Args:
-        settings: limits, labels and workers.
-        folder: what to judge.
-        as_json: one JSON object a file and line, in the order in which files are done.
-        with_labels: reject photos whose class cannot be told, as the pipeline does.
+        settings: limits, labels and number of workers.
+        folder: contains the photos.
+        as_json: print one JSON object per line and file, in the order of checking.
+        with_labels: reject photos without a known class, as the pipeline does.
 
     Raises:
-        Unavailable: a file could not be read; all others have been judged by then.
+        Unavailable: a file could not be read. All other files have been checked.
     """
     errors = Console(stderr=True)
     files = sorted((file.path, file.size) for file in Folder().list(str(folder)))
@@ -69,19 +69,19 @@ def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool)
                 rejected.append(verdict)
     if not as_json:
         _print_summary(seen, rejected)
-        say = "Duplicates, and photos that lie under two classes, are found by the pipeline, which compares them all."
+        say = "Duplicates and photos with two classes are not reported here; the pipeline finds them, because it compares all photos."
         Console().print(say, style="dim", soft_wrap=True)
     if seen["unreadable"]:
-        raise Unavailable(f"{seen['unreadable']} of {len(files)} files could not be read; they are not judged")
+        raise Unavailable(f"{seen['unreadable']} of {len(files)} files could not be read, so they were not checked")
 
 
 def _labeller(settings: Settings, folder: Path) -> Labeller:
     table = None
     if settings.labels.table is not None:
         if Path(settings.labels.table).is_dir():
-            raise SettingsError(f"labels.table is {settings.labels.table}, a Delta table, which validate does not read: add --no-labels")
+            raise SettingsError(f"labels.table is {settings.labels.table}, a Delta table, which validate cannot read: add --no-labels")
         table = parse_table(Folder().read(settings.labels.table))
-    # Spelt as the listing spells it, or the folder itself would pass for the name of a class.
+    # The listing has absolute paths. With any other spelling the folder itself could pass for the name of a class.
     return Labeller(settings.labels, utf8(os.path.abspath(folder.expanduser())), table)  # noqa: PTH100 - links stay as they are
 
 
@@ -116,9 +116,9 @@ def _verdicts(settings: Settings, files: list[tuple[str, int]], labeller: Labell
 def _print_summary(seen: Counter[str], rejected: list[Verdict]) -> None:
     console = wide_enough()
     if rejected:
-        table = Table("file", "why not", "detail", box=None, pad_edge=False)
+        table = Table("file", "reason", "detail", box=None, pad_edge=False)
         for verdict in sorted(rejected, key=lambda one: one.path):
-            # As Text, because a file name with brackets in it is no markup.
+            # As Text, because rich would take brackets in a file name for markup.
             cells = (verdict.path, verdict.reason or verdict.verdict, verdict.detail)
             table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
         console.print(table)

@@ -1,4 +1,4 @@
-"""Where the local endpoint server is, and the token that it asks for: what its clients need to know of it."""
+"""Address and token of the local endpoint server, for its clients."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def is_local(host: str | None) -> bool:
-    """Whether a `serving.host` is this machine's endpoint server rather than a workspace."""
+    """Whether `serving.host` is the endpoint server on this machine, and not a workspace."""
     parts = urlsplit(host or "")
     return parts.scheme == "http" and parts.hostname in LOOPBACK
 
@@ -20,7 +20,7 @@ def folder(home: Path) -> Path:
 
 
 def token(home: Path) -> str:
-    """The token that the local server asks for.
+    """The token of the local server.
 
     Raises:
         Unavailable: the server was never started with this home folder.

@@ -1,4 +1,4 @@
-"""`car-damage serve`: run the local endpoint server until it is told to stop."""
+"""`car-damage serve`: run the local endpoint server until it is stopped."""
 
 import contextlib
 import socket
@@ -12,15 +12,15 @@ from car_damage.server.state import State
 from car_damage.settings import Settings
 
 _GRACE = 15
-"""Seconds that requests in flight may take to end when the server is stopped."""
+"""Seconds that requests in flight may still take when the server stops."""
 
 
 def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
-    """Serve until SIGTERM or SIGINT; then let requests in flight end and stop every model.
+    """Serve until SIGTERM or SIGINT, then finish requests in flight and stop every model.
 
     Raises:
-        SettingsError: serving.host is not on this machine, or its port is taken.
-        Terminal: another server already serves from this home folder.
+        SettingsError: serving.host is not on this machine, or its port is in use.
+        Terminal: another server uses this home folder.
     """
     import uvicorn
 
@@ -33,20 +33,22 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
         token = state.token()
         app = application(settings, Endpoints(settings, state), token)
         config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
-        say(f"endpoint server at {settings.serving.host}, its token in {state.folder / 'token'}; Ctrl-C stops it")
-        # The token's file is its owner's alone; a log that this goes to may be everybody's.
-        say(f"its page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
-        # After it has stopped in good order uvicorn raises the signal once more.
+        say(f"endpoint server: {settings.serving.host}, token: {state.folder / 'token'}; Ctrl-C stops it")
+        # Only the owner can read the token's file, but others may read a log that this line goes to.
+        say(f"page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
+        # After it has stopped, uvicorn raises the signal once more.
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listening(host: str | None) -> socket.socket:
-    """A socket on loopback, bound before anything is started."""
+    """A socket on loopback, bound before anything starts."""
     if not is_local(host):
-        raise SettingsError(f"serving.host is {host}; the endpoint server answers on this machine only, such as http://127.0.0.1:5055")
+        raise SettingsError(
+            f"serving.host is {host}; the endpoint server runs on this machine only; set it to a URL such as http://127.0.0.1:5055"
+        )
     port = urlsplit(host or "").port or 80
-    # Named as TCP, or asyncio leaves Nagle's algorithm on, which costs every answer 40 ms.
+    # Without IPPROTO_TCP asyncio leaves Nagle's algorithm on, which delays every response by 40 ms.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,6 +58,6 @@ def _listening(host: str | None) -> socket.socket:
         listening.close()
         raise SettingsError(
             f"port {port} of serving.host cannot be used: {error.strerror}; "
-            "stop what uses it, or change serving.host (CAR_DAMAGE_SERVING__HOST)"
+            "stop the program that uses it, or change serving.host (CAR_DAMAGE_SERVING__HOST)"
         ) from error
     return listening

@@ -1,6 +1,4 @@
-"""What the endpoint server keeps on disk, below <home>/endpoint: its token, its endpoints, copies of the models that
-it serves, its logs, and a lock.
-"""
+"""Files of the endpoint server below <home>/endpoint: token, endpoints, copies of the served models, logs and a lock."""
 
 import contextlib
 import fcntl
@@ -17,7 +15,7 @@ from car_damage.server.address import folder
 
 
 class State:
-    """The files of one running server."""
+    """Files of one running server."""
 
     def __init__(self, home: Path) -> None:
         self.folder = folder(home)
@@ -25,10 +23,10 @@ class State:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder alone, until this process ends at the latest.
+        """Lock the folder for this server. The lock ends with this process at the latest.
 
         Raises:
-            Terminal: another server holds it.
+            Terminal: another server has the lock.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a+") as lock:
@@ -37,7 +35,7 @@ class State:
             except BlockingIOError as error:
                 lock.seek(0)
                 raise Terminal(
-                    f"an endpoint server (process {lock.read().strip()}) already serves from {self.folder}; stop it, or set CAR_DAMAGE_HOME"
+                    f"another endpoint server (process {lock.read().strip()}) uses {self.folder}; stop it, or set CAR_DAMAGE_HOME"
                 ) from error
             lock.truncate(0)
             lock.write(str(os.getpid()))
@@ -45,26 +43,30 @@ class State:
             yield
 
     def token(self) -> str:
-        """The token; made at the first start, readable by its owner only."""
+        """The token. It is created at the first start; only its owner can read the file."""
         path = self.folder / "token"
         with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
         return path.read_text().strip()
 
     def read(self) -> list[dict[str, Any]]:
-        """The endpoints as they were last written."""
+        """Read the endpoints that were saved last.
+
+        Raises:
+            Terminal: the file is damaged.
+        """
         try:
             return list(json.loads(self._endpoints.read_text())["endpoints"])
         except FileNotFoundError:
             return []
         except (ValueError, KeyError) as error:
-            raise Terminal(f"{self._endpoints} cannot be read: {error}; mend it, or remove it to start with no endpoints") from error
+            raise Terminal(f"{self._endpoints} cannot be read: {error}; repair it, or remove it to start without endpoints") from error
 
     def write(self, endpoints: list[dict[str, Any]]) -> None:
-        """Replace the file whole: after a crash it is the old one or the new one.
+        """Save the endpoints. The file is replaced as a whole, so after a crash it is the old one or the new one.
 
         Raises:
-            Terminal: the disk does not take it; the file is the old one.
+            Terminal: the file cannot be written; the old one is still there.
         """
         draft = self._endpoints.with_suffix(".draft")
         try:
@@ -74,25 +76,25 @@ class State:
                 os.fsync(file.fileno())
             draft.replace(self._endpoints)
         except OSError as error:
-            raise Terminal(f"{self._endpoints} cannot be written: {error}; make room or give access, and ask again") from error
+            raise Terminal(f"{self._endpoints} cannot be written: {error}; free disk space or give access, then try again") from error
 
     def log(self, endpoint: str, config_version: int) -> Path:
-        """Where a deployment's processes write what they have to say."""
+        """The log of a deployment's processes."""
         return self.folder / "logs" / f"{endpoint}.{config_version}.log"
 
     def model(self, endpoint: str, config_version: int) -> Path:
-        """Where a deployment's copy of its version lies."""
+        """The folder of a deployment's copy of its model version."""
         return self.folder / "models" / f"{endpoint}.{config_version}"
 
     def sweep(self, needed: Iterable[tuple[str, int]]) -> None:
-        """Remove every copy of a model, whole or partial, but those of these endpoints' config versions."""
+        """Remove all copies of models, complete or partial, except those of these endpoints and config versions."""
         names = {self.model(*deployment).name for deployment in needed}
         for copy in (self.folder / "models").glob("*"):
-            # A partial one has a third part; the name of an endpoint has no dot in it.
+            # The name of a partial copy has a second dot. The name of an endpoint has none.
             if ".".join(copy.name.split(".")[:2]) not in names:
                 shutil.rmtree(copy, ignore_errors=True)
 
-    def forget(self, endpoint: str) -> None:
-        """Remove an endpoint's logs, so that another one of its name does not go on with them."""
+    def delete_logs(self, endpoint: str) -> None:
+        """Remove an endpoint's logs, so that a later endpoint of the same name starts with empty ones."""
         for log in (self.folder / "logs").glob(f"{endpoint}.*"):
             log.unlink(missing_ok=True)

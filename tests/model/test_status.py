@@ -19,7 +19,7 @@ from deployments import demo_photos
 def test_on_a_home_where_nothing_is_yet_it_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(Target(Settings(home=home)))
     printed = capsys.readouterr().out
-    assert printed.count("not there yet") == 2
+    assert printed.count("does not exist yet") == 2
     assert "none yet" in printed
 
 
@@ -51,4 +51,4 @@ def test_files_of_another_landing_folder_are_counted_apart(home: Path, capsys: p
     now = look(target)
     assert (now.files, now.elsewhere) == (2, 2)
     print_status(target)
-    assert "2 files; rejected: 1 empty; 2 more of another landing folder, still in use" in " ".join(capsys.readouterr().out.split())
+    assert "2 files; rejected: 1 empty; 2 more from other landing folders, still used" in " ".join(capsys.readouterr().out.split())

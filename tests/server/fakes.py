@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.api.requests import Config
-from car_damage.server.hosting.deployment import Patience
+from car_damage.server.hosting.deployment import TimeLimits
 from car_damage.server.hosting.endpoint import Endpoint
-from car_damage.server.hosting.model_server import Scored
+from car_damage.server.hosting.model_server import ModelResponse
+from car_damage.server.requests import Config
 from tests.server.conftest import DEADLINE
 
 
@@ -51,10 +51,10 @@ class Process:
         self.running = False
         return 9
 
-    async def score(self, body: bytes, content_type: str) -> Scored:
+    async def score(self, body: bytes, content_type: str) -> ModelResponse:
         del body, content_type
         assert self.running
-        return Scored(200, "application/json", str(self.version).encode())
+        return ModelResponse(200, "application/json", str(self.version).encode())
 
     async def finish(self, timeout: float) -> None:
         del timeout
@@ -77,7 +77,7 @@ class Disk:
             raise Terminal("the disk is full")
 
 
-class Made:
+class ProcessFactory:
     """The processes that were made, one after the other; those to come fail as listed, and the rest start."""
 
     def __init__(self, *failures: Exception | None) -> None:
@@ -104,10 +104,10 @@ class Made:
         return [process for process in self.processes if process.running]
 
 
-def endpoint(made: Made, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
+def endpoint(made: ProcessFactory, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
     """An endpoint of such processes."""
     facts = {"description": "", "tags": [], "creation_timestamp": 0, "last_updated_timestamp": 0, "config_version": 0}
-    return Endpoint("ep", facts, made, Patience(60, answer, idle), (disk or Disk()).save)
+    return Endpoint("ep", facts, made, TimeLimits(60, answer, idle), (disk or Disk()).save)
 
 
 async def until(condition: Callable[[], bool]) -> None:

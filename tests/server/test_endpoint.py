@@ -15,12 +15,12 @@ from car_damage.server.hosting.deployment import Phase
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State
 from car_damage.settings import Settings
-from tests.server.fakes import Disk, Made, config, endpoint, until
+from tests.server.fakes import Disk, ProcessFactory, config, endpoint, until
 
 
 def test_an_update_that_fails_for_an_unforeseen_reason_says_it_and_can_be_tried_again() -> None:
     async def life() -> None:
-        of = endpoint(Made(RuntimeError("out of luck")))
+        of = endpoint(ProcessFactory(RuntimeError("out of luck")))
         of.update(config())
         await until(lambda: of.update_state == "UPDATE_FAILED")
         assert of.pending is not None
@@ -34,7 +34,7 @@ def test_an_update_that_fails_for_an_unforeseen_reason_says_it_and_can_be_tried_
 
 def test_a_process_that_cannot_be_started_again_is_tried_again_whatever_the_reason() -> None:
     async def life() -> None:
-        made = Made(None, RuntimeError("out of luck"))
+        made = ProcessFactory(None, RuntimeError("out of luck"))
         of = endpoint(made)
         of.update(config())
         await until(lambda: of.ready)
@@ -47,7 +47,7 @@ def test_a_process_that_cannot_be_started_again_is_tried_again_whatever_the_reas
 
 def test_the_process_of_a_version_that_was_replaced_is_not_started_again() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made)
         for version in (1, 2):
             of.update(config(version))
@@ -63,13 +63,13 @@ def test_the_process_of_a_version_that_was_replaced_is_not_started_again() -> No
 
 def test_a_request_whose_turn_comes_after_its_endpoint_was_deleted_is_told_that_nothing_answers() -> None:
     async def life() -> None:
-        of = endpoint(Made())
+        of = endpoint(ProcessFactory())
         of.update(config())
         await until(lambda: of.ready)
         await of.close()
         with pytest.raises(ApiError, match="endpoint ep is not ready") as refused:
             await of.score(b"", "")
-        assert refused.value.status == 503
+        assert refused.value.kind.status == 503
 
     asyncio.run(life())
 
@@ -77,7 +77,7 @@ def test_a_request_whose_turn_comes_after_its_endpoint_was_deleted_is_told_that_
 def test_an_update_that_cannot_be_written_down_changes_nothing() -> None:
     async def life() -> None:
         disk = Disk()
-        of = endpoint(Made(), disk)
+        of = endpoint(ProcessFactory(), disk)
         of.update(config())
         await until(lambda: of.ready)
         active, facts = of.active, of.facts
@@ -92,7 +92,7 @@ def test_an_update_that_cannot_be_written_down_changes_nothing() -> None:
 
 def test_an_update_whose_end_cannot_be_written_down_ends_all_the_same_and_the_old_process_too() -> None:
     async def life() -> None:
-        disk, made = Disk(), Made()
+        disk, made = Disk(), ProcessFactory()
         of = endpoint(made, disk)
         of.update(config())
         await until(lambda: of.ready)
@@ -110,7 +110,7 @@ def test_an_update_whose_end_cannot_be_written_down_ends_all_the_same_and_the_ol
 
 def test_an_update_that_a_server_s_end_interrupted_goes_on_in_the_next_one_while_the_old_version_answers() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made)
         of.restore(config(1), config(2), "IN_PROGRESS", 1)
         made.processes[-1].may_start.clear()
@@ -135,7 +135,7 @@ def test_a_first_update_that_had_failed_is_still_said_to_have_failed_by_the_next
         before = json.loads((state.folder / "endpoints.json").read_text())
         endpoints = Endpoints(Settings(home=tmp_path), state)
         endpoints.restore()
-        brought_back = endpoint_state.read(ServingEndpointDetailed.from_dict(describe.endpoint(endpoints["ep"])), "m")
+        brought_back = endpoint_state.read(ServingEndpointDetailed.from_dict(describe.details(endpoints["ep"])), "m")
         assert (brought_back.failed, brought_back.ready, brought_back.served) == (True, False, None)
         assert brought_back.message == "see its build log"
         await endpoints.close()

@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect
 
 from car_damage.errors import ModelRefused
 from car_damage.server.address import token
-from car_damage.server.errors import full
+from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.deployment import Phase
+from car_damage.server.hosting.measures import Measures
 from car_damage.server.metrics.exposition import Metrics
-from car_damage.server.metrics.measures import Measures
 from tests.server.conftest import Server
-from tests.server.fakes import Made, config, endpoint, until
+from tests.server.fakes import ProcessFactory, config, endpoint, until
 from tests.server.test_queries import records
 
 A_WORKSPACE_EXPORTS = {
@@ -103,7 +103,7 @@ def test_an_unknown_name_makes_no_series_and_a_deleted_endpoint_leaves_none(read
 
 def test_a_model_that_is_asleep_takes_nothing_and_its_endpoint_is_ready() -> None:
     async def life() -> None:
-        of = endpoint(Made(), idle=0.05)
+        of = endpoint(ProcessFactory(), idle=0.05)
         of.update(config())
         await until(lambda: of.ready)
         awake = samples(Metrics([of]).server().decode(), endpoint_name="ep")
@@ -122,7 +122,7 @@ def test_a_model_that_is_asleep_takes_nothing_and_its_endpoint_is_ready() -> Non
 
 def test_starts_are_counted_by_outcome() -> None:
     async def life() -> None:
-        of = endpoint(Made(ModelRefused("no")))
+        of = endpoint(ProcessFactory(ModelRefused("no")))
         for _ in range(2):
             of.update(config())
             await until(lambda: of.update_state != "IN_PROGRESS")
@@ -137,7 +137,7 @@ def test_starts_are_counted_by_outcome() -> None:
 def test_a_request_that_is_refused_because_the_queue_is_full_is_counted() -> None:
     measures = Measures()
     with pytest.raises(Exception, match="wait already"), measures.request("m-1"):
-        raise full("64 requests wait already")
+        raise ApiError(ErrorKind.QUEUE_FULL, "64 requests wait already")
     assert measures.of("m-1").requests.labels("429")._value.get() == 1
 
 

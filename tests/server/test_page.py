@@ -85,11 +85,11 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
 def test_the_server_says_a_link_with_the_token_in_a_terminal(newcomer: Server) -> None:
     reading, terminal = pty.openpty()
     with said(newcomer, terminal, reading) as lines:
-        assert f"its page: {newcomer.url}/#token={token(newcomer.settings.home)}\n" in lines
+        assert f"page: {newcomer.url}/#token={token(newcomer.settings.home)}\n" in lines
 
 
 def test_a_log_gets_the_link_without_the_token(newcomer: Server) -> None:
     reading, log = os.pipe()
     with said(newcomer, log, reading) as lines:
-        assert f"its page: {newcomer.url}/\n" in lines
+        assert f"page: {newcomer.url}/\n" in lines
         assert token(newcomer.settings.home) not in lines

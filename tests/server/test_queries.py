@@ -157,7 +157,7 @@ def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_t
         response = ready.invoke(json=records(photo))
         assert (response.status_code, response.json()["error_code"]) == (429, "RESOURCE_EXHAUSTED")
         assert response.headers["Retry-After"] == "1"
-        assert "(8) wait" in response.json()["message"]
+        assert "8 requests wait" in response.json()["message"]
     until(lambda: ready.invoke(json=records(photo)).status_code == 200, "an answer once the places are free")
 
 

@@ -15,13 +15,13 @@ from car_damage.server.hosting.queue import Queue
 from car_damage.server.state import State
 from tests.server import conftest
 from tests.server.conftest import Server
-from tests.server.fakes import Made, config, endpoint, until
+from tests.server.fakes import ProcessFactory, config, endpoint, until
 
 IDLE = 0.05
 """Seconds without a request after which these endpoints fall asleep."""
 
 
-async def asleep(made: Made, *, answer: float = 60) -> Endpoint:
+async def asleep(made: ProcessFactory, *, answer: float = 60) -> Endpoint:
     """An endpoint that has fallen asleep with version 1; its process is the first that was made."""
     of = endpoint(made, answer=answer, idle=IDLE)
     of.update(config())
@@ -36,10 +36,10 @@ async def ask(of: Endpoint) -> str:
 
 def test_an_endpoint_that_nobody_asks_has_no_process_and_is_ready_and_served_all_the_same() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made)
         assert made.running == []
-        described = describe.endpoint(of)
+        described = describe.details(of)
         (entity,) = described["config"]["served_entities"]
         assert described["state"] == {"ready": "READY", "config_update": "NOT_UPDATING"}
         assert entity["state"] == {"deployment": "DEPLOYMENT_READY", "deployment_state_message": "Scaled to zero"}
@@ -53,7 +53,7 @@ def test_an_endpoint_that_nobody_asks_has_no_process_and_is_ready_and_served_all
 
 def test_requests_that_find_it_asleep_wait_for_one_start_and_are_all_answered() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made)
         may_start = made.hold_the_next()
         asking = [asyncio.create_task(ask(of)) for _ in range(8)]
@@ -70,7 +70,7 @@ def test_requests_that_find_it_asleep_wait_for_one_start_and_are_all_answered() 
 
 def test_it_stays_awake_while_a_request_is_there_however_slow_its_sender_is() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.update(config())
         await until(lambda: of.ready)
@@ -88,7 +88,7 @@ def test_it_stays_awake_while_a_request_is_there_however_slow_its_sender_is() ->
 
 def test_a_config_that_may_not_scale_to_zero_stays_awake() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.update(config(scale_to_zero=False))
         await until(lambda: of.ready)
@@ -102,7 +102,7 @@ def test_a_config_that_may_not_scale_to_zero_stays_awake() -> None:
 
 def test_a_request_that_comes_while_the_process_is_being_stopped_waits_until_it_is_gone() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.update(config())
         (first,) = made.processes
@@ -121,13 +121,13 @@ def test_a_request_that_comes_while_the_process_is_being_stopped_waits_until_it_
 
 def test_a_start_that_fails_is_told_to_all_who_wait_and_the_next_request_tries_again_after_a_pause() -> None:
     async def life() -> None:
-        made = Made(None, ModelRefused("its files are gone"))
+        made = ProcessFactory(None, ModelRefused("its files are gone"))
         of = await asleep(made)
         assert of.active is not None
         refused = await asyncio.gather(ask(of), ask(of), return_exceptions=True)
         for error in refused:
             assert isinstance(error, ApiError)
-            assert (error.status, error.headers["Retry-After"]) == (503, "1")
+            assert (error.kind.status, error.headers["Retry-After"]) == (503, "1")
             assert "could not be started: its files are gone" in error.message
         assert (of.ready, of.active.state) == (False, "DEPLOYMENT_RECOVERING")
         assert of.active.message.endswith("could not be started: its files are gone")
@@ -143,7 +143,7 @@ def test_a_start_that_fails_is_told_to_all_who_wait_and_the_next_request_tries_a
 
 def test_the_pause_between_starts_that_fail_grows() -> None:
     async def life() -> None:
-        of = await asleep(Made(None, ModelRefused("no"), ModelRefused("no")))
+        of = await asleep(ProcessFactory(None, ModelRefused("no"), ModelRefused("no")))
         pauses = []
         for _ in range(2):
             with pytest.raises(ApiError, match="could not be started: no") as refused:
@@ -157,12 +157,12 @@ def test_the_pause_between_starts_that_fail_grows() -> None:
 
 def test_a_request_whose_time_is_over_before_the_process_is_ready_is_told_so_and_the_start_goes_on() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made, answer=0.3)
         may_start = made.hold_the_next()
         with pytest.raises(ApiError, match=r"took longer than 0\.3 seconds: Scaling from zero") as refused:
             await ask(of)
-        assert (refused.value.status, refused.value.headers["Retry-After"]) == (503, "1")
+        assert (refused.value.kind.status, refused.value.headers["Retry-After"]) == (503, "1")
         may_start.set()
         assert await ask(of) == "m-1"
         assert len(made.processes) == 2
@@ -173,7 +173,7 @@ def test_a_request_whose_time_is_over_before_the_process_is_ready_is_told_so_and
 
 def test_an_update_of_an_endpoint_that_is_asleep_wakes_nobody_but_the_new_version() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made)
         of.update(config(2))
         assert of.ready
@@ -191,7 +191,7 @@ def test_an_update_of_an_endpoint_that_is_asleep_wakes_nobody_but_the_new_versio
 
 def test_a_request_that_waits_for_the_old_version_is_answered_by_the_new_one_when_that_is_there_first() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made)
         made.hold_the_next()
         asking = asyncio.create_task(ask(of))
@@ -206,7 +206,7 @@ def test_a_request_that_waits_for_the_old_version_is_answered_by_the_new_one_whe
 
 def test_an_endpoint_that_is_closed_while_it_wakes_leaves_no_process_and_nobody_waiting() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = await asleep(made)
         made.hold_the_next()
         asking = asyncio.create_task(ask(of))
@@ -221,7 +221,7 @@ def test_an_endpoint_that_is_closed_while_it_wakes_leaves_no_process_and_nobody_
 
 def test_a_server_that_is_started_again_brings_it_back_awake_and_lets_it_sleep_again() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.restore(config(), None, "NOT_UPDATING", 1)
         await until(lambda: made.processes[-1].stopped)
@@ -235,7 +235,7 @@ def test_a_server_that_is_started_again_brings_it_back_awake_and_lets_it_sleep_a
 
 def test_a_process_that_ends_by_itself_is_started_again_and_one_that_sleeps_is_not() -> None:
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.update(config())
         with of.queue.place(8):
@@ -285,7 +285,7 @@ def test_a_request_that_comes_at_the_last_moment_keeps_the_process() -> None:
             await asyncio.sleep(seconds)
 
     async def life() -> None:
-        made = Made()
+        made = ProcessFactory()
         of = endpoint(made, idle=IDLE)
         of.queue = Hasty(2)
         with of.queue.place(8):

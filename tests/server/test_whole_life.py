@@ -15,7 +15,7 @@ def test_a_second_server_on_the_same_home_refuses_to_start(live: Server) -> None
     second = live.spawn()
     output, _ = second.communicate(timeout=60)
     assert second.returncode != 0
-    assert f"an endpoint server (process {live.pid}) already serves from" in output
+    assert f"another endpoint server (process {live.pid}) uses" in output
 
 
 def test_a_server_on_a_port_in_use_refuses_to_start_and_names_the_setting(

@@ -80,7 +80,7 @@ def test_the_table_names_rejected_files_and_counts_reasons(folder: Path) -> None
     assert ["rejected:", "truncated", "1"] in words
     assert ["valid", "2"] in words
     assert ["all", "6"] in words
-    assert result.output.splitlines()[-1].startswith("Duplicates, and photos that lie under two classes, are found by the pipeline")
+    assert result.output.splitlines()[-1].startswith("Duplicates and photos with two classes are not reported here")
 
 
 def test_a_folder_without_photos_has_a_summary_too(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What the endpoint server says over HTTP: its routes, what they take and give, their description, and the page."""
+"""The HTTP side of the endpoint server: routes, response bodies, their description, and the page."""

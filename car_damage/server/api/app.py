@@ -1,47 +1,45 @@
-"""The local endpoint server's HTTP side: the Databricks serving REST API, in front of the models' own processes.
+"""The HTTP side of the local endpoint server: the Databricks serving REST API, in front of the models' own processes.
 
-It checks the token, the size and the queue, and passes requests on as they are: it imports neither MLflow nor
-TensorFlow, and never looks into a photo.
+It checks the token, the size and the queue, and passes photos on unread. It imports neither MLflow nor TensorFlow.
 """
 
-import asyncio
 import hmac
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from car_damage.errors import Terminal
-from car_damage.server.api import describe, openapi, page
-from car_damage.server.api.requests import Config, Create, parse
-from car_damage.server.errors import ApiError
+from car_damage.server.api import describe, management, page, query
+from car_damage.server.api.management import API
+from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, ServingApi, errors
+from car_damage.server.api.query import Photos
+from car_damage.server.api.responses import Discovery, Health
+from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
-from car_damage.server.hosting.model_server import Scored
 from car_damage.server.metrics.exposition import Metrics
+from car_damage.server.requests import Config, NewEndpoint
 from car_damage.settings import Settings
 
-_API = "/api/2.0/serving-endpoints"
-_OPEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
+_WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
 """Paths that need no token."""
-_CONFIG = 1 << 20
-"""Bytes that a request of the management API may have."""
-_DISCARDED = 64 << 20
-"""Bytes of a request that is too large which are read and dropped, so that its sender gets to read the answer."""
-_MESSAGE = 2000
-"""Characters of a model's error message that are passed on: MLflow repeats the whole input in some."""
 
 _log = logging.getLogger(__name__)
 
 
 def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
-    """The ASGI application. Its lifespan restores the endpoints and stops them."""
+    """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
+    return _TokenCheck(api(settings, endpoints), token)
+
+
+def api(settings: Settings, endpoints: Endpoints) -> ServingApi:
+    """The application's routes, without the check of the token."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -49,162 +47,63 @@ def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
         yield
         await endpoints.close()
 
-    app = FastAPI(title="car-damage endpoint server", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_exception_handler(ApiError, _refuse)
-    app.add_exception_handler(Terminal, _fail)
-    app.add_exception_handler(HTTPException, _no_such_api)
-    app.add_exception_handler(ClientDisconnect, _hung_up)
-    _add_open(app, settings, endpoints)
-    _add_management(app, endpoints, settings.serving.request_timeout)
-    _add_query(app, settings, endpoints)
-    _add_metrics(app, endpoints)
+    app = ServingApi(settings, NewEndpoint | Config | Photos, lifespan=lifespan)
+    _add_errors(app)
+    _add_monitoring(app, endpoints)
+    management.add(app, endpoints, settings.serving.request_timeout)
+    query.add(app, endpoints, settings.serving)
     page.add(app, settings.serving.max_request_bytes)
-    return _TokenRequired(app, token)
+    return app
 
 
-def _add_open(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
-    described = openapi.document(settings)
-
-    @app.get("/openapi.json")
-    async def description() -> dict[str, Any]:
-        return described
-
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "endpoints": {endpoint.name: describe.readiness(endpoint) for endpoint in endpoints}}
-
-    @app.get("/.well-known/databricks-config")
-    async def discovery() -> dict[str, str]:
-        # databricks-sdk asks before anything else, and waits long for an answer. No OAuth here.
-        return {"oidc_endpoint": ""}
+def _response(error: ApiError) -> Response:
+    return JSONResponse({"error_code": error.kind.code, "message": error.message}, error.kind.status, error.headers)
 
 
-def _add_management(app: FastAPI, endpoints: Endpoints, patience: float) -> None:
-    @app.post(_API)
-    async def create(request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.create(parse(Create, await _body(request, _CONFIG, patience))))
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def api_error(_: Request, error: ApiError) -> Response:
+        return _response(error)
 
-    @app.get(_API)
-    async def listing() -> dict[str, Any]:
-        return {"endpoints": [describe.summary(endpoint) for endpoint in endpoints]}
+    @app.exception_handler(Terminal)
+    async def disk_error(_: Request, error: Terminal) -> Response:
+        _log.error("%s", error)
+        return _response(ApiError(ErrorKind.DISK, str(error)))
 
-    @app.get(_API + "/{name}")
-    async def get(name: str) -> dict[str, Any]:
-        return describe.endpoint(endpoints[name])
+    @app.exception_handler(HTTPException)
+    async def no_such_api(request: Request, error: HTTPException) -> Response:
+        message = f"the server has no API {request.method} {request.url.path}"
+        return JSONResponse({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, error.status_code)
 
-    @app.put(_API + "/{name}/config")
-    async def update(name: str, request: Request) -> dict[str, Any]:
-        return describe.endpoint(endpoints.update(name, parse(Config, await _body(request, _CONFIG, patience))))
-
-    @app.delete(_API + "/{name}")
-    async def delete(name: str) -> dict[str, Any]:
-        await endpoints.delete(name)
-        return {}
-
-    @app.get(_API + "/{name}/served-models/{served}/build-logs")
-    async def build_logs(name: str, served: str) -> dict[str, str]:
-        return {"logs": endpoints.build_log(name, served)}
-
-    @app.get(_API + "/{name}/served-models/{served}/logs")
-    async def logs(name: str, served: str) -> dict[str, str]:
-        return {"logs": endpoints.server_log(name, served)}
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
+        # The client has gone before its request was complete. That is no error of the server, and nobody reads the response.
+        return Response(status_code=400)
 
 
-def _add_query(app: FastAPI, settings: Settings, endpoints: Endpoints) -> None:
-    serving = settings.serving
-
-    @app.post("/serving-endpoints/{name}/invocations")
-    async def invocations(name: str, request: Request) -> Response:
-        endpoint = endpoints[name]
-        content_type = request.headers.get("content-type")
-        with endpoint.measures.request(endpoint.served_entity) as outcome, endpoint.queue.place(serving.max_queue):
-            body = await _body(request, serving.max_request_bytes, serving.request_timeout)
-            if content_type is None:
-                raise ApiError(400, "BAD_REQUEST", "the request has no Content-Type; a photo is sent as application/json")
-            answered = await endpoint.score(body, content_type)
-            outcome.is_answered(answered.served_by, answered.scored.status)
-        return _answer(answered.scored, answered.served_by)
-
-
-def _add_metrics(app: FastAPI, endpoints: Endpoints) -> None:
+def _add_monitoring(app: FastAPI, endpoints: Endpoints) -> None:
     metrics = Metrics(endpoints)
 
-    @app.get(_API + "/{name}/metrics")
-    async def export(name: str) -> Response:
-        return Response(metrics.endpoint(endpoints[name]), media_type=CONTENT_TYPE_LATEST)
+    @app.get("/health", openapi_extra=NO_TOKEN_NEEDED)
+    async def health() -> Health:
+        """Say that the server is alive, and which endpoints are ready."""
+        return {"status": "ok", "endpoints": {endpoint.name: describe.readiness(endpoint) for endpoint in endpoints}}
 
-    @app.get("/metrics")
-    async def scrape() -> Response:
+    @app.get("/.well-known/databricks-config", openapi_extra=NO_TOKEN_NEEDED)
+    async def databricks_config() -> Discovery:
+        """Say that there is no OAuth. databricks-sdk asks this before anything else."""
+        # Without this route databricks-sdk would wait long for an answer.
+        return {"oidc_endpoint": ""}
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=errors(*TOKEN))
+    async def server_metrics() -> Response:
+        """Show all metrics of the server in Prometheus' text format."""
         return Response(metrics.server(), media_type=CONTENT_TYPE_LATEST)
 
-
-def _answer(scored: Scored, served_by: str) -> Response:
-    headers = {"served-model-name": served_by}
-    if scored.status == 200:
-        return Response(scored.body, media_type=scored.content_type, headers=headers)
-    try:
-        error = json.loads(scored.body)
-        code, message = str(error["error_code"]), str(error["message"])
-    except (ValueError, KeyError, TypeError):
-        code, message = ("BAD_REQUEST" if scored.status < 500 else "INTERNAL_ERROR"), scored.body.decode(errors="replace")
-    if message.startswith("Failed to predict data"):  # MLflow repeats the caller's data in front of what was wrong with it
-        message = message.rpartition("\nError: ")[2]
-    if scored.status == 504:
-        message += "; send fewer photos at once"
-    # A stack trace that MLflow adds stays here: it says nothing to a caller, and much to an attacker.
-    return JSONResponse({"error_code": code, "message": message[:_MESSAGE]}, scored.status, headers)
-
-
-async def _body(request: Request, limit: int, timeout: float) -> bytes:
-    """The request's body.
-
-    Raises:
-        ApiError: 413 when it is longer than `limit` bytes, of which no more is ever kept; 408 when it is not there after
-            `timeout` seconds: whoever stops in the middle must not hold a place for ever.
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            return await _read(request, limit)
-    except TimeoutError as error:
-        raise ApiError(408, "REQUEST_TIMEOUT", f"the request's body was not there after {timeout:g} seconds; send it again") from error
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    said = request.headers.get("content-length", "0")
-    kept, size = bytearray(), 0
-    too_long = said.isdecimal() and int(said) > limit
-    async for part in request.stream():
-        size += len(part)
-        too_long = too_long or size > limit
-        if not too_long:
-            kept += part
-        elif size > _DISCARDED:
-            break
-    if too_long:
-        raise ApiError(413, "MAX_REQUEST_SIZE_EXCEEDED", f"a request may have {limit} bytes; send fewer or smaller photos at once")
-    return bytes(kept)
-
-
-async def _refuse(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    return JSONResponse(error.body, error.status, dict(error.headers))
-
-
-async def _fail(_: Request, error: Exception) -> Response:
-    _log.error("%s", error)
-    return JSONResponse({"error_code": "INTERNAL_ERROR", "message": str(error)}, 500)
-
-
-async def _no_such_api(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
-    return JSONResponse(
-        {"error_code": "ENDPOINT_NOT_FOUND", "message": f"no API for {request.method} {request.url.path}"}, error.status_code
-    )
-
-
-async def _hung_up(_: Request, __: Exception) -> Response:
-    """The caller went away before its request was complete: a tab that was closed is no error of ours, and nobody reads this."""
-    return Response(status_code=400)
+    @app.get(API + "/{name}/metrics", response_class=PlainTextResponse, responses=errors(ErrorKind.NOT_FOUND, *TOKEN))
+    async def endpoint_metrics(name: str) -> Response:
+        """Show an endpoint's metrics in Prometheus' text format, as a workspace exports them."""
+        return Response(metrics.endpoint(endpoints[name]), media_type=CONTENT_TYPE_LATEST)
 
 
 Scope = MutableMapping[str, Any]
@@ -212,25 +111,23 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _TokenRequired:
-    """Stands in front of everything, unknown paths too, so that nothing can be forgotten."""
+class _TokenCheck:
+    """Checks the token in front of every path, unknown ones included, so that no route can miss the check."""
 
     def __init__(self, app: FastAPI, token: str) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in _OPEN:
-            given = dict(scope["headers"]).get(b"authorization")
-            if given is None:
-                error = ApiError(
-                    401, "UNAUTHENTICATED", "no token: send Authorization: Bearer and the token of the home folder's endpoint/token"
-                )
-            elif not hmac.compare_digest(given, self._expected):
-                error = ApiError(
-                    403, "PERMISSION_DENIED", "invalid access token: it was cut off, or is that of another server's home folder"
-                )
-            else:
-                return await self._app(scope, receive, send)
-            return await JSONResponse(error.body, error.status)(scope, receive, send)
-        return await self._app(scope, receive, send)
+        error = self._problem(scope) if scope["type"] == "http" and scope["path"] not in _WITHOUT_TOKEN else None
+        await (_response(error) if error else self._app)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> ApiError | None:
+        given = dict(scope["headers"]).get(b"authorization")
+        if given is None:
+            return ApiError(
+                ErrorKind.NO_TOKEN, "the request has no token: send Authorization: Bearer TOKEN; the token is in <home>/endpoint/token"
+            )
+        if not hmac.compare_digest(given, self._expected):
+            return ApiError(ErrorKind.WRONG_TOKEN, "invalid access token: it is incomplete, or the token of another home folder")
+        return None

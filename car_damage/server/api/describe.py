@@ -2,52 +2,45 @@
 
 from typing import Any
 
+from car_damage.server.api.responses import EndpointConfig, EndpointDetails, Readiness
 from car_damage.server.hosting.deployment import Deployment
 from car_damage.server.hosting.endpoint import Endpoint
 
 CREATOR = "local"
 
 
-def endpoint(of: Endpoint) -> dict[str, Any]:
-    """ServingEndpointDetailed."""
-    described = _common(of) | {
+def details(endpoint: Endpoint) -> EndpointDetails:
+    """An endpoint with its configs."""
+    described: EndpointDetails = {
+        "name": endpoint.name,
+        "id": endpoint.name,
+        "creator": CREATOR,
+        "creation_timestamp": endpoint.facts["creation_timestamp"],
+        "last_updated_timestamp": endpoint.facts["last_updated_timestamp"],
+        "description": endpoint.facts["description"],
+        "tags": endpoint.facts["tags"],
+        "state": {"ready": readiness(endpoint), "config_update": endpoint.update_state},
         "permission_level": "CAN_MANAGE",
         "route_optimized": False,
     }
-    if of.active is not None:
-        described["config"] = _config(of.active)
-    if of.pending is not None:
-        described["pending_config"] = _config(of.pending) | {"start_time": of.pending.created}
+    if endpoint.active is not None:
+        described["config"] = _config(endpoint.active)
+    if endpoint.pending is not None:
+        described["pending_config"] = {**_config(endpoint.pending), "start_time": endpoint.pending.created}
     return described
 
 
-def summary(of: Endpoint) -> dict[str, Any]:
-    """ServingEndpoint, as a listing has it."""
-    entities = _config(of.active)["served_entities"] if of.active is not None else []
-    return _common(of) | {
-        "config": {"served_entities": [{key: entity[key] for key in ("name", "entity_name", "entity_version")} for entity in entities]}
-    }
+def summary(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint in a list: FastAPI drops the fields that EndpointSummary does not have."""
+    return {"config": {"served_entities": []}, **details(endpoint)}
 
 
-def readiness(of: Endpoint) -> str:
-    """EndpointStateReady."""
-    return "READY" if of.ready else "NOT_READY"
+def readiness(endpoint: Endpoint) -> Readiness:
+    """Whether an endpoint is ready, as the API says it."""
+    return "READY" if endpoint.ready else "NOT_READY"
 
 
-def _common(of: Endpoint) -> dict[str, Any]:
-    return {
-        "name": of.name,
-        "id": of.name,
-        "creator": CREATOR,
-        "creation_timestamp": of.facts["creation_timestamp"],
-        "last_updated_timestamp": of.facts["last_updated_timestamp"],
-        "description": of.facts["description"],
-        "tags": of.facts["tags"],
-        "state": {"ready": readiness(of), "config_update": of.update_state},
-    }
-
-
-def _config(deployment: Deployment) -> dict[str, Any]:
+def _config(deployment: Deployment) -> EndpointConfig:
     entity = deployment.config.entity
     name = entity.served_name
     return {

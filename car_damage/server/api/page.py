@@ -1,7 +1,7 @@
-"""The endpoint's page: photos in, severities out, for a person with a browser.
+"""The endpoint's page: a person chooses photos in a browser and sees their severities.
 
-The page needs no token, and everything that it asks of the server does. It comes from the files in page_files/ as they are,
-and its headers hold it to this server: no other host is asked, and no other page may show it in a frame.
+The page itself needs no token, but every request that it sends does. The files in page_files/ are served unchanged. Response
+headers restrict the page to this server: it cannot contact another host, and no other page can show it in a frame.
 """
 
 from importlib.resources import files
@@ -19,7 +19,7 @@ _FILES = {
     "/endpoint.js": ("endpoint.js", "text/javascript"),
 }
 PATHS = frozenset(_FILES)
-"""Where the page and its parts lie."""
+"""Paths of the page and its parts."""
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -32,7 +32,12 @@ HEADERS = {
 
 
 def add(app: FastAPI, max_request_bytes: int) -> None:
-    """Add the page to an application. It refuses by itself a photo whose request would have more bytes than that."""
+    """Add the page's routes.
+
+    Args:
+        app: gets the routes.
+        max_request_bytes: the page refuses a photo whose request would have more bytes.
+    """
     folder = files("car_damage.server.api") / "page_files"
     for path, (name, media_type) in _FILES.items():
         text = (folder / name).read_text(encoding="utf-8")
@@ -40,7 +45,7 @@ def add(app: FastAPI, max_request_bytes: int) -> None:
 
 
 def link(host: str, token: str | None = None) -> str:
-    """The page's address. A token goes into the fragment, which a browser keeps to itself."""
+    """The page's address. A token goes into the fragment, which browsers do not send."""
     return f"{host.rstrip('/')}/" + (f"#token={quote(token, safe='')}" if token else "")
 
 

@@ -1,1 +1,1 @@
-"""What stands behind an endpoint: configs, the models' processes, and the way from one version to the next."""
+"""Endpoints, their configs and the models' processes that serve them."""

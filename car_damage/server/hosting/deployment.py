@@ -1,16 +1,16 @@
-"""A config that an endpoint serves or is about to, and the model's process that serves it.
+"""A config that an endpoint serves or will serve, and the model's process that serves it.
 
-One task at a time starts and stops the process: `start`, then `keep`, which goes on for ever. So there is never a second
-process. Requests only say that they want it: who finds it asleep waits for the start that the first of them asked for.
+Only one task at a time starts and stops the process: first `start`, then `keep`, which never ends. So there is never a second
+process. Requests only ask for the process: all requests that find it stopped wait for the same start.
 
     from                 to            because
-    STARTING             AWAKE         the model has answered its own example
-    STARTING             FAILED        it has not
+    STARTING             AWAKE         the model answered its own example
+    STARTING             FAILED        it did not
     AWAKE                RECOVERING    the process ended by itself; it is started again until it is AWAKE
-    AWAKE                ASLEEP        nobody has asked for a while, and the config lets it scale to zero
-    ASLEEP               WAKING        somebody asks
-    WAKING, STUCK        AWAKE         the model has answered its own example again
-    WAKING               STUCK         it has not; the next request makes the next try
+    AWAKE                ASLEEP        no request came for a while, and the config scales to zero
+    ASLEEP               WAKING        a request came
+    WAKING, STUCK        AWAKE         the model answered its own example again
+    WAKING               STUCK         it did not; the next request starts it again
 """
 
 import asyncio
@@ -19,23 +19,25 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from car_damage.errors import ModelRefused
-from car_damage.server.api.requests import Config
+from car_damage.server.hosting.measures import Measures
 from car_damage.server.hosting.model_server import ModelServer
 from car_damage.server.hosting.queue import Queue
-from car_damage.server.metrics.measures import Measures
+from car_damage.server.requests import Config
 
 _LONGEST_PAUSE = 30.0
-"""Seconds between two tries to bring a process back."""
+"""Seconds between two starts of a process."""
 
 _log = logging.getLogger(__name__)
 
 MakeServer = Callable[[Config, int], ModelServer]
+DeploymentState = Literal["DEPLOYMENT_CREATING", "DEPLOYMENT_READY", "DEPLOYMENT_RECOVERING", "DEPLOYMENT_FAILED"]
 
 
 class Phase(Enum):
-    """Where a deployment stands: the API's word for it, and what it says of it unless there is more to tell."""
+    """Phase of a deployment, with its state in the API and the usual message for it."""
 
     STARTING = "DEPLOYMENT_CREATING", ""
     AWAKE = "DEPLOYMENT_READY", ""
@@ -45,20 +47,23 @@ class Phase(Enum):
     RECOVERING = "DEPLOYMENT_RECOVERING", "the model's process is being started again"
     FAILED = "DEPLOYMENT_FAILED", "see its build log"
 
+    def __init__(self, state: DeploymentState, message: str) -> None:
+        self.state, self.message = state, message
+
 
 _WOKEN_BY_REQUESTS = frozenset({Phase.ASLEEP, Phase.WAKING, Phase.STUCK})
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long things may take, in seconds."""
+class TimeLimits:
+    """Time limits, in seconds."""
 
     ready: float
-    """A new process, until its model has answered its own example."""
+    """Time from the start of a process until its model has answered its own example."""
     answer: float
-    """One request, with the time that it waits for its turn and for a process that is asleep."""
+    """Time for one request, including the wait for its turn and for a process that is asleep."""
     idle: float
-    """Nobody asking, until the process of a config with scale_to_zero_enabled is stopped."""
+    """Time without requests after which a process stops, if its config has scale_to_zero_enabled."""
 
 
 class Deployment:
@@ -77,32 +82,36 @@ class Deployment:
         self._retired = False
 
     @property
-    def state(self) -> str:
-        """The API's word."""
-        return self.phase.value[0]
+    def state(self) -> DeploymentState:
+        """The state in the API."""
+        return self.phase.state
 
     @property
     def message(self) -> str:
-        """What there is to say about the state."""
-        return self._why or self.phase.value[1]
+        """Explains the state; may be empty."""
+        return self._why or self.phase.message
 
     @property
     def is_ready(self) -> bool:
-        """A request would be answered, or wait for a start that is expected to succeed."""
+        """A request would be answered, or would wait for a start that is expected to succeed."""
         return self.phase in {Phase.AWAKE, Phase.ASLEEP, Phase.WAKING}
 
     @property
     def is_asleep(self) -> bool:
-        """There is no process, and there will be none before somebody asks."""
+        """There is no process until a request comes."""
         return self.phase in {Phase.ASLEEP, Phase.STUCK}
 
     @property
     def retry_after(self) -> int:
-        """Seconds after which asking again makes sense."""
+        """Seconds after which a client should try again."""
         return max(1, math.ceil(self._pause))
 
     async def start(self, timeout: float) -> None:
-        """Start the process. Raises ModelRefused, and nothing else, when it does not become ready."""
+        """Start the process.
+
+        Raises:
+            ModelRefused: it did not become ready, whatever the reason.
+        """
         try:
             with self._measures.start(self.config.entity.served_name):
                 await self.server.start(timeout)
@@ -110,29 +119,29 @@ class Deployment:
             self._enter(Phase.FAILED, str(error))
             raise
         except Exception as error:
-            # Nobody awaits the tasks that start processes: what is not said here is never seen.
+            # Nobody awaits the tasks that start processes, so an error that is not logged here is never seen.
             _log.exception("starting %s", self.config.entity.served_name)
             self._enter(Phase.FAILED, f"{type(error).__name__}: {error}")
             raise ModelRefused(self.message) from error
         self._enter(Phase.AWAKE)
 
-    async def keep(self, patience: Patience, queue: Queue) -> None:
-        """Start the process again when it ended, let it sleep while nobody asks and wake it when somebody does; for ever."""
+    async def keep(self, limits: TimeLimits, queue: Queue) -> None:
+        """Keep the process for ever: restart it when it ends, stop it when no requests come, and start it when one comes."""
         while True:
             if self.phase is Phase.AWAKE:
                 queue.touch()
-                await self._until_ended_or_idle(patience.idle, queue)
+                await self._until_ended_or_idle(limits.idle, queue)
             elif self.phase in _WOKEN_BY_REQUESTS:
                 await self._wanted.wait()
-                await self._try_again(patience.ready, Phase.STUCK)
+                await self._restart(limits.ready, Phase.STUCK)
             else:
-                await self._try_again(patience.ready, Phase.RECOVERING)
+                await self._restart(limits.ready, Phase.RECOVERING)
 
     async def process(self) -> ModelServer | None:
-        """The process, or None when there is none and `message` says why.
+        """The process, or None when there is none; `message` then says why.
 
-        One that is asleep is started first. All who ask meanwhile wait for the same start; one that fails is told to all of
-        them, and whoever asks later waits for the next one, which keeps its distance of `retry_after`.
+        A process that is asleep is started first. All requests that come meanwhile wait for the same start and share its failure.
+        A later request waits for the next start, which begins `retry_after` seconds after the failure.
         """
         if self.phase in _WOKEN_BY_REQUESTS and not self._retired:
             if not self._wanted.is_set():
@@ -142,7 +151,7 @@ class Deployment:
         return self.server if self.phase is Phase.AWAKE and not self._retired else None
 
     def retire(self) -> None:
-        """Nobody gets this process any more, and nobody waits for it."""
+        """Give this process to no more requests, and wake the requests that wait for it."""
         self._retired = True
         self._tried.set()
 
@@ -162,7 +171,7 @@ class Deployment:
             self._enter(Phase.ASLEEP)
             await self.server.stop()
 
-    async def _try_again(self, timeout: float, otherwise: Phase) -> None:
+    async def _restart(self, timeout: float, on_failure: Phase) -> None:
         await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())
         if self.phase is Phase.ASLEEP:
             self._enter(Phase.WAKING)
@@ -173,7 +182,7 @@ class Deployment:
         except ModelRefused as error:
             self._pause = min(max(1.0, self._pause * 2), _LONGEST_PAUSE)
             self._not_before = asyncio.get_running_loop().time() + self._pause
-            self._enter(otherwise, f"{otherwise.value[1]}: {error}")
+            self._enter(on_failure, f"{on_failure.message}: {error}")
         self._wanted.clear()
         self._tried.set()
 

@@ -1,9 +1,9 @@
-"""One endpoint: what it serves, what it is about to serve, and the way from one to the other.
+"""One endpoint: what it serves, what it will serve, and the switch between the two.
 
-An update starts the new version's process beside the old one, which goes on answering. When the new one has answered its own
-example, requests go to it; those in flight end on the old one, which then stops. So no request is lost. An update
-that fails, for whatever reason, changes nothing but the endpoint's state: the old config still serves. It may be asleep all
-the while: a request wakes it, whatever an update does beside it.
+An update starts the new version's process beside the old one, which continues to answer. When the new model has answered its
+own example, requests go to it; the old process finishes its requests in flight and stops. So no request is lost. An update
+that fails changes only the endpoint's state: the old config still serves. The old process may be asleep during an update; a
+request wakes it as usual.
 """
 
 import asyncio
@@ -11,24 +11,26 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal, Unavailable
-from car_damage.server.api.requests import Config
-from car_damage.server.errors import conflict, unavailable
-from car_damage.server.hosting.deployment import Deployment, MakeServer, Patience, Phase
-from car_damage.server.hosting.model_server import AT_ONCE, Scored
+from car_damage.server.errors import ApiError, ErrorKind
+from car_damage.server.hosting.deployment import Deployment, MakeServer, Phase, TimeLimits
+from car_damage.server.hosting.measures import Measures
+from car_damage.server.hosting.model_server import AT_ONCE, ModelResponse
 from car_damage.server.hosting.queue import Queue
-from car_damage.server.metrics.measures import Measures
+from car_damage.server.requests import Config
+
+UpdateState = Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What was answered, and by which served entity."""
+class EndpointResponse:
+    """Response of a model, and the name of the served entity that it came from."""
 
-    scored: Scored
+    model: ModelResponse
     served_by: str
 
 
@@ -40,30 +42,30 @@ def now() -> int:
 class Endpoint:
     """An endpoint and its deployments."""
 
-    def __init__(self, name: str, facts: dict[str, Any], make: MakeServer, patience: Patience, save: Callable[[], None]) -> None:
+    def __init__(self, name: str, facts: dict[str, Any], make: MakeServer, limits: TimeLimits, save: Callable[[], None]) -> None:
         self.name, self.facts = name, facts
         """Facts: description, tags, creation_timestamp, last_updated_timestamp, config_version."""
         self.active: Deployment | None = None
         self.pending: Deployment | None = None
-        self.update_state = "NOT_UPDATING"
-        self._make, self._patience, self._save = make, patience, save
+        self.update_state: UpdateState = "NOT_UPDATING"
+        self._make, self._limits, self._save = make, limits, save
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self.queue, self.measures = Queue(AT_ONCE), Measures()
 
     @property
     def ready(self) -> bool:
-        """A process is there to answer, or starts when somebody asks."""
+        """A process answers requests, or starts when a request comes."""
         return self.active is not None and self.active.is_ready
 
     @property
     def served_entity(self) -> str:
-        """The name of what is served; empty before the first one is."""
+        """The name of the served entity; empty before the first one is ready."""
         return self.active.config.entity.served_name if self.active is not None else ""
 
     @property
     def pid(self) -> int | None:
-        """The process that answers, when there is one."""
+        """The id of the process that answers, if there is one."""
         return self.active.server.pid if self.active is not None else None
 
     def update(self, config: Config) -> None:
@@ -71,10 +73,10 @@ class Endpoint:
 
         Raises:
             ApiError: an update is in progress.
-            Terminal: the update cannot be written down; nothing has changed.
+            Terminal: the update cannot be saved; nothing has changed.
         """
         if self.update_state == "IN_PROGRESS":
-            raise conflict(f"endpoint {self.name} is being updated; wait until state.config_update is NOT_UPDATING")
+            raise ApiError(ErrorKind.UPDATING, f"endpoint {self.name} is being updated; wait until state.config_update is NOT_UPDATING")
         before = self.facts, self.pending, self.update_state
         version, at = self.facts["config_version"] + 1, now()
         self.facts = self.facts | {"config_version": version, "last_updated_timestamp": at}
@@ -87,8 +89,8 @@ class Endpoint:
             raise
         self._run(self._switch_to(pending))
 
-    def restore(self, active: Config | None, pending: Config | None, update_state: str, version: int) -> None:
-        """Take up where the last server stopped: bring the active config back, and go on with an update."""
+    def restore(self, active: Config | None, pending: Config | None, update_state: UpdateState, version: int) -> None:
+        """Continue where the last server stopped: start the active config again, and continue an interrupted update."""
         self.update_state = update_state
         if active is not None:
             self.active = Deployment(active, version, now(), self._make, self.measures, phase=Phase.RECOVERING)
@@ -100,57 +102,56 @@ class Endpoint:
             if interrupted:
                 self._run(self._switch_to(self.pending))
 
-    async def score(self, body: bytes, content_type: str) -> Answered:
-        """Answer one request with the config that is active when its turn comes; a process that is asleep is started first.
+    async def score(self, body: bytes, content_type: str) -> EndpointResponse:
+        """Pass a request to the config that is active when its turn comes. A process that is asleep is started first.
 
         Raises:
             ApiError: no process answers in time.
         """
         try:
-            async with asyncio.timeout(self._patience.answer), self.queue.turn():
-                return await self._answer(body, content_type)
+            async with asyncio.timeout(self._limits.answer), self.queue.turn():
+                return await self._score(body, content_type)
         except Unavailable as error:
-            raise unavailable(str(error)) from error
+            raise ApiError(ErrorKind.NOT_READY, str(error)) from error
         except TimeoutError as error:
-            why = f": {self.active.message}" if self.active is not None and self.active.message else ""
-            raise unavailable(f"endpoint {self.name} took longer than {self._patience.answer:g} seconds{why}") from error
+            message = f"endpoint {self.name} took longer than {self._limits.answer:g} seconds{_because(self.active)}"
+            raise ApiError(ErrorKind.NOT_READY, message) from error
 
     @property
     def needed(self) -> list[int]:
-        """The config versions whose files a process may have to be started from."""
-        updating = self.pending if self.update_state == "IN_PROGRESS" else None
-        return [deployment.version for deployment in (self.active, updating) if deployment is not None]
+        """The config versions whose model files are still needed to start a process."""
+        is_updating = self.update_state == "IN_PROGRESS"
+        return [deployment.version for deployment in self._deployments if deployment is self.active or is_updating]
 
     def deployment(self, served_name: str) -> Deployment | None:
-        """The newest deployment of that name."""
-        for deployment in (self.pending, self.active):
-            if deployment is not None and deployment.config.entity.served_name == served_name:
-                return deployment
-        return None
+        """The newest deployment that serves an entity of this name."""
+        return next((one for one in reversed(self._deployments) if one.config.entity.served_name == served_name), None)
 
     async def close(self) -> None:
-        """Stop everything."""
+        """Stop all tasks and processes."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        deployments = [deployment for deployment in (self.active, self.pending) if deployment is not None]
-        for deployment in deployments:
+        for deployment in self._deployments:
             deployment.retire()
-        await asyncio.gather(*(deployment.server.stop() for deployment in deployments))
+        await asyncio.gather(*(deployment.server.stop() for deployment in self._deployments))
 
-    async def _answer(self, body: bytes, content_type: str) -> Answered:
+    @property
+    def _deployments(self) -> list[Deployment]:
+        return [deployment for deployment in (self.active, self.pending) if deployment is not None]
+
+    async def _score(self, body: bytes, content_type: str) -> EndpointResponse:
         while (served := self.active) is not None:
             if server := await served.process():
-                return Answered(await server.score(body, content_type), served.config.entity.served_name)
+                return EndpointResponse(await server.score(body, content_type), served.config.entity.served_name)
             if served is self.active:
-                why = f": {served.message}" if served.message else ""
-                raise unavailable(f"endpoint {self.name} is not ready{why}", served.retry_after)
-        raise unavailable(f"endpoint {self.name} is not ready")
+                raise ApiError(ErrorKind.NOT_READY, f"endpoint {self.name} is not ready{_because(served)}", served.retry_after)
+        raise ApiError(ErrorKind.NOT_READY, f"endpoint {self.name} is not ready")
 
     async def _switch_to(self, deployment: Deployment) -> None:
         try:
-            await deployment.start(self._patience.ready)
+            await deployment.start(self._limits.ready)
         except ModelRefused:
             self.update_state = "UPDATE_FAILED"
             self._try_to_save()
@@ -164,14 +165,14 @@ class Endpoint:
             keeper.cancel()
         if old is not None:
             old.retire()
-            self._run(old.server.finish(self._patience.answer))
+            self._run(old.server.finish(self._limits.answer))
 
     def _keep(self) -> None:
         if self.active is not None:
-            self._keeper = self._run(self.active.keep(self._patience, self.queue))
+            self._keeper = self._run(self.active.keep(self._limits, self.queue))
 
     def _try_to_save(self) -> None:
-        """At the end of an update. Where that fails, the disk holds its beginning: the next server goes through it again."""
+        """Save the end of an update. If that fails, the disk still has the update in progress, and the next server repeats it."""
         try:
             self._save()
         except Terminal as error:
@@ -187,3 +188,7 @@ class Endpoint:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _log.error("endpoint %s: a task ended", self.name, exc_info=error)
+
+
+def _because(deployment: Deployment | None) -> str:
+    return f": {deployment.message}" if deployment is not None and deployment.message else ""

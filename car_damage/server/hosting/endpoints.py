@@ -1,4 +1,4 @@
-"""All endpoints of one server, and their memory on disk."""
+"""All endpoints of one server. They are saved on disk."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,27 +6,27 @@ from typing import Any
 
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
-from car_damage.server.api.requests import Config, Create
-from car_damage.server.errors import ApiError, absent
-from car_damage.server.hosting.deployment import Deployment, Patience
+from car_damage.server.errors import ApiError, ErrorKind
+from car_damage.server.hosting.deployment import Deployment, TimeLimits
 from car_damage.server.hosting.endpoint import Endpoint, now
-from car_damage.server.hosting.model_server import ModelServer, Place
+from car_damage.server.hosting.model_server import DeploymentFiles, ModelServer
+from car_damage.server.requests import Config, NewEndpoint
 from car_damage.server.state import State
 from car_damage.settings import Settings
 
 _LOG_TAIL = 64 << 10
-"""Bytes of a running model's log that a request for it gets."""
-_LONGER = 1.0
-"""Seconds beyond `serving.request_timeout` after which a request is given up, whatever became of it."""
+"""Bytes of a model's log that the server returns."""
+_MARGIN = 1.0
+"""Seconds beyond `serving.request_timeout` after which the server gives up on a request."""
 
 
 class Endpoints:
-    """The endpoints by name. Everything happens on one event loop, so nothing needs a lock."""
+    """The endpoints by name. All calls run on one event loop, so no lock is needed."""
 
     def __init__(self, settings: Settings, state: State) -> None:
         self._settings, self._state = settings, state
         self._by_name: dict[str, Endpoint] = {}
-        # The path of a unix socket may hold 107 characters only, so sockets cannot lie below any home folder.
+        # The path of a unix socket has at most 107 characters; below the home folder it may become longer.
         self._sockets = Scratch("sockets")
         self._sockets_made = 0
 
@@ -34,28 +34,28 @@ class Endpoints:
         return iter(self._by_name.values())
 
     def __getitem__(self, name: str) -> Endpoint:
-        """Raises ApiError 404 when there is none."""
+        """Raises ApiError NOT_FOUND when there is none."""
         if name not in self._by_name:
-            raise absent(f"endpoint {name} does not exist; it is there from the first run that takes a version live")
+            raise ApiError(ErrorKind.NOT_FOUND, f"endpoint {name} does not exist; the first run that takes a version live creates it")
         return self._by_name[name]
 
     def restore(self) -> None:
-        """Bring back every endpoint as the last server left it."""
+        """Restore every endpoint as the last server left it."""
         for kept in self._state.read():
             endpoint = self._endpoint(kept["name"], kept["facts"])
             active, pending = (Config.model_validate(kept[key]) if kept[key] else None for key in ("active", "pending"))
             endpoint.restore(active, pending, kept["update_state"], kept["active_version"])
         self._sweep()
 
-    def create(self, request: Create) -> Endpoint:
-        """Create an endpoint, which begins to start its model.
+    def create(self, request: NewEndpoint) -> Endpoint:
+        """Create an endpoint and begin to start its model.
 
         Raises:
-            ApiError: there is one of that name.
-            Terminal: it cannot be written down; there is none.
+            ApiError: an endpoint of this name exists.
+            Terminal: the endpoint cannot be saved, so it is not created.
         """
         if request.name in self._by_name:
-            raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"endpoint {request.name} already exists; update its config instead")
+            raise ApiError(ErrorKind.EXISTS, f"endpoint {request.name} already exists; update its config instead")
         at = now()
         endpoint = self._endpoint(
             request.name,
@@ -80,7 +80,11 @@ class Endpoints:
         return self[name]
 
     async def delete(self, name: str) -> None:
-        """Stop and forget an endpoint, its logs too. Raises Terminal when that cannot be written down; it then goes on."""
+        """Stop an endpoint and delete it, with its logs.
+
+        Raises:
+            Terminal: the deletion cannot be saved; the endpoint continues to serve.
+        """
         endpoint = self[name]
         del self._by_name[name]
         try:
@@ -88,25 +92,25 @@ class Endpoints:
         except Terminal:
             self._by_name[name] = endpoint
             raise
-        self._state.forget(name)
+        self._state.delete_logs(name)
         await endpoint.close()
         self._sweep()
 
     def build_log(self, name: str, served_name: str) -> str:
-        """What a deployment's process printed until its model was ready, at its last start."""
+        """The output of the last start of a deployment's process, until its model was ready."""
         deployment = self._deployment(name, served_name)
         began, built = deployment.server.began, deployment.server.built
         return self._read_log(name, deployment)[began : built or None].decode(errors="replace")
 
     def server_log(self, name: str, served_name: str) -> str:
-        """The end of everything else that its processes printed: this one since, and those that ended before it."""
+        """The end of all other output of a deployment's processes: of earlier ones, and of the current one since it was ready."""
         deployment = self._deployment(name, served_name)
         began, built = deployment.server.began, deployment.server.built
         data = self._read_log(name, deployment)
         return (data[:began] + (data[built:] if built else b""))[-_LOG_TAIL:].decode(errors="replace")
 
     async def close(self) -> None:
-        """Stop every process. What is on disk stays, so that the next server brings it back."""
+        """Stop every process. The files stay on disk, so that the next server restores the endpoints."""
         await asyncio.gather(*(endpoint.close() for endpoint in self))
         self._sockets.close()
 
@@ -118,14 +122,14 @@ class Endpoints:
             return ModelServer(
                 f"models:/{config.entity.entity_name}/{config.entity.entity_version}",
                 self._sockets.path / str(self._sockets_made),
-                Place(self._state.model(name, version), self._state.log(name, version)),
+                DeploymentFiles(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
                 serving.request_timeout,
             )
 
-        # The model's own limit comes first: a request that is too much for it is told so, and not to try again.
-        patience = Patience(serving.update_timeout, serving.request_timeout + _LONGER, serving.idle_timeout)
-        self._by_name[name] = Endpoint(name, facts, make, patience, self._save)
+        # The model's own time limit ends first: then the client learns that its request is too large, and does not try it again.
+        limits = TimeLimits(serving.update_timeout, serving.request_timeout + _MARGIN, serving.idle_timeout)
+        self._by_name[name] = Endpoint(name, facts, make, limits, self._save)
         return self._by_name[name]
 
     def _save(self) -> None:
@@ -142,7 +146,6 @@ class Endpoints:
                 for endpoint in self
             ]
         )
-
         self._sweep()
 
     def _sweep(self) -> None:
@@ -151,7 +154,7 @@ class Endpoints:
     def _deployment(self, name: str, served_name: str) -> Deployment:
         deployment = self[name].deployment(served_name)
         if deployment is None:
-            raise absent(f"endpoint {name} serves nothing named {served_name}")
+            raise ApiError(ErrorKind.NOT_FOUND, f"endpoint {name} serves no entity named {served_name}")
         return deployment
 
     def _read_log(self, name: str, deployment: Deployment) -> bytes:

@@ -1,7 +1,7 @@
 """One model in a process of its own, reached through a unix socket.
 
-The process runs MLflow's scoring function (see car_damage.model.host, which describes the few bytes around a request and an
-answer). Both pass through as they are, over kept connections.
+The process runs MLflow's scoring function. Requests and responses pass through unread, over connections that are reused;
+car_damage.model.host describes the header bytes in front of each.
 """
 
 import asyncio
@@ -18,17 +18,18 @@ from car_damage.errors import ModelRefused, Unavailable
 from car_damage.model.process import HOST, scrubbed
 
 AT_ONCE = 16
-"""Requests that the process takes: two calls of the model, of eight each. With fewer, there would be none to join."""
-_LAST_WORDS = 300
+"""Requests that the process gets at once: two calls of the model, each for up to eight requests that it combines."""
+_LAST_LINE = 300
+"""Characters of a log's last line that an error quotes."""
 _LONGEST_LOG = 8 << 20
-"""Bytes of a log above which a start begins another and keeps this one as `.log.1`: a model may crash for ever."""
+"""Bytes of a log above which the next start renames it to `.log.1` and begins another, because a model may crash for ever."""
 _GRACE = 10.0
-"""Seconds that a process gets to end by itself."""
+"""Seconds until a process that does not end by itself is killed."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What the scoring function answered."""
+class ModelResponse:
+    """HTTP response of the scoring function."""
 
     status: int
     content_type: str
@@ -36,32 +37,32 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a deployment keeps what belongs to it, on this machine's disk."""
+class DeploymentFiles:
+    """Files of a deployment on this machine's disk."""
 
     model: Path
-    """A copy of the version's files. It is there as a whole, or not at all."""
+    """A copy of the version's files: complete, or absent."""
     log: Path
-    """What its processes have to say, one after the other."""
+    """What its processes print, one after the other."""
 
 
 class ModelServer:
     """A model's process.
 
-    A process of its own fetches the version first, when it is not there yet: with this server's whole environment, because
-    MLflow finds the credentials of a registry and of an object store there. The model's process runs code that came with the
-    model, so it gets none of them, and needs neither registry nor network to start again.
+    If the version's files are missing, another process fetches them first. It gets this server's whole environment, because
+    MLflow finds there the credentials of the registry and of the object store. The model's process runs code that came with
+    the model, so it gets no credentials. It needs neither registry nor network to start again.
 
     Args:
-        uri: of the version.
-        socket: where the process is reached; at most 107 characters.
-        place: where its files lie.
-        registry: variables that tell MLflow where to fetch the version from.
-        request_timeout: seconds that the model may take for one request; a fraction counts as a whole one.
+        uri: URI of the model version.
+        socket: unix socket of the process; its path has at most 107 characters.
+        files: files of the deployment.
+        registry: environment variables that tell MLflow where the registry is.
+        request_timeout: seconds that the model may take for one request, rounded up.
     """
 
-    def __init__(self, uri: str, socket: Path, place: Place, registry: Mapping[str, str], request_timeout: float) -> None:
-        self._uri, self._socket, self._place, self._registry = uri, socket, place, registry
+    def __init__(self, uri: str, socket: Path, files: DeploymentFiles, registry: Mapping[str, str], request_timeout: float) -> None:
+        self._uri, self._socket, self._files, self._registry = uri, socket, files, registry
         self._limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(request_timeout))}
         self._process: asyncio.subprocess.Process | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -69,59 +70,59 @@ class ModelServer:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self.began = self.built = 0
-        """Bytes of the log when this process was begun, and when its model was ready: 0 before that."""
+        """Sizes of the log in bytes when this process started and when its model was ready; 0 before that."""
 
     async def start(self, timeout: float) -> None:
         """Fetch the model, start the process and wait until the model has answered its own example.
 
         Raises:
-            ModelRefused: it could not be fetched or started, it ended, or it was not ready after `timeout` seconds.
+            ModelRefused: the model could not be fetched or started, its process ended, or it was not ready after `timeout` seconds.
         """
         try:
             async with asyncio.timeout(timeout):
                 self._open_log()
                 await self._fetch()
                 await self._await_ready()
-            self.built = self._place.log.stat().st_size
-        except TimeoutError:  # an OSError too, but not about this machine
+            self.built = self._files.log.stat().st_size
+        except TimeoutError:  # a subclass of OSError, so it is caught first
             await self.stop()
             raise ModelRefused(f"{self._uri} was not ready after {timeout:g} seconds") from None
         except OSError as error:
             await self.stop()
-            raise ModelRefused(f"{self._uri} could not be started with its files in {self._place.model}: {error}") from error
+            raise ModelRefused(f"{self._uri} could not be started with its files in {self._files.model}: {error}") from error
         except BaseException:
             await self.stop()
             raise
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """The id of the process, while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def ended(self) -> int:
-        """Wait until the process ends by itself; its exit code."""
+        """Wait until the process ends by itself, and return its exit code."""
         assert self._process is not None  # noqa: S101 - for the type checker: called after start
         return await self._process.wait()
 
-    async def score(self, body: bytes, content_type: str) -> Scored:
-        """Pass one request on.
+    async def score(self, body: bytes, content_type: str) -> ModelResponse:
+        """Pass one request to the model.
 
         Raises:
-            Unavailable: the process went away underneath.
+            Unavailable: the process ended during the request.
         """
         self._open += 1
         self._quiet.clear()
         try:
             return await self._exchange(body, content_type)
         except (OSError, asyncio.IncompleteReadError) as error:
-            raise Unavailable(f"the process of {self._uri} went away during the request") from error
+            raise Unavailable(f"the process of {self._uri} ended during the request") from error
         finally:
             self._open -= 1
             if not self._open:
                 self._quiet.set()
 
     async def finish(self, timeout: float) -> None:
-        """Let the requests in flight end, then stop."""
+        """Wait until the requests in flight have ended, then stop."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -130,7 +131,7 @@ class ModelServer:
             await self.stop()
 
     async def stop(self) -> None:
-        """End the process, by force when it does not end by itself."""
+        """Stop the process. A process that does not end by itself is killed."""
         for _, writer in self._idle:
             writer.close()
         self._idle.clear()
@@ -146,30 +147,30 @@ class ModelServer:
             await self._process.wait()
 
     def _open_log(self) -> None:
-        log = self._place.log
+        log = self._files.log
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._place.model.parent.mkdir(parents=True, exist_ok=True)
+        self._files.model.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > _LONGEST_LOG:
             log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as file:
             self.began = file.tell()
 
     async def _fetch(self) -> None:
-        if self._place.model.exists():
+        if self._files.model.exists():
             return
         environment = os.environ | scrubbed(os.environ) | dict(self._registry)
-        process = await self._spawn("fetch", self._uri, str(self._place.model), environment=environment)
+        process = await self._spawn("fetch", self._uri, str(self._files.model), environment=environment)
         if code := await process.wait():
-            raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_words()}")
+            raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_line()}")
 
     async def _await_ready(self) -> None:
-        process = await self._spawn("serve", str(self._place.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
+        process = await self._spawn("serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
         assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         if (await process.stdout.readline()).strip() != b"ready":
-            raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_words()}")
+            raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_line()}")
 
     async def _spawn(self, *arguments: str, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-        with self._place.log.open("ab") as log:
+        with self._files.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -183,7 +184,7 @@ class ModelServer:
             )
         return self._process
 
-    async def _exchange(self, body: bytes, content_type: str) -> Scored:
+    async def _exchange(self, body: bytes, content_type: str) -> ModelResponse:
         reader, writer = await self._connection()
         try:
             kind = content_type.encode("latin-1")
@@ -196,7 +197,7 @@ class ModelServer:
             writer.close()
             raise
         self._idle.append((reader, writer))
-        return Scored(status, kind.decode("latin-1"), answer)
+        return ModelResponse(status, kind.decode("latin-1"), answer)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         while self._idle:
@@ -206,6 +207,6 @@ class ModelServer:
             writer.close()
         return await asyncio.open_unix_connection(str(self._socket))
 
-    def _last_words(self) -> str:
-        lines = self._place.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
-        return lines[-1][-_LAST_WORDS:] if lines else "it said nothing"
+    def _last_line(self) -> str:
+        lines = self._files.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
+        return lines[-1][-_LAST_LINE:] if lines else "it printed nothing"

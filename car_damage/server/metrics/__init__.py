@@ -1,1 +1,1 @@
-"""What the endpoint server counts and measures of itself, and how Prometheus reads it."""
+"""Metrics of the endpoint server, in Prometheus' text format."""

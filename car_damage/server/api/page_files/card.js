@@ -1,9 +1,9 @@
-/* One photo on the page: what it is, what became of it. All text goes in as text, never as HTML. */
+/* One photo on the page, with its prediction or its problem. All text is inserted as text, never as HTML. */
 
 const template = document.getElementById("card");
 
 export class Card {
-  /** `again` is called with this card when its button is pressed. */
+  /** `again` is called with this card when the button "Try again" is pressed. */
   constructor(file, again) {
     this.file = file;
     this.element = template.content.firstElementChild.cloneNode(true);
@@ -19,14 +19,14 @@ export class Card {
     this.#show("waiting", "Waiting", words);
   }
 
-  /** What was answered: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
+  /** Show a prediction: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
   answered({ label, probabilities, servedBy, milliseconds }) {
     this.#show("answered", label, `Answered by ${servedBy} in\u00a0${Math.round(milliseconds)}\u00a0ms`);
     this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
     this.part(".bars").hidden = false;
   }
 
-  /** `refusal` says why in words, and whether it would help to ask again. */
+  /** Show why there is no prediction. `refusal` also says whether trying again can help. */
   failed(refusal) {
     this.refusal = refusal;
     this.#show("failed", "No answer", "");
@@ -60,7 +60,7 @@ export class Card {
   }
 }
 
-/** A probability for people. Almost certain is not certain. */
+/** A probability as text. Values close to 0 % or 100 % are not rounded to them. */
 export function percent(probability) {
   if (probability > 0 && probability < 0.001) return "< 0.1 %";
   if (probability < 1 && probability > 0.999) return "> 99.9 %";
@@ -75,7 +75,7 @@ function row(name, probability, best) {
   const [group, term, track, fill, number] = ["div", "dt", "dd", "span", "dd"].map((tag) => document.createElement(tag));
   term.textContent = name;
   track.className = "track";
-  // A reader of screens has the number.
+  // Screen readers read the number instead.
   track.setAttribute("aria-hidden", "true");
   fill.style.width = `${probability * 100}%`;
   track.append(fill);

@@ -1,18 +1,18 @@
-/* What the page asks of the endpoint server, and what a refusal means to a person. */
+/* Requests to the endpoint server, and messages for its errors. */
 
 const API = "/api/2.0/serving-endpoints";
 const MOST_TRIES = 20;
-/** Seconds between two tries, where the server asks for less: a model takes some seconds to start. */
+/** Seconds between two tries, if the server asks for less. A model takes some seconds to start. */
 const LONGEST_PAUSE = 5;
 const STATE_TIMEOUT = 10_000;
-/** Milliseconds after which whoever waits is told why it may take long. */
+/** Milliseconds after which the page explains why a prediction may take long. */
 const SLOW = 2_000;
 
-export const NOTHING_LIVE = "Nothing is live yet: the endpoint is there from the first run of the pipeline that takes a version live.";
+export const NOTHING_LIVE = "Nothing is live yet: the first pipeline run that takes a version live creates the endpoint.";
 
-/** Why there is no answer, in words. */
+/** The reason why there is no prediction, as a message for people. */
 export class Refusal extends Error {
-  /** `token`: another token is needed. `final`: asking again would change nothing. */
+  /** `token`: another token is needed. `final`: trying again cannot help. */
   constructor(words, { token = false, final = false } = {}) {
     super(words);
     this.token = token;
@@ -20,7 +20,7 @@ export class Refusal extends Error {
   }
 }
 
-/** The token, for as long as this tab is open. */
+/** The token. It is kept while this tab is open. */
 export const key = {
   get() {
     try {
@@ -34,13 +34,13 @@ export const key = {
     try {
       sessionStorage.setItem("token", token);
     } catch {
-      // This browser stores nothing: the token lasts until the page is loaded again.
+      // This browser stores nothing, so the token is lost when the page is loaded again.
     }
   },
   kept: null,
 };
 
-/** The names of all endpoints, and everything about the one that is wanted, or else about the first. */
+/** The names of all endpoints, and the details of the wanted one, or of the first if the wanted one does not exist. */
 export async function look(wanted) {
   const names = read(await send(API, { signal: AbortSignal.timeout(STATE_TIMEOUT) })).endpoints.map((endpoint) => endpoint.name);
   if (!names.length) return { names, endpoint: null };
@@ -49,7 +49,7 @@ export async function look(wanted) {
   return { names, endpoint: read(await send(path, { signal: AbortSignal.timeout(STATE_TIMEOUT) })) };
 }
 
-/** The state of an endpoint in a sentence. */
+/** The state of an endpoint as a sentence. */
 export function describe(endpoint) {
   if (!endpoint) return NOTHING_LIVE;
   const [active, pending] = [endpoint.config, endpoint.pending_config].map((config) => config?.served_entities?.[0]);
@@ -58,32 +58,34 @@ export function describe(endpoint) {
   if (active) parts.push(`${endpoint.state.ready === "READY" ? "ready" : "not ready"}, version ${active.entity_version}${why(active)}`);
   if (pending && endpoint.state.config_update === "UPDATE_FAILED") {
     parts.push(`version ${pending.entity_version} could not be started${why(pending)}`);
-  } else if (pending) parts.push(active ? `updating to version ${pending.entity_version}` : `version ${pending.entity_version} is starting`);
+  } else if (pending) {
+    parts.push(active ? `updating to version ${pending.entity_version}` : `version ${pending.entity_version} is starting`);
+  }
   return `${endpoint.name}: ${parts.join("; ") || "not ready"}`;
 }
 
-/** Bytes of the request that asks about a file of so many bytes. */
+/** Size in bytes of the request for a file of `fileBytes` bytes. */
 export function requestBytes(fileBytes) {
   return body("").length + 4 * Math.ceil(fileBytes / 3);
 }
 
-/** Ask about one photo, in base64. While the server is busy or a model starts it tries again, and tells `waiting` so. */
+/** Request a prediction for one photo in base64. Try again while the server is busy or a model starts; `waiting` gets a message. */
 export async function ask(name, image, waiting) {
   const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: body(image) };
   for (let tries = 1; ; tries += 1) {
-    const slow = setTimeout(() => waiting("Still asking. A model that slept takes some seconds to wake."), SLOW);
+    const slow = setTimeout(() => waiting("Still waiting. A model that was scaled to zero takes some seconds to start."), SLOW);
     const began = performance.now();
     const got = await send(`/serving-endpoints/${encodeURIComponent(name)}/invocations`, request).finally(() => clearTimeout(slow));
     const milliseconds = performance.now() - began;
     if ((got.status === 429 || got.status === 503) && tries < MOST_TRIES) {
       const pause = Math.max(Number(got.headers.get("Retry-After")) || 1, Math.min(tries, LONGEST_PAUSE));
-      const what = got.status === 429 ? "The server is busy with other requests" : "The model is not ready: it is starting or waking";
+      const what = got.status === 429 ? "The server is busy with other requests" : "The model is not ready: it is starting";
       waiting(`${what}. Trying again in ${pause} s (${tries} of ${MOST_TRIES - 1}).`);
       await new Promise((resolve) => setTimeout(resolve, pause * 1000));
       continue;
     }
     const row = read(got).predictions?.[0];
-    if (typeof row?.label !== "string") throw new Refusal("The endpoint answered, but not with a class: it serves another kind of model.");
+    if (typeof row?.label !== "string") throw new Refusal("The answer of the endpoint has no class: it serves another kind of model.");
     const probabilities = Object.entries(row)
       .filter(([column]) => column.startsWith("probability_"))
       .map(([column, probability]) => [column.slice("probability_".length), probability]);
@@ -97,15 +99,15 @@ function body(image) {
 
 async function send(path, options) {
   const token = key.get();
-  if (!token) throw new Refusal("The server asks for its token.", { token: true });
-  // What no header can hold is no token, and fetch would fail on it as if the server were gone.
+  if (!token) throw new Refusal("The server needs its token.", { token: true });
+  // A header cannot hold other characters: fetch would fail as if the server did not answer.
   if (!/^[\x21-\x7e]+$/.test(token)) throw refusal(403);
   const headers = { ...options.headers, Authorization: `Bearer ${token}` };
   try {
     const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
     return { status: response.status, headers: response.headers, text: await response.text() };
   } catch {
-    throw new Refusal("The server does not answer. See whether car-damage serve is still running.");
+    throw new Refusal("The server does not answer. Check whether car-damage serve is still running.");
   }
 }
 
@@ -114,14 +116,14 @@ function read({ status, text }) {
   try {
     value = JSON.parse(text);
   } catch {
-    // What is not JSON is told by its status.
+    // A body that is not JSON is handled by its status below.
   }
   if (status === 200 && value) return value;
   throw refusal(status, String(value?.message ?? ""));
 }
 
 function refusal(status, said = "") {
-  // MLflow repeats the input in front of what the model says of it.
+  // MLflow repeats the input in front of the message of the model.
   const reason = said.replace(/^[^]*\brow \d+: /, "").trim();
   const end = reason ? `: ${reason}` : ".";
   switch (status) {
@@ -129,15 +131,15 @@ function refusal(status, said = "") {
     case 415:
       return new Refusal(`The server cannot use this file${end}`, { final: true });
     case 401:
-      return new Refusal("The server asks for its token.", { token: true });
+      return new Refusal("The server needs its token.", { token: true });
     case 403:
-      return new Refusal("This is not the server's token. It may have been cut off, or belong to another server.", { token: true });
+      return new Refusal("This is not the server's token. It may be incomplete, or belong to another server.", { token: true });
     case 404:
       return new Refusal(`Nothing is live under this name${end}`);
     case 413:
       return new Refusal("The file is too large for the server.", { final: true });
     case 429:
-      return new Refusal("The server was busy with other requests all the time.");
+      return new Refusal("The server was busy with other requests for too long.");
     case 500:
       return new Refusal(`The model failed on this photo${end}`);
     case 503:
@@ -145,6 +147,6 @@ function refusal(status, said = "") {
     case 504:
       return new Refusal("The model took too long for this photo.");
     default:
-      return new Refusal(`The server's answer makes no sense to this page (status ${status})${end}`);
+      return new Refusal(`This page does not understand the server's answer (status ${status})${end}`);
   }
 }

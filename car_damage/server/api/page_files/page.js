@@ -1,12 +1,12 @@
-/* The page itself: takes photos, asks about them one by one, and keeps an eye on the endpoint. */
+/* The page: takes photos, requests predictions for them, and shows the state of the endpoint. */
 
 import { Card, megabytes, percent } from "./card.js";
 import { NOTHING_LIVE, Refusal, ask, describe, key, look, requestBytes } from "./endpoint.js";
 
 const AT_ONCE = 2;
-/** Milliseconds between two looks at the endpoint; twice as many after each that fails, up to the longest. */
-const LOOK_EVERY = 5_000;
-const LOOK_LONGEST = 60_000;
+/** Milliseconds between two checks of the endpoint. They double after each failure, up to the longest. */
+const CHECK_EVERY = 5_000;
+const CHECK_LONGEST = 60_000;
 const NEWS_KEPT = 10;
 
 const limit = Number(document.querySelector("meta[name=max-request-bytes]").content);
@@ -15,8 +15,8 @@ const cards = new Set();
 const queue = [];
 let asking = 0;
 let chosen = null;
-let looking = null;
-let pause = LOOK_EVERY;
+let checking = null;
+let pause = CHECK_EVERY;
 let timer = null;
 
 function take(files) {
@@ -38,7 +38,7 @@ function enqueue(card) {
 function work() {
   while (asking < AT_ONCE && queue.length) {
     asking += 1;
-    answer(queue.shift()).finally(() => {
+    predict(queue.shift()).finally(() => {
       asking -= 1;
       showCount();
       work();
@@ -47,25 +47,25 @@ function work() {
   }
 }
 
-async function answer(card) {
+async function predict(card) {
   try {
     const bytes = requestBytes(card.file.size);
     if (bytes > limit) {
       const most = megabytes(Math.floor((limit - requestBytes(0)) / 4) * 3, Math.floor);
       throw new Refusal(`This file is too large: at most ${most} can be sent. Send a smaller photo.`, { final: true });
     }
-    card.waits("Asking …");
-    const unseen = chosen ? null : await refresh();
-    if (unseen) throw unseen;
+    card.waits("Waiting for the prediction …");
+    const refusal = chosen ? null : await refresh();
+    if (refusal) throw refusal;
     if (!chosen) throw new Refusal(NOTHING_LIVE);
-    const said = await ask(chosen, await base64(card.file), (words) => card.waits(words));
-    card.answered(said);
-    const best = said.probabilities.find(([name]) => name === said.label);
-    tell(`${card.file.name}: ${said.label}${best ? `, ${percent(best[1])}` : ""}`);
+    const prediction = await ask(chosen, await base64(card.file), (words) => card.waits(words));
+    card.answered(prediction);
+    const best = prediction.probabilities.find(([name]) => name === prediction.label);
+    announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}`);
   } catch (error) {
     const refusal = error instanceof Refusal ? error : new Refusal(`This page failed: ${error}`);
     card.failed(refusal);
-    tell(`${card.file.name}: no answer. ${refusal.message}`);
+    announce(`${card.file.name}: no answer. ${refusal.message}`);
     if (refusal.token) askForToken(refusal.message);
   }
 }
@@ -74,36 +74,36 @@ function base64(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result.split(",")[1] ?? ""));
-    reader.addEventListener("error", () => reject(new Refusal("The browser cannot read this file: it may be a folder, or gone.")));
+    reader.addEventListener("error", () => reject(new Refusal("The browser cannot read this file. It may be a folder, or it was deleted.")));
     reader.readAsDataURL(file);
   });
 }
 
 /**
- * Look at the endpoint, one look at a time, and arrange the next one for as long as somebody can see the page and no
- * token is missing. Resolves to what stood in the way, if anything did.
+ * Check the endpoint, and schedule the next check while the page is visible and no token is missing. Only one check runs
+ * at a time. Resolves to the refusal if the check failed, else to null.
  */
 function refresh() {
-  looking ??= lookOnce().then((refusal) => {
-    looking = null;
+  checking ??= checkOnce().then((refusal) => {
+    checking = null;
     clearTimeout(timer);
     if (document.visibilityState === "visible" && !refusal?.token) timer = setTimeout(refresh, pause);
     return refusal;
   });
-  return looking;
+  return checking;
 }
 
-async function lookOnce() {
+async function checkOnce() {
   try {
     const { names, endpoint } = await look(chosen);
     chosen = endpoint?.name ?? null;
     showChoice(names);
     part("key").hidden = true;
-    pause = LOOK_EVERY;
+    pause = CHECK_EVERY;
     showState(describe(endpoint), endpoint?.state.ready === "READY");
     return null;
   } catch (error) {
-    pause = Math.min(pause * 2, LOOK_LONGEST);
+    pause = Math.min(pause * 2, CHECK_LONGEST);
     showState(error.token ? "Waiting for the token." : error.message, false);
     if (error.token) askForToken(error.message);
     return error;
@@ -112,7 +112,7 @@ async function lookOnce() {
 
 function showChoice(names) {
   const options = part("endpoints");
-  // Options that are made again close the list under the hand of whoever has it open.
+  // Replacing the options closes the list if it is open, so they are replaced only if they differ.
   if ([...options].map(({ value }) => value).join() !== names.join()) options.replaceChildren(...names.map((name) => new Option(name)));
   options.value = chosen;
   part("choice").hidden = names.length < 2;
@@ -120,7 +120,7 @@ function showChoice(names) {
 
 function showState(words, ready) {
   part("state").dataset.ready = ready;
-  // The same words once more would be read out once more.
+  // A screen reader would read the same words again.
   if (part("state").textContent !== words) part("state").textContent = words;
 }
 
@@ -129,7 +129,7 @@ function showCount() {
   part("clear").hidden = ![...cards].some((card) => !card.waiting);
 }
 
-function tell(words) {
+function announce(words) {
   const line = document.createElement("p");
   line.textContent = words;
   part("news").append(line);
@@ -143,16 +143,16 @@ function askForToken(why) {
   part("token").focus();
 }
 
-/** Take up a token, and the photos that waited for one. */
+/** Use a token, and try again with the photos that failed without it. */
 async function useToken(token) {
   key.set(token.trim());
-  await looking;
-  pause = LOOK_EVERY;
+  await checking;
+  pause = CHECK_EVERY;
   await refresh();
   for (const card of cards) if (!card.waiting && card.refusal?.token) enqueue(card);
 }
 
-/** The token from the link that `car-damage serve` prints; it leaves the address bar, and so the history, at once. */
+/** Take the token from the link that `car-damage serve` prints, and remove it from the address bar and the history. */
 function tokenFromAddress() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return false;
@@ -167,7 +167,7 @@ part("photos").addEventListener("change", ({ target }) => {
 });
 part("endpoints").addEventListener("change", async ({ target }) => {
   const wanted = target.value;
-  await looking;
+  await checking;
   chosen = wanted;
   refresh();
 });

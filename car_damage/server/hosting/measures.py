@@ -1,4 +1,4 @@
-"""What an endpoint counts of itself while it works. How it stands is read from it, when somebody asks."""
+"""Counters and timers that an endpoint updates while it works."""
 
 import contextlib
 import time
@@ -12,27 +12,26 @@ from starlette.requests import ClientDisconnect
 from car_damage.server.errors import ApiError
 
 _ENTITIES = 4
-"""Served entities whose numbers are kept: those that took part lately. Each update brings another one, and old series cost
-whoever collects them."""
+"""Served entities whose measures are kept. Each update adds one, so the oldest are dropped to limit the number of series."""
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds: one photo takes some milliseconds, a request that wakes a model some seconds."""
+"""Seconds. One photo takes milliseconds; a request that wakes a model takes seconds."""
 _MINUTE = 60
 
 
 class EntityMeasures:
-    """The numbers of one served entity."""
+    """Measures of one served entity."""
 
     def __init__(self) -> None:
-        self.requests = Counter("car_damage_requests", "Requests that came to the endpoint, by answer.", ["status"], registry=None)
+        self.requests = Counter("car_damage_requests", "Requests to the endpoint, by status of the response.", ["status"], registry=None)
         self.durations = Histogram(
             "car_damage_request_duration_seconds",
-            "From the arrival of a request to its answer, of those that the model answered.",
+            "Seconds from the arrival of a request to its response, for requests that the model answered.",
             buckets=_BUCKETS,
             registry=None,
         )
         self.starts = Counter("car_damage_model_starts", "Starts of a model's process, by outcome.", ["outcome"], registry=None)
         self.start_seconds = Summary(
-            "car_damage_model_start_seconds", "From the start of a process until its model had answered its own example.", registry=None
+            "car_damage_model_start_seconds", "Seconds from the start of a process until its model answered its own example.", registry=None
         )
         for status in ("200", "429", "503"):
             self.requests.labels(status)
@@ -42,36 +41,36 @@ class EntityMeasures:
 
 @dataclass(frozen=True)
 class Counts:
-    """Requests of a span of time."""
+    """Number of requests in a period."""
 
     all: int = 0
     client_errors: int = 0
     server_errors: int = 0
 
     def and_one(self, status: int) -> "Counts":
-        """With another request."""
+        """These counts and one more request."""
         return Counts(self.all + 1, self.client_errors + (400 <= status < 500), self.server_errors + (status >= 500))
 
 
 @dataclass
 class Outcome:
-    """How a request ended, and who answered it. Filled in on the way."""
+    """How a request ended, and which entity answered it. It is filled in while the request is handled."""
 
     served_by: str
     status: int = 500
     answered: bool = False
-    """By the model, whatever it said."""
+    """Whether the model answered, with any status."""
 
-    def is_answered(self, served_by: str, status: int) -> None:
-        """The model has answered."""
+    def record(self, served_by: str, status: int) -> None:
+        """Record that the model answered."""
         self.served_by, self.status, self.answered = served_by, status, True
 
 
 class Measures:
-    """The numbers of one endpoint, by served entity.
+    """Measures of one endpoint, by served entity.
 
     Args:
-        clock: seconds that only grow.
+        clock: monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,26 +82,29 @@ class Measures:
         return iter(self._entities.items())
 
     def of(self, served_entity: str) -> EntityMeasures:
-        """The numbers of one served entity; beginning at 0 for one that did not take part lately."""
-        # Taken out and put back in, so that the first one is the one that was quiet the longest.
-        numbers = self._entities.pop(served_entity) if served_entity in self._entities else EntityMeasures()
-        self._entities[served_entity] = numbers
+        """The measures of a served entity. They start at 0 if it is not among the most recent ones."""
+        # Moved to the end, so that the first entity is the least recent one.
+        measures = self._entities.pop(served_entity) if served_entity in self._entities else EntityMeasures()
+        self._entities[served_entity] = measures
         if len(self._entities) > _ENTITIES:
             del self._entities[next(iter(self._entities))]
-        return numbers
+        return measures
 
     @contextlib.contextmanager
     def request(self, served_entity: str) -> Iterator[Outcome]:
-        """Count a request. An ApiError has its status; a caller who hung up is a 499, as in nginx; whatever else goes through is a 500.
+        """Count a request when it ends.
+
+        Its status is that of the outcome, or of the ApiError that ends it. A client that disconnects counts as 499, as in
+        nginx; any other exception counts as 500.
 
         Args:
-            served_entity: who it is counted for, unless the outcome names another one.
+            served_entity: the entity to count it for, unless the outcome names another one.
         """
         outcome, began = Outcome(served_entity), self._clock()
         try:
             yield outcome
         except ApiError as error:
-            outcome.status = error.status
+            outcome.status = error.kind.status
             raise
         except ClientDisconnect:
             outcome.status = 499
@@ -116,7 +118,7 @@ class Measures:
 
     @contextlib.contextmanager
     def start(self, served_entity: str) -> Iterator[None]:
-        """Count a start, and how long it took when it did not fail. One that was called off is none."""
+        """Count a start, and how long it took if it succeeded. A start that is cancelled is not counted."""
         began = self._clock()
         try:
             yield

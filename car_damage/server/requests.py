@@ -1,0 +1,145 @@
+"""Request bodies of the serving REST API.
+
+A body with an unknown field is refused. The server serves one entity, on CPU, with all traffic. It checks, keeps and shows
+`workload_size` as Databricks does, but always serves a version with one process.
+"""
+
+import asyncio
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from car_damage.ports import served_name
+from car_damage.server.errors import ApiError, ErrorKind
+
+_DISCARDED = 64 << 20
+"""Bytes of a request over the limit that are read and dropped, so that the client can read the response."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Entity(_Body):
+    """A version of a registered model, and the size with which Databricks would serve it. The size has no effect here."""
+
+    entity_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,2}$", max_length=255)]
+    entity_version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
+    scale_to_zero_enabled: bool
+    workload_size: Literal["Small", "Medium", "Large"]
+    workload_type: Literal["CPU"] = "CPU"
+    name: Name | None = None
+
+    @property
+    def served_name(self) -> str:
+        """The given name, or the usual one."""
+        return self.name or served_name(self.entity_name, self.entity_version)
+
+
+class Route(_Body):
+    """The share of requests that a served entity gets."""
+
+    traffic_percentage: int
+    served_entity_name: Name | None = None
+    served_model_name: Name | None = None
+    """The older name of the same field."""
+
+
+class Traffic(_Body):
+    """The routes of an endpoint."""
+
+    routes: list[Route]
+
+
+class Config(_Body):
+    """What an endpoint serves. An update replaces all of it."""
+
+    served_entities: Annotated[list[Entity], Field(min_length=1, max_length=1)]
+    traffic_config: Traffic | None = None
+    name: Name | None = None
+    """databricks-sdk repeats the endpoint's name here when it creates an endpoint."""
+
+    @model_validator(mode="after")
+    def _all_traffic(self) -> Self:
+        served = self.entity.served_name
+        routes = self.traffic_config.routes if self.traffic_config else []
+        if self.traffic_config and [(r.served_entity_name or r.served_model_name, r.traffic_percentage) for r in routes] != [(served, 100)]:
+            raise ValueError(f"traffic_config must be one route of 100 percent to {served}")
+        return self
+
+    @property
+    def entity(self) -> Entity:
+        """The one served entity."""
+        return self.served_entities[0]
+
+
+class Tag(_Body):
+    """A tag of an endpoint."""
+
+    key: str
+    value: str | None = None
+
+
+class NewEndpoint(_Body):
+    """An endpoint to create."""
+
+    name: Name
+    config: Config
+    description: str | None = None
+    tags: list[Tag] = []
+
+
+Body = TypeVar("Body", bound=_Body)
+
+
+async def receive(request: Request, limit: int, timeout: float) -> bytes:
+    """Read a request's body from the network.
+
+    Raises:
+        ApiError: LARGE_BODY if it has more than `limit` bytes; no more than that are kept in memory. SLOW_BODY if it has not
+            arrived after `timeout` seconds; otherwise a client that stops in the middle would hold its place for ever.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _receive(request, limit)
+    except TimeoutError as error:
+        raise ApiError(ErrorKind.SLOW_BODY, f"the request's body did not arrive within {timeout:g} seconds; send it again") from error
+
+
+def parse(body: type[Body], data: bytes) -> Body:
+    """Parse a request body.
+
+    Raises:
+        ApiError: MALFORMED if it is not a JSON object; INVALID if fields are wrong. The message names each of them.
+    """
+    try:
+        value: Any = json.loads(data)
+    except ValueError as error:
+        raise ApiError(ErrorKind.MALFORMED, f"the request body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ApiError(ErrorKind.MALFORMED, "the request body must be a JSON object")
+    try:
+        return body.model_validate(value)
+    except ValidationError as error:
+        problems = ("{}: {}".format(".".join(map(str, problem["loc"])) or "body", problem["msg"]) for problem in error.errors())
+        raise ApiError(ErrorKind.INVALID, "; ".join(problems)) from error
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    kept, size = bytearray(), 0
+    too_long = announced.isdecimal() and int(announced) > limit
+    async for part in request.stream():
+        size += len(part)
+        too_long = too_long or size > limit
+        if not too_long:
+            kept += part
+        elif size > _DISCARDED:
+            break
+    if too_long:
+        raise ApiError(ErrorKind.LARGE_BODY, f"a request may have {limit} bytes; send fewer or smaller photos at once")
+    return bytes(kept)
