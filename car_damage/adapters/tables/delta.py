@@ -146,7 +146,7 @@ class DeltaTables(ABC):
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:
-    """The error for a foreign one whose message reports a full disk, else None. Nothing was committed, so a retry may succeed."""
+    """Our error if the message of an engine's error reports a full disk, else None. Nothing was committed: a retry may succeed."""
     if DISK_FULL not in message:
         return None
     return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message[:500]})")
