@@ -62,14 +62,14 @@ class MlflowHistory(MlflowAdapter):
             experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
             if experiment is None:
                 return []
-            wanted = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
+            condition = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
             if state is not None:
-                wanted += f" and attributes.status = '{_STATUS[state]}'"
+                condition += f" and attributes.status = '{_STATUS[state]}'"
             experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
-            page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first)
+            page = self._client.search_runs(experiments, condition, max_results=_PAGE, order_by=latest_first)
             found: list[Run] = list(page)
             while page.token:
-                page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first, page_token=page.token)
+                page = self._client.search_runs(experiments, condition, max_results=_PAGE, order_by=latest_first, page_token=page.token)
                 found += page
         return [_move(run) for run in found]
 

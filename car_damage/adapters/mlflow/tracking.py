@@ -81,10 +81,10 @@ class MlflowTracking(MlflowAdapter):
 
         with translated(f"logging run {run_id}"):
             params = [Param(key, str(value)) for key, value in contents.params.items()]
-            for some in _chunks(params, _PARAMS):
-                self._client.log_batch(run_id, params=some)
-            for some in _chunks(_metrics(contents), _METRICS):
-                self._client.log_batch(run_id, metrics=some)
+            for chunk in _chunks(params, _PARAMS):
+                self._client.log_batch(run_id, params=chunk)
+            for batch in _chunks(_metrics(contents), _METRICS):
+                self._client.log_batch(run_id, metrics=batch)
             self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
             self._client.log_artifacts(run_id, str(contents.folder))
             return self._log_model(run_id, contents)
@@ -141,8 +141,8 @@ class MlflowTracking(MlflowAdapter):
         experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
         if experiment is None:
             return ()
-        wanted = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
-        return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+        condition = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
+        return tuple(self._client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
 
     def _readable(self, model_uri: str) -> bool:
         """Whether the model is still recorded, and its files are where MLflow expects them."""

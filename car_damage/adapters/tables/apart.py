@@ -85,9 +85,9 @@ def _limit_memory(memory: int) -> None:
     statm = Path("/proc/self/statm")
     if not statm.exists():  # only Linux has it, and only Linux enforces the limit
         return
-    wanted = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _read(reader: int, deadline: float) -> bytes | None:
