@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from car_damage.adapters import folder
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Files, LandingDiff, Work
+from car_damage.ports import FileProcessor, Files, LandingDiff
 
 ATTEMPTS = 10
 """Attempts of a write without a base version; another writer may commit first each time."""
@@ -131,7 +131,7 @@ class DeltaTables(ABC):
         """See the port."""
 
     @abstractmethod
-    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
+    def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         """See the port."""
 
     @abstractmethod
