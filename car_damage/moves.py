@@ -13,7 +13,7 @@ PROMOTION = "promotion"
 ROLLBACK = "rollback"
 UNDERWAY, DONE, FAILED, ABANDONED = "underway", "done", "failed", "abandoned"
 NO_VERSION = "none"
-"""The value of a tag that names the champion, while no version is live."""
+"""The value of a tag for a version if there is none."""
 
 
 @dataclass(frozen=True)

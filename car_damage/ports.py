@@ -73,7 +73,7 @@ class LandingDiff:
     """-1 if the table does not exist."""
 
 
-class Work(Protocol):
+class FileProcessor(Protocol):
     """Processes one file. Pure, and picklable, because a cluster runs it."""
 
     def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ class Tables(Protocol):
     def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
         """Compare a complete listing of the folder with the table. Raises Unavailable if any part of the folder cannot be listed."""
 
-    def each(self, files: "pa.Table", work: Work, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
+    def each(self, files: "pa.Table", work: FileProcessor, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
         """Read each file once and process its bytes, with bounded memory.
 
         Args:

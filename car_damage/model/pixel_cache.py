@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.errors import CarDamageError
+from car_damage.photo.decoder import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
 

@@ -148,7 +148,7 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         stream = self._process.stdin
-        assert stream is not None  # noqa: S101 - for the type checker: Popen was asked for a pipe
+        assert stream is not None  # noqa: S101 - for the type checker: Popen was called with a pipe
         try:
             photos = iter(self._photos)
             while True:
@@ -172,7 +172,7 @@ class _Sender(threading.Thread):
 
 def _read_lines(process: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[bytes | None]") -> None:
     stream = process.stdout
-    assert stream is not None  # noqa: S101 - for the type checker: Popen was asked for a pipe
+    assert stream is not None  # noqa: S101 - for the type checker: Popen was called with a pipe
     for line in stream:
         lines.put(line)
     lines.put(None)

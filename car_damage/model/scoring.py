@@ -140,7 +140,9 @@ class Scoring:
 
 
 def _parsed(request: _Request) -> Any:
-    """The parsed JSON object, because MLflow would parse it twice and more slowly; or the bytes, so that MLflow names the error."""
+    """The request's JSON object, parsed here because MLflow would parse it twice and more slowly. Other bodies stay bytes, so that
+    MLflow names the error.
+    """
     import orjson
 
     if request.content_type.partition(";")[0].strip() != _JSON:

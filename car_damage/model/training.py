@@ -125,12 +125,12 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
 
 
 @contextmanager
-def _photos_errors(*some: Photos) -> Iterator[None]:
+def _photos_errors(*sets: Photos) -> Iterator[None]:
     """Raise the error of a photo that failed to load, instead of TensorFlow's error about it."""
     try:
         yield
     except Exception as error:
-        for photos in some:
+        for photos in sets:
             if isinstance(photos.pixels, PixelCache) and photos.pixels.failures:
                 raise photos.pixels.failures[0] from error
         raise

@@ -29,7 +29,7 @@ from car_damage.photo.limits import SIZE, Limits
 from car_damage.photo.reasons import CORRUPT, EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_SMALL
 
 LARGE = 24_000_000
-"""Pixels. The largest size of most cameras, and 96 MB when decoded."""
+"""Pixels. Most cameras take smaller photos. A photo of this size uses 96 MB when decoded."""
 _one_large = threading.Lock()
 
 Pixels = npt.NDArray[np.uint8]

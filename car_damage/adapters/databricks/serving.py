@@ -193,7 +193,7 @@ class DatabricksServing:
                 raise
             except (requests.RequestException, TimeoutError) as error:
                 if isinstance(error.__cause__, errors.DatabricksError):  # the last response before the SDK stopped retrying
-                    raise Unavailable(f"{what}: {error.__cause__}; try again in some seconds") from error
+                    raise Unavailable(f"{what}: {error.__cause__}; try again in a few seconds") from error
                 raise
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
@@ -12,6 +13,21 @@ from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+"""The error codes of MLflow and of Unity Catalog for an object that does not exist."""
+
+
+class MlflowAdapter:
+    """The base class of the adapters: the settings, and a client that is created on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
 
 
 def client(settings: Settings) -> "MlflowClient":

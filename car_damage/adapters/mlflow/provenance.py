@@ -32,7 +32,7 @@ def _git(*arguments: str) -> str | None:
     """The output of git in this package's folder; None if git fails or is not installed."""
     try:
         done = subprocess.run(
-            ["git", *arguments],  # noqa: S607 - wherever the user's git is
+            ["git", *arguments],  # noqa: S607 - the git on the user's PATH
             cwd=Path(__file__).parent,
             capture_output=True,
             timeout=TIMEOUT,

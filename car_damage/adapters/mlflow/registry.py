@@ -6,35 +6,32 @@ same error code, and a failed lookup must never count as "there is no champion".
 
 import logging
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import client, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, fluent, translated
 from car_damage.errors import RegistryError
 from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 READY_TIMEOUT = 300.0
 """Seconds that a new version may take to become READY: enough for uploading a model of a few MB, with a wide margin."""
 READY_POLL = 3.0
 """Seconds between two checks whether the version is READY."""
-_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
-_THERE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
-"""The error codes of MLflow and of Unity Catalog."""
+_EXISTS = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
+"""The error codes of MLflow and of Unity Catalog for an object that exists already."""
 
 _log = logging.getLogger(__name__)
 
 
-class MlflowRegistry:
+class MlflowRegistry(MlflowAdapter):
     """The port `Registry` on `MlflowClient`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._name = settings.tracking.model
         self._clock = clock
 
@@ -124,20 +121,16 @@ class MlflowRegistry:
         try:
             self._client.get_registered_model(self._name)
         except MlflowException as error:
-            if error.error_code not in _ABSENT:
+            if error.error_code not in ABSENT:
                 raise
             try:
                 self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
             except MlflowException as created:
-                if created.error_code not in _THERE:  # another run has just created it
+                if created.error_code not in _EXISTS:  # another run has just created it
                     raise
         self._model_is_there = True
 
     _model_is_there = False
-
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        return client(self._settings)
 
     def _version(self, found: "MlflowVersion") -> ModelVersion:
         return ModelVersion(

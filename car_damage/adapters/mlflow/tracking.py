@@ -4,24 +4,22 @@ Lookups by training key return only FINISHED runs, and a run is finished last, a
 run of a killed training never counts as a result. The next start with the same key ends it.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from car_damage.adapters.mlflow.client import client, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, experiment_id, fluent, translated
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
 from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
-from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric, Run
 
 T = TypeVar("T")
@@ -38,11 +36,8 @@ _DIGEST = 16
 """Characters of a dataset's digest; MLflow accepts 36."""
 
 
-class MlflowTracking:
+class MlflowTracking(MlflowAdapter):
     """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
     def run_for(self, training_key: str) -> TrainedRun | None:
         with translated("looking for a finished run with this training key"):
@@ -86,10 +81,10 @@ class MlflowTracking:
 
         with translated(f"logging run {run_id}"):
             params = [Param(key, str(value)) for key, value in contents.params.items()]
-            for some in _chunks(params, _PARAMS):
-                self._client.log_batch(run_id, params=some)
-            for some in _chunks(_metrics(contents), _METRICS):
-                self._client.log_batch(run_id, metrics=some)
+            for chunk in _chunks(params, _PARAMS):
+                self._client.log_batch(run_id, params=chunk)
+            for batch in _chunks(_metrics(contents), _METRICS):
+                self._client.log_batch(run_id, metrics=batch)
             self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
             self._client.log_artifacts(run_id, str(contents.folder))
             return self._log_model(run_id, contents)
@@ -146,8 +141,8 @@ class MlflowTracking:
         experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
         if experiment is None:
             return ()
-        wanted = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
-        return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+        condition = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
+        return tuple(self._client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
 
     def _readable(self, model_uri: str) -> bool:
         """Whether the model is still recorded, and its files are where MLflow expects them."""
@@ -158,7 +153,7 @@ class MlflowTracking:
             self._client.get_logged_model(model_id)  # the files of a deleted model may still exist for a while
             files = self._client.list_logged_model_artifacts(model_id)
         except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}:
+            if error.error_code in ABSENT:
                 return False
             raise
         return {"MLmodel", "artifacts"} <= {Path(file.path).name for file in files}
@@ -173,10 +168,6 @@ class MlflowTracking:
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        return client(self._settings)
-
 
 def _metrics(contents: RunContents) -> "list[Metric]":
     from mlflow.entities import Metric
@@ -189,8 +180,6 @@ def _metrics(contents: RunContents) -> "list[Metric]":
 
 def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
     """The silver table in the form of MLflow's DeltaDatasetSource. That class itself would start Spark for a table's name."""
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from car_damage.ports import Work
+from car_damage.ports import FileProcessor
 
 SECONDS = 60.0
 """Time limit for one file, including the time in which it waits for a processor."""
@@ -18,7 +18,7 @@ MEMORY = 2 << 30
 """Bytes that the child may use in addition to its parent's memory."""
 
 
-def row(work: Work, path: str, data: bytes, seconds: float = SECONDS, memory: int = MEMORY) -> Mapping[str, Any]:
+def row(work: FileProcessor, path: str, data: bytes, seconds: float = SECONDS, memory: int = MEMORY) -> Mapping[str, Any]:
     """The row that `work` returns for the file; its row of a fatal file if two children in a row end without a result.
 
     Two, because something else may have ended the first one, and a verdict is permanent. The process must have one thread, like
@@ -31,7 +31,7 @@ def row(work: Work, path: str, data: bytes, seconds: float = SECONDS, memory: in
     return work.fatal(path, data, why)
 
 
-def _run_in_child(work: Work, path: str, data: bytes, seconds: float, memory: int) -> tuple[Mapping[str, Any] | None, str]:
+def _run_in_child(work: FileProcessor, path: str, data: bytes, seconds: float, memory: int) -> tuple[Mapping[str, Any] | None, str]:
     """The row and an empty text; or None and the reason why the child has no result."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -85,9 +85,9 @@ def _limit_memory(memory: int) -> None:
     statm = Path("/proc/self/statm")
     if not statm.exists():  # only Linux has it, and only Linux enforces the limit
         return
-    wanted = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
+    limit = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _read(reader: int, deadline: float) -> bytes | None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from car_damage.adapters import folder
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Files, LandingDiff, Work
+from car_damage.ports import FileProcessor, Files, LandingDiff
 
 ATTEMPTS = 10
 """Attempts of a write without a base version; another writer may commit first each time."""
@@ -131,7 +131,7 @@ class DeltaTables(ABC):
         """See the port."""
 
     @abstractmethod
-    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
+    def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         """See the port."""
 
     @abstractmethod
@@ -146,7 +146,7 @@ class DeltaTables(ABC):
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:
-    """The error for a foreign one whose message reports a full disk, else None. Nothing was committed, so a retry may succeed."""
+    """Our error if the message of an engine's error reports a full disk, else None. Nothing was committed: a retry may succeed."""
     if DISK_FULL not in message:
         return None
     return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message[:500]})")

@@ -21,7 +21,7 @@ import pyarrow as pa
 from car_damage.adapters import reading
 from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Files, Work
+from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class DeltaRs(DeltaTables):
         super().__init__(root, files, sleep)
         self._images = images
 
-    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
+    def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         columns: dict[str, list[Any]] = {name: [] for name in ("path", "unreadable", *schema.names)}
         items = zip(files["path"].to_pylist(), files["size"].to_pylist(), strict=True)
         results = reading.each(self._files, items, work, self._images.workers, reading.NO_LIMIT, lambda path, _: work(path, b""))

@@ -25,7 +25,7 @@ from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
 from car_damage.errors import CommitConflict, SettingsError
-from car_damage.ports import Files, Work
+from car_damage.ports import FileProcessor, Files
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -69,7 +69,7 @@ class SparkDelta(DeltaTables):
         super().__init__(root, files, sleep)
         self._session = session
 
-    def each(self, files: pa.Table, work: Work, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
+    def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         """See the port. Spark's machines read the files by their paths.
 
         If a photo ends the Python worker of its task, all files of that step are processed again, each in a process of its
@@ -103,7 +103,7 @@ class SparkDelta(DeltaTables):
             rows = self._session().sql(f"SELECT {wanted} FROM {self._name(table)} VERSION AS OF {at}").toArrow()
         return plain(rows), at
 
-    def _work_on(self, tasks: pa.Table, work: Work, schema: pa.Schema, *, alone: bool) -> pa.Table:
+    def _work_on(self, tasks: pa.Table, work: FileProcessor, schema: pa.Schema, *, alone: bool) -> pa.Table:
         whole = result_schema(schema)
         with translated("the new files"):
             # One row per task: repartition distributes the rows of a single partition evenly.

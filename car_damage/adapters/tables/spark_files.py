@@ -9,7 +9,7 @@ import pyarrow as pa
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import apart
 from car_damage.errors import Unavailable
-from car_damage.ports import Work
+from car_damage.ports import FileProcessor
 
 PART_BYTES = 16 << 20
 """Bytes of photos in one task."""
@@ -40,7 +40,7 @@ class Reader:
         alone: process each file in a process of its own, because one of them has ended the process of the task.
     """
 
-    def __init__(self, work: Work, schema: pa.Schema, *, alone: bool) -> None:
+    def __init__(self, work: FileProcessor, schema: pa.Schema, *, alone: bool) -> None:
         self._work, self._schema, self._alone = work, schema, alone
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

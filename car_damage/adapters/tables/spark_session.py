@@ -81,7 +81,7 @@ def _connected(settings: Spark) -> "SparkSession":
     from pyspark.errors import PySparkException, PySparkValueError
 
     try:
-        # The address may hold a token, which Spark's own errors would repeat.
+        # The address may contain a token, so Spark's errors, which contain the address, are not passed on.
         builder = ConnectSession.builder.remote(settings.master)
         address = urlsplit(settings.master)
         host, port = address.hostname or "", address.port or _CONNECT_PORT
