@@ -1,9 +1,9 @@
-"""Draws cars with damage, so that everything can be tried without a single photo.
+"""Draws damaged cars, so that the service can be tried without real photos.
 
-The same seed gives the same bytes. Severity can be seen from afar, and learnt by a small network from some forty
-photos: a whole car with a few scratches or a small dent (minor), one crumpled side of bare metal and a broken lamp
-(moderate), one end of the car collapsed, every window white with cracks, a wheel off, debris and fluid on the road
-(major). Kind, colour and direction of the car, place, light, background, noise and size vary, and say nothing.
+The same seed gives the same bytes. A small network learns the severity from about forty photos: a whole car with a few
+scratches or a small dent (minor); one crumpled side of bare metal and a broken lamp (moderate); one collapsed end, every
+window white with cracks, a wheel off, debris and fluid on the road (major). The car's kind, colour and direction, the place,
+light, background, noise and size vary independently of the severity.
 """
 
 import io
@@ -38,7 +38,7 @@ def photo(label: str, seed: int) -> bytes:
 
     Args:
         label: minor, moderate or major.
-        seed: another seed is another car in another place.
+        seed: each seed gives another car in another place.
     """
     random_ = random.Random(f"{label} {seed}")  # noqa: S311 - drawings, not secrets
     return _jpeg(_Scene(random_).draw(label), random_.randint(82, 93))
@@ -47,14 +47,14 @@ def photo(label: str, seed: int) -> bytes:
 def write(folder: Path, seed: int = 0, valid: int = 56, unusable: bool = True) -> None:
     """Fill a folder with photos in minor/, moderate/ and major/.
 
-    Files that are there already with the same content are left alone, modification time and all.
+    Files that already have the same content are not written, so they keep their modification time.
 
     Args:
-        folder: created when it is not there.
-        seed: of all that is drawn.
-        valid: photos that training can use, spread evenly over the classes. With more than eight in a class, its
-            last is a near-duplicate of its first: usable, but bound to the same split.
-        unusable: add at least one file of each kind that validation rejects or ignores.
+        folder: created if it does not exist.
+        seed: seed of all photos.
+        valid: number of photos that training can use, spread evenly over the classes. In a class with more than eight, the
+            last is a near-duplicate of the first: usable, but in the same split.
+        unusable: add at least one file for each reason why validation rejects or ignores a file.
     """
     share, rest = divmod(valid, len(CLASSES))
     for place, label in enumerate(CLASSES):
@@ -70,7 +70,7 @@ def write(folder: Path, seed: int = 0, valid: int = 56, unusable: bool = True) -
 
 
 def _smaller(data: bytes) -> bytes:
-    """The same photo as it comes out of a messenger: other bytes, nearly the same perceptual hash."""
+    """The same photo as a messenger would send it: other bytes, nearly the same perceptual hash."""
     image = Image.open(io.BytesIO(data))
     return _jpeg(image.resize((image.width * 3 // 4, image.height * 3 // 4), Image.Resampling.BILINEAR), 80)
 
@@ -83,7 +83,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _unusable(seed: int) -> dict[str, bytes]:
-    """Path -> bytes of files that are no use, for one reason each."""
+    """Path -> bytes of files that cannot be used, each for one reason."""
     unlabelled, unknown, twin, cut = (photo("moderate", 1000 * seed + 900 + number) for number in range(4))
     whole = Image.open(io.BytesIO(photo("major", 1000 * seed + 901)))
     png = io.BytesIO()
@@ -125,7 +125,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 class _Scene:
-    """A place, a light and a car in it. Cars are drawn in metres: x from the front bumper, y from the ground."""
+    """A car in a place with some light. Coordinates are metres: x from the front bumper, y from the ground."""
 
     def __init__(self, random_: random.Random) -> None:
         self.random = random_
@@ -150,7 +150,7 @@ class _Scene:
         return self._light()
 
     def at(self, x: float, y: float) -> Point:
-        """Metres to pixels."""
+        """Convert metres to pixels."""
         across = (self.left + x) * self.scale
         return (self.width - across if self.mirrored else across), self.ground - (y + self.slope * (x - 2.2)) * self.scale
 
@@ -254,7 +254,7 @@ class _Scene:
             self.shape(self.jagged(centre, (0.07, 0.04), 5), self.random.choice([(235, 238, 240), (40, 40, 42), self.paint]))
 
     def _crumpled(self, corner: Point, opposite: Point, cells: tuple[int, int], colours: Sequence[Colour]) -> None:
-        """Sheet metal in folds: facets of every brightness between two corners, with dark creases around many of them."""
+        """Folded sheet metal: facets of random brightness between two corners, many with a dark outline."""
         across, up = (np.linspace(corner[axis], opposite[axis], cells[axis] + 1) for axis in (0, 1))
         slack = [0.42 * abs(opposite[axis] - corner[axis]) / cells[axis] for axis in (0, 1)]
         folds = [[(x + self.random.uniform(-1, 1) * slack[0], y + self.random.uniform(-1, 1) * slack[1]) for y in up] for x in across]
@@ -266,7 +266,7 @@ class _Scene:
                         self.line(facet, (14, 14, 16), 0.035)
 
     def _shattered(self, panes: Sequence[Sequence[Point]]) -> None:
-        """Laminated glass that held together: white, with cracks."""
+        """Broken laminated glass: white, with cracks."""
         for pane in panes:
             self.shape(pane, (232, 238, 240), (20, 20, 22))
             left, right = min(x for x, _ in pane), max(x for x, _ in pane)
@@ -297,7 +297,7 @@ class _Scene:
     def _major(self) -> None:
         roof = 1.42 + self.tall
         end, inward = (0.0, 1) if self.random.random() < 0.6 else (4.4, -1)
-        # Fluid runs out below the car, and the wheel lies in front of it.
+        # Fluid below the car; the wheel is drawn last, in front of it.
         self.disc((end + inward * 0.8, -0.1), (1.25, 0.13), (18, 16, 20))
         self._shattered(
             [
@@ -323,7 +323,7 @@ class _Scene:
         self._shards(end + inward * 0.6, 30, 1.3)
 
     def _light(self) -> Image.Image:
-        """Sun and shade over the whole scene, the camera's blur and its noise."""
+        """Add uneven light, blur and camera noise."""
         random_ = np.random.default_rng(self.random.getrandbits(64))
         field = Image.fromarray(random_.uniform(0.85, 1.15, (4, 5)).astype(np.float32))
         shade = np.asarray(field.resize(self.image.size, Image.Resampling.BICUBIC)) * self.random.uniform(0.9, 1.05)

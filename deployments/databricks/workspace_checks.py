@@ -1,4 +1,4 @@
-"""What `doctor` looks at in a workspace beside bootstrap's items: whose the credentials are, their reach, which wheel runs."""
+"""Doctor's checks of a workspace besides bootstrap's items: the credentials, the hand-over folder, and the wheel of each job."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -7,76 +7,77 @@ from typing import TYPE_CHECKING
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments.administrator import Unseen
+from deployments.administrator import NotVisible
 from deployments.databricks import needs
 from deployments.databricks.principal import Principal, principal
+from deployments.items import ABSENT
+from tasks.commands import BOOTSTRAP
 from tasks.workspace import use_credentials
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
 
-def looks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> Mapping[str, Callable[[], str]]:
-    """Name -> a look that says what was found, or raises one of our errors, whose message says what to do."""
+def checks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> Mapping[str, Callable[[], str]]:
+    """Name -> check, which returns what it found, or raises an error whose message says what to do."""
     api = cache(client)
     jobs = (settings.databricks.ingest_job, settings.databricks.train_job, settings.databricks.score_job)
     return {
-        "hand-overs": partial(_reach, api, settings.databricks.handovers),
-        **{f"wheel of {name}": partial(_wheel, api, name, needs.wheel_path(settings)) for name in jobs},
+        "hand-overs": partial(_check_folder, api, settings.databricks.handovers),
+        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in jobs},
     }
 
 
 def credentials(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> str:
-    """Whose they are.
+    """Whom the credentials belong to.
 
     Raises:
-        Unseen: they work, and are not the service's: what they see may not be what it sees.
+        NotVisible: they work but are not the service's, so the other checks may see more or less than the service does.
         RequestRefused, SettingsError, Unavailable: they do not work.
     """
     use_credentials(settings.databricks.credentials)
-    who, told = sign_in(settings, client)
+    who, account = sign_in(settings, client)
     if not who.is_caller:
-        raise Unseen(f"{told}, and the worker must work as {who.name} (databricks.service_principal): give it that one's credentials")
-    return told
+        raise NotVisible(f"{account}, but the worker must run as {who.name} (databricks.service_principal): give it those credentials")
+    return account
 
 
 def sign_in(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> tuple[Principal, str]:
-    """Who asks and whom the service works as; and, to be shown, who asks, in what way, and where.
+    """The service's principal, and the caller's account as text: name, way to authenticate, host.
 
     Raises:
         RequestRefused, Unavailable: the credentials do not work, or the workspace does not answer.
     """
-    with workspace.translated("looking for credentials", needs="that there are some"):
+    with workspace.translated("looking for credentials", needs="some way to authenticate"):
         api = client()
     who = principal(lambda: api, settings)
     return who, f"{who.caller} by {api.config.auth_type} at {api.config.host}"
 
 
-def _reach(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
-    """Listed and not written to: that its volume may be written to is what its grants say."""
+def _check_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
+    """List the folder. Writing is not tried, because the item for its grants checks that."""
     from databricks.sdk.errors import NotFound
 
     with workspace.translated(f"listing {folder}", needs="READ VOLUME on the volume"):
         try:
             next(iter(api().files.list_directory_contents(folder)), None)
         except NotFound:
-            # A folder below its volume is made with the first file in it.
+            # A folder on a volume is created with its first file.
             volume = "/".join(folder.split("/")[:5])
             next(iter(api().files.list_directory_contents(volume)), None)
     return f"{folder} can be listed"
 
 
-def _wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
+def _check_wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
     job = needs.find_job(api, name)
     if job is None:
-        raise SettingsError(f"the job {name} is not there: `{needs.BOOTSTRAP}` makes it")
+        raise SettingsError(f"the job {name} {ABSENT}: `{BOOTSTRAP}` creates it")
     dependencies = [need for environment in job.settings.environments or [] for need in environment.spec.dependencies or []]
     dependencies += [library.whl for task in job.settings.tasks or [] for library in task.libraries or [] if library.whl]
     installed = [need.partition("[")[0] for need in dependencies if ".whl" in need]
     if installed != [wheel]:
-        bundle = f"`databricks bundle deploy --var wheel={wheel}`"
+        command = f"databricks bundle deploy --var wheel={wheel}" if needs.of_a_bundle(job) else BOOTSTRAP
         raise SettingsError(
-            f"{name} installs {', '.join(installed) or 'no wheel'}, and this checkout's is {wheel}: "
-            f"{bundle if needs.of_a_bundle(job) else f'`{needs.BOOTSTRAP}`'} puts it right"
+            f"{name} installs {', '.join(installed) or 'no wheel'}, and the wheel of this checkout is {wheel}: `{command}` fixes it"
         )
     return wheel.rpartition("/")[2]

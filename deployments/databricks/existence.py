@@ -1,4 +1,4 @@
-"""Whether something is there, and making it once though answers get lost: of everything that Databricks has."""
+"""Checks whether an object exists in Databricks, and creates it once although responses may get lost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,24 +7,24 @@ from car_damage.adapters.databricks import workspace
 from deployments.items import ABSENT
 
 
-def once(make: Callable[[], Any]) -> None:
-    """Make something that may have been made by the same call, whose answer was lost."""
+def create_once(create: Callable[[], Any]) -> None:
+    """Create an object. That it already exists is no error: an earlier try of this call may have created it and lost the response."""
     from databricks.sdk.errors import DatabricksError
 
     try:
-        make()
+        create()
     except DatabricksError as error:
         if "ALREADY_EXISTS" not in (error.error_code or ""):
             raise
 
 
-def absent(doing: str, needs: str, look: Callable[[], Any]) -> str | None:
-    """What is wrong if the look finds nothing."""
+def absent(doing: str, needs: str, read: Callable[[], Any]) -> str | None:
+    """The problem if `read` raises NotFound, otherwise None."""
     from databricks.sdk.errors import NotFound
 
     with workspace.translated(doing, needs=needs):
         try:
-            look()
+            read()
         except NotFound:
             return ABSENT
     return None
