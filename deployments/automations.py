@@ -5,15 +5,15 @@ A second run changes nothing. An automation that is not declared is deleted; one
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.events.schemas.automations import AutomationCore
 
 from car_damage.settings import Alerts
 from deployments.alerts import PREFIX, declared
 from deployments.items import ABSENT, Item
-
-if TYPE_CHECKING:
-    from prefect.events.schemas.automations import AutomationCore
 
 
 def items(alerts: Alerts) -> list[Item]:
@@ -28,9 +28,7 @@ def items(alerts: Alerts) -> list[Item]:
     ]
 
 
-def _check(name: str, make: "Callable[[], AutomationCore]") -> str | None:
-    from prefect.client.orchestration import get_client
-
+def _check(name: str, make: Callable[[], AutomationCore]) -> str | None:
     with get_client(sync_client=True) as client:
         found = client.read_automations_by_name(name)
     if not found:
@@ -40,9 +38,7 @@ def _check(name: str, make: "Callable[[], AutomationCore]") -> str | None:
     return None if _content(found[0]) == _content(make()) else "differs from its declaration"
 
 
-def _fix(name: str, make: "Callable[[], AutomationCore]") -> None:
-    from prefect.client.orchestration import get_client
-
+def _fix(name: str, make: Callable[[], AutomationCore]) -> None:
     with get_client(sync_client=True) as client:
         found = client.read_automations_by_name(name)
         wanted = make()
@@ -60,8 +56,6 @@ def _check_undeclared(wanted: set[str]) -> str | None:
 
 
 def _delete_undeclared(wanted: set[str]) -> None:
-    from prefect.client.orchestration import get_client
-
     with get_client(sync_client=True) as client:
         for _, automation in _undeclared(wanted):
             client.delete_automation(automation)
@@ -69,14 +63,12 @@ def _delete_undeclared(wanted: set[str]) -> None:
 
 def _undeclared(wanted: set[str]) -> list[tuple[str, UUID]]:
     """Automations with our prefix that are not declared and belong to no deployment."""
-    from prefect.client.orchestration import get_client
-
     with get_client(sync_client=True) as client:
         found = client.read_automations()
     return [(one.name, one.id) for one in found if one.name.startswith(PREFIX) and one.name not in wanted and one.owner_resource is None]
 
 
-def _content(automation: "AutomationCore") -> Any:
+def _content(automation: AutomationCore) -> Any:
     """The declared fields of an automation, sorted, because the server returns sets in any order."""
     return _sorted(automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"}))
 

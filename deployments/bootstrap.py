@@ -1,5 +1,11 @@
 """What must exist on the Prefect server, and in Databricks if stages run there, before the flows can run."""
 
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments import automations, deploy
@@ -37,8 +43,6 @@ def server_url() -> str:
     Raises:
         SettingsError: none is set; Prefect would start a temporary server for this command and lose the result.
     """
-    from prefect.settings import PREFECT_API_URL
-
     if url := PREFECT_API_URL.value():
         return str(url)
     raise SettingsError(
@@ -49,9 +53,6 @@ def server_url() -> str:
 
 def reach_server() -> None:
     """Raise SettingsError if PREFECT_API_URL is not set, or the server does not answer."""
-    import httpx
-    from prefect.client.orchestration import get_client
-
     url = server_url()
     with get_client(sync_client=True) as client:
         try:
@@ -63,9 +64,6 @@ def reach_server() -> None:
 
 
 def _check_limit() -> str | None:
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
@@ -77,8 +75,6 @@ def _check_limit() -> str | None:
 
 
 def _fix_limit() -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
@@ -87,9 +83,6 @@ def _fix_limit() -> None:
 
 
 def _check_pool() -> str | None:
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(WORK_POOL)
@@ -99,8 +92,6 @@ def _check_pool() -> str | None:
 
 
 def _create_pool() -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()

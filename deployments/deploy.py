@@ -10,15 +10,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import get_current_settings
 
 from car_damage.errors import Terminal
 from deployments.items import ABSENT
 from deployments.release import ROOT, version
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import DeploymentSchedule
-    from prefect.client.schemas.responses import DeploymentResponse
 
 FILE = ROOT / "prefect.yaml"
 TAGS = ["car-damage", "car-damage-doorbell"]
@@ -31,7 +35,7 @@ TIMEOUT = 300.0
 class Server:
     """Our deployments on the server, by name, and the names of their automations."""
 
-    deployments: "Mapping[str, DeploymentResponse]"
+    deployments: Mapping[str, DeploymentResponse]
     triggers: Mapping[str, frozenset[str]]
 
 
@@ -76,9 +80,6 @@ def deploy(file: Path = FILE) -> None:
 
 
 def _retire(wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import DeploymentUpdate
-
     server = _server()
     with get_client(sync_client=True) as client:
         for name, found in server.deployments.items():
@@ -107,7 +108,7 @@ def _differs(name: str, declared: Mapping[str, Any], server: Server) -> str | No
     return f"{name} lacks the automation {', '.join(sorted(lost))}" if lost else None
 
 
-def _deployed(schedule: "DeploymentSchedule") -> str:
+def _deployed(schedule: DeploymentSchedule) -> str:
     """A schedule of the server as text. Whether it is paused is left out, because a person may pause it in the UI."""
     fields = schedule.schedule.model_dump(mode="json")
     if "cron" in fields:
@@ -124,15 +125,10 @@ def _listed(schedules: Mapping[Any, str]) -> str:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    import yaml
-
     return {one["name"]: one for one in yaml.safe_load(file.read_text())["deployments"]}
 
 
 def _server() -> Server:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-
     with get_client(sync_client=True) as client:
         found = {
             one.name: one
@@ -148,6 +144,4 @@ def _server() -> Server:
 
 def _client() -> dict[str, str]:
     """The Prefect settings of this process as environment variables, including those from a profile."""
-    from prefect.settings import get_current_settings
-
     return get_current_settings().to_environment_variables(exclude_unset=True)

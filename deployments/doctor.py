@@ -6,6 +6,10 @@ from functools import partial
 from typing import Any
 
 import httpx
+import prefect
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from car_damage.data.doorbell import fingerprint
@@ -18,7 +22,7 @@ from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, serv
 from deployments.databricks import needs, workspace_checks
 from deployments.items import Item
 from deployments.stack import workers_online
-from tasks.commands import BOOTSTRAP, free_slots, resume_pool, start_worker
+from tasks.commands import BOOTSTRAP
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
@@ -101,8 +105,6 @@ def _item(item: Item) -> str:
 
 
 def _server() -> str:
-    import prefect
-
     url = server_url()
     with _client() as client:
         try:
@@ -127,18 +129,15 @@ def _worker() -> str:
         paused = client.read_work_pool(WORK_POOL).is_paused
     online = workers_online(WORK_POOL)
     if not online:
-        start = f"start one with `make up`, or `{start_worker(WORK_POOL)}`"
+        start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
         raise _Problem(f"none is online on the work pool {WORK_POOL}, so no run starts: {start}")
     if paused:
-        raise _Problem(f"the work pool {WORK_POOL} is paused, so no run starts: `{resume_pool(WORK_POOL)}`")
+        raise _Problem(f"the work pool {WORK_POOL} is paused, so no run starts: `.venv/bin/prefect work-pool resume {WORK_POOL}`")
     return f"{', '.join(online)} online on {WORK_POOL}"
 
 
 def _slots() -> str:
     """Concurrency slots that are taken although no run is active."""
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-
     holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
     with _client() as client:
         names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
@@ -149,7 +148,7 @@ def _slots() -> str:
             return f"taken by {', '.join(run.name for run in runs)}"
     raise _Problem(
         f"{', '.join(taken)}: taken, and no run is active. The slot of a killed run becomes free within five minutes; if it does not, "
-        f"free it with `{free_slots(taken[0])}`"
+        f"free it with `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
     )
 
 
@@ -220,6 +219,5 @@ def _endpoint(platform: Platform) -> str:
 
 
 def _client() -> Any:  # its declared type accepts literal paths only
-    from prefect.client.orchestration import get_client
 
     return get_client(sync_client=True)

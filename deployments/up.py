@@ -34,7 +34,6 @@ from deployments.stack import (
     worker,
 )
 from deployments.variables import assignments, given
-from tasks.commands import RETRAIN
 from tasks.run_processes import end, of_server
 
 MAKE_UP = "make up"
@@ -198,7 +197,7 @@ def _next(variables: Mapping[str, str]) -> str:
             "Photos that land start a run within two minutes. In another terminal:",
             f"  export {assignments(variables)}",
             "There `make watch` starts a run as soon as they have landed. To start one by hand:",
-            f"  {RETRAIN}",
+            "  .venv/bin/prefect deployment run retrain/retrain",
             "Ctrl-C stops all services. Tables and models stay; the next `make up` continues a run that was active.",
         ]
     )

@@ -12,8 +12,6 @@ SAVE_CREDENTIALS = f"{BOOTSTRAP} --credentials-block"
 """Saves the credentials of the environment in the Prefect block that `databricks.credentials` names."""
 DOCTOR = f"{_PYTHON} -m deployments doctor"
 """Checks everything that a run needs."""
-RETRAIN = ".venv/bin/prefect deployment run retrain/retrain"
-"""Starts a run of the deployment `retrain`."""
 JUDGE_AGAIN = f"{_PYTHON} -m flows.retrain --judge-again"
 """Compares a version that has a decision with the present champion."""
 
@@ -21,18 +19,3 @@ JUDGE_AGAIN = f"{_PYTHON} -m flows.retrain --judge-again"
 def promote(version: int) -> str:
     """Takes a version live."""
     return f'{_PYTHON} -m flows.promote --version {version} --reason "<why>"'
-
-
-def start_worker(pool: str) -> str:
-    """Starts a worker that takes runs from this work pool."""
-    return f".venv/bin/prefect worker start --pool {pool}"
-
-
-def resume_pool(pool: str) -> str:
-    """Resumes a paused work pool."""
-    return f".venv/bin/prefect work-pool resume {pool}"
-
-
-def free_slots(limit: str) -> str:
-    """Frees the slots of a concurrency limit that a killed run still holds."""
-    return f".venv/bin/prefect gcl update {limit} --active-slots 0"

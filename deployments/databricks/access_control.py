@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from car_damage.adapters.databricks import workspace
@@ -15,11 +15,8 @@ from car_damage.job.jobs import named
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, NotVisible, permitted
 from deployments.databricks.existence import create_once
-from deployments.databricks.principal import Principal
+from deployments.databricks.principal import Api, Principal, Who
 from deployments.items import ABSENT, LACK, Item
-
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def experiments(settings: Settings) -> list[str]:
     return [settings.tracking.experiment] if uri == "databricks" or urlsplit(uri).scheme == "databricks" else []
 
 
-def experiment_items(settings: Settings, api: "Callable[[], WorkspaceClient]") -> list[Item]:
+def experiment_items(settings: Settings, api: Api) -> list[Item]:
     """The experiment must exist."""
     return [
         Item(f"experiment {name}", partial(_check_experiment, api, name), partial(_create_experiment, api, name))
@@ -50,7 +47,7 @@ def experiment_items(settings: Settings, api: "Callable[[], WorkspaceClient]") -
     ]
 
 
-def permission_items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
+def permission_items(settings: Settings, api: Api, who: Who) -> list[Item]:
     """The permissions of the principal on the experiment, on the jobs, and on the endpoint if it exists."""
     ours = settings.databricks
     wanted = [
@@ -65,7 +62,7 @@ def permission_items(settings: Settings, api: "Callable[[], WorkspaceClient]", w
     return [Item(f"permissions on {one.named}", partial(_check, api, who, one), partial(_grant, api, who, one)) for one in wanted]
 
 
-def _check(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: RequiredPermission) -> str | None:
+def _check(api: Api, who: Who, one: RequiredPermission) -> str | None:
     from databricks.sdk.errors import PermissionDenied
 
     level = one.levels[0].replace("_", " ")
@@ -89,7 +86,7 @@ def _check(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], o
     return None if given & set(one.levels) else lacking
 
 
-def _grant(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: RequiredPermission) -> None:
+def _grant(api: Api, who: Who, one: RequiredPermission) -> None:
     from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 
     found = one.find()
@@ -107,7 +104,7 @@ def _command(one: RequiredPermission, found: str, who: Principal) -> str:
     return f"databricks permissions update {one.kind} {found} --json '{given}'"
 
 
-def _experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
+def _experiment(api: Api, name: str) -> str | None:
     from databricks.sdk.errors import NotFound
 
     with workspace.translated(f"reading the experiment {name}", needs="CAN READ on it"):
@@ -121,11 +118,11 @@ def _experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
     return str(found.experiment_id)
 
 
-def _check_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
+def _check_experiment(api: Api, name: str) -> str | None:
     return ABSENT if _experiment(api, name) is None else None
 
 
-def _create_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
+def _create_experiment(api: Api, name: str) -> None:
     from databricks.sdk.errors import NotFound
 
     folder = str(PurePosixPath(name).parent)
@@ -138,12 +135,12 @@ def _create_experiment(api: "Callable[[], WorkspaceClient]", name: str) -> None:
         create_once(lambda: api().experiments.create_experiment(name))
 
 
-def _job(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
+def _job(api: Api, name: str) -> str | None:
     with workspace.translated(f"reading the job {name}", needs="CAN VIEW on it"):
         return next((str(job.job_id) for job in named(api().jobs, name)), None)
 
 
-def _endpoint(api: "Callable[[], WorkspaceClient]", settings: Settings) -> str | None:
+def _endpoint(api: Api, settings: Settings) -> str | None:
     """The id of the endpoint, if it exists in this workspace."""
     from databricks.sdk.errors import NotFound
 

@@ -5,6 +5,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect_databricks import DatabricksCredentials
+
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.items import ABSENT, DIFFERS, Item
@@ -64,8 +68,6 @@ def _check(name: str) -> str | None:
 
 
 def _save(name: str) -> None:
-    from prefect_databricks import DatabricksCredentials
-
     saved = _document(name)
     others = {field: value for field, value in (saved.data if saved else {}).items() if field == "client_kwargs"}
     DatabricksCredentials(**others, **from_environment()).save(name, overwrite=True)
@@ -73,9 +75,6 @@ def _save(name: str) -> None:
 
 def _document(name: str) -> Any:
     """The block on the server, valid or not; None if it does not exist."""
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
     with get_client(sync_client=True) as client:
         try:
             return client.read_block_document_by_name(name, "databricks-credentials", include_secrets=True)

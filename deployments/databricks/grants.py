@@ -6,17 +6,17 @@ Source: https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from car_damage.adapters.databricks import workspace
 from car_damage.settings import Settings
-from deployments.administrator import NeedsAdministrator, permitted, quoted
+from deployments.administrator import permitted, quoted
 from deployments.databricks import unity_catalog
-from deployments.databricks.principal import Principal
+from deployments.databricks.principal import Api, Principal, Who
 from deployments.items import DIFFERS, LACK, Item
 
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
+MANAGE = "ownership of it, or MANAGE on it"
+"""What reading and changing grants needs."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def required(settings: Settings) -> list[RequiredPrivileges]:
     return found + [RequiredPrivileges("volume", name, ("READ_VOLUME", "WRITE_VOLUME")) for name in unity_catalog.volumes(settings)]
 
 
-def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
+def items(settings: Settings, api: Api, who: Who) -> list[Item]:
     """The privileges that the principal must have, and the registered model that it must own.
 
     Raises:
@@ -63,40 +63,32 @@ def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callabl
     ]
 
 
-def _check(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: RequiredPrivileges) -> str | None:
+def _check(api: Api, who: Who, one: RequiredPrivileges) -> str | None:
     lacking = _lacking(api, who(), one)
     return f"{LACK}{_in_words(lacking)} for {who().name}" if lacking else None
 
 
-def _grant(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: RequiredPrivileges) -> None:
+def _grant(api: Api, who: Who, one: RequiredPrivileges) -> None:
     from databricks.sdk.service.catalog import PermissionsChange, Privilege
 
     lacking = _lacking(api, who(), one)
     change = PermissionsChange(principal=who().name, add=[Privilege(privilege) for privilege in lacking])
-    with permitted(
-        f"granting {_in_words(lacking)} on the {one.kind} {one.name}",
-        needs="ownership of it, or MANAGE on it",
-        command=_sql(one, lacking, who()),
-    ):
+    doing = f"granting {_in_words(lacking)} on the {one.kind} {one.name}"
+    with permitted(doing, needs=MANAGE, command=_sql(one, lacking, who())):
         api().grants.update(one.kind, one.name, changes=[change])
 
 
-def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: RequiredPrivileges) -> list[str]:
+def _lacking(api: Api, who: Principal, one: RequiredPrivileges) -> list[str]:
     """The required privileges that the principal does not have: by its own grants, its groups' or inherited ones."""
-    from databricks.sdk.errors import NotFound, PermissionDenied
+    from databricks.sdk.errors import NotFound
 
-    doing, needs = f"reading the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
-    with workspace.translated(doing, needs=needs):
+    with permitted(f"reading the grants on the {one.kind} {one.name}", needs=MANAGE, command=_sql(one, one.privileges, who)):
         try:
             if _owner(api, one) in {who.name, *who.groups}:
                 return []
             has = _effective(api, one, who.name)
         except NotFound:  # the caller will own what it creates
             return [] if who.is_caller else list(one.privileges)
-        except PermissionDenied as error:
-            command = _sql(one, one.privileges, who)
-            message = f"{doing} was refused: {workspace.said(error)}; it needs {needs}; somebody who has that must run: {command}"
-            raise NeedsAdministrator.to_run(command, message) from error
     for group in who.groups:
         if not _without(one, has):
             break
@@ -108,7 +100,7 @@ def _without(one: RequiredPrivileges, has: set[str]) -> list[str]:
     return [] if "ALL_PRIVILEGES" in has else [privilege for privilege in one.privileges if privilege not in has]
 
 
-def _owner(api: "Callable[[], WorkspaceClient]", one: RequiredPrivileges) -> str | None:
+def _owner(api: Api, one: RequiredPrivileges) -> str | None:
     """The owner, who has every privilege without a grant; None if the caller may not see who that is."""
     from databricks.sdk.errors import PermissionDenied
 
@@ -124,7 +116,7 @@ def _owner(api: "Callable[[], WorkspaceClient]", one: RequiredPrivileges) -> str
     return owner
 
 
-def _effective(api: "Callable[[], WorkspaceClient]", one: RequiredPrivileges, name: str) -> set[str]:
+def _effective(api: Api, one: RequiredPrivileges, name: str) -> set[str]:
     found: set[str] = set()
     token = None
     while True:
@@ -136,7 +128,7 @@ def _effective(api: "Callable[[], WorkspaceClient]", one: RequiredPrivileges, na
             return found
 
 
-def _of_group(api: "Callable[[], WorkspaceClient]", one: RequiredPrivileges, group: str) -> set[str]:
+def _of_group(api: Api, one: RequiredPrivileges, group: str) -> set[str]:
     """The group's privileges; empty for a workspace group, which Unity Catalog does not know, and for one that the caller may not see."""
     from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied
 
@@ -155,7 +147,7 @@ def _sql(one: RequiredPrivileges, privileges: Sequence[str], who: Principal) -> 
     return f"GRANT {_in_words(privileges)} ON {one.kind.upper()} {quoted(one.name)} TO `{who.name}`;"
 
 
-def _check_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> str | None:
+def _check_owner(api: Api, who: Who, name: str) -> str | None:
     """The principal must own the model, because only the owner may set aliases and create versions."""
     from databricks.sdk.errors import NotFound
 
@@ -167,7 +159,7 @@ def _check_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Princip
     return None if owner == who().name or owner in who().groups else f"{DIFFERS}{owner} -> {who().name}"
 
 
-def _set_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> None:
+def _set_owner(api: Api, who: Who, name: str) -> None:
     command = f"databricks registered-models update {name} --owner {who().name}"
     with permitted(f"making {who().name} the owner of the registered model {name}", needs="ownership of it", command=command):
         api().registered_models.update(name, owner=who().name)

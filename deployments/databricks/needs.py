@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import car_damage
 from car_damage.adapters.databricks import workspace
@@ -25,12 +25,9 @@ from car_damage.settings import Settings
 from deployments.administrator import permitted
 from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
 from deployments.databricks.existence import absent
-from deployments.databricks.principal import Principal, principal
+from deployments.databricks.principal import Api, Who, principal
 from deployments.items import ABSENT, DIFFERS, Item
 from tasks.commands import BOOTSTRAP
-
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
 
 ROOT = Path(car_damage.__file__).parents[1]
 """The checkout."""
@@ -38,7 +35,7 @@ BUILD_TIMEOUT = 300.0
 """Seconds that building the wheel may take."""
 
 
-def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> list[Item]:
+def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
     """What a flow run needs when its stages run as jobs, in the order in which it must be created."""
     api = cache(client)
     who = cache(lambda: principal(api, settings))
@@ -72,11 +69,11 @@ def wheel_path(settings: Settings) -> str:
     return f"{settings.databricks.wheels}car_damage-{car_damage.__version__}-0{build}-py3-none-any.whl"
 
 
-def _check_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> str | None:
+def _check_wheel(api: Api, path: str) -> str | None:
     return absent(f"looking for {path}", "READ VOLUME on its volume", lambda: api().files.get_metadata(path))
 
 
-def _upload_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> None:
+def _upload_wheel(api: Api, path: str) -> None:
     from car_damage.adapters.databricks.volume import Volume
 
     with tempfile.TemporaryDirectory(prefix="car-damage-wheel-") as folder:
@@ -92,7 +89,7 @@ def _upload_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> None:
         Volume(api).replace(path, wheels[0].read_bytes())
 
 
-def _check_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], settings: Settings) -> str | None:
+def _check_job(api: Api, job: dict[str, Any], settings: Settings) -> str | None:
     found = find_job(api, job["name"])
     if found is None:
         return ABSENT
@@ -105,7 +102,7 @@ def _check_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], settin
     return f"{DIFFERS}{'; '.join(different)}" if different else None
 
 
-def _write_job(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], job: dict[str, Any], settings: Settings) -> None:
+def _write_job(api: Api, who: Who, job: dict[str, Any], settings: Settings) -> None:
     from databricks.sdk.service.jobs import JobSettings
 
     found = find_job(api, job["name"])
@@ -114,7 +111,7 @@ def _write_job(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal
     wanted = JobSettings.from_dict((found.settings.as_dict() if found else {}) | job | run_as)
     needs = "CAN MANAGE on it, or permission to create jobs"
     if principal:
-        needs += f"; and, to let it run as {principal}, the role Service Principal: User on that"
+        needs += f"; and, because the job runs as it, the role Service Principal: User on {principal}"
     with permitted(f"writing the job {job['name']}", needs=needs, command=BOOTSTRAP):
         if found is None:
             made = api().jobs.create(**{name: getattr(wanted, name) for name, value in (job | run_as).items() if value is not None}).job_id
@@ -125,7 +122,7 @@ def _write_job(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal
             api().jobs.reset(found.job_id, wanted)
 
 
-def _keep_one(api: "Callable[[], WorkspaceClient]", name: str, made: int, caller: str) -> None:
+def _keep_one(api: Api, name: str, made: int, caller: str) -> None:
     """Delete the caller's jobs of this name except that with the lowest id.
 
     The SDK retries after a lost response, and each try creates a job. Two bootstraps at once also create two jobs; both keep the
@@ -147,7 +144,7 @@ def _refuse_several(ids: Iterable[int], name: str) -> None:
         raise SettingsError(f"there are {len(found)} jobs {name} ({', '.join(map(str, found))}), and there must be one: delete the others")
 
 
-def find_job(api: "Callable[[], WorkspaceClient]", name: str) -> Any:
+def find_job(api: Api, name: str) -> Any:
     """The only job of this name, with its settings; None if it does not exist."""
     with workspace.translated(f"reading the job {name}", needs="CAN VIEW on it"):
         found = named(api().jobs, name)

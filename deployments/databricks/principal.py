@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from car_damage.adapters.databricks import workspace
 from car_damage.settings import Settings
@@ -10,6 +10,8 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
+Api: TypeAlias = "Callable[[], WorkspaceClient]"
+"""Returns the workspace client. A function, so that missing credentials fail at the first call and not earlier."""
 EVERYONE = "account users"
 """The group of all of the account's users and service principals."""
 
@@ -36,7 +38,11 @@ class Principal:
         return "user_name" if "@" in self.name else "service_principal_name"
 
 
-def principal(api: "Callable[[], WorkspaceClient]", settings: Settings) -> Principal:
+Who: TypeAlias = Callable[[], Principal]
+"""Returns the principal, which takes a call to the workspace."""
+
+
+def principal(api: Api, settings: Settings) -> Principal:
     """Read the caller's identity from the workspace.
 
     Raises:

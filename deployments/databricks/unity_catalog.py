@@ -1,37 +1,26 @@
 """The catalogs, schemas, volumes and the registered model that must exist in Unity Catalog."""
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments.administrator import permitted, quoted
-from deployments.databricks.existence import absent, create_once
+from deployments.administrator import quoted
+from deployments.databricks.existence import absent, creatable
+from deployments.databricks.principal import Api
 from deployments.items import ABSENT, Item
 
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
 
-
-def items(settings: Settings, api: "Callable[[], WorkspaceClient]") -> list[Item]:
+def items(settings: Settings, api: Api) -> list[Item]:
     """What must exist, in the order in which it must be created."""
-    every = [*landing(settings), *volumes(settings)]
+    folder = settings.landing.folder
+    below_volume = bool(landing(settings)) and len(Path(folder).parts) > 5
     return [
-        *(Item(f"catalog {name}", partial(_check_catalog, api, name), _nothing) for name in catalogs(settings)),
-        *(Item(f"schema {name}", partial(_check_schema, api, name), partial(_create_schema, api, name)) for name in schemas(settings)),
-        *(Item(f"volume {name}", partial(_check_volume, api, name), partial(_create_volume, api, name)) for name in every),
-        *(
-            Item(f"folder {folder}", partial(_check_folder, api, folder), partial(_create_folder, api, folder))
-            for folder in [settings.landing.folder]
-            if landing(settings) and len(Path(folder).parts) > 5
-        ),
-        *(
-            Item(f"registered model {name}", partial(_check_model, api, name), partial(_create_model, api, name))
-            for name in models(settings)
-        ),
+        *(_catalog(api, name) for name in catalogs(settings)),
+        *(_schema(api, name) for name in schemas(settings)),
+        *(_volume(api, name) for name in [*landing(settings), *volumes(settings)]),
+        *([_folder(api, folder)] if below_volume else []),
+        *(_model(api, name) for name in models(settings)),
     ]
 
 
@@ -85,58 +74,58 @@ def volume_of(folder: str) -> str | None:
     return ".".join(parts[2:5]) if folder.startswith("/Volumes/") and len(parts) >= 5 else None
 
 
-def _check_catalog(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    if absent(f"reading the catalog {name}", "USE CATALOG on it", lambda: api().catalogs.get(name)):
-        raise SettingsError(f"the catalog {name} {ABSENT}: let an administrator create it, or name another one in the settings")
-    return None
-
-
-def _nothing() -> None:
+def _catalog(api: Api, name: str) -> Item:
     """There is no fix: the check itself refuses a missing catalog, so that a plan and doctor refuse it too."""
 
+    def check() -> None:
+        if absent(f"reading the catalog {name}", "USE CATALOG on it", lambda: api().catalogs.get(name)):
+            raise SettingsError(f"the catalog {name} {ABSENT}: let an administrator create it, or name another one in the settings")
 
-def _check_schema(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"reading the schema {name}", "USE SCHEMA on it", lambda: api().schemas.get(name))
+    return Item(f"catalog {name}", check, lambda: None)
 
 
-def _create_schema(api: "Callable[[], WorkspaceClient]", name: str) -> None:
+def _schema(api: Api, name: str) -> Item:
     catalog, _, schema = name.partition(".")
-    needs, command = f"CREATE SCHEMA on the catalog {catalog}", f"CREATE SCHEMA {quoted(name)};"
-    with permitted(f"creating the schema {name}", needs=needs, command=command):
-        create_once(lambda: api().schemas.create(schema, catalog))
+    return creatable(
+        f"schema {name}",
+        lambda: api().schemas.get(name),
+        "USE SCHEMA on it",
+        lambda: api().schemas.create(schema, catalog),
+        f"CREATE SCHEMA on the catalog {catalog}",
+        f"CREATE SCHEMA {quoted(name)};",
+    )
 
 
-def _check_volume(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"reading the volume {name}", "READ VOLUME on it", lambda: api().volumes.read(name))
+def _volume(api: Api, name: str) -> Item:
+    def create() -> None:
+        from databricks.sdk.service.catalog import VolumeType
+
+        api().volumes.create(*name.split("."), VolumeType.MANAGED)
+
+    needs, command = f"CREATE VOLUME on the schema {name.rpartition('.')[0]}", f"CREATE VOLUME {quoted(name)};"
+    return creatable(f"volume {name}", lambda: api().volumes.read(name), "READ VOLUME on it", create, needs, command)
 
 
-def _create_volume(api: "Callable[[], WorkspaceClient]", name: str) -> None:
-    from databricks.sdk.service.catalog import VolumeType
-
-    catalog, schema, volume = name.split(".")
-    needs, command = f"CREATE VOLUME on the schema {catalog}.{schema}", f"CREATE VOLUME {quoted(name)};"
-    with permitted(f"creating the volume {name}", needs=needs, command=command):
-        create_once(lambda: api().volumes.create(catalog, schema, volume, VolumeType.MANAGED))
-
-
-def _check_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> str | None:
-    return absent(f"reading the folder {folder}", "READ VOLUME on its volume", lambda: api().files.get_directory_metadata(folder))
+def _folder(api: Api, folder: str) -> Item:
+    return creatable(
+        f"folder {folder}",
+        lambda: api().files.get_directory_metadata(folder),
+        "READ VOLUME on its volume",
+        lambda: api().files.create_directory(folder),
+        "WRITE VOLUME on its volume",
+        f"databricks fs mkdir dbfs:{folder}",
+    )
 
 
-def _create_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> None:
-    command = f"databricks fs mkdir dbfs:{folder}"
-    with permitted(f"creating the folder {folder}", needs="WRITE VOLUME on its volume", command=command):
-        api().files.create_directory(folder)
-
-
-def _check_model(api: "Callable[[], WorkspaceClient]", name: str) -> str | None:
-    return absent(f"reading the registered model {name}", "EXECUTE on it", lambda: api().registered_models.get(name))
-
-
-def _create_model(api: "Callable[[], WorkspaceClient]", name: str) -> None:
-    catalog, schema, model = name.split(".")
-    needs = f"CREATE MODEL on the schema {catalog}.{schema}"
-    given = json.dumps({"catalog_name": catalog, "schema_name": schema, "name": model})
-    command = f"databricks registered-models create --json '{given}'"
-    with permitted(f"creating the registered model {name}", needs=needs, command=command):
-        create_once(lambda: api().registered_models.create(catalog_name=catalog, schema_name=schema, name=model))
+def _model(api: Api, name: str) -> Item:
+    catalog, _, rest = name.partition(".")
+    schema, _, model = rest.rpartition(".")
+    fields = {"catalog_name": catalog, "schema_name": schema, "name": model}
+    return creatable(
+        f"registered model {name}",
+        lambda: api().registered_models.get(name),
+        "EXECUTE on it",
+        lambda: api().registered_models.create(**fields),
+        f"CREATE MODEL on the schema {catalog}.{schema}",
+        f"databricks registered-models create --json '{json.dumps(fields)}'",
+    )

@@ -2,23 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import NotVisible
 from deployments.databricks import needs
-from deployments.databricks.principal import Principal, principal
+from deployments.databricks.principal import Api, Principal, principal
 from deployments.items import ABSENT
 from tasks.commands import BOOTSTRAP
 from tasks.workspace import use_credentials
 
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
 
-
-def checks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> Mapping[str, Callable[[], str]]:
+def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, Callable[[], str]]:
     """Name -> check, which returns what it found, or raises an error whose message says what to do."""
     api = cache(client)
     jobs = (settings.databricks.ingest_job, settings.databricks.train_job, settings.databricks.score_job)
@@ -28,7 +24,7 @@ def checks(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspa
     }
 
 
-def credentials(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> str:
+def credentials(settings: Settings, client: Api = workspace.client) -> str:
     """Whom the credentials belong to.
 
     Raises:
@@ -42,7 +38,7 @@ def credentials(settings: Settings, client: "Callable[[], WorkspaceClient]" = wo
     return account
 
 
-def sign_in(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> tuple[Principal, str]:
+def sign_in(settings: Settings, client: Api = workspace.client) -> tuple[Principal, str]:
     """The service's principal, and the caller's account as text: name, way to authenticate, host.
 
     Raises:
@@ -54,7 +50,7 @@ def sign_in(settings: Settings, client: "Callable[[], WorkspaceClient]" = worksp
     return who, f"{who.caller} by {api.config.auth_type} at {api.config.host}"
 
 
-def _check_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
+def _check_folder(api: Api, folder: str) -> str:
     """List the folder. Writing is not tried, because the item for its grants checks that."""
     from databricks.sdk.errors import NotFound
 
@@ -68,7 +64,7 @@ def _check_folder(api: "Callable[[], WorkspaceClient]", folder: str) -> str:
     return f"{folder} can be listed"
 
 
-def _check_wheel(api: "Callable[[], WorkspaceClient]", name: str, wheel: str) -> str:
+def _check_wheel(api: Api, name: str, wheel: str) -> str:
     job = needs.find_job(api, name)
     if job is None:
         raise SettingsError(f"the job {name} {ABSENT}: `{BOOTSTRAP}` creates it")

@@ -193,13 +193,13 @@ def test_a_name_in_capitals_is_another_team_s_job(empty: Twin, settings: Setting
 
 def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
     empty.fault("POST", "/unity-catalog/schemas", 403, times=10)
-    wanted = r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc, and who"
+    wanted = r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc; somebody"
     with pytest.raises(NeedsAdministrator, match=wanted):
         bootstrap(needs.items(settings))
 
 
 def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"databricks\.wheels must lie on a volume, /Volumes/catalog/schema/volume/\.\.\., and is "):
+    with pytest.raises(SettingsError, match=r"databricks\.wheels is .*; it must lie on a volume: /Volumes/catalog/schema/volume/\.\.\."):
         unity_catalog.volumes(Settings(databricks={"wheels": str(tmp_path)}))
 
 
@@ -224,7 +224,7 @@ def ingest(whole: Any) -> Any:
             lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${var.nmae}"),
             r"\$\{var\.nmae\} is not a variable of this file",
         ),
-        (lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${bundle.name}"), r"\$\{bundle\.name\} is none"),
+        (lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${bundle.name}"), r"\$\{bundle\.name\} is not a variable"),
     ],
 )
 def test_a_bundle_that_says_more_than_is_done_is_refused(change: Callable[[Any], None], told: str, tmp_path: Path) -> None:
