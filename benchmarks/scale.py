@@ -56,7 +56,7 @@ class Figure:
     others: int
     """Peak memory of its descendants (Java, and Spark's Python workers), in bytes."""
     read: int
-    """Bytes that all of them read, by read calls."""
+    """Bytes that all these processes read, counted at their read calls."""
     tasks: int | None
     """Spark's tasks; None for delta-rs."""
 
@@ -165,7 +165,7 @@ class _Memory:
 
 
 def _bytes_read(pid: int) -> int:
-    """Bytes read so far by the process, its descendants, and ended descendants that their parents have waited for."""
+    """Bytes read so far by the process and its descendants, including ended ones that their parents have waited for."""
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     total = 0
     for process in processes:

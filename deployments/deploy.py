@@ -48,7 +48,7 @@ def check(file: Path = FILE) -> str | None:
 
 
 def check_code() -> str | None:
-    """Whether another version than that of this checkout is deployed, or None."""
+    """How the deployed version differs from that of this checkout, or None."""
     ours = version()
     other = sorted({str(found.version) for found in _server().deployments.values() if not found.paused and found.version != ours})
     return f"{', '.join(other)} is deployed, and this checkout is {ours}" if other else None

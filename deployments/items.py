@@ -23,7 +23,7 @@ class Item:
     """Returns what is wrong, or None."""
     fix: Callable[[], None]
     vital: bool = True
-    """Whether a run would not start or would fail without it."""
+    """Whether a run needs it to start or to succeed."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -66,15 +67,13 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
         yield Prefect(started, url, variables)
 
 
-@contextlib.contextmanager
-def endpoint_server(settings: Settings) -> Iterator[Service]:
+def endpoint_server(settings: Settings) -> AbstractContextManager[Service]:
     """Run the local endpoint server at `serving.host` during the block."""
     host = settings.serving.host
     if not is_local(host):
         raise SettingsError(f"serving.host is {host}: a local endpoint server needs an address such as http://127.0.0.1:5055")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
-    with service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health", dict(os.environ)) as started:
-        yield started
+    return service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health")
 
 
 def is_local_store(settings: Settings) -> bool:
@@ -87,8 +86,7 @@ def mlflow_pages(settings: Settings) -> str:
     return f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
 
 
-@contextlib.contextmanager
-def mlflow_server(settings: Settings) -> Iterator[Service]:
+def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:
     """Run an MLflow server during the block, at `stack.mlflow_port`, with the store that runs are written to."""
     url = mlflow_pages(settings)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.stack.mlflow_port), "--workers", "1"]
@@ -96,12 +94,10 @@ def mlflow_server(settings: Settings) -> Iterator[Service]:
     # Clients write artifacts to their run's folder directly, so the server accepts no uploads.
     command += ["--default-artifact-root", str(settings.home / "artifacts"), "--no-serve-artifacts"]
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables) as started:
-        yield started
+    return service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables)
 
 
-@contextlib.contextmanager
-def worker(home: Path, pool: str, variables: Mapping[str, str]) -> Iterator[Service]:
+def worker(home: Path, pool: str, variables: Mapping[str, str]) -> AbstractContextManager[Service]:
     """Run a worker of the work pool during the block.
 
     Args:
@@ -114,11 +110,7 @@ def worker(home: Path, pool: str, variables: Mapping[str, str]) -> Iterator[Serv
     # A short poll, because the server is on this machine and a person waits.
     env = {**variables, "PREFECT_WORKER_QUERY_SECONDS": "2"}
 
-    def online() -> bool:
-        return name in workers_online(pool)
-
-    with service("worker", command, home / "logs" / "worker.log", online, env) as started:
-        yield started
+    return service("worker", command, home / "logs" / "worker.log", lambda: name in workers_online(pool), env)
 
 
 def workers_online(pool: str) -> list[str]:

@@ -24,7 +24,7 @@ def take_over() -> None:
         return
     if context.flow_run.run_count > MOST:
         raise Terminal(
-            f"this run was started {context.flow_run.run_count} times: find out why it did not end in its log and its workers' logs, "
+            f"this run was started {context.flow_run.run_count} times: read its log and the logs of its workers to find out why, "
             "then start a new run, which continues where this one stopped"
         )
     if earlier := run_processes.of_run(str(context.flow_run.id)):

@@ -1,7 +1,7 @@
 """The command lines that messages tell a person to type, each written once.
 
-Messages name the full path, because a person types them in the checkout, where no virtual environment may be active. The
-library runs without this checkout, in jobs and in notebooks, so it knows none of them: tasks and deployments add them.
+They contain the path of the virtual environment, which may not be active. The library knows none of them, because it also runs
+without this checkout, in jobs and in notebooks: tasks and deployments add them to its messages.
 """
 
 _PYTHON = ".venv/bin/python"

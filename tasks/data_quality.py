@@ -35,7 +35,7 @@ EXPLANATIONS = {
     reasons.NOT_AN_IMAGE: Explanation("the file is not an image", "upload the photo itself, or delete the file"),
     reasons.UNSUPPORTED_FORMAT: Explanation("the image has a format that is not supported", "save it as JPEG or PNG"),
     reasons.TRUNCATED: Explanation("the file ends before the picture does", "upload it again"),
-    reasons.CORRUPT: Explanation("the picture cannot be decoded", "upload it again from where it came"),
+    reasons.CORRUPT: Explanation("the picture cannot be decoded", "upload the original again"),
     reasons.TOO_SMALL: Explanation("its shorter side is below `images.min_side`", "upload the original"),
     reasons.TOO_MANY_PIXELS: Explanation("it is above `images.max_pixels` and was not decoded", "scale it down"),
     reasons.TOO_MANY_BYTES: Explanation("it is above `images.max_bytes` and was not read", "scale it down"),

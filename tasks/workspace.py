@@ -87,7 +87,7 @@ def runner(target: Target) -> DatabricksJobs:
 
 
 def before_this_flow_run() -> datetime:
-    """A day before this flow run was created: enough for clocks that differ. Raises Unavailable."""
+    """A day before this flow run was created; a day, because clocks may differ. Raises Unavailable."""
     try:
         with get_client(sync_client=True) as client:
             flow_run = client.read_flow_run(UUID(str(runtime.flow_run.id)))

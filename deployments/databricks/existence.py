@@ -9,7 +9,7 @@ from deployments.items import ABSENT, Item
 
 
 def create_once(create: Callable[[], Any]) -> None:
-    """Create an object. That it already exists is no error: an earlier try of this call may have created it and lost the response."""
+    """Create an object. Ignores that it already exists, because an earlier try of this call may have created it and lost the response."""
     from databricks.sdk.errors import DatabricksError
 
     try:

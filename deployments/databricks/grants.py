@@ -79,7 +79,7 @@ def _grant(api: Api, who: Who, one: RequiredPrivileges) -> None:
 
 
 def _lacking(api: Api, who: Principal, one: RequiredPrivileges) -> list[str]:
-    """The required privileges that the principal does not have: by its own grants, its groups' or inherited ones."""
+    """The required privileges that the principal has neither itself, nor from a group, nor by inheritance."""
     from databricks.sdk.errors import NotFound
 
     with permitted(f"reading the grants on the {one.kind} {one.name}", needs=MANAGE, command=_sql(one, one.privileges, who)):

@@ -1,7 +1,7 @@
 """What must exist in a Databricks workspace before stages can run there as jobs: securables, experiment, wheel, jobs, permissions.
 
 Everything is found by name, created if it is missing, and updated if it differs. No permission is revoked, and nothing is deleted
-except a second job of the same name that a lost response led to.
+except duplicates of a job that a retry has created.
 """
 
 import contextlib

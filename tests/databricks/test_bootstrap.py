@@ -193,7 +193,9 @@ def test_a_name_in_capitals_is_another_team_s_job(empty: Twin, settings: Setting
 
 def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
     empty.fault("POST", "/unity-catalog/schemas", 403, times=10)
-    wanted = r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc; somebody"
+    wanted = (
+        r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc; somebody"
+    )
     with pytest.raises(NeedsAdministrator, match=wanted):
         bootstrap(needs.items(settings))
 
