@@ -76,17 +76,17 @@ def run() -> list[dict[str, Any]]:
 
 
 def _throughput(served: Endpoint, request: Path, work: Callable[[], Any], clients: int) -> Iterator[dict[str, Any]]:
-    ours, bare = Load(), Load()
+    ours, reference = Load(), Load()
     for _ in range(TURNS):
         _load_endpoint(served, request, ours, clients, TURN)
-        _load_baseline(work, bare, clients, TURN)
+        _load_baseline(work, reference, clients, TURN)
     who, baseline = f"{clients} client{'s' if clients > 1 else ''}", f"{BARE}, {clients} thread{'s' if clients > 1 else ''}"
-    yield _row(f"photos a second, {who}", ours.rate, "1/s", f"{baseline}: {bare.rate:.0f}/s", ours.rate / bare.rate)
+    yield _row(f"photos a second, {who}", ours.rate, "1/s", f"{baseline}: {reference.rate:.0f}/s", ours.rate / reference.rate)
     for share in (50, 99):
-        value, base = _percentile(ours.seen, share), _percentile(bare.seen, share)
+        value, base = _percentile(ours.seen, share), _percentile(reference.seen, share)
         yield _row(f"latency, {who}, p{share}", value, "ms", f"{baseline}: {base:.1f} ms", value / base)
     parts = " + ".join(f"{name} {ours.processor_time(name):.2f}" for name in ours.cpu)
-    value, base = ours.processor_time(), bare.processor_time()
+    value, base = ours.processor_time(), reference.processor_time()
     yield _row(f"processor time a photo, {who}: {parts}", value, "ms", f"{baseline}: {base:.2f} ms", value / base)
 
 

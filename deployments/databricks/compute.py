@@ -112,7 +112,7 @@ def _cluster(settings: Databricks) -> dict[str, Any]:
     cluster: dict[str, Any] = {
         "spark_version": settings.spark_version,
         "num_workers": settings.workers,
-        # Unity Catalog needs standard or dedicated access mode, and the ML runtime supports dedicated only: to the job's identity.
+        # Dedicated to the identity that the job runs as: Unity Catalog needs standard or dedicated access mode, the ML runtime dedicated.
         # DATA_SECURITY_MODE_DEDICATED is the later name of the same mode, but needs kind CLASSIC_PREVIEW.
         "data_security_mode": "SINGLE_USER",
     }
