@@ -179,7 +179,7 @@ def test_a_person_s_word_without_a_reason_is_refused_before_a_run_is_made() -> N
     app.command()(promote.main)
     told = typer.testing.CliRunner().invoke(app, ["--reason", " "])
     assert told.exit_code == 2
-    assert "--reason: say why" in told.output
+    assert "--reason: give a reason" in told.output
 
 
 SCRIPT = """
