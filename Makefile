@@ -11,9 +11,9 @@ PYTEST_ARGS ?=
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: $(VENV)/installed  ## Set everything up in .venv, and run nothing
+setup: $(VENV)/installed  ## Install everything into .venv
 
-# The stamp is made again whenever what is installed would change.
+# The installation is repeated when one of these files is newer than the stamp file.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,33 +21,33 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,local,service,test]'
 	@touch $@
 
-spark: $(VENV)/installed-spark  ## Add Spark to it, for tables.engine = "spark"; needs Java 17
+spark: $(VENV)/installed-spark  ## Install Spark too, for tables.engine = "spark"; needs Java 17
 
 $(VENV)/installed-spark: $(VENV)/installed
 	@echo "Adding Spark to $(VENV): about a minute and 0.6 GB"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
 	@touch $@
 
-demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for photos of your own
+demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for your own photos
 	@$(BIN)/python -m deployments demo $(if $(IMAGES),--images '$(IMAGES)')
 
-up: setup  ## Run the whole service on this machine until Ctrl-C, and print where it is
+up: setup  ## Run the whole service on this machine until Ctrl-C, and print its addresses
 	@$(BIN)/python -m deployments up
 
-down: setup  ## End what a killed `make up` has left
+down: setup  ## Stop what a killed `make up` left running
 	@$(BIN)/python -m deployments down
 
-deploy: setup  ## Put prefect.yaml on the Prefect server, and retire what it does not say any more
+deploy: setup  ## Deploy prefect.yaml to the Prefect server, and retire what it does not contain
 	@$(BIN)/python -m deployments deploy
 
-watch: setup  ## Start a run as soon as photos have landed in a folder of this machine
+watch: setup  ## Start a run as soon as photos have landed in a local folder
 	@$(BIN)/python -m deployments watch
 
-doctor: setup  ## Look whether a run would start and end well, and say what to do
+doctor: setup  ## Check whether a run would start and succeed, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-# Tests of the service watch clocks, and tell one story on one Prefect server: they have the machine to themselves. PYTEST_ARGS
-# are for one process.
+# The tests of the service depend on timing and share one Prefect server, so they run alone after the others. PYTEST_ARGS apply to
+# a single process.
 SERVICE := tests/prefect tests/test_up.py tests/test_demo.py
 BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder tests $(addprefix --ignore=,$(SERVICE))
 
@@ -62,23 +62,23 @@ lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup  ## Measure against named baselines; results also in build/bench.json
+bench: setup  ## Run the benchmarks against their baselines; writes build/bench.json
 	@$(BIN)/python -m benchmarks
 
-bench-scale: setup spark  ## Measure up to 100,000 photos by both table engines; takes half an hour
+bench-scale: setup spark  ## Measure both table engines with up to 100,000 photos; takes half an hour
 	@$(BIN)/python -m benchmarks.scale
 
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver
 	@$(BIN)/python -m tests.pictures
 
-# From an editable install, so that this project is no line of its own, and none with an address is let through.
-constraints:  ## Install anew within the ranges of pyproject.toml, and write the versions to constraints.txt
+# From an editable install, so that the list leaves out this project. A line with a URL is refused.
+constraints:  ## Resolve the ranges of pyproject.toml again, and write the versions to constraints.txt
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder/venv" && \
 	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test]' && \
 	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
-	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name an address instead of a version; constraints.txt is as it was"; exit 1; fi && \
+	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name a URL instead of a version; constraints.txt is unchanged"; exit 1; fi && \
 	{ grep '^#' constraints.txt; cat "$$folder/frozen"; } > "$$folder/constraints" && cat "$$folder/constraints" > constraints.txt
 
-clean:  ## Remove what was built; keeps .car_damage, which holds your tables and models
+clean:  ## Delete .venv and everything built; keeps .car_damage, which holds your tables and models
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

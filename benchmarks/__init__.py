@@ -1,3 +1,3 @@
-"""Measurements against named baselines. A module's `run()` returns rows of name, value, unit, baseline, ratio."""
+"""Benchmarks against named baselines. Each module's `run()` returns rows with name, value, unit, baseline and ratio."""
 
 MODULES = ("validation", "near_duplicates", "ingest", "training", "serving", "load", "orchestration")

@@ -1,7 +1,7 @@
 """`make bench`: every benchmark, as a table and as build/bench.json.
 
-Each figure is a ratio to a named baseline that ran in the same process at the same time, because the speed of a
-machine varies more from day to day than what is measured.
+Each figure is compared with a baseline that runs on the same machine at the same time, because a machine's speed varies more
+from day to day than the figures differ.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the benchmarks of serving share: a photo, a network, the local endpoint that serves it, and the bare work itself."""
+"""Shared by the benchmarks of serving: a photo, a network, a local endpoint that serves it, and the baseline without a server."""
 
 import base64
 import io
@@ -17,36 +17,36 @@ from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port, service
 
-PATIENCE = 120.0
-"""Seconds that a server may take to start, and a version to go live."""
+TIMEOUT = 120.0
+"""Seconds that a server may take to start, or a version to go live."""
 CLASSES = ("minor", "moderate", "major")
 BARE = "decode + one TensorFlow call in process"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A running endpoint with version 1 live; version 2 is the same model."""
+    """A running endpoint with version 1 live. Version 2 is the same model."""
 
     port: int
     path: str
     headers: dict[str, str]
     body: bytes
     pid: int
-    """The endpoint server's."""
+    """Process id of the endpoint server."""
     serving: DatabricksServing
 
     def take_live(self, version: int) -> None:
-        """Ask for a version and wait until it is the one that answers."""
+        """Update the endpoint to a version and wait until it serves that."""
         self.serving.put(version)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while (state := self.serving.state()).served != version or state.updating or not state.ready:
             if time.monotonic() > end:
-                raise SystemExit(f"version {version} did not go live in time")
+                raise SystemExit(f"version {version} did not go live within {TIMEOUT:.0f} s")
             time.sleep(0.1)
 
 
 def photo() -> bytes:
-    """A demo photo enlarged to 1000x667 with the noise of a camera, at quality 88: about 150 kB."""
+    """A demo photo enlarged to 1000x667 pixels, with camera noise, as a JPEG of quality 88: about 150 kB."""
     import numpy as np
     from PIL import Image
 
@@ -61,7 +61,7 @@ def photo() -> bytes:
 
 
 def network(home: Path) -> Path:
-    """An untrained network's file."""
+    """Save an untrained network; return its path."""
     from car_damage.model.networks import build
 
     path = home / "network.keras"
@@ -70,7 +70,7 @@ def network(home: Path) -> Path:
 
 
 def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
-    """This project's decoder and the compiled network, with TensorFlow as it comes and nothing around them."""
+    """The baseline: this project's decoder and one call of the compiled network, with TensorFlow's default settings."""
     import keras
     import tensorflow as tf
 
@@ -86,7 +86,7 @@ def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
 
 @contextmanager
 def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
-    """Register the network twice, start an endpoint server and take version 1 live."""
+    """Register the network as two versions, run an endpoint server during the block and take version 1 live."""
     import mlflow
 
     from car_damage.model import package
@@ -110,7 +110,7 @@ def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
     }
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, home / "endpoint.log", f"{settings.serving.host}/health", environment) as server:
-        server.await_ready(PATIENCE)
+        server.await_ready(TIMEOUT)
         running = Endpoint(
             port,
             f"/serving-endpoints/{settings.serving.endpoint}/invocations",

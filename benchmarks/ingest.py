@@ -1,6 +1,6 @@
-"""What it costs to ingest again when nothing is new: the stages validate and silver over 20,000 known small files.
+"""Time of an ingest with nothing new: the stages validate and silver over 20,000 known small files.
 
-The baseline is what cannot be spared: a bare recursive listing with stat, and reading bronze's key columns.
+The baseline is the work that no ingest can avoid: a recursive listing with stat, and reading bronze's key columns.
 """
 
 import io
@@ -37,8 +37,8 @@ def run(files: int = FILES) -> list[dict[str, object]]:
 
         ingest()
         bronze = Target(settings).tables.uri(settings.tables.bronze)
-        works = {"baseline": lambda: _bare(landing, bronze, files), "validate": validate, "validate and silver": ingest}
-        # By turns, so that the machine's other work falls on all alike.
+        works = {"baseline": lambda: _baseline(landing, bronze, files), "validate": validate, "validate and silver": ingest}
+        # In turns, so that other load on the machine affects all alike.
         seconds = {name: float("inf") for name in works}
         for _ in range(REPEATS):
             for name, work in works.items():
@@ -58,7 +58,7 @@ def run(files: int = FILES) -> list[dict[str, object]]:
     ]
 
 
-def _bare(landing: Path, bronze: str, files: int) -> None:
+def _baseline(landing: Path, bronze: str, files: int) -> None:
     import pyarrow as pa
     from deltalake import DeltaTable
 
@@ -79,7 +79,7 @@ def _bare(landing: Path, bronze: str, files: int) -> None:
 
 
 def draw(landing: Path, files: int, seed: int = 0) -> None:
-    """Small photos of noise, all different, 500 a folder."""
+    """Write small photos of random noise, 500 in each folder."""
     random = np.random.default_rng(seed)
     for first in range(0, files, 500):
         folder = landing / f"{first // 500:03d}" / ("minor", "moderate", "major")[first // 500 % 3]

@@ -1,12 +1,12 @@
-"""Many clients at the local endpoint: photos a second and latency, against the bare work in as many threads; and a swap of versions.
+"""Load on the local endpoint: photos a second and latency with many clients, also while version 2 replaces version 1.
 
-The bare work is this project's decoder and one compiled TensorFlow call a photo, in threads of one process. The endpoint
-and the bare work take turns on the same cores, so that whatever else the machine does falls on both. The clients (see
-client.py) work on these cores, too. Processor time stands beside wall time, because it hardly depends on what
-else the machine does: of the server, of the model's process and of the clients.
+The baseline runs this project's decoder and one compiled TensorFlow call for each photo, in as many threads of one process as
+there are clients. Endpoint and baseline take turns on the same cores, so that other load on the machine affects both. The
+clients (see client.py) use these cores too. Besides wall time the benchmark gives the processor time of the server, the model's
+process and the clients, because that hardly depends on other load.
 
-While version 2 replaces version 1, a second TensorFlow starts and loads on the same cores, for some seconds. The latency of the
-requests that overlap that time stands beside that of the requests before and after it, with the same four clients.
+While version 2 replaces version 1, a second model process starts and loads TensorFlow on the same cores for some seconds. The
+latency of requests during that time is compared with that of requests before and after it, with the same four clients.
 """
 
 import json
@@ -27,23 +27,23 @@ CLIENTS = (1, 4, 16)
 SWAP_CLIENTS = 4
 TURNS = 4
 TURN = 1.5
-"""Seconds."""
+"""Seconds of one turn."""
 CALM = 5.0
-"""Seconds before a swap, and after it."""
+"""Seconds of measurement before a swap, and after it."""
 
 
 @dataclass
 class Load:
-    """What clients saw, or threads of the bare work."""
+    """What the clients, or the threads of the baseline, measured."""
 
     seen: list[tuple[float, float]] = field(default_factory=list)
-    """When a request began, in the seconds of time.monotonic, and how many seconds it took."""
+    """For each request its start (time.monotonic) and its duration, both in seconds."""
     wall: float = 0.0
     cpu: dict[str, float] = field(default_factory=dict)
-    """Process -> seconds."""
+    """Process -> seconds of processor time."""
 
     def add(self, seen: list[tuple[float, float]], wall: float, cpu: dict[str, float]) -> None:
-        """Another turn."""
+        """Add the measurements of a turn."""
         self.seen += seen
         self.wall += wall
         self.cpu = {name: self.cpu.get(name, 0.0) + seconds for name, seconds in cpu.items()}
@@ -54,12 +54,12 @@ class Load:
         return len(self.seen) / self.wall
 
     def processor_time(self, *names: str) -> float:
-        """Milliseconds a photo, of these processes or of all."""
+        """Milliseconds of processor time a photo, of these processes or of all."""
         return sum(self.cpu[name] for name in names or self.cpu) / len(self.seen) * 1000
 
 
 def run() -> list[dict[str, Any]]:
-    """Rates, latencies, processor time; then latencies in a swap."""
+    """Rates, latencies and processor times; then latencies during a swap of versions."""
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as temporary:
         home, data = Path(temporary), photo()
         keras_file = network(home)
@@ -70,23 +70,23 @@ def run() -> list[dict[str, Any]]:
             request.write_bytes(
                 f"POST {served.path} HTTP/1.1\r\nHost: here\r\n{head}Content-Length: {len(served.body)}\r\n\r\n".encode() + served.body
             )
-            _ask(served, request, Load(), 2, 1.0)
-            _work(work, Load(), 2, 1.0)
+            _load_endpoint(served, request, Load(), 2, 1.0)
+            _load_baseline(work, Load(), 2, 1.0)
             return [row for clients in CLIENTS for row in _throughput(served, request, work, clients)] + _swap(served, request)
 
 
 def _throughput(served: Endpoint, request: Path, work: Callable[[], Any], clients: int) -> Iterator[dict[str, Any]]:
-    ours, own = Load(), Load()
+    ours, reference = Load(), Load()
     for _ in range(TURNS):
-        _ask(served, request, ours, clients, TURN)
-        _work(work, own, clients, TURN)
+        _load_endpoint(served, request, ours, clients, TURN)
+        _load_baseline(work, reference, clients, TURN)
     who, baseline = f"{clients} client{'s' if clients > 1 else ''}", f"{BARE}, {clients} thread{'s' if clients > 1 else ''}"
-    yield _row(f"photos a second, {who}", ours.rate, "1/s", f"{baseline}: {own.rate:.0f}/s", ours.rate / own.rate)
+    yield _row(f"photos a second, {who}", ours.rate, "1/s", f"{baseline}: {reference.rate:.0f}/s", ours.rate / reference.rate)
     for share in (50, 99):
-        value, base = _percentile(ours.seen, share), _percentile(own.seen, share)
+        value, base = _percentile(ours.seen, share), _percentile(reference.seen, share)
         yield _row(f"latency, {who}, p{share}", value, "ms", f"{baseline}: {base:.1f} ms", value / base)
     parts = " + ".join(f"{name} {ours.processor_time(name):.2f}" for name in ours.cpu)
-    value, base = ours.processor_time(), own.processor_time()
+    value, base = ours.processor_time(), reference.processor_time()
     yield _row(f"processor time a photo, {who}: {parts}", value, "ms", f"{baseline}: {base:.2f} ms", value / base)
 
 
@@ -108,7 +108,7 @@ def _swap(served: Endpoint, request: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _ask(served: Endpoint, request: Path, load: Load, clients: int, seconds: float) -> None:
+def _load_endpoint(served: Endpoint, request: Path, load: Load, clients: int, seconds: float) -> None:
     import psutil
 
     server = psutil.Process(served.pid)
@@ -124,7 +124,7 @@ def _ask(served: Endpoint, request: Path, load: Load, clients: int, seconds: flo
 
 @contextmanager
 def _clients(served: Endpoint, request: Path, clients: int, seen: list[tuple[float, float]]) -> Iterator[list[float]]:
-    """Clients that ask for the length of the block; what they saw is in `seen` after it, and their processor time in the list."""
+    """Run clients during the block. After it `seen` has their measurements, and the list their processor time in seconds."""
     cpu: list[float] = []
     order = json.dumps({"port": served.port, "request": str(request), "clients": clients}) + "\n"
     command = [sys.executable, "-S", "-I", str(Path(__file__).with_name("client.py"))]
@@ -133,23 +133,23 @@ def _clients(served: Endpoint, request: Path, clients: int, seen: list[tuple[flo
         process.stdin.write(order)
         process.stdin.flush()
         yield cpu
-        told = json.loads(process.communicate(timeout=120)[0])
-    if told["refused"]:
-        raise SystemExit(f"{len(told['refused'])} requests were not answered with 200: {told['refused'][0]}")
-    seen += [(start, took) for start, took in told["seen"]]
-    cpu.append(told["cpu"])
+        results = json.loads(process.communicate(timeout=120)[0])
+    if results["refused"]:
+        raise SystemExit(f"{len(results['refused'])} requests were not answered with 200: {results['refused'][0]}")
+    seen += [(start, took) for start, took in results["seen"]]
+    cpu.append(results["cpu"])
 
 
-def _work(work: Callable[[], Any], load: Load, threads: int, seconds: float) -> None:
+def _load_baseline(work: Callable[[], Any], load: Load, threads: int, seconds: float) -> None:
     seen: list[tuple[float, float]] = []
     end = time.monotonic() + seconds
 
-    def go_on() -> None:
+    def repeat() -> None:
         while (start := time.monotonic()) < end:
             work()
             seen.append((start, time.monotonic() - start))
 
-    workers = [threading.Thread(target=go_on) for _ in range(threads)]
+    workers = [threading.Thread(target=repeat) for _ in range(threads)]
     begin, used = time.monotonic(), time.process_time()
     for worker in workers:
         worker.start()
@@ -159,7 +159,7 @@ def _work(work: Callable[[], Any], load: Load, threads: int, seconds: float) -> 
 
 
 def _percentile(seen: list[tuple[float, float]], share: int) -> float:
-    """Milliseconds."""
+    """Milliseconds of a request at this percentile."""
     took = sorted(seconds for _, seconds in seen)
     return took[min(len(took) - 1, len(took) * share // 100)] * 1000
 

@@ -1,6 +1,6 @@
-"""Near-duplicates among 100,000 photos by bands of their hashes, against comparing all pairs in numpy.
+"""Time to find near-duplicates among 100,000 photos by bands of their hashes. The baseline compares all pairs with numpy.
 
-All pairs of 100,000 take long, so the baseline compares a twentieth of the rows with all others and multiplies.
+Comparing all pairs of 100,000 takes long, so the baseline compares a twentieth of the rows with all others and extrapolates.
 """
 
 import time
@@ -24,7 +24,7 @@ def run(photos: int = PHOTOS) -> list[dict[str, object]]:
     start = time.perf_counter()
     for one in hashes[:sample]:
         near_duplicates.near(hashes, one, BITS).any()
-    # Half of it: a pair need be compared only once.
+    # Halved, because each pair needs only one comparison.
     baseline = (time.perf_counter() - start) * len(hashes) / sample / 2
     return [
         {
@@ -38,7 +38,7 @@ def run(photos: int = PHOTOS) -> list[dict[str, object]]:
 
 
 def _hashes(photos: int) -> near_duplicates.Hashes:
-    """A fifth of the photos resemble another one, at a distance of one to eight bits."""
+    """Random hashes. A fifth resemble another one, at a distance of one to eight bits."""
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, photos, dtype=np.uint64)
     alike = photos // 5

@@ -1,4 +1,4 @@
-"""What Prefect costs: wall time of the flow less the stages' own time, for a run that does everything and one that does nothing."""
+"""Prefect's overhead: wall time of the flow minus that of its stages, for a run that trains and a run with nothing new."""
 
 import os
 import tempfile
@@ -40,11 +40,11 @@ def _timed(name: str) -> dict[str, Any]:
     import flows.retrain as module
     from deployments.bootstrap import limits
     from deployments.items import bootstrap
-    from tasks.runner import Here, runner_for
+    from tasks.runner import LocalRunner, runner_for
 
     stages = 0.0
 
-    class Timed(Here):
+    class TimingRunner(LocalRunner):
         def run(self, stage: Stage[Any, Any], request: Any, progress: Progress) -> Any:
             nonlocal stages
             started = time.perf_counter()
@@ -54,7 +54,7 @@ def _timed(name: str) -> dict[str, Any]:
                 stages += time.perf_counter() - started
 
     bootstrap(limits())
-    module.runner_for = lambda settings: Timed(runner_for(settings).platform)
+    module.runner_for = lambda settings: TimingRunner(runner_for(settings).platform)
     started = time.perf_counter()
     state = module.retrain(return_state=True)
     wall = time.perf_counter() - started
@@ -63,13 +63,13 @@ def _timed(name: str) -> dict[str, Any]:
         "name": name,
         "value": wall - stages,
         "unit": "s",
-        "baseline": f"the stages' own {stages:.1f} s",
+        "baseline": f"the stages themselves, {stages:.1f} s",
         "ratio": (wall - stages) / stages,
     }
 
 
 def _send_logs() -> None:
-    """What is queued for the server, before it goes away."""
+    """Send the queued log lines before the server stops."""
     from prefect.logging.handlers import APILogHandler
 
     APILogHandler().flush()

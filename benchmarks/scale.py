@@ -1,11 +1,10 @@
-"""`make bench-scale`: what ingesting 1,000, 10,000 and 100,000 small photos takes, by delta-rs and by Spark.
+"""`make bench-scale`: ingesting 1,000, 10,000 and 100,000 small photos with delta-rs and with Spark.
 
-For each number and engine: the first ingest, again with nothing new, and again with 1 % new. Each engine runs in a process of
-its own, which first takes in a few other photos: the row "warm-up" is what a process that has just begun costs. Time, peak
-memory of the process and all that it started, bytes that they read, and Spark's tasks. Results go to build/bench-scale.json
-and, as a page, to docs/scale.md.
+For each number and engine it measures a first ingest, one with nothing new, and one with 1 % new photos: time, peak memory of
+the process and its descendants, bytes read, and Spark's tasks. Each engine runs in a separate process, which first ingests a
+few other photos: the row "warm-up" shows the cost of starting. Results go to build/bench-scale.json and docs/scale.md.
 
-The baseline of Spark is what `binaryFile` does untuned: the same work on the content column, one task a file.
+The baseline for Spark is `binaryFile` with default settings: the same work on the content column, one task for each file.
 """
 
 import argparse
@@ -35,31 +34,31 @@ BASELINE_PHOTOS = 1_000
 ENGINES = ("delta-rs", "spark")
 BASELINE = "binaryFile, one task a file"
 LIMIT = 3600.0
-"""Seconds that the ingests of one engine and size may take."""
+"""Seconds that all steps of one engine and size may take."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One ingest, or the baseline's one reading."""
+    """The measurements of one step."""
 
     photos: int
     engine: str
     step: str
     """warm-up | first | nothing new | 1 % new"""
     worked_on: int
-    """Files that this step had to read."""
+    """Files that this step read."""
     validate: float
     """Seconds of the stage validate."""
     silver: float
     """Seconds of the stage silver: the planner over metadata, and two commits."""
     python: int
-    """Peak bytes in memory of the driver's Python process."""
+    """Peak memory of the driver's Python process, in bytes."""
     others: int
-    """Peak bytes in memory of all that it started: Java, and Spark's Python workers."""
+    """Peak memory of its descendants (Java, and Spark's Python workers), in bytes."""
     read: int
-    """Bytes that went through read calls of any of them."""
+    """Bytes that all these processes read, counted at their read calls."""
     tasks: int | None
-    """Spark's."""
+    """Spark's tasks; None for delta-rs."""
 
     @property
     def seconds(self) -> float:
@@ -70,16 +69,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="numbers of photos")
     parser.add_argument("--engines", nargs="*", default=ENGINES, choices=ENGINES)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="car-damage-scale-") as root:
-        for photos in asked.sizes:
-            for engine in asked.engines:
+        for photos in options.sizes:
+            for engine in options.engines:
                 folder = Path(root) / f"{photos}-{engine}"
                 draw(folder / "landing", photos)
                 figures += run(folder, photos, engine)
                 shutil.rmtree(folder)
-        if "spark" in asked.engines:
+        if "spark" in options.engines:
             folder = Path(root) / "baseline"
             draw(folder / "landing", BASELINE_PHOTOS)
             figures += run(folder, BASELINE_PHOTOS, BASELINE)
@@ -97,7 +96,7 @@ def main() -> None:
 
 
 def run(folder: Path, photos: int, engine: str) -> list[Figure]:
-    """All steps of one engine, in a process of its own."""
+    """Run all steps of one engine in a separate process."""
     command = [sys.executable, "-m", "benchmarks.scale_steps", str(folder), str(photos), engine]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = threading.Timer(LIMIT, process.kill)
@@ -106,13 +105,13 @@ def run(folder: Path, photos: int, engine: str) -> list[Figure]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        while ready := _told(process.stdout):
+        while ready := _read_json(process.stdout):
             before = _bytes_read(process.pid)
             with _Memory(process.pid) as memory:
                 print("go", file=process.stdin, flush=True)
-                done = _told(process.stdout)
+                done = _read_json(process.stdout)
             if not done:
-                raise SystemExit(f"{engine} with {photos:,} photos ended in the step {ready['step']}, or took more than {LIMIT:.0f} s")
+                raise SystemExit(f"{engine} with {photos:,} photos ended in the step {ready['step']}, or took longer than {LIMIT:.0f} s")
             measured = {"python": memory.own, "others": memory.others, "read": _bytes_read(process.pid) - before}
             figure = Figure(done["worked_on"] if ready["step"] == "warm-up" else photos, engine, ready["step"], **done, **measured)
             figures.append(figure)
@@ -123,25 +122,25 @@ def run(folder: Path, photos: int, engine: str) -> list[Figure]:
         process.kill()
         code = process.wait()
     if not figures or code not in (0, -9):
-        raise SystemExit(f"{engine} with {photos:,} photos ended with {code}")
+        raise SystemExit(f"{engine} with {photos:,} photos ended with exit code {code}")
     return figures
 
 
-def _told(stream: IO[str]) -> dict[str, Any]:
-    """The next line of JSON; nothing at the end. Other lines are somebody else's."""
+def _read_json(stream: IO[str]) -> dict[str, Any]:
+    """The next line of JSON; empty at the end. Other lines come from Spark, and are skipped."""
     for line in stream:
         if line.startswith("{"):
-            told: dict[str, Any] = json.loads(line)
-            return told
+            message: dict[str, Any] = json.loads(line)
+            return message
     return {}
 
 
 class _Memory:
-    """Looks at the memory of a process and its children ten times a second."""
+    """Samples the memory of a process and its descendants ten times a second; keeps the peaks."""
 
     def __init__(self, pid: int) -> None:
         self._process, self._end = psutil.Process(pid), threading.Event()
-        self._thread = threading.Thread(target=self._look)
+        self._thread = threading.Thread(target=self._sample)
         self.own = self.others = 0
 
     def __enter__(self) -> "_Memory":
@@ -152,12 +151,12 @@ class _Memory:
         self._end.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while True:
             others = 0
             for child in self._process.children(recursive=True):
                 try:
-                    others += child.memory_full_info().pss  # shared by forked workers: counted once
+                    others += child.memory_full_info().pss  # PSS counts memory that forked workers share once
                 except psutil.Error:
                     continue
             self.own, self.others = max(self.own, self._process.memory_info().rss), max(self.others, others)
@@ -166,7 +165,7 @@ class _Memory:
 
 
 def _bytes_read(pid: int) -> int:
-    """By the process, its children, and those of their children that have ended and been waited for."""
+    """Bytes read so far by the process and its descendants, including ended ones that their parents have waited for."""
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     total = 0
     for process in processes:
@@ -196,7 +195,7 @@ def _show(figures: list[Figure]) -> None:
 
 
 def _write(machine: dict[str, Any], figures: list[Figure]) -> None:
-    """Put the figures into the page, between its two marks."""
+    """Write the figures to the page, between its two markers."""
     on = f"{machine['processors']} processors, {machine['memory'] / 1e9:.0f} GB of memory, {machine['system']}, Python {machine['python']}"
     rows = ["| " + " | ".join(cells) + " |" for cells in (HEADER, ["---"] * 3 + ["---:"] * 7, *map(_cells, figures))]
     before, _, rest = PAGE.read_text().partition(_BEGIN)

@@ -1,4 +1,4 @@
-"""The process that `benchmarks.scale` looks at: says when it is ready for a step, waits for a word, does it, and says what it took."""
+"""The process that `benchmarks.scale` measures. Before each step it prints its name and waits for a line; after it, it prints the times."""
 
 import json
 import sys
@@ -18,8 +18,8 @@ from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.validate import STAGE as VALIDATE
 from car_damage.stages.validate import Verdict
 
-WARM = 256
-"""Photos that are taken in before, into other tables: by then Java has compiled what it runs, and Python workers are there."""
+WARM_UP = 256
+"""Photos of the warm-up, which go into other tables. After it Java has compiled the hot code, and the Python workers are running."""
 
 
 def main() -> None:
@@ -33,9 +33,9 @@ def main() -> None:
         session.range(1000).selectExpr("sum(id)").collect()
 
     warm = _settings(folder / "warm", engine)
-    draw(Path(warm.landing.folder), WARM)
+    draw(Path(warm.landing.folder), WARM_UP)
     if engine.startswith("binaryFile"):
-        _step("warm-up", lambda: _binary_file(session, Path(warm.landing.folder), WARM), session)
+        _step("warm-up", lambda: _binary_file(session, Path(warm.landing.folder), WARM_UP), session)
         _step("first", lambda: _binary_file(session, folder / "landing", photos), session)
         return
 
@@ -69,21 +69,21 @@ def _step(name: str, work: Callable[[], dict[str, Any]], session: Any) -> None:
     print(json.dumps({"step": name}), flush=True)
     sys.stdin.readline()
     before = _tasks(session)
-    told = work()
-    print(json.dumps(told | {"tasks": None if session is None else _tasks(session) - before}), flush=True)
+    result = work()
+    print(json.dumps(result | {"tasks": None if session is None else _tasks(session) - before}), flush=True)
     sys.stdin.readline()
 
 
 def _tasks(session: Any) -> int:
-    """Tasks that Spark has ended so far. By its own books, which is nothing that the engine itself may use."""
+    """Tasks that Spark has completed so far. From an internal API of Spark, which only a benchmark may use."""
     if session is None:
         return 0
-    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)  # noqa: SLF001 - there is no public way
+    executors = session.sparkContext._jsc.sc().statusStore().executorList(False)  # noqa: SLF001 - Spark has no public API for it
     return sum(executors.apply(number).completedTasks() for number in range(executors.size()))
 
 
 def _binary_file(session: Any, landing: Path, photos: int) -> dict[str, Any]:
-    """Spark's own way, untuned: the content column, and a task for each file."""
+    """The baseline: Spark's `binaryFile` with the content column and one task for each file."""
     import pyarrow as pa
 
     verdict = Verdict(Limits(), Labeller(Labels(), str(landing)))

@@ -1,13 +1,13 @@
-"""One photo through the local endpoint, against the work itself and against the usual way.
+"""Time to classify one photo with the local endpoint, compared with three baselines.
 
-- "decode + one TensorFlow call in process": this project's decoder and the compiled network, nothing around them.
-- "decode + Keras predict in process": the same with the network's own `predict`, as most people call it.
-- "a JSON tensor to mlflow models serve": the same network as a plain Keras model, asked with the photo as
-  224x224x3 numbers, which is what the usual tutorial does.
+- "decode + one TensorFlow call in process": this project's decoder and the compiled network, without a server.
+- "decode + Keras predict in process": the same with the network's `predict`, which most people call.
+- "a JSON tensor to mlflow models serve": the same network as a plain Keras model, which gets the photo as 224x224x3 numbers,
+  as in most tutorials.
 
-They are asked in turns, so that whatever else the machine does falls on all of them. Client: one kept connection
-of http.client and a body made beforehand, so neither databricks-sdk nor base64 on the caller's side is in the figures.
-The best of all rounds stands beside the median, because it hardly depends on what else the machine does.
+All take turns, so that other load on the machine affects all of them. The client keeps one connection of http.client open and
+sends a prepared body, so the figures contain neither databricks-sdk nor the client's base64 encoding. Besides the median there
+is the best of all rounds, because it hardly depends on other load.
 """
 
 import http.client
@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.endpoint import BARE, PATIENCE, bare, endpoint, network, photo
+from benchmarks.endpoint import BARE, TIMEOUT, bare, endpoint, network, photo
 from deployments.processes import free_port, service
 
 ROUNDS = 150
@@ -30,34 +30,34 @@ USUAL_ROUNDS = 15
 
 
 def run() -> list[dict[str, Any]]:
-    """Median times, in milliseconds."""
+    """Median and best times, in milliseconds."""
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as temporary, ExitStack() as stack:
         home = Path(temporary)
         data = photo()
         keras_file = network(home)
         served = stack.enter_context(endpoint(home, keras_file, data))
         usual = stack.enter_context(_mlflow_models_serve(home, keras_file, data))
-        asks = {
-            "endpoint": _asking(served.port, served.path, served.body, served.headers),
+        calls = {
+            "endpoint": _client(served.port, served.path, served.body, served.headers),
             "bare": bare(keras_file, data),
             "predict": _keras_predict(keras_file, data),
             "usual": usual,
         }
-        for ask in [*asks.values()] * 3:
-            ask()
-        times: dict[str, list[float]] = {name: [] for name in asks}
+        for call in [*calls.values()] * 3:
+            call()
+        times: dict[str, list[float]] = {name: [] for name in calls}
         for index in range(ROUNDS):
-            for name, ask in asks.items():
+            for name, call in calls.items():
                 if name != "usual" or index < USUAL_ROUNDS:
-                    times[name].append(_timed(ask))
-    ours, own, predicted, theirs = (statistics.median(times[name]) * 1000 for name in ("endpoint", "bare", "predict", "usual"))
+                    times[name].append(_timed(call))
+    ours, own, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in ("endpoint", "bare", "predict", "usual"))
     least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
     name = f"serving one 1000x667 JPEG of {len(data) // 1000} kB, a demo photo enlarged and noisy"
     return [
         _row(f"{name}, p50", ours, f"{BARE}, {own:.1f} ms", ours / own),
         _row(f"{name}, best", least, f"{BARE}, {own_least:.1f} ms", least / own_least),
         _row(f"{name}, p50", ours, f"decode + Keras predict in process, {predicted:.1f} ms", ours / predicted),
-        _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {theirs:.1f} ms", ours / theirs),
+        _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {usual_ms:.1f} ms", ours / usual_ms),
     ]
 
 
@@ -65,9 +65,9 @@ def _row(name: str, value: float, baseline: str, ratio: float) -> dict[str, Any]
     return {"name": name, "value": value, "unit": "ms", "baseline": baseline, "ratio": ratio}
 
 
-def _timed(ask: Callable[[], Any]) -> float:
+def _timed(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
-    ask()
+    call()
     return time.perf_counter() - start
 
 
@@ -90,19 +90,19 @@ def _mlflow_models_serve(home: Path, keras_file: Path, data: bytes) -> Iterator[
     mlflow.keras.save_model(keras.saving.load_model(keras_file, compile=False), str(home / "plain"))
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(home / "plain"), "--env-manager", "local", "-p", str(port)]
-    # It starts uvicorn by name.
+    # On the PATH, because mlflow starts uvicorn by its name.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with service("mlflow models serve", command, home / "plain.log", f"http://127.0.0.1:{port}/health", {"PATH": path}) as server:
-        server.await_ready(PATIENCE)
+        server.await_ready(TIMEOUT)
         body = json.dumps({"inputs": decode(data).pixels[None].tolist()}).encode()
-        yield _asking(port, "/invocations", body, {"Content-Type": "application/json"})
+        yield _client(port, "/invocations", body, {"Content-Type": "application/json"})
 
 
-def _asking(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
-    """Ask over one kept connection."""
+def _client(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
+    """A function that sends the request over one open connection and returns the response's JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 
-    def ask() -> Any:
+    def call() -> Any:
         try:
             connection.request("POST", path, body, headers)
             response = connection.getresponse()
@@ -113,7 +113,7 @@ def _asking(port: int, path: str, body: bytes, headers: dict[str, str]) -> Calla
         assert response.status == 200, answer[:500]
         return json.loads(answer)
 
-    return ask
+    return call
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Photos a second that training gets through, from the second epoch on.
+"""Training speed in photos a second, from the second epoch on.
 
-The baseline is what most people write: keras.utils.image_dataset_from_directory on the folder, feeding the very same
-network with the same augmentation. It decodes every photo in every epoch; here they are decoded once, before.
+The baseline is the usual way: keras.utils.image_dataset_from_directory on the folder, with the same network and the same
+augmentation. It decodes every photo in every epoch; this project decodes each photo once, before training.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ CLASSES = ("minor", "moderate", "major")
 PHOTOS = 96
 SIZE = (1000, 667)
 EPOCHS = 4
-"""The first of them is not counted."""
+"""Epochs of each round; the first is not counted."""
 
 
 def run(photos: int = PHOTOS, epochs: int = EPOCHS, real: Path | None = None) -> list[dict[str, object]]:
@@ -59,7 +59,7 @@ def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) ->
             linked, image_size=(224, 224), batch_size=settings.batch_size, seed=settings.seed, verbose=False
         ).map(lambda pixels, labels: (tf.cast(pixels, tf.uint8), labels))
         ours = training.batches(photos, settings.batch_size, settings.seed)
-        # By turns, so that the machine's other work falls on both alike.
+        # In turns, so that other load on the machine affects both alike.
         rounds = [(_rate(usual, len(photos), epochs, settings), _rate(ours, len(photos), epochs, settings)) for _ in range(2)]
     baseline, value = (statistics.median(rate for rates in of for rate in rates) for of in zip(*rounds, strict=True))
     return {
@@ -72,7 +72,7 @@ def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) ->
 
 
 def _rate(batches: object, photos: int, epochs: int, settings: Training) -> list[float]:
-    """Photos a second in each epoch but the first."""
+    """Photos a second in each epoch except the first."""
     import keras
 
     keras.utils.set_random_seed(settings.seed)
@@ -117,6 +117,6 @@ def _draw(folder: Path, photos: int) -> None:
 
 
 if __name__ == "__main__":
-    # python -m benchmarks.training [FOLDER]: a folder with a folder of photos for each class is measured too.
+    # python -m benchmarks.training [FOLDER]: FOLDER has a subfolder of photos for each class, and is measured too.
     for row in run(real=Path(sys.argv[1]) if len(sys.argv) > 1 else None):
         print(row)

@@ -1,6 +1,6 @@
-"""Validation of a folder of photos against the loop that one writes first: open, load, resize, one after the other.
+"""Time to validate a folder of photos. The baseline is a simple loop with Pillow: open, load, resize.
 
-Validation does more for each photo (sha256, perceptual hash, verdict) and is to be at least 2.5 times as fast on two cores.
+Validation does more for each photo (sha256, perceptual hash, verdict) and should be at least 2.5 times as fast on two cores.
 """
 
 import tempfile
@@ -24,12 +24,12 @@ ROUNDS = 5
 
 
 def run() -> list[dict[str, Any]]:
-    """One row; the ratio is of speeds, so more is better."""
+    """One row. The ratio compares speeds, so more is better."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder)
         _validate(folder)
-        # In turns, and the best of each: what else the machine does then hits both.
+        # In turns, and the best of each, so that other load on the machine affects both alike.
         rounds = [(_seconds(_pillow, folder), _seconds(_validate, folder)) for _ in range(ROUNDS)]
     baseline, value = (COUNT / min(times) for times in zip(*rounds, strict=True))
     name = f"validation of {COUNT} JPEGs of {WIDTH}x{HEIGHT}"
@@ -38,7 +38,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def _write(folder: Path) -> None:
-    """Photos with the detail and the noise of a camera: about 110 kB each."""
+    """Write photos with the detail and noise of a camera: about 110 kB each."""
     random = np.random.default_rng(0)
     for number in range(COUNT):
         if number < 12:

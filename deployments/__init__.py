@@ -1,1 +1,1 @@
-"""What runs where: settings of each target, bootstrap, and the local stack."""
+"""Deployment of the service: settings of each target, bootstrap, doctor, and the local stack."""

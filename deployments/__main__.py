@@ -1,4 +1,4 @@
-"""`python -m deployments`: what a person does to have the service run somewhere."""
+"""`python -m deployments`: commands that set up, run and check the service."""
 
 import contextlib
 import os
@@ -16,23 +16,23 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pret
 
 OwnCredentials = Annotated[
     bool,
-    typer.Option("--own-credentials", help="Ask Databricks as whoever this environment's credentials are, and not as the block's."),
+    typer.Option("--own-credentials", help="Use the Databricks credentials of this environment instead of those in the block."),
 ]
 
 
 @app.callback()
 def _root() -> None:
-    """Run the service somewhere."""
+    """Set up, run and check the service."""
 
 
 @app.command("demo")
 def demo_command(
-    images: Annotated[Path | None, typer.Option(help="A folder of labelled photos. Without it, photos are drawn.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of labelled photos. By default the demo draws photos.")] = None,
 ) -> None:
-    """Run the whole pipeline once on this machine, and ask the endpoint about one photo."""
+    """Run the whole pipeline once on this machine, and classify one photo with the endpoint."""
     from deployments.demo import demo
 
-    _end_in_order()
+    _stop_cleanly()
     demo(images)
 
 
@@ -41,13 +41,13 @@ def up_command() -> None:
     """Run the whole service on this machine until Ctrl-C."""
     from deployments.up import up
 
-    _end_in_order()
+    _stop_cleanly()
     up()
 
 
 @app.command("down")
 def down_command() -> None:
-    """End what a killed `up` has left."""
+    """Stop what a killed `up` left running."""
     from deployments.up import down
 
     down()
@@ -55,53 +55,53 @@ def down_command() -> None:
 
 @app.command("bootstrap")
 def bootstrap_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be made or changed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be created or changed.")] = False,
     credentials_block: Annotated[
         bool,
-        typer.Option("--credentials-block", help="Keep this environment's credentials in the block that databricks.credentials names."),
+        typer.Option("--credentials-block", help="Save this environment's credentials in the block that databricks.credentials names."),
     ] = False,
     own_credentials: OwnCredentials = False,
 ) -> None:
-    """Make what the flows rely on, on the Prefect server, and in Databricks where stages run there. Run twice, it changes nothing more."""
+    """Create what the flows need on the Prefect server, and in Databricks if stages run there. A second run changes nothing."""
     from car_damage.settings_sources import load
     from deployments.bootstrap import everything, reach_server
     from deployments.databricks import credentials_block as block
-    from deployments.databricks.workspace_look import sign_in
-    from deployments.items import tell
+    from deployments.databricks.workspace_checks import sign_in
+    from deployments.items import apply
     from tasks.workspace import use_credentials
 
     reach_server()
     settings = load()
-    well = True
+    saved = True
     if credentials_block:
         item = block.item(settings)
-        sign_in(settings)  # a block that works is not overwritten by what does not
-        well = tell([item], dry_run=dry_run)
-    # In a plan the block may not be there yet, and holds, or would, what is in the environment.
+        sign_in(settings)  # so that credentials that do not work never overwrite a block that works
+        saved = apply([item], dry_run=dry_run)
+    # A dry run creates no block, so the environment's credentials stand in for it.
     if not own_credentials and not (credentials_block and dry_run):
         use_credentials(settings.databricks.credentials)
     if settings.databricks.stages == "jobs":
-        _, told = sign_in(settings)  # or it fails here, once, and not at each thing
-        jobs = "" if settings.databricks.service_principal else ", as whom the jobs run too: databricks.service_principal names nobody else"
-        print(f"in Databricks as {told}{jobs}")
-    raise typer.Exit(not (tell(everything(settings), dry_run=dry_run) and well))
+        _, account = sign_in(settings)  # so that wrong credentials fail once, and not at each item
+        jobs = "" if settings.databricks.service_principal else "; the jobs run as you: databricks.service_principal is not set"
+        print(f"in Databricks as {account}{jobs}")
+    raise typer.Exit(not (apply(everything(settings), dry_run=dry_run) and saved))
 
 
 @app.command("deploy")
 def deploy_command() -> None:
-    """Put what prefect.yaml says on the Prefect server, and take off what it does not say any more."""
+    """Deploy prefect.yaml to the Prefect server, and retire deployments and schedules that it does not contain."""
     from deployments import deploy
     from deployments.bootstrap import server_url
 
     server_url()
-    before = deploy.look()
+    before = deploy.check()
     deploy.deploy()
-    print(f"deployments: {before or 'were as they should be'}: deployed")
+    print(f"deployments: {before or 'already up to date'}: deployed")
 
 
 @app.command("doctor")
 def doctor_command(own_credentials: OwnCredentials = False) -> None:
-    """Look at everything that a run needs, change nothing, and say what to do. Exit code 1 when a run would fail."""
+    """Check everything that a run needs and say what to do; changes nothing. Exit code 1 when a run would fail."""
     from car_damage.platform import Target
     from car_damage.settings_sources import load
     from deployments.doctor import FAIL, doctor
@@ -112,13 +112,13 @@ def doctor_command(own_credentials: OwnCredentials = False) -> None:
     findings = doctor(settings, Target(settings))
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        print(f"{finding.state:4}  {finding.name:{width}}  {finding.told}")
+        print(f"{finding.state:4}  {finding.name:{width}}  {finding.detail}")
     raise typer.Exit(any(finding.state == FAIL for finding in findings))
 
 
 @app.command("watch")
 def watch_command() -> None:
-    """Watch the landing folder of this machine, and start a run as soon as new photos have landed."""
+    """Watch the landing folder of this machine, and start a run as soon as new photos have landed there."""
     from car_damage.settings_sources import load
     from deployments.bootstrap import server_url
     from deployments.watch import watch
@@ -127,15 +127,15 @@ def watch_command() -> None:
     watch(load())
 
 
-def _end_in_order() -> None:
-    """SIGTERM and SIGHUP do what Ctrl-C does: what was started is stopped."""
+def _stop_cleanly() -> None:
+    """Handle SIGTERM and SIGHUP like Ctrl-C: stop every process that was started."""
     ends = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
     def end(received: int, _: object) -> None:
         for number in ends:
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not break what the first one ends
-        with contextlib.suppress(OSError):  # the terminal may be what has gone
-            os.write(2, b"\nending what was started\n")  # print may be what the signal interrupted
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
+        with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal
+            os.write(2, b"\nstopping all processes\n")  # not print, which the signal may have interrupted
         sys.exit(128 + received)
 
     for number in ends:

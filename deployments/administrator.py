@@ -1,4 +1,4 @@
-"""What is asked of Databricks with rights that whoever runs bootstrap may lack: then somebody who has them gets the command."""
+"""Calls to Databricks that may need more rights than the caller has: the error then carries the command for somebody who has them."""
 
 import contextlib
 import re
@@ -10,30 +10,30 @@ from car_damage.errors import SettingsError, Terminal
 
 
 class NeedsAdministrator(SettingsError):
-    """Somebody with more rights must run `command`; everything else goes on without."""
+    """The caller lacks a permission. Somebody who has it must run `command`; bootstrap continues with the other items."""
 
     command: str = ""
 
     @classmethod
     def to_run(cls, command: str, message: str) -> Self:
-        """The error with its command. The message alone is its argument, as of every error here."""
+        """The error with its command. Its only argument is the message, as for every error of this project."""
         error = cls(message)
         error.command = command
         return error
 
 
-class Unseen(Terminal):
-    """These credentials may not look, so that nobody can say whether something is wrong."""
+class NotVisible(Terminal):
+    """The caller's credentials may not read this, so the check cannot find out whether it is right."""
 
 
 @contextlib.contextmanager
 def permitted(doing: str, *, needs: str, command: str) -> Iterator[None]:
-    """Foreign errors become ours, and a refusal names who can do it, and how.
+    """Translate errors of databricks-sdk. When Databricks refuses the call, the message names the permission and the command.
 
     Args:
-        doing: what was being done, for the message.
-        needs: the permission that it needs.
-        command: what somebody who has it runs: SQL, or Databricks' CLI.
+        doing: the action, for the message.
+        needs: the permission that the action needs.
+        command: what somebody with this permission runs: SQL, or a command of Databricks' CLI.
 
     Raises:
         NeedsAdministrator: the caller lacks the permission.
@@ -45,10 +45,10 @@ def permitted(doing: str, *, needs: str, command: str) -> Iterator[None]:
         try:
             yield
         except PermissionDenied as error:
-            told = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}, and who has that runs: {command}"
-            raise NeedsAdministrator.to_run(command, told) from error
+            message = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}; somebody who has that must run: {command}"
+            raise NeedsAdministrator.to_run(command, message) from error
 
 
 def quoted(name: str) -> str:
-    """A catalog.schema.name as SQL takes it, whatever is in it."""
+    """A catalog.schema.name for SQL, with backticks around each part that needs them."""
     return ".".join(part if re.fullmatch(r"\w+", part) else f"`{part}`" for part in name.split("."))

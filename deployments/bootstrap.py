@@ -1,4 +1,10 @@
-"""What has to be on the Prefect server, and in Databricks where stages run there, before the flows can run."""
+"""What must exist on the Prefect server, and in Databricks if stages run there, before the flows can run."""
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
@@ -8,55 +14,45 @@ from deployments.items import ABSENT, Item
 from tasks.stages import ENDPOINT_LIMIT
 
 HEALTH_TIMEOUT = 10.0
-"""Seconds that the Prefect server may take to say that it is there."""
+"""Seconds that the Prefect server may take to answer its health check."""
 WORK_POOL = "car-damage"
-"""The work pool of prefect.yaml; `python -m deployments bootstrap` makes it, of type process."""
+"""The work pool of prefect.yaml; bootstrap creates it with type process."""
 
 
 def limits() -> list[Item]:
-    """What a flow needs of the Prefect server when it is run by hand."""
-    return [Item(f"concurrency limit {ENDPOINT_LIMIT}", _look_at_limit, _fix_limit)]
+    """What a flow that is run by hand needs on the Prefect server."""
+    return [Item(f"concurrency limit {ENDPOINT_LIMIT}", _check_limit, _fix_limit)]
 
 
 def everything(settings: Settings) -> list[Item]:
-    """What runs by themselves need, in the order in which it has to be made."""
-    return [*on_the_server(settings), *elsewhere(settings)]
-
-
-def elsewhere(settings: Settings) -> list[Item]:
-    """What they need in Databricks."""
-    return needs.items(settings) if settings.databricks.stages == "jobs" else []
+    """What scheduled runs need, in the order in which it must be created."""
+    return on_the_server(settings) + (needs.items(settings) if settings.databricks.stages == "jobs" else [])
 
 
 def on_the_server(settings: Settings) -> list[Item]:
-    """What they need on the Prefect server."""
-    pool = Item(f"work pool {WORK_POOL}", _look_at_pool, _fix_pool)
-    deployments = Item("deployments", deploy.look, deploy.deploy)
-    code = Item("deployed code", deploy.look_at_code, deploy.deploy, vital=False)
+    """What scheduled runs need on the Prefect server."""
+    pool = Item(f"work pool {WORK_POOL}", _check_pool, _create_pool)
+    deployments = Item("deployments", deploy.check, deploy.deploy)
+    code = Item("deployed code", deploy.check_code, deploy.deploy, vital=False)
     return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
 
 
 def server_url() -> str:
-    """The address of the Prefect server's API.
+    """The URL of the Prefect server's API.
 
     Raises:
-        SettingsError: there is none, so that Prefect would start a server for one command alone and forget what was done.
+        SettingsError: none is set; Prefect would start a temporary server for this command and lose the result.
     """
-    from prefect.settings import PREFECT_API_URL
-
     if url := PREFECT_API_URL.value():
         return str(url)
     raise SettingsError(
-        "PREFECT_API_URL is not set: export the line that `make up` prints, or your server's address, or choose a profile with "
+        "PREFECT_API_URL is not set: export the line that `make up` prints, or your server's URL, or choose a profile with "
         "`prefect profile use`"
     )
 
 
 def reach_server() -> None:
-    """Raises SettingsError when the Prefect server is not named, or does not answer."""
-    import httpx
-    from prefect.client.orchestration import get_client
-
+    """Raise SettingsError if PREFECT_API_URL is not set, or the server does not answer."""
     url = server_url()
     with get_client(sync_client=True) as client:
         try:
@@ -67,10 +63,7 @@ def reach_server() -> None:
             ) from error
 
 
-def _look_at_limit() -> str | None:
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
+def _check_limit() -> str | None:
     with get_client(sync_client=True) as client:
         try:
             limit = client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT)
@@ -78,34 +71,27 @@ def _look_at_limit() -> str | None:
             return ABSENT
     if not limit.active:
         return "is not active"
-    return None if limit.limit == 1 else f"allows {limit.limit} at once, not 1"
+    return None if limit.limit == 1 else f"allows {limit.limit} runs at once instead of 1"
 
 
 def _fix_limit() -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
-        # The upsert leaves alone a limit that somebody has switched off.
+        # The upsert does not activate a limit that somebody has deactivated.
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(active=True, limit=1))
 
 
-def _look_at_pool() -> str | None:
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
-
+def _check_pool() -> str | None:
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(WORK_POOL)
         except ObjectNotFound:
             return ABSENT
-    return None  # of any type, and paused or not: that is for whoever runs the workers to say
+    return None  # its type, and whether it is paused, is the choice of whoever runs the workers
 
 
-def _fix_pool() -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
+def _create_pool() -> None:
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()

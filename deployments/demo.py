@@ -1,7 +1,7 @@
-"""The main job, whole, on one machine: photos in a folder, the flow `retrain`, and one real answer of the endpoint.
+"""`make demo`: the whole pipeline on one machine, from photos in a folder to one prediction of the endpoint.
 
-Starts a Prefect server and the endpoint server for the length of the run, and stops both. State stays in the home
-folder, so a second demo finds that nothing is new.
+Starts a Prefect server and the endpoint server, and stops both at the end. The state stays in the home folder, so a second
+demo ends with "Nothing new".
 """
 
 import hashlib
@@ -31,38 +31,38 @@ from deployments.variables import assignments, given
 
 LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
 UNSEEN_SEED = 20_261
-"""The photo that the demo asks about is drawn from this seed, and no photo in the demo's folder is."""
+"""Seed of the photo that the demo classifies; no photo in the demo's folder has it."""
 SHOWN = "major"
-"""Its class."""
-OF_TRAINING = "CAR_DAMAGE_TRAINING__"
-"""Variables of one demo's training, which the commands after it do not need, and a second demo should not have."""
-ANSWER_WAIT = 60.0
-"""Seconds that an endpoint which has only just been brought back may take to be ready."""
+"""Class of that photo."""
+TRAINING_PREFIX = "CAR_DAMAGE_TRAINING__"
+"""Prefix of the training settings, which the commands after the demo do not need."""
+READY_TIMEOUT = 60.0
+"""Seconds that a restarted endpoint may take to become ready."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The inference at the end."""
+class Example:
+    """The endpoint's answer for one photo."""
 
     photo: Path
-    label: str | None
-    """The true class, where it is known."""
+    label: str
+    """The true class."""
     answer: Prediction
 
 
 def demo(images: Path | None) -> None:
-    """Run the main job and print what came of it.
+    """Run the whole pipeline and print a summary.
 
     Args:
-        images: a folder of labelled photos; None: the project draws its own.
+        images: a folder of labelled photos; None to draw photos.
 
     Raises:
-        CarDamageError: what failed, and what to do.
+        CarDamageError: a step failed; the message says what to do.
     """
     console = Console()
     started = time.monotonic()
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
-    variables = {name: value for name, value in given().items() if not name.startswith(OF_TRAINING)}
+    variables = {name: value for name, value in given().items() if not name.startswith(TRAINING_PREFIX)}
     settings = _settings(images)
     if images is not None:
         variables["CAR_DAMAGE_LANDING__FOLDER"] = settings.landing.folder
@@ -76,24 +76,26 @@ def demo(images: Path | None) -> None:
 
             write(Path(settings.landing.folder))
         platform = Target(settings)
-        _prepare(platform)  # the servers take as long to start
+        _prepare(platform)  # while the servers start
         prefect.await_ready()
         endpoint.await_ready(ENDPOINT_START)
         ending = _run_flow()
-        asked = _ask(platform, images) if platform.registry.champion() else None
-        _summary(console, settings, status.look(platform), asked)
+        example = _predict(platform, images) if platform.registry.champion() else None
+        _summary(console, settings, status.look(platform), example)
         _next(console, variables)
-    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in all)", soft_wrap=True)
+    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in total)", soft_wrap=True)
 
 
 def _settings(images: Path | None) -> Settings:
-    """The local target, with a home folder for each folder of photos, so that two of them never mix in one table."""
+    """The local target's settings, with a home folder for each folder of photos, so that two folders never mix in one table."""
     base = load()
     home = base.home
     if images is not None:
-        folder = Path(os.path.abspath(images.expanduser()))  # noqa: PTH100 - as the listing spells it; links stay as they are
+        folder = Path(os.path.abspath(images.expanduser()))  # noqa: PTH100 - Path.resolve() would follow links, and the listing does not
         if not folder.is_dir():
-            raise Terminal(f"IMAGES={images} is not a folder; give one with a folder of photos a class, such as minor/, moderate/, major/")
+            raise Terminal(
+                f"IMAGES={images} is not a folder; name one with a subfolder of photos for each class, such as minor/, moderate/, major/"
+            )
         _refuse_without_classes(folder, base.labels)
         home /= f"images-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(folder)
@@ -105,7 +107,7 @@ def _settings(images: Path | None) -> Settings:
 
 
 def _refuse_without_classes(folder: Path, labels: Labels) -> None:
-    """Raise Terminal where no file has a class by its folder or its name: the run could only end with too few photos."""
+    """Raise Terminal if no file has a class by its folder or its name, because the run could only fail with too few photos."""
     if labels.source == "table":
         return
     here, above = (Labeller(labels, utf8(str(landing))) for landing in (folder, folder.parent))
@@ -116,18 +118,18 @@ def _refuse_without_classes(folder: Path, labels: Labels) -> None:
         empty = False
     classes = ", ".join(labels.classes)
     if empty:
-        raise Terminal(f"there are no files below {folder}; give a folder with one folder of photos a class ({classes})")
+        raise Terminal(f"there are no files below {folder}; name a folder with a subfolder of photos for each class ({classes})")
     if labels.source == "file_name":
-        raise Terminal(f"no file below {folder} has a class in its name ({classes}), as labels.source asks for")
-    advice = "sort the photos into such folders, or say in labels.aliases which class another word means"
+        raise Terminal(f"no file below {folder} has a class in its name ({classes}), which labels.source requires")
+    advice = "sort the photos into such folders, or map your folder names to classes in labels.aliases"
     if above.label(f"{folder}/photo").label:
-        advice = f"give the folder above, IMAGES={folder.parent}"
-    raise Terminal(f"no file below {folder} lies in a folder that is named after a class ({classes}): {advice}")
+        advice = f"use the parent folder: IMAGES={folder.parent}"
+    raise Terminal(f"no file below {folder} is in a folder named after a class ({classes}): {advice}")
 
 
 def _prepare(platform: Platform) -> None:
-    """What takes seconds and needs no server: imports, and the tables that MLflow's store makes when it is first used."""
-    import flows.retrain  # noqa: F401 - Prefect first, whose logging closes what others have opened
+    """Do what takes seconds and needs no server: imports, and creating the tables of MLflow's store."""
+    import flows.retrain  # noqa: F401 - Prefect first, because its logging set-up closes handlers that are already open
     from car_damage.model import networks
 
     platform.registry.champion()
@@ -144,14 +146,14 @@ def _run_flow() -> str:
 
     bootstrap(limits())
     state = by_hand.run(retrain)
-    APILogHandler().flush()  # the last lines of the log, while there is a server to take them
+    APILogHandler().flush()  # send the last log lines before the server stops
     if not state.is_completed():
         raise Terminal(f"the flow ended {state.name}: {state.message}")
     return f"{state.name}: {state.message}"
 
 
-def _ask(platform: Platform, images: Path | None) -> Asked:
-    """One real inference on a photo that the model was not trained on."""
+def _predict(platform: Platform, images: Path | None) -> Example:
+    """Classify a photo that the model was not trained on."""
     if images is None:
         from deployments.demo_photos import photo
 
@@ -159,10 +161,10 @@ def _ask(platform: Platform, images: Path | None) -> Asked:
         path.write_bytes(photo(SHOWN, UNSEEN_SEED))
     else:
         path, label = _test_photo(platform)
-    deadline = time.monotonic() + ANSWER_WAIT
+    deadline = time.monotonic() + READY_TIMEOUT
     while not platform.serving.state().ready and time.monotonic() < deadline:
         platform.clock.sleep(platform.settings.serving.poll)
-    return Asked(path, label, platform.serving.query([path.read_bytes()])[0])
+    return Example(path, label, platform.serving.query([path.read_bytes()])[0])
 
 
 def _test_photo(platform: Platform) -> tuple[Path, str]:
@@ -173,7 +175,7 @@ def _test_photo(platform: Platform) -> tuple[Path, str]:
     return Path(row["path"]), row["label"]
 
 
-def _summary(console: Console, settings: Settings, now: status.Status, asked: Asked | None) -> None:
+def _summary(console: Console, settings: Settings, now: status.Status, example: Example | None) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -193,11 +195,11 @@ def _summary(console: Console, settings: Settings, now: status.Status, asked: As
         table.add_row("Endpoint", f"{settings.serving.endpoint}: {state}, serves version {now.endpoint.served}")
     else:
         table.add_row("Endpoint", now.endpoint_problem)
-    if asked:
-        table.add_row("Photo", f"{asked.photo} (really {asked.label}; not trained on)")
-        table.add_row("Probabilities", ", ".join(f"{name} {value:.2f}" for name, value in asked.answer.probabilities.items()))
+    if example:
+        table.add_row("Photo", f"{example.photo} (true class {example.label}; not trained on)")
+        table.add_row("Probabilities", ", ".join(f"{name} {value:.2f}" for name, value in example.answer.probabilities.items()))
     console.print(table)
-    console.print(f"Predicted class: {asked.answer.label}" if asked else "No version is live, so there is nothing to ask", style="bold")
+    console.print(f"Predicted class: {example.answer.label}" if example else "No version is live, so no photo was classified", style="bold")
     console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/", soft_wrap=True)
 
 

@@ -1,7 +1,7 @@
-"""What prefect.yaml says, put on the Prefect server, and what it does not say any more, taken off.
+"""Deploys prefect.yaml to the Prefect server, and retires what the file does not contain.
 
-`prefect deploy --all` makes and updates deployments, but leaves what was dropped from the file: a schedule goes on
-firing, and a renamed deployment goes on beside the new one. So `make deploy` retires those afterwards.
+`prefect deploy --all` creates and updates deployments but removes nothing: a schedule that was deleted from the file keeps
+firing, and a renamed deployment runs beside the one with the new name. So `make deploy` retires both.
 """
 
 import os
@@ -10,52 +10,55 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import get_current_settings
 
 from car_damage.errors import Terminal
+from deployments.items import ABSENT
 from deployments.release import ROOT, version
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import DeploymentSchedule
-    from prefect.client.schemas.responses import DeploymentResponse
 
 FILE = ROOT / "prefect.yaml"
 TAGS = ["car-damage", "car-damage-doorbell"]
-"""Each deployment of the file has one of these; so the server's are known for ours."""
+"""Every deployment of the file has one of these tags, which identify our deployments on the server."""
 TIMEOUT = 300.0
 """Seconds that `prefect deploy --all` may take."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """The deployments that the server has, by name, and the names of their automations."""
+    """Our deployments on the server, by name, and the names of their automations."""
 
-    deployments: "Mapping[str, DeploymentResponse]"
+    deployments: Mapping[str, DeploymentResponse]
     triggers: Mapping[str, frozenset[str]]
 
 
-def look(file: Path = FILE) -> str | None:
-    """What the server has otherwise than the file says, or None."""
-    wanted, server = _declared(file), _server()
+def check(file: Path = FILE) -> str | None:
+    """How the server differs from the file, or None."""
+    wanted, server = _read(file), _server()
     problems = [problem for name, declared in wanted.items() if (problem := _differs(name, declared, server))]
-    problems += [
-        f"{name} is not in {file.name} any more" for name, found in server.deployments.items() if name not in wanted and not found.paused
-    ]
+    problems += [f"{name} is not in {file.name}" for name, found in server.deployments.items() if name not in wanted and not found.paused]
     return "; ".join(problems) or None
 
 
-def look_at_code() -> str | None:
-    """Whether what is deployed is another version than what is here, or None."""
-    here = version()
-    other = sorted({str(found.version) for found in _server().deployments.values() if not found.paused and found.version != here})
-    return f"{', '.join(other)} is deployed, and here is {here}" if other else None
+def check_code() -> str | None:
+    """How the deployed version differs from that of this checkout, or None."""
+    ours = version()
+    other = sorted({str(found.version) for found in _server().deployments.values() if not found.paused and found.version != ours})
+    return f"{', '.join(other)} is deployed, and this checkout is {ours}" if other else None
 
 
 def deploy(file: Path = FILE) -> None:
-    """Deploy everything in the file, and retire what is not in it: schedules are removed, deployments paused.
+    """Deploy everything in the file, then delete schedules and pause deployments that are not in it.
 
     Raises:
-        Terminal: Prefect refused; with its words.
+        Terminal: `prefect deploy` failed; the message ends with its output.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     try:
@@ -70,16 +73,13 @@ def deploy(file: Path = FILE) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Terminal(f"`prefect deploy --all` did not end within {TIMEOUT:.0f} s: does the server answer? `make doctor` tells") from error
+        raise Terminal(f"`prefect deploy --all` did not end within {TIMEOUT:.0f} s: check the server with `make doctor`") from error
     if done.returncode:
         raise Terminal(f"`prefect deploy --all` failed:\n{(done.stdout + done.stderr).strip()[-2000:]}")
-    _retire(_declared(file))
+    _retire(_read(file))
 
 
 def _retire(wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import DeploymentUpdate
-
     server = _server()
     with get_client(sync_client=True) as client:
         for name, found in server.deployments.items():
@@ -94,12 +94,12 @@ def _retire(wanted: Mapping[str, Mapping[str, Any]]) -> None:
 def _differs(name: str, declared: Mapping[str, Any], server: Server) -> str | None:
     found = server.deployments.get(name)
     if found is None:
-        return f"{name} is not there"
+        return f"{name} {ABSENT}"
     limit = declared.get("concurrency_limit") or {}
     has = found.global_concurrency_limit.limit if found.global_concurrency_limit else None
     strategy = found.concurrency_options.collision_strategy.value if found.concurrency_options else None
-    slugs = {schedule.slug: _told(schedule) for schedule in found.schedules}
-    wanted = {schedule["slug"]: _written(schedule) for schedule in declared.get("schedules") or []}
+    slugs = {schedule.slug: _deployed(schedule) for schedule in found.schedules}
+    wanted = {schedule["slug"]: _declared(schedule) for schedule in declared.get("schedules") or []}
     lost = {trigger["name"] for trigger in declared.get("triggers") or []} - server.triggers[name]
     if slugs != wanted:
         return f"{name} has the schedules {_listed(slugs)} instead of {_listed(wanted)}"
@@ -108,30 +108,27 @@ def _differs(name: str, declared: Mapping[str, Any], server: Server) -> str | No
     return f"{name} lacks the automation {', '.join(sorted(lost))}" if lost else None
 
 
-def _told(schedule: "DeploymentSchedule") -> str:
-    """A schedule of the server, without whether somebody has paused it, which is theirs to say."""
-    told = schedule.schedule.model_dump(mode="json")
-    return f"{told['cron']} {told['timezone'] or 'UTC'}" if "cron" in told else f"every {schedule.schedule.interval.total_seconds():.0f} s"  # type: ignore[union-attr]
+def _deployed(schedule: DeploymentSchedule) -> str:
+    """A schedule of the server as text. Whether it is paused is left out, because a person may pause it in the UI."""
+    fields = schedule.schedule.model_dump(mode="json")
+    if "cron" in fields:
+        return f"{fields['cron']} {fields['timezone'] or 'UTC'}"
+    return f"every {schedule.schedule.interval.total_seconds():.0f} s"  # type: ignore[union-attr]
 
 
-def _written(schedule: Mapping[str, Any]) -> str:
+def _declared(schedule: Mapping[str, Any]) -> str:
     return f"{schedule['cron']} {schedule.get('timezone', 'UTC')}" if "cron" in schedule else f"every {schedule['interval']:.0f} s"
 
 
 def _listed(schedules: Mapping[Any, str]) -> str:
-    return ", ".join(f"{slug} ({told})" for slug, told in schedules.items()) or "none"
+    return ", ".join(f"{slug} ({when})" for slug, when in schedules.items()) or "none"
 
 
-def _declared(file: Path) -> dict[str, dict[str, Any]]:
-    import yaml
-
+def _read(file: Path) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in yaml.safe_load(file.read_text())["deployments"]}
 
 
 def _server() -> Server:
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-
     with get_client(sync_client=True) as client:
         found = {
             one.name: one
@@ -146,7 +143,5 @@ def _server() -> Server:
 
 
 def _client() -> dict[str, str]:
-    """The Prefect settings of this process for the command, also where they do not come from the environment."""
-    from prefect.settings import get_current_settings
-
+    """The Prefect settings of this process as environment variables, including those from a profile."""
     return get_current_settings().to_environment_variables(exclude_unset=True)

@@ -1,4 +1,4 @@
-"""`python -m deployments doctor`: would a run start, and would it end well? One line for each thing that it needs."""
+"""`python -m deployments doctor`: whether a run would start and succeed. One line for each thing that it needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,42 +6,47 @@ from functools import partial
 from typing import Any
 
 import httpx
+import prefect
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments.administrator import Unseen
+from deployments.administrator import NotVisible
 from deployments.alerts import PREFIX, block_problem
-from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, elsewhere, on_the_server, server_url
-from deployments.databricks import needs, workspace_look
+from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, server_url
+from deployments.databricks import needs, workspace_checks
 from deployments.items import Item
 from deployments.stack import workers_online
+from tasks.commands import BOOTSTRAP
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
-BOOTSTRAP = f"`{needs.BOOTSTRAP}` puts it right"
+FIX = f"`{BOOTSTRAP}` fixes it"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line."""
+    """One line of the doctor's output."""
 
     name: str
     state: str
-    """ok | warn: a run would end well all the same | FAIL: it would not start, or fail."""
-    told: str
-    """What was found; of a problem also what to do."""
+    """ok | warn: a run would still succeed | FAIL: a run would not start, or would fail."""
+    detail: str
+    """What the check found; for a problem also what to do."""
 
 
 class _Problem(Exception):
-    """What is wrong, and what to do."""
+    """A check failed. The message says what is wrong and what to do."""
 
 
 def doctor(settings: Settings, platform: Platform) -> list[Finding]:
-    """Look at everything and change nothing."""
+    """Check everything and change nothing."""
     server = _finding("Prefect server", _server)
     findings = [server]
     if server.state != FAIL:
@@ -50,7 +55,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
             _finding("worker", _worker),
             _finding("slots", _slots, WARN),
             _finding("leases", _leases, WARN),
-            _finding("switched off", _switched_off, WARN),
+            _finding("switched off", _disabled, WARN),
             _finding("notifications", lambda: _notifications(settings), WARN),
         ]
     return [
@@ -64,48 +69,47 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
 
 
 def in_databricks(settings: Settings) -> list[Finding]:
-    """Whose the credentials are, and of each name and each permission there whether a run would find it."""
+    """Whom the credentials belong to, and whether everything that a run needs there exists and is permitted."""
     if settings.databricks.stages != "jobs" and settings.databricks.credentials is None:
         return []
-    credentials = _finding("Databricks credentials", lambda: workspace_look.credentials(settings))
+    credentials = _finding("Databricks credentials", lambda: workspace_checks.credentials(settings))
     if credentials.state == FAIL or settings.databricks.stages != "jobs":
         return [credentials]
     try:
-        items, looks = elsewhere(settings), workspace_look.looks(settings)
+        items, checks = needs.items(settings), workspace_checks.checks(settings)
     except CarDamageError as error:
         return [credentials, Finding("names in Databricks", FAIL, str(error))]
     return [
         credentials,
         *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
-        *(_finding(name, look) for name, look in looks.items()),
+        *(_finding(name, check) for name, check in checks.items()),
     ]
 
 
-def _finding(name: str, look: Callable[[], str], otherwise: str = FAIL) -> Finding:
+def _finding(name: str, check: Callable[[], str], problem: str = FAIL) -> Finding:
+    """Run a check; `problem` is the state of the finding when it fails."""
     try:
-        return Finding(name, OK, look())
-    except Unseen as error:
+        return Finding(name, OK, check())
+    except NotVisible as error:
         return Finding(name, WARN, str(error))
     except ObjectNotFound:
-        return Finding(name, otherwise, f"what it is about is not on the Prefect server: {BOOTSTRAP}")
+        return Finding(name, problem, f"is missing on the Prefect server: {FIX}")
     except (_Problem, CarDamageError, PrefectException, httpx.HTTPError) as error:
-        return Finding(name, otherwise, str(error) or type(error).__name__)
+        return Finding(name, problem, str(error) or type(error).__name__)
 
 
 def _item(item: Item) -> str:
-    if problem := item.look():
-        raise _Problem(f"{problem}: {BOOTSTRAP}")
-    return "as it should be"
+    if problem := item.check():
+        raise _Problem(f"{problem}: {FIX}")
+    return "ok"
 
 
 def _server() -> str:
-    import prefect
-
     url = server_url()
     with _client() as client:
         try:
             client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
-            theirs = client.api_version()
+            served = client.api_version()
         except httpx.HTTPStatusError as error:
             raise _Problem(
                 f"{url} answers {error.response.status_code}: "
@@ -113,19 +117,19 @@ def _server() -> str:
             ) from error
         except httpx.HTTPError as error:
             raise _Problem(
-                f"nothing answers at {url} ({type(error).__name__}): start it with `make up`, or correct PREFECT_API_URL"
+                f"no server answers at {url} ({type(error).__name__}): start one with `make up`, or correct PREFECT_API_URL"
             ) from error
-    if theirs != prefect.__version__:
-        raise _Problem(f"{url} is Prefect {theirs}, and here is {prefect.__version__}: install the same version on both sides")
-    return f"{url}, Prefect {theirs}"
+    if served != prefect.__version__:
+        raise _Problem(f"{url} runs Prefect {served}, and this machine {prefect.__version__}: install the same version on both")
+    return f"{url}, Prefect {served}"
 
 
 def _worker() -> str:
     with _client() as client:
         paused = client.read_work_pool(WORK_POOL).is_paused
     online = workers_online(WORK_POOL)
-    start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
     if not online:
+        start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
         raise _Problem(f"none is online on the work pool {WORK_POOL}, so no run starts: {start}")
     if paused:
         raise _Problem(f"the work pool {WORK_POOL} is paused, so no run starts: `.venv/bin/prefect work-pool resume {WORK_POOL}`")
@@ -133,34 +137,31 @@ def _worker() -> str:
 
 
 def _slots() -> str:
-    """Slots that are taken while no run of ours could hold them."""
-    from prefect.client.schemas.filters import FlowRunFilter
-    from prefect.client.schemas.objects import StateType
-
+    """Concurrency slots that are taken although no run is active."""
     holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
     with _client() as client:
         names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
         taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]
         if not taken:
-            return "none is taken"
+            return "all are free"
         if runs := client.read_flow_runs(flow_filter=UPDATES, flow_run_filter=holding, limit=5):
             return f"taken by {', '.join(run.name for run in runs)}"
     raise _Problem(
-        f"{', '.join(taken)}: taken, and no run is going. A killed run's slot frees itself within five minutes; one that stays taken "
-        f"is freed by `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
+        f"{', '.join(taken)}: taken, and no run is active. The slot of a killed run becomes free within five minutes; if it does not, "
+        f"free it with `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
     )
 
 
-def _switched_off() -> str:
-    """What somebody has switched off in the UI: perhaps on purpose, so nothing puts it right."""
+def _disabled() -> str:
+    """What is disabled or paused in the UI. That may be on purpose, so bootstrap does not change it."""
     with _client() as client:
         ours = [found for found in client.read_deployments() if "car-damage" in found.tags]
         off = [f"automation {found.name}" for found in client.read_automations() if found.name.startswith(PREFIX) and not found.enabled]
     off += [f"deployment {found.name}" for found in ours if found.paused]
     off += [f"schedule {one.slug} of {found.name}" for found in ours for one in found.schedules if not one.active]
     if off:
-        raise _Problem(f"{', '.join(off)}: if that is not wanted, switch it on in the UI")
-    return "nothing is"
+        raise _Problem(f"{', '.join(off)}: enable it in the UI, unless it is off on purpose")
+    return "nothing"
 
 
 def _leases() -> str:
@@ -168,15 +169,15 @@ def _leases() -> str:
         storage = client.request("GET", "/admin/settings").json()["server"]["concurrency"]["lease_storage"]
     if storage.endswith("memory"):
         raise _Problem(
-            "the server keeps them in memory, so its restart ends runs and leaves slots taken: start it with "
+            "the server keeps them in memory, so a restart of the server ends runs and leaves slots taken: start it with "
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
         )
-    return "survive a restart of the server"
+    return "kept in files: they survive a restart of the server"
 
 
 def _notifications(settings: Settings) -> str:
     if settings.alerts.notify is None:
-        raise _Problem("nobody is told when a run fails: name a Prefect notification block in alerts.notify")
+        raise _Problem("nobody is notified when a run fails: set alerts.notify to a Prefect notification block")
     if problem := block_problem(settings.alerts.notify):
         raise _Problem(problem)
     return f"by {settings.alerts.notify}"
@@ -190,13 +191,13 @@ def _landing(platform: Platform) -> str:
 def _tables(platform: Platform) -> str:
     names = platform.settings.tables
     if platform.settings.databricks.stages == "jobs":
-        return f"{names.bronze} and {names.silver} are read and written by the jobs"
+        return f"not checked here: only the jobs read and write {names.bronze} and {names.silver}"
     versions = [f"{table} {_version(platform.tables.read(table, ['path'])[1])}" for table in (names.bronze, names.silver)]
     return ", ".join(versions)
 
 
 def _version(version: int) -> str:
-    return "not there yet" if version < 0 else f"version {version}"
+    return "does not exist yet" if version < 0 else f"version {version}"
 
 
 def _registry(platform: Platform) -> str:
@@ -207,17 +208,16 @@ def _registry(platform: Platform) -> str:
 def _endpoint(platform: Platform) -> str:
     state, name = platform.serving.state(), platform.settings.serving.endpoint
     if not state.exists:
-        return f"{name}: not there yet; the first version that goes live makes it"
+        return f"{name}: does not exist yet; the first version that goes live creates it"
     if state.updating:
-        return f"{name}: being updated to version {state.pending}"
+        return f"{name}: is updating to version {state.pending}"
     if not state.ready:
         raise _Problem(
-            f"{name} does not serve{': ' + state.message if state.message else ''}; the next run of retrain puts it back to the champion"
+            f"{name} does not serve{': ' + state.message if state.message else ''}; the next run of retrain restores the champion"
         )
     return f"{name}: READY, serves version {state.served}"
 
 
-def _client() -> Any:  # its type knows paths as literals only
-    from prefect.client.orchestration import get_client
+def _client() -> Any:  # its declared type accepts literal paths only
 
     return get_client(sync_client=True)

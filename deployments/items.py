@@ -1,74 +1,74 @@
-"""One thing that must be there before a flow can run: a look at it, and a fix.
+"""One thing that must exist before a flow can run, with a check and a fix.
 
-`bootstrap` fixes what is wrong, so that a second run changes nothing; `doctor` only looks.
+`bootstrap` fixes what is wrong, so a second run changes nothing; `doctor` only checks.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from car_damage.errors import CarDamageError, SettingsError
-from deployments.administrator import NeedsAdministrator, Unseen
+from deployments.administrator import NeedsAdministrator, NotVisible
 
-ABSENT = "is not there"
+ABSENT = "is missing"
 LACK, DIFFERS = "lack ", "differs: "
-"""How problems begin that a plan shows as lines of a diff."""
+"""Prefixes of problems that a plan shows as lines of a diff."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that must be there."""
+    """One thing that must exist."""
 
     name: str
-    look: Callable[[], str | None]
-    """What is wrong, or None."""
+    check: Callable[[], str | None]
+    """Returns what is wrong, or None."""
     fix: Callable[[], None]
     vital: bool = True
-    """Without it a run would not start, or fail."""
+    """Whether a run needs it to start or to succeed."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an item."""
+    """The result of checking or fixing an item."""
 
     name: str
     problem: str | None
     """What was wrong before the fix."""
-    left: str | None = None
-    """Why it is wrong still, and what to do: of an item that is not vital only."""
-    unseen: str | None = None
-    """Why nobody can say whether something is wrong."""
+    unresolved: str | None = None
+    """Why it is still wrong, and what to do. Only for items that are not vital."""
+    not_visible: str | None = None
+    """Why the check could not find out whether it is right."""
 
 
 def bootstrap(items: Sequence[Item]) -> list[Result]:
-    """Fix what is wrong; return what was looked at.
+    """Fix what is wrong; return a result for each item.
 
     Raises:
-        SettingsError: a vital item cannot be put right as the settings are.
+        SettingsError: a vital item cannot be fixed with these settings.
     """
-    return [mend(item) for item in items]
+    return [fix(item) for item in items]
 
 
 def plan(item: Item) -> Result:
-    """What `mend` would do; nothing is changed."""
+    """Check an item and change nothing."""
     try:
-        return Result(item.name, item.look())
-    except Unseen as error:
-        return Result(item.name, None, unseen=str(error))
+        return Result(item.name, item.check())
+    except NotVisible as error:
+        return Result(item.name, None, not_visible=str(error))
 
 
-def mend(item: Item) -> Result:
+def fix(item: Item) -> Result:
     """Fix one item if it is wrong.
 
     Raises:
-        SettingsError: it is vital, and cannot be put right as the settings are.
+        SettingsError: the item is vital and cannot be fixed with these settings.
     """
     problem = None
     try:
-        problem = item.look()
+        problem = item.check()
         if problem is not None:
             item.fix()
-    except Unseen as error:
-        return Result(item.name, None, unseen=str(error))
+    except NotVisible as error:
+        return Result(item.name, None, not_visible=str(error))
     except SettingsError as error:
         if item.vital:
             raise
@@ -76,41 +76,44 @@ def mend(item: Item) -> Result:
     return Result(item.name, problem)
 
 
-def tell(items: Sequence[Item], *, dry_run: bool, show: Callable[[str], None] = print) -> bool:
-    """Fix what is wrong, or with `dry_run` show it as a diff, one line an item; whether all is then as it should be or can be made so.
+def apply(items: Sequence[Item], *, dry_run: bool, show: Callable[[str], None] = print) -> bool:
+    """Fix every item and show one line for each; with `dry_run` only show what would change, as a diff.
 
-    What cannot be fixed stops nothing. The commands that somebody with more rights has to run are shown once more at the end.
+    An item that cannot be fixed does not stop the others. The commands that need an administrator are listed again at the end.
+
+    Returns:
+        Whether every item is right or can be fixed.
     """
-    work, line = (plan, _diff) if dry_run else (mend, _done)
-    well, commands = True, []
+    work, line = (plan, _diff_line) if dry_run else (fix, _line)
+    success, commands = True, []
     for item in items:
         try:
             result = work(item)
         except CarDamageError as error:
-            well = False
+            success = False
             show(f"! {item.name}  {error}" if dry_run else f"{item.name}: {error}")
             if isinstance(error, NeedsAdministrator):
                 commands.append(error.command)
             continue
-        well = well and result.left is None
+        success = success and result.unresolved is None
         show(line(result))
     if commands:
-        show("For an administrator to run, and then bootstrap again:")
+        show("An administrator must run these commands; then run bootstrap again:")
         for command in dict.fromkeys(commands):
             show(f"  {command}")
-    return well
+    return success
 
 
-def _done(result: Result) -> str:
-    put_right = "as it should be" if result.problem is None else f"{result.problem}: put right"
-    return f"{result.name}: {result.left or result.unseen or put_right}"
+def _line(result: Result) -> str:
+    state = "ok" if result.problem is None else f"{result.problem}: fixed"
+    return f"{result.name}: {result.unresolved or result.not_visible or state}"
 
 
-def _diff(result: Result) -> str:
-    """`+` what would be made or added, `~` what would be changed, `=` what is as it should be, `?` what cannot be seen."""
+def _diff_line(result: Result) -> str:
+    """`+` would be created or added, `~` would be changed, `=` is right, `?` is not visible to the caller."""
     problem = result.problem
     if problem is None:
-        return f"? {result.name}  {result.unseen}" if result.unseen else f"= {result.name}"
+        return f"? {result.name}  {result.not_visible}" if result.not_visible else f"= {result.name}"
     if problem == ABSENT:
         return f"+ {result.name}"
     if problem.startswith(LACK):

@@ -1,4 +1,4 @@
-"""Processes of the local stack: started with a log file, awaited until they answer, stopped without leftovers."""
+"""Starts the processes of the local stack with a log file, waits until they answer, and stops them with their children."""
 
 import contextlib
 import os
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import psutil
 
 STOP_TIMEOUT = 15.0
-"""Seconds between asking a process to stop and killing what is left of its group."""
+"""Seconds between SIGTERM to a process and SIGKILL to its process group."""
 POLL = 0.1
-"""Seconds between two looks at a process that starts or stops."""
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""Signals that a process does not send itself."""
+"""Seconds between two health checks of a process that starts."""
+EXTERNAL_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals that a process does not send to itself."""
 LOG_TAIL = 1500
-"""Characters of its log that are shown of a process that did not start."""
+"""Characters of the log that an error message shows when a process did not start."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Service:
     process: subprocess.Popen[bytes]
     log: Path
     health: "str | Callable[[], bool]"
-    """A URL that answers 2xx once the service is up, or a look that tells."""
+    """A URL that answers 2xx, or a function that returns True, once the service is ready."""
 
     def await_ready(self, timeout: float) -> None:
         """Wait until the service answers.
 
         Raises:
-            Terminal: it ended, see `check`; or it did not answer within `timeout` seconds; with the end of its log.
+            Terminal: the service ended (see `check`) or did not answer within `timeout` seconds. The message has the end of its log.
         """
         deadline = time.monotonic() + timeout
         while not (_answers(self.health) if isinstance(self.health, str) else self.health()):
@@ -54,12 +54,12 @@ class Service:
             time.sleep(POLL)
 
     def check(self) -> None:
-        """Raise Terminal when the service has ended: with the end of its log, or the signal that ended it."""
+        """Raise Terminal if the service has ended. The message has the end of its log, or the signal that ended it."""
         code = self.process.poll()
-        if code is not None and -code in FROM_OUTSIDE:
-            # Its log ends in the middle of whatever it did, and says nothing of this.
+        if code is not None and -code in EXTERNAL_SIGNALS:
+            # The log ends abruptly and does not mention the signal.
             cause = signal.Signals(-code).name
-            raise Terminal(f"the {self.name} was ended by {cause}, from outside or for want of memory; its log is {self.log}")
+            raise Terminal(f"the {self.name} was ended by {cause}: another process sent it, or memory ran out; its log is {self.log}")
         if code is not None:
             raise Terminal(f"the {self.name} ended with code {code}; {self._tail()}")
 
@@ -71,9 +71,9 @@ class Service:
 def service(
     name: str, command: Sequence[str], log: Path, health: "str | Callable[[], bool]", env: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
-    """Run a service for the length of the block, and end it with all that it started.
+    """Run a service during the block; at the end stop it and its child processes.
 
-    Does not wait for it: several can start at the same time, each with `await_ready` when it is needed.
+    Does not wait until it is ready, so that several services can start at the same time: call `await_ready`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -83,7 +83,7 @@ def service(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(env or {})},
-            start_new_session=True,  # Ctrl-C reaches this process alone, and the whole group can be ended
+            start_new_session=True,  # so that Ctrl-C reaches only this process, and the service's group can be killed
         )
     try:
         yield Service(name, process, log, health)
@@ -92,7 +92,7 @@ def service(
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses at this moment."""
+    """A port of 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -119,7 +119,7 @@ def _answers(url: str) -> bool:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the process to stop, then end whatever it has started and left."""
+    """Stop the process, then kill the child processes that it left."""
     family = descendants(process.pid)
     if process.poll() is None:
         process.terminate()
@@ -132,7 +132,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def descendants(pid: int) -> "list[psutil.Process]":
-    """What a process has started, and what that has; those in sessions of their own too, which a group's signal does not reach."""
+    """All descendants of a process, including those in other sessions, which a signal to its group does not reach."""
     import psutil
 
     try:

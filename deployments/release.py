@@ -1,6 +1,6 @@
-"""Which code is deployed: the package's version and a digest of what a run is made of.
+"""The version of the deployed code: the package's version and a digest of the files that a run uses.
 
-A build step of prefect.yaml (`{{ release.version }}`), and what `doctor` holds the server's deployments against.
+prefect.yaml uses it as a build step (`{{ release.version }}`), and `doctor` compares it with the deployments on the server.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _DIGITS = 10
 
 
 def version() -> str:
-    """`0.1.0+3f2a91bc07`: equal where prefect.yaml and the code of the flows, tasks and library are equal."""
+    """Such as `0.1.0+3f2a91bc07`: equal if prefect.yaml and the code of the flows, tasks and library are equal."""
     digest = hashlib.sha256()
     for path in [ROOT / "prefect.yaml", *sorted(path for floor in _FLOORS for path in (ROOT / floor).rglob("*.py"))]:
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
@@ -22,5 +22,5 @@ def version() -> str:
 
 
 def release() -> dict[str, str]:
-    """The build step: what prefect.yaml may say as `{{ release.<name> }}`."""
+    """The build step; prefect.yaml refers to its values as `{{ release.<name> }}`."""
     return {"version": version()}

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the settings: `python -m deployments.settings_page`."""
+"""Generates docs/settings.md from the settings: `python -m deployments.settings_page`."""
 
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -38,9 +38,9 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _row(prefix: str, name: str, field: FieldInfo) -> str:
-    text = " ".join((field.description or "").split()).replace("|", "\\|")
+    description = " ".join((field.description or "").split()).replace("|", "\\|")
     allowed = f" Allowed: {', '.join(f'`{value}`' for value in _choices(field.annotation))}." if _choices(field.annotation) else ""
-    return f"| `{prefix}{name}` | {_default(field.default)} | {text}{allowed} |"
+    return f"| `{prefix}{name}` | {_default(field.default)} | {description}{allowed} |"
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

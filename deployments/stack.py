@@ -1,10 +1,11 @@
-"""The services of the local target, all on 127.0.0.1: Prefect's server and a worker, MLflow's pages, the endpoint server."""
+"""The services of the local target, all on 127.0.0.1: a Prefect server, a worker, an MLflow server and the endpoint server."""
 
 import contextlib
 import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,49 +16,49 @@ from car_damage.settings import Settings
 from deployments.processes import Service, free_port, service
 
 PREFECT_START = 180.0
-"""Seconds that a Prefect server may take: its first start makes the database, in about 15 s on two cores."""
+"""Seconds that a Prefect server may take to start. The first start creates the database: about 15 s on two cores."""
 MLFLOW_START = 120.0
 WORKER_START = 60.0
-"""Seconds that each may take."""
+"""Seconds that each may take to start."""
 ENDPOINT_START = 60.0
-"""Seconds that the endpoint server may take; the models that it brings back are loaded after that."""
+"""Seconds that the endpoint server may take to start; it loads its models after that."""
 
 
 @dataclass(frozen=True)
 class Prefect:
-    """A Prefect server of our own."""
+    """A Prefect server that this process has started."""
 
     service: Service
     url: str
     """Base URL of its UI."""
     variables: dict[str, str]
-    """What a process needs in its environment to use it, before it imports Prefect."""
+    """Environment variables for processes that use it; a process must have them before it imports Prefect."""
 
     def await_ready(self) -> None:
         self.service.await_ready(PREFECT_START)
 
 
 def api_url(port: int) -> str:
-    """Where the API of a Prefect server on this port is."""
+    """URL of the API of a Prefect server on this port."""
     return f"http://127.0.0.1:{port}/api"
 
 
 @contextlib.contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
-    """A Prefect server on this port or a free one, with its database in the home folder, for the length of the block."""
+    """Run a Prefect server during the block, on this port or a free one, with its database in the home folder."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     variables = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url(port),
-        # The library's own log lines belong in the run's log.
+        # The library's log lines belong in the run's log.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
-        # And outside of a run they go to the terminal alone, without a warning that there is no run.
+        # Outside a run they go to the terminal only; by default Prefect warns that there is no run.
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     server = {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Leases in memory are lost with the server, and their slots are then taken for good.
+        # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -66,63 +67,54 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
         yield Prefect(started, url, variables)
 
 
-@contextlib.contextmanager
-def endpoint_server(settings: Settings) -> Iterator[Service]:
-    """The local endpoint server at `serving.host`, for the length of the block."""
+def endpoint_server(settings: Settings) -> AbstractContextManager[Service]:
+    """Run the local endpoint server at `serving.host` during the block."""
     host = settings.serving.host
     if not is_local(host):
         raise SettingsError(f"serving.host is {host}: a local endpoint server needs an address such as http://127.0.0.1:5055")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
-    with service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health", dict(os.environ)) as started:
-        yield started
+    return service("endpoint server", command, settings.home / "logs" / "endpoint-server.log", f"{host}/health")
 
 
 def is_local_store(settings: Settings) -> bool:
-    """Whether the runs are in a store of this machine, so that its pages are ours to serve; a server has pages of its own."""
+    """Whether MLflow's store is on this machine, so that this stack must serve its UI; a tracking server has its own."""
     return urlsplit(settings.tracking_uri).scheme not in ("http", "https")
 
 
 def mlflow_pages(settings: Settings) -> str:
-    """Where MLflow's pages are: those of the server that the settings name, or ours."""
+    """URL of MLflow's UI: the tracking server that the settings name, or the server of this stack."""
     return f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
 
 
-@contextlib.contextmanager
-def mlflow_server(settings: Settings) -> Iterator[Service]:
-    """MLflow's pages at `stack.mlflow_port`, over the store that the runs are written to, for the length of the block."""
+def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:
+    """Run an MLflow server during the block, at `stack.mlflow_port`, with the store that runs are written to."""
     url = mlflow_pages(settings)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.stack.mlflow_port), "--workers", "1"]
     command += ["--backend-store-uri", settings.tracking_uri, "--registry-store-uri", settings.registry_uri]
-    # Runs name their own artifacts' folder; what a stranger would log through these pages has no place.
+    # Clients write artifacts to their run's folder directly, so the server accepts no uploads.
     command += ["--default-artifact-root", str(settings.home / "artifacts"), "--no-serve-artifacts"]
     variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables) as started:
-        yield started
+    return service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables)
 
 
-@contextlib.contextmanager
-def worker(home: Path, pool: str, variables: Mapping[str, str]) -> Iterator[Service]:
-    """A worker that takes runs from the pool, for the length of the block.
+def worker(home: Path, pool: str, variables: Mapping[str, str]) -> AbstractContextManager[Service]:
+    """Run a worker of the work pool during the block.
 
     Args:
-        home: its log goes below it.
+        home: the folder for its log.
         pool: the work pool.
-        variables: how it, and each run that it starts, reaches Prefect and finds its settings.
+        variables: environment variables with which the worker and its runs find the Prefect server and the settings.
     """
     name = f"{socket.gethostname()}-{os.getpid()}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", name]
-    # Asked often, because the server is on this machine and a person waits.
+    # A short poll, because the server is on this machine and a person waits.
     env = {**variables, "PREFECT_WORKER_QUERY_SECONDS": "2"}
 
-    def online() -> bool:
-        return name in workers_online(pool)
-
-    with service("worker", command, home / "logs" / "worker.log", online, env) as started:
-        yield started
+    return service("worker", command, home / "logs" / "worker.log", lambda: name in workers_online(pool), env)
 
 
 def workers_online(pool: str) -> list[str]:
-    """Names of the workers of a pool that have given a sign of life lately."""
+    """Names of the workers of a pool that are online."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:

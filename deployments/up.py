@@ -1,4 +1,4 @@
-"""`make up`: the whole service on one machine, until Ctrl-C. `make down`: what a kill of it has left."""
+"""`make up` runs the whole service on one machine until Ctrl-C. `make down` stops what a killed `make up` left running."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from car_damage.server.api.page import link
 from car_damage.server.state import State
 from car_damage.settings import CONFIG_VARIABLE, Settings
 from car_damage.settings_sources import load
-from deployments import started
+from deployments import pid_file
 from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
 from deployments.stack import (
@@ -38,17 +38,17 @@ from deployments.variables import assignments, given
 from tasks.run_processes import end, of_server
 
 MAKE_UP = "make up"
-"""The name of this process among those that are written down."""
+"""The name of this process in the PID file."""
 LOOK = 1.0
-"""Seconds between two looks whether everything still runs."""
+"""Seconds between two checks that every service is running."""
 
 
 def up() -> None:
-    """Start everything, print where it is, and keep it running until this process is told to end.
+    """Start all services, print their addresses, and keep them running until this process gets a signal to end.
 
     Raises:
-        SettingsError: a port is taken, the landing folder is not there, or the endpoint is not on this machine.
-        Terminal: it is up already, or one of the services does not start, or has ended.
+        SettingsError: a port is taken, the landing folder does not exist, or the endpoint is not on this machine.
+        Terminal: the service is already running, or one of its processes does not start or has ended.
     """
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     os.environ[CONFIG_VARIABLE] = str(Path(os.environ[CONFIG_VARIABLE]).absolute())
@@ -59,33 +59,33 @@ def up() -> None:
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
         landing.mkdir(parents=True, exist_ok=True)
     elif not landing.is_dir() and not is_elsewhere(settings.landing.folder):
-        raise SettingsError(f"landing.folder is {landing}, which is no folder: mount it, create it, or name another")
+        raise SettingsError(f"landing.folder is {landing}, which is not a folder: mount it, create it, or name another")
     if settings.tracking.ui is None and is_local_store(settings):
         os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
     console = Console()
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
-        block.callback(started.forget, settings.home)
-        written = [started.this(MAKE_UP)]
+        block.callback(pid_file.delete, settings.home)
+        records = [pid_file.record(MAKE_UP)]
 
-        def note(service: Service) -> Service:
-            written.append(started.this(service.name, service.process.pid))
-            started.write(settings.home, written)
+        def recorded(service: Service) -> Service:
+            records.append(pid_file.record(service.name, service.process.pid))
+            pid_file.write(settings.home, records)
             return service
 
         prefect = block.enter_context(prefect_server(settings.home, settings.stack.prefect_port))
         api = prefect.variables["PREFECT_API_URL"]
-        block.callback(lambda: end(of_server(api)))  # a worker that was killed cannot end its runs itself
-        note(prefect.service)
-        starting = [(note(block.enter_context(endpoint_server(settings))), ENDPOINT_START)]
+        block.callback(lambda: end(of_server(api)))  # because a killed worker cannot end its runs
+        recorded(prefect.service)
+        starting = [(recorded(block.enter_context(endpoint_server(settings))), ENDPOINT_START)]
         if is_local_store(settings):
-            starting.append((note(block.enter_context(mlflow_server(settings))), MLFLOW_START))
+            starting.append((recorded(block.enter_context(mlflow_server(settings))), MLFLOW_START))
         os.environ.update(prefect.variables)  # before Prefect is imported
         prefect.await_ready()
         pool = _bootstrap(settings)
         end(of_server(api))
-        start_again()
-        starting.append((note(block.enter_context(worker(settings.home, pool, prefect.variables))), WORKER_START))
+        reschedule()
+        starting.append((recorded(block.enter_context(worker(settings.home, pool, prefect.variables))), WORKER_START))
         for service, timeout in starting:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
@@ -98,26 +98,26 @@ def up() -> None:
 
 
 def down() -> None:
-    """End what `make up` has started in this home folder and could not end itself. Says what it ended."""
+    """Stop the processes that `make up` has started in this home folder and could not stop itself; print their names."""
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     settings = load()
     home = settings.home
-    ended = started.end_all(started.read(home))
+    ended = pid_file.end_all(pid_file.read(home))
     port = settings.stack.prefect_port
-    # A server that still answers there is another home's, and so are its runs.
+    # If a server still uses the port, it belongs to another home folder, and so do its runs.
     if port_is_free(port) and (runs := of_server(api_url(port))):
         end(runs)
         ended.append("runs")
-    started.forget(home)
-    print(f"ended: {', '.join(ended)}" if ended else f"nothing of {home} was running")
+    pid_file.delete(home)
+    print(f"stopped: {', '.join(ended)}" if ended else f"no process of {home} was running")
 
 
 def _refuse_a_second(home: Path) -> None:
-    running = [one.name for one in started.read(home) if one.process() is not None]
+    running = [one.name for one in pid_file.read(home) if one.process() is not None]
     if MAKE_UP in running:
-        raise Terminal(f"`make up` is running already with {home}, in another terminal or in the background; `make down` ends it")
+        raise Terminal(f"`make up` is already running with {home}, in another terminal or in the background; `make down` stops it")
     if running:
-        raise Terminal(f"still running in {home}: {', '.join(running)}; `make down` ends what is left of an earlier `make up`")
+        raise Terminal(f"an earlier `make up` with {home} left these running: {', '.join(running)}; `make down` stops them")
 
 
 def _check_ports(settings: Settings) -> None:
@@ -132,7 +132,9 @@ def _check_ports(settings: Settings) -> None:
     for name, port in ports.items():
         if not port_is_free(port):
             variable = "CAR_DAMAGE_" + name.upper().replace(".", "__")
-            raise SettingsError(f"port {port} of {name} is in use: stop what uses it, or set {name} ({variable}) to another")
+            raise SettingsError(
+                f"port {port} of {name} is in use: stop the process that uses it, or set {name} ({variable}) to another port"
+            )
 
 
 def _bootstrap(settings: Settings) -> str:
@@ -140,45 +142,45 @@ def _bootstrap(settings: Settings) -> str:
     from deployments.items import bootstrap
 
     for result in bootstrap(everything(settings)):
-        if result.left:
-            print(f"{result.name}: {result.left}", flush=True)
+        if result.unresolved:
+            print(f"{result.name}: {result.unresolved}", flush=True)
     return WORK_POOL
 
 
-def start_again() -> None:
-    """Schedule anew the runs that ended with an earlier `make up`, and take away the doorbell's looks.
+def reschedule() -> None:
+    """Schedule the runs again that ended with an earlier `make up`, and remove runs of watch-landing.
 
-    What was left of that `make up` is ended, and no worker is there yet. A look that was cut off would keep the next ones
-    from starting. A late one tells nothing that the next does not; after an hour there would be sixty, all at once.
+    Call it before a worker starts. A run of watch-landing that was killed would block the next ones. Late ones are useless,
+    because the next one sees the same folder; after an hour sixty would start at once.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter, FlowRunFilterNextScheduledStartTime
     from prefect.client.schemas.objects import State, StateType
     from prefect.states import Cancelled
 
-    from tasks.flow_runs import LOOKS, in_state
+    from tasks.flow_runs import DOORBELL, in_state
 
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["car-damage"]))
-    again = State(type=StateType.SCHEDULED, name="AwaitingRetry", message="ended with `make up`: started again")
+    again = State(type=StateType.SCHEDULED, name="AwaitingRetry", message="`make up` was stopped: started again")
     with get_client(sync_client=True) as client:
         lost = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING))
         for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=lost, limit=200):
             client.set_flow_run_state(run.id, again, force=True)
-        for look in client.read_flow_runs(flow_filter=LOOKS, flow_run_filter=lost, limit=200):
-            client.set_flow_run_state(look.id, Cancelled(message="ended with `make up`"))
+        for check in client.read_flow_runs(flow_filter=DOORBELL, flow_run_filter=lost, limit=200):
+            client.set_flow_run_state(check.id, Cancelled(message="`make up` was stopped"))
         due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC))
         late = FlowRunFilter(state=in_state(StateType.SCHEDULED), next_scheduled_start_time=due)
-        for look in client.read_flow_runs(flow_filter=LOOKS, flow_run_filter=late, limit=200):
-            client.delete_flow_run(look.id)
+        for check in client.read_flow_runs(flow_filter=DOORBELL, flow_run_filter=late, limit=200):
+            client.delete_flow_run(check.id)
 
 
 def _addresses(settings: Settings, prefect: str) -> Table:
-    # The token's file is its owner's alone; a log that this goes to may be everybody's.
+    # No token unless this is a terminal: only its owner may read the token's file, and anybody may read a log.
     token = State(settings.home).token() if sys.stdout.isatty() else None
-    table = Table("", "where", box=None, padding=(0, 2))
+    table = Table("", "address", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: trainings and versions", mlflow_pages(settings))
+    table.add_row("MLflow: training runs and versions", mlflow_pages(settings))
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))
@@ -186,17 +188,17 @@ def _addresses(settings: Settings, prefect: str) -> Table:
 
 
 def _next(variables: Mapping[str, str]) -> str:
-    """What to do now.
+    """What to do next.
 
     Args:
-        variables: what another terminal needs to mean this service, and no other one.
+        variables: environment variables with which commands in another terminal use this service.
     """
     return "\n".join(
         [
             "Photos that land start a run within two minutes. In another terminal:",
             f"  export {assignments(variables)}",
-            "`make watch` there starts a run as soon as they have landed; by hand:",
+            "There `make watch` starts a run as soon as they have landed. To start one by hand:",
             "  .venv/bin/prefect deployment run retrain/retrain",
-            "Ctrl-C ends all of it; what was made stays, and a run that was going goes on with the next `make up`.",
+            "Ctrl-C stops all services. Tables and models stay; the next `make up` continues a run that was active.",
         ]
     )

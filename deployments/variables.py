@@ -1,4 +1,4 @@
-"""Settings as environment variables: what another terminal needs to mean the same service."""
+"""Settings as environment variables, so that commands in another terminal use the same service."""
 
 import os
 import shlex
@@ -8,10 +8,10 @@ from car_damage.settings import PREFIX
 
 
 def given() -> dict[str, str]:
-    """The settings that come from this process' environment, the settings file's name among them; in their names' order."""
+    """The settings in this process' environment, including the name of the settings file; sorted by name."""
     return {name: value for name, value in sorted(os.environ.items()) if name.upper().startswith(PREFIX)}
 
 
 def assignments(variables: Mapping[str, str]) -> str:
-    """As a shell reads them: `NAME=value NAME=value`."""
+    """The variables in shell syntax: `NAME=value NAME=value`."""
     return " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())

@@ -1,4 +1,4 @@
-"""`make watch`: the doorbell for a folder of this machine. It rings as soon as the folder is quiet, not at the next look."""
+"""`make watch`: the doorbell for a local folder. It rings as soon as the folder is quiet, without waiting for watch-landing."""
 
 import threading
 import time
@@ -14,62 +14,63 @@ from car_damage.platform import Target
 from car_damage.settings import Settings
 from tasks import doorbell
 
-LOOK_AGAIN = 30.0
-"""Seconds after which it looks although nothing has changed: for photos that came while a run was going, and lost rings."""
+RECHECK = 30.0
+"""Seconds after which it checks an unchanged folder again: photos may have landed during a run, and a ring may be lost."""
 LONGEST_BURST = 3600.0
-"""Seconds after which photos that keep landing are announced although the folder was never quiet."""
+"""Seconds after which photos are announced although the folder was never quiet."""
 
 
 def watch(settings: Settings, stop: threading.Event | None = None) -> None:
-    """Watch the landing folder until Ctrl-C, and announce photos once two looks `doorbell.quiet` seconds apart agree.
+    """Watch the landing folder until Ctrl-C. Announce photos when the folder has not changed for `doorbell.quiet` seconds.
 
     Args:
-        settings: of the folder, and how quiet it must have been.
-        stop: ends it too.
+        settings: of this target.
+        stop: an event that ends the watch too.
 
     Raises:
-        SettingsError: the landing folder is no folder of this machine.
+        SettingsError: the landing folder is not a folder of this machine.
     """
     from watchfiles import watch as changes
 
     folder = Path(settings.landing.folder)
     if not folder.is_dir():
         raise SettingsError(
-            f"the folder {folder} is not on this machine: create it, or set landing.folder; volumes are watched by watch-landing"
+            f"the folder {folder} is not on this machine: create it, or set landing.folder; the flow watch-landing watches volumes"
         )
     platform = Target(settings)
-    _say(f"watching {folder}; Ctrl-C stops it")
-    said = _look(platform, "")
+    _print(f"watching {folder}; Ctrl-C stops it")
+    printed = _check(platform, "")
     for _ in changes(
         folder,
-        watch_filter=None,  # what counts as a photo's file is for the look to say
-        rust_timeout=int(LOOK_AGAIN * 1000),
+        watch_filter=None,  # the check itself decides which files count
+        rust_timeout=int(RECHECK * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,
         stop_event=stop,
     ):
-        said = _look(platform, said)
+        printed = _check(platform, printed)
 
 
-def _look(platform: Target, said: str) -> str:
-    """Look once, and say what came of it unless that was said just before. What fails is tried again at the next look."""
+def _check(platform: Target, printed: str) -> str:
+    """Check the folder once, and print the result unless it was the last line printed. The next check retries what failed."""
+    ring = False
     try:
-        answer = doorbell.look(platform, _quiet(platform))
-        told = ("announced: " if answer.ring else "") + answer.why
-        again = answer.ring
+        signal = doorbell.look(platform, _quiet_fingerprint(platform))
+        ring = signal.ring
+        line = ("announced: " if ring else "") + signal.why
     except (PrefectException, httpx.HTTPError) as error:
-        told, again = f"could not look, will try again: asking the Prefect server: {error}", False
+        line = f"could not ask the Prefect server, will try again: {error}"
     except CarDamageError as error:
-        told, again = f"could not look, will try again: {error}", False
-    if told != said or again:
-        _say(told)
-    return told
+        line = f"could not check the folder, will try again: {error}"
+    if line != printed or ring:
+        _print(line)
+    return line
 
 
-def _quiet(platform: Target) -> str:
+def _quiet_fingerprint(platform: Target) -> str:
     """Wait until the folder is quiet, and return its fingerprint.
 
-    watchfiles tells of a file's first change at once, and a large one is written for longer.
+    watchfiles reports the first change at once, when a large file is not yet complete.
     """
     deadline = time.monotonic() + LONGEST_BURST
     before, found = None, fingerprint(platform)
@@ -79,5 +80,5 @@ def _quiet(platform: Target) -> str:
     return found
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)

@@ -1,7 +1,7 @@
-"""A person's word on what is live: approve a version that waits for it, or go back to an earlier one.
+"""A person decides what is live: approve a version that waits for approval, or roll back to an earlier one.
 
-It takes the same way through the endpoint's update as a retraining does, under the same limit: the version must answer
-a real photo before the alias moves, and no request is lost.
+The endpoint's update is the same stage as in a retraining, under the same concurrency limit: the version must classify a real
+photo before the alias moves, and no request is lost.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,16 +26,20 @@ Version = Annotated[int, Field(ge=1, le=LAST_VERSION)] | Literal["previous"]
 
 def _run_name() -> str:
     version = runtime.flow_run.parameters.get("version")
-    return naming.starting("promote", "the version before" if version == "previous" else f"version {version}")
+    return naming.initial("promote", "previous version" if version == "previous" else f"version {version}")
 
 
-@flow(name="promote", flow_run_name=_run_name, description="Take a version live by a person's word, or go back to the one before.")
+@flow(
+    name="promote",
+    flow_run_name=_run_name,
+    description="Take a version live that a person has chosen, or roll back to the previous champion.",
+)
 def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version: Version = "previous") -> State[Any]:
-    """Take a version of the model live, and write down why.
+    """Take a version of the model live, and record the reason.
 
     Args:
-        reason: Why, for the champion's history.
-        version: The version's number; or previous, the champion before the present one, leaving out those that were rolled back from.
+        reason: The reason, for the champion's history.
+        version: The version's number, or previous: the champion before the present one, without those that were rolled back.
     """
     take_over()
     runner = runner_for(load())
@@ -48,14 +52,14 @@ def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version:
 
 
 def main(
-    reason: Annotated[str, typer.Option(help="Why, for the champion's history.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the champion's history.")],
     version: Annotated[str, typer.Option(help="A version's number, or previous: the champion before the present one.")] = "previous",
 ) -> None:
-    """Run the flow once, in this process. Exit code 0 when the version is live, and 1 when it is not."""
+    """Run the flow once, in this process. Exit code 0 if the version is live, 1 if it is not."""
     wanted = by_hand.version(version, "previous")
     if not reason.strip():
-        raise typer.BadParameter("say why, for the champion's history", param_hint="--reason")
-    by_hand.see_endpoint()
+        raise typer.BadParameter("give a reason for the champion's history", param_hint="--reason")
+    by_hand.check_endpoint()
     state = by_hand.run(promote, reason, wanted)
     raise SystemExit(0 if state.is_completed() else 1)
 

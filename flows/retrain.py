@@ -1,7 +1,7 @@
-"""The whole pipeline, from photos that landed to the model that answers.
+"""The whole pipeline, from photos that have landed to the model that serves.
 
-The flow is a reconciler: each stage looks at what is there and does what is left, so a run after a kill, or a second
-run on the same photos, ends where an undisturbed one would.
+The flow is a reconciler: each stage reads the current state and does only what is left. So a run after a kill, or a second
+run on the same photos, ends in the same state as an undisturbed run.
 """
 
 from typing import Any
@@ -24,23 +24,23 @@ from tasks.stages import look_at_live, register_model, train_model, update_endpo
 
 
 def _run_name() -> str:
-    return naming.starting("retrain")
+    return naming.initial("retrain")
 
 
 @flow(
     name="retrain",
     flow_run_name=_run_name,
-    description="Retrain the car damage classifier, and put it live if it is better.",
+    description="Retrain the car damage classifier, and take it live if it is better.",
     on_cancellation=[end_work],
 )
 def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> State[Any]:
-    """Take up what landed, train, judge, and update the endpoint.
+    """Validate photos that have landed, train, judge, and update the endpoint.
 
     Args:
-        dry_run: Do everything but change what is live: the version is registered and judged, no alias moves, the endpoint is not touched.
-        train_again: Train even when these photos and settings have been trained on before.
-        judge_again: Decide again on a version that has a decision, against the champion of this moment.
-        allow_removals: Believe the landing folder even when most of the known photos have vanished from it.
+        dry_run: Register and judge the version, but move no alias and leave the endpoint unchanged.
+        train_again: Train even if a model was already trained on these photos with these settings.
+        judge_again: Compare a version that has a decision with the present champion, and decide again.
+        allow_removals: Accept that most of the known photos have vanished from the landing folder.
     """
     take_over()
     settings = load()
@@ -50,14 +50,14 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
     validated = validate_images(ValidateRequest(flow_run, allow_removals), runner)
     silver = write_silver(silver_request(flow_run, validated), runner)
 
-    asked = live_request(silver, settings)
-    live = look_at_live(asked, runner)
+    live_query = live_request(silver, settings)
+    live = look_at_live(live_query, runner)
     if live.settled and not (train_again or judge_again):
         return _ended(outcome.nothing_new(validated, silver, live), settings)
 
-    # A cached report is worth nothing once its model is gone.
+    # A cached report is useless if its model no longer exists.
     train = train_model.with_options(refresh_cache=train_again or live.run_id is None)
-    trained = train(train_request(flow_run, silver, live, asked, train_again), runner)
+    trained = train(train_request(flow_run, silver, live, live_query, train_again), runner)
     registered = register_model(register_request(flow_run, silver, trained, dry_run, judge_again), runner)
     if dry_run:
         return _ended(outcome.dry_run(validated, registered), settings)
@@ -73,8 +73,8 @@ def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
 
 
 def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
-    """Run the flow once, in this process. Exit code 0 however it ended, and 1 if it failed."""
-    by_hand.see_endpoint()
+    """Run the flow once, in this process. Exit code 0 if it completed, 1 if it failed."""
+    by_hand.check_endpoint()
     state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals)
     raise SystemExit(0 if state.is_completed() else 1)
 

@@ -1,4 +1,4 @@
-"""What the model says of many photos at once: batch scoring, without the endpoint."""
+"""Batch scoring: classify many photos without the endpoint."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,21 +21,21 @@ Version = Annotated[int, Field(ge=1, le=LAST_VERSION)] | Literal["champion"]
 
 
 def _run_name() -> str:
-    return naming.starting("score")
+    return naming.initial("score")
 
 
 @flow(
     name="score",
     flow_run_name=_run_name,
-    description="Ask the model about all photos of a folder or a table that it has not been asked about.",
+    description="Classify all photos of a folder or a table that the version has not classified before.",
     on_cancellation=[end_work],
 )
 def score(source: str = "", version: Version = "champion") -> State[Any]:
-    """Ask a version of the model about photos, and keep its answers in the table of predictions.
+    """Classify photos with a version of the model, and write the results to the table of predictions.
 
     Args:
-        source: A folder; or catalog.schema.table, a table with a column path. Empty: the setting scoring.source, or the landing folder.
-        version: The version's number; or champion, the one that is live.
+        source: A folder, or a table catalog.schema.table with a column path. Empty: the setting scoring.source, or the landing folder.
+        version: The version's number, or champion: the one that is live.
     """
     take_over()
     report = score_photos(ScoreRequest(str(runtime.flow_run.id), source, version), runner_for(load()))
@@ -45,11 +45,14 @@ def score(source: str = "", version: Version = "champion") -> State[Any]:
 
 def main(
     source: Annotated[
-        str, typer.Option(help="A folder, or catalog.schema.table with a column path; by default scoring.source, or the landing folder.")
+        str,
+        typer.Option(
+            help="A folder, or a table catalog.schema.table with a column path; by default scoring.source, or the landing folder."
+        ),
     ] = "",
     version: Annotated[str, typer.Option(help="A version's number, or champion: the one that is live.")] = "champion",
 ) -> None:
-    """Run the flow once, in this process. Exit code 0 when the photos were scored, and 1 when not."""
+    """Run the flow once, in this process. Exit code 0 if the photos were scored, 1 if not."""
     state = by_hand.run(score, source, by_hand.version(version, "champion"))
     raise SystemExit(0 if state.is_completed() else 1)
 

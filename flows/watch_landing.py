@@ -1,6 +1,6 @@
-"""The doorbell: one look at the landing folder. Photos that have landed, and gone quiet, start a run of `retrain`.
+"""The doorbell: one check of the landing folder. New photos start a run of `retrain` once the folder is quiet.
 
-It lists the folder and reads no table, so a look costs next to nothing on any target.
+It lists the folder and reads no table, so a check is cheap on every target.
 """
 
 from datetime import UTC, datetime
@@ -16,17 +16,17 @@ from tasks.runner import runner_for
 
 
 def _run_name() -> str:
-    return f"look {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return f"check {datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
 @flow(
     name="watch-landing",
     flow_run_name=_run_name,
-    description="Looks whether photos have landed, and announces them once the folder is quiet; `retrain` then starts by itself.",
+    description="Checks whether photos have landed, and announces them once the folder is quiet; this starts `retrain`.",
     timeout_seconds=600,
 )
 def watch_landing() -> State[Any]:
-    """Look at the landing folder once, and announce photos that have landed and gone quiet."""
+    """Check the landing folder once, and announce new photos if the folder is quiet."""
     answer = doorbell.look(runner_for(load()).platform)
     return Completed(name="Announced" if answer.ring else "Quiet", message=answer.why)
 

@@ -1,1 +1,1 @@
-"""Prefect tasks: one a stage, with retries, timeouts, cache keys, progress and artifacts. No work of their own."""
+"""Prefect tasks: one for each stage, with retries, timeouts, cache keys, progress and artifacts. They do no work of their own."""

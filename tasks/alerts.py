@@ -1,7 +1,7 @@
-"""What a person should hear of although no run failed, as events that the flow computes.
+"""Events that a person should know of although no run failed.
 
-Automations of the deployments tell them on (see deployments/automations.py); here they are only emitted, with all that
-a message needs in the payload.
+This module only emits them, with everything that a message needs in the payload. The automations of deployments/alerts.py
+send the notifications.
 """
 
 from prefect.client.orchestration import get_client
@@ -18,17 +18,17 @@ from tasks.flow_runs import RETRAIN, in_state
 from tasks.progress import if_possible
 
 KEPT = "car-damage.champion.kept"
-"""So many runs in a row brought no better version."""
+"""Event: several runs in a row brought no better version."""
 REJECTS = "car-damage.images.rejected"
-"""An unusual share of a run's new files cannot be used."""
+"""Event: an unusual share of a run's new files cannot be used."""
 NOT_BETTER = ("Kept the champion", "Not promoted")
-SAYS_NOTHING = ("Nothing new", "Dry run")
-"""Endings of runs that judged nothing for good."""
+NOT_COUNTED = ("Nothing new", "Dry run")
+"""Endings of runs that made no lasting decision."""
 _RUNS_READ = 200
 
 
 def of_rejects(report: ValidateReport, alerts: Alerts) -> None:
-    """Emit when too large a share of the new files was rejected."""
+    """Emit the event if too large a share of the new files was rejected."""
     rejected = report.new - report.accepted
     if report.new < alerts.rejected_files or rejected <= alerts.rejected_share * report.new:
         return
@@ -42,10 +42,10 @@ def of_rejects(report: ValidateReport, alerts: Alerts) -> None:
 
 
 def of_ending(ending: Outcome, alerts: Alerts) -> None:
-    """Emit when this run is another one in a row that brought no better version: at the limit, and at each multiple of it."""
+    """Emit the event if the number of runs in a row without a better version is a multiple of `alerts.kept_in_a_row`."""
     if ending.name not in NOT_BETTER:
         return
-    with if_possible("that the champion was kept again"):
+    with if_possible("the number of runs without a better version"):
         runs = 1 + in_a_row(_endings_before())
         if runs % alerts.kept_in_a_row == 0:
             get_run_logger().warning("%d runs in a row brought no better version", runs)
@@ -53,12 +53,12 @@ def of_ending(ending: Outcome, alerts: Alerts) -> None:
 
 
 def in_a_row(endings: list[str]) -> int:
-    """How many of the latest endings, newest first, were of a version that was not better; runs that judged nothing do not count."""
+    """How many of the latest runs, newest first, brought no better version; runs without a lasting decision do not count."""
     count = 0
     for name in endings:
         if name in NOT_BETTER:
             count += 1
-        elif name not in SAYS_NOTHING:
+        elif name not in NOT_COUNTED:
             break
     return count
 

@@ -1,4 +1,4 @@
-"""Who or what started the flow run of this moment, for the champion's history."""
+"""Who or what started the current flow run, for the champion's history."""
 
 from prefect.context import FlowRunContext
 
@@ -6,7 +6,7 @@ from car_damage.adapters.mlflow.provenance import user
 
 
 def started_by() -> str:
-    """The flow's name, and what the server knows of who started it: a schedule, an automation, a user; else this machine's user."""
+    """The flow's name, and who started it according to the server: a schedule, an automation, a user; else this machine's user."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     creator = run.created_by.display_value or run.created_by.type if run and run.created_by else None

@@ -1,4 +1,4 @@
-"""A flow that a person starts in a terminal, and how its errors look there."""
+"""Runs a flow in a terminal, and shows errors there without a traceback."""
 
 import contextlib
 import copy
@@ -20,27 +20,27 @@ from tasks.runner import runner_for
 from tasks.stages import ENDPOINT_LIMIT
 
 SERVER_START = 120
-"""Seconds that a server which Prefect starts for this run alone may take; by default 20, too few for a machine that is busy."""
+"""Seconds that Prefect's temporary server may take to start; Prefect's default of 20 is too short on a busy machine."""
 
 
 def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
-    """Run the flow once, in this process, and return its last state, whatever it is.
+    """Run the flow once, in this process, and return its final state, also when it failed.
 
-    Of an error that was foreseen the terminal shows the sentence, which says what to do; the flow run's log on the
-    Prefect server has the traceback as well. A server that Prefect starts for this run alone is given what the flow needs of one.
+    For an error of this project the terminal shows the message, which says what to do; the log on the Prefect server has the
+    traceback too. Without PREFECT_API_URL Prefect starts a temporary server, on which this creates what the flow needs.
     """
-    with _sentences_only(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+    with _without_tracebacks(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
         if PREFECT_API_URL.value() is None:
             with get_client(sync_client=True) as client:
                 client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         return cast("State[Any]", flow(*args, return_state=True, **kwargs))
 
 
-def see_endpoint() -> None:
-    """Look whether the endpoint's server is there, before anything is done for which it is needed in the end.
+def check_endpoint() -> None:
+    """Check that the endpoint's server answers, so that a run does not fail at its last stage.
 
     Raises:
-        SystemExit: it is not, or the settings are wrong, in one sentence.
+        SystemExit: it does not answer, or the settings are wrong; with a one-line message.
     """
     try:
         runner_for(load()).platform.serving.state()
@@ -49,7 +49,7 @@ def see_endpoint() -> None:
 
 
 def version(text: str, word: str) -> int | str:
-    """A model version from the command line: a number, or the one word that stands for one.
+    """Parse a model version from the command line: a number, or the word that stands for one.
 
     Raises:
         typer.BadParameter: it is neither.
@@ -57,21 +57,21 @@ def version(text: str, word: str) -> int | str:
     if text == word:
         return text
     if not (text.isdecimal() and 1 <= int(text) <= LAST_VERSION):
-        raise typer.BadParameter(f"{text} is neither the number of a version nor {word}", param_hint="--version")
+        raise typer.BadParameter(f"{text} is neither a version number nor {word}", param_hint="--version")
     return int(text)
 
 
 @contextlib.contextmanager
-def _sentences_only() -> Iterator[None]:
-    """For the length of the block Prefect's handlers print no traceback of an error that was foreseen."""
+def _without_tracebacks() -> Iterator[None]:
+    """During the block Prefect's console handlers print no traceback for an error of this project."""
     before = [(handler, handler.formatter) for handler in _handlers()]
-    for handler, whole in before:
-        handler.setFormatter(_WithoutTraceback(whole or logging.Formatter()))
+    for handler, original in before:
+        handler.setFormatter(_MessageFormatter(original or logging.Formatter()))
     try:
         yield
     finally:
-        for handler, whole in before:
-            handler.setFormatter(whole)
+        for handler, original in before:
+            handler.setFormatter(original)
 
 
 def _handlers() -> set[logging.Handler]:
@@ -79,14 +79,14 @@ def _handlers() -> set[logging.Handler]:
     return {handler for logger in (logging.root, *named) for handler in logger.handlers if isinstance(handler, PrefectConsoleHandler)}
 
 
-class _WithoutTraceback(logging.Formatter):
-    def __init__(self, whole: logging.Formatter) -> None:
+class _MessageFormatter(logging.Formatter):
+    def __init__(self, original: logging.Formatter) -> None:
         super().__init__()
-        self._whole = whole
+        self._original = original
 
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, CarDamageError) and not isinstance(error, UnexpectedError):
-            record = copy.copy(record)  # the other handlers are given the same one
+            record = copy.copy(record)  # the other handlers get the same record
             record.exc_info = record.exc_text = None
-        return self._whole.format(record)
+        return self._original.format(record)

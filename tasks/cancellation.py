@@ -1,6 +1,6 @@
-"""What is left to do when a person cancels a run: its processes have ended, its jobs have not, its training has not said so.
+"""Cleans up after a cancelled run: its processes have ended, but its Databricks jobs go on, and MLflow shows its training as running.
 
-A hook of the flow. Prefect runs it in a process of its own, so it works whatever the run died of.
+A hook of the flow. Prefect runs it in a separate process, so it works however the run ended.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.runner import runner_for
 
 
 def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """End the cancelled run's jobs in Databricks, and let MLflow no longer show its training as running."""
+    """Cancel the run's jobs in Databricks, and end its MLflow run."""
     del flow, state
     runner = runner_for(load())
     try:

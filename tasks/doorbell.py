@@ -1,9 +1,8 @@
-"""The doorbell's memory, its view of the runs, and its ring, all on the Prefect server.
+"""The doorbell's state, its view of the runs, and its event, all on the Prefect server.
 
-Two Variables: `car_damage_validated` is what the last validation saw, written by the stage validate alone;
-`car_damage_doorbell` is what the doorbell remembers, written by watch-landing and by `make watch`. Where both look at the
-same moment the photos are announced twice, which costs a run with nothing new. They hold fingerprints and times, never
-photos' names.
+The state is in two Variables. Only the stage validate writes `car_damage_validated`: what the last validation saw.
+`watch-landing` and `make watch` write `car_damage_doorbell`: what the doorbell remembers. If both check at the same moment,
+they announce the photos twice, which costs a run with nothing new. The Variables hold fingerprints and times, no file names.
 """
 
 import threading
@@ -33,22 +32,22 @@ from tasks.flow_runs import RETRAIN, in_state
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
 LANDED = "car-damage.images.landed"
-"""The event for which the deployment `retrain` has a trigger."""
+"""The event that triggers the deployment `retrain`."""
 LANDING = "car-damage.landing"
-"""Its resource."""
+"""Resource of the event."""
 
 SOON = timedelta(seconds=45)
-"""A run that waits for another one's end is scheduled anew every 30 s: it is due all the same."""
+"""A scheduled run counts as due if it starts within this time: Prefect reschedules a run that waits for a slot every 30 s."""
 LONGEST_VALIDATION = timedelta(hours=1)
-"""A run that has not validated after so long may be a dead one, and must not silence the doorbell."""
+"""A running run that has not validated for so long may be dead, and must not silence the doorbell."""
 LONGEST_START = timedelta(minutes=15)
-"""Nor may one that a worker took so long ago and never began."""
-SENT_WITHIN = 30.0
-"""Seconds that an event may take to be sent."""
+"""A run that a worker took so long ago and did not start may be dead too."""
+SEND_TIMEOUT = 30.0
+"""Seconds that sending the event may take."""
 
 
 @dataclass(frozen=True)
-class Validated:
+class Validation:
     """What the last validation saw."""
 
     fingerprint: str = ""
@@ -56,23 +55,23 @@ class Validated:
 
 
 def look(platform: Platform, quiet: str | None = None) -> Signal:
-    """One look at the landing folder, and a ring where photos have landed.
+    """Check the landing folder once, and ring if photos have landed.
 
     Args:
-        platform: of which only the port `files` is used.
-        quiet: the fingerprint of a folder that has been quiet for a while, so that it needs no second equal look.
+        platform: only its port `files` is used.
+        quiet: fingerprint of a folder that has been quiet for a while, so that no second equal fingerprint is needed.
 
     Raises:
-        SettingsError: the folder is not there.
-        Unavailable: it cannot be listed completely.
+        SettingsError: the folder does not exist.
+        Unavailable: the folder cannot be listed completely.
     """
     settings, now = platform.settings, datetime.now(UTC)
-    found, last, known = quiet or doorbell.fingerprint(platform), validated(), memory()
+    found, last, known = quiet or doorbell.fingerprint(platform), last_validation(), memory()
     if quiet:
         known = replace(known, seen=quiet)
     repeat_after = timedelta(seconds=settings.doorbell.repeat_after)
     signal = doorbell.decide(found, last.fingerprint, known, runs(last, known.rung_at), now=now, repeat_after=repeat_after)
-    # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.
+    # Ring first: after a kill between the two calls the next check rings again, which costs a run with nothing new.
     if signal.ring:
         ring(found, settings.landing.folder)
     remember(signal.memory)
@@ -80,31 +79,31 @@ def look(platform: Platform, quiet: str | None = None) -> Signal:
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:
-    """Note what has been validated; by the stage validate, and nobody else."""
-    _write(VALIDATED, asdict(Validated(fingerprint, flow_run)))
+    """Save what was validated. Only the stage validate calls this."""
+    _write(VALIDATED, asdict(Validation(fingerprint, flow_run)))
 
 
-def validated() -> Validated:
-    """What has been validated last."""
+def last_validation() -> Validation:
+    """What the last validation saw."""
     found = _read(VALIDATED)
-    return Validated(str(found.get("fingerprint", "")), str(found.get("flow_run", "")))
+    return Validation(str(found.get("fingerprint", "")), str(found.get("flow_run", "")))
 
 
 def remember(memory: Memory) -> None:
-    """Keep what the doorbell knows for its next look."""
+    """Save the doorbell's memory for its next check."""
     at = memory.rung_at.isoformat() if memory.rung_at else None
     _write(DOORBELL, {"seen": memory.seen, "rung": memory.rung, "rung_at": at})
 
 
 def memory() -> Memory:
-    """What the doorbell knew after its last look."""
+    """The doorbell's memory after its last check."""
     found = _read(DOORBELL)
     at = found.get("rung_at")
     return Memory(str(found.get("seen", "")), str(found.get("rung", "")), datetime.fromisoformat(at) if at else None)
 
 
-def runs(last: Validated, rung_at: datetime | None) -> Runs:
-    """The retraining's runs: whether one is about to validate, and whether one has come since the last ring."""
+def runs(last: Validation, rung_at: datetime | None) -> Runs:
+    """Whether a run of retrain is about to validate, and whether one has started since the last ring."""
     now = datetime.now(UTC)
     with get_client(sync_client=True) as client:
         waiting = FlowRunFilter(
@@ -121,22 +120,24 @@ def runs(last: Validated, rung_at: datetime | None) -> Runs:
 
 
 def ring(fingerprint: str, folder: str) -> None:
-    """Tell the server that photos have landed, and wait until that is sent. Whether it was heard shows in the runs.
+    """Emit the event that photos have landed, and wait until it is sent. Whether it started a run, the next check finds out.
 
     Raises:
-        Unavailable: it could not be sent in time.
+        Unavailable: the event could not be sent in time.
     """
     emit_event(
         LANDED,
         resource={"prefect.resource.id": LANDING, "prefect.resource.name": folder},
         payload={"fingerprint": fingerprint},
     )
-    # A client of events that cannot connect gives up without a word, and its queue is then never empty.
+    # An events client that cannot connect gives up silently, and its queue then never becomes empty.
     sending = threading.Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
     sending.start()
-    sending.join(SENT_WITHIN)
+    sending.join(SEND_TIMEOUT)
     if sending.is_alive():
-        raise Unavailable(f"the event {LANDED} could not be sent within {SENT_WITHIN:.0f} s: does a proxy refuse the server's websockets?")
+        raise Unavailable(
+            f"the event {LANDED} was not sent within {SEND_TIMEOUT:.0f} s: check that no proxy blocks the server's websockets"
+        )
 
 
 def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
@@ -144,7 +145,7 @@ def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
 
 
 def _read(name: str) -> Mapping[str, Any]:
-    """A Variable that is not there, or that somebody has written something else into, says nothing."""
+    """A Variable's value; empty if it does not exist or holds anything else than an object."""
     with get_client(sync_client=True) as client:
         found = client.read_variable_by_name(name)
     return found.value if found is not None and isinstance(found.value, dict) else {}

@@ -1,7 +1,7 @@
-"""What a flow run is called in the list of runs: when it started, and, once that is known, what it found.
+"""The name of a flow run: when it started and, as soon as that is known, what it found.
 
-Prefect asks for the name each time that a flow run begins, also when one is retried. Then it keeps the name that it has:
-validation may come from the cache, and would not tell again.
+Prefect computes the name at each start of a flow run, also at a retry. A retried run keeps its name, because its validation may
+come from the cache and would not rename it again.
 """
 
 from datetime import UTC, datetime
@@ -15,21 +15,21 @@ from car_damage.pipeline import ValidateReport
 _APART = " · "
 
 
-def starting(flow: str, details: str = "") -> str:
-    """What a run is called before it has found anything; of a run that is retried, the name that it has.
+def initial(flow: str, details: str = "") -> str:
+    """The name of a run that has found nothing yet; a retried run keeps its name.
 
     Returns:
-        The flow's name, the day, UTC, and the parameters that are set to true, such as `retrain 2026-11-24, train again`.
+        The flow's name, the date in UTC, and the parameters that are true, such as `retrain 2026-11-24, train again`.
     """
     name = runtime.flow_run.name
     if name and name.startswith(f"{flow} "):
         return str(name)
-    asked = (parameter.replace("_", " ") for parameter, value in runtime.flow_run.parameters.items() if value is True)
-    return _joined(", ".join([f"{flow} {datetime.now(UTC):%Y-%m-%d}", *asked]), details)
+    options = (parameter.replace("_", " ") for parameter, value in runtime.flow_run.parameters.items() if value is True)
+    return _joined(", ".join([f"{flow} {datetime.now(UTC):%Y-%m-%d}", *options]), details)
 
 
 def found(report: ValidateReport) -> str:
-    """What landed, in a few words, such as `57 new photos, 2 rejected`; `no new photos` where nothing did."""
+    """What landed, such as `57 new photos, 2 rejected`, or `no new photos`."""
     counts = {
         f"new photo{'' if report.accepted == 1 else 's'}": report.accepted,
         "rejected": report.new - report.accepted,
@@ -40,7 +40,7 @@ def found(report: ValidateReport) -> str:
 
 
 def rename(details: str) -> None:
-    """Add the details to the name of the present flow run, in place of earlier ones. Outside of a flow run nothing is done.
+    """Add the details to the name of the current flow run, instead of earlier ones. Does nothing outside a flow run.
 
     Raises:
         httpx.HTTPError: the server does not answer.

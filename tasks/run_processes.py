@@ -1,7 +1,7 @@
-"""Processes of flow runs on this machine.
+"""Finds and kills the processes of flow runs on this machine.
 
-A worker starts each run in a session of its own, so a run outlives its worker, and no signal to a group reaches it.
-What finds it is its environment.
+A worker starts each run in a separate session, so a run outlives its worker, and no signal to a process group reaches it.
+Its environment variables identify it.
 """
 
 import contextlib
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import psutil
 
 FLOW_RUN = "PREFECT__FLOW_RUN_ID"
-"""The variable by which a worker tells a process which run it is."""
+"""The environment variable with the run's id, which the worker sets."""
 TIMEOUT = 15.0
-"""Seconds that a killed process may take to be gone."""
+"""Seconds that a killed process may take to end."""
 
 
 def of_run(flow_run: str) -> list[psutil.Process]:
-    """Processes of this flow run that are neither this one, nor what it comes from, nor what it has started."""
-    this = psutil.Process()
-    own = {this.pid, *(process.pid for process in (*this.parents(), *this.children(recursive=True)))}
+    """Processes of this flow run, except this process, its ancestors and its descendants."""
+    current = psutil.Process()
+    own = {current.pid, *(process.pid for process in (*current.parents(), *current.children(recursive=True)))}
     return [process for process in _with(FLOW_RUN, flow_run) if process.pid not in own]
 
 
@@ -28,7 +28,7 @@ def of_server(api: str) -> list[psutil.Process]:
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
-    """Kill what still lives. A process object knows its own start, so a pid that was given to another is left alone."""
+    """Kill the processes that are still running. psutil compares start times, so it never kills another process with a reused PID."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -40,7 +40,7 @@ def _with(variable: str, value: str) -> list[psutil.Process]:
 
 
 def _variable(process: psutil.Process, name: str) -> str | None:
-    """A variable of the environment that a process was started with; None also for processes of other people."""
+    """A variable of the process' initial environment; None if it is not set or the process belongs to another user."""
     try:
         value: str | None = process.environ().get(name)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""Where a stage's work runs."""
+"""Runners execute stages: in this process, or as jobs in Databricks."""
 
 import logging
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ Rep = TypeVar("Rep")
 
 
 class Runner(Protocol):
-    """Runs stages, and holds the platform for what the control plane looks at itself."""
+    """Runs stages. Its platform serves what tasks read without a stage."""
 
     @property
     def platform(self) -> Platform: ...
@@ -23,10 +23,10 @@ class Runner(Protocol):
         """Run a stage to its end and return its report. Raises the stage's own errors."""
 
     def cancel(self, flow_run: str) -> None:
-        """End what goes on elsewhere for a flow run whose own process has ended."""
+        """End remote work of a flow run whose own process has ended."""
 
 
-class Here:
+class LocalRunner:
     """Runs every stage in this process."""
 
     def __init__(self, platform: Platform) -> None:
@@ -37,14 +37,14 @@ class Here:
             return stage.run(request, self.platform, progress)
 
     def cancel(self, flow_run: str) -> None:
-        """Nothing goes on elsewhere."""
+        """Do nothing: there is no remote work."""
 
 
 def runner_for(settings: Settings) -> Runner:
-    """The runner that the settings ask for. One a flow run: its platform makes each client once."""
-    # PREFECT_LOGGING_EXTRA_LOGGERS gives the library's logger Prefect's handler, but not a level at which it says anything.
+    """The runner for `databricks.stages`. Make one for each flow run: its platform creates each client once."""
+    # PREFECT_LOGGING_EXTRA_LOGGERS gives the library's logger a handler, but leaves its level above INFO.
     if (library := logging.getLogger("car_damage")).level == logging.NOTSET:
         library.setLevel(logging.INFO)
     target = Target(settings)
     workspace.use_credentials(settings.databricks.credentials)
-    return Here(target) if settings.databricks.stages == "here" else workspace.runner(target)
+    return LocalRunner(target) if settings.databricks.stages == "here" else workspace.runner(target)

@@ -146,9 +146,9 @@ def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
 @pytest.mark.parametrize(
     ("below", "advice"),
     [
-        ("major", "give the folder above, IMAGES={0}\n"),
-        ("../{0}/major", "give the folder above, IMAGES={0}\n"),
-        ("all", "sort the photos into such folders, or say in labels.aliases which class another word means\n"),
+        ("major", "use the parent folder: IMAGES={0}\n"),
+        ("../{0}/major", "use the parent folder: IMAGES={0}\n"),
+        ("all", "sort the photos into such folders, or map your folder names to classes in labels.aliases\n"),
     ],
 )
 def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Newcomer, tmp_path: Path, below: str, advice: str) -> None:
@@ -159,6 +159,6 @@ def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Ne
     command = [sys.executable, "-m", "deployments", "demo", "--images", str(given)]
     environment = newcomer.environment | {"CAR_DAMAGE_HOME": str(tmp_path / "home")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    problem = f"error: no file below {lies} lies in a folder that is named after a class (minor, moderate, major): "
+    problem = f"error: no file below {lies} is in a folder named after a class (minor, moderate, major): "
     assert (done.returncode, done.stderr) == (1, problem + advice.format(tmp_path))
     assert not (tmp_path / "home").exists()

@@ -170,7 +170,7 @@ def test_what_the_runbook_quotes_is_what_the_code_says() -> None:
     # Numbers, names and addresses are filled in; `...` leaves something out.
     filled = r"(?<=stage )\w+|\.\.\.|http://\S+|\d+%?|\bcar-damage(?:-endpoint)?\b"
     parts = {quote: re.split(filled, quote) for quote in quotes if not quote.startswith(commands_)}
-    assert "no sign of life for 120 s: started again" in parts
+    assert "no heartbeat for 120 s: started again" in parts
     assert {quote: part for quote, all_of_it in parts.items() for part in all_of_it if part.strip() not in said} == {}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from car_damage.settings import PREFIX
-from deployments import started
+from deployments import pid_file
 from deployments.processes import free_port
 from tests.prefect.service import left_of, until
 
@@ -113,18 +113,18 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     config = str(ROOT / given["CAR_DAMAGE_CONFIG"])
     assert variables == given | {"CAR_DAMAGE_CONFIG": config, "PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api"}
     assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
-    assert stack.log.read_text().endswith("\nending what was started\n")
+    assert stack.log.read_text().endswith("\nstopping all processes\n")
     assert left_of(stack.home, set()) == []
     stack.up()
     assert stack.deployment() == first
     states = until(lambda: stack.api(f"/flow_run_states/?flow_run_id={run}")[1:], "the run that was left is started again")
-    assert (states[0]["name"], states[0]["message"]) == ("AwaitingRetry", "ended with `make up`: started again")
+    assert (states[0]["name"], states[0]["message"]) == ("AwaitingRetry", "`make up` was stopped: started again")
 
 
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
     refused = stack.command("up")
     assert refused.returncode == 1
-    told = f"error: `make up` is running already with {stack.home}, in another terminal or in the background; `make down` ends it\n"
+    told = f"error: `make up` is already running with {stack.home}, in another terminal or in the background; `make down` stops it\n"
     assert refused.stderr == told
 
 
@@ -133,15 +133,17 @@ def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
     assert left_of(stack.home, set()) != []
     refused = stack.command("up")
     assert refused.returncode == 1
-    assert re.fullmatch(r"error: still running in .*: Prefect server, .*; `make down` ends what is left .*\n", refused.stderr)
+    assert re.fullmatch(
+        r"error: an earlier `make up` with .* left these running: Prefect server, .*; `make down` stops them\n", refused.stderr
+    )
     # A run has a session of its own, and outlives a worker that is killed.
     api = {"PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api", "PREFECT__FLOW_RUN_ID": "some-run"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=stack.environment | api) as run:
         ended = stack.command("down")
         assert run.wait(10) == -signal.SIGKILL
-    assert (ended.returncode, ended.stdout) == (0, "ended: Prefect server, endpoint server, MLflow server, worker, runs\n")
+    assert (ended.returncode, ended.stdout) == (0, "stopped: Prefect server, endpoint server, MLflow server, worker, runs\n")
     assert left_of(stack.home, set()) == []
-    assert stack.command("down").stdout == f"nothing of {stack.home} was running\n"
+    assert stack.command("down").stdout == f"no process of {stack.home} was running\n"
 
 
 @pytest.mark.parametrize(
@@ -163,13 +165,13 @@ def test_a_landing_folder_that_is_not_there_is_one_line(stack: Stack) -> None:
     environment = stack.environment | {"CAR_DAMAGE_LANDING__FOLDER": "/nowhere"}
     refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
-    assert refused.stderr == "error: landing.folder is /nowhere, which is no folder: mount it, create it, or name another\n"
+    assert refused.stderr == "error: landing.folder is /nowhere, which is not a folder: mount it, create it, or name another\n"
 
 
 def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        here = started.this("worker", stranger.pid)
-        started.write(tmp_path, [started.Started("worker", here.pid, here.created - 1000)])
-        assert started.end_all(started.read(tmp_path)) == []
+        record = pid_file.record("worker", stranger.pid)
+        pid_file.write(tmp_path, [pid_file.ProcessRecord("worker", record.pid, record.created - 1000)])
+        assert pid_file.end_all(pid_file.read(tmp_path)) == []
         assert stranger.poll() is None
-        assert started.end_all([here]) == ["worker"]
+        assert pid_file.end_all([record]) == ["worker"]

@@ -1,1 +1,1 @@
-"""The Databricks half of bootstrap and doctor: what must be in a workspace, and who may do what with it."""
+"""The Databricks part of bootstrap and doctor: what must exist in a workspace, and the permissions on it."""

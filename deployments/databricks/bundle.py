@@ -1,4 +1,4 @@
-"""Reads databricks.yml: the part of Databricks Asset Bundles that this project uses, and nothing else of it."""
+"""Reads databricks.yml, in the subset of Databricks Asset Bundles that this project uses."""
 
 import re
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def jobs(given: Mapping[str, str], path: Path = BUNDLE) -> dict[str, dict[str, Any]]:
-    """The settings of each job, by the job's name.
+    """Job name -> settings of the job.
 
     Args:
-        given: variable -> value, over the file's defaults.
-        path: of the file.
+        given: variable -> value; overrides the file's defaults.
+        path: the file.
 
     Raises:
-        SettingsError: the file holds what bootstrap would silently leave out, or what Databricks does not know.
+        SettingsError: the file contains something that bootstrap does not support, or that Databricks does not know.
     """
     bundle = yaml.safe_load(path.read_text())
     _only(bundle, {"bundle", "variables", "resources"}, path.name)
@@ -42,11 +42,13 @@ def jobs(given: Mapping[str, str], path: Path = BUNDLE) -> dict[str, dict[str, A
 
 def _only(given: Mapping[str, Any], known: set[str], where: str) -> None:
     if unknown := sorted(set(given) - known):
-        raise SettingsError(f"{where} has {', '.join(unknown)}, which bootstrap does not do: take it out, or deploy it as a bundle")
+        raise SettingsError(
+            f"{where} contains {', '.join(unknown)}, which bootstrap does not support: remove it, or deploy the file as a bundle"
+        )
 
 
 def _filled(value: Any, variables: Mapping[str, str], where: str) -> Any:
-    """With each ${var.name} replaced."""
+    """The value with each ${var.name} replaced."""
     if isinstance(value, dict):
         return {key: _filled(inner, variables, where) for key, inner in value.items()}
     if isinstance(value, list):
@@ -57,40 +59,39 @@ def _filled(value: Any, variables: Mapping[str, str], where: str) -> Any:
     def named(found: "re.Match[str]") -> str:
         kind, _, name = found[1].partition(".")
         if kind != "var" or name not in variables:
-            raise SettingsError(f"{where}: {found[0]} is none of this file's variables with a value")
+            raise SettingsError(f"{where}: {found[0]} is not a variable of this file, or has no value")
         return variables[name]
 
     return _VARIABLE.sub(named, value)
 
 
 def _known_to_databricks(settings: Mapping[str, Any], where: str) -> None:
-    """The SDK drops silently what it does not know; a misspelt key would be lost."""
+    """Raise SettingsError for keys that the SDK does not know: it drops them silently, so a misspelt key would be lost."""
     from databricks.sdk.service.jobs import JobSettings
 
-    lost = [at for at, _, _ in _missing(settings, JobSettings.from_dict(dict(settings)).as_dict())]
-    if lost:
+    if lost := [at for at, _, _ in _differing(settings, JobSettings.from_dict(dict(settings)).as_dict())]:
         raise SettingsError(f"{where}: databricks-sdk does not know {', '.join(lost)}")
 
 
 _KEYS = ("task_key", "environment_key", "job_cluster_key", "name")
-"""By which entries of a list are told apart, whatever their order."""
+"""Keys that identify the entries of a list, whatever their order."""
 _UNSET: tuple[Any, ...] = (None, 0, "", False, [], {}, "PERFORMANCE_OPTIMIZED")
-"""What Databricks may leave out of an answer, or fill in: https://docs.databricks.com/aws/en/compute/serverless/performance-modes"""
+"""Values that Databricks may omit from a response, or fill in as defaults: https://docs.databricks.com/aws/en/compute/serverless/performance-modes"""
 
 
-def _missing(wanted: Any, there: Any, at: str = "") -> list[tuple[str, Any, Any]]:
-    """Where the other lacks something of the one or has it otherwise: the place, what it has, what it should have."""
-    if isinstance(wanted, dict) and isinstance(there, dict):
-        return [row for key, value in wanted.items() for row in _missing(value, there.get(key), f"{at}.{key}" if at else key)]
-    if isinstance(wanted, list) and isinstance(there, list) and (key := _key(wanted)):
-        named = {entry.get(key): entry for entry in there if isinstance(entry, dict)}
-        rows = [row for entry in wanted for row in _missing(entry, named.pop(entry[key], None), f"{at}[{entry[key]}]")]
+def _differing(wanted: Any, actual: Any, at: str = "") -> list[tuple[str, Any, Any]]:
+    """Where the actual value lacks something or differs: (path, actual value, wanted value)."""
+    if isinstance(wanted, dict) and isinstance(actual, dict):
+        return [row for key, value in wanted.items() for row in _differing(value, actual.get(key), f"{at}.{key}" if at else key)]
+    if isinstance(wanted, list) and isinstance(actual, list) and (key := _key(wanted)):
+        named = {entry.get(key): entry for entry in actual if isinstance(entry, dict)}
+        rows = [row for entry in wanted for row in _differing(entry, named.pop(entry[key], None), f"{at}[{entry[key]}]")]
         return rows + [(f"{at}[{name}]", entry, None) for name, entry in named.items()]
-    if _entries(wanted) and _entries(there):  # without a key, as libraries are
-        lacking = [entry for entry in wanted if all(_missing(entry, other) for other in there)]
-        others = [other for other in there if all(_missing(entry, other) for entry in wanted)]
-        return [(at, others, lacking)] if lacking or others else []
-    return [] if wanted == there or (wanted in _UNSET and there in _UNSET) else [(at, there, wanted)]
+    if _entries(wanted) and _entries(actual):  # libraries have no key
+        missing = [entry for entry in wanted if all(_differing(entry, other) for other in actual)]
+        others = [other for other in actual if all(_differing(entry, other) for entry in wanted)]
+        return [(at, others, missing)] if missing or others else []
+    return [] if wanted == actual or (wanted in _UNSET and actual in _UNSET) else [(at, actual, wanted)]
 
 
 def _key(entries: list[Any]) -> str | None:
@@ -101,6 +102,6 @@ def _entries(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
-def differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Where a job differs from what it should be, as `key: there -> wanted`. What nobody wants to be in some way is no difference."""
-    return [f"{at}: {found!r} -> {should!r}" for at, found, should in _missing(wanted, there)]
+def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    """Where a job differs from the wanted settings, as `key: actual -> wanted`. Settings that are not wanted are ignored."""
+    return [f"{at}: {found!r} -> {should!r}" for at, found, should in _differing(wanted, actual)]

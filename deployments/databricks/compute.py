@@ -1,7 +1,7 @@
-"""What the jobs run on: serverless compute as databricks.yml says, or a cluster by setting.
+"""The compute of the jobs: serverless as in databricks.yml, or a cluster if the settings ask for one.
 
-A job has one form for each. What belongs to another form only is None in it: it is told as a difference where it is still
-there, and taken off when the job is written.
+A job's settings have a form for each kind of compute. Keys of the other forms are None: bootstrap shows them as a difference if
+the job still has them, and removes them when it writes the job.
 """
 
 import re
@@ -14,12 +14,12 @@ from car_damage.errors import SettingsError
 from car_damage.settings import Databricks
 
 CLUSTER = "stages"
-"""The key of a job's one cluster."""
+"""The key of the job's cluster."""
 _OF_A_JOB = ("environments", "job_clusters", "performance_target")
 _OF_A_TASK = ("environment_key", "disable_auto_optimization", "job_cluster_key", "existing_cluster_id", "new_cluster", "libraries")
 _WHEEL = re.compile(r"(?P<path>/.+\.whl)(\[(?P<extras>[^\]]+)\])?")
 
-# One node does all of the work: its driver is the executor too.
+# A single node: its driver does the work of an executor too.
 # https://docs.databricks.com/aws/en/dev-tools/bundles/examples and https://docs.databricks.com/api/workspace/jobs/create
 _SINGLE_NODE = {
     "spark_conf": {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"},
@@ -28,25 +28,25 @@ _SINGLE_NODE = {
 
 
 def extras(root: Path) -> dict[str, list[str]]:
-    """Requirements of each extra of the wheel, from the checkout's pyproject.toml."""
+    """Extra of the wheel -> its requirements, from the checkout's pyproject.toml."""
     found: dict[str, list[str]] = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     return found
 
 
 def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The form of a job for what the settings say it runs on.
+    """A job's settings for the compute that `databricks.compute` names.
 
     Args:
-        job: its serverless form, as databricks.yml has it.
+        job: the job's settings for serverless compute, from databricks.yml.
         settings: of this target.
-        extras: requirements of each extra that a task's wheel may be asked for with.
+        extras: extra of the wheel -> its requirements.
 
     Raises:
-        SettingsError: a task depends on what a cluster cannot install, or on an extra that the wheel has not.
+        SettingsError: a task depends on something that a cluster cannot install, or on an extra that the wheel does not have.
     """
     if settings.compute == "serverless":
         tasks = [dict.fromkeys(_OF_A_TASK) | task for task in job["tasks"]]
-        environments = [_from(settings.package_index, environment) for environment in job["environments"]]
+        environments = [_environment(settings.package_index, environment) for environment in job["environments"]]
         return dict.fromkeys(_OF_A_JOB) | dict(job) | {"environments": environments, "tasks": tasks}
     needs = {environment["environment_key"]: environment["spec"].get("dependencies", []) for environment in job["environments"]}
     own = settings.compute == "job_cluster"
@@ -63,12 +63,12 @@ def form(job: Mapping[str, Any], settings: Databricks, extras: Mapping[str, list
 
 
 def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], index: str | None = None) -> list[dict[str, Any]]:
-    """Dependencies of a serverless environment as libraries of a cluster.
+    """Dependencies of a serverless environment, as libraries of a cluster.
 
-    The bounds that suit the environment suit a cluster of the LTS runtime 17.3, which has the same Python (3.12), numpy (2.1),
+    The version bounds for the environment also fit a cluster of the LTS runtime 17.3, which has the same Python (3.12), numpy (2.1),
     pandas (2.2) and protobuf (5.29): https://docs.databricks.com/aws/en/release-notes/runtime/17.3lts
-    A wheel as a library has no extras, so what they name is a library each. Libraries are installed one after another, so that
-    what is asked for twice is one library that both ask for.
+    A wheel as a library cannot name extras, so each requirement of an extra becomes a library. Libraries are installed one after
+    another, so two requirements for one package become one library with the bounds of both.
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
@@ -78,13 +78,13 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], inde
         lines = [dependency]
         if wheel := _WHEEL.fullmatch(dependency):
             wheels.append(wheel["path"])
-            lines = [line for extra in (wheel["extras"] or "").split(",") if extra for line in _of(extra.strip(), extras)]
+            lines = [line for extra in (wheel["extras"] or "").split(",") if extra for line in _requirements(extra.strip(), extras)]
         for line in lines:
             try:
                 wanted = Requirement(line)
             except InvalidRequirement as error:
                 raise SettingsError(
-                    f"a cluster cannot install {line}: leave it out of databricks.yml, or set databricks.compute to serverless"
+                    f"a cluster cannot install {line}: remove it from databricks.yml, or set databricks.compute to serverless"
                 ) from error
             if wanted.name in named:
                 wanted.specifier &= named[wanted.name].specifier
@@ -93,14 +93,14 @@ def libraries(dependencies: Iterable[str], extras: Mapping[str, list[str]], inde
     return [{"whl": path} for path in wheels] + [{"pypi": {"package": str(wanted), **repo}} for wanted in named.values()]
 
 
-def _of(extra: str, extras: Mapping[str, list[str]]) -> list[str]:
+def _requirements(extra: str, extras: Mapping[str, list[str]]) -> list[str]:
     if extra not in extras:
-        raise SettingsError(f"databricks.yml asks for the extra {extra} of the wheel, which has {', '.join(extras)}: correct its name")
+        raise SettingsError(f"databricks.yml names the extra {extra}, and the wheel has {', '.join(extras)}: correct the name")
     return extras[extra]
 
 
-def _from(index: str | None, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """A serverless environment that installs from an index. Each dependency is a line of a pip requirements file."""
+def _environment(index: str | None, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A serverless environment that installs from this package index. Each dependency is a line of a pip requirements file."""
     if index is None:
         return dict(environment)
     spec = environment["spec"]
@@ -108,12 +108,12 @@ def _from(index: str | None, environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cluster(settings: Databricks) -> dict[str, Any]:
-    """What is made for each run of a job, and ended after it."""
+    """The cluster that Databricks creates for each run of a job and terminates after it."""
     cluster: dict[str, Any] = {
         "spark_version": settings.spark_version,
         "num_workers": settings.workers,
-        # Unity Catalog needs standard or dedicated access, and the ML runtime has dedicated only. It is whoever the job runs as.
-        # DATA_SECURITY_MODE_DEDICATED is the same by a newer name, which needs kind CLASSIC_PREVIEW beside it.
+        # Dedicated to the identity that the job runs as: Unity Catalog needs standard or dedicated access mode, the ML runtime dedicated.
+        # DATA_SECURITY_MODE_DEDICATED is the later name of the same mode, but needs kind CLASSIC_PREVIEW.
         "data_security_mode": "SINGLE_USER",
     }
     if settings.node_type:

@@ -1,4 +1,4 @@
-"""What the service may do in Unity Catalog: the privileges of its principal, looked at and added to. None is ever taken away.
+"""The privileges of the service's principal in Unity Catalog: checked and granted, never revoked.
 
 Source: https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-privileges/privileges
 """
@@ -6,110 +6,102 @@ Source: https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from car_damage.adapters.databricks import workspace
 from car_damage.settings import Settings
-from deployments.administrator import NeedsAdministrator, permitted, quoted
+from deployments.administrator import permitted, quoted
 from deployments.databricks import unity_catalog
-from deployments.databricks.principal import Principal
+from deployments.databricks.principal import Api, Principal, Who
 from deployments.items import DIFFERS, LACK, Item
 
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
+MANAGE = "ownership of it, or MANAGE on it"
+"""What reading and changing grants needs."""
 
 
 @dataclass(frozen=True)
-class Needed:
-    """What the service needs on one securable."""
+class RequiredPrivileges:
+    """The privileges that the service needs on one securable."""
 
     kind: str
     """catalog | schema | volume"""
     name: str
     privileges: tuple[str, ...]
-    """As the API names them; SQL has a space for each underscore."""
+    """Names of the API; SQL has a space for each underscore."""
 
 
-def needed(settings: Settings) -> list[Needed]:
+def required(settings: Settings) -> list[RequiredPrivileges]:
     """The privileges without which a run would fail, and no others.
 
-    Tables and the registered model are the principal's own, which is more than any privilege on them.
+    Tables and the registered model need none, because the principal owns them.
     """
-    found = [Needed("catalog", name, ("USE_CATALOG",)) for name in unity_catalog.catalogs(settings)]
+    found = [RequiredPrivileges("catalog", name, ("USE_CATALOG",)) for name in unity_catalog.catalogs(settings)]
     with_tables = {name.rpartition(".")[0] for name in unity_catalog.tables(settings)}
     with_model = {name.rpartition(".")[0] for name in unity_catalog.models(settings)}
     for name in unity_catalog.schemas(settings):
         tables = ("CREATE_TABLE", "SELECT", "MODIFY") if name in with_tables else ()
-        found.append(Needed("schema", name, ("USE_SCHEMA", *tables, *(("CREATE_MODEL",) if name in with_model else ()))))
-    found += [Needed("volume", name, ("READ_VOLUME",)) for name in unity_catalog.landing(settings)]
-    return found + [Needed("volume", name, ("READ_VOLUME", "WRITE_VOLUME")) for name in unity_catalog.volumes(settings)]
+        found.append(RequiredPrivileges("schema", name, ("USE_SCHEMA", *tables, *(("CREATE_MODEL",) if name in with_model else ()))))
+    found += [RequiredPrivileges("volume", name, ("READ_VOLUME",)) for name in unity_catalog.landing(settings)]
+    return found + [RequiredPrivileges("volume", name, ("READ_VOLUME", "WRITE_VOLUME")) for name in unity_catalog.volumes(settings)]
 
 
-def items(settings: Settings, api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal]) -> list[Item]:
-    """What the principal must be granted, and what must be its own.
+def items(settings: Settings, api: Api, who: Who) -> list[Item]:
+    """The privileges that the principal must have, and the registered model that it must own.
 
     Raises:
-        SettingsError: a setting names no folder on a volume.
+        SettingsError: a setting must name a folder on a volume and does not.
     """
     return [
         *(
-            Item(f"grants on {one.kind} {one.name}", partial(_look, api, who, one), partial(_grant, api, who, one))
-            for one in needed(settings)
+            Item(f"grants on {one.kind} {one.name}", partial(_check, api, who, one), partial(_grant, api, who, one))
+            for one in required(settings)
         ),
         *(
-            Item(f"owner of registered model {name}", partial(_look_at_owner, api, who, name), partial(_hand_over, api, who, name))
+            Item(f"owner of registered model {name}", partial(_check_owner, api, who, name), partial(_set_owner, api, who, name))
             for name in unity_catalog.models(settings)
         ),
     ]
 
 
-def _look(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Needed) -> str | None:
+def _check(api: Api, who: Who, one: RequiredPrivileges) -> str | None:
     lacking = _lacking(api, who(), one)
     return f"{LACK}{_in_words(lacking)} for {who().name}" if lacking else None
 
 
-def _grant(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], one: Needed) -> None:
+def _grant(api: Api, who: Who, one: RequiredPrivileges) -> None:
     from databricks.sdk.service.catalog import PermissionsChange, Privilege
 
     lacking = _lacking(api, who(), one)
     change = PermissionsChange(principal=who().name, add=[Privilege(privilege) for privilege in lacking])
-    with permitted(
-        f"granting {_in_words(lacking)} on the {one.kind} {one.name}",
-        needs="ownership of it, or MANAGE on it",
-        command=_sql(one, lacking, who()),
-    ):
+    doing = f"granting {_in_words(lacking)} on the {one.kind} {one.name}"
+    with permitted(doing, needs=MANAGE, command=_sql(one, lacking, who())):
         api().grants.update(one.kind, one.name, changes=[change])
 
 
-def _lacking(api: "Callable[[], WorkspaceClient]", who: Principal, one: Needed) -> list[str]:
-    """What of the needed the principal has not, be it its own, a group's, or from above."""
-    from databricks.sdk.errors import NotFound, PermissionDenied
+def _lacking(api: Api, who: Principal, one: RequiredPrivileges) -> list[str]:
+    """The required privileges that the principal has neither itself, nor from a group, nor by inheritance."""
+    from databricks.sdk.errors import NotFound
 
-    doing, needs = f"looking at the grants on the {one.kind} {one.name}", "ownership of it, or MANAGE on it"
-    with workspace.translated(doing, needs=needs):
+    with permitted(f"reading the grants on the {one.kind} {one.name}", needs=MANAGE, command=_sql(one, one.privileges, who)):
         try:
             if _owner(api, one) in {who.name, *who.groups}:
                 return []
             has = _effective(api, one, who.name)
-        except NotFound:  # what the caller makes will be its own
+        except NotFound:  # the caller will own what it creates
             return [] if who.is_caller else list(one.privileges)
-        except PermissionDenied as error:
-            command = _sql(one, one.privileges, who)
-            told = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}, and who has that runs: {command}"
-            raise NeedsAdministrator.to_run(command, told) from error
     for group in who.groups:
-        if not _still(one, has):
+        if not _without(one, has):
             break
         has |= _of_group(api, one, group)
-    return _still(one, has)
+    return _without(one, has)
 
 
-def _still(one: Needed, has: set[str]) -> list[str]:
+def _without(one: RequiredPrivileges, has: set[str]) -> list[str]:
     return [] if "ALL_PRIVILEGES" in has else [privilege for privilege in one.privileges if privilege not in has]
 
 
-def _owner(api: "Callable[[], WorkspaceClient]", one: Needed) -> str | None:
-    """Whose it is; None where the caller may not see that. Owners have every privilege without a grant of it."""
+def _owner(api: Api, one: RequiredPrivileges) -> str | None:
+    """The owner, who has every privilege without a grant; None if the caller may not see who that is."""
     from databricks.sdk.errors import PermissionDenied
 
     ways: dict[str, Callable[[], Any]] = {
@@ -124,7 +116,7 @@ def _owner(api: "Callable[[], WorkspaceClient]", one: Needed) -> str | None:
     return owner
 
 
-def _effective(api: "Callable[[], WorkspaceClient]", one: Needed, name: str) -> set[str]:
+def _effective(api: Api, one: RequiredPrivileges, name: str) -> set[str]:
     found: set[str] = set()
     token = None
     while True:
@@ -136,11 +128,11 @@ def _effective(api: "Callable[[], WorkspaceClient]", one: Needed, name: str) -> 
             return found
 
 
-def _of_group(api: "Callable[[], WorkspaceClient]", one: Needed, group: str) -> set[str]:
-    """Nothing for a group of the workspace, which Unity Catalog does not know, and for one that the caller may not look at."""
+def _of_group(api: Api, one: RequiredPrivileges, group: str) -> set[str]:
+    """The group's privileges; empty for a workspace group, which Unity Catalog does not know, and for one that the caller may not see."""
     from databricks.sdk.errors import BadRequest, NotFound, PermissionDenied
 
-    with workspace.translated(f"looking at the grants of {group} on the {one.kind} {one.name}", needs="MANAGE on it"):
+    with workspace.translated(f"reading the grants of {group} on the {one.kind} {one.name}", needs="MANAGE on it"):
         try:
             return _effective(api, one, group)
         except (BadRequest, NotFound, PermissionDenied):
@@ -151,15 +143,15 @@ def _in_words(privileges: Sequence[str]) -> str:
     return ", ".join(privilege.replace("_", " ") for privilege in privileges)
 
 
-def _sql(one: Needed, privileges: Sequence[str], who: Principal) -> str:
+def _sql(one: RequiredPrivileges, privileges: Sequence[str], who: Principal) -> str:
     return f"GRANT {_in_words(privileges)} ON {one.kind.upper()} {quoted(one.name)} TO `{who.name}`;"
 
 
-def _look_at_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> str | None:
-    """Aliases and new versions are the owner's to set and make."""
+def _check_owner(api: Api, who: Who, name: str) -> str | None:
+    """The principal must own the model, because only the owner may set aliases and create versions."""
     from databricks.sdk.errors import NotFound
 
-    with workspace.translated(f"looking at the registered model {name}", needs="EXECUTE on it"):
+    with workspace.translated(f"reading the registered model {name}", needs="EXECUTE on it"):
         try:
             owner = api().registered_models.get(name).owner
         except NotFound:
@@ -167,7 +159,7 @@ def _look_at_owner(api: "Callable[[], WorkspaceClient]", who: Callable[[], Princ
     return None if owner == who().name or owner in who().groups else f"{DIFFERS}{owner} -> {who().name}"
 
 
-def _hand_over(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], name: str) -> None:
+def _set_owner(api: Api, who: Who, name: str) -> None:
     command = f"databricks registered-models update {name} --owner {who().name}"
-    with permitted(f"handing the registered model {name} to {who().name}", needs="ownership of it", command=command):
+    with permitted(f"making {who().name} the owner of the registered model {name}", needs="ownership of it", command=command):
         api().registered_models.update(name, owner=who().name)

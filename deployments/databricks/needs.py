@@ -1,7 +1,7 @@
-"""What must be in a Databricks workspace before stages can run there as jobs: securables, experiment, wheel, jobs, permissions.
+"""What must exist in a Databricks workspace before stages can run there as jobs: securables, experiment, wheel, jobs, permissions.
 
-Everything is found by name, made where it is missing, and brought up to date where it differs. Nothing is ever dropped but a job
-that a lost answer had made twice, and no permission taken away.
+Everything is found by name, created if it is missing, and updated if it differs. No permission is revoked, and nothing is deleted
+except duplicates of a job that a retry has created.
 """
 
 import contextlib
@@ -10,10 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import car_damage
 from car_damage.adapters.databricks import workspace
@@ -24,32 +24,28 @@ from car_damage.model.process import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
 from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
-from deployments.databricks.presence import absent
-from deployments.databricks.principal import Principal, principal
+from deployments.databricks.existence import absent
+from deployments.databricks.principal import Api, Who, principal
 from deployments.items import ABSENT, DIFFERS, Item
-
-if TYPE_CHECKING:
-    from databricks.sdk import WorkspaceClient
+from tasks.commands import BOOTSTRAP
 
 ROOT = Path(car_damage.__file__).parents[1]
 """The checkout."""
-BOOTSTRAP = ".venv/bin/python -m deployments bootstrap"
-"""What somebody with more rights runs, where no one command does it."""
 BUILD_TIMEOUT = 300.0
-"""Seconds that the wheel may take to be built."""
+"""Seconds that building the wheel may take."""
 
 
-def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspace.client) -> list[Item]:
-    """What a flow run whose stages are jobs needs, in the order in which it has to be made."""
+def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
+    """What a flow run needs when its stages run as jobs, in the order in which it must be created."""
     api = cache(client)
     who = cache(lambda: principal(api, settings))
     wheel = wheel_path(settings)
     return [
         *unity_catalog.items(settings, api),
         *access_control.experiment_items(settings, api),
-        Item(f"wheel {Path(wheel).name}", partial(_look_at_wheel, api, wheel), partial(_put_wheel, api, wheel)),
+        Item(f"wheel {Path(wheel).name}", partial(_check_wheel, api, wheel), partial(_upload_wheel, api, wheel)),
         *(
-            Item(f"job {job['name']}", partial(_look_at_job, api, job, settings), partial(_put_job, api, who, job, settings))
+            Item(f"job {job['name']}", partial(_check_job, api, job, settings), partial(_write_job, api, who, job, settings))
             for job in jobs(settings)
         ),
         *grants.items(settings, api, who),
@@ -58,7 +54,7 @@ def items(settings: Settings, client: "Callable[[], WorkspaceClient]" = workspac
 
 
 def jobs(settings: Settings) -> list[dict[str, Any]]:
-    """The jobs' settings as databricks.yml has them, under the names that are set."""
+    """The settings of each job from databricks.yml, with the job names and the compute of the settings."""
     wanted = bundle.jobs({"wheel": wheel_path(settings)})
     ours = settings.databricks
     names = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
@@ -67,98 +63,99 @@ def jobs(settings: Settings) -> list[dict[str, Any]]:
 
 
 def wheel_path(settings: Settings) -> str:
-    """Where this checkout's wheel belongs. The name has the version, and as its build tag a hash of what goes into it."""
+    """Path of this checkout's wheel on its volume. The name contains the version, and a hash of the wheel's content as its build tag."""
     requirements = (ROOT / "pyproject.toml").read_bytes()
     build = hashlib.sha256(code.of(ROOT / "car_damage").encode() + requirements).hexdigest()[:12]
     return f"{settings.databricks.wheels}car_damage-{car_damage.__version__}-0{build}-py3-none-any.whl"
 
 
-def _look_at_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> str | None:
+def _check_wheel(api: Api, path: str) -> str | None:
     return absent(f"looking for {path}", "READ VOLUME on its volume", lambda: api().files.get_metadata(path))
 
 
-def _put_wheel(api: "Callable[[], WorkspaceClient]", path: str) -> None:
+def _upload_wheel(api: Api, path: str) -> None:
     from car_damage.adapters.databricks.volume import Volume
 
     with tempfile.TemporaryDirectory(prefix="car-damage-wheel-") as folder:
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)]
-        # What builds it is code from elsewhere, which needs no credentials.
+        # Without credentials in its environment, because the build backend is third-party code.
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT, check=False, env=scrubbed(os.environ))
         except subprocess.TimeoutExpired as error:
-            raise SettingsError(f"the wheel was not built from {ROOT} within {BUILD_TIMEOUT:.0f} s") from error
+            raise SettingsError(f"building the wheel from {ROOT} took longer than {BUILD_TIMEOUT:.0f} s") from error
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             raise SettingsError(f"the wheel could not be built from {ROOT}: {(done.stderr or done.stdout).strip()[-500:]}")
         Volume(api).replace(path, wheels[0].read_bytes())
 
 
-def _look_at_job(api: "Callable[[], WorkspaceClient]", job: dict[str, Any], settings: Settings) -> str | None:
-    there = find_job(api, job["name"])
-    if there is None:
+def _check_job(api: Api, job: dict[str, Any], settings: Settings) -> str | None:
+    found = find_job(api, job["name"])
+    if found is None:
         return ABSENT
-    if of_a_bundle(there):
-        return None  # whoever deploys the bundle says what is in it
-    different = bundle.differences(job, there.settings.as_dict())
+    if of_a_bundle(found):
+        return None  # the bundle defines its settings
+    different = bundle.differences(job, found.settings.as_dict())
     principal = settings.databricks.service_principal
-    if principal and there.run_as_user_name != principal:
-        different.append(f"run_as: {there.run_as_user_name!r} -> {principal!r}")
+    if principal and found.run_as_user_name != principal:
+        different.append(f"run_as: {found.run_as_user_name!r} -> {principal!r}")
     return f"{DIFFERS}{'; '.join(different)}" if different else None
 
 
-def _put_job(api: "Callable[[], WorkspaceClient]", who: Callable[[], Principal], job: dict[str, Any], settings: Settings) -> None:
+def _write_job(api: Api, who: Who, job: dict[str, Any], settings: Settings) -> None:
     from databricks.sdk.service.jobs import JobSettings
 
-    there = find_job(api, job["name"])
+    found = find_job(api, job["name"])
     principal = settings.databricks.service_principal
     run_as = {"run_as": {"service_principal_name": principal}} if principal else {}
-    wanted = JobSettings.from_dict((there.settings.as_dict() if there else {}) | job | run_as)
-    needs = "CAN MANAGE on it, or that jobs may be created"
+    wanted = JobSettings.from_dict((found.settings.as_dict() if found else {}) | job | run_as)
+    needs = "CAN MANAGE on it, or permission to create jobs"
     if principal:
-        needs += f"; and, for whom it runs as, the role Service Principal: User on {principal}"
+        needs += f"; and, because the job runs as it, the role Service Principal: User on {principal}"
     with permitted(f"writing the job {job['name']}", needs=needs, command=BOOTSTRAP):
-        if there is None:
+        if found is None:
             made = api().jobs.create(**{name: getattr(wanted, name) for name, value in (job | run_as).items() if value is not None}).job_id
             _keep_one(api, job["name"], made, who().caller)
         else:
-            # What a reset does not name is taken off the job: tags and notifications are others' business, and so is whom it
-            # runs as where no service principal is set, which no answer tells and a reset leaves alone.
-            api().jobs.reset(there.job_id, wanted)
+            # A reset removes settings that it does not name, so `wanted` keeps the tags and notifications that others have set.
+            # Without a service principal run_as stays as it is: no response contains it, and a reset does not change it.
+            api().jobs.reset(found.job_id, wanted)
 
 
-def _keep_one(api: "Callable[[], WorkspaceClient]", name: str, made: int, caller: str) -> None:
-    """Of the caller's jobs of a name, the lowest id: the SDK asks again after a lost answer, and each time a job is made.
+def _keep_one(api: Api, name: str, made: int, caller: str) -> None:
+    """Delete the caller's jobs of this name except that with the lowest id.
 
-    Two bootstraps at once, who each take the other's for such a job, so keep the same one.
+    The SDK retries after a lost response, and each try creates a job. Two bootstraps at once also create two jobs; both keep the
+    same one.
     """
     from databricks.sdk.errors import InvalidParameterValue, NotFound
 
-    there = named(api().jobs, name)
-    own = {made, *(job.job_id for job in there if job.creator_user_name == caller)}
-    again = own - {min(own)}
-    for one in again:
-        with contextlib.suppress(InvalidParameterValue, NotFound):  # the other bootstrap was quicker; the API has either word for it
+    found = named(api().jobs, name)
+    own = {made, *(job.job_id for job in found if job.creator_user_name == caller)}
+    duplicates = own - {min(own)}
+    for one in duplicates:
+        with contextlib.suppress(InvalidParameterValue, NotFound):  # the API's errors for a job that the other bootstrap has deleted
             api().jobs.delete(one)
-    _only({made, *(job.job_id for job in there)} - again, name)
+    _refuse_several({made, *(job.job_id for job in found)} - duplicates, name)
 
 
-def _only(ids: Iterable[int], name: str) -> None:
+def _refuse_several(ids: Iterable[int], name: str) -> None:
     if len(found := sorted(ids)) > 1:
-        raise SettingsError(f"there are {len(found)} jobs {name} ({', '.join(map(str, found))}), and it must be one: delete the others")
+        raise SettingsError(f"there are {len(found)} jobs {name} ({', '.join(map(str, found))}), and there must be one: delete the others")
 
 
-def find_job(api: "Callable[[], WorkspaceClient]", name: str) -> Any:
-    """The one job of a name, with its settings; None where there is none."""
-    with workspace.translated(f"looking at the job {name}", needs="CAN VIEW on it"):
+def find_job(api: Api, name: str) -> Any:
+    """The only job of this name, with its settings; None if it does not exist."""
+    with workspace.translated(f"reading the job {name}", needs="CAN VIEW on it"):
         found = named(api().jobs, name)
         if not found:
             return None
-        _only((job.job_id for job in found), name)
+        _refuse_several((job.job_id for job in found), name)
         return api().jobs.get(found[0].job_id)
 
 
 def of_a_bundle(job: Any) -> bool:
-    """Whether whoever deploys a bundle says what is in it."""
+    """Whether a Databricks Asset Bundle defines the job."""
     from databricks.sdk.service.jobs import JobDeploymentKind
 
     deployment = job.settings.deployment

@@ -37,7 +37,7 @@ OURS = [
     "job car-damage-train",
     "job car-damage-score",
 ]
-MISSING = [(name, None if name.startswith("catalog") else "is not there") for name in OURS]
+MISSING = [(name, None if name.startswith("catalog") else "is missing") for name in OURS]
 AS_THEY_ARE = [(name, None) for name in OURS]
 
 
@@ -101,7 +101,7 @@ def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, setti
 def test_the_folder_in_which_photos_land_is_made_with_its_volume(empty: Twin, settings: Settings) -> None:
     folder = f"{LANDING}data/training_imgs"
     deeper = settings.model_copy(update={"landing": settings.landing.model_copy(update={"folder": folder})})
-    assert (f"folder {folder}", "is not there") in told(bootstrap(needs.items(deeper)))
+    assert (f"folder {folder}", "is missing") in told(bootstrap(needs.items(deeper)))
     assert empty.volume(folder).is_dir()
     assert (f"folder {folder}", None) in told(bootstrap(needs.items(deeper)))
 
@@ -155,7 +155,7 @@ def test_an_answer_that_is_lost_makes_nothing_twice(empty: Twin, settings: Setti
 
 def test_a_catalog_is_an_administrator_s_to_make(empty: Twin, settings: Settings) -> None:
     empty.catalog = "other"
-    with pytest.raises(SettingsError, match="the catalog insurance_uc is not there, and is an administrator's to make"):
+    with pytest.raises(SettingsError, match="the catalog insurance_uc is missing: let an administrator create it"):
         bootstrap(needs.items(settings))
 
 
@@ -194,13 +194,15 @@ def test_a_name_in_capitals_is_another_team_s_job(empty: Twin, settings: Setting
 
 def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
     empty.fault("POST", "/unity-catalog/schemas", 403, times=10)
-    wanted = r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc, and who"
+    wanted = (
+        r"^creating the schema insurance_uc\.landing was refused: not now; it needs CREATE SCHEMA on the catalog insurance_uc; somebody"
+    )
     with pytest.raises(NeedsAdministrator, match=wanted):
         bootstrap(needs.items(settings))
 
 
 def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"databricks\.wheels must lie on a volume, /Volumes/catalog/schema/volume/\.\.\., and is "):
+    with pytest.raises(SettingsError, match=r"databricks\.wheels is .*; it must lie on a volume: /Volumes/catalog/schema/volume/\.\.\."):
         unity_catalog.volumes(Settings(databricks={"wheels": str(tmp_path)}))
 
 
@@ -211,8 +213,8 @@ def ingest(whole: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda whole: whole.update(targets={}), "databricks.yml has targets, which bootstrap does not do"),
-        (lambda whole: whole["resources"].update(models={}), "resources has models, which bootstrap does not do"),
+        (lambda whole: whole.update(targets={}), "databricks.yml contains targets, which bootstrap does not support"),
+        (lambda whole: whole["resources"].update(models={}), "resources contains models, which bootstrap does not support"),
         (
             lambda whole: whole["resources"]["jobs"]["ingest"].update(max_concurent_runs=1),
             "databricks-sdk does not know max_concurent_runs",
@@ -223,9 +225,9 @@ def ingest(whole: Any) -> Any:
         ),
         (
             lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${var.nmae}"),
-            r"\$\{var\.nmae\} is none of this file's variables",
+            r"\$\{var\.nmae\} is not a variable of this file",
         ),
-        (lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${bundle.name}"), r"\$\{bundle\.name\} is none"),
+        (lambda whole: whole["resources"]["jobs"]["ingest"].update(name="${bundle.name}"), r"\$\{bundle\.name\} is not a variable"),
     ],
 )
 def test_a_bundle_that_says_more_than_is_done_is_refused(change: Callable[[Any], None], told: str, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
-from deployments.databricks import bundle, compute, needs, workspace_look
+from deployments.databricks import bundle, compute, needs, workspace_checks
 from deployments.items import bootstrap
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
@@ -141,12 +141,12 @@ def test_databricks_sdk_may_be_as_old_as_serverless_compute_has_it_and_no_older(
 
 
 def test_an_extra_that_the_wheel_has_not_is_refused_for_a_cluster() -> None:
-    with pytest.raises(SettingsError, match=r"databricks\.yml asks for the extra trian of the wheel, which has train"):
+    with pytest.raises(SettingsError, match=r"databricks\.yml names the extra trian, and the wheel has train"):
         compute.libraries([f"{WHEEL}[trian]"], {"train": []})
 
 
 def test_a_line_that_only_pip_understands_is_refused_for_a_cluster() -> None:
-    with pytest.raises(SettingsError, match=r"a cluster cannot install --index-url=https://x: leave it out of databricks\.yml"):
+    with pytest.raises(SettingsError, match=r"a cluster cannot install --index-url=https://x: remove it from databricks\.yml"):
         compute.libraries(["--index-url=https://x"], {})
 
 
@@ -192,7 +192,7 @@ def test_settings_that_do_not_go_together_are_refused_when_they_are_read(given: 
 def test_doctor_finds_the_wheel_on_each_compute(empty: Twin, settings: Settings, kind: str) -> None:
     chosen = on(settings, kind)
     bootstrap(needs.items(chosen))
-    found = {name: look() for name, look in workspace_look.looks(chosen).items() if name.startswith("wheel of")}
+    found = {name: check() for name, check in workspace_checks.checks(chosen).items() if name.startswith("wheel of")}
     assert set(found.values()) == {Path(needs.wheel_path(chosen)).name}
     assert len(found) == 3
 

@@ -10,7 +10,7 @@ from car_damage.errors import RequestRefused
 from car_damage.settings import Settings
 from deployments import doctor
 from deployments.databricks import grants, needs
-from deployments.items import Item, tell
+from deployments.items import Item, apply
 from tasks.workspace import start
 from tests.databricks import twin as twins
 from tests.databricks.conftest import HANDOVERS, LANDING
@@ -42,7 +42,7 @@ class Person:
         """Whether all is well, what was shown, and with which methods the workspace was asked."""
         lines: list[str] = []
         asked = len(self.twin.asked)
-        well = tell(needs.items(SETTINGS) if items is None else items, dry_run=dry_run, show=lines.append)
+        well = apply(needs.items(SETTINGS) if items is None else items, dry_run=dry_run, show=lines.append)
         return well, lines, {call.split()[0] for call in self.twin.asked[asked:]}
 
 
@@ -78,7 +78,7 @@ def test_a_second_time_an_administrator_changes_nothing(at_work: Person) -> None
     well, lines, methods = at_work.becomes(ADMIN_TOKEN).bootstraps()
     at_work.becomes(SECRET)
     assert well
-    assert all(line.endswith(": as it should be") for line in lines)
+    assert all(line.endswith(": ok") for line in lines)
     assert methods <= {"GET", "HEAD"}
 
 
@@ -87,7 +87,7 @@ def test_the_service_principal_finds_everything_as_it_should_be(at_work: Person)
     assert well
     assert methods <= {"GET", "HEAD"}
     # Who may run a job or log to an experiment may not read who else may.
-    other = [line.partition(":")[0] for line in lines if not line.endswith(": as it should be")]
+    other = [line.partition(":")[0] for line in lines if not line.endswith(": ok")]
     assert other == [f"permissions on experiment {EXPERIMENT}", *(f"permissions on job {name}" for name in JOBS)]
 
 
@@ -195,7 +195,7 @@ def test_a_service_principal_that_may_grant_nothing_gets_the_commands_for_an_adm
     del at_work.twin.grants["function", MODEL]
     assert not well
     assert lines[-4:] == [
-        "For an administrator to run, and then bootstrap again:",
+        "An administrator must run these commands; then run bootstrap again:",
         f"  GRANT CREATE TABLE ON SCHEMA insurance_uc.gold TO `{CLIENT}`;",
         f"  GRANT READ VOLUME ON VOLUME insurance_uc.landing.raw_data TO `{CLIENT}`;",
         f"  databricks registered-models update {MODEL} --owner {CLIENT}",
@@ -228,7 +228,7 @@ def test_permissions_on_a_job_that_was_not_made_are_not_put_right(person: Person
     person.twin.service_principal_users.clear()
     well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(SETTINGS)))
     assert not well
-    told = "the job car-damage-train is not there: see above why it was not made"
+    told = "the job car-damage-train is missing: see above why it was not created"
     assert f"permissions on job car-damage-train: {told}" in lines
     assert not any("/permissions/jobs/" in call for call in person.twin.asked)
 
@@ -240,7 +240,7 @@ def test_a_deleted_experiment_is_told_with_the_command_that_restores_it(at_work:
     at_work.twin.deleted.clear()
     for name in (f"experiment {EXPERIMENT}", f"permissions on experiment {EXPERIMENT}"):
         assert found[name].state == doctor.FAIL
-        assert f"is deleted: run `databricks experiments restore-experiment {number}`" in found[name].told
+        assert f"is deleted: run `databricks experiments restore-experiment {number}`" in found[name].detail
 
 
 def test_whom_a_job_runs_as_takes_a_role_that_is_named(person: Person) -> None:
@@ -283,7 +283,7 @@ def test_what_a_group_owns_needs_no_grant(at_work: Person) -> None:
     assert "= grants on volume insurance_uc.ops.runs" in lines
 
 
-ONE_BY_ONE = [(one.kind, one.name, privilege) for one in grants.needed(SETTINGS) for privilege in one.privileges]
+ONE_BY_ONE = [(one.kind, one.name, privilege) for one in grants.required(SETTINGS) for privilege in one.privileges]
 
 
 @pytest.mark.parametrize(("kind", "name", "privilege"), ONE_BY_ONE)
@@ -293,7 +293,7 @@ def test_a_privilege_that_is_taken_away_is_named(at_work: Person, kind: str, nam
     at_work.twin.grants[kind, name][CLIENT].add(privilege)
     finding = found[f"grants on {kind} {name}"]
     assert finding.state == doctor.FAIL
-    assert finding.told == f"lack {privilege.replace('_', ' ')} for {CLIENT}: {doctor.BOOTSTRAP}"
+    assert finding.detail == f"lack {privilege.replace('_', ' ')} for {CLIENT}: {doctor.FIX}"
 
 
 def test_a_model_of_somebody_else_s_is_named(at_work: Person) -> None:
@@ -303,23 +303,23 @@ def test_a_model_of_somebody_else_s_is_named(at_work: Person) -> None:
     at_work.twin.models[MODEL] = CLIENT
     del at_work.twin.grants["function", MODEL]
     assert [finding.name for finding in found.values() if finding.state == doctor.FAIL] == [f"owner of registered model {MODEL}"]
-    assert found[f"owner of registered model {MODEL}"].told == f"differs: {ADMIN} -> {CLIENT}: {doctor.BOOTSTRAP}"
+    assert found[f"owner of registered model {MODEL}"].detail == f"differs: {ADMIN} -> {CLIENT}: {doctor.FIX}"
 
 
 def test_a_folder_on_no_volume_is_one_finding_and_the_others_are_told_too(at_work: Person) -> None:
     settings = SETTINGS.model_copy(update={"databricks": SETTINGS.databricks.model_copy(update={"handovers": "/tmp/runs/"})})  # noqa: S108
     first, names = doctor.in_databricks(settings)
     assert (first.state, names.state) == (doctor.OK, doctor.FAIL)
-    assert names.told.startswith("databricks.handovers must lie on a volume")
+    assert names.detail.startswith("databricks.handovers is /tmp/runs/; it must lie on a volume")
 
 
 def test_a_catalog_that_is_not_there_is_refused_in_a_plan_and_nothing_that_bootstrap_puts_right(person: Person) -> None:
     person.twin.catalog = "other"
-    told = "the catalog insurance_uc is not there, and is an administrator's to make; or name another one in the settings"
+    told = "the catalog insurance_uc is missing: let an administrator create it, or name another one in the settings"
     well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
     assert (well, lines[0]) == (False, f"! catalog insurance_uc  {told}")
     found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
-    assert (found["catalog insurance_uc"].state, found["catalog insurance_uc"].told) == (doctor.FAIL, told)
+    assert (found["catalog insurance_uc"].state, found["catalog insurance_uc"].detail) == (doctor.FAIL, told)
 
 
 def test_who_may_make_no_model_is_told_the_command_that_does(person: Person) -> None:
@@ -340,7 +340,7 @@ def test_the_endpoint_s_permission_is_looked_at_wherever_the_workspace_is_named(
     named = twin.host if host == "the workspace" else host
     settings = SETTINGS.model_copy(update={"serving": SETTINGS.serving.model_copy(update={"host": named})})
     at_work.becomes(ADMIN_TOKEN)
-    found = {item.name: item.look() for item in needs.items(settings) if item.name.startswith("permissions on endpoint")}
+    found = {item.name: item.check() for item in needs.items(settings) if item.name.startswith("permissions on endpoint")}
     at_work.becomes(SECRET)
     twin.endpoints.clear()
     assert found == {"permissions on endpoint car_damage_model_ep": f"lack CAN MANAGE for {CLIENT}"}
@@ -362,13 +362,13 @@ def test_a_permission_that_is_taken_away_is_named_to_who_may_see_it(at_work: Per
         levels[CLIENT] = before
     finding = found[f"permissions on {what}"]
     assert finding.state == doctor.FAIL
-    assert f" for {CLIENT}: {doctor.BOOTSTRAP}" in finding.told
+    assert f" for {CLIENT}: {doctor.FIX}" in finding.detail
     assert all(other.state != doctor.FAIL for other in found.values() if other is not finding and "endpoint" not in other.name)
 
 
 def test_a_workspace_that_is_ready_is_found_so(at_work: Person) -> None:
     found = doctor.in_databricks(SETTINGS)
-    assert found[0].told == f"{CLIENT} by pat at {at_work.twin.host}"
+    assert found[0].detail == f"{CLIENT} by pat at {at_work.twin.host}"
     assert [finding for finding in found if finding.state == doctor.FAIL] == []
 
 
@@ -377,8 +377,8 @@ def test_an_administrator_s_doctor_says_whose_credentials_the_worker_needs(at_wo
     first = doctor.in_databricks(SETTINGS)[0]
     at_work.becomes(SECRET)
     assert first.state == doctor.WARN
-    assert f"{ADMIN} by pat" in first.told
-    assert f"the worker must work as {CLIENT}" in first.told
+    assert f"{ADMIN} by pat" in first.detail
+    assert f"the worker must run as {CLIENT}" in first.detail
 
 
 def test_credentials_that_are_refused_are_one_line_and_not_one_for_each_thing(at_work: Person) -> None:
@@ -398,12 +398,12 @@ def test_a_bundle_s_job_with_another_wheel_is_told_to_who_deploys_it(at_work: Pe
     environment["spec"]["dependencies"] = dependencies
     wheel = found["wheel of car-damage-ingest"]
     assert wheel.state == doctor.FAIL
-    assert "installs /Volumes/old.whl" in wheel.told
-    assert f"`databricks bundle deploy --var wheel={needs.wheel_path(SETTINGS)}` puts it right" in wheel.told
+    assert "installs /Volumes/old.whl" in wheel.detail
+    assert f"`databricks bundle deploy --var wheel={needs.wheel_path(SETTINGS)}` fixes it" in wheel.detail
 
 
 def test_handovers_that_cannot_be_listed_are_named(at_work: Person) -> None:
     at_work.twin.fault("GET", "/fs/directories/Volumes/insurance_uc/ops/runs", 403, times=1)
     found = {finding.name: finding for finding in doctor.in_databricks(SETTINGS)}
     assert found["hand-overs"].state == doctor.FAIL
-    assert "READ VOLUME on the volume" in found["hand-overs"].told
+    assert "READ VOLUME on the volume" in found["hand-overs"].detail

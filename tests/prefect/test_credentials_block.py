@@ -13,7 +13,7 @@ from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.__main__ import app
 from deployments.databricks import credentials_block
-from deployments.items import Result, mend, plan
+from deployments.items import Result, fix, plan
 from tasks.workspace import VARIABLES, use_credentials
 from tests.databricks import twin as twins
 from tests.databricks.twin import ADMIN, ADMIN_TOKEN, OTHER, OTHER_TOKEN, SECRET
@@ -50,12 +50,12 @@ def written(given: Mapping[str, str]) -> Result:
     for name in VARIABLES:
         os.environ.pop(name, None)
     os.environ.update({"DATABRICKS_HOST": HOST, **given})
-    return mend(credentials_block.item(SETTINGS))
+    return fix(credentials_block.item(SETTINGS))
 
 
 @pytest.mark.parametrize("given", [TOKEN, MACHINE, AZURE], ids=["token", "id and secret", "Azure"])
 def test_what_is_written_lets_a_flow_run_in_as_the_environment_did(given: dict[str, str]) -> None:
-    assert written(given).problem == "is not there"
+    assert written(given).problem == "is missing"
     use_credentials(NAME)
     assert {name: os.environ[name] for name in given} == given
     assert os.environ["DATABRICKS_HOST"] == HOST
@@ -77,7 +77,7 @@ def test_what_else_somebody_set_in_the_block_stays() -> None:
 def test_a_plan_writes_nothing() -> None:
     os.environ.update({"DATABRICKS_HOST": HOST, **TOKEN})
     item = credentials_block.item(SETTINGS)
-    assert [plan(item).problem, plan(item).problem] == ["is not there"] * 2
+    assert [plan(item).problem, plan(item).problem] == ["is missing"] * 2
 
 
 @pytest.mark.parametrize("given", [TOKEN, MACHINE], ids=["token", "id and secret"])
@@ -128,9 +128,7 @@ def test_the_command_shows_no_secret(dry_run: list[str], tmp_path: Path) -> None
         result = CliRunner().invoke(app, ["bootstrap", "--credentials-block", *dry_run])
     assert result.exit_code == 0, result.output
     first = result.output.splitlines()[0]
-    assert first == (
-        f"+ block databricks-credentials/{NAME}" if dry_run else f"block databricks-credentials/{NAME}: is not there: put right"
-    )
+    assert first == (f"+ block databricks-credentials/{NAME}" if dry_run else f"block databricks-credentials/{NAME}: is missing: fixed")
     assert SECRET not in result.output
 
 
@@ -148,7 +146,7 @@ def test_credentials_that_do_not_work_are_told_once_and_change_nothing(tmp_path:
                 del os.environ["CAR_DAMAGE_DATABRICKS__CREDENTIALS"]
             told = CliRunner().invoke(app, arguments)
             assert told.exit_code == 1
-            assert "asking whose the credentials are was refused" in told.output
+            assert "reading the identity of the credentials was refused" in told.output
             assert len(told.output.strip().splitlines()) == 1, told.output
         assert {call.split()[0] for call in twin.asked} == {"GET"}
     assert credentials_block._document(NAME) is None

@@ -28,7 +28,7 @@ from deployments.alerts import PREFIX
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from deployments.release import version
-from deployments.up import start_again
+from deployments.up import reschedule
 from flows.retrain import retrain
 from tasks import alerts, doorbell
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
@@ -122,15 +122,15 @@ def test_what_was_dropped_from_the_file_is_really_retired(tmp_path: Path) -> Non
     try:
         file.write_text(yaml.safe_dump({**text, "deployments": [{**retrain_, "schedules": more}, *rest, extra]}))
         deploy.deploy(file)
-        assert deploy.look(file) is None
-        told = deploy.look()
+        assert deploy.check(file) is None
+        told = deploy.check()
         assert told is not None
         assert "retrain has the schedules" in told
-        assert "promote-renamed is not in prefect.yaml any more" in told
+        assert "promote-renamed is not in prefect.yaml" in told
     finally:
         file.unlink(missing_ok=True)
     deploy.deploy()
-    assert deploy.look() is None
+    assert deploy.check() is None
     with get_client(sync_client=True) as client:
         assert [one.slug for one in client.read_deployment_by_name("retrain/retrain").schedules] == ["nightly"]
         renamed = client.read_deployment_by_name("promote/promote-renamed")
@@ -142,13 +142,13 @@ def test_a_schedule_that_a_person_paused_stays_paused_and_one_that_they_changed_
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("retrain/retrain")
         client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
-        assert deploy.look() is None
+        assert deploy.check() is None
         from prefect.client.schemas.schedules import CronSchedule
 
         client.update_deployment_schedule(found.id, found.schedules[0].id, schedule=CronSchedule(cron="0 3 * * *", timezone="UTC"))
-    assert "retrain has the schedules nightly (0 3 * * * UTC) instead of nightly (0 2 * * * UTC)" in str(deploy.look())
+    assert "retrain has the schedules nightly (0 3 * * * UTC) instead of nightly (0 2 * * * UTC)" in str(deploy.check())
     deploy.deploy()
-    assert deploy.look() is None
+    assert deploy.check() is None
     with get_client(sync_client=True) as client:
         assert [one.active for one in client.read_deployment_by_name("retrain/retrain").schedules] == [False]
 
@@ -165,14 +165,14 @@ def test_make_up_starts_again_what_it_left_and_takes_away_looks_that_are_late_or
             client.set_flow_run_state(cut_off.id, state)
         slots = f"deployment:{found['watch-landing']}"
         assert client.read_global_concurrency_limit_by_name(slots).active_slots == 1
-        start_again()
+        reschedule()
         assert client.read_global_concurrency_limit_by_name(slots).active_slots == 0
         again = client.read_flow_run(left.id).state
         client.delete_flow_run(left.id)
         with pytest.raises(ObjectNotFound):
             client.read_flow_run(late.id)
     assert again is not None
-    assert (again.name, again.message) == ("AwaitingRetry", "ended with `make up`: started again")
+    assert (again.name, again.message) == ("AwaitingRetry", "`make up` was stopped: started again")
 
 
 def test_a_run_that_was_taken_long_ago_and_never_began_does_not_silence_the_doorbell() -> None:
@@ -182,18 +182,18 @@ def test_a_run_that_was_taken_long_ago_and_never_began_does_not_silence_the_door
         for when in ago:
             run = client.create_flow_run_from_deployment(client.read_deployment_by_name("retrain/retrain").id, state=when)
             client.set_flow_run_state(run.id, Pending(), force=True)
-            due.append(doorbell.runs(doorbell.Validated(), None).due)
+            due.append(doorbell.runs(doorbell.Validation(), None).due)
             client.delete_flow_run(run.id)
     assert due == [False, True]
 
 
 def test_an_event_that_cannot_be_sent_is_an_error_and_no_endless_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = threading.Event()
-    monkeypatch.setattr(doorbell, "SENT_WITHIN", 0.1)
+    monkeypatch.setattr(doorbell, "SEND_TIMEOUT", 0.1)
     monkeypatch.setattr(doorbell.EventsWorker, "instance", lambda: SimpleNamespace(wait_until_empty=stuck.wait))
     monkeypatch.setattr(doorbell, "emit_event", lambda *_, **__: None)
     try:
-        with pytest.raises(Unavailable, match=r"car-damage\.images\.landed could not be sent"):
+        with pytest.raises(Unavailable, match=r"car-damage\.images\.landed was not sent"):
             doorbell.ring("fingerprint", "/photos")
     finally:
         stuck.set()
@@ -212,7 +212,7 @@ def test_doctor_tells_what_somebody_has_switched_off() -> None:
         finally:
             client.resume_automation(lost.id)
     assert told["switched off"].state == doctor.WARN
-    assert f"automation {lost.name}, schedule nightly of retrain" in told["switched off"].told
+    assert f"automation {lost.name}, schedule nightly of retrain" in told["switched off"].detail
 
 
 def test_automations_are_applied_once_mended_and_removed_with_their_setting(mailbox: Mailbox) -> None:
@@ -228,9 +228,9 @@ def test_automations_are_applied_once_mended_and_removed_with_their_setting(mail
             one.id, AutomationCore(**{**one.model_dump(exclude={"id", "owner_resource"}), "description": "somebody's"})
         )
         client.pause_automation(one.id)
-        assert [result.problem for result in bootstrap(items) if result.problem] == ["is not as declared"]
+        assert [result.problem for result in bootstrap(items) if result.problem] == ["differs from its declaration"]
         (mended,) = client.read_automations_by_name(f"{PREFIX}a run failed")
-        assert (mended.id, mended.enabled, mended.description) == (one.id, False, "Tells of every run that failed or crashed.")
+        assert (mended.id, mended.enabled, mended.description) == (one.id, False, "Notifies when a run failed or crashed.")
         client.resume_automation(one.id)
     assert names() == first
     bootstrap(automations.items(Alerts()))
@@ -299,12 +299,12 @@ def test_doctor_has_a_line_for_everything_and_says_what_to_do(target: LocalTarge
     bootstrap(everything(settings))
     found = {finding.name: finding for finding in doctor.doctor(settings, target.platform)}
     assert {name for name, finding in found.items() if finding.state == doctor.FAIL} == {"worker"}
-    assert "so no run starts: start one with `make up`" in found["worker"].told
+    assert "so no run starts: start one with `make up`" in found["worker"].detail
     assert found["notifications"].state == doctor.WARN
     assert {"Prefect server", "work pool car-damage", "deployments", "slots", "leases", "landing folder", "tables", "registry"} <= set(
         found
     )
-    assert found["endpoint"].told == "car_damage_model_ep: not there yet; the first version that goes live makes it"
+    assert found["endpoint"].detail == "car_damage_model_ep: does not exist yet; the first version that goes live creates it"
 
 
 def test_doctor_goes_on_where_parts_do_not_answer(tmp_path: Path) -> None:
@@ -312,4 +312,4 @@ def test_doctor_goes_on_where_parts_do_not_answer(tmp_path: Path) -> None:
     endpoint = Endpoint({}, outages=[Unavailable("nothing answers at the endpoint")])
     world = World(settings, Photos({}), Versions(), endpoint, Runs({}), Table(BRONZE.empty_table()))
     findings = {one.name: one for one in doctor.doctor(settings, world)}  # type: ignore[arg-type]
-    assert (findings["endpoint"].state, findings["endpoint"].told) == (doctor.FAIL, "nothing answers at the endpoint")
+    assert (findings["endpoint"].state, findings["endpoint"].detail) == (doctor.FAIL, "nothing answers at the endpoint")

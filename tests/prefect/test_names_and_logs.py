@@ -47,7 +47,7 @@ def test_a_run_is_renamed_by_what_it_finds_and_keeps_that_name_when_it_is_retrie
     finds = ["57 new photos", None]
     ids = []
 
-    @flow(name="named", flow_run_name=lambda: naming.starting("named"))
+    @flow(name="named", flow_run_name=lambda: naming.initial("named"))
     def named() -> None:
         ids.append(uuid.UUID(str(runtime.flow_run.id)))
         if (found := finds.pop(0)) is not None:
@@ -69,7 +69,7 @@ def test_a_run_is_renamed_by_what_it_finds_and_keeps_that_name_when_it_is_retrie
 def test_a_run_says_in_its_name_which_options_it_was_asked_for() -> None:
     names = []
 
-    @flow(name="asked", flow_run_name=lambda: naming.starting("asked"))
+    @flow(name="asked", flow_run_name=lambda: naming.initial("asked"))
     def asked(dry_run: bool, judge_again: bool, train_again: bool) -> None:
         del dry_run, judge_again, train_again
         naming.rename("57 new photos")
@@ -170,7 +170,7 @@ def test_a_record_that_one_handler_shows_without_its_traceback_still_has_it_for_
     error = Terminal("give another folder")
     record = logging.LogRecord("flow", logging.ERROR, __file__, 1, "it failed", None, (Terminal, error, error.__traceback__))
     whole = logging.Formatter()
-    assert by_hand._WithoutTraceback(whole).format(record) == "it failed"
+    assert by_hand._MessageFormatter(whole).format(record) == "it failed"
     assert "give another folder" in whole.format(record)
 
 
@@ -179,7 +179,7 @@ def test_a_person_s_word_without_a_reason_is_refused_before_a_run_is_made() -> N
     app.command()(promote.main)
     told = typer.testing.CliRunner().invoke(app, ["--reason", " "])
     assert told.exit_code == 2
-    assert "--reason: say why" in told.output
+    assert "--reason: give a reason" in told.output
 
 
 SCRIPT = """

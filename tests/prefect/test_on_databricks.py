@@ -255,7 +255,10 @@ def test_a_block_that_is_not_there_is_told_with_where_to_make_it(target: LocalTa
         del os.environ["CAR_DAMAGE_DATABRICKS__CREDENTIALS"]
     assert state.is_failed()
     assert state.message is not None
-    assert "names the block databricks-credentials/nobodys, which is not on the Prefect server: make it in the UI" in state.message
+    assert (
+        "names the block databricks-credentials/nobodys, which is not on the Prefect server: correct the name, or create it in the UI"
+        in state.message
+    )
 
 
 def test_a_block_with_two_ways_in_is_told_without_what_is_in_it(target: LocalTarget, twin: Twin) -> None:
@@ -266,7 +269,7 @@ def test_a_block_with_two_ways_in_is_told_without_what_is_in_it(target: LocalTar
         schema = client.read_block_schema_by_checksum(DatabricksCredentials._calculate_schema_checksum())
         made = {"name": "both", "data": both, "block_type_id": str(kind.id), "block_schema_id": str(schema.id)}
         client.request("POST", "/block_documents/", json=made)
-    with pytest.raises(SettingsError, match="must have either a token, or a client id and its secret: correct it in the UI") as raised:
+    with pytest.raises(SettingsError, match="needs either a token, or a client id and its secret: correct it in the UI") as raised:
         use_credentials("both")
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__

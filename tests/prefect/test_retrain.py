@@ -311,7 +311,7 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     day = r"20\d\d-\d\d-\d\d"
     assert all(
         re.fullmatch(
-            rf"retrain {day}(, (dry run|train again|judge again|allow removals))*( · .+)?|promote {day} · (version \d+|the version before)",
+            rf"retrain {day}(, (dry run|train again|judge again|allow removals))*( · .+)?|promote {day} · (version \d+|previous version)",
             name,
         )
         for name in names

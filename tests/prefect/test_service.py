@@ -153,7 +153,7 @@ class TestARunThatIsEnded:
         assert service.read(run).state_name == "Running"
         waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 90)
         assert waiting.state is not None
-        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no sign of life for 28 s: started again")
+        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no heartbeat for 28 s: started again")
         bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
         until(lambda: "AwaitingRetry" in service.states(taken), "one that was taken and never began is noticed too")
         with get_client(sync_client=True) as client:

@@ -312,7 +312,7 @@ def test_bootstrap_mends_the_limit_and_changes_nothing_the_second_time() -> None
         assert (mended.limit, mended.active) == (1, True)
         assert [result.problem for result in bootstrap(limits())] == [None]
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(limit=5))
-        assert [result.problem for result in bootstrap(limits())] == ["allows 5 at once, not 1"]
+        assert [result.problem for result in bootstrap(limits())] == ["allows 5 runs at once instead of 1"]
 
 
 def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:

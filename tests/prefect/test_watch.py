@@ -12,7 +12,7 @@ from car_damage.data.doorbell import fingerprint
 from car_damage.platform import Target
 from car_damage.settings import Doorbell, Landing, Settings
 from deployments.processes import free_port
-from deployments.watch import _look, watch
+from deployments.watch import _check, watch
 from tasks import doorbell
 from tests.prefect.service import until
 
@@ -43,6 +43,6 @@ def test_a_prefect_server_that_does_not_answer_is_told_with_its_part_in_it(tmp_p
     settings = Settings(landing=Landing(folder=str(tmp_path)), doorbell=Doorbell(quiet=0.1))
     nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(updates=nobody):
-        said = _look(Target(settings), "")
-    assert said.startswith("could not look, will try again: asking the Prefect server: ")
+        said = _check(Target(settings), "")
+    assert said.startswith("could not ask the Prefect server, will try again: ")
     assert said in capsys.readouterr().out

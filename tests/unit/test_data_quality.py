@@ -9,7 +9,7 @@ from car_damage.photo import reasons
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import SilverReport
 from car_damage.settings import Settings
-from tasks.data_quality import DRAWN, PICTURES, TOLD, markdown
+from tasks.data_quality import EXPLANATIONS, PICTURES, WITH_THUMBNAIL, markdown
 from tasks.markdown import plain, table
 from tests import corpus
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
@@ -25,8 +25,8 @@ def shown(report: SilverReport, files: dict[str, bytes]) -> str:
 
 
 def test_every_reason_has_a_meaning_and_advice() -> None:
-    assert set(TOLD) == reasons.REASONS
-    assert reasons.REASONS > DRAWN
+    assert set(EXPLANATIONS) == reasons.REASONS
+    assert reasons.REASONS > WITH_THUMBNAIL
 
 
 def test_a_folder_without_rejects_says_so_in_one_line() -> None:
@@ -48,7 +48,7 @@ def test_a_duplicate_is_drawn_beside_the_path_of_the_photo_that_it_repeats() -> 
     report = replace(REPORT, rejected={"duplicate": 1}, examples={"duplicate": (path,)}, details={path: f"{FOLDER}/major/first.jpg"})
     last = shown(report, {path: corpus.photos()["JPEG"]}).splitlines()[-1]
     assert last.startswith("| ![the photo](data:image/jpeg;base64,")
-    assert last.endswith(r" | major\/again\.jpg | duplicate: as major\/first\.jpg |")
+    assert last.endswith(r" | major\/again\.jpg | duplicate of major\/first\.jpg |")
 
 
 @pytest.mark.parametrize("files", [{}, {f"{FOLDER}/a.jpg": b"no photo"}])

@@ -20,7 +20,7 @@ def never() -> bool:
         ("print('no such table'); raise SystemExit(3)", r"^the thing ended with code 3; the end of \S+thing\.log:\nno such table\n$"),
         (
             "import os; print('busy', flush=True); os.kill(os.getpid(), 9)",
-            r"^the thing was ended by SIGKILL, from outside or for want of memory; its log is \S+thing\.log$",
+            r"^the thing was ended by SIGKILL: another process sent it, or memory ran out; its log is \S+thing\.log$",
         ),
     ],
 )
