@@ -165,6 +165,19 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """The silver table, as one training used it."""
+
+    table: str
+    """Where it is: a folder, or its name in the catalog."""
+    version: int
+    fingerprint: str
+    schema: "pa.Schema"
+    photos: Mapping[str, int]
+    """Split -> its photos."""
+
+
+@dataclass(frozen=True)
 class RunContents:
     """All that one training run leaves in MLflow."""
 
@@ -178,8 +191,7 @@ class RunContents:
     """The model; (n, 224, 224, 3) uint8 in, (n, classes) softmax out."""
     example: bytes
     """A photo's bytes, the model's input example."""
-    dataset: tuple[str, int, str]
-    """Where the silver table is, its version, its fingerprint."""
+    dataset: Dataset
 
 
 class Tracking(Protocol):
@@ -234,8 +246,8 @@ class Registry(Protocol):
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         """The READY versions of a run, lowest first, with their tags."""
 
-    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
-        """Register a run's model as a new version, and wait until it is READY."""
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+        """Register a run's model as a new version, described for people, and wait until it is READY."""
 
     def get(self, version: int) -> ModelVersion:
         """A version with its tags. Raises RegistryError when there is none."""

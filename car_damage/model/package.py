@@ -25,14 +25,14 @@ _PACKAGE = _HERE.parent
 _USUAL = Limits()
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model", *, limits: Limits = _USUAL) -> str:
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = _USUAL) -> str:
     """Log the model to the active MLflow run.
 
     Args:
         keras_file: (n, 224, 224, 3) uint8 in, (n, classes) softmax out.
         example: a photo's file, which the model must be able to answer.
         classes: in the order of the outputs.
-        name: of the logged model.
+        name: of the logged model; MLflow takes none of / : . % " ' in it.
         limits: what the model takes for a photo; those that its photos were validated by.
 
     Returns:

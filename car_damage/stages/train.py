@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from car_damage.data.silver import SILVER
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots, training
@@ -28,7 +29,7 @@ from car_damage.model.run_files import (
     write_predictions,
 )
 from car_damage.pipeline import Progress, Stage, TrainReport, TrainRequest
-from car_damage.ports import KEY_TAG, Platform, RunContents
+from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint beside the photo itself."""
@@ -112,6 +113,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         "test": evaluate(test.labels, on_test, classes),
         "validation": evaluate(validation.labels, training.predict(trained.network, validation), classes),
     }
+    photos_of = {"train": len(train), "validation": len(validation), "test": len(test)}
     smoke = _smoke_photo(platform, test)
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
@@ -128,12 +130,12 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         (folder / name).write_bytes(data)
     return RunContents(
         params=_params(platform, request),
-        metrics=_metrics(scores, trained, {"train": len(train), "validation": len(validation), "test": len(test)}),
+        metrics=_metrics(scores, trained, photos_of),
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
         example=smoke,
-        dataset=(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint),
+        dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
     )
 
 

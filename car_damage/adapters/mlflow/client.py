@@ -13,6 +13,12 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
+"""MLflow's page opens an experiment of this kind with its runs, and one without a kind may open with traces, of which
+we have none. MLflow's Python code has no names for them: they are those of ExperimentKind in its page."""
+
+_log = logging.getLogger(__name__)
+
 
 def client(settings: Settings) -> "MlflowClient":
     """MLflow's client of these settings, which keeps to itself what MLflow would print."""
@@ -39,7 +45,10 @@ def fluent(settings: Settings) -> Any:
 
 
 def experiment_id(of: "MlflowClient", settings: Settings) -> str:
-    """The experiment of all our runs; made when it is not there. Raises RegistryError when somebody has deleted it."""
+    """The experiment of all our runs; made when it is not there. Raises RegistryError when it is deleted.
+
+    It gets a kind where it has none, as one that an administrator or an older version of this package has made.
+    """
     from mlflow.exceptions import MlflowException
 
     name = settings.tracking.experiment
@@ -47,13 +56,18 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
         # A server knows where its artifacts go; SQLite would put them below the working directory.
         local = settings.tracking_uri.startswith("sqlite")
         try:
-            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None))
+            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None, {KIND_TAG: TRAININGS}))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was quicker
                 raise
             found = of.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
+    if KIND_TAG not in found.tags:
+        try:
+            of.set_experiment_tag(found.experiment_id, KIND_TAG, TRAININGS)
+        except MlflowException as error:  # only what a page shows first depends on it
+            _log.warning("the MLflow experiment %s got no tag %s: %s", name, KIND_TAG, error.message)
     return str(found.experiment_id)
 
 

@@ -4,12 +4,14 @@ A run is found again by its training key only once it is FINISHED, and it is fin
 so what a kill leaves behind is never mistaken for a result, and is ended by the next start with the same key.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from car_damage.adapters.mlflow.client import client, experiment_id, fluent, translated
@@ -17,7 +19,7 @@ from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
-from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
+from car_damage.ports import KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ _PARAMS = 100
 """Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
 _DIGEST = 16
 """Characters of a dataset's digest; MLflow takes 36."""
+_TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long"})
+"""Arrow's names of the silver table's types -> MLflow's."""
 
 
 class MlflowTracking:
@@ -88,7 +92,7 @@ class MlflowTracking:
                 self._client.log_batch(run_id, params=some)
             for some in _chunks(_metrics(contents), _METRICS):
                 self._client.log_batch(run_id, metrics=some)
-            self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
+            self._client.log_inputs(run_id, _inputs(contents.dataset))
             self._client.log_artifacts(run_id, str(contents.folder))
             return self._log_model(run_id, contents)
 
@@ -166,14 +170,19 @@ class MlflowTracking:
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            limits = self._settings.images.limits()
-            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, limits=limits)
+            name, limits = model_name(self._settings), self._settings.images.limits()
+            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, name, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # not FINISHED: that is for `finish` to say
 
     @cached_property
     def _client(self) -> "MlflowClient":
         return client(self._settings)
+
+
+def model_name(settings: Settings) -> str:
+    """The name of a logged model: the registered model's last name, for MLflow takes no dots in it, and the network's."""
+    return f"{settings.tracking.model.rpartition('.')[2]}-{settings.training.network}"
 
 
 def _metrics(contents: RunContents) -> "list[Metric]":
@@ -185,16 +194,34 @@ def _metrics(contents: RunContents) -> "list[Metric]":
     ]
 
 
-def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
-    """The silver table, as MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
-    import json
+def _inputs(dataset: Dataset) -> "list[DatasetInput]":
+    """A dataset for each split, with the split as its context: MLflow takes a name and digest once a run, and one context each."""
+    from mlflow.entities import Dataset as Logged
+    from mlflow.entities import DatasetInput, InputTag
 
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+    source, schema, digest = _source(dataset), _schema(dataset), dataset.fingerprint[:_DIGEST]
+    return [
+        DatasetInput(
+            Logged(f"silver-{split}", digest, "delta_table", source, schema, profile=json.dumps({"num_rows": photos})),
+            [InputTag("mlflow.data.context", split)],
+        )
+        for split, photos in dataset.photos.items()
+    ]
 
+
+def _source(dataset: Dataset) -> str:
+    """As MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
+    where = dataset.table
     place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
-    source = json.dumps({**place, "delta_table_version": version})
-    dataset = Dataset(name="silver", digest=fingerprint[:_DIGEST], source_type="delta_table", source=source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    return json.dumps({**place, "delta_table_version": dataset.version})
+
+
+def _schema(dataset: Dataset) -> str:
+    """As MLflow's own PandasDataset would write it."""
+    from mlflow.types import ColSpec, Schema
+
+    columns = Schema([ColSpec(_TYPES[str(field.type)], field.name, required=not field.nullable) for field in dataset.schema])
+    return json.dumps({"mlflow_colspec": columns.to_dict()})
 
 
 def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:
