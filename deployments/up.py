@@ -31,6 +31,7 @@ from deployments.stack import (
     mlflow_pages,
     mlflow_server,
     prefect_server,
+    trainings_page,
     worker,
 )
 from deployments.variables import assignments, given
@@ -177,7 +178,7 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table = Table("", "where", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: trainings and versions", mlflow_pages(settings))
+    table.add_row("MLflow: trainings and versions", trainings_page(settings))
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))

@@ -345,7 +345,8 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 def test_the_address_of_a_run_is_the_servers_page(tmp_path: Path) -> None:
     body = '{"run": {"info": {"run_id": "r1", "experiment_id": "5", "status": "RUNNING"}, "data": {}}}'
     with server(200, body) as uri:
-        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == f"{uri}/#/experiments/5/runs/r1"  # type: ignore[arg-type]
+        page = f"{uri}/#/experiments/5/runs/r1?workflowType=machine_learning"
+        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == page  # type: ignore[arg-type]
 
 
 def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Pa
 def test_the_address_of_a_run_in_a_store_is_that_of_the_pages_which_the_settings_name(tmp_path: Path) -> None:
     tracking = MlflowTracking(Settings(home=tmp_path, tracking={"ui": "http://127.0.0.1:5000"}))  # type: ignore[arg-type]
     run = tracking.start("a run", {})
-    assert re.fullmatch(rf"http://127\.0\.0\.1:5000/#/experiments/\d+/runs/{run}", str(tracking.url(run)))
+    assert re.fullmatch(rf"http://127\.0\.0\.1:5000/#/experiments/\d+/runs/{run}\?workflowType=machine_learning", str(tracking.url(run)))
 
 
 def test_without_a_server_a_run_has_no_address(tracking: MlflowTracking) -> None:

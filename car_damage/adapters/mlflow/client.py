@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
-"""MLflow's page opens an experiment of this kind with its runs, and one without a kind may open with traces, of which
-we have none. MLflow's Python code has no names for them: they are those of ExperimentKind in its page."""
+"""What tells MLflow's pages that an experiment is for training models: its page opens with runs, and not with traces.
+MLflow's Python code has no names for them; they are ExperimentKind's in the source of the pages."""
+FOR_TRAININGS = "workflowType=machine_learning"
+"""The pages that MLflow 3.17 itself serves do not look at the kind. They go by the address, or by what the browser was
+last told, which is traces at first; so every link to them says it."""
 
 _log = logging.getLogger(__name__)
 

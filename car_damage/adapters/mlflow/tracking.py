@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from car_damage.adapters.mlflow.client import client, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.client import FOR_TRAININGS, client, experiment_id, fluent, translated
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
@@ -130,18 +130,18 @@ class MlflowTracking:
             self._client.log_artifacts(run_id, str(temporary))
 
     def url(self, run_id: str) -> str | None:
-        uri = self._settings.tracking.ui or self._settings.tracking_uri
+        uri, query = self._settings.tracking.ui or self._settings.tracking_uri, ""
         if uri.startswith("databricks"):
             from mlflow.utils.databricks_utils import get_databricks_host_creds
 
             with translated("looking up the workspace's address"):
                 base = f"{str(get_databricks_host_creds(uri).host).rstrip('/')}/ml"
         elif uri.startswith(("http://", "https://")):
-            base = f"{uri.rstrip('/')}/#"
+            base, query = f"{uri.rstrip('/')}/#", f"?{FOR_TRAININGS}"
         else:
             return None
         with translated(f"looking up run {run_id}"):
-            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}{query}"
 
     def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
         """Runs with this tag in this state, latest first."""
