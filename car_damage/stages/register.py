@@ -54,16 +54,6 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     return _report(version, judged, champion)
 
 
-def _description(request: RegisterRequest, test: "_Test", platform: Platform) -> str:
-    """What a person reads of a version in the registry. The settings of training are those of the run: its key holds them."""
-    settings = platform.settings
-    return (
-        f"Network {settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
-        f"{request.silver_version}; macro-F1 {macro_f1(test.truth, test.candidate, len(settings.labels.classes)):.3f} on "
-        f"{len(test.truth):,} test photos"
-    )
-
-
 def _unless_taken_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
     """Test photos cannot know why a person took a model back; so it goes live again, also trained once more, by a person's word only."""
     if judged.decision != rule.PROMOTE:
@@ -184,6 +174,16 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
     truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
     trained_on = silver["split"].to_pylist().count("train")
     return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities, trained_on)
+
+
+def _description(request: RegisterRequest, test: _Test, platform: Platform) -> str:
+    """What a person reads of a version in the registry. The settings of training are those of the run: its key holds them."""
+    settings = platform.settings
+    return (
+        f"Network {settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
+        f"{request.silver_version}; macro-F1 {macro_f1(test.truth, test.candidate, len(settings.labels.classes)):.3f} on "
+        f"{len(test.truth):,} test photos"
+    )
 
 
 def _check(request: RegisterRequest, test: _Test, platform: Platform) -> None:

@@ -17,14 +17,15 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.validation import _validate_logged_model_name
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.history import MlflowHistory
-from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.adapters.mlflow.tracking import MlflowTracking, model_name
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
 from car_damage.moves import UNDERWAY, Intention
 from car_damage.ports import RunContents
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Tracking
 from tests import small_model
 
 KEY = "k" * 64
@@ -118,6 +119,16 @@ def test_a_logged_model_is_named_after_the_registered_model_and_the_network(
 ) -> None:
     uri = tracking.log(tracking.start("run", {"training_key": KEY}), contents)
     assert client(settings).get_logged_model(uri.removeprefix("models:/")).name == "car_damage_classifier-cnn"
+
+
+@pytest.mark.parametrize(
+    ("registered", "logged"),
+    [("a.b.wrecks", "wrecks-cnn"), ("wrecks", "wrecks-cnn"), ('a.b.50% "wrecks"', "50_ _wrecks_-cnn"), ("a.b.x/y:z'", "x_y_z_-cnn")],
+)
+def test_a_logged_model_s_name_is_one_that_mlflow_takes(registered: str, logged: str) -> None:
+    name = model_name(Settings(tracking=Tracking(model=registered)))
+    assert name == logged
+    _validate_logged_model_name(name)
 
 
 def test_a_run_whose_model_is_gone_is_not_found(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:

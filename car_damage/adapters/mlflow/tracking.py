@@ -38,6 +38,8 @@ _PARAMS = 100
 """Of one batch: half of what MLflow takes of metrics, all that it takes of params."""
 _DIGEST = 16
 """Characters of a dataset's digest; MLflow takes 36."""
+_NOT_IN_A_NAME = "/:.%\"'"
+"""Characters that MLflow refuses in a logged model's name, while a registry may take some of them."""
 _TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long"})
 """Arrow's names of the silver table's types -> MLflow's."""
 
@@ -181,8 +183,9 @@ class MlflowTracking:
 
 
 def model_name(settings: Settings) -> str:
-    """The name of a logged model: the registered model's last name, for MLflow takes no dots in it, and the network's."""
-    return f"{settings.tracking.model.rpartition('.')[2]}-{settings.training.network}"
+    """The name of a logged model: the registered model's last name and the network's."""
+    name = f"{settings.tracking.model.rpartition('.')[2]}-{settings.training.network}"
+    return name.translate(dict.fromkeys(map(ord, _NOT_IN_A_NAME), "_"))
 
 
 def _metrics(contents: RunContents) -> "list[Metric]":

@@ -80,8 +80,8 @@ class WorkspaceObjectsApi(Permissions):
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Node {name} does not exist.")
         self.need_level("experiments", self.experiments[name], "CAN_READ")
         # "This endpoint will return deleted experiments" (databricks-sdk, ExperimentsAPI.get_by_name).
-        stage = "deleted" if self.experiments[name] in self.deleted else "active"
         number = self.experiments[name]
+        stage = "deleted" if number in self.deleted else "active"
         tags = [{"key": key, "value": value} for key, value in self.experiment_tags[number].items()]
         return {"experiment": {"experiment_id": number, "name": name, "lifecycle_stage": stage, "tags": tags}}
 
@@ -96,8 +96,7 @@ class WorkspaceObjectsApi(Permissions):
         self._may_make_in(parent)
         if name in self.experiments:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Node named '{name}' already exists")
-        self.experiments[name] = str(len(self.experiments) + 1)
-        number = self.experiments[name]
+        number = self.experiments[name] = str(len(self.experiments) + 1)
         self.experiment_tags[number] = {tag["key"]: tag["value"] for tag in body.get("tags", [])}
         self.levels["experiments", number] = {self.caller: "CAN_MANAGE"}
         return {"experiment_id": number}
