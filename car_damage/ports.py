@@ -165,6 +165,19 @@ class RunSummary:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """The silver table, as one training used it."""
+
+    table: str
+    """Where it is: a folder, or its name in the catalog."""
+    version: int
+    fingerprint: str
+    schema: "pa.Schema"
+    photos: Mapping[str, int]
+    """Split -> its photos."""
+
+
+@dataclass(frozen=True)
 class RunContents:
     """Everything that a training run logs to MLflow."""
 
@@ -177,9 +190,8 @@ class RunContents:
     keras_file: Path
     """The model: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
     example: bytes
-    """The bytes of a photo: the model's input example."""
-    dataset: tuple[str, int, str]
-    """The silver table's address, version and fingerprint."""
+    """A photo's bytes, the model's input example."""
+    dataset: Dataset
 
 
 class Tracking(Protocol):
@@ -234,8 +246,8 @@ class Registry(Protocol):
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         """The READY versions of a run with their tags, lowest first."""
 
-    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
-        """Register a run's model as a new version, and wait until it is READY."""
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+        """Register a run's model as a new version, described for people, and wait until it is READY."""
 
     def get(self, version: int) -> ModelVersion:
         """A version with its tags. Raises RegistryError if it does not exist."""

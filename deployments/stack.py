@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from car_damage.adapters.mlflow.client import FOR_TRAININGS, KIND_TAG, TRAININGS
 from car_damage.errors import SettingsError
 from car_damage.server.address import is_local
 from car_damage.settings import Settings
@@ -84,6 +85,34 @@ def is_local_store(settings: Settings) -> bool:
 def mlflow_pages(settings: Settings) -> str:
     """URL of MLflow's UI: the tracking server that the settings name, or the server of this stack."""
     return f"http://127.0.0.1:{settings.stack.mlflow_port}" if is_local_store(settings) else settings.tracking_uri
+
+
+def trainings_page(settings: Settings) -> str:
+    """The address at which MLflow's pages open with the runs of our experiment. The pages must be running.
+
+    An experiment has no address before it exists. So this creates it in our own store, as the first run would do.
+    """
+    import httpx
+
+    pages = mlflow_pages(settings)
+    if settings.tracking_uri.startswith("sqlite"):
+        with contextlib.suppress(httpx.HTTPError):  # the list of experiments is one click away from the runs
+            return f"{pages}/#/experiments/{_experiment(settings, pages)}/runs?{FOR_TRAININGS}"
+    return f"{pages}/#/experiments?{FOR_TRAININGS}"
+
+
+def _experiment(settings: Settings, pages: str) -> str:
+    """The experiment's id. Over HTTP, because MLflow's client costs seconds and a hundred megabytes."""
+    import httpx
+
+    name = settings.tracking.experiment
+    with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=30) as api:
+        found = api.get("get-by-name", params={"experiment_name": name})
+        if found.status_code != httpx.codes.NOT_FOUND:
+            return str(found.raise_for_status().json()["experiment"]["experiment_id"])
+        tags = [{"key": KIND_TAG, "value": TRAININGS}]
+        wanted = {"name": name, "artifact_location": str(settings.home / "artifacts"), "tags": tags}
+        return str(api.post("create", json=wanted).raise_for_status().json()["experiment_id"])
 
 
 def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:

@@ -32,6 +32,7 @@ from deployments.stack import (
     mlflow_pages,
     mlflow_server,
     prefect_server,
+    trainings_page,
     worker,
 )
 from deployments.variables import assignments, given
@@ -180,7 +181,7 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table = Table("", "address", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: training runs and versions", mlflow_pages(settings))
+    table.add_row("MLflow: trainings and versions", trainings_page(settings))
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))

@@ -56,6 +56,7 @@ class Versions:
 
     def __init__(self) -> None:
         self.versions: dict[int, ModelVersion] = {}
+        self.descriptions: dict[int, str] = {}
         self.aliases: dict[str, int] = {}
         self.moves: list[tuple[str, int | None]] = []
 
@@ -66,8 +67,9 @@ class Versions:
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         return [version for _, version in sorted(self.versions.items()) if version.run_id == run_id]
 
-    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
         version = len(self.versions) + 1
+        self.descriptions[version] = description
         self.versions[version] = ModelVersion(version, run_id, dict(tags), uri=model_uri)
         return self.versions[version]
 

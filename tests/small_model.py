@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from car_damage.ports import RunContents
+from car_damage.data.silver import SILVER
+from car_damage.ports import Dataset, RunContents
 from tests.corpus import encoded, picture
 
 
@@ -31,5 +32,5 @@ def run_of(network_file: Path, folder: Path) -> RunContents:
         folder=folder,
         keras_file=network_file,
         example=encoded(picture(), "JPEG"),
-        dataset=("/tables/silver", 7, "ab" * 32),
+        dataset=Dataset("/tables/silver", 7, "ab" * 32, SILVER, {"train": 9, "validation": 3, "test": 4}),
     )

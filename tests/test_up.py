@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -94,7 +95,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Stack) -> None:
     told = stack.up()
     addresses = re.findall(r"^  \S.*?  +(http://\S+) *$", told, re.MULTILINE)
-    assert [int(address.split(":")[2].strip("/")) for address in addresses] == list(stack.ports.values())
+    assert [urlsplit(address).port for address in addresses] == list(stack.ports.values())
+    assert re.fullmatch(r"/experiments/\d+/runs\?workflowType=machine_learning", urlsplit(addresses[1]).fragment)
     for address in addresses:
         with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own servers
             assert answer.status == 200

@@ -28,14 +28,14 @@ _PACKAGE = _HERE.parent
 _USUAL = Limits()
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str = "model", *, limits: Limits = _USUAL) -> str:
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = _USUAL) -> str:
     """Log the model to the active MLflow run.
 
     Args:
         keras_file: the network: input (n, 224, 224, 3) uint8, output (n, classes) softmax.
         example: the bytes of a photo that the model can classify.
         classes: in the order of the outputs.
-        name: of the logged model.
+        name: of the logged model; MLflow allows none of / : . % " ' in it.
         limits: the limits of a usable photo, which were also used to validate the training photos.
 
     Returns:

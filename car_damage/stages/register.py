@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from car_damage.data.splits import TEST
+from car_damage.data.splits import TEST, TRAIN
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots
+from car_damage.model.evaluation import macro_f1
 from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
@@ -50,6 +51,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
             request.run_id,
             request.model_uri,
             {"flow_run": request.flow_run, "silver_version": str(request.silver_version), KEY_TAG: request.training_key},
+            _description(request, test, platform),
         )
     champion = registry.champion()
     judged = _hold_back(request, version, _judge(test, champion, platform, progress), platform)
@@ -152,6 +154,8 @@ class _Test:
     """(n,)"""
     probabilities: np.ndarray
     """(n, classes)"""
+    trained_on: int
+    """Photos of the training split."""
 
     def read(self, platform: Platform) -> Iterator[bytes]:
         """Each photo's bytes, in order. Raises PhotoChanged when a photo has other bytes than in silver."""
@@ -175,7 +179,18 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
     order = [by_sha256[sha256] for sha256 in rows["sha256"].to_pylist()]
     probabilities = np.column_stack([predicted[f"probability_{name}"].to_numpy() for name in classes])[order]
     truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
-    return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities)
+    trained_on = silver["split"].to_pylist().count(TRAIN)
+    return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities, trained_on)
+
+
+def _description(request: RegisterRequest, test: _Test, platform: Platform) -> str:
+    """What a person reads of a version in the registry. The settings of training are those of the run: its key holds them."""
+    settings = platform.settings
+    return (
+        f"Network {settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
+        f"{request.silver_version}; macro-F1 {macro_f1(test.truth, test.candidate, len(settings.labels.classes)):.3f} on "
+        f"{len(test.truth):,} test photos"
+    )
 
 
 def _check_answer(request: RegisterRequest, test: _Test, platform: Platform) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from car_damage.data.silver import SILVER
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
@@ -29,7 +30,7 @@ from car_damage.model.run_files import (
     write_predictions,
 )
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
-from car_damage.ports import KEY_TAG, Platform, RunContents
+from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 
@@ -116,6 +117,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         TEST: evaluate(test.labels, on_test, classes),
         VALIDATION: evaluate(validation.labels, training.predict(trained.network, validation), classes),
     }
+    photos_of = {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}
     smoke = _smoke_photo(platform, test)
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
@@ -137,12 +139,12 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         (folder / name).write_bytes(data)
     return RunContents(
         params=_params(platform, request),
-        metrics=_metrics(scores, trained, {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}),
+        metrics=_metrics(scores, trained, photos_of),
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
         example=smoke,
-        dataset=(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint),
+        dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
     )
 
 

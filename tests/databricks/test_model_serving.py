@@ -34,7 +34,7 @@ class Workspace:
 @pytest.fixture(scope="module")
 def workspace(logged: Logged) -> Workspace:
     for _ in range(2):
-        Target(logged.settings).registry.create(logged.run_id, logged.uri, {})
+        Target(logged.settings).registry.create(logged.run_id, logged.uri, {}, "what it is")
     return Workspace(logged.twin, logged.settings)
 
 

@@ -41,6 +41,12 @@ def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, targe
     assert url.startswith(f"{logged.twin.host}/ml/experiments/")
 
 
+def test_the_experiment_that_the_administrator_made_is_marked_as_one_of_trainings(logged: Logged) -> None:
+    [(name, number)] = logged.twin.experiments.items()
+    assert name == logged.settings.tracking.experiment
+    assert logged.twin.experiment_tags[number] == {"mlflow.experimentKind": "custom_model_development"}
+
+
 def test_files_go_another_way_where_the_files_api_fails(logged: Logged, target: Target) -> None:
     for method in ("PUT", "GET", "HEAD"):
         for what in ("files", "directories"):
@@ -54,8 +60,9 @@ def test_files_go_another_way_where_the_files_api_fails(logged: Logged, target: 
 def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged, target: Target) -> None:
     logged.twin.ready_after = 3
     registry = target.registry
-    version = registry.create(logged.run_id, logged.uri, {"flow_run": "f-1"})
+    version = registry.create(logged.run_id, logged.uri, {"flow_run": "f-1"}, "trained on 40 photos")
     assert (version.version, version.ready, version.run_id) == (1, True, logged.run_id)
+    assert versions(logged)[1].description == "trained on 40 photos"
     assert versions(logged)[1].looks == 3, "it was looked at until it was READY"
     registry.tag(1, {"decision": "promote"})
     registry.move("champion", 1)
@@ -75,7 +82,7 @@ def test_a_version_whose_upload_was_killed_is_removed_and_the_model_registered_a
     logged.twin.registered[MODEL].versions[2] = Version(2, "models:/m-other", "somebody else's run", "", {})
     logged.twin.registered[MODEL].last = 2
     assert registry.versions_for(logged.run_id) == []
-    assert registry.create(logged.run_id, logged.uri, {}).version == 3
+    assert registry.create(logged.run_id, logged.uri, {}, "what it is").version == 3
     assert sorted(versions(logged)) == [2, 3], "another run's version may be on its way"
 
 
@@ -83,20 +90,20 @@ def test_a_version_that_never_becomes_ready_is_told_and_gone_after_the_next_run(
     logged.twin.ready_after = 100_000
     registry = target.registry
     with pytest.raises(RegistryError, match=rf"the registration of version 1 of {MODEL} was not READY after 300 s"):
-        registry.create(logged.run_id, logged.uri, {})
+        registry.create(logged.run_id, logged.uri, {}, "what it is")
     logged.twin.ready_after = 0
-    registry.create(logged.run_id, logged.uri, {})
+    registry.create(logged.run_id, logged.uri, {}, "what it is")
     assert sorted(versions(logged)) == [2]
 
 
 def test_a_model_comes_back_as_it_was_registered(logged: Logged, target: Target, tmp_path: Path) -> None:
-    version = target.registry.create(logged.run_id, logged.uri, {})
+    version = target.registry.create(logged.run_id, logged.uri, {}, "what it is")
     folder = target.registry.download(version.uri, tmp_path)
     assert {"MLmodel", "artifacts", "car_damage"} & {path.name for path in folder.rglob("*")} == {"MLmodel", "artifacts", "car_damage"}
 
 
 def test_too_long_a_tag_is_refused_with_the_workspace_s_words(logged: Logged, target: Target) -> None:
-    target.registry.create(logged.run_id, logged.uri, {})
+    target.registry.create(logged.run_id, logged.uri, {}, "what it is")
     with pytest.raises(RegistryError, match="the value of tag reason has 1001 characters"):
         target.registry.tag(1, {"reason": "x" * 1001})
 
@@ -118,7 +125,7 @@ def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, targe
     for _ in range(3):  # as a task that is retried
         try:
             if not registry.versions_for(logged.run_id):
-                registry.create(logged.run_id, logged.uri, {})
+                registry.create(logged.run_id, logged.uri, {}, "what it is")
             break
         except Unavailable:
             continue

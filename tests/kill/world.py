@@ -236,7 +236,7 @@ def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -
             import pandas as pd
 
             info = mlflow.pyfunc.log_model(
-                name="model",
+                name=tracking.model_name(self._settings),
                 python_model=str(LIGHT_MODEL),
                 artifacts={"predictions": f"{folder}/predictions.json"},
                 model_config={"classes": list(classes)},

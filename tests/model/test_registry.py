@@ -42,7 +42,7 @@ def test_where_nothing_was_registered_there_is_no_champion_and_no_challenger(reg
 
 
 def test_a_version_keeps_its_run_and_tags_and_is_found_by_its_run(registry: MlflowRegistry, logged: tuple[str, str]) -> None:
-    created = registry.create(*logged, {"silver_version": "4"})
+    created = registry.create(*logged, {"silver_version": "4"}, "what it is")
     registry.tag(created.version, {"decision": "promote"})
     (found,) = registry.versions_for(logged[0])
     assert (found.version, found.run_id, found.ready) == (1, logged[0], True)
@@ -50,9 +50,16 @@ def test_a_version_keeps_its_run_and_tags_and_is_found_by_its_run(registry: Mlfl
     assert registry.get(1) == found
 
 
+def test_a_version_is_described_for_people(registry: MlflowRegistry, settings: Settings, logged: tuple[str, str]) -> None:
+    created = registry.create(*logged, {}, "a network, trained on 40 photos")
+    assert (
+        client(settings).get_model_version(settings.tracking.model, str(created.version)).description == "a network, trained on 40 photos"
+    )
+
+
 def test_an_alias_moves_and_goes_and_may_go_twice(registry: MlflowRegistry, logged: tuple[str, str]) -> None:
     for _ in range(2):
-        registry.create(*logged, {})
+        registry.create(*logged, {}, "what it is")
     registry.move("champion", 1)
     registry.move("challenger", 2)
     assert [version.version for version in (registry.champion(), registry.challenger()) if version] == [1, 2]
@@ -83,7 +90,7 @@ def test_a_version_that_is_not_there_is_an_error_and_not_nothing(registry: Mlflo
 def test_an_alias_of_a_version_that_was_deleted_is_an_error_and_not_no_champion(
     registry: MlflowRegistry, home: Path, logged: tuple[str, str]
 ) -> None:
-    registry.create(*logged, {})
+    registry.create(*logged, {}, "what it is")
     registry.move("champion", 1)
     with sqlite3.connect(home / "mlflow.db") as database:
         database.execute("UPDATE model_versions SET current_stage = 'Deleted_Internal'")
@@ -107,7 +114,7 @@ def test_a_version_that_never_gets_ready_is_named(registry: MlflowRegistry, home
         )
     database.close()
     with pytest.raises(RegistryError, match=r"version 1 .* was not READY after 300 s"):
-        registry.create(*logged, {})
+        registry.create(*logged, {}, "what it is")
     assert registry.versions_for(logged[0]) == []
 
 

@@ -31,7 +31,7 @@ def test_a_version_that_waits_for_a_person_is_shown_with_the_command_and_its_run
     model = store.create_logged_model(store.get_run(run).info.experiment_id, name="model", source_run_id=run)
     store.finalize_logged_model(model.model_id, "READY")
     uri = f"models:/{model.model_id}"
-    target.registry.create(run, uri, {"decision": "await_approval", "judged_against": "none"})
+    target.registry.create(run, uri, {"decision": "await_approval", "judged_against": "none"}, "what it is")
     target.tracking.finish(run, uri)
     now = look(target)
     assert [version.version for version in now.awaiting] == [1]

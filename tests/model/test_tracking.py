@@ -13,17 +13,31 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from mlflow.types import ColSpec, Schema
+from mlflow.utils.validation import _validate_logged_model_name
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.history import MlflowHistory
-from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.adapters.mlflow.tracking import MlflowTracking, model_name
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
 from car_damage.moves import UNDERWAY, Intention
 from car_damage.ports import RunContents
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Tracking
 from tests import small_model
 
 KEY = "k" * 64
+SILVER_COLUMNS = {
+    "path": ColSpec("string", "path"),
+    "label": ColSpec("string", "label"),
+    "height": ColSpec("long", "height"),
+    "width": ColSpec("long", "width"),
+    "sha256": ColSpec("string", "sha256"),
+    "phash": ColSpec("long", "phash"),
+    "split": ColSpec("string", "split"),
+}
 
 
 @pytest.fixture
@@ -67,9 +81,9 @@ def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTrack
     assert run.data.params["epochs"] == "3"
     assert [(point.step, point.value) for point in mlflow.get_metric_history(run_id, "loss")] == [(1, 1.1), (2, 0.9), (3, 0.8)]
     assert {"training_key", "flow_run", "package_version", "mlflow.source.git.commit", "model_uri"} <= set(run.data.tags)
-    (used,) = run.inputs.dataset_inputs
-    assert used.dataset.source_type == "delta_table"
-    assert json.loads(used.dataset.source) == {"path": "/tables/silver", "delta_table_version": 7}
+    for used in run.inputs.dataset_inputs:
+        assert used.dataset.source_type == "delta_table"
+        assert json.loads(used.dataset.source) == {"path": "/tables/silver", "delta_table_version": 7}
     assert tracking.fetch(run_id, "evaluation.json") == b"{}"
 
 
@@ -80,6 +94,41 @@ def test_mlflow_reads_the_dataset_as_one_of_its_own(tracking: MlflowTracking, co
     tracking.log(run_id, contents)
     source = mlflow.data.get_source(client(settings).get_run(run_id).inputs.dataset_inputs[0])
     assert (source.path, source.delta_table_version) == ("/tables/silver", 7)
+
+
+def test_each_split_is_a_dataset_with_its_context_its_photos_and_the_table_s_schema(
+    tracking: MlflowTracking, contents: RunContents, settings: Settings
+) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    tracking.log(run_id, contents)
+    logged = {used.dataset.name: used for used in client(settings).get_run(run_id).inputs.dataset_inputs}
+    assert {name: {tag.key: tag.value for tag in used.tags} for name, used in logged.items()} == {
+        "silver-train": {"mlflow.data.context": "train"},
+        "silver-validation": {"mlflow.data.context": "validation"},
+        "silver-test": {"mlflow.data.context": "test"},
+    }
+    profiles = {name: json.loads(used.dataset.profile) for name, used in logged.items()}
+    assert profiles == {"silver-train": {"num_rows": 9}, "silver-validation": {"num_rows": 3}, "silver-test": {"num_rows": 4}}
+    for used in logged.values():
+        columns = Schema.from_json(json.dumps(json.loads(used.dataset.schema)["mlflow_colspec"]))
+        assert columns.input_dict() == SILVER_COLUMNS
+
+
+def test_a_logged_model_is_named_after_the_registered_model_and_the_network(
+    tracking: MlflowTracking, contents: RunContents, settings: Settings
+) -> None:
+    uri = tracking.log(tracking.start("run", {"training_key": KEY}), contents)
+    assert client(settings).get_logged_model(uri.removeprefix("models:/")).name == "car_damage_classifier-cnn"
+
+
+@pytest.mark.parametrize(
+    ("registered", "logged"),
+    [("a.b.wrecks", "wrecks-cnn"), ("wrecks", "wrecks-cnn"), ('a.b.50% "wrecks"', "50_ _wrecks_-cnn"), ("a.b.x/y:z'", "x_y_z_-cnn")],
+)
+def test_a_logged_model_s_name_is_one_that_mlflow_takes(registered: str, logged: str) -> None:
+    name = model_name(Settings(tracking=Tracking(model=registered)))
+    assert name == logged
+    _validate_logged_model_name(name)
 
 
 def test_a_run_whose_model_is_gone_is_not_found(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
@@ -158,6 +207,56 @@ def test_the_experiment_is_made_once_when_several_start_at_the_same_time(setting
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(start, range(4)))) == 4
+
+
+def kind_of_the_experiment(settings: Settings) -> str | None:
+    """What MLflow's page goes by when it opens the experiment."""
+    found = client(settings).get_experiment_by_name(settings.tracking.experiment)
+    assert found is not None
+    return found.tags.get("mlflow.experimentKind")
+
+
+BEGINNINGS: dict[str, Callable[[Settings], object]] = {
+    "training": lambda settings: MlflowTracking(settings).start("run", {"training_key": KEY}),
+    "promotion": lambda settings: MlflowHistory(settings).begin(Intention("promotion", 2, 1, "better", "who", "flow")),
+}
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_an_experiment_is_made_as_one_whose_page_opens_with_the_training_runs(
+    begin: Callable[[Settings], object], settings: Settings
+) -> None:
+    begin(settings)
+    assert kind_of_the_experiment(settings) == "custom_model_development"
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_an_experiment_that_has_no_kind_gets_it_once(begin: Callable[[Settings], object], settings: Settings) -> None:
+    mlflow = client(settings)
+    mlflow.create_experiment(settings.tracking.experiment, str(settings.home / "artifacts"), tags={"team": "claims"})
+    for _ in range(2):
+        begin(settings)
+    assert kind_of_the_experiment(settings) == "custom_model_development"
+    found = mlflow.get_experiment_by_name(settings.tracking.experiment)
+    assert found.tags["team"] == "claims"
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_the_kind_that_a_person_has_chosen_stays(begin: Callable[[Settings], object], settings: Settings) -> None:
+    tags = {"mlflow.experimentKind": "genai_development"}
+    client(settings).create_experiment(settings.tracking.experiment, str(settings.home / "artifacts"), tags=tags)
+    begin(settings)
+    assert kind_of_the_experiment(settings) == "genai_development"
+
+
+def test_a_refused_kind_fails_no_training(settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("only its owner may", PERMISSION_DENIED)
+
+    client(settings).create_experiment(settings.tracking.experiment, str(settings.home / "artifacts"))
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    assert MlflowTracking(settings).start("run", {"training_key": KEY})
+    assert "only its owner may" in caplog.text
 
 
 def test_a_deleted_experiment_is_named(tracking: MlflowTracking, settings: Settings) -> None:
@@ -257,7 +356,8 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
 def test_the_address_of_a_run_is_the_servers_page(tmp_path: Path) -> None:
     body = '{"run": {"info": {"run_id": "r1", "experiment_id": "5", "status": "RUNNING"}, "data": {}}}'
     with server(200, body) as uri:
-        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == f"{uri}/#/experiments/5/runs/r1"  # type: ignore[arg-type]
+        page = f"{uri}/#/experiments/5/runs/r1?workflowType=machine_learning"
+        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == page  # type: ignore[arg-type]
 
 
 def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Path) -> None:
@@ -273,7 +373,7 @@ def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Pa
 def test_the_address_of_a_run_in_a_store_is_that_of_the_pages_which_the_settings_name(tmp_path: Path) -> None:
     tracking = MlflowTracking(Settings(home=tmp_path, tracking={"ui": "http://127.0.0.1:5000"}))  # type: ignore[arg-type]
     run = tracking.start("a run", {})
-    assert re.fullmatch(rf"http://127\.0\.0\.1:5000/#/experiments/\d+/runs/{run}", str(tracking.url(run)))
+    assert re.fullmatch(rf"http://127\.0\.0\.1:5000/#/experiments/\d+/runs/{run}\?workflowType=machine_learning", str(tracking.url(run)))
 
 
 def test_without_a_server_a_run_has_no_address(tracking: MlflowTracking) -> None:

@@ -98,8 +98,10 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     assert run.data.tags["model_uri"] == report.model_uri
     assert {"test_accuracy", "validation_macro_f1", "epochs", "train_photos", "loss", "val_loss"} <= set(run.data.metrics)
     assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
-    source = json.loads(run.inputs.dataset_inputs[0].dataset.source)
-    assert source == {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
+    source = {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
+    assert [json.loads(used.dataset.source) for used in run.inputs.dataset_inputs] == [source] * 3
+    photos = {used.dataset.name: json.loads(used.dataset.profile)["num_rows"] for used in run.inputs.dataset_inputs}
+    assert photos == {"silver-train": 9, "silver-validation": 3, "silver-test": 6}
 
 
 def test_the_smoke_photo_is_one_of_the_test_photos_and_the_model_s_example(trained: tuple[World, TrainReport], tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             files[version] = network(folder, version)
             limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = package.log(files[version], photo, CLASSES, limits=limits)
+                model_uri = package.log(files[version], photo, CLASSES, "model", limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.settings import Settings, Tracking
-from deployments.stack import is_local_store, mlflow_pages
+from car_damage.settings import Settings, Stack, Tracking
+from deployments.processes import free_port
+from deployments.stack import is_local_store, mlflow_pages, trainings_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,6 +18,13 @@ def test_pages_are_ours_for_a_store_of_this_machine_and_a_server_s_own_otherwise
     here, there = Settings(), Settings(tracking=Tracking(uri="https://mlflow.example"))
     assert (is_local_store(here), mlflow_pages(here)) == (True, f"http://127.0.0.1:{here.stack.mlflow_port}")
     assert (is_local_store(there), mlflow_pages(there)) == (False, "https://mlflow.example")
+
+
+def test_mlflow_s_pages_of_another_server_or_of_none_open_with_the_experiments_of_trainings(tmp_path: Path) -> None:
+    there = Settings(tracking=Tracking(uri="https://mlflow.example"))
+    nobody = Settings(home=tmp_path, stack=Stack(mlflow_port=free_port()))
+    assert trainings_page(there) == "https://mlflow.example/#/experiments?workflowType=machine_learning"
+    assert trainings_page(nobody) == f"http://127.0.0.1:{nobody.stack.mlflow_port}/#/experiments?workflowType=machine_learning"
 
 
 @pytest.mark.parametrize("command", ["bootstrap", "deploy", "watch"])

@@ -14,6 +14,15 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
+"""What tells MLflow's pages that an experiment is for training models: its page opens with runs, and not with traces.
+MLflow's Python code has no names for them; they are ExperimentKind's in the source of the pages."""
+FOR_TRAININGS = "workflowType=machine_learning"
+"""The pages that MLflow 3.17 itself serves do not look at the kind. They go by the address, or by what the browser was
+last told, which is traces at first; so every link to them says it."""
+
+_log = logging.getLogger(__name__)
+
 
 ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 """The error codes of MLflow and of Unity Catalog for an object that does not exist."""
@@ -55,7 +64,10 @@ def fluent(settings: Settings) -> Any:
 
 
 def experiment_id(of: "MlflowClient", settings: Settings) -> str:
-    """The id of the experiment of all our runs, which is created if it does not exist. Raises RegistryError if it was deleted."""
+    """The id of the experiment of all our runs, which is created if it does not exist. Raises RegistryError if it was deleted.
+
+    An experiment without a kind gets ours: an administrator or an older version of this package may have created it.
+    """
     from mlflow.exceptions import MlflowException
 
     name = settings.tracking.experiment
@@ -63,13 +75,18 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
         # A server knows where to put its artifacts; with SQLite, MLflow would put them below the working directory.
         local = settings.tracking_uri.startswith("sqlite")
         try:
-            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None))
+            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None, {KIND_TAG: TRAININGS}))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has just created it
                 raise
             found = of.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
+    if KIND_TAG not in found.tags:
+        try:
+            of.set_experiment_tag(found.experiment_id, KIND_TAG, TRAININGS)
+        except MlflowException as error:  # only what a page shows first depends on it
+            _log.warning("the MLflow experiment %s got no tag %s: %s", name, KIND_TAG, error.message)
     return str(found.experiment_id)
 
 

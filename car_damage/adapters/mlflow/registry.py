@@ -40,14 +40,20 @@ class MlflowRegistry(MlflowAdapter):
             versions = self._versions_of(run_id)
         return [version for version in versions if version.ready]
 
-    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> ModelVersion:
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
         with translated(f"registering {model_uri} as a version of {self._name}"):
             self._ensure_model()
             self._remove_unfinished(run_id)
             fluent(self._settings)  # the client looks up the logged model in the process's store instead of its own
             # Not register_model: it requires the permission to create the registered model, even if it exists.
             created = self._client.create_model_version(
-                self._name, model_uri, run_id, dict(tags), await_creation_for=0, model_id=model_uri.removeprefix("models:/")
+                self._name,
+                model_uri,
+                run_id,
+                dict(tags),
+                description=description,
+                await_creation_for=0,
+                model_id=model_uri.removeprefix("models:/"),
             )
             deadline = self._clock.monotonic() + READY_TIMEOUT
             while (found := self._client.get_model_version(self._name, created.version)).status != "READY":

@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
-from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, translated
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
-from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
+from car_damage.ports import KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
+from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
@@ -33,7 +35,11 @@ _METRICS = 500
 _PARAMS = 100
 """Items in one batch: half of MLflow's limit for metrics, and its limit for params."""
 _DIGEST = 16
-"""Characters of a dataset's digest; MLflow accepts 36."""
+"""Characters of a dataset's digest; MLflow takes 36."""
+_NOT_IN_A_NAME = "/:.%\"'"
+"""Characters that MLflow refuses in a logged model's name, while a registry may take some of them."""
+_TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long"})
+"""Arrow's names of the silver table's types -> MLflow's."""
 
 
 class MlflowTracking(MlflowAdapter):
@@ -85,7 +91,7 @@ class MlflowTracking(MlflowAdapter):
                 self._client.log_batch(run_id, params=chunk)
             for batch in _chunks(_metrics(contents), _METRICS):
                 self._client.log_batch(run_id, metrics=batch)
-            self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
+            self._client.log_inputs(run_id, _inputs(contents.dataset))
             self._client.log_artifacts(run_id, str(contents.folder))
             return self._log_model(run_id, contents)
 
@@ -123,18 +129,18 @@ class MlflowTracking(MlflowAdapter):
             self._client.log_artifacts(run_id, str(temporary))
 
     def url(self, run_id: str) -> str | None:
-        uri = self._settings.tracking.ui or self._settings.tracking_uri
+        uri, query = self._settings.tracking.ui or self._settings.tracking_uri, ""
         if uri.startswith("databricks"):
             from mlflow.utils.databricks_utils import get_databricks_host_creds
 
             with translated("looking up the workspace's address"):
                 base = f"{str(get_databricks_host_creds(uri).host).rstrip('/')}/ml"
         elif uri.startswith(("http://", "https://")):
-            base = f"{uri.rstrip('/')}/#"
+            base, query = f"{uri.rstrip('/')}/#", f"?{FOR_TRAININGS}"
         else:
             return None
         with translated(f"looking up run {run_id}"):
-            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}{query}"
 
     def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
         """Runs with this tag and status, latest first."""
@@ -163,10 +169,16 @@ class MlflowTracking(MlflowAdapter):
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            limits = self._settings.images.limits()
-            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, limits=limits)
+            name, limits = model_name(self._settings), self._settings.images.limits()
+            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, name, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
+
+
+def model_name(settings: Settings) -> str:
+    """The name of a logged model: the registered model's last name and the network's."""
+    name = f"{settings.tracking.model.rpartition('.')[2]}-{settings.training.network}"
+    return name.translate(dict.fromkeys(map(ord, _NOT_IN_A_NAME), "_"))
 
 
 def _metrics(contents: RunContents) -> "list[Metric]":
@@ -178,14 +190,34 @@ def _metrics(contents: RunContents) -> "list[Metric]":
     ]
 
 
-def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
-    """The silver table in the form of MLflow's DeltaDatasetSource. That class itself would start Spark for a table's name."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+def _inputs(dataset: Dataset) -> "list[DatasetInput]":
+    """A dataset for each split, with the split as its context: MLflow takes a name and digest once a run, and one context each."""
+    from mlflow.entities import Dataset as Logged
+    from mlflow.entities import DatasetInput, InputTag
 
+    source, schema, digest = _source(dataset), _schema(dataset), dataset.fingerprint[:_DIGEST]
+    return [
+        DatasetInput(
+            Logged(f"silver-{split}", digest, "delta_table", source, schema, profile=json.dumps({"num_rows": photos})),
+            [InputTag("mlflow.data.context", split)],
+        )
+        for split, photos in dataset.photos.items()
+    ]
+
+
+def _source(dataset: Dataset) -> str:
+    """As MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
+    where = dataset.table
     place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
-    source = json.dumps({**place, "delta_table_version": version})
-    dataset = Dataset(name="silver", digest=fingerprint[:_DIGEST], source_type="delta_table", source=source)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    return json.dumps({**place, "delta_table_version": dataset.version})
+
+
+def _schema(dataset: Dataset) -> str:
+    """As MLflow's own PandasDataset would write it."""
+    from mlflow.types import ColSpec, Schema
+
+    columns = Schema([ColSpec(_TYPES[str(field.type)], field.name, required=not field.nullable) for field in dataset.schema])
+    return json.dumps({"mlflow_colspec": columns.to_dict()})
 
 
 def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:

@@ -36,6 +36,7 @@ class Version:
     """Looks at it since then."""
     ready_after: int = 0
     """Looks until it is READY."""
+    description: str = ""
     created: float = field(default_factory=time.time)
 
 
@@ -119,11 +120,12 @@ class RegistryApi(Permissions):
             "model_version_dependencies", "model_id",
         }  # fmt: skip
         self._only(body, known, {"name", "source"})
-        self._typed(body, name=str, source=str, run_id=str, tags=list)
+        self._typed(body, name=str, source=str, run_id=str, description=str, tags=list)
         model = self._own(body["name"])
         with self.lock:
             model.last += 1
             version = Version(model.last, body["source"], body.get("run_id", ""), body.get("model_id", ""), {})
+            version.description = body.get("description", "")
             for tag in body.get("tags", []):
                 self._tag(version, tag)
             model.versions[version.number] = version
@@ -228,6 +230,7 @@ class RegistryApi(Permissions):
             "source": version.source,
             "run_id": version.run_id,
             "model_id": version.model_id,
+            "description": version.description,
             "status": version.status,
             "creation_timestamp": int(version.created * 1000),
         }

@@ -21,7 +21,7 @@ _PATHS = re.compile(
     r"|POST runs/(create|update|search|log-batch|log-metric|log-parameter|log-inputs|outputs|set-tag|delete-tag)"
     r"|POST logged-models(/search|/m-\w+/params)?|(GET|PATCH|DELETE) logged-models/m-\w+|PATCH logged-models/m-\w+/tags"
 )
-_OF_THE_WORKSPACE = tuple(f"{PREFIX}experiments/{what}" for what in ("create", "get-by-name"))
+_OF_THE_WORKSPACE = tuple(f"{PREFIX}experiments/{what}" for what in ("create", "get-by-name", "set-experiment-tag"))
 """Experiments are objects of the workspace, with folders and permissions: see workspace_objects.py."""
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """Most entries of one batch."""

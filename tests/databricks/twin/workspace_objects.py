@@ -19,6 +19,8 @@ class WorkspaceObjectsApi(Permissions):
         """Path -> who may make things in it; None: everybody."""
         self.experiments: dict[str, str] = {}
         """Path -> id."""
+        self.experiment_tags: dict[str, dict[str, str]] = {}
+        """Id -> key -> value."""
         self.deleted: set[str] = set()
         """Ids of experiments."""
 
@@ -29,6 +31,7 @@ class WorkspaceObjectsApi(Permissions):
             ("POST", "/api/2.0/workspace/mkdirs"): self._mkdirs,
             ("GET", "/api/2.0/mlflow/experiments/get-by-name"): self._experiment,
             ("POST", "/api/2.0/mlflow/experiments/create"): self._create_experiment,
+            ("POST", "/api/2.0/mlflow/experiments/set-experiment-tag"): self._tag_experiment,
         }
 
     def _with_permissions(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
@@ -77,8 +80,10 @@ class WorkspaceObjectsApi(Permissions):
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Node {name} does not exist.")
         self.need_level("experiments", self.experiments[name], "CAN_READ")
         # "This endpoint will return deleted experiments" (databricks-sdk, ExperimentsAPI.get_by_name).
-        stage = "deleted" if self.experiments[name] in self.deleted else "active"
-        return {"experiment": {"experiment_id": self.experiments[name], "name": name, "lifecycle_stage": stage}}
+        number = self.experiments[name]
+        stage = "deleted" if number in self.deleted else "active"
+        tags = [{"key": key, "value": value} for key, value in self.experiment_tags[number].items()]
+        return {"experiment": {"experiment_id": number, "name": name, "lifecycle_stage": stage, "tags": tags}}
 
     def _create_experiment(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "artifact_location", "tags"}, {"name"})
@@ -91,9 +96,18 @@ class WorkspaceObjectsApi(Permissions):
         self._may_make_in(parent)
         if name in self.experiments:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Node named '{name}' already exists")
-        self.experiments[name] = str(len(self.experiments) + 1)
-        self.levels["experiments", self.experiments[name]] = {self.caller: "CAN_MANAGE"}
-        return {"experiment_id": self.experiments[name]}
+        number = self.experiments[name] = str(len(self.experiments) + 1)
+        self.experiment_tags[number] = {tag["key"]: tag["value"] for tag in body.get("tags", [])}
+        self.levels["experiments", number] = {self.caller: "CAN_MANAGE"}
+        return {"experiment_id": number}
+
+    def _tag_experiment(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"experiment_id", "key", "value"}, {"experiment_id", "key", "value"})
+        if body["experiment_id"] not in self.experiment_tags:
+            raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Node ID {body['experiment_id']} does not exist.")
+        self.need_level("experiments", body["experiment_id"], "CAN_EDIT")
+        self.experiment_tags[body["experiment_id"]][body["key"]] = body["value"]
+        return {}
 
     def _permissions(self, kind: str, found: str, query: dict[str, str]) -> Any:
         """Which permission it takes to read the list is documented for no kind; the stricter reading is the one to change it

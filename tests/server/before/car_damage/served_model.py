@@ -1,0 +1,149 @@
+"""The model as it is registered: a photo in, a severity out.
+
+MLflow runs this file as code, when the model is logged and whenever it is loaded ("models from code"), so nothing is
+ever unpickled. Beside MLflow and TensorFlow it imports only what travels in the model's own folder, so a model
+answers for ever with the decoder that it was trained with (see car_damage.model_package).
+
+In:  one column, `image`: the photo's file, base64. It is held to the limits of the model's config; a config without any means
+     the decoder's own defaults.
+Out: label, probability, probability_<class> for each class, and what monitoring needs: sha256 of the file, width and
+     height of the photo as it is looked at, brightness.
+
+One bad row refuses the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. Nothing but MlflowException
+leaves `predict`: for any other, MLflow's scoring application would send its stack trace to the caller.
+"""
+
+import base64
+import binascii
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+
+from car_damage.errors import UnusablePhoto
+from car_damage.images import SIZE, Limits, brightness, decode
+
+MAX_ROWS = 256
+"""Photos in one request: 256 decoded photos are 39 MB."""
+CHUNK = 32
+"""Photos in one TensorFlow call: its activations, not the photos, are what costs memory."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One photo of a request, decoded."""
+
+    pixels: np.ndarray
+    sha256: str
+    width: int
+    height: int
+    brightness: float
+
+
+class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
+    """Decodes photos and asks the Keras model about them."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the network in safe mode, without its optimiser, and compile one function for any number of photos.
+
+        Raises:
+            MlflowException: the network's outputs are not one a class.
+        """
+        import keras
+        import tensorflow as tf
+
+        self.classes = tuple(str(name) for name in context.model_config["classes"])
+        self._limits = Limits(**context.model_config.get("limits", {}))
+        network = keras.saving.load_model(context.artifacts["network"], compile=False, safe_mode=True)
+        if network.output_shape[-1] != len(self.classes):
+            raise MlflowException(
+                f"the network has {network.output_shape[-1]} outputs for the {len(self.classes)} classes {', '.join(self.classes)}",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
+        # The concrete function spares Keras' predict loop (30 ms for one photo) and is traced once, for any batch.
+        self._network = tf.function(
+            lambda photos: network(photos, training=False),
+            input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)],
+            autograph=False,
+        ).get_concrete_function()
+        self._constant = tf.constant
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Answer every row, or refuse them all.
+
+        Args:
+            context: unused; everything was loaded by `load_context`.
+            model_input: one column, `image`, 1 to 256 rows.
+            params: none are known.
+
+        Returns:
+            One row a photo, in the same order.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE for anything about the request; INTERNAL_ERROR for the rest.
+        """
+        try:
+            rows = self._rows(model_input["image"].tolist())
+            probabilities = np.concatenate(
+                [self.answer([row.pixels for row in rows[at : at + CHUNK]]) for at in range(0, len(rows), CHUNK)]
+            )
+        except MlflowException:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, its trace must not reach the caller
+            _log.exception("the model could not answer")
+            raise MlflowException(f"the model could not answer: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
+        best = probabilities.argmax(axis=1)
+        answer: dict[str, Any] = {
+            "label": [self.classes[index] for index in best],
+            "probability": probabilities.max(axis=1),
+            **{f"probability_{name}": probabilities[:, index] for index, name in enumerate(self.classes)},
+            "sha256": [row.sha256 for row in rows],
+            "width": [row.width for row in rows],
+            "height": [row.height for row in rows],
+            "brightness": [row.brightness for row in rows],
+        }
+        return pd.DataFrame(answer)
+
+    def answer(self, photos: list[np.ndarray]) -> np.ndarray:
+        """Probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, in one TensorFlow call."""
+        return np.asarray(self._network(self._constant(np.stack(photos))), dtype=np.float64)
+
+    def _rows(self, images: list[Any]) -> list[_Row]:
+        if not 1 <= len(images) <= MAX_ROWS:
+            raise _refusal(f"{len(images)} rows; a request holds 1 to {MAX_ROWS} photos")
+        if len(images) == 1:
+            return [_row(0, images[0], self._limits)]
+        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits)))
+
+
+def _row(index: int, image: Any, limits: Limits) -> _Row:
+    if not isinstance(image, str):
+        raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
+    try:
+        data = base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _refusal(f"row {index}: image is not base64: {error}") from None
+    try:
+        photo = decode(data, limits)
+    except UnusablePhoto as error:
+        raise _refusal(f"row {index}: {error}") from None
+    return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))
+
+
+def _refusal(message: str) -> MlflowException:
+    return MlflowException(message, error_code=INVALID_PARAMETER_VALUE)
+
+
+mlflow.models.set_model(PhotoClassifier())

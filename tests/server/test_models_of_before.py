@@ -1,0 +1,52 @@
+"""A model that was registered while this package's modules lay in one folder: it loads, is judged and is served."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from car_damage.model.process import answers
+from car_damage.photo.decoder import decode
+from tests.server.conftest import CLASSES, Models, Server, jpeg, network_answer
+
+PACK = Path(__file__).parent / "before" / "pack.py"
+
+
+@pytest.fixture(scope="module")
+def of_before(tmp_path_factory: pytest.TempPathFactory, models: Models, photo: bytes) -> Path:
+    """The saved model's folder; its network is that of version 1."""
+    folder = tmp_path_factory.mktemp("before")
+    (folder / "photo").write_bytes(photo)
+    command = [sys.executable, "-P", str(PACK), str(folder / "model"), str(models.keras_files[1]), str(folder / "photo"), *CLASSES]
+    packed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert packed.returncode == 0, packed.stderr
+    code = folder / "model" / "code" / "car_damage"
+    assert {path.name for path in code.glob("*.py")} == {"__init__.py", "errors.py", "reasons.py", "containers.py", "images.py"}
+    return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def expected(models: Models, photo: bytes) -> list[float]:
+    """What the network says of the photo."""
+    return network_answer(models.keras_files[1], decode(photo).pixels)
+
+
+def test_a_model_of_before_is_judged_by_its_own_answers(of_before: Path, photo: bytes, expected: list[float]) -> None:
+    answered, refused = answers(of_before, [photo, jpeg(60, 40)], timeout=120)
+    assert list(answered.probabilities) == list(CLASSES)
+    assert list(answered.probabilities.values()) == pytest.approx(expected, abs=1e-4)
+    assert answered.label == CLASSES[expected.index(max(expected))]
+    assert refused.refused == "too small: 60x40, each side must have 48 pixels"
+
+
+def test_a_model_of_before_is_served(of_before: Path, live: Server, models: Models, photo: bytes, expected: list[float]) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(models.uri, models.uri)
+    version = int(client.create_model_version(live.settings.tracking.model, of_before.as_uri()).version)
+    live.serving.put(version)
+    assert live.settled().served == version
+    (answer,) = live.serving.ask([photo])
+    assert answer.served_by == f"car_damage_classifier-{version}"
+    assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-4)
