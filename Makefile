@@ -17,15 +17,15 @@ setup: $(VENV)/installed  ## Install everything into .venv
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV): about 4 minutes and 3.2 GB the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,local,service,test]'
+	@echo "Installing into $(VENV): about half a minute and 2 GB the first time"
+	@sh deployments/install.sh $(VENV) train,local,service,test
 	@touch $@
 
 spark: $(VENV)/installed-spark  ## Install Spark too, for tables.engine = "spark"; needs Java 17
 
 $(VENV)/installed-spark: $(VENV)/installed
-	@echo "Adding Spark to $(VENV): about a minute and 0.6 GB"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
+	@echo "Adding Spark to $(VENV): about 10 seconds and 0.6 GB"
+	@sh deployments/install.sh $(VENV) spark
 	@touch $@
 
 demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for your own photos
@@ -71,13 +71,15 @@ bench-scale: setup spark  ## Measure both table engines with up to 100,000 photo
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver
 	@$(BIN)/python -m tests.pictures
 
-# From an editable install, so that the list leaves out this project. A line with a URL is refused.
+# From an editable install, so that the list leaves out this project. A line with a URL is refused. Both builds of TensorFlow have
+# the same version.
 constraints:  ## Resolve the ranges of pyproject.toml again, and write the versions to constraints.txt
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder/venv" && \
 	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test]' && \
 	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
 	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name a URL instead of a version; constraints.txt is unchanged"; exit 1; fi && \
+	sed -i 's/^tensorflow==\(.*\)/&\ntensorflow-cpu==\1/' "$$folder/frozen" && \
 	{ grep '^#' constraints.txt; cat "$$folder/frozen"; } > "$$folder/constraints" && cat "$$folder/constraints" > constraints.txt
 
 clean:  ## Delete .venv and everything built; keeps .car_damage, which holds your tables and models
