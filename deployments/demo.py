@@ -19,6 +19,7 @@ from rich.table import Table
 from car_damage.adapters.folder import Folder, utf8
 from car_damage.commands import status
 from car_damage.data.labels import Labeller
+from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction
@@ -169,7 +170,7 @@ def _predict(platform: Platform, images: Path | None) -> Example:
 
 def _test_photo(platform: Platform) -> tuple[Path, str]:
     silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", "label", "split"])
-    test = silver.filter(pc.equal(silver["split"], "test")).sort_by("path")
+    test = silver.filter(pc.equal(silver["split"], TEST)).sort_by("path")
     worst = test.filter(pc.equal(test["label"], platform.settings.labels.classes[-1]))
     row = (worst if worst.num_rows else test).slice(0, 1).to_pylist()[0]
     return Path(row["path"]), row["label"]

@@ -22,6 +22,7 @@ from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
 from car_damage.moves import DONE, rollback_of
+from car_damage.photo.columns import probability_column
 from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, evidence_of
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.promotion import rule
@@ -177,7 +178,7 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
             f"{request.silver_version}; run again with train_again"
         )
     order = [by_sha256[sha256] for sha256 in rows["sha256"].to_pylist()]
-    probabilities = np.column_stack([predicted[f"probability_{name}"].to_numpy() for name in classes])[order]
+    probabilities = np.column_stack([predicted[probability_column(name)].to_numpy() for name in classes])[order]
     truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
     trained_on = silver["split"].to_pylist().count(TRAIN)
     return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities, trained_on)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from car_damage.errors import RegistryError, RequestRefused, Unavailable, UpdateFailed, UpdateInProgress
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_predictions
 from car_damage.patience import Patience
+from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
 from car_damage.stage import Progress
 
@@ -139,8 +140,7 @@ def smoke_photo(platform: Platform, version: ModelVersion) -> Smoke:
     rows = predicted.filter(pc.equal(predicted["sha256"], sha256)).to_pylist()
     if not rows:
         raise RegistryError(f"run {version.run_id} of version {version.version} has no prediction for its own smoke photo {sha256}")
-    expected = {name.removeprefix("probability_"): value for name, value in rows[0].items() if name.startswith("probability_")}
-    return Smoke(sha256, photo, expected)
+    return Smoke(sha256, photo, probabilities(rows[0]))
 
 
 def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:

@@ -86,7 +86,7 @@ class Volume:
                     data: bytes = contents.read()
                     return data
             except NotFound as error:
-                raise FileMissing(f"{path} is not there (any more)") from error
+                raise FileMissing(f"{path} does not exist, or was removed since it was listed") from error
 
     def write_once(self, path: str, data: bytes) -> None:
         if not path.startswith(ROOT):
