@@ -25,7 +25,8 @@ if [ -n "$uv" ]; then
   links=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$(setting global.find-links)}}
   certificates=${SSL_CERT_FILE:-${PIP_CERT:-$(setting global.cert)}}
   [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
-  [ -z "$links" ] || export UV_FIND_LINKS="$links"
+  [ -z "$links" ] || export UV_FIND_LINKS="$(echo $links | tr ' ' ',')"
+  [ -z "${PIP_EXTRA_INDEX_URL:-}" ] || export UV_INDEX="${UV_INDEX:-$PIP_EXTRA_INDEX_URL}"
   [ -z "$certificates" ] || export SSL_CERT_FILE="$certificates"
   if "$uv" pip install --quiet --python "$python" --constraint constraints.txt --editable ".[$extras]"; then exit 0; fi
   echo "uv could not install" >&2
