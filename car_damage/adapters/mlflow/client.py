@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
@@ -12,6 +13,34 @@ from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1_000
+
+
+class MlflowStore:
+    """What the adapters of MLflow share: the settings, and the client of their stores."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return client(self._settings)
+
+    def _runs(self, wanted: str, limit: int | None = None) -> "list[Run]":
+        """The experiment's runs that this filter selects, latest first; none if the experiment does not exist."""
+        from mlflow.utils import get_results_from_paginated_fn
+
+        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+        if experiment is None:
+            return []
+        experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
+
+        def page(size: int, token: str | None) -> Any:
+            return self._client.search_runs(experiments, wanted, max_results=size, order_by=latest_first, page_token=token)
+
+        return list(get_results_from_paginated_fn(page, _PAGE, limit))
 
 
 def client(settings: Settings) -> "MlflowClient":

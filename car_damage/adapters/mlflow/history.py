@@ -6,34 +6,27 @@ the next update continues or abandons.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import client, experiment_id, translated
+from car_damage.adapters.mlflow.client import MlflowStore, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software, user
 from car_damage.moves import ABANDONED, DONE, FAILED, NO_VERSION, ROLLBACK, UNDERWAY, Intention, Move
 from car_damage.ports import TAG_LIMIT
-from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 KIND_TAG = "move"
 """The tag that distinguishes these runs from trainings."""
 
 _PERSON = "person"
-_PAGE = 1_000
 _STATUS: Mapping[str, str] = MappingProxyType({UNDERWAY: "RUNNING", DONE: "FINISHED", FAILED: "FAILED", ABANDONED: "KILLED"})
 _STATE = {status: state for state, status in _STATUS.items()}
 
 
-class MlflowHistory:
+class MlflowHistory(MlflowStore):
     """The port `History` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
     def begin(self, intention: Intention) -> Move:
         from mlflow.entities import Metric
@@ -65,23 +58,10 @@ class MlflowHistory:
 
     def moves(self, state: str | None = None) -> list[Move]:
         with translated("reading the champion's history"):
-            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-            if experiment is None:
-                return []
             wanted = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
             if state is not None:
                 wanted += f" and attributes.status = '{_STATUS[state]}'"
-            experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
-            page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first)
-            found: list[Run] = list(page)
-            while page.token:
-                page = self._client.search_runs(experiments, wanted, max_results=_PAGE, order_by=latest_first, page_token=page.token)
-                found += page
-        return [_move(run) for run in found]
-
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        return client(self._settings)
+            return [_move(run) for run in self._runs(wanted)]
 
 
 def _move(run: "Run") -> Move:

@@ -6,17 +6,15 @@ same error code, and a failed lookup must never count as "there is no champion".
 
 import logging
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import client, fluent, translated
+from car_damage.adapters.mlflow.client import MlflowStore, fluent, translated
 from car_damage.errors import RegistryError
 from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 READY_TIMEOUT = 300.0
@@ -30,11 +28,11 @@ _THERE = frozenset({"RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"})
 _log = logging.getLogger(__name__)
 
 
-class MlflowRegistry:
+class MlflowRegistry(MlflowStore):
     """The port `Registry` on `MlflowClient`."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._name = settings.tracking.model
         self._clock = clock
 
@@ -134,10 +132,6 @@ class MlflowRegistry:
         self._model_is_there = True
 
     _model_is_there = False
-
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        return client(self._settings)
 
     def _version(self, found: "MlflowVersion") -> ModelVersion:
         return ModelVersion(

@@ -6,25 +6,20 @@ run of a killed training never counts as a result. The next start with the same 
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import client, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.client import MlflowStore, experiment_id, fluent, translated
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
 from car_damage.ports import KEY_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
-from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric, Run
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +33,8 @@ _DIGEST = 16
 """Characters of a dataset's digest; MLflow accepts 36."""
 
 
-class MlflowTracking:
+class MlflowTracking(MlflowStore):
     """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
 
     def run_for(self, training_key: str) -> TrainedRun | None:
         with translated("looking for a finished run with this training key"):
@@ -54,11 +46,7 @@ class MlflowTracking:
 
     def recent(self, limit: int) -> list[RunSummary]:
         with translated("listing the latest training runs"):
-            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-            if experiment is None:
-                return []
-            order = ["attributes.start_time DESC"]
-            runs = self._client.search_runs([experiment.experiment_id], f"tags.{KEY_TAG} LIKE '%'", max_results=limit, order_by=order)
+            runs = self._runs(f"tags.{KEY_TAG} LIKE '%'", limit)
         return [
             RunSummary(
                 run.info.run_id,
@@ -83,12 +71,13 @@ class MlflowTracking:
 
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
+        from mlflow.utils import chunk_list
 
         with translated(f"logging run {run_id}"):
             params = [Param(key, str(value)) for key, value in contents.params.items()]
-            for some in _chunks(params, _PARAMS):
+            for some in chunk_list(params, _PARAMS):
                 self._client.log_batch(run_id, params=some)
-            for some in _chunks(_metrics(contents), _METRICS):
+            for some in chunk_list(_metrics(contents), _METRICS):
                 self._client.log_batch(run_id, metrics=some)
             self._client.log_inputs(run_id, [_dataset(*contents.dataset)])
             self._client.log_artifacts(run_id, str(contents.folder))
@@ -141,13 +130,8 @@ class MlflowTracking:
         with translated(f"looking up run {run_id}"):
             return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
-    def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
-        """Runs with this tag and status, latest first."""
-        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-        if experiment is None:
-            return ()
-        wanted = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
-        return tuple(self._client.search_runs([experiment.experiment_id], wanted, order_by=["attributes.start_time DESC"]))
+    def _search(self, tag: str, value: str, status: str) -> "list[Run]":
+        return self._runs(f"tags.{tag} = '{value}' and attributes.status = '{status}'")
 
     def _readable(self, model_uri: str) -> bool:
         """Whether the model is still recorded, and its files are where MLflow expects them."""
@@ -173,10 +157,6 @@ class MlflowTracking:
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 
-    @cached_property
-    def _client(self) -> "MlflowClient":
-        return client(self._settings)
-
 
 def _metrics(contents: RunContents) -> "list[Metric]":
     from mlflow.entities import Metric
@@ -197,8 +177,3 @@ def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
     source = json.dumps({**place, "delta_table_version": version})
     dataset = Dataset(name="silver", digest=fingerprint[:_DIGEST], source_type="delta_table", source=source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-
-
-def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])
