@@ -110,7 +110,7 @@ class DeltaTables(ABC):
         raise AssertionError("the last attempt returns or raises")
 
     def uri(self, table: str) -> str:
-        """The table's folder, or its name in the catalog. The absolute path of a folder is returned unchanged."""
+        """See the port. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
             return table
         levels = _levels(table)
