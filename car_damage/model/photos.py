@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +137,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                     progress("photos", done, len(kept))
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths):
-                pixels = PixelCache(decoded, _slots(kept, len(paths)), partial(patiently, read), pool, np.arange(len(paths)))
+                pixels = PixelCache(decoded, _slots(kept, len(paths)), lambda row: patiently(read, row), pool, np.arange(len(paths)))
             yield PhotoSet(np.array(splits, dtype=object), Photos(pixels, labels, sha256s, paths))
         finally:
             pool.shutdown(cancel_futures=True)
