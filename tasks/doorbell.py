@@ -7,10 +7,9 @@ photos' names.
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
@@ -23,12 +22,15 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
+from pydantic import TypeAdapter, ValidationError
 
 from car_damage.data import doorbell
 from car_damage.data.doorbell import Memory, Runs, Signal
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from tasks.flow_runs import RETRAIN, in_state
+
+T = TypeVar("T")
 
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
@@ -75,32 +77,23 @@ def look(platform: Platform, quiet: str | None = None) -> Signal:
     # The ring first: a kill between the two repeats it, which costs a run that finds nothing new.
     if signal.ring:
         ring(found, settings.landing.folder)
-    remember(signal.memory)
+    _write(DOORBELL, signal.memory)
     return signal
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:
     """Note what has been validated; by the stage validate, and nobody else."""
-    _write(VALIDATED, asdict(Validated(fingerprint, flow_run)))
+    _write(VALIDATED, Validated(fingerprint, flow_run))
 
 
 def validated() -> Validated:
     """What has been validated last."""
-    found = _read(VALIDATED)
-    return Validated(str(found.get("fingerprint", "")), str(found.get("flow_run", "")))
-
-
-def remember(memory: Memory) -> None:
-    """Keep what the doorbell knows for its next look."""
-    at = memory.rung_at.isoformat() if memory.rung_at else None
-    _write(DOORBELL, {"seen": memory.seen, "rung": memory.rung, "rung_at": at})
+    return _read(VALIDATED, Validated)
 
 
 def memory() -> Memory:
     """What the doorbell knew after its last look."""
-    found = _read(DOORBELL)
-    at = found.get("rung_at")
-    return Memory(str(found.get("seen", "")), str(found.get("rung", "")), datetime.fromisoformat(at) if at else None)
+    return _read(DOORBELL, Memory)
 
 
 def runs(last: Validated, rung_at: datetime | None) -> Runs:
@@ -143,14 +136,18 @@ def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
     return [str(run.id) for run in client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=which, limit=20)]
 
 
-def _read(name: str) -> Mapping[str, Any]:
+def _read(name: str, kind: type[T]) -> T:
     """A Variable that is not there, or that somebody has written something else into, says nothing."""
     with get_client(sync_client=True) as client:
         found = client.read_variable_by_name(name)
-    return found.value if found is not None and isinstance(found.value, dict) else {}
+    try:
+        return TypeAdapter(kind).validate_python(found.value if found else {})
+    except ValidationError:
+        return kind()
 
 
-def _write(name: str, value: dict[str, Any]) -> None:
+def _write(name: str, content: Memory | Validated) -> None:
+    value = TypeAdapter(type(content)).dump_python(content, mode="json")
     with get_client(sync_client=True) as client:
         if client.read_variable_by_name(name) is None:
             client.create_variable(VariableCreate(name=name, value=value, tags=["car-damage"]))
