@@ -38,7 +38,7 @@ from car_damage.stage import HOUR
 from car_damage.stages import choose, endpoint, live, register, score, silver, train, validate
 from tasks import alerts, artifacts, commands, doorbell, naming
 from tasks.data_quality import data_quality
-from tasks.progress import if_possible, shown
+from tasks.progress import TaskProgress, if_possible
 from tasks.runner import Runner
 
 ENDPOINT_LIMIT = "car-damage-endpoint"
@@ -89,7 +89,7 @@ ONCE_A_FLOW_RUN: dict[str, Any] = {"cache_policy": CachePolicy.from_cache_key_fn
 )
 def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     """Finds the files that bronze has not seen, and writes a verdict on each."""
-    report = runner.run(validate.STAGE, request, shown("validation"))
+    report = runner.run(validate.STAGE, request, TaskProgress("validation"))
     with if_possible("the new files"):
         artifacts.landed(report)
         alerts.of_rejects(report, runner.platform.settings.alerts)
@@ -109,7 +109,7 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
 )
 def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     """Removes duplicates, divides the photos into train, validation and test, and merges them into silver."""
-    report = runner.run(silver.STAGE, request, shown("silver"))
+    report = runner.run(silver.STAGE, request, TaskProgress("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
     with if_possible("the data's quality"):
@@ -126,7 +126,7 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
 )
 def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
     """Finds out what is decided, intended and served, and whether anything is left to do."""
-    return runner.run(live.STAGE, request, shown("live"))
+    return runner.run(live.STAGE, request, TaskProgress("live"))
 
 
 @task(
@@ -138,7 +138,7 @@ def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
 )
 def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
     """Trains the network on one silver version and logs the model to MLflow, unless the same model was trained before."""
-    report = runner.run(train.STAGE, request, shown("training"))
+    report = runner.run(train.STAGE, request, TaskProgress("training"))
     with if_possible("the model"):
         artifacts.trained(report, runner.platform.tracking)
     return report
@@ -152,7 +152,7 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 )
 def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     """Judges the model against the champion on the same test photos and registers it with the decision."""
-    report = runner.run(register.STAGE, request, shown("judging"))
+    report = runner.run(register.STAGE, request, TaskProgress("judging"))
     with if_possible("the decision"):
         artifacts.decided(request, report, runner.platform)
     return report
@@ -166,7 +166,7 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 )
 def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
     """Scores the photos that this version has not scored, and merges the answers into the predictions table."""
-    report = runner.run(score.STAGE, request, shown("scoring"))
+    report = runner.run(score.STAGE, request, TaskProgress("scoring"))
     with if_possible("the predictions"):
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
     with if_possible("the number of photos in the run's name"):
@@ -182,7 +182,7 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
 )
 def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
     """Finds the version that a person wants live, and refuses a version that must not go live."""
-    return runner.run(choose.STAGE, request, shown("choosing"))
+    return runner.run(choose.STAGE, request, TaskProgress("choosing"))
 
 
 @task(
@@ -199,7 +199,7 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
         # could not be renewed must not end it.
         get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
-            report = runner.run(endpoint.STAGE, request, shown("endpoint"))
+            report = runner.run(endpoint.STAGE, request, TaskProgress("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)
