@@ -4,6 +4,7 @@ Lookups by training key return only FINISHED runs, and a run is finished last, a
 run of a killed training never counts as a result. The next start with the same key ends it.
 """
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -169,8 +170,6 @@ def _metrics(contents: RunContents) -> "list[Metric]":
 
 def _dataset(where: str, version: int, fingerprint: str) -> "DatasetInput":
     """The silver table in the form of MLflow's DeltaDatasetSource. That class itself would start Spark for a table's name."""
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
