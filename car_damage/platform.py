@@ -14,18 +14,12 @@ class Target:
 
     @cached_property
     def files(self) -> Files:
-        from car_damage.adapters.databricks import volume
-        from car_damage.adapters.folder import Folder
-
-        return volume.Volume() if volume.is_elsewhere(self.settings.landing.folder) else Folder()
+        return _files_of(self.settings.landing.folder)
 
     @cached_property
     def handovers(self) -> Files:
         """The files of the folder through which work is handed over to a job."""
-        from car_damage.adapters.databricks import volume
-        from car_damage.adapters.folder import Folder
-
-        return volume.Volume() if volume.is_elsewhere(self.settings.databricks.handovers) else Folder()
+        return _files_of(self.settings.databricks.handovers)
 
     @cached_property
     def tables(self) -> Tables:
@@ -69,3 +63,10 @@ class Target:
         from car_damage.adapters.clock import SystemClock
 
         return SystemClock()
+
+
+def _files_of(folder: str) -> Files:
+    from car_damage.adapters.databricks import volume
+    from car_damage.adapters.folder import Folder
+
+    return volume.Volume() if volume.is_elsewhere(folder) else Folder()

@@ -42,7 +42,11 @@ class Files(Protocol):
     """Files by path: a folder of this machine, or a volume. No file is ever removed, and only `replace` overwrites."""
 
     def list(self, folder: str) -> Iterator[File]:
-        """Every file below `folder`, in any order. Files and folders whose name starts with `_` or `.` are skipped."""
+        """Every file below `folder`, in any order. Files and folders whose name starts with `_` or `.` are skipped.
+
+        Raises SettingsError if the folder does not exist. Unavailable: the folder, or one below it, cannot be listed. Discard what was
+        yielded before.
+        """
 
     def read(self, path: str) -> bytes:
         """All bytes of a file. Raises Unavailable if it cannot be read."""
@@ -321,16 +325,23 @@ class Prediction:
 
 
 class Serving(Protocol):
-    """One endpoint, and its REST API."""
+    """One endpoint, and its REST API.
+
+    Every method raises Unavailable if the service does not answer, and RequestRefused if it refuses the token, the permission or the
+    request.
+    """
 
     def state(self) -> EndpointState:
         """The endpoint's state. A missing endpoint is a state, not an error."""
 
     def put(self, version: int) -> None:
-        """Start to serve this version; creates the endpoint if it does not exist. Returns before the version is ready."""
+        """Start to serve this version; creates the endpoint if it does not exist. Returns before the version is ready.
+
+        Raises UpdateInProgress if the endpoint is busy with an update to another version.
+        """
 
     def query(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Send photos in one request."""
+        """One prediction per photo, in order, from one request."""
 
     def build_log(self, version: int) -> str:
         """The log of building and starting a version; empty if there is none."""

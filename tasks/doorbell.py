@@ -6,10 +6,9 @@ they announce the photos twice, which costs a run with nothing new. The Variable
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import VariableCreate, VariableUpdate
@@ -22,12 +21,15 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.events import emit_event
 from prefect.events.worker import EventsWorker
+from pydantic import TypeAdapter, ValidationError
 
 from car_damage.data import doorbell
 from car_damage.data.doorbell import Memory, Runs, Signal
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from tasks.flow_runs import RETRAIN, in_state
+
+T = TypeVar("T")
 
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
@@ -74,32 +76,23 @@ def look(platform: Platform, quiet: str | None = None) -> Signal:
     # Ring first: after a kill between the two calls the next check rings again, which costs a run with nothing new.
     if signal.ring:
         ring(found, settings.landing.folder)
-    remember(signal.memory)
+    _write(DOORBELL, signal.memory)
     return signal
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:
     """Save what was validated. Only the stage validate calls this."""
-    _write(VALIDATED, asdict(Validation(fingerprint, flow_run)))
+    _write(VALIDATED, Validation(fingerprint, flow_run))
 
 
 def last_validation() -> Validation:
     """What the last validation saw."""
-    found = _read(VALIDATED)
-    return Validation(str(found.get("fingerprint", "")), str(found.get("flow_run", "")))
-
-
-def remember(memory: Memory) -> None:
-    """Save the doorbell's memory for its next check."""
-    at = memory.rung_at.isoformat() if memory.rung_at else None
-    _write(DOORBELL, {"seen": memory.seen, "rung": memory.rung, "rung_at": at})
+    return _read(VALIDATED, Validation)
 
 
 def memory() -> Memory:
     """The doorbell's memory after its last check."""
-    found = _read(DOORBELL)
-    at = found.get("rung_at")
-    return Memory(str(found.get("seen", "")), str(found.get("rung", "")), datetime.fromisoformat(at) if at else None)
+    return _read(DOORBELL, Memory)
 
 
 def runs(last: Validation, rung_at: datetime | None) -> Runs:
@@ -144,14 +137,18 @@ def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
     return [str(run.id) for run in client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=which, limit=20)]
 
 
-def _read(name: str) -> Mapping[str, Any]:
-    """A Variable's value; empty if it does not exist or holds anything else than an object."""
+def _read(name: str, kind: type[T]) -> T:
+    """A Variable's value; the default of its kind if it does not exist or holds anything else."""
     with get_client(sync_client=True) as client:
         found = client.read_variable_by_name(name)
-    return found.value if found is not None and isinstance(found.value, dict) else {}
+    try:
+        return TypeAdapter(kind).validate_python(found.value if found else {})
+    except ValidationError:
+        return kind()
 
 
-def _write(name: str, value: dict[str, Any]) -> None:
+def _write(name: str, content: Memory | Validation) -> None:
+    value = TypeAdapter(type(content)).dump_python(content, mode="json")
     with get_client(sync_client=True) as client:
         if client.read_variable_by_name(name) is None:
             client.create_variable(VariableCreate(name=name, value=value, tags=["car-damage"]))

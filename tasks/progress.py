@@ -9,7 +9,6 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
 from car_damage import showing
-from car_damage.stage import Progress
 
 PATIENCE = 2.0
 """Seconds after which a step that is not done gets a bar: one that was full before a person could look only adds to the list."""
@@ -17,17 +16,14 @@ INTERVAL = 1.0
 """Seconds between two updates: one costs some milliseconds of the stage's own time, and a log of thousands is not read."""
 
 
-def shown(name: str) -> Progress:
-    """The progress of one task run: a line of the log at a step's start, now and then, and at its end; and one bar."""
-    return _Shown(name)
-
-
 def if_possible(what: str) -> AbstractContextManager[None]:
     """`showing.if_possible`, with a warning in the log of the run."""
     return showing.if_possible(what, get_run_logger())
 
 
-class _Shown:
+class TaskProgress:
+    """The progress of one task run: a line of the log at a step's start, now and then, and at its end; and one bar."""
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._logger = get_run_logger()

@@ -1,6 +1,6 @@
 """The stages as Prefect tasks: retries, timeouts, caching, progress, artifacts.
 
-The decorator holds what a task adds to its stage. The body runs the stage and shows its report.
+The decorator holds what a task adds to its stage. The body runs the stage and shows its report. Prefect's pages show the docstring.
 """
 
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from prefect import runtime, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
@@ -34,9 +35,10 @@ from car_damage.pipeline import (
     digest,
 )
 from car_damage.stage import HOUR
+from car_damage.stages import choose, endpoint, live, register, score, silver, train, validate
 from tasks import alerts, artifacts, commands, doorbell, naming
 from tasks.data_quality import data_quality
-from tasks.progress import if_possible, shown
+from tasks.progress import TaskProgress, if_possible
 from tasks.runner import Runner
 
 ENDPOINT_LIMIT = "car-damage-endpoint"
@@ -80,18 +82,14 @@ ONCE_A_FLOW_RUN: dict[str, Any] = {"cache_policy": CachePolicy.from_cache_key_fn
 
 
 @task(
-    name="validate_images",
-    description="Finds the files that bronze has not seen, and writes a verdict on each.",
     task_run_name="validate new files",
     tags=["car-damage", "data"],
     timeout_seconds=4 * HOUR,
     **ONCE_A_FLOW_RUN,
 )
 def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
-    """See `car_damage.stages.validate`."""
-    from car_damage.stages import validate
-
-    report = runner.run(validate.STAGE, request, shown("validation"))
+    """Finds the files that bronze has not seen, and writes a verdict on each."""
+    report = runner.run(validate.STAGE, request, TaskProgress("validation"))
     with if_possible("the new files"):
         artifacts.landed(report)
         alerts.of_rejects(report, runner.platform.settings.alerts)
@@ -104,18 +102,14 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
 
 
 @task(
-    name="write_silver",
-    description="Removes duplicates, divides the photos into train, validation and test, and merges them into silver.",
     task_run_name="silver from bronze version {request.bronze_version}",
     tags=["car-damage", "data"],
     timeout_seconds=2 * HOUR,
     **ONCE_A_FLOW_RUN,
 )
 def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
-    """See `car_damage.stages.silver`."""
-    from car_damage.stages import silver
-
-    report = runner.run(silver.STAGE, request, shown("silver"))
+    """Removes duplicates, divides the photos into train, validation and test, and merges them into silver."""
+    report = runner.run(silver.STAGE, request, TaskProgress("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
     with if_possible("the data's quality"):
@@ -124,24 +118,18 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
 
 
 @task(
-    name="look_at_live",
-    description="Finds out what is decided, intended and served, and whether anything is left to do.",
     task_run_name="look at what is live",
     tags=["car-damage", "model"],
     timeout_seconds=10 * MINUTE,
-    cache_policy=NO_CACHE,
+    cache_policy=NO_CACHE,  # what is live changes by itself
     **RETRIES,
 )
 def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
-    """See `car_damage.stages.live`. Never cached: what is live changes by itself."""
-    from car_damage.stages import live
-
-    return runner.run(live.STAGE, request, shown("live"))
+    """Finds out what is decided, intended and served, and whether anything is left to do."""
+    return runner.run(live.STAGE, request, TaskProgress("live"))
 
 
 @task(
-    name="train_model",
-    description="Trains the network on one silver version and logs the model to MLflow, unless the same model was trained before.",
     task_run_name="train on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=12 * HOUR,
@@ -149,46 +137,36 @@ def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
     **KEPT,
 )
 def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
-    """See `car_damage.stages.train`."""
-    from car_damage.stages import train
-
-    report = runner.run(train.STAGE, request, shown("training"))
+    """Trains the network on one silver version and logs the model to MLflow, unless the same model was trained before."""
+    report = runner.run(train.STAGE, request, TaskProgress("training"))
     with if_possible("the model"):
         artifacts.trained(report, runner.platform.tracking)
     return report
 
 
 @task(
-    name="register_model",
-    description="Judges the model against the champion on the same test photos and registers it with the decision.",
     task_run_name="judge the model on silver version {request.silver_version}",
     tags=["car-damage", "model"],
     timeout_seconds=2 * HOUR,
     **ONCE_A_FLOW_RUN,
 )
 def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
-    """See `car_damage.stages.register`."""
-    from car_damage.stages import register
-
-    report = runner.run(register.STAGE, request, shown("judging"))
+    """Judges the model against the champion on the same test photos and registers it with the decision."""
+    report = runner.run(register.STAGE, request, TaskProgress("judging"))
     with if_possible("the decision"):
         artifacts.decided(request, report, runner.platform)
     return report
 
 
 @task(
-    name="score_photos",
-    description="Scores the photos that this version has not scored, and merges the answers into the predictions table.",
     task_run_name="score with {request.version}",
     tags=["car-damage", "model"],
     timeout_seconds=24 * HOUR,
     **ONCE_A_FLOW_RUN,
 )
 def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
-    """See `car_damage.stages.score`."""
-    from car_damage.stages import score
-
-    report = runner.run(score.STAGE, request, shown("scoring"))
+    """Scores the photos that this version has not scored, and merges the answers into the predictions table."""
+    report = runner.run(score.STAGE, request, TaskProgress("scoring"))
     with if_possible("the predictions"):
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
     with if_possible("the number of photos in the run's name"):
@@ -197,41 +175,31 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
 
 
 @task(
-    name="choose_version",
-    description="Finds the version that a person wants live, and refuses a version that must not go live.",
     task_run_name=_choice,
     tags=["car-damage", "model"],
     timeout_seconds=10 * MINUTE,
     **ONCE_A_FLOW_RUN,
 )
 def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
-    """See `car_damage.stages.choose`."""
-    from car_damage.stages import choose
-
-    return runner.run(choose.STAGE, request, shown("choosing"))
+    """Finds the version that a person wants live, and refuses a version that must not go live."""
+    return runner.run(choose.STAGE, request, TaskProgress("choosing"))
 
 
 @task(
-    name="update_endpoint",
-    description="Takes the challenger live after the endpoint has answered a real photo with it, or puts everything back.",
     task_run_name="update the endpoint",
     tags=["car-damage", "serving"],
     timeout_seconds=4 * HOUR,
-    cache_policy=NO_CACHE,
+    cache_policy=NO_CACHE,  # it changes what is live
     **RETRIES,
 )
 def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
-    """See `car_damage.stages.endpoint`. One at a time over all flows. Never cached, because it changes what is live."""
-    from prefect.concurrency.asyncio import AcquireConcurrencySlotTimeoutError, ConcurrencySlotAcquisitionError
-
-    from car_damage.stages import endpoint
-
+    """Takes the challenger live after the endpoint has answered a real photo with it, or puts everything back."""
     try:
         # The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that
         # could not be renewed must not end it.
         get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
         with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
-            report = runner.run(endpoint.STAGE, request, shown("endpoint"))
+            report = runner.run(endpoint.STAGE, request, TaskProgress("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)

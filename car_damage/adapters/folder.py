@@ -33,33 +33,26 @@ class Folder:
     """The port `Files` on this machine's file system."""
 
     def list(self, folder: str) -> Iterator[File]:
-        """Every file below `folder`; see `walk` for the errors."""
         for path, size, modified in walk(folder):
             yield File(path, size, EPOCH + timedelta(milliseconds=modified))
 
     def read(self, path: str) -> bytes:
         try:
-            return _read(path)
-        except FileNotFoundError as error:
-            if "\\x" not in path:
-                raise FileMissing(f"{path} does not exist, or was removed since it was listed") from error
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
-        try:
-            return _read(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)))
+            try:
+                return _read(path)
+            except FileNotFoundError:
+                if "\\x" not in path:
+                    raise
+                return _read(re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), os.fsencode(path)))
         except FileNotFoundError as error:
             raise FileMissing(f"{path} does not exist, or was removed since it was listed") from error
         except OSError as error:
             raise Unavailable(f"{path} cannot be read: {error.strerror or error}") from error
 
     def write_once(self, path: str, data: bytes) -> None:
-        """Create a complete file. A kill leaves nothing, or a file whose name starts with a dot.
+        """See the port. A kill leaves nothing, or a file whose name starts with a dot.
 
         On storage without hard links, such as a mounted volume, a kill may leave half a file.
-
-        Raises:
-            FileExistsError: the file exists; it is not changed.
-            Unavailable: the file system refused.
         """
         target = Path(path)
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")

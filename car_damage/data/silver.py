@@ -166,5 +166,4 @@ def _codes(texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    combined = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -5,11 +5,11 @@ The flow run writes a request, and the job answers it. For each stage of a flow 
 - `<hash>.request.json`: the request, written by the flow run;
 - `<hash>.json`: the report, written by the job; a stage has succeeded when this file is there;
 - `<hash>.failed.<job run>.json`: why that run of the job failed;
-- `<hash>.progress.json`: how far the stage is, the only file that is written more than once.
+- `<hash>.progress.json`: how far the stage is, the only file that is replaced while it is whole.
 
 `<hash>` is the hash of the request: the same request finds its report again, and another request does not. A volume has no
 rename, so a file may be seen, or be left, half written. Each file carries the checksum of its contents; a file with another checksum
-counts as missing. Nothing is removed.
+counts as missing, and the next writer replaces it. Nothing is removed.
 """
 
 import json
@@ -28,25 +28,18 @@ from car_damage.settings import Settings
 
 LEFT_OUT = {"spark", "stack", "alerts", "doorbell", "databricks"}
 """Sections of the settings that no stage reads in a job. Those of Spark are the job's own, and may hold secrets."""
-COPIES = 8
-"""Copies that are written beside a file which was left half written."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of one request are.
-
-    Args:
-        folder: the folder of all hand-overs.
-        flow_run: the flow run's id.
-        stage: the stage's name.
-        key: the hash of the request.
-    """
+    """Where the files of one request are."""
 
     folder: str
+    """The folder of all hand-overs."""
     flow_run: str
     stage: str
     key: str
+    """The hash of the request."""
 
     @classmethod
     def of(cls, folder: str, stage: str, request: Any) -> "Place":
@@ -61,21 +54,17 @@ class Place:
 
     @property
     def request(self) -> str:
-        """Path of the request."""
         return self._path("request.json")
 
     @property
     def report(self) -> str:
-        """Path of the report."""
         return self._path("json")
 
     @property
     def progress(self) -> str:
-        """Path of the progress."""
         return self._path("progress.json")
 
     def failure(self, job_run: int) -> str:
-        """Path of the failure of one run of the job."""
         return self._path(f"failed.{job_run}.json")
 
     def _path(self, ending: str) -> str:
@@ -124,7 +113,7 @@ def read_request(files: Files, path: str) -> JobRequest:
         Unavailable: it cannot be read.
         WorkspaceIncomplete: the flow run that wrote it has other code than this job.
     """
-    body = _read_whole(files, path)
+    body = _read(files, path)
     if body is None:
         raise Unavailable(f"the request {path} is not there")
     if body.get("code") != code.fingerprint():
@@ -143,7 +132,7 @@ def read_report(files: Files, place: Place, report: type[Any]) -> Any:
     Raises:
         Terminal: the file is there and holds another type.
     """
-    body = _read_whole(files, place.report)
+    body = _read(files, place.report)
     if body is None:
         return None
     try:
@@ -160,7 +149,7 @@ def write_failure(files: Files, place: Place, job_run: int, error: CarDamageErro
 
 def read_failure(files: Files, place: Place, job_run: int) -> CarDamageError | None:
     """The error by which a run of the job failed; None where it left no such file."""
-    body = _read_whole(files, place.failure(job_run))
+    body = _read(files, place.failure(job_run))
     if body is None:
         return None
     kind: type[CarDamageError] = Transient if body["kind"] == "Transient" else Terminal
@@ -177,10 +166,7 @@ def write_progress(files: Files, place: Place, step: Step) -> None:
 
 def read_progress(files: Files, place: Place) -> Step | None:
     """How far a stage is; None where that is not known."""
-    try:
-        body = _read(files, place.progress)
-    except FileMissing:
-        return None
+    body = _read(files, place.progress)
     return None if body is None else Step(**body)
 
 
@@ -189,44 +175,22 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 
 
 def _write(files: Files, path: str, body: Mapping[str, Any]) -> None:
-    """Write a file that is never changed; a copy beside it where it was left half written."""
-    data = _sealed(body)
-    for copy in _copies(path):
-        try:
-            files.write_once(copy, data)
-        except FileExistsError:
-            if _read(files, copy) is not None:
-                return  # it is whole: whoever was first wrote the same, or decided it
-        else:
-            return
-    raise Unavailable(f"{path} was left half written {COPIES + 1} times: see whether the folder's storage is full")
-
-
-def _read_whole(files: Files, path: str) -> dict[str, Any] | None:
-    """The contents of the file, or of the first copy that is whole."""
-    for copy in _copies(path):
-        try:
-            body = _read(files, copy)
-        except FileMissing:
-            return None
-        if body is not None:
-            return body
-    return None
-
-
-def _copies(path: str) -> list[str]:
-    """The paths of the file and of its copies."""
-    stem = path.removesuffix(".json")
-    return [path, *(f"{stem}.{number}.json" for number in range(1, COPIES + 1))]
+    """Write a file that stays as it is once it is whole: whoever was first wrote the same, or decided it."""
+    try:
+        files.write_once(path, _sealed(body))
+    except FileExistsError:
+        if _read(files, path) is None:
+            files.replace(path, _sealed(body))
+            if _read(files, path) is None:
+                raise Unavailable(f"{path} was left half written again: see whether the folder's storage is full") from None
 
 
 def _read(files: Files, path: str) -> dict[str, Any] | None:
-    """The contents of a file; None where it is not whole. Raises FileMissing, or Unavailable when it cannot be read at present."""
-    data = files.read(path)
+    """The contents of a file; None where it is missing or not whole. Raises Unavailable when it cannot be read at present."""
     try:
-        sealed = json.loads(data)
+        sealed = json.loads(files.read(path))
         body: dict[str, Any] = sealed["body"]
         whole = sealed["sha256"] == digest(body)
-    except (ValueError, TypeError, KeyError):
+    except (FileMissing, ValueError, TypeError, KeyError):
         return None
     return body if whole else None

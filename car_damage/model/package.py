@@ -25,10 +25,9 @@ BUNDLED_MODULES = ("errors.py", *(f"photo/{name}.py" for name in _PHOTO), *(f"ph
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
-_USUAL = Limits()
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = _USUAL) -> str:
+def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = Limits()) -> str:
     """Log the model to the active MLflow run.
 
     Args:
@@ -47,7 +46,7 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, 
         return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
 
 
-def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = _USUAL) -> None:
+def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = Limits()) -> None:
     """Write the model that `log` would log to a folder that does not exist yet, without an MLflow run."""
     import mlflow
 

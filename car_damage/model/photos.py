@@ -10,12 +10,12 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,6 @@ _WAITS = (1.0, 5.0, 15.0)
 _TOLD = 50
 """Progress is told about so many times."""
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -65,40 +64,26 @@ class Photos:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
 class PhotoSet:
-    """All photos of a silver version, by split. A context manager: leaving it removes the file on disk.
+    """All photos of a silver version, by split."""
 
-    Arrays taken from it must not be used afterwards.
-    """
-
-    def __init__(self, splits: Sequence[str], photos: Photos, folder: Scratch, pool: ThreadPoolExecutor) -> None:
-        self._splits = np.array(splits, dtype=object)
-        self._photos = photos
-        self._folder, self._pool = folder, pool
+    splits: npt.NDArray[np.object_]
+    photos: Photos
 
     def __len__(self) -> int:
-        return len(self._photos)
+        return len(self.photos)
 
     def part(self, split: str) -> Photos:
         """The photos of a split, without a copy; none where the split is empty."""
-        rows = np.flatnonzero(self._splits == split)
+        rows = np.flatnonzero(self.splits == split)
         here = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
-        of = self._photos
+        of = self.photos
         pixels = of.pixels.part(here) if isinstance(of.pixels, PixelCache) else of.pixels[here]
         return Photos(pixels, of.labels[here], of.sha256s[here], of.paths[here])
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Remove the file on disk."""
-        self._pool.shutdown(cancel_futures=True)
-        self._folder.close()
-
-
+@contextmanager
 def load(  # noqa: PLR0917 - what, from where, and how
     rows: "pa.Table",
     files: "Files",
@@ -108,8 +93,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
     progress: "Progress",
     cache_bytes: int,
     clock: "Clock",
-) -> PhotoSet:
-    """Read, check and decode every photo that finds room on disk, in threads.
+) -> Iterator[PhotoSet]:
+    """Read, check and decode every photo that finds room on disk, in threads. At the end of the block the file on disk is removed, so
+    arrays taken from it must not be used afterwards.
 
     Args:
         rows: the silver table's `COLUMNS`, in any order; the set is ordered by split, then sha256.
@@ -136,30 +122,25 @@ def load(  # noqa: PLR0917 - what, from where, and how
 
     patiently = Patience(clock, _WAITS)
 
-    def read_with_patience(row: int) -> npt.NDArray[np.uint8]:
-        return patiently(read, row)
+    with Scratch("photos") as folder, ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos") as pool:
+        try:
+            kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
+            if len(kept) < len(paths):
+                _log.info("%d of %d photos find room on disk (images.cache_bytes); each epoch decodes the others", len(kept), len(paths))
+            decoded = _pixels(folder, len(kept))
 
-    folder, pool = Scratch("photos"), ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos")
-    try:
-        kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder.path).free)) // _PHOTO_BYTES)
-        if len(kept) < len(paths):
-            _log.info("%d of %d photos find room on disk (images.cache_bytes); the others are decoded in each epoch", len(kept), len(paths))
-        decoded = _pixels(folder.path, len(kept))
+            def keep(slot: int) -> None:
+                decoded[slot] = read(int(kept[slot]))
 
-        def keep(slot: int) -> None:
-            decoded[slot] = read(int(kept[slot]))
-
-        for done, _ in enumerate(pool.map(keep, range(len(kept))), 1):
-            if done % max(1, len(kept) // _TOLD) == 0 or done == len(kept):
-                progress("photos", done, len(kept))
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        folder.close()
-        raise
-    if len(kept) == len(paths):
-        return PhotoSet(splits, Photos(decoded, labels, sha256s, paths), folder, pool)
-    pixels = PixelCache(decoded, _slots(kept, len(paths)), read_with_patience, pool, np.arange(len(paths)))
-    return PhotoSet(splits, Photos(pixels, labels, sha256s, paths), folder, pool)
+            for done, _ in enumerate(pool.map(keep, range(len(kept))), 1):
+                if done % max(1, len(kept) // _TOLD) == 0 or done == len(kept):
+                    progress("photos", done, len(kept))
+            pixels: npt.NDArray[np.uint8] | PixelCache = decoded
+            if len(kept) < len(paths):
+                pixels = PixelCache(decoded, _slots(kept, len(paths)), lambda row: patiently(read, row), pool, np.arange(len(paths)))
+            yield PhotoSet(np.array(splits, dtype=object), Photos(pixels, labels, sha256s, paths))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:

@@ -53,15 +53,7 @@ def answers(
     environment: Literal["this", "uv"] = "this",
     tick: Callable[[int], None] = lambda _: None,
 ) -> list[ModelAnswer]:
-    """The answers for photos, in their order. See `stream`, which returns the answers one by one.
-
-    Args:
-        model: the folder of a saved MLflow model.
-        photos: the bytes of each photo.
-        timeout: see `stream`.
-        environment: see `stream`.
-        tick: called after each photo with the number of photos answered.
-    """
+    """All answers of `stream`, which has the arguments' meaning. `tick` is called after each, with the number of photos answered."""
     given = []
     for answer in stream(model, photos, timeout, environment):
         given.append(answer)

@@ -139,13 +139,11 @@ def _photos_errors(*sets: Photos) -> Iterator[None]:
 def _epoch_progress(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
     import keras
 
-    class EpochProgress(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-            now = logs or {}
-            message = (
-                f"loss {now['loss']:.3f}, accuracy {now['accuracy']:.2f}, "
-                f"validation loss {now['val_loss']:.3f}, accuracy {now['val_accuracy']:.2f}"
-            )
-            progress("epoch", epoch + 1, epochs, message)
+    def show(epoch: int, now: Mapping[str, float]) -> None:
+        message = (
+            f"loss {now['loss']:.3f}, accuracy {now['accuracy']:.2f}, "
+            f"validation loss {now['val_loss']:.3f}, accuracy {now['val_accuracy']:.2f}"
+        )
+        progress("epoch", epoch + 1, epochs, message)
 
-    return EpochProgress()
+    return keras.callbacks.LambdaCallback(on_epoch_end=show)

@@ -57,7 +57,14 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     champion = registry.champion()
     judged = _hold_back(request, version, _judge(test, champion, platform, progress), platform)
     _record(request, version, champion, judged, platform)
-    return _report(version, judged, champion)
+    return RegisterReport(
+        version=version.version,
+        decision=judged.decision,
+        reasons=judged.reasons,
+        champion=champion.version if champion else None,
+        decided_before=False,
+        evidence=judged.evidence,
+    )
 
 
 def _hold_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
@@ -129,17 +136,6 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
         champion=document["champion"],
         decided_before=True,
         evidence=_EVIDENCE.validate_python(evidence_of(document["evidence"])),
-    )
-
-
-def _report(version: ModelVersion, judged: rule.Decision, champion: ModelVersion | None) -> RegisterReport:
-    return RegisterReport(
-        version=version.version,
-        decision=judged.decision,
-        reasons=judged.reasons,
-        champion=champion.version if champion else None,
-        decided_before=False,
-        evidence=judged.evidence,
     )
 
 

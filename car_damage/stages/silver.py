@@ -121,14 +121,9 @@ def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.
     labelled = labeller(platform).labels(present["path"].filter(here).to_pylist()) if pc.any(here).as_py() else []
     kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
     fresh = {"label": [one.label for one in labelled], "reason": [one.reason for one in labelled]}
-    mask = pa.concat_arrays([pa.array([], pa.bool_()), *here.chunks])
-    return pa.table(
-        {name: pc.replace_with_mask(_whole(kept[name]), mask, pa.array(fresh[name], pa.string())) for name in ("label", "reason")}
-    )
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays([pa.array([], pa.string()), *column.cast(pa.string()).chunks])
+    mask = here.combine_chunks()
+    whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
+    return pa.table({name: pc.replace_with_mask(whole[name], mask, pa.array(fresh[name], pa.string())) for name in fresh})
 
 
 def _classes(planned: SilverPlan, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:

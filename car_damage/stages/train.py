@@ -138,7 +138,11 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
     for name, data in files.items():
         (folder / name).write_bytes(data)
     return RunContents(
-        params=_params(platform, request),
+        params={
+            **settings.training.model_dump(mode="json"),
+            "silver_table": settings.tables.silver,
+            "silver_version": request.silver_version,
+        },
         metrics=_metrics(scores, trained, photos_of),
         history=trained.history,
         folder=folder,
@@ -154,15 +158,6 @@ def _smoke_photo(platform: Platform, test: Photos) -> bytes:
     photos = (read_checked(platform.files, path, sha256) for path, sha256 in zip(test.paths, test.sha256s, strict=True))
     first = next(photos)
     return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
-
-
-def _params(platform: Platform, request: TrainRequest) -> dict[str, object]:
-    settings = platform.settings
-    return {
-        **settings.training.model_dump(mode="json"),
-        "silver_table": settings.tables.silver,
-        "silver_version": request.silver_version,
-    }
 
 
 def _metrics(scores: dict[str, Evaluation], trained: training.TrainingResult, photos: dict[str, int]) -> dict[str, float]:

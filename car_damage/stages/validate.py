@@ -68,8 +68,8 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     settings, tables = platform.settings, platform.tables
     landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze)
     ledger.guard(landed, settings.landing.max_vanished_share, allow_removals=request.allow_removals)
-    judged, unreadable = _judge(landed.new, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
-    rows = pa.concat_tables([_dated(judged, request, platform), _gone(landed, platform)])
+    judged, unreadable = _judge(landed.new, request, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
+    rows = pa.concat_tables([judged, _gone(landed, platform)])
     version = landed.bronze_version
     if rows.num_rows or version < 0:
         version = tables.merge(settings.tables.bronze, rows, ledger.KEY)
@@ -88,8 +88,8 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     )
 
 
-def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Table, list[str]]:
-    """The rows of files that could be read, without run and time; and the paths of those that could not."""
+def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress: Progress) -> tuple[pa.Table, list[str]]:
+    """The rows of files that could be read, and the paths of those that could not."""
     limits = platform.settings.images.limits()
     verdict = Verdict(limits, labeller(platform))
     too_large = pc.greater(new["size"], limits.max_bytes)
@@ -118,15 +118,9 @@ def _judge(new: pa.Table, platform: Platform, progress: Progress) -> tuple[pa.Ta
     )
     keys = new.take(pc.index_in(rows["path"], value_set=new["path"]))
     columns = {name: keys[name] if name in ledger.KEY else rows[name] for name in (*ledger.KEY, *_COLUMNS)}
-    empty = {name: pa.nulls(rows.num_rows, ledger.BRONZE.field(name).type) for name in ledger.BRONZE.names if name not in columns}
-    return pa.table({**columns, **empty}).select(ledger.BRONZE.names).cast(ledger.BRONZE), unreadable
-
-
-def _dated(rows: pa.Table, request: ValidateRequest, platform: Platform) -> pa.Table:
     now = pa.scalar(platform.clock.now(), ledger.INSTANT)
-    columns = {name: rows[name] for name in rows.column_names}
     columns |= {"ingest_run": pa.repeat(request.flow_run, rows.num_rows), "ingested": pa.repeat(now, rows.num_rows)}
-    return pa.table(columns, schema=ledger.BRONZE)
+    return pa.table(columns).select(ledger.BRONZE.names).cast(ledger.BRONZE), unreadable
 
 
 def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:

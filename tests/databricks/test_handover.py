@@ -10,7 +10,7 @@ from car_damage import errors, settings_sources
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
-from car_damage.job.handover import COPIES, Place
+from car_damage.job.handover import Place
 from car_damage.pipeline import (
     Evidence,
     RegisterReport,
@@ -110,7 +110,6 @@ def test_half_a_file_is_none_at_every_length_and_does_not_stand_in_the_way(files
     Path(place.report).write_bytes(whole[:100])
     handover.write_report(files, place, report)
     assert handover.read_report(files, place, ValidateReport) == report
-    assert Path(place.report).read_bytes() == whole[:100], "nothing is changed"
 
 
 def test_a_number_that_was_changed_is_noticed(files: Folder, place: Place) -> None:
@@ -119,13 +118,15 @@ def test_a_number_that_was_changed_is_noticed(files: Folder, place: Place) -> No
     assert handover.read_report(files, place, ValidateReport) is None
 
 
-def test_storage_on_which_nothing_gets_whole_is_told(files: Folder, place: Place) -> None:
-    folder = Path(place.report).parent
-    folder.mkdir(parents=True)
-    for name in [place.report, *(place.report.replace(".json", f".{again}.json") for again in range(1, COPIES + 1))]:
-        Path(name).write_bytes(b'{"body"')
+def test_storage_on_which_nothing_gets_whole_is_told(place: Place) -> None:
+    class Full(Folder):
+        def replace(self, path: str, data: bytes) -> None:
+            super().replace(path, data[:7])
+
+    Path(place.report).parent.mkdir(parents=True)
+    Path(place.report).write_bytes(b'{"body"')
     with pytest.raises(Unavailable, match="half written"):
-        handover.write_report(files, place, REPORTS[0])
+        handover.write_report(Full(), place, REPORTS[0])
 
 
 def test_a_report_of_another_shape_is_told(files: Folder, place: Place) -> None:

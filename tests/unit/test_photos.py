@@ -3,6 +3,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def silver(folder: Path, photos: Sequence[tuple[str, str]]) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def loaded(rows: pa.Table, progress: Progress = silent) -> PhotoSet:
+def loaded(rows: pa.Table, progress: Progress = silent) -> AbstractContextManager[PhotoSet]:
     return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40, Time())
 
 
@@ -128,8 +129,8 @@ def test_a_disk_that_fills_up_is_told_before_anything_is_written(rows: pa.Table,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(Unavailable, match=r"no room for 752,\d+ bytes .*No space left on device.*images\.cache_bytes"):
-        loaded(rows)
+    with pytest.raises(Unavailable, match=r"no room for 752,\d+ bytes .*No space left on device.*images\.cache_bytes"), loaded(rows):
+        pass
 
 
 def test_the_decoded_photos_are_gone_from_disk_afterwards(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,38 +147,44 @@ def test_they_are_gone_after_an_error_too(rows: pa.Table, tmp_path: Path, monkey
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     (tmp_path / "2.jpg").unlink()
-    with pytest.raises(PhotoChanged):
-        loaded(rows)
+    with pytest.raises(PhotoChanged), loaded(rows):
+        pass
     assert not list(scratch.iterdir())
 
 
 def test_a_photo_with_other_bytes_is_named(rows: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "3.jpg").write_bytes(encoded(picture(99), "JPEG"))
-    with pytest.raises(PhotoChanged, match=r"3\.jpg has other bytes"):
-        loaded(rows)
+    with pytest.raises(PhotoChanged, match=r"3\.jpg has other bytes"), loaded(rows):
+        pass
 
 
 def test_a_photo_that_is_gone_is_named(rows: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "1.jpg").unlink()
-    with pytest.raises(PhotoChanged, match=r"1\.jpg was validated but is gone"):
-        loaded(rows)
+    with pytest.raises(PhotoChanged, match=r"1\.jpg was validated but is gone"), loaded(rows):
+        pass
 
 
 def test_a_photo_that_cannot_be_read_may_be_readable_later(rows: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "1.jpg").unlink()
     (tmp_path / "1.jpg").mkdir()
-    with pytest.raises(Unavailable, match=r"1\.jpg"):
-        loaded(rows)
+    with pytest.raises(Unavailable, match=r"1\.jpg"), loaded(rows):
+        pass
 
 
 def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None:
-    with pytest.raises(PhotoChanged, match=r"cannot be decoded any more \(too small"):
-        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time())
+    with (
+        pytest.raises(PhotoChanged, match=r"cannot be decoded any more \(too small"),
+        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time()),
+    ):
+        pass
 
 
 def test_a_label_that_is_no_class_names_the_setting(rows: pa.Table) -> None:
-    with pytest.raises(SettingsError, match=r"labelled major, and labels\.classes is minor, moderate"):
-        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40, Time())
+    with (
+        pytest.raises(SettingsError, match=r"labelled major, and labels\.classes is minor, moderate"),
+        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40, Time()),
+    ):
+        pass
 
 
 def test_progress_counts_up_to_all_photos(rows: pa.Table) -> None:

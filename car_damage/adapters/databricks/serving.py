@@ -45,23 +45,11 @@ class DatabricksServing:
         self._model = settings.tracking.model
 
     def state(self) -> EndpointState:
-        """The endpoint's state.
-
-        Raises:
-            Unavailable: the service does not answer, or is temporarily unable to.
-            RequestRefused: the service refused the token or the permission.
-        """
         endpoint = self._get()
         return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
 
     def put(self, version: int) -> None:
-        """Start to serve this version; returns before it is ready. Also updates the tags and the inference table.
-
-        Raises:
-            UpdateInProgress: an update to another version is in progress.
-            Unavailable: the service does not answer, or is temporarily unable to.
-            RequestRefused: the service refused the token, the permission or the config.
-        """
+        """See the port. Also updates the tags and the inference table."""
         config = endpoint_config.core(self._settings, version)
         there = self._get()
         try:
@@ -95,12 +83,6 @@ class DatabricksServing:
             _log.warning("%s; the next update of the endpoint will try again", error)
 
     def query(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Send photos in one request; returns one prediction per photo, in order.
-
-        Raises:
-            RequestRefused: a photo is unusable, or the photos together are too large for one request.
-            Unavailable: no model answers at the moment.
-        """
         records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
         size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
         if size > limit:
@@ -121,7 +103,6 @@ class DatabricksServing:
         return answers
 
     def build_log(self, version: int) -> str:
-        """The log of building and starting a version; empty if there is none."""
         from databricks.sdk.errors import NotFound
 
         with self._translated("reading the build log of"):

@@ -32,6 +32,8 @@ def is_elsewhere(folder: str) -> bool:
 class Volume:
     """The port `Files` on volumes. Any other path, such as that of a table of labels, is a file of this machine.
 
+    Besides the port's errors, every method raises RequestRefused if the workspace refuses the credentials or the permission.
+
     Args:
         client: makes the workspace client; called when a volume is first touched.
     """
@@ -41,13 +43,6 @@ class Volume:
         self._here: Files = Folder()
 
     def list(self, folder: str) -> Iterator[File]:
-        """Every file below `folder`, page by page.
-
-        Raises:
-            SettingsError: the folder is not there.
-            Unavailable: it, or any folder below it, cannot be listed. What was yielded before is then no listing.
-            RequestRefused: the workspace refused the credentials or the permission.
-        """
         if not folder.startswith(ROOT):
             yield from self._here.list(folder)
             return

@@ -13,6 +13,9 @@ from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1_000
 
 KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
 """What tells MLflow's pages that an experiment is for training models: its page opens with runs, and not with traces.
@@ -37,6 +40,20 @@ class MlflowAdapter:
     @cached_property
     def _client(self) -> "MlflowClient":
         return client(self._settings)
+
+    def _runs(self, condition: str, limit: int | None = None) -> "list[Run]":
+        """The experiment's runs that meet this condition, latest first; none if the experiment does not exist."""
+        from mlflow.utils import get_results_from_paginated_fn
+
+        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
+        if experiment is None:
+            return []
+        experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
+
+        def page(size: int, token: str | None) -> Any:
+            return self._client.search_runs(experiments, condition, max_results=size, order_by=latest_first, page_token=token)
+
+        return list(get_results_from_paginated_fn(page, _PAGE, limit))
 
 
 def client(settings: Settings) -> "MlflowClient":

@@ -21,7 +21,6 @@ KIND_TAG = "move"
 """The tag that distinguishes these runs from trainings."""
 
 _PERSON = "person"
-_PAGE = 1_000
 _STATUS: Mapping[str, str] = MappingProxyType({UNDERWAY: "RUNNING", DONE: "FINISHED", FAILED: "FAILED", ABANDONED: "KILLED"})
 _STATE = {status: state for state, status in _STATUS.items()}
 
@@ -59,19 +58,10 @@ class MlflowHistory(MlflowAdapter):
 
     def moves(self, state: str | None = None) -> list[Move]:
         with translated("reading the champion's history"):
-            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-            if experiment is None:
-                return []
-            condition = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
+            wanted = f"tags.{KIND_TAG} LIKE '%' and tags.model = '{self._settings.tracking.model}'"
             if state is not None:
-                condition += f" and attributes.status = '{_STATUS[state]}'"
-            experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
-            page = self._client.search_runs(experiments, condition, max_results=_PAGE, order_by=latest_first)
-            found: list[Run] = list(page)
-            while page.token:
-                page = self._client.search_runs(experiments, condition, max_results=_PAGE, order_by=latest_first, page_token=page.token)
-                found += page
-        return [_move(run) for run in found]
+                wanted += f" and attributes.status = '{_STATUS[state]}'"
+            return [_move(run) for run in self._runs(wanted)]
 
 
 def _move(run: "Run") -> Move:

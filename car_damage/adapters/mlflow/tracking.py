@@ -7,11 +7,11 @@ run of a killed training never counts as a result. The next start with the same 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, translated
 from car_damage.adapters.mlflow.provenance import software
@@ -23,8 +23,6 @@ from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +53,7 @@ class MlflowTracking(MlflowAdapter):
 
     def recent(self, limit: int) -> list[RunSummary]:
         with translated("listing the latest training runs"):
-            experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-            if experiment is None:
-                return []
-            order = ["attributes.start_time DESC"]
-            runs = self._client.search_runs([experiment.experiment_id], f"tags.{KEY_TAG} LIKE '%'", max_results=limit, order_by=order)
+            runs = self._runs(f"tags.{KEY_TAG} LIKE '%'", limit)
         return [
             RunSummary(
                 run.info.run_id,
@@ -84,12 +78,13 @@ class MlflowTracking(MlflowAdapter):
 
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
+        from mlflow.utils import chunk_list
 
         with translated(f"logging run {run_id}"):
             params = [Param(key, str(value)) for key, value in contents.params.items()]
-            for chunk in _chunks(params, _PARAMS):
+            for chunk in chunk_list(params, _PARAMS):
                 self._client.log_batch(run_id, params=chunk)
-            for batch in _chunks(_metrics(contents), _METRICS):
+            for batch in chunk_list(_metrics(contents), _METRICS):
                 self._client.log_batch(run_id, metrics=batch)
             self._client.log_inputs(run_id, _inputs(contents.dataset))
             self._client.log_artifacts(run_id, str(contents.folder))
@@ -142,13 +137,8 @@ class MlflowTracking(MlflowAdapter):
         with translated(f"looking up run {run_id}"):
             return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}{query}"
 
-    def _search(self, tag: str, value: str, status: str) -> "Sequence[Run]":
-        """Runs with this tag and status, latest first."""
-        experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
-        if experiment is None:
-            return ()
-        condition = f"tags.{tag} = '{value}' and attributes.status = '{status}'"
-        return tuple(self._client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time DESC"]))
+    def _search(self, tag: str, value: str, status: str) -> "list[Run]":
+        return self._runs(f"tags.{tag} = '{value}' and attributes.status = '{status}'")
 
     def _readable(self, model_uri: str) -> bool:
         """Whether the model is still recorded, and its files are where MLflow expects them."""
@@ -218,8 +208,3 @@ def _schema(dataset: Dataset) -> str:
 
     columns = Schema([ColSpec(_TYPES[str(field.type)], field.name, required=not field.nullable) for field in dataset.schema])
     return json.dumps({"mlflow_colspec": columns.to_dict()})
-
-
-def _chunks(items: "Sequence[T]", size: int) -> Iterator[list[T]]:
-    for start in range(0, len(items), size):
-        yield list(items[start : start + size])

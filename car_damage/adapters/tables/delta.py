@@ -99,18 +99,16 @@ class DeltaTables(ABC):
         if _repeats(rows, key) or (remove is not None and _repeats(remove, key)):
             raise ValueError(f"{table}: two rows of one merge have the same {', '.join(key)}")
         change = Change(rows, key, remove, base, once)
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS - 1 if base is None else 0):
             try:
                 return self._commit(table, change)
             except CommitConflict as error:
-                if base is not None or attempt == ATTEMPTS - 1:
-                    raise
                 _log.info("retrying the commit after attempt %d of %d: %s", attempt + 1, ATTEMPTS, error)
             self._sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
-        raise AssertionError("the last attempt returns or raises")
+        return self._commit(table, change)
 
     def uri(self, table: str) -> str:
-        """The table's folder, or its name in the catalog. The absolute path of a folder is returned unchanged."""
+        """See the port. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
             return table
         levels = _levels(table)
