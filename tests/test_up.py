@@ -55,7 +55,7 @@ class Stack:
             text = self.log.read_text()
             assert self.process is not None
             assert self.process.poll() is None, text
-            return text if "Ctrl-C ends" in text else ""
+            return text if "Ctrl-C stops" in text else ""
 
         return until(told, "it is up", START)
 
