@@ -46,15 +46,9 @@ watch: setup  ## Start a run as soon as photos have landed in a folder of this m
 doctor: setup  ## Look whether a run would start and end well, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-# Tests of the service watch clocks, and tell one story on one Prefect server: they have the machine to themselves. PYTEST_ARGS
-# are for one process.
-SERVICE := tests/prefect tests/test_up.py tests/test_demo.py
-BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder tests $(addprefix --ignore=,$(SERVICE))
-
+# PYTEST_ARGS are for one process.
 test: setup spark lint  ## Run all checks and tests
-	@$(if $(PYTEST_ARGS),$(BIN)/python -m pytest $(PYTEST_ARGS),\
-	failed=0; $(BIN)/python -m pytest --durations 10 $(BESIDE) || failed=1; \
-	$(BIN)/python -m pytest --durations 10 $(SERVICE) || failed=1; exit $$failed)
+	@$(BIN)/python -m $(if $(PYTEST_ARGS),pytest $(PYTEST_ARGS),tests)
 
 lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check --quiet . || { echo "run $(BIN)/ruff format"; exit 1; }
