@@ -17,7 +17,7 @@ WORKERS = 3
 
 
 def command(files: Sequence[str], *options: str) -> list[str]:
-    beside = ["--numprocesses", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+    beside = ["--numprocesses", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
     return [sys.executable, "-m", "pytest", "--durations", "10", *beside, *options, *files]
 
 

@@ -72,7 +72,7 @@ class TestPhotosThatLand:
         assert service.runs("retrain") == []
         name, message = service.completed(service.start(LOOK))
         assert (name, message) == ("Announced", "New photos have landed, and nothing has changed since the look before.")
-        run = until(lambda: service.runs("retrain"), "a run comes by itself", 10)[0]
+        run = until(lambda: service.runs("retrain"), "a run comes by itself")[0]
         assert look()[0] == "Quiet"
         assert service.completed(run.id)[0] == "Promoted"
         assert len(service.runs("retrain")) == 1
