@@ -46,15 +46,9 @@ watch: setup  ## Start a run as soon as photos have landed in a local folder
 doctor: setup  ## Check whether a run would start and succeed, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-# The tests of the service depend on timing and share one Prefect server, so they run alone after the others. PYTEST_ARGS apply to
-# a single process.
-SERVICE := tests/prefect tests/test_up.py tests/test_demo.py
-BESIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder tests $(addprefix --ignore=,$(SERVICE))
-
+# PYTEST_ARGS are for one process.
 test: setup spark lint  ## Run all checks and tests
-	@$(if $(PYTEST_ARGS),$(BIN)/python -m pytest $(PYTEST_ARGS),\
-	failed=0; $(BIN)/python -m pytest --durations 10 $(BESIDE) || failed=1; \
-	$(BIN)/python -m pytest --durations 10 $(SERVICE) || failed=1; exit $$failed)
+	@$(BIN)/python -m $(if $(PYTEST_ARGS),pytest $(PYTEST_ARGS),tests)
 
 lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check --quiet . || { echo "run $(BIN)/ruff format"; exit 1; }

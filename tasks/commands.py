@@ -20,8 +20,6 @@ DOCTOR = f"{_PYTHON} -m deployments doctor"
 """Checks everything that a run needs."""
 RETRAIN = ".venv/bin/prefect deployment run retrain/retrain"
 """Starts a run of the deployment `retrain`."""
-JUDGE_AGAIN = f"{_PYTHON} -m flows.retrain --judge-again"
-"""Compares a version that has a decision with the present champion."""
 
 
 def promote(version: int) -> str:

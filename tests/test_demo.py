@@ -37,7 +37,7 @@ class Newcomer:
             "COLUMNS": "200",
         }
 
-    def run(self, *command: str, timeout: float = 240) -> str:
+    def run(self, *command: str, timeout: float = 600) -> str:
         done = subprocess.run(
             command,
             cwd=ROOT,

@@ -32,7 +32,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0
 """Seconds; a condition that has not come true by then never will."""
-POLL = 0.5
+POLL = 1.0
 """Seconds between two looks: each costs the server, and a client's making, a twentieth of a second of one core."""
 RUN = 600.0
 """Seconds within which a run ends, its training and judging included, on a machine that is busy with other things."""

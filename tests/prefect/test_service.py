@@ -31,6 +31,9 @@ LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": 
 SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "20"}
 """One that lasts some seconds."""
 
+SILENCE = 45.0
+"""Seconds after which a run is taken for dead; a living one gives a sign every 30 s."""
+
 
 @pytest.fixture(scope="module")
 def service(target: LocalTarget) -> Iterator[Service]:
@@ -69,7 +72,7 @@ class TestPhotosThatLand:
         assert service.runs("retrain") == []
         name, message = service.completed(service.start(LOOK))
         assert (name, message) == ("Announced", "New photos have landed, and the folder has not changed since the previous look.")
-        run = until(lambda: service.runs("retrain"), "a run comes by itself", 10)[0]
+        run = until(lambda: service.runs("retrain"), "a run comes by itself")[0]
         assert look()[0] == "Quiet"
         assert service.completed(run.id)[0] == "Promoted"
         assert len(service.runs("retrain")) == 1
@@ -138,7 +141,7 @@ class TestARunThatIsEnded:
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
 
     def test_with_its_machine_is_started_again_and_a_cancellation_ends_it_in_seconds(self, service: Service) -> None:
-        bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": 28.0})))
+        bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": SILENCE})))
         taken = service.start(PROMOTE, reason="its worker dies before its process starts")
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(taken, Pending())
@@ -151,10 +154,10 @@ class TestARunThatIsEnded:
             worker.kill()
             kill(process)
         assert service.read(run).state_name == "Running"
-        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed", 90)
+        waiting = until(lambda: (found := service.read(run)).state_name != "Running" and found, "it is noticed")
         assert waiting.state is not None
-        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", "no heartbeat for 28 s: started again")
-        bootstrap(automations.items(Alerts()))  # a living run gives a sign every 30 s
+        assert (waiting.state.name, waiting.state.message) == ("AwaitingRetry", f"no heartbeat for {SILENCE:.0f} s: started again")
+        bootstrap(automations.items(Alerts()))
         until(lambda: "AwaitingRetry" in service.states(taken), "one that was taken and never began is noticed too")
         with get_client(sync_client=True) as client:
             client.delete_flow_run(taken)
