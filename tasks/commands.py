@@ -18,8 +18,6 @@ SAVE_CREDENTIALS = f"{BOOTSTRAP} --credentials-block"
 """Saves the credentials of the environment in the Prefect block that `databricks.credentials` names."""
 DOCTOR = f"{_PYTHON} -m deployments doctor"
 """Checks everything that a run needs."""
-RETRAIN = ".venv/bin/prefect deployment run retrain/retrain"
-"""Starts a run of the deployment `retrain`."""
 
 
 def promote(version: int) -> str:
@@ -30,21 +28,6 @@ def promote(version: int) -> str:
 def with_approval(ending: Outcome) -> str:
     """The message of a run's ending, with the command that takes a waiting version live."""
     return ending.message if ending.awaiting is None else f"{ending.message} To take the version live: {promote(ending.awaiting)}"
-
-
-def start_worker(pool: str) -> str:
-    """Starts a worker that takes runs from this work pool."""
-    return f".venv/bin/prefect worker start --pool {pool}"
-
-
-def resume_pool(pool: str) -> str:
-    """Resumes a paused work pool."""
-    return f".venv/bin/prefect work-pool resume {pool}"
-
-
-def free_slots(limit: str) -> str:
-    """Frees the slots of a concurrency limit that a killed run still holds."""
-    return f".venv/bin/prefect gcl update {limit} --active-slots 0"
 
 
 @contextmanager
