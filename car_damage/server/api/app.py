@@ -5,15 +5,15 @@ It checks the token, the size and the queue, and passes photos on unread. It imp
 
 import hmac
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from car_damage.errors import Terminal
 from car_damage.server.api import describe, management, page, query
@@ -33,7 +33,7 @@ _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks
 _log = logging.getLogger(__name__)
 
 
-def application(settings: Settings, endpoints: Endpoints, token: str) -> Any:
+def application(settings: Settings, endpoints: Endpoints, token: str) -> ASGIApp:
     """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
     return _TokenCheck(api(settings, endpoints), token)
 
@@ -106,15 +106,10 @@ def _add_monitoring(app: FastAPI, endpoints: Endpoints) -> None:
         return Response(metrics.endpoint(endpoints[name]), media_type=CONTENT_TYPE_LATEST)
 
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
 class _TokenCheck:
     """Checks the token in front of every path, unknown ones included, so that no route can miss the check."""
 
-    def __init__(self, app: FastAPI, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._expected = f"Bearer {token}".encode()
 
