@@ -4,6 +4,7 @@ Sources: https://docs.databricks.com/api/workspace/experiments, mlflow's databri
 """
 
 import json
+import os
 import re
 import sys
 import threading
@@ -71,7 +72,9 @@ class TrackingApi(Permissions):
                 command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
                 command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
                 command += ["--default-artifact-root", ROOT, "--no-serve-artifacts"]
-                self._mlflow = Mounted(command, port, self.folder / "mlflow.log")
+                # Its runners of jobs are seven processes, and nobody here has a job for them.
+                environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+                self._mlflow = Mounted(command, port, self.folder / "mlflow.log", environment)
             return self._mlflow
 
     def _tell_of_experiments(self, server: Mounted) -> None:
