@@ -1,8 +1,7 @@
 """Stage register: judges a run's model against the present champion, and registers it with the decision.
 
-Order is what makes it safe to kill: the version first, then the evidence and its tags, then the alias that says
-what is intended, and last the tag `decision`. A version without that tag is undecided and is decided again; one that
-is decided again loses it first.
+A kill is safe because of the order of the writes: the version, the evidence, its tags, the alias for the intention, and last the tag
+`decision`. A version without that tag is undecided, and the next run decides on it. Before a second decision the tag is taken back.
 """
 
 import json
@@ -181,7 +180,7 @@ def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
 
 
 def _description(request: RegisterRequest, test: _Test, platform: Platform) -> str:
-    """What a person reads of a version in the registry. The settings of training are those of the run: its key holds them."""
+    """The version's description in the registry. The run was trained with these settings: they are part of its training key."""
     settings = platform.settings
     return (
         f"Network {settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
