@@ -62,12 +62,7 @@ class Workspace:
 
 
 class DatabricksJobs:
-    """Does stages as runs of jobs. Stages that only talk to services run in this process.
-
-    Args:
-        platform: of this process.
-        workspace: where the jobs are.
-    """
+    """Does stages as runs of jobs. Stages that only talk to services run in this process."""
 
     def __init__(self, platform: Platform, workspace: Workspace) -> None:
         self.platform = platform

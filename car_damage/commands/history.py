@@ -12,14 +12,7 @@ from car_damage.ports import Platform
 
 
 def history(platform: Platform, limit: int, as_json: bool, say: Callable[[str], None]) -> None:
-    """Print the champion's promotions and rollbacks, newest first.
-
-    Args:
-        platform: whose history.
-        limit: at most so many.
-        as_json: one JSON object a move and line.
-        say: prints a line.
-    """
+    """Print the champion's latest promotions and rollbacks, newest first: a table, or one JSON object a move and line."""
     moves = platform.history.moves()[:limit]
     if as_json:
         for move in moves:

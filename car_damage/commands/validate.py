@@ -41,13 +41,7 @@ class Verdict:
 
 
 def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool) -> None:
-    """Print a verdict on every file below the folder; no table is touched.
-
-    Args:
-        settings: limits, labels and workers.
-        folder: what to judge.
-        as_json: one JSON object a file and line, in the order in which files are done.
-        with_labels: reject photos whose class cannot be told, as the pipeline does.
+    """Print a verdict on every file below the folder. `car_damage.cli` has the options' meaning.
 
     Raises:
         Unavailable: a file could not be read; all others have been judged by then.
