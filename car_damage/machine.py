@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 
 _PREFIX = "car-damage."
 _YOUNG = 60.0
@@ -27,11 +26,7 @@ class Scratch:
     """A scratch folder in the system's temporary folder. As a context manager it returns the folder's path."""
 
     def __init__(self, name: str) -> None:
-        """Create the folder, and remove the folders of killed processes.
-
-        Args:
-            name: the purpose, which becomes part of the folder's name.
-        """
+        """Create the folder, with its purpose in its name, and remove the folders of killed processes."""
         _sweep(Path(tempfile.gettempdir()))
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{name}.")
         self.path = Path(self._folder.name)
@@ -40,7 +35,7 @@ class Scratch:
     def __enter__(self) -> Path:
         return self.path
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -9,12 +9,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-if TYPE_CHECKING:
-    from car_damage.settings import Settings
+from car_damage.settings import Settings
 
 RECIPE = 2
 """Raise it whenever decoding or training changes: then models of an older recipe are trained again."""
@@ -337,7 +336,7 @@ def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:
     return SilverRequest(flow_run, report.bronze_version)
 
 
-def live_request(report: SilverReport, settings: "Settings") -> LiveRequest:
+def live_request(report: SilverReport, settings: Settings) -> LiveRequest:
     """The training key follows from silver and the settings, so it is known before anything is trained."""
     return LiveRequest(training_key(report.fingerprint, settings))
 
@@ -359,7 +358,7 @@ def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
 
 
-def training_key(silver_fingerprint: str, settings: "Settings") -> str:
+def training_key(silver_fingerprint: str, settings: Settings) -> str:
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
     Two runs with the same key would train the same model, so the second one is spared. The champion is no part of it.

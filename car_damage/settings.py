@@ -306,12 +306,7 @@ class Databricks(Section):
             raise ValueError("compute job_cluster needs node_type, or a cluster_policy that sets it")
         if self.compute == "existing_cluster" and not self.existing_cluster:
             raise ValueError("compute existing_cluster needs the cluster's id in existing_cluster")
-        owners = {
-            "node_type": "job_cluster",
-            "workers": "job_cluster",
-            "cluster_policy": "job_cluster",
-            "existing_cluster": "existing_cluster",
-        }
+        owners = dict.fromkeys(("node_type", "workers", "cluster_policy"), "job_cluster") | {"existing_cluster": "existing_cluster"}
         for name, owner in owners.items():
             if getattr(self, name) and self.compute != owner:
                 raise ValueError(f"{name} is only for compute {owner}, but compute is {self.compute}: remove {name}, or change compute")

@@ -5,13 +5,11 @@ Everything else is derived: the runner which starts jobs, the job itself, and th
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from car_damage.errors import CarDamageError, UnexpectedError
-
-if TYPE_CHECKING:
-    from car_damage.ports import Platform
-    from car_damage.settings import Job
+from car_damage.ports import Platform
+from car_damage.settings import Job
 
 HOUR = 3600.0
 
@@ -48,8 +46,8 @@ class Stage(Generic[Req, Rep]):
     name: str
     request: type[Req]
     report: type[Rep]
-    work: Callable[[Req, "Platform", Progress], Rep]
-    job: "Job | None" = None
+    work: Callable[[Req, Platform, Progress], Rep]
+    job: Job | None = None
     """The job that does the stage. None: it only talks to services, and always runs where the flow runs."""
     deadline: float = HOUR
     """Seconds that the stage may take as a job, its cold start included. The Prefect task allows more, so that the job is cancelled
@@ -57,7 +55,7 @@ class Stage(Generic[Req, Rep]):
     next: Next | None = None
     """None: the job ends with this stage."""
 
-    def run(self, request: Req, platform: "Platform", progress: Progress) -> Rep:
+    def run(self, request: Req, platform: Platform, progress: Progress) -> Rep:
         """Do the work.
 
         Raises:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from prefect.logging import get_run_logger
 
@@ -36,13 +36,6 @@ ENDING = 600.0
 """Seconds that a cancelled run may take to end."""
 
 
-class Start(Protocol):
-    """Starts a run of a job."""
-
-    def __call__(self, job: int, parameters: Mapping[str, str], token: str) -> int:
-        """The run's id; where this token has started a run before, that run's id. Raises Unavailable, or RequestRefused."""
-
-
 @dataclass(frozen=True)
 class Workspace:
     """A workspace, and the flow run, as the runner needs them."""
@@ -50,7 +43,9 @@ class Workspace:
     files: Files
     """Reaches the folder of hand-overs."""
     jobs: Jobs
-    start: Start
+    start: Callable[[int, Mapping[str, str], str], int]
+    """Starts a run of a job from its id, parameters and a token, and returns the run's id; where the token has started a run before,
+    that run's id. Raises Unavailable, or RequestRefused."""
     options: Mapping[str, bool]
     """The parameters of the flow run; the requests of later stages follow from them."""
     cancelled: Callable[[], bool]
@@ -62,12 +57,7 @@ class Workspace:
 
 
 class DatabricksJobs:
-    """Does stages as runs of jobs. Stages that only talk to services run in this process.
-
-    Args:
-        platform: of this process.
-        workspace: where the jobs are.
-    """
+    """Does stages as runs of jobs. Stages that only talk to services run in this process."""
 
     def __init__(self, platform: Platform, workspace: Workspace) -> None:
         self.platform = platform

@@ -83,12 +83,7 @@ def _next_request(stage: Stage[Any, Any], following: str, request: Any, report: 
 
 
 class JobProgress:
-    """Progress as lines of the run's output, and as a file for the flow run: every PROGRESS_EVERY seconds, and at the end of each step.
-
-    Args:
-        files: reaches the folder of hand-overs.
-        place: of the stage's request.
-    """
+    """Progress as lines of the run's output, and as a file for the flow run: every PROGRESS_EVERY seconds, and at the end of each step."""
 
     def __init__(self, files: Files, place: Place) -> None:
         self._files, self._place = files, place

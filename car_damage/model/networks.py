@@ -57,10 +57,6 @@ def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":
     batch-normalised: the differences between photos are small compared to their mean, and a few hundred steps would not
     learn to ignore the mean. Batch normalisation of the maps would double the time of a step.
 
-    Args:
-        classes: outputs of the softmax.
-        dropout: share of the features that are dropped in each training step.
-
     Returns:
         (n, 224, 224, 3) uint8 -> (n, classes) float32, each row adds up to 1. The weights are initialised from Keras' seed.
     """
@@ -93,9 +89,7 @@ def build(network: str, classes: int) -> "keras.Model":
 def augmented(network: "keras.Model", seed: int) -> "keras.Model":
     """A model that shares the network's weights, and mirrors, shifts and brightens its input photos at random.
 
-    Args:
-        network: the network to train. It is saved without the augmentation.
-        seed: random seed; the same seed and photos give the same changes.
+    The same seed and photos give the same changes. The network is saved without the augmentation.
     """
     import_quietly()
     import keras

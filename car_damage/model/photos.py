@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from car_damage.data.splits import TEST
 from car_damage.errors import FileMissing, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
@@ -27,12 +27,8 @@ from car_damage.model.pixel_cache import PixelCache
 from car_damage.patience import Patience
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import SIZE, Limits
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from car_damage.ports import Clock, Files
-    from car_damage.stage import Progress
+from car_damage.ports import Clock, Files
+from car_damage.stage import Progress
 
 COLUMNS = ("path", "label", "sha256", "split")
 """What is read of the silver table."""
@@ -85,14 +81,14 @@ class PhotoSet:
 
 @contextmanager
 def load(  # noqa: PLR0917 - what, from where, and how
-    rows: "pa.Table",
-    files: "Files",
+    rows: pa.Table,
+    files: Files,
     limits: Limits,
     classes: Sequence[str],
     workers: int,
-    progress: "Progress",
+    progress: Progress,
     cache_bytes: int,
-    clock: "Clock",
+    clock: Clock,
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo that finds room on disk, in threads. At the end of the block the file on disk is removed, so
     arrays taken from it must not be used afterwards.
@@ -174,13 +170,8 @@ def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def read_checked(files: "Files", path: str, sha256: str) -> bytes:
-    """A photo's bytes, if they are those that were validated.
-
-    Args:
-        files: read from.
-        path: of the photo.
-        sha256: of its content when it was validated, in hexadecimal.
+def read_checked(files: Files, path: str, sha256: str) -> bytes:
+    """A photo's bytes, if they are those that were validated, whose sha256 is given in hexadecimal.
 
     Raises:
         PhotoChanged: it is gone, or has other bytes.

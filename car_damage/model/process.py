@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
@@ -198,14 +198,8 @@ def _process(command: Sequence[str], scratch: Path) -> Iterator[tuple["subproces
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for stream in (process.stdin, process.stdout):
-            _close(stream)
-
-
-def _close(stream: IO[bytes] | None) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        if stream is not None:
-            stream.close()
+        with contextlib.suppress(BrokenPipeError), process:
+            pass  # leaving it closes the pipes
 
 
 def _fresh_environment(model: Path, scratch: Path, timeout: float) -> str:

@@ -16,12 +16,11 @@ from car_damage.model import networks
 from car_damage.model.photos import Photos
 from car_damage.model.pixel_cache import PixelCache
 from car_damage.settings import Training
+from car_damage.stage import Progress
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
-
-    from car_damage.stage import Progress
 
 PREDICT_BATCH = 64
 """Photos in a batch of validation or prediction."""
@@ -44,15 +43,10 @@ class TrainingResult:
         return len(self.history["loss"])
 
 
-def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: "Progress") -> TrainingResult:
+def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: Progress) -> TrainingResult:
     """Train until the validation loss has not improved for `settings.patience` epochs, and keep the best weights.
 
-    Args:
-        train: the training photos.
-        validation: the photos for early stopping.
-        classes: number of classes.
-        settings: network, epochs, patience, batch size, learning rate, augmentation, seed.
-        progress: called after each epoch, with the step `epoch`.
+    `progress` is called after each epoch, with the step `epoch`.
     """
     networks.import_quietly()
     import keras
@@ -136,7 +130,7 @@ def _photos_errors(*sets: Photos) -> Iterator[None]:
         raise
 
 
-def _epoch_progress(progress: "Progress", epochs: int) -> "keras.callbacks.Callback":
+def _epoch_progress(progress: Progress, epochs: int) -> "keras.callbacks.Callback":
     import keras
 
     def show(epoch: int, now: Mapping[str, float]) -> None:

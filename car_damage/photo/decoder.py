@@ -130,13 +130,9 @@ def perceptual_hash(pixels: Pixels) -> int:
 
 
 def brightness(pixels: Pixels) -> float:
-    """Mean luma of (n, m, 3) uint8 pixels, from 0 (black) to 1 (white)."""
-    return float(_luma(pixels).mean()) / 255
-
-
-def _luma(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """(n, m) float32, 0 to 255, by ITU-R BT.601."""
-    return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    """Mean luma, by ITU-R BT.601, of (n, m, 3) uint8 pixels, from 0 (black) to 1 (white)."""
+    luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return float(luma.mean()) / 255
 
 
 _DCT = np.cos(np.outer(np.arange(8), 2 * np.arange(32) + 1) * np.pi / 64)

@@ -44,11 +44,9 @@ def gateway(settings: Settings) -> "AiGatewayConfig | None":
 
 
 def gateways(settings: Settings, there: Any) -> list[dict[str, Any]]:
-    """The updates that bring an endpoint's AI Gateway to the settings, in order; none if the settings name no table.
+    """The updates that bring an endpoint's `ai_gateway` to the settings, in order; none if the settings name no table.
 
-    Args:
-        settings: the settings of this target.
-        there: the endpoint's `ai_gateway`, or None. Its other parts belong to others and are kept: an update replaces everything.
+    Its other parts belong to others and are kept: an update replaces everything.
     """
     wanted = _table(settings)
     table = there and there.inference_table_config

@@ -9,12 +9,7 @@ from car_damage.ports import EndpointState
 
 
 def read(endpoint: Any, model: str) -> EndpointState:
-    """Translate the SDK's ServingEndpointDetailed.
-
-    Args:
-        endpoint: as returned by the SDK; any part of it may be missing.
-        model: the registered model; entities of other models are ignored.
-    """
+    """Translate the SDK's ServingEndpointDetailed, any part of which may be missing. Entities of other models are ignored."""
     ready = _word(endpoint.state and endpoint.state.ready) == "READY"
     update = _word(endpoint.state and endpoint.state.config_update)
     active, pending = _entity(endpoint.config, model), _entity(endpoint.pending_config, model)

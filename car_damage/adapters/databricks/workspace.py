@@ -6,6 +6,7 @@ this process runs in.
 
 import contextlib
 from collections.abc import Iterator
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from car_damage.errors import RequestRefused, SettingsError, Unavailable
@@ -85,9 +86,4 @@ def _root(error: BaseException) -> BaseException:
 
 def _is_about_a_token(error: Exception) -> bool:
     """Whether the SDK raised the error when it requested a token, not when it looked for credentials."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_name == "retrieve_token":
-            return True
-        trace = trace.tb_next
-    return False
+    return any(frame.f_code.co_name == "retrieve_token" for frame, _ in walk_tb(error.__traceback__))

@@ -1,12 +1,10 @@
 """Processes one file in a child process with limits, because its bytes may end the process that decodes them."""
 
-import os
-import pickle
+import multiprocessing
 import resource
-import select
 import signal
-import time
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,52 +31,41 @@ def row(work: FileProcessor, path: str, data: bytes, seconds: float = SECONDS, m
 
 def _run_in_child(work: FileProcessor, path: str, data: bytes, seconds: float, memory: int) -> tuple[Mapping[str, Any] | None, str]:
     """The row and an empty text; or None and the reason why the child has no result."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _send_result(lambda: work(path, data), writer, seconds, memory)
-    os.close(writer)
+    forking = multiprocessing.get_context("fork")
+    reader, writer = forking.Pipe(duplex=False)
+    child = forking.Process(target=_send_result, args=(lambda: work(path, data), writer, seconds, memory))
+    child.start()
+    writer.close()
     try:
-        result = _read(reader, time.monotonic() + seconds)
+        if not reader.poll(seconds):
+            return None, f"decoding took more than {seconds:.0f} s"
+        kind, value = reader.recv()
+    except (EOFError, OSError):  # the child ended before or while it wrote
+        child.join()
+        return None, f"decoding ended its process ({_named(child.exitcode or 0)})"
     finally:
-        os.close(reader)
-        os.kill(child, signal.SIGKILL)  # safe: its process id is not reused before waitpid
-        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if result is None:
-        return None, f"decoding took more than {seconds:.0f} s"
-    try:
-        kind, value = pickle.loads(result)  # noqa: S301 - our own child wrote it
-    except (EOFError, pickle.UnpicklingError):  # the child ended before or while it wrote
-        return None, f"decoding ended its process ({_named(ended)})"
+        child.kill()
+        child.join()
+        reader.close()
     if kind == "error":
         raise value
     return (value, "") if kind == "row" else (None, "decoding needed more memory than allowed")
 
 
-def _send_result(do: Callable[[], Mapping[str, Any]], writer: int, seconds: float, memory: int) -> None:
-    """Write the result of the work to the pipe. Runs in the child, and never returns."""
+def _send_result(do: Callable[[], Mapping[str, Any]], writer: Connection, seconds: float, memory: int) -> None:
+    """Send the result of the work to the parent. Runs in the child."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # ends a child whose parent has ended
+    _limit_memory(memory)
     try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # ends a child whose parent has ended
-        _limit_memory(memory)
+        writer.send(("row", do()))
+    except MemoryError:
+        writer.send(("memory", None))
+    except Exception as error:  # noqa: BLE001 - raised again in the parent
         try:
-            result = pickle.dumps(("row", do()))
-        except MemoryError:
-            result = pickle.dumps(("memory", None))
-        except Exception as error:  # noqa: BLE001 - raised again in the parent
-            result = _pickled(error)
-        while result:
-            result = result[os.write(writer, result) :]
-    finally:
-        os._exit(0)
-
-
-def _pickled(error: Exception) -> bytes:
-    try:
-        return pickle.dumps(("error", error))
-    except Exception:  # noqa: BLE001 - an error that cannot be pickled is replaced by one with its message
-        return pickle.dumps(("error", RuntimeError(f"{type(error).__name__}: {error}")))
+            writer.send(("error", error))
+        except Exception:  # noqa: BLE001 - an error that cannot be pickled is replaced by one with its message
+            writer.send(("error", RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 def _limit_memory(memory: int) -> None:
@@ -88,18 +75,6 @@ def _limit_memory(memory: int) -> None:
     limit = int(statm.read_text().split()[0]) * resource.getpagesize() + memory
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-def _read(reader: int, deadline: float) -> bytes | None:
-    """Everything that the child wrote before it ended; None if it did not end in time."""
-    result = bytearray()
-    while True:
-        if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return None
-        part = os.read(reader, 1 << 16)
-        if not part:
-            return bytes(result)
-        result += part
 
 
 def _named(status: int) -> str:

@@ -29,13 +29,7 @@ if TYPE_CHECKING:
 
 
 class DeltaRs(DeltaTables):
-    """The port `Tables` below a root folder.
-
-    Args:
-        root: folder of all tables; created with the first table.
-        files: lists files for `compare_landing` and reads them for `each`.
-        images: the number of files to read at once.
-        sleep: waits between two attempts, in seconds.
+    """The port `Tables` below a root folder, which is created with the first table.
 
     Raises:
         SettingsError: the root is in a Databricks volume, which lacks the renames and locks that a table needs.

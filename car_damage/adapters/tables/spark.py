@@ -59,8 +59,8 @@ class SparkDelta(DeltaTables):
     Args:
         session: returns the session; called when a table is first used.
         files: lists the landing folder. Spark's own listing of binary files omits empty ones, which would never get a verdict.
-        root: folder of all tables, at the same path on this machine and on Spark's machines; None: names in the session's catalog.
-        sleep: waits between two attempts, in seconds.
+        root: as `DeltaTables` has it, at the same path on this machine and on Spark's machines.
+        sleep: as `DeltaTables` has it.
     """
 
     def __init__(

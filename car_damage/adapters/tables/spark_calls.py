@@ -24,10 +24,6 @@ def awaited(session: "SparkSession", call: Callable[[], _T]) -> _T:
 
     The call runs in another thread. In the waiting thread it could not be cancelled: pyspark would wait there for the work to
     end, even after an exception was raised.
-
-    Args:
-        session: the session that the call uses.
-        call: starts work in Spark and waits for it.
     """
     tag, cancel = _tagging(session)
     name = uuid.uuid4().hex

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
@@ -23,8 +24,6 @@ SECONDS = 300.0
 
 def parts(files: pa.Table) -> pa.Table:
     """Column paths (list of string): one row per task, with about the same number of bytes."""
-    import numpy as np
-
     ends = np.cumsum(files["size"].to_numpy() + OPEN_BYTES)
     part = pa.array(ends // PART_BYTES)
     grouped = pa.table({"part": part, "paths": files["path"]}).group_by("part").aggregate([("paths", "list")])
