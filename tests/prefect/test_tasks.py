@@ -20,12 +20,15 @@ from car_damage.moves import Intention
 from car_damage.pipeline import (
     ChooseReport,
     ChooseRequest,
+    Comparison,
     EndpointReport,
     EndpointRequest,
+    Evidence,
     LiveReport,
     LiveRequest,
     RegisterReport,
     RegisterRequest,
+    Score,
     SilverReport,
     SilverRequest,
     TrainReport,
@@ -34,7 +37,6 @@ from car_damage.pipeline import (
     ValidateRequest,
     training_key,
 )
-from car_damage.promotion.rule import Evidence
 from car_damage.settings import Settings
 from car_damage.stage import Progress, Stage
 from deployments.bootstrap import limits
@@ -104,7 +106,8 @@ REQUESTS: dict[str, Any] = {
     "choose_version": ChooseRequest(7),
     "update_endpoint": EndpointRequest("flow z", "who"),
 }
-EVIDENCE = Evidence(9, 0.5, 0.5, 0.0, 0.4, (-0.1, 0.1), {"major": 0.5}, {"major": 0.5}, [[1]], [[1]], 1.0, 1.0).plain()
+SCORE = Score(0.5, {"major": 0.5}, [[1]], 1.0)
+EVIDENCE = Evidence(9, SCORE, SCORE, Comparison(0.0, 0.4, (-0.1, 0.1)))
 REPORTS: dict[str, Any] = {
     "validate_images": VALIDATED,
     "write_silver": SilverReport(3, 1, "f", 1, 1, 0, 0, 1, {}, {}),
@@ -226,7 +229,7 @@ def test_a_stage_that_takes_time_has_one_bar_and_a_quick_one_none(monkeypatch: p
 
     @prefect.task
     def work() -> None:
-        tell = progress.shown("a_stage")
+        tell = progress.TaskProgress("a_stage")
         for step, done in (("look", 0), ("look", 50), ("look", 100), ("think", 0), ("think", 40), ("think", 100), ("last", 0)):
             tell(step, done, 100)
             told.append(bar("progress-a-stage"))

@@ -207,9 +207,9 @@ def test_what_cannot_be_asked_says_what_to_do(world):
         world.score(version=9)
     with pytest.raises(SettingsError, match="table with a column path"):
         world.score("insurance_uc.claims.nothing")
-    with pytest.raises(SettingsError, match="/no/such/folder is to be scored"):
+    with pytest.raises(SettingsError, match="/no/such/folder, the source to score, is no folder"):
         world.score("/no/such/folder")
-    with pytest.raises(SettingsError, match="claims is to be scored: name a folder, with a /"):
+    with pytest.raises(SettingsError, match="claims is no source to score: name a folder, with a /"):
         world.score("claims")
     world.registry.move("champion", None)
     with pytest.raises(Terminal, match="run retrain first, or name a version"):
