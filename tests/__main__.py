@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py")
 """What starts whole services. Each file is one story, and has servers of its own."""
-WORKERS = 3
-"""Processes of each of the two parts, on two cores: most of the time a story waits for processes, servers or a clock."""
+WORKERS = 2
+"""Processes of each of the two parts, on two cores: half of the time a story waits for processes, servers or a clock."""
 
 
 def command(files: Sequence[str], *options: str) -> list[str]:

@@ -114,7 +114,7 @@ def test_scoring_a_folder_keeps_what_the_endpoint_answers_and_asks_only_once(tar
     assert {name: kept[name]["label"] for name in photos} == {name: answer.label for name, answer in answers.items()}
     assert [kept[name]["probability"] for name in photos] == pytest.approx([answers[name].probability for name in photos], abs=1e-4)
     again = score(str(tmp_path), return_state=True)
-    assert (again.name, again.message) == ("Nothing new", f"Version 1 has been asked about all 4 photos of {tmp_path}.")
+    assert (again.name, again.message) == ("Nothing new", f"Version 1 has answered all 4 photos of {tmp_path}.")
 
 
 def test_a_second_run_on_the_same_photos_ends_early_by_name_and_changes_nothing(target: LocalTarget) -> None:
@@ -182,7 +182,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again_and_there_is_no_pr
     assert target.platform.registry.get(2).tags == decided
     refused: State[Any] = promote("again", return_state=True)
     assert refused.is_failed()
-    assert "no version was live before version 1" in str(refused.message)
+    assert "the history has no version that was live before version 1" in str(refused.message)
     assert now(target).champion == target.platform.registry.get(1)
 
 

@@ -146,12 +146,12 @@ def test_requests_of_more_than_a_minute_ago_are_not_of_the_last_minute() -> None
     measures = Measures(lambda: now[0])
     for status in (200, 404, 503):
         with measures.request("m-1") as outcome:
-            outcome.is_answered("m-1", status)
+            outcome.record("m-1", status)
     counts: Any = measures.last_minute()
     assert (counts.all, counts.client_errors, counts.server_errors) == (3, 1, 1)
     now[0] += 61
     with measures.request("m-1") as outcome:
-        outcome.is_answered("m-1", 200)
+        outcome.record("m-1", 200)
     assert measures.last_minute().all == 1
 
 

@@ -47,6 +47,6 @@ def test_a_model_of_before_is_served(of_before: Path, live: Server, models: Mode
     version = int(client.create_model_version(live.settings.tracking.model, of_before.as_uri()).version)
     live.serving.put(version)
     assert live.settled().served == version
-    (answer,) = live.serving.ask([photo])
+    (answer,) = live.serving.query([photo])
     assert answer.served_by == f"car_damage_classifier-{version}"
     assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-4)
