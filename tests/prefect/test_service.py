@@ -140,7 +140,7 @@ class TestARunThatIsEnded:
         assert [training.status for training in service.platform.tracking.recent(2)] == ["FINISHED", "KILLED"]
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
 
-    def test_with_its_machine_is_started_again_and_a_cancellation_ends_it_in_seconds(self, service: Service) -> None:
+    def test_with_its_machine_is_started_again_and_a_cancellation_ends_it(self, service: Service) -> None:
         bootstrap(automations.items(Alerts.model_construct(**{**Alerts().model_dump(), "zombie_after": SILENCE})))
         taken = service.start(PROMOTE, reason="its worker dies before its process starts")
         with get_client(sync_client=True) as client:
@@ -169,7 +169,7 @@ class TestARunThatIsEnded:
             family = [process, *process.children(recursive=True)]
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(run, State(type=StateType.CANCELLING))
-            assert service.ended(run, 25).state_name == "Cancelled"
+            assert service.ended(run).state_name == "Cancelled"
             _, alive = psutil.wait_procs(family, timeout=15)
             assert alive == []
             until(lambda: service.platform.tracking.recent(1)[0].status == "KILLED", "its training has ended in MLflow too", 30)
