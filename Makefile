@@ -14,7 +14,7 @@ help:  ## Show this list
 setup: $(VENV)/installed  ## Install everything into .venv
 
 # The installation is repeated when one of these files is newer than the stamp file.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt deployments/install.sh
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): about half a minute and 2 GB the first time"
@@ -46,7 +46,7 @@ watch: setup  ## Start a run as soon as photos have landed in a local folder
 doctor: setup  ## Check whether a run would start and succeed, and say what to do
 	@$(BIN)/python -m deployments doctor
 
-# PYTEST_ARGS are for one process.
+# With PYTEST_ARGS, one pytest process runs.
 test: setup spark lint  ## Run all checks and tests
 	@$(BIN)/python -m $(if $(PYTEST_ARGS),pytest $(PYTEST_ARGS),tests)
 

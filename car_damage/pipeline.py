@@ -193,6 +193,10 @@ def evidence_of(document: Any) -> Any:
     }
 
 
+StoredEvidence = Annotated[Evidence, BeforeValidator(evidence_of)]
+"""Evidence that this version or an earlier one wrote."""
+
+
 @dataclass(frozen=True)
 class RegisterReport:
     """A registered version with its decision."""
@@ -205,8 +209,8 @@ class RegisterReport:
     """The champion that the version was judged against."""
     decided_before: bool
     """An earlier run made the decision."""
-    evidence: Annotated[Evidence, BeforeValidator(evidence_of)]
-    """Also read where an earlier version wrote it."""
+    evidence: StoredEvidence | None
+    """None where an earlier decision's evidence cannot be read any more."""
 
 
 @dataclass(frozen=True)

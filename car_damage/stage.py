@@ -22,7 +22,7 @@ class Progress(Protocol):
 
 
 def silent(step: str, done: int, total: int, message: str = "") -> None:
-    """The progress that nobody watches."""
+    """Progress that is not shown."""
 
 
 Req = TypeVar("Req")

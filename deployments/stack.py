@@ -96,7 +96,7 @@ def trainings_page(settings: Settings) -> str:
 
     pages = mlflow_pages(settings)
     if settings.tracking_uri.startswith("sqlite"):
-        with contextlib.suppress(httpx.HTTPError):  # the list of experiments is one click away from the runs
+        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):  # the list of experiments is one click away from the runs
             return f"{pages}/#/experiments/{_experiment(settings, pages)}/runs?{FOR_TRAININGS}"
     return f"{pages}/#/experiments?{FOR_TRAININGS}"
 
@@ -106,7 +106,7 @@ def _experiment(settings: Settings, pages: str) -> str:
     import httpx
 
     name = settings.tracking.experiment
-    with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=30) as api:
+    with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=5) as api:
         found = api.get("get-by-name", params={"experiment_name": name})
         if found.status_code != httpx.codes.NOT_FOUND:
             return str(found.raise_for_status().json()["experiment"]["experiment_id"])

@@ -14,6 +14,7 @@ from car_damage.pipeline import (
     KEEP,
     PROMOTE,
     EndpointReport,
+    Evidence,
     RegisterReport,
     RegisterRequest,
     ScoreReport,
@@ -88,28 +89,35 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
             f"```\n{commands.promote(report.version)}\n```",
             "",
         ]
+    if evidence is not None:
+        lines += _scores(evidence, report.version, against, classes)
+    with if_possible("the confusion matrices"):
+        file = confusion_plot_file(evidence_file(report.version, dry_run))
+        lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
+    create_markdown_artifact("\n".join(lines), key="decision", description=heading)
+
+
+def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[str]) -> list[str]:
+    """The candidate's numbers beside the champion's, as a table."""
     candidate, champion = evidence.candidate, evidence.champion
     rows = [
         ("macro-F1", candidate.macro_f1, champion.macro_f1 if champion else None),
         ("cost of its mistakes, a photo", candidate.cost, champion.cost if champion else None),
     ]
     rows += [(f"recall of {name}", candidate.recall.get(name), champion.recall.get(name) if champion else None) for name in classes]
-    lines += [f"| {evidence.test_photos} test photos | version {report.version} | {against} |", "|---|---:|---:|"]
+    lines = [f"| {evidence.test_photos} test photos | version {version} | {against} |", "|---|---:|---:|"]
     lines += [f"| {title} | {_number(mine)} | {_number(theirs)} |" for title, mine, theirs in rows]
     if comparison := evidence.comparison:
         low, high = comparison.interval
         ahead = f"ahead in {comparison.confidence:.0%} of resamples"
         lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {ahead}."]
-    file = confusion_plot_file(evidence_file(report.version, dry_run))
-    with if_possible("the confusion matrices"):
-        lines += ["", picture(platform.tracking.fetch(request.run_id, file), "Test photos by true and predicted class")]
-    create_markdown_artifact("\n".join(lines), key="decision", description=heading)
+    return lines
 
 
 def served(report: EndpointReport, serving: Serving) -> None:
     """The state of the endpoint."""
     version = f"version {report.champion}" if report.champion else "no version"
-    latency = f"{1000 * report.latency:.0f} ms" if report.latency is not None else "not asked"
+    latency = f"{1000 * report.latency:.0f} ms" if report.latency is not None else "not measured"
     rows = [
         {
             "endpoint": serving.endpoint,

@@ -36,4 +36,4 @@ def advised() -> Iterator[None]:
     try:
         yield
     except WorkspaceIncomplete as error:
-        raise type(error)(f"{error}; `{BOOTSTRAP}` makes it") from error
+        raise type(error)(f"{error}; run `{BOOTSTRAP}` where the worker's code is") from error

@@ -6,7 +6,6 @@ token that is made of the request and the number of the attempt: a start that is
 run that it has started, instead of starting a second one.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,7 +98,8 @@ class DatabricksJobs:
             except CarDamageError as error:
                 problems.append(error)
         if problems:
-            raise type(problems[0])("; ".join(map(str, problems)))
+            with commands.advised():
+                raise type(problems[0])("; ".join(map(str, problems)))
 
 
 class _Wait:
@@ -198,11 +198,13 @@ class _Wait:
         except Unavailable:
             return "could not be cancelled, as the workspace does not answer"
         while self._clock.monotonic() < limit:
-            with contextlib.suppress(Unavailable):
+            try:
                 if self._jobs.look(run.run_id).ended:
                     return "was cancelled"
+            except Unavailable as error:
+                self._log.warning("the workspace does not answer; trying again: %s", error)
             self._clock.sleep(self._settings.poll)
-        return "was cancelled, and has not ended yet"
+        return "is being cancelled, and has not ended yet"
 
     def _without_report(self, run: JobRun) -> CarDamageError:
         """The error of a run that has ended with neither report nor failure."""

@@ -92,11 +92,12 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     report = runner.run(validate.STAGE, request, TaskProgress("validation"))
     with if_possible("the new files"):
         artifacts.landed(report)
+    with if_possible("the rejected files"):
         alerts.of_rejects(report, runner.platform.settings.alerts)
     with if_possible("the number of new photos in the run's name"):
         naming.rename(naming.found(report))
     # Without it the doorbell rings once too often, which costs a run that finds nothing new.
-    with if_possible("the validated photos, to the doorbell,"):
+    with if_possible("the validated photos"):
         doorbell.remember_validated(report.landing_fingerprint, request.flow_run)
     return report
 
@@ -203,6 +204,7 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)
+        with if_possible("the champion's history"):
             artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
         raise
     except AcquireConcurrencySlotTimeoutError as error:

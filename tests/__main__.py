@@ -1,19 +1,20 @@
-"""`make test`: all tests, those of the service beside all others, because both spend most of their time waiting.
+"""`make test`: runs all tests, those of the service beside all others, because both spend much of their time waiting.
 
-They are two pytests: a process that has been the client of a Prefect server keeps threads of that client, and settings.
+They are two pytests: a process that was the client of a Prefect server keeps threads and settings of that client.
 """
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py")
-"""What starts whole services. Each file is one story, and has servers of its own."""
+"""The tests that start whole services. Each file is one story, with servers of its own."""
 WORKERS = 2
 """Processes of each of the two parts, on two cores: half of the time a story waits for processes, servers or a clock."""
+OUTPUT = ROOT / "build" / "test-service.log"
+"""What the service's tests print. It is copied to the terminal when the others have ended."""
 
 
 def command(files: Sequence[str], *options: str) -> list[str]:
@@ -22,17 +23,18 @@ def command(files: Sequence[str], *options: str) -> list[str]:
 
 
 def main() -> int:
-    """Run both, and return the exit code of the one that failed. The service's output comes when the others have ended."""
+    """Run both parts, and return the exit code of the one that failed."""
     apart = [f"--ignore={path}" for path in SERVICE]
-    with (
-        tempfile.TemporaryFile() as output,
-        subprocess.Popen(command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as service,
-    ):
-        others = subprocess.run(command(["tests"], *apart), cwd=ROOT, check=False).returncode
-        code = service.wait()
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
-    return others or code
+    OUTPUT.parent.mkdir(exist_ok=True)
+    with OUTPUT.open("wb") as output:
+        service = subprocess.Popen(command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            others = subprocess.run(command(["tests"], *apart), cwd=ROOT, check=False).returncode
+            return others or service.wait()
+        finally:
+            service.terminate()
+            service.wait()
+            sys.stdout.write(OUTPUT.read_text(errors="replace"))
 
 
 if __name__ == "__main__":

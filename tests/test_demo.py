@@ -68,7 +68,7 @@ def first(newcomer: Newcomer) -> str:
 def test_the_demo_ends_with_the_class_of_a_photo_that_the_model_has_not_seen(newcomer: Newcomer, first: str) -> None:
     assert "\nPredicted class: major\n" in first
     assert f" CAR_DAMAGE_HOME={newcomer.home} " in first  # of what the next commands need
-    assert re.search(r"^Promoted: Version 1 is live: there was none before\.", first, re.MULTILINE)
+    assert re.search(r"^Promoted: Version 1 is live: no version was live before\.", first, re.MULTILINE)
 
 
 def test_the_demo_s_summary_has_every_figure(first: str) -> None:
@@ -119,7 +119,7 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
                 assert "READY" in told
                 assert "car_damage_classifier version 1" in told
             if words[1] == "history":
-                assert "there was none before" in told
+                assert "no version was live before" in told
             if words[1] == "validate":
                 assert "rejected: truncated" in told
 

@@ -167,7 +167,10 @@ def write_progress(files: Files, place: Place, step: Step) -> None:
 def read_progress(files: Files, place: Place) -> Step | None:
     """How far a stage is; None where that is not known."""
     body = _read(files, place.progress)
-    return None if body is None else Step(**body)
+    try:
+        return None if body is None else Step(**body)
+    except TypeError:  # of another version
+        return None
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:
@@ -175,7 +178,10 @@ def _sealed(body: Mapping[str, Any]) -> bytes:
 
 
 def _write(files: Files, path: str, body: Mapping[str, Any]) -> None:
-    """Write a file that stays as it is once it is whole: whoever was first wrote the same, or decided it."""
+    """Write a file that stays as it is once it is whole: the first writer wrote the same, or its decision counts.
+
+    A half-written file is replaced. Two writers at the same moment can spoil the file only on a mounted volume, which has no hard links.
+    """
     try:
         files.write_once(path, _sealed(body))
     except FileExistsError:

@@ -95,7 +95,7 @@ class JobProgress:
             return
         self._last = now
         _log.info("%s: %s of %s%s", step, done, total, f", {message}" if message else "")
-        with if_possible("the progress, to the flow run,"):
+        with if_possible("the job's progress"):
             handover.write_progress(self._files, self._place, Step(step, done, total, message))
 
 

@@ -1,7 +1,7 @@
 """Packages a trained network as the MLflow model to be registered.
 
 The model contains everything that its answers depend on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with the modules in `BUNDLED_MODULES`) and its limits, a signature, an example
+decoder (`code_paths`: a folder car_damage/ with errors.py and photo/) and its limits, a signature, an example
 photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of ours.
 """
 
@@ -17,11 +17,6 @@ from typing import Any
 from car_damage.machine import Scratch
 from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
-
-_PHOTO = ("reasons", "limits", "columns", "decoder", "containers")
-_FORMATS = ("header", "pixels", "exif", "jpeg", "png", "webp", "bmp", "gif", "tiff")
-BUNDLED_MODULES = ("errors.py", *(f"photo/{name}.py" for name in _PHOTO), *(f"photo/formats/{name}.py" for name in _FORMATS))
-"""Modules of this package that every model contains a copy of. They import only Pillow and numpy."""
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -77,11 +72,10 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        for module in BUNDLED_MODULES:
-            copy = package / module
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            (copy.parent / "__init__.py").touch()
-            shutil.copyfile(_PACKAGE / module, copy)
+        # errors.py and photo/ import only Pillow and numpy; a model needs no thumbnails.
+        shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
+        shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
+        (package / "__init__.py").touch()
         yield {
             "python_model": str(_HERE / "served_model.py"),
             "artifacts": {"network": str(keras_file)},

@@ -1,9 +1,8 @@
 """The photos of one silver version, decoded once and kept on disk for as long as a training lasts.
 
-Every epoch reads them again, so they lie decoded in a memory-mapped file of a temporary folder: 150,528 bytes a
-photo on disk, and in memory only what the operating system finds room for. Where there are more than the disk is to
-take (`images.cache_bytes`), the rest is read and decoded in each epoch. Every photo must be the very photo that was
-validated: one with other bytes stops the training by name.
+Every epoch reads them again, so they are kept decoded in a memory-mapped file in a temporary folder: 150,528 bytes a photo on disk,
+and in memory as much as the operating system has room for. Photos beyond `images.cache_bytes` are read and decoded in each epoch. A
+photo whose bytes have changed since validation stops the training, and the error names it.
 """
 
 import hashlib
@@ -31,16 +30,16 @@ from car_damage.ports import Clock, Files
 from car_damage.stage import Progress
 
 COLUMNS = ("path", "label", "sha256", "split")
-"""What is read of the silver table."""
+"""The columns that are read from the silver table."""
 
-_NEXT = "; run the pipeline again: validation takes up what is there by then"
+_NEXT = "; run the pipeline again, which validates the present files"
 _PHOTO_BYTES = SIZE * SIZE * 3
 _SHARE = 0.8
-"""Of what is free on the disk, for decoded photos: others write there, too."""
+"""Share of the free disk that decoded photos may take: other programs write there, too."""
 _WAITS = (1.0, 5.0, 15.0)
-"""Seconds before a photo that could not be read is read again in the middle of a training, which one hiccup must not end."""
-_TOLD = 50
-"""Progress is told about so many times."""
+"""Seconds between the tries to read a photo during a training, which a short outage must not end."""
+_UPDATES = 50
+"""Updates of the progress, at most."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Photos:
     """Some photos, in the order of their rows."""
 
     pixels: npt.NDArray[np.uint8] | PixelCache
-    """(n, 224, 224, 3) uint8, RGB; a view of the file on disk, or more than fits there."""
+    """(n, 224, 224, 3) uint8, RGB; a view of the file on disk, or a cache of a part of them."""
     labels: npt.NDArray[np.int64]
     """(n,) class numbers."""
     sha256s: tuple[str, ...]
@@ -98,13 +97,13 @@ def load(  # noqa: PLR0917 - what, from where, and how
         files: the photos are read through it.
         limits: those of validation, so that what was valid is decodable.
         classes: names, in the order of the class numbers.
-        workers: threads, 0 for one a core; at most so many files are in memory at once.
-        progress: told about the step `photos`.
-        cache_bytes: what decoded photos may take on disk. Test photos, which a training reads once or twice, go without first.
+        workers: threads, 0 for one a core; which is the most files in memory at once.
+        progress: called for the step `photos`.
+        cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
         clock: waits before a photo is read again in the middle of a training.
 
     Raises:
-        PhotoChanged: a photo is gone, has other bytes than silver says, or cannot be decoded any more.
+        PhotoChanged: a photo is gone, has other bytes than silver says, or cannot be decoded.
         Unavailable: a photo cannot be read, for a reason that may pass.
         SettingsError: silver has a label that is not among the classes.
     """
@@ -129,7 +128,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                 decoded[slot] = read(int(kept[slot]))
 
             for done, _ in enumerate(pool.map(keep, range(len(kept))), 1):
-                if done % max(1, len(kept) // _TOLD) == 0 or done == len(kept):
+                if done % max(1, len(kept) // _UPDATES) == 0 or done == len(kept):
                     progress("photos", done, len(kept))
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths):
@@ -160,7 +159,7 @@ def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
     file = folder / "photos.npy"
     pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        # What a full disk has no room for would end the process when it is written, without a word.
+        # Without reserved space, a write to a full disk would kill the process without a message.
         with file.open("r+b") as reserved:
             try:
                 os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
@@ -191,9 +190,7 @@ def _pixels_of(data: bytes, path: str, limits: Limits) -> npt.NDArray[np.uint8]:
     try:
         return decode(data, limits).pixels
     except UnusablePhoto as error:
-        raise PhotoChanged(
-            f"{path} was valid and cannot be decoded any more ({error}): the limits or the decoder changed{_NEXT}"
-        ) from error
+        raise PhotoChanged(f"{path} was valid, but cannot be decoded ({error}): the limits or the decoder changed{_NEXT}") from error
 
 
 def _number(label: str, classes: Sequence[str]) -> int:

@@ -49,7 +49,7 @@ def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: S
     if not len(truth):
         against.append("there is no test photo to judge it on")
     if evidence.champion is None or evidence.comparison is None:
-        return _decision(against, "there was none before", evidence, rule)
+        return _decision(against, "no version was live before", evidence, rule)
     gain, confidence = evidence.comparison.gain, evidence.comparison.confidence
     ahead = f"macro-F1 {evidence.candidate.macro_f1:.3f} against the champion's {evidence.champion.macro_f1:.3f}"
     if len(truth) < rule.min_test_photos:

@@ -17,7 +17,7 @@ def stage_named(name: str) -> Stage[Any, Any]:
     module = importlib.import_module(f"{__name__}.{name}") if name in _modules() else None
     stage = getattr(module, "STAGE", None)
     if not isinstance(stage, Stage) or stage.job is None:
-        raise SettingsError(f"no job does a stage {name}")
+        raise SettingsError(f"{name} is no stage that a job does")
     return stage
 
 

@@ -20,16 +20,16 @@ from car_damage.model.evaluation import macro_f1
 from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
-from car_damage.moves import DONE, rollback_of
+from car_damage.moves import DONE, NO_VERSION, rollback_of
 from car_damage.photo.columns import probability_column
-from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, evidence_of
+from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.promotion import rule
-from car_damage.promotion.tags import DECISION, UNDECIDED, decided_of, is_decided, tags_of
+from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, tags_of
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
 
-_EVIDENCE = TypeAdapter(Evidence)
+_EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(StoredEvidence)
 ROUNDING = 1e-3
 """Largest difference of a probability from the one after training, on the same machine: float32, and another batch size."""
 
@@ -127,15 +127,20 @@ def _picture(evidence: Evidence, version: ModelVersion, champion: ModelVersion |
 
 
 def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
-    document = json.loads(platform.tracking.fetch(version.run_id, evidence_file(version.version)))
-    return RegisterReport(
+    """The decision of an earlier run: by the version's tags, with the evidence of the run, which is only shown."""
+    against = version.tags.get(JUDGED_AGAINST, NO_VERSION)
+    report = RegisterReport(
         version=version.version,
         decision=version.tags[DECISION],
-        reasons=tuple(document["reasons"]),
-        champion=document["champion"],
+        reasons=(version.tags.get(REASONS, ""),),
+        champion=None if against == NO_VERSION else int(against),
         decided_before=True,
-        evidence=_EVIDENCE.validate_python(evidence_of(document["evidence"])),
+        evidence=None,
     )
+    with if_possible(f"the evidence of the decision on version {version.version}"):
+        document = json.loads(platform.tracking.fetch(version.run_id, evidence_file(version.version)))
+        return replace(report, reasons=tuple(document["reasons"]), evidence=_EVIDENCE.validate_python(document["evidence"]))
+    return report
 
 
 @dataclass(frozen=True)

@@ -56,18 +56,22 @@ def serves(state: EndpointState, version: int) -> bool:
 
 def look(platform: Platform) -> EndpointState:
     """The endpoint's state. Raises Unavailable when the service is away for longer than a restart takes."""
-    return Patience(platform.clock, [platform.settings.serving.poll], OUTAGE, _LogOnce())(platform.serving.state)
+    return Patience(platform.clock, [platform.settings.serving.poll], OUTAGE, _LogOnce(OUTAGE))(platform.serving.state)
 
 
 class _LogOnce:
-    """Logs an outage when it begins, and not at every try."""
+    """Logs an outage when it begins, and not at every try.
 
-    def __init__(self) -> None:
-        self._logged = False
+    Args:
+        limit: seconds that the outage may last.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit, self._logged = limit, False
 
     def __call__(self, error: Unavailable, seconds: float) -> None:
         if not self._logged:
-            _log.warning("waiting up to %.0f s for the endpoint's service to come back: %s", OUTAGE, error)
+            _log.warning("waiting up to %.0f s for the endpoint's service to answer: %s", self._limit, error)
             self._logged = True
 
 
@@ -164,8 +168,9 @@ def ask(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
 def _answer(platform: Platform, version: ModelVersion, smoke: Smoke) -> Prediction:
     """Repeat the request until there is an answer. The version is served already, so an error must lead to the champion's return."""
     settings = platform.settings.serving
+    patiently = Patience(platform.clock, [settings.poll], settings.request_timeout, _LogOnce(settings.request_timeout))
     try:
-        return Patience(platform.clock, [settings.poll], settings.request_timeout)(platform.serving.query, [smoke.photo])[0]
+        return patiently(platform.serving.query, [smoke.photo])[0]
     except RequestRefused as error:
         raise UpdateFailed(f"version {version.version} refused the smoke photo: {error}") from error
     except Unavailable as error:

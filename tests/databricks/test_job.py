@@ -163,7 +163,7 @@ def test_a_place_is_found_by_its_request(place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["endpoint", "swap", "nothing"])
 def test_what_is_no_stage_of_a_job_is_refused(name: str) -> None:
-    with pytest.raises(Terminal, match=f"no job does a stage {name}"):
+    with pytest.raises(Terminal, match=f"{name} is no stage that a job does"):
         run.stage_named(name)
 
 

@@ -119,7 +119,9 @@ def test_a_run_that_never_ends_is_asked_to_and_waited_for_no_longer_than_is_said
     monkeypatch.setattr(databricks_jobs, "ENDING", 200.0)
     runner = make_runner(settings, seen)
     twin.stuck = state
-    wanted = r"^stage validate: it took longer than .* hours, and its run in Databricks was cancelled, and has not ended yet: see https://"
+    wanted = (
+        r"^stage validate: it took longer than .* hours, and its run in Databricks is being cancelled, and has not ended yet: see https://"
+    )
     with disable_run_logger(), pytest.raises(Terminal, match=wanted):
         runner.run(replace(VALIDATE, deadline=100.0), REQUEST, silent)
     [run] = twin.runs()

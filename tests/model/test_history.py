@@ -15,7 +15,7 @@ from car_damage.moves import ABANDONED, DONE, FAILED, PROMOTION, ROLLBACK, UNDER
 from car_damage.platform import Target
 from car_damage.settings import Settings, Tracking
 
-FIRST = Intention(PROMOTION, 1, None, "there was none before", "retrain, by the schedule", "flow-1", metrics={"test_macro_f1": 0.8})
+FIRST = Intention(PROMOTION, 1, None, "no version was live before", "retrain, by the schedule", "flow-1", metrics={"test_macro_f1": 0.8})
 BACK = Intention(ROLLBACK, 1, 2, "it calls [wrecks] minor", "promote, by anna", "flow-2", by_person=True, displaced=3)
 
 

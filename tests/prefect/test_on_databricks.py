@@ -137,7 +137,7 @@ def test_photos_that_land_on_the_volume_start_a_run_and_end_as_a_version_that_is
     with service.worker("one"):
         assert [look(), look()] == ["Quiet", "Announced"]
         run = until(lambda: service.runs("retrain"), "a run comes by itself")[0]
-        assert service.completed(run.id) == ("Promoted", "Version 1 is live: there was none before.")
+        assert service.completed(run.id) == ("Promoted", "Version 1 is live: no version was live before.")
     good |= {(method, call(path)) for method, path in (line.split(" ", 1) for line in twin.asked[asked:])}
     assert stages(twin) == [("car-damage-ingest", "validate,silver"), ("car-damage-train", "train,register")]
     champion = target.platform.registry.champion()

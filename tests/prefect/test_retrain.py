@@ -70,7 +70,7 @@ def _photos(target: LocalTarget) -> None:
 def test_the_first_run_ends_with_a_version_that_is_live(target: LocalTarget) -> None:
     state = run()
     assert state.name == "Promoted"
-    assert state.message == "Version 1 is live: there was none before."
+    assert state.message == "Version 1 is live: no version was live before."
     status = now(target)
     assert status.champion is not None
     assert status.champion.version == 1

@@ -25,7 +25,7 @@ def judge(candidate: np.ndarray, champion: np.ndarray | None, rule: Promotion = 
 def test_the_first_model_is_promoted() -> None:
     judged = judge(answers(0.9), None)
     assert judged.decision == PROMOTE
-    assert judged.reasons == ("there was none before",)
+    assert judged.reasons == ("no version was live before",)
     assert judged.evidence.champion is None
 
 

@@ -313,3 +313,16 @@ def test_a_decision_that_the_version_before_wrote_is_found_without_the_numbers_t
     }
     here.tracking.files["run", "decision/1.json"] = json.dumps(document).encode()
     assert judge(here).evidence == Evidence(COUNT, Score(1.0, {"minor": 1.0}, [[COUNT]], None))
+
+
+@pytest.mark.parametrize("lost", [None, b"{}", b"no JSON", b'{"reasons": [], "evidence": {"of": "another form"}}'])
+def test_a_decision_whose_evidence_is_lost_is_found_by_the_version_s_tags(models: Models, lost: bytes | None) -> None:
+    here = world(models)
+    first = judge(here)
+    if lost is None:
+        del here.tracking.files["run", "decision/1.json"]
+    else:
+        here.tracking.files["run", "decision/1.json"] = lost
+    found = judge(here)
+    assert (found.version, found.decision, found.champion, found.decided_before) == (1, first.decision, None, True)
+    assert (found.reasons, found.evidence) == (first.reasons, None)

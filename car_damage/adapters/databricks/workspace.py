@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
-from car_damage.errors import RequestRefused, SettingsError, Unavailable
+from car_damage.errors import RequestRefused, Unavailable, WorkspaceIncomplete
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -52,7 +52,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
-        raise SettingsError(f"{doing}: {error}; correct the name in the settings, or create the missing object") from error
+        raise WorkspaceIncomplete(f"{doing}: {error}; correct the name in the settings, or create the missing object") from error
     except errors.BadRequest as error:
         raise RequestRefused(f"{doing} was refused: {error}") from error
     except errors.DatabricksError as error:

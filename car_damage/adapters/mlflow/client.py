@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import RegistryError, Unavailable
 from car_damage.settings import Settings
+from car_damage.showing import if_possible
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 _PAGE = 1_000
 
 KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
-"""What tells MLflow's pages that an experiment is for training models: its page opens with runs, and not with traces.
-MLflow's Python code has no names for them; they are ExperimentKind's in the source of the pages."""
+"""The tag of an experiment for training models: its page opens with runs instead of traces. MLflow's Python code has no names for
+the two; they are in ExperimentKind, in the source of the pages."""
 FOR_TRAININGS = "workflowType=machine_learning"
-"""The pages that MLflow 3.17 itself serves do not look at the kind. They go by the address, or by what the browser was
-last told, which is traces at first; so every link to them says it."""
+"""A part of the links to pages that MLflow 3.17 serves itself. They ignore the tag, and open with what the link names, or with what
+the browser opened last, which is traces at first."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,10 +101,8 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
     if found is None or found.lifecycle_stage != "active":
         raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
     if KIND_TAG not in found.tags:
-        try:
+        with if_possible(f"the kind of the MLflow experiment {name}"):
             of.set_experiment_tag(found.experiment_id, KIND_TAG, TRAININGS)
-        except MlflowException as error:  # only what a page shows first depends on it
-            _log.warning("the MLflow experiment %s got no tag %s: %s", name, KIND_TAG, error.message)
     return str(found.experiment_id)
 
 
