@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from mlflow.types import ColSpec, Schema
 from mlflow.utils.validation import _validate_logged_model_name
 
-from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.client import client, translated
 from car_damage.adapters.mlflow.history import MlflowHistory
 from car_damage.adapters.mlflow.tracking import MlflowTracking, model_name
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
@@ -403,3 +403,11 @@ def test_other_loggers_keep_their_level(settings: Settings) -> None:
     before = logging.getLogger().level
     client(settings)
     assert logging.getLogger().level == before
+
+
+@pytest.mark.parametrize(
+    "told", ["(sqlite3.IntegrityError) UNIQUE constraint failed: inputs.source_id", "(psycopg2.errors.UniqueViolation) x"]
+)
+def test_a_call_that_mlflow_s_client_repeats_after_a_lost_response_may_be_tried_again(told: str) -> None:
+    with pytest.raises(Unavailable, match="lost response"), translated("logging run 1"):
+        raise MlflowException(told, error_code=BAD_REQUEST)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _PAGE = 1_000
+_DUPLICATE = ("IntegrityError", "UniqueViolation")
+"""What MLflow's databases raise for a row that exists already."""
 
 KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
 """The tag of an experiment for training models: its page opens with runs instead of traces. MLflow's Python code has no names for
@@ -128,6 +130,8 @@ def translated(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
+        if any(name in error.message for name in _DUPLICATE):
+            raise Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({error.message}); {later}") from error
         raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.message_of(error)}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 500
