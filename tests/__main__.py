@@ -11,14 +11,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py")
 """The tests that start whole services. Each file is one story, with servers of its own."""
-WORKERS_SERVICE, WORKERS_OTHERS = 2, 3
+WORKERS = 2
 """Processes of each of the two parts, on two cores: half of the time a story waits for processes, servers or a clock."""
 OUTPUT = ROOT / "build" / "test-service.log"
 """What the service's tests print. It is copied to the terminal when the others have ended."""
 
 
-def command(workers: int, files: Sequence[str], *options: str) -> list[str]:
-    beside = ["--numprocesses", str(workers), "--dist", "loadscope", "--no-loadscope-reorder"]
+def command(files: Sequence[str], *options: str) -> list[str]:
+    beside = ["--numprocesses", str(WORKERS), "--dist", "loadscope", "--no-loadscope-reorder"]
     return [sys.executable, "-m", "pytest", "--durations", "10", *beside, *options, *files]
 
 
@@ -28,10 +28,10 @@ def main() -> int:
     OUTPUT.parent.mkdir(exist_ok=True)
     with OUTPUT.open("wb") as output:
         service = subprocess.Popen(
-            command(WORKERS_SERVICE, SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
         try:
-            others = subprocess.run(command(WORKERS_OTHERS, ["tests"], *apart), cwd=ROOT, check=False).returncode
+            others = subprocess.run(command(["tests"], *apart), cwd=ROOT, check=False).returncode
             return others or service.wait()
         finally:
             service.terminate()
