@@ -49,10 +49,10 @@ class Files(Protocol):
         """
 
     def read(self, path: str) -> bytes:
-        """All bytes of a file. Raises Unavailable if it cannot be read."""
+        """All bytes of a file. Raises FileMissing if it does not exist, and Unavailable if it cannot be read."""
 
     def write_once(self, path: str, data: bytes) -> None:
-        """Create a complete file. Raises FileExistsError if the file exists."""
+        """Create a complete file. Raises FileExistsError if the file exists, and Unavailable if it cannot be written."""
 
     def replace(self, path: str, data: bytes) -> None:
         """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from car_damage.adapters.mlflow.client import FOR_TRAININGS, KIND_TAG, TRAININGS
+from car_damage.adapters.mlflow.client import EXPERIMENT_KIND, FOR_TRAININGS, TRAININGS
 from car_damage.errors import SettingsError
 from car_damage.server.address import is_local
 from car_damage.settings import Settings
@@ -110,7 +110,7 @@ def _experiment(settings: Settings, pages: str) -> str:
         found = api.get("get-by-name", params={"experiment_name": name})
         if found.status_code != httpx.codes.NOT_FOUND:
             return str(found.raise_for_status().json()["experiment"]["experiment_id"])
-        tags = [{"key": KIND_TAG, "value": TRAININGS}]
+        tags = [{"key": EXPERIMENT_KIND, "value": TRAININGS}]
         wanted = {"name": name, "artifact_location": str(settings.home / "artifacts"), "tags": tags}
         return str(api.post("create", json=wanted).raise_for_status().json()["experiment_id"])
 

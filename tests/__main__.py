@@ -27,9 +27,7 @@ def main() -> int:
     apart = [f"--ignore={path}" for path in SERVICE]
     OUTPUT.parent.mkdir(exist_ok=True)
     with OUTPUT.open("wb") as output:
-        service = subprocess.Popen(
-            command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        )
+        service = subprocess.Popen(command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             others = subprocess.run(command(["tests"], *apart), cwd=ROOT, check=False).returncode
             return others or service.wait()

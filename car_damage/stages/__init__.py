@@ -14,7 +14,7 @@ def stage_named(name: str) -> Stage[Any, Any]:
     Raises:
         SettingsError: there is no such stage, or no job does it.
     """
-    module = importlib.import_module(f"{__name__}.{name}") if name in _modules() else None
+    module = importlib.import_module(f"{__name__}.{name}") if name in {module.name for module in iter_modules(__path__)} else None
     stage = getattr(module, "STAGE", None)
     if not isinstance(stage, Stage) or stage.job is None:
         raise SettingsError(f"{name} is no stage that a job does")
@@ -24,14 +24,3 @@ def stage_named(name: str) -> Stage[Any, Any]:
 def job_chain(stage: Stage[Any, Any]) -> tuple[Stage[Any, Any], ...]:
     """This stage, and those that its job does after it."""
     return (stage,) if stage.next is None else (stage, *job_chain(stage_named(stage.next.stage)))
-
-
-def job_stages() -> tuple[Stage[Any, Any], ...]:
-    """Every stage that a job does. Imports them all."""
-    modules = (importlib.import_module(f"{__name__}.{name}") for name in _modules())
-    found = (getattr(module, "STAGE", None) for module in modules)
-    return tuple(stage for stage in found if isinstance(stage, Stage) and stage.job is not None)
-
-
-def _modules() -> list[str]:
-    return [module.name for module in iter_modules(__path__)]

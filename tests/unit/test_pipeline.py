@@ -1,8 +1,10 @@
 import ast
+import importlib
 import inspect
 import json
 import re
 from dataclasses import asdict, replace
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from prefect import Flow, Task
 from prefect.serializers import JSONSerializer
 from pydantic import TypeAdapter
 
+import car_damage.stages as stages_package
 from car_damage import pipeline
 from car_damage.moves import PROMOTION, ROLLBACK
 from car_damage.pipeline import (
@@ -36,7 +39,8 @@ from car_damage.pipeline import (
 )
 from car_damage.promotion import outcome
 from car_damage.settings import Settings, Training
-from car_damage.stages import job_chain, job_stages, stage_named, validate
+from car_damage.stage import Stage
+from car_damage.stages import job_chain, stage_named, validate
 from car_damage.stages import train as train_stage
 from flows.promote import promote
 from flows.retrain import retrain
@@ -73,6 +77,13 @@ def test_evidence_of_an_earlier_version_is_read_with_what_it_has() -> None:
     compared = flat | {"champion_macro_f1": 0.5, "gain": 0.4, "confidence": 0.9, "gain_interval": [0.1, 0.6], "champion_cost": 1.5}
     evidence = TypeAdapter(RegisterReport).validate_python({**old, "evidence": compared}).evidence
     assert (evidence.champion, evidence.comparison) == (Score(0.5, {}, [], 1.5), Comparison(0.4, 0.9, (0.1, 0.6)))
+
+
+def job_stages() -> list[Stage[Any, Any]]:
+    """Every stage that a job does."""
+    modules = (importlib.import_module(f"car_damage.stages.{module.name}") for module in iter_modules(stages_package.__path__))
+    found = (getattr(module, "STAGE", None) for module in modules)
+    return [stage for stage in found if isinstance(stage, Stage) and stage.job is not None]
 
 
 def test_every_stage_that_follows_in_a_job_is_of_that_job_and_no_stage_follows_two() -> None:

@@ -20,7 +20,7 @@ _PAGE = 1_000
 _DUPLICATE = ("IntegrityError", "UniqueViolation")
 """What MLflow's databases raise for a row that exists already."""
 
-KIND_TAG, TRAININGS = "mlflow.experimentKind", "custom_model_development"
+EXPERIMENT_KIND, TRAININGS = "mlflow.experimentKind", "custom_model_development"
 """The tag of an experiment for training models: its page opens with runs instead of traces. MLflow's Python code has no names for
 the two; they are in ExperimentKind, in the source of the pages."""
 FOR_TRAININGS = "workflowType=machine_learning"
@@ -95,16 +95,16 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
         # A server knows where to put its artifacts; with SQLite, MLflow would put them below the working directory.
         local = settings.tracking_uri.startswith("sqlite")
         try:
-            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None, {KIND_TAG: TRAININGS}))
+            return str(of.create_experiment(name, str(settings.home / "artifacts") if local else None, {EXPERIMENT_KIND: TRAININGS}))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process has just created it
                 raise
             found = of.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise RegistryError(f"the MLflow experiment {name} is deleted: restore it, or set tracking.experiment to another name")
-    if KIND_TAG not in found.tags:
+    if EXPERIMENT_KIND not in found.tags:
         with if_possible(f"the kind of the MLflow experiment {name}"):
-            of.set_experiment_tag(found.experiment_id, KIND_TAG, TRAININGS)
+            of.set_experiment_tag(found.experiment_id, EXPERIMENT_KIND, TRAININGS)
     return str(found.experiment_id)
 
 
