@@ -1,7 +1,7 @@
-"""A registered model that answers at once: what was predicted for a photo after the training, told by its hash.
+"""A registered model that looks up a photo's hash and returns the prediction made after training.
 
-It stands in for the Keras model where a test kills and repeats the pipeline a hundred times, so that each process
-that loads a model need not load TensorFlow. MLflow runs this file as code, in processes without our modules.
+It replaces the Keras model in a test that kills and repeats the pipeline a hundred times, so that no process has to
+load TensorFlow for a model. MLflow runs this file as code in processes that do not have our modules.
 """
 
 import base64

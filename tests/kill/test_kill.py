@@ -1,7 +1,7 @@
-"""`kill -9` between every two effects of a run: the next run ends where an undisturbed one would.
+"""`kill -9` between every two effects of a run: the next run ends in the same state as an undisturbed run.
 
-The calls are recorded from a good run, so a new one cannot be forgotten. A run is started from the same world each
-time: a champion that is live, and new photos that make a better model.
+The test records the calls of an undisturbed run, so it cannot miss one. Every run starts from the same state: a live
+champion, and new photos that make a better model.
 """
 
 import contextlib
@@ -28,15 +28,15 @@ from deployments.stack import ENDPOINT_START
 
 ROOT = Path(__file__).parents[2]
 KEPT = ("tables", "mlflow.db", "artifacts", "landing")
-"""What of the home folder is put back before each run."""
+"""The parts of the home folder that are restored before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint")
 EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
-"""Methods that change the world."""
+"""Methods of ports that change state."""
 
 
 @dataclass
 class Ground:
-    """The home folder as it is before the run that is killed, and the process that runs it."""
+    """A home folder, the copies of it to restore before each run, and the process that runs commands on it."""
 
     home: Path
     kept: Path
@@ -56,7 +56,7 @@ class Ground:
         return answer["answer"]
 
     def keep(self, stage: str) -> None:
-        """Remember the world as it is before a stage."""
+        """Copy the state before a stage."""
         for name in KEPT:
             source, kept = self.home / name, self.kept / stage / name
             kept.parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ BETTER = {"TOLD_RIGHT": "1.0"}
 
 @contextlib.contextmanager
 def prepared(home: Path, kept: Path) -> Iterator[Ground]:
-    """A champion that is live, and since then: photos that landed, one that was deleted, and a model that will be better."""
+    """Make a champion live, then land photos and delete one. The next run, with BETTER, trains a better model."""
     demo_photos.write(home / "landing", seed=3, valid=30, unusable=True)
     port = free_port()
     variables = {
@@ -112,14 +112,14 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
 
 
 def same_times(landing: Path) -> None:
-    """Bronze has the files' times, and both grounds must have the same."""
+    """Set fixed file times: bronze records them, and they must be the same on both grounds."""
     for path in landing.rglob("*.*"):
         os.utime(path, (MODIFIED, MODIFIED))
 
 
 @pytest.fixture(scope="module")
 def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
-    """Two of them, so that two runs can be tried at a time."""
+    """Two grounds, so that two runs can go in parallel."""
     folders = [(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("kept")) for _ in range(2)]
     with prepared(*folders[0]) as one, prepared(*folders[1]) as other:
         yield [one, other]
@@ -127,7 +127,7 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Ground]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(grounds: list[Ground]) -> dict[str, Any]:
-    """The calls of a good run and the world after each of its stages; every ground remembers the world before each."""
+    """The calls of an undisturbed run and the state after each stage. Every ground keeps a copy of the state before each stage."""
     with ThreadPoolExecutor(len(grounds)) as pool:
         list(pool.map(remember, grounds))
     grounds[0].restore(STAGES[0])
@@ -143,10 +143,10 @@ def remember(ground: Ground) -> None:
 
 
 def points(calls: list[str]) -> list[tuple[str, int, str]]:
-    """Where to kill: (call, how many of the same there were before, before or after it).
+    """Where to kill: (call, number of earlier identical calls, "before" or "after").
 
-    Between two effects of a stage the world stands still: after one is before the next, and before a call that only looks
-    is one of the two. Each of these states is tried once.
+    The state does not change between two effects of a stage, so a kill after one effect equals a kill before the next,
+    and calls that only read need no kill. Each state is tested once.
     """
     wanted, seen = [], Counter[str]()
     for number, call in enumerate(calls):
@@ -154,7 +154,7 @@ def points(calls: list[str]) -> list[tuple[str, int, str]]:
         if is_effect(method):
             wanted.append((call, seen[call], "before"))
             following = next((later.split(" ")[0] for later in calls[number + 1 :] if is_effect(later)), None)
-            if following != stage or method == "serving.put":  # an update goes on by itself
+            if following != stage or method == "serving.put":  # the server continues an update on its own
                 wanted.append((call, seen[call], "after"))
         seen[call] += 1
     return wanted
@@ -190,7 +190,7 @@ def test_after_a_kill_at_any_call_the_next_run_ends_like_an_undisturbed_one(grou
 def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_next_run_and_done_when_asked_again(
     grounds: list[Ground], undisturbed: dict[str, Any]
 ) -> None:
-    del undisturbed  # its grounds are needed, with their memories
+    del undisturbed  # requested because it fills the copies of every ground
     for ground in grounds:
         ground.restore("endpoint")
         ground.done(do="run", upto="endpoint", environment=BETTER)
@@ -221,13 +221,13 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
 
 
 LEFT = ("champion", "challenger", "served", "silver", "finished_runs")
-"""What a rollback changes, and what it must not."""
+"""Keys of the state that a rollback changes, and keys that it must not change."""
 
 
 def tried_on(
     grounds: list[Ground], wanted: list[tuple[str, int, str]], attempt: Callable[[Ground, tuple[str, int, str]], list[str]]
 ) -> list[str]:
-    """Try every point, as many at a time as there are grounds; what they found."""
+    """Test every point, one at a time on each ground; return all differences."""
     left = queue.SimpleQueue[tuple[str, int, str]]()
     for point in wanted:
         left.put(point)
@@ -246,9 +246,9 @@ def tried_on(
 
 
 def kill_and_run_again(ground: Ground, worlds: dict[str, Any], call: str, nth: int, when: str) -> list[str]:
-    """What is different from the undisturbed run, after a run that was killed at this call and one that was not."""
+    """Kill a run at this call, run again, and return the differences from the undisturbed run."""
     stage = call.split(" ", maxsplit=1)[0]
-    ground.restore(stage)  # what came before is done, and the run finds it so
+    ground.restore(stage)  # the run finds the earlier stages done
     killed = ground.ask(do="run", upto=stage, call=call, nth=nth, when=when, environment=BETTER)
     if killed["code"] != -signal.SIGKILL:
         return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]

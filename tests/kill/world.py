@@ -1,10 +1,10 @@
 """Runs the pipeline in forked processes that can be killed at any call of a port.
 
-`python -m tests.kill.world` reads commands, one JSON object a line, and answers each with one. It imports everything
-heavy once and then forks a process for each command, so that a run costs what it does and not what it imports.
-Training is replaced by one that takes no time and predicts what it is told, the model by one that needs no
-TensorFlow (light_model), and it is checked and judged in this process instead of one of its own, whose start costs more
-than all else: what is tried here is the order of effects, not what is learnt. The endpoint's processes are real.
+`python -m tests.kill.world` reads commands, one JSON object a line, and answers each with one. It imports all heavy
+modules once and then forks a process for each command, so that a run does not pay for imports. Three replacements save
+time, because the test is about the order of effects, not about learning: training takes no time and predicts what
+TOLD_RIGHT configures; the model needs no TensorFlow (light_model); and the model is checked and judged in this process,
+because the start of a separate process costs more than everything else. The endpoint's processes are real.
 """
 
 import base64
@@ -66,15 +66,15 @@ HEAVY = (
     "pyarrow.dataset",
     "sqlalchemy.dialects.sqlite",
 )
-"""What a run imports. It is imported before the forks: six seconds of processor time for each of some hundred of them."""
+"""Modules that a run imports. Importing them before the forks saves six seconds of processor time in each of about a hundred forks."""
 LIGHT_MODEL = Path(__file__).with_name("light_model.py")
 
 
 class Killer:
-    """Counts the calls of all ports and ends the process, as `kill -9` does, where it is told to."""
+    """Records the calls of all ports and kills the process with SIGKILL, like `kill -9`, at a given call."""
 
     def __init__(self, at: tuple[str, int] | None, when: str) -> None:
-        """`at`: a call and how many of the same there were before it; how often a port is polled may differ."""
+        """`at`: a call and the number of earlier identical calls. A position among all calls would not do: the number of polls varies."""
         self.calls: list[str] = []
         self.stage = ""
         self._at, self._when = at, when
@@ -94,7 +94,7 @@ class Killer:
 
 
 class Watched:
-    """A port whose every call goes past the killer."""
+    """A port whose calls all go through the killer."""
 
     def __init__(self, name: str, port: Any, killer: Killer) -> None:
         self._name, self._port, self._killer = name, port, killer
@@ -104,20 +104,20 @@ class Watched:
 
 
 class WatchedTarget:
-    """The local target with all its ports watched."""
+    """The local target with every port watched."""
 
     def __init__(self, killer: Killer) -> None:
         target = Target(load())
         self.settings, self.clock = target.settings, target.clock
         for name in PORTS:
-            # delta-rs is handed the files port itself: what it reads of photos is part of `tables.each`.
+            # delta-rs gets the files port unwatched: its reads of photos are part of `tables.each`.
             setattr(self, name, Watched(name, getattr(target, name), killer))
 
 
 def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> str:
-    """The stages in the flow's order, as far as one of them; "settled" where the flow would end early.
+    """Run the stages in the flow's order up to `upto`. Returns `upto`, or "settled" if the flow would end early.
 
-    `told` gets the world after each stage.
+    `told` receives the state after each stage.
     """
     platform: Any = WatchedTarget(killer)
 
@@ -149,7 +149,7 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
 
 
 def promote(killer: Killer) -> str:
-    """A person goes back to version 1."""
+    """Promote version 1, as a person does for a rollback. Returns the outcome."""
     platform: Any = WatchedTarget(killer)
     killer.stage = CHOOSE.name
     chosen = CHOOSE.work(ChooseRequest(1), platform, silent)
@@ -158,7 +158,7 @@ def promote(killer: Killer) -> str:
 
 
 def world() -> dict[str, Any]:
-    """All that a run leaves behind, without ids and times."""
+    """The complete state after a run, without ids and times."""
     target = Target(load())
     settings = target.settings
     bronze, _ = target.tables.read(settings.tables.bronze, [name for name in BRONZE.names if not name.startswith("ingest")])
@@ -180,12 +180,12 @@ def world() -> dict[str, Any]:
 
 
 def without_key(tags: Mapping[str, str]) -> dict[str, str]:
-    """The training key follows from where the home folder is, and each ground has its own."""
+    """Drop the training key: it depends on the path of the home folder, which differs between grounds."""
     return {name: value for name, value in tags.items() if name != "training_key"}
 
 
 def serve_version(version: int) -> None:
-    """Bring the endpoint to a version, as the ground for the next run."""
+    """Make the endpoint serve a version, so that the next run starts from there."""
     target = Target(load())
     while (state := target.serving.state()).updating:
         target.clock.sleep(0.1)
@@ -204,14 +204,14 @@ def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: 
 
 
 def predict_as_told(network: Any, photos: Photos) -> np.ndarray:
-    """Right for the share of photos that TOLD_RIGHT says, by their hash; surely wrong for the others."""
+    """Correct predictions for the share of photos in TOLD_RIGHT, selected by hash; wrong predictions for all others."""
     del network
     right = np.array([int(sha256[:8], 16) / 2**32 < float(os.environ["TOLD_RIGHT"]) for sha256 in photos.sha256s])
     return np.eye(3)[(photos.labels + ~right) % 3]
 
 
 def answers_here(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAnswer]:
-    """As model_process.answers."""
+    """Replaces car_damage.model.process.answers and runs the model in this process."""
     import mlflow.pyfunc
     import pandas as pd
 
@@ -223,7 +223,7 @@ def answers_here(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAns
 def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -> str:
     import mlflow
 
-    from car_damage.model.package import log as _real  # noqa: F401 - fails here, not silently, when the seam moves
+    from car_damage.model.package import log as _real  # noqa: F401 - fails loudly if the replaced function moves
 
     predicted = read_predictions((contents.folder / PREDICTIONS_FILE).read_bytes())
     classes = self._settings.labels.classes
@@ -249,7 +249,7 @@ def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -
 
 
 def forked(work: Callable[[], Any]) -> dict[str, Any]:
-    """Do it in a forked process; tell how that ended and what it returned."""
+    """Run `work` in a forked process; return its exit code and its result."""
     with tempfile.NamedTemporaryFile("r") as answer:
         child = os.fork()
         if child == 0:
@@ -257,7 +257,7 @@ def forked(work: Callable[[], Any]) -> dict[str, Any]:
             try:
                 Path(answer.name).write_text(json.dumps(work()))
                 code = 0
-            except BaseException:  # noqa: BLE001 - whatever it is: told, and told by the exit code
+            except BaseException:  # noqa: BLE001 - any error is printed and sets the exit code
                 import traceback
 
                 traceback.print_exc()

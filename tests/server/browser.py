@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by its chromedriver over the W3C WebDriver protocol (https://www.w3.org/TR/webdriver2)."""
+"""A headless Chromium, controlled by chromedriver over the W3C WebDriver protocol (https://www.w3.org/TR/webdriver2)."""
 
 import base64
 import contextlib
@@ -16,7 +16,7 @@ from deployments.processes import free_port, service
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-"""The key that the protocol has for a reference to an element."""
+"""The protocol's key for a reference to an element."""
 _START = 60.0
 """Seconds that the driver may take to answer."""
 
@@ -28,18 +28,18 @@ class Browser:
         self._session = session
 
     def call(self, path: str, **body: Any) -> Any:
-        """One command of the session. Raises AssertionError with the driver's words."""
+        """Send one command to the session. Raises AssertionError with the driver's error message."""
         return self._value(self._session.post(path, json=body))
 
     def open(self, url: str) -> None:
-        """Load a page anew, whichever was there, with nothing that it stored and an empty console."""
+        """Load a page from scratch, with empty session storage and an empty console, whatever page was open."""
         self.run("try { sessionStorage.clear() } catch {}")
         self.call("url", url="about:blank")
         self.console()
         self.call("url", url=url)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """The return value of JavaScript in the page."""
+        """Run JavaScript in the page; return its return value."""
         return self.call("execute/sync", script=script, args=arguments)
 
     def choose(self, selector: str, *files: Path) -> None:
@@ -54,19 +54,19 @@ class Browser:
         self.call(f"element/{self._find(selector)}/click")
 
     def cdp(self, command: str, **parameters: Any) -> None:
-        """A command of the Chrome DevTools protocol."""
+        """Send a command of the Chrome DevTools protocol."""
         self.call("goog/cdp/execute", cmd=command, params=parameters)
 
     def screenshot(self) -> bytes:
-        """What the window shows, as a PNG."""
+        """A PNG of the window."""
         return base64.b64decode(self._value(self._session.get("screenshot")))
 
     def console(self) -> list[str]:
-        """Errors in the console since the last look."""
+        """Errors in the console since the previous call."""
         return [entry["message"] for entry in self.call("se/log", type="browser") if entry["level"] == "SEVERE"]
 
     def label(self, selector: str) -> str:
-        """An element's name, as a reader of screens says it."""
+        """An element's accessible name, which a screen reader reads aloud."""
         return str(self._value(self._session.get(f"element/{self._find(selector)}/computedlabel")))
 
     @staticmethod
@@ -81,7 +81,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
-    """A browser for the length of the block. Where there is none the test is skipped, but fails with CI=true."""
+    """A browser that runs until the block ends. Without a browser the test is skipped; with CI=true it fails."""
     driver, binary = shutil.which("chromedriver"), next(filter(None, map(shutil.which, _BROWSERS)), None)
     if driver is None or binary is None:
         missing = "no Chromium with its chromedriver (Debian: apt-get install chromium chromium-driver)"
@@ -113,7 +113,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
 
 
 def _end(profile: Path) -> None:
-    """End what the driver has left of the browser, if anything."""
+    """End the browser processes that the driver has left behind."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if f"--user-data-dir={profile}" in process.cmdline():

@@ -1,4 +1,4 @@
-"""A registry with tiny models in it, and endpoint servers as processes of their own."""
+"""A registry with tiny models, and endpoint servers in separate processes."""
 
 import contextlib
 import dataclasses
@@ -23,15 +23,15 @@ from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port
 
 CLASSES = ("minor", "moderate", "major")
-SECRET = "known to the server alone"  # noqa: S105 - it opens nothing
+SECRET = "known to the server alone"  # noqa: S105 - not a real credential
 LIMIT = 100
-"""Pixels of the shorter side that versions 2 and 3 ask for."""
+"""Pixels that versions 2 and 3 require for the shorter side of a photo."""
 DEADLINE = 120.0
-"""Seconds after which a condition that never comes true fails its test."""
+"""Seconds to wait for a condition before the test fails."""
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Wait for a condition; return what it returned."""
+    """Wait until a condition returns a true value; return that value."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
         if value := condition():
@@ -42,12 +42,12 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 @pytest.fixture(scope="session")
 def photo() -> bytes:
-    """A JPEG, 320x240, with a gradient and an edge in it."""
+    """A JPEG of 320x240 pixels with a gradient and an edge."""
     return jpeg(320, 240)
 
 
 def jpeg(width: int, height: int, turn: int = 0) -> bytes:
-    """A JPEG with content in every channel."""
+    """A JPEG with a gradient in two channels and an edge in the third."""
     import io
 
     import numpy as np
@@ -61,7 +61,7 @@ def jpeg(width: int, height: int, turn: int = 0) -> bytes:
 
 
 def network(folder: Path, seed: int) -> Path:
-    """A .keras file: uint8 photo in, softmax out, weights from the seed."""
+    """A .keras file whose network takes uint8 pixels and returns a softmax. The seed determines the weights."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -78,14 +78,14 @@ def network(folder: Path, seed: int) -> Path:
 
 
 def own_answer(keras_file: Path, data: bytes) -> list[float]:
-    """What Keras itself says of a photo's file."""
+    """The probabilities that Keras computes for an image file."""
     from car_damage.photo.decoder import decode
 
     return network_answer(keras_file, decode(data).pixels)
 
 
 def network_answer(keras_file: Path, pixels: Any) -> list[float]:
-    """What Keras itself says of (224, 224, 3) uint8."""
+    """The probabilities that Keras computes for pixels, (224, 224, 3) uint8."""
     import keras
 
     return [float(p) for p in keras.saving.load_model(keras_file, compile=False).predict(pixels[None], verbose=0)[0]]
@@ -93,16 +93,16 @@ def network_answer(keras_file: Path, pixels: Any) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class Models:
-    """A registry, and the .keras file of each of its versions."""
+    """A registry, with the .keras file and the model folder of each version."""
 
     uri: str
     keras_files: dict[int, Path]
     folders: dict[int, Path]
     altered: int
-    """The version whose own decoder turns photos into their negative. It was logged with min_side LIMIT; version 1, as
-    before there were limits in a model's config."""
+    """The version whose own decoder inverts the pixels. It was logged with min_side LIMIT. The config of version 1 has no
+    limits, as in models from earlier releases."""
     broken: int
-    """A version whose network cannot be loaded."""
+    """The version whose network cannot be loaded."""
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
 
 
 class Server:
-    """An endpoint server's process, and what a client needs to talk to it."""
+    """An endpoint server in its own process, with the settings and calls of a client."""
 
     def __init__(self, home: Path, uri: str, **serving: Any) -> None:
         self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
@@ -160,7 +160,7 @@ class Server:
         self._said = home / "server.out"
 
     def spawn(self, registry: str | None = None, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
-        """Start a process, without waiting for anything."""
+        """Start a server process without waiting until it answers."""
         serving = self.settings.serving.model_dump(exclude_unset=True)
         environment = os.environ | {
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -174,7 +174,7 @@ class Server:
         return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":
-        # Into a file, because a pipe that nobody reads stops whoever writes to it once it is full.
+        # The output goes to a file: a pipe that nobody reads fills up and then blocks the server.
         self._said.parent.mkdir(parents=True, exist_ok=True)
         with self._said.open("w") as output:
             self._process = self.spawn(registry, output.fileno())
@@ -210,7 +210,7 @@ class Server:
         return DatabricksServing(self.settings)
 
     def call(self, method: str, path: str, *, bearer: str | None = None, **more: Any) -> Any:
-        """One HTTP call with the right token, unless another is given."""
+        """Send one HTTP request. `bearer` replaces the valid token."""
         import httpx
 
         headers = {"Authorization": f"Bearer {bearer or token(self.settings.home)}"} | more.pop("headers", {})
@@ -221,7 +221,7 @@ class Server:
 
     @contextlib.contextmanager
     def full_queue(self) -> Iterator[None]:
-        """Slow senders in every place of the endpoint's queue, for the length of the block."""
+        """Fill the endpoint's queue with slow senders until the block ends."""
         serving = self.settings.serving
         head = (
             f"POST /serving-endpoints/{serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
@@ -229,14 +229,14 @@ class Server:
         )
         with contextlib.ExitStack() as slow_senders:
             for _ in range(serving.max_queue + AT_ONCE):
-                # Each holds a place for as long as its body does not come.
+                # Each connection holds a place because it never sends its body.
                 connection = socket.create_connection(("127.0.0.1", urlsplit(self.url).port))
                 slow_senders.enter_context(connection).sendall(head.encode())
             until(lambda: self.invoke(json={}).status_code == 429, "a full queue")
             yield
 
     def settled(self) -> Any:
-        """The endpoint's state when no update is in progress any more, and it is ready."""
+        """Wait until no update is in progress and the endpoint is ready or has failed; return its state."""
 
         def state() -> Any:
             now = self.serving.state()
@@ -250,15 +250,15 @@ class Server:
         return [process for process in psutil.Process(self.pid).children(recursive=True) if process.is_running()]
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> str:
-        """End the process; what it said in its life."""
+        """End the process; return everything that it wrote since its start."""
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(timeout=DEADLINE)
         return self._said.read_text()
 
 
-# One server for all tests here of this process, because a model's process takes seconds to start. Each module asks for the state
-# that it needs, so the modules run in any order, or alone.
+# All tests of this package that run in one process share a server, because a model's process takes seconds to start. Each module
+# sets up the state that it needs, so modules can run in any order or alone.
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
     """A running server with no endpoints."""
@@ -270,7 +270,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator
 
 @pytest.fixture(scope="package")
 def sleepy(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator[Server]:
-    """Another server, with version 1 on its way, whose endpoint falls asleep after two seconds; all else is as by default."""
+    """Another server that starts version 1. Its endpoint scales to zero after two seconds; all other settings are defaults."""
     running = Server(tmp_path_factory.mktemp("sleepy"), models.uri, idle_timeout=2.0).start()
     running.serving.put(1)
     yield running
@@ -279,7 +279,7 @@ def sleepy(tmp_path_factory: pytest.TempPathFactory, models: Models) -> Iterator
 
 @pytest.fixture(scope="module")
 def live(server: Server) -> Server:
-    """The same server with a version live, whichever; started again when an earlier module ended it."""
+    """The same server with any version live. If an earlier module ended it, it is started again."""
     if not server.is_running:
         server.start()
     if not server.serving.state().exists:

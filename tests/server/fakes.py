@@ -1,4 +1,4 @@
-"""Stand-ins for a model's process and for the disk, to try what an endpoint does in cases that real ones seldom meet."""
+"""Fakes of a model's process and of the disk, to test an endpoint in situations that are rare with real ones."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ def config(version: int = 1, *, scale_to_zero: bool = True) -> Config:
 
 
 class Process:
-    """A model's process that starts, or fails in its own way, answers with its version, and ends when it is told to."""
+    """A model's process that starts or raises the given failure, answers with its version, and ends when `end` is set."""
 
     began = built = 0
 
@@ -68,7 +68,7 @@ class Process:
 
 
 class Disk:
-    """Takes what is saved, or is full."""
+    """Accepts every write unless it is full."""
 
     full = False
 
@@ -78,7 +78,7 @@ class Disk:
 
 
 class ProcessFactory:
-    """The processes that were made, one after the other; those to come fail as listed, and the rest start."""
+    """Creates the processes and keeps them in order. The first ones fail with the given failures; None and all later ones start."""
 
     def __init__(self, *failures: Exception | None) -> None:
         self._failures = failures
@@ -95,7 +95,7 @@ class ProcessFactory:
         return process
 
     def hold_the_next(self) -> asyncio.Event:
-        """The next process to be made is not ready before this event is set."""
+        """Return an event. The next process is not ready before it is set."""
         self._next = asyncio.Event()
         return self._next
 
@@ -105,7 +105,7 @@ class ProcessFactory:
 
 
 def endpoint(made: ProcessFactory, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
-    """An endpoint of such processes."""
+    """An endpoint whose processes come from `made`."""
     facts = {"description": "", "tags": [], "creation_timestamp": 0, "last_updated_timestamp": 0, "config_version": 0}
     return Endpoint("ep", facts, made, TimeLimits(60, answer, idle), (disk or Disk()).save)
 

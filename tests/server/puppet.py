@@ -1,6 +1,6 @@
-"""A registered model that does as its config says, and needs no TensorFlow: it answers, or it does not start, in ways of its own.
+"""A registered model without TensorFlow. Its config decides whether it answers, fails to load, or hangs while it loads.
 
-MLflow runs this file as code, in processes without our modules.
+MLflow runs this file as code in processes that do not have our modules.
 """
 
 import time
@@ -16,7 +16,7 @@ class Puppet(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         if context.model_config["start"] == "raise":
             raise RuntimeError("the puppet was told not to start")
         while context.model_config["start"] == "hang":
-            print("the puppet hangs", flush=True)  # noqa: T201 - into its build log
+            print("the puppet hangs", flush=True)  # noqa: T201 - the build log records it
             time.sleep(60)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:

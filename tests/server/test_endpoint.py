@@ -1,4 +1,4 @@
-"""What an endpoint does when something fails that no model is to blame for, and how it comes back in another server."""
+"""How an endpoint handles failures that no model causes, and how the next server restores it."""
 
 import asyncio
 import json

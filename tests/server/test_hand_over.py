@@ -1,7 +1,7 @@
-"""The update of the endpoint against the real endpoint server: a version that must not go live doesn't.
+"""The endpoint stage against the real endpoint server: a version that must not go live does not.
 
-However it fails, the champion serves, its alias has not moved, the challenger is gone, and the error carries the endpoint's
-log. Registry and history are stand-ins; the models are puppets that fail as they are told.
+After each kind of failure the champion still serves and keeps its alias, the challenger alias is gone, and the error contains the
+endpoint's log. Registry and history are fakes; the models are puppets that fail as configured.
 """
 
 import base64
@@ -30,12 +30,12 @@ PUPPET = Path(__file__).with_name("puppet.py")
 CHAMPION, BETTER, RAISES, LIES, HANGS, GONE = 1, 2, 3, 4, 5, 6
 OLD, NEW = {"minor": 0.6, "moderate": 0.3, "major": 0.1}, {"minor": 0.1, "moderate": 0.2, "major": 0.7}
 PATIENCE = 30.0
-"""Seconds that the server gives a version to start, and the stage for the update: a puppet starts in four, and in more beside others."""
+"""Seconds that the server waits for a start, and the stage for an update. A puppet takes four, and more when other tests run beside it."""
 
 
 @pytest.fixture(scope="module")
 def puppets(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> str:
-    """The URI of a registry with the six versions."""
+    """The URI of a registry with all six versions."""
     import mlflow
     import pandas as pd
     import yaml
@@ -72,7 +72,7 @@ def puppets(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory, puppets: str) -> Iterator[Server]:
-    """A server of its own, which gives up on a version soon."""
+    """A separate server with a short timeout for updates."""
     running = Server(tmp_path_factory.mktemp("night"), puppets, update_timeout=PATIENCE, poll=0.2).start()
     running.serving.put(CHAMPION)
     assert running.settled().served == CHAMPION
@@ -82,7 +82,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, puppets: str) -> Iterator[Se
 
 @pytest.fixture
 def here(night: Server, photo: bytes) -> World:
-    """Version 1 is champion and served; what each version answered after its training was NEW, but the champion's."""
+    """Version 1 is champion and served. After training, the champion predicted OLD and every other version NEW."""
     assert until(lambda: night.settled().ready and night.settled(), "the champion").served == CHAMPION
     registry = Versions()
     decoded = Decoded(np.zeros((1, 224, 224, 3), np.uint8), np.array([2]), (sha256(photo),), ("/landing/major/1.jpg",))
@@ -106,7 +106,7 @@ def update(here: Any, challenger: int, timeout: float = PATIENCE) -> EndpointRep
 
 
 def refused(here: Any, photo: bytes, error: pytest.ExceptionInfo[UpdateFailed], version: int, log: str) -> None:
-    """All that must be so after a version did not go live."""
+    """Check everything that must hold after a version did not go live."""
     assert f"version {version} did not go live" in str(error.value)
     assert log in str(error.value).partition("the end of its build log:")[2]
     assert here.registry.aliases == {"champion": CHAMPION}
@@ -163,7 +163,7 @@ def test_a_server_that_is_killed_in_the_middle_of_an_update_that_succeeds_goes_o
     assert update_with_a_kill(here, night, BETTER).outcome == "promoted"
     assert here.registry.aliases == {"champion": BETTER}
     assert night.serving.query([photo])[0].probabilities == NEW
-    night.serving.put(CHAMPION)  # for the next test, whichever comes
+    night.serving.put(CHAMPION)  # any test may run next, and it needs the champion
 
 
 def update_with_a_kill(here: World, night: Server, version: int) -> EndpointReport:

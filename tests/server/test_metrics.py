@@ -1,4 +1,4 @@
-"""What Prometheus finds: the endpoint under a workspace's names, the whole server under its own."""
+"""Metrics for Prometheus: endpoint metrics use a workspace's names, server metrics use our own."""
 
 import asyncio
 from typing import Any
@@ -26,7 +26,7 @@ A_WORKSPACE_EXPORTS = {
     "request_count_total": "gauge",
     "request_latency_ms": "histogram",
 }
-"""As in the example configuration of Databricks' page on exporting endpoint metrics."""
+"""From the example configuration in Databricks' documentation on exporting endpoint metrics."""
 
 
 def samples(text: str, **labels: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A model in a process of its own: what it answers, what it sees, and how it is refused."""
+"""A model in a separate process: its answers, its environment, and why it is refused."""
 
 import hashlib
 import subprocess
@@ -38,13 +38,13 @@ NO_PHOTO, TOO_SMALL = 70, 71
 
 @pytest.fixture(scope="module")
 def given(models: Models) -> list[ModelAnswer]:
-    """Of a model whose config has no limits; more than two batches, and two photos refused in the second."""
+    """Answers of a model whose config has no limits, to more than two batches. It refuses two photos of the second batch."""
     return answers(models.folders[1], iter(PHOTOS), timeout=120)
 
 
 @pytest.fixture(scope="module")
 def given_by_altered(models: Models, photo: bytes) -> list[ModelAnswer]:
-    """Of a model with a decoder and limits of its own."""
+    """Answers of a model that has its own decoder and limits."""
     return answers(models.folders[models.altered], [photo, jpeg(LIMIT + 20, LIMIT - 1), jpeg(LIMIT, LIMIT)], timeout=120)
 
 
@@ -80,7 +80,7 @@ def test_a_model_holds_photos_to_the_limits_that_it_was_logged_with(given_by_alt
 
 @pytest.fixture(scope="module")
 def blabber(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that refuses to load, and says what it sees."""
+    """A model that fails to load with an error that lists its environment variables, its package and its working folder."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("blabber")
@@ -122,7 +122,7 @@ def test_the_time_that_reading_a_photo_takes_is_not_the_models(tmp_path: Path) -
     )
 
     def photos() -> Iterator[bytes]:
-        time.sleep(4)  # a slow storage
+        time.sleep(4)  # slow storage
         yield b"photo"
 
     command = [sys.executable, "-c", host]

@@ -1,4 +1,4 @@
-"""How a model's files come to the endpoint server's disk."""
+"""How the endpoint server fetches a model's files to its disk."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from car_damage.server.hosting.model_server import DeploymentFiles, ModelServer
 
 
 class Registry:
-    """A remote registry that knows no model, and remembers who asked."""
+    """A remote registry without models. It records the Authorization header of each request."""
 
     def __init__(self, url: str, asked: list[str | None]) -> None:
         self.url, self.asked = url, asked
@@ -26,7 +26,7 @@ def registry() -> Iterator[Registry]:
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             pass
 
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""A model that was registered while this package's modules lay in one folder: it loads, is judged and is served."""
+"""A model that was registered when all modules of this package were in one folder still loads, is judged and is served."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ PACK = Path(__file__).parent / "before" / "pack.py"
 
 @pytest.fixture(scope="module")
 def of_before(tmp_path_factory: pytest.TempPathFactory, models: Models, photo: bytes) -> Path:
-    """The saved model's folder; its network is that of version 1."""
+    """The folder of the saved model, which contains the network of version 1."""
     folder = tmp_path_factory.mktemp("before")
     (folder / "photo").write_bytes(photo)
     command = [sys.executable, "-P", str(PACK), str(folder / "model"), str(models.keras_files[1]), str(folder / "photo"), *CLASSES]
@@ -28,7 +28,7 @@ def of_before(tmp_path_factory: pytest.TempPathFactory, models: Models, photo: b
 
 @pytest.fixture(scope="module")
 def expected(models: Models, photo: bytes) -> list[float]:
-    """What the network says of the photo."""
+    """The network's own probabilities for the photo."""
     return network_answer(models.keras_files[1], decode(photo).pixels)
 
 

@@ -1,4 +1,4 @@
-"""The description of the API is true: its routes are the application's, and what the server says fits what it announces."""
+"""The OpenAPI description is correct: it has the application's routes, and the server's responses match its schemas."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def application(settings: Settings) -> FastAPI:
-    """The application with its routes, as nobody calls it."""
+    """The application with its routes, without a running server."""
     endpoints = Endpoints(settings, State(settings.home))
     asyncio.run(endpoints.close())
     return server_app.api(settings, endpoints)
@@ -35,7 +35,7 @@ ENDPOINT = "/api/2.0/serving-endpoints/car_damage_model_ep"
 
 
 def fits(value: Any, schema: dict[str, Any]) -> None:
-    """Raises ValidationError when a value is not what a schema of the description announces."""
+    """Raises ValidationError if a value does not match a schema of the description."""
     Draft202012Validator({**schema, "components": DESCRIBED["components"]}).validate(value)
 
 
@@ -78,7 +78,7 @@ def test_every_error_of_the_documentation_is_an_answer_and_every_error_answer_is
                 answers |= {(status, code) for code in schema.get("properties", {}).get("error_code", {}).get("enum", ())}
     assert ("503", "TEMPORARILY_UNAVAILABLE") in answers
     assert answers == said
-    # The one that is no operation's: a path that is not there.
+    # This error belongs to no operation: the path does not exist.
     assert "ENDPOINT_NOT_FOUND" in DESCRIBED["info"]["description"]
 
 

@@ -1,4 +1,4 @@
-"""The endpoint's page, as a client without a token gets it."""
+"""The endpoint's page, as the server sends it to a client without a token."""
 
 import os
 import pty
@@ -64,7 +64,7 @@ def test_the_page_says_nothing_of_this_machine_to_who_has_no_token(server: Serve
 
 @contextmanager
 def said(server: Server, output: int, reading: int) -> Iterator[str]:
-    """The two lines that a server says when it starts."""
+    """The two lines that a server prints when it starts."""
     process = server.spawn(output=output)
     os.close(output)
     try:

@@ -1,4 +1,4 @@
-"""The endpoint's page in a real browser: what a person sees, and what leaves the machine."""
+"""The endpoint's page in a real browser: what a person sees, and which data leaves the machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,11 @@ from tests.server.conftest import CLASSES, Server, until
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
 TAB = "\ue004"
 SMALLEST_TARGET = 44
-"""CSS pixels, https://www.w3.org/TR/WCAG22/#target-size-enhanced."""
+"""CSS pixels. Source: https://www.w3.org/TR/WCAG22/#target-size-enhanced."""
 LEAST_CONTRAST = 4.5
-"""https://www.w3.org/TR/WCAG22/#contrast-minimum."""
+"""Contrast ratio. Source: https://www.w3.org/TR/WCAG22/#contrast-minimum."""
 
-# A look at the endpoint hides the form for the token, so it is shown in the same breath as it is measured.
+# Each check of the endpoint hides the token form, so the script that measures the form also shows it.
 SHOW = "for (const id of ['key', 'choice']) document.getElementById(id).hidden = false;"
 CONTRASTS = (
     SHOW
@@ -70,7 +70,7 @@ def car(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def letter(tmp_path: Path) -> Path:
-    """A file that is no photo."""
+    """A .jpg file that is not a photo."""
     path = tmp_path / "letter.jpg"
     path.write_bytes(b"<b>Hi</b> there, this is a letter")
     return path
@@ -81,7 +81,7 @@ def state(page: Browser) -> str:
 
 
 def cards(page: Browser) -> list[dict[str, Any]]:
-    """Every photo on the page, from the top: its state and what is written in each part that can be seen."""
+    """Every photo on the page from top to bottom: its state, and the text of each visible part."""
     return list(
         page.run(
             """return [...document.querySelectorAll(".card")].map((card) => ({
@@ -100,7 +100,7 @@ def cards(page: Browser) -> list[dict[str, Any]]:
 
 
 def done(page: Browser, count: int) -> list[dict[str, Any]]:
-    """The cards, once this many are there and none waits."""
+    """Wait until the page has this many cards and none is waiting; return them."""
 
     def ended() -> Any:
         seen = cards(page)

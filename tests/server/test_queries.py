@@ -1,4 +1,4 @@
-"""Questions to an endpoint, good and bad, over a real socket."""
+"""Valid and invalid requests to an endpoint over a real socket."""
 
 import base64
 import hashlib
@@ -163,7 +163,7 @@ def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_t
 
 def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_the_rest(ready: Server) -> None:
     served = f"/api/2.0/serving-endpoints/{ready.settings.serving.endpoint}/served-models/car_damage_classifier-1"
-    # MLflow warns in its log of a column that has the wrong type.
+    # For a column of the wrong type MLflow writes a warning to the log.
     ready.invoke(content=b'{"dataframe_records": [{"image": 7}]}', headers={"Content-Type": "application/json"})
     log = until(lambda: ready.call("GET", served + "/logs").json()["logs"], "a line in the log")
     build = ready.call("GET", served + "/build-logs").json()["logs"]
@@ -176,7 +176,7 @@ def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_th
 
 def test_a_caller_who_stops_in_the_middle_is_told_so_and_holds_no_place_for_ever(tmp_path: Path) -> None:
     server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", request_timeout=0.5, max_queue=1).start()
-    server.serving.put(1)  # there is no such version, but an endpoint of this name
+    server.serving.put(1)  # the version does not exist, but the endpoint does
     head = (
         f"POST /serving-endpoints/{server.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
         f"Authorization: Bearer {token(tmp_path)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"

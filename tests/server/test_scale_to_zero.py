@@ -1,4 +1,4 @@
-"""An endpoint that nobody asks stops its process, and starts it again for whoever asks next."""
+"""An endpoint without requests stops its process and starts it again for the next request."""
 
 import asyncio
 
@@ -18,11 +18,11 @@ from tests.server.conftest import Server
 from tests.server.fakes import ProcessFactory, config, endpoint, until
 
 IDLE = 0.05
-"""Seconds without a request after which these endpoints fall asleep."""
+"""Seconds without a request after which these endpoints scale to zero."""
 
 
 async def asleep(made: ProcessFactory, *, answer: float = 60) -> Endpoint:
-    """An endpoint that has fallen asleep with version 1; its process is the first that was made."""
+    """An endpoint that has scaled to zero with version 1. Its process is the first in `made`."""
     of = endpoint(made, answer=answer, idle=IDLE)
     of.update(config())
     await until(lambda: of.active is not None and of.active.phase is Phase.ASLEEP and made.processes[0].stopped)
@@ -181,7 +181,7 @@ def test_an_update_of_an_endpoint_that_is_asleep_wakes_nobody_but_the_new_versio
         assert [(process.version, process.running) for process in made.processes] == [(1, False), (2, True)]
         switched = made.processes[1].ready_at
         await until(lambda: made.processes[1].stopped)
-        # Its own time counts, not that of the last request, which nobody has sent yet.
+        # The idle time starts when the new version is ready, because no request has been sent.
         assert made.processes[1].stopped_at >= switched + IDLE
         assert await ask(of) == "m-2"
         await of.close()
@@ -279,7 +279,7 @@ def test_a_queue_is_not_quiet_while_somebody_is_in_it() -> None:
 
 def test_a_request_that_comes_at_the_last_moment_keeps_the_process() -> None:
     class Hasty(Queue):
-        """Was quiet long enough, and is not any more when that is heard."""
+        """Returns from `quiet_for` while a request is in the queue, as when one arrives at the last moment."""
 
         async def quiet_for(self, seconds: float) -> None:
             await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What the model's process answers: what MLflow's own application answers, for several requests by one call."""
+"""The model's process answers like MLflow's own application, and answers several requests with one call of the model."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ JSON = "application/json"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Answers each image with itself and how many came along with it; waits for files that are named."""
+    """A model that returns each image and the number of rows in its call. For an image that is a path, it waits for that file."""
     import mlflow
     import pandas as pd
     from mlflow.models import ModelSignature
@@ -107,11 +107,11 @@ def test_an_answer_is_that_of_mlflows_application(model: Any, content_type: str,
     import httpx
     from mlflow.pyfunc import scoring_server
 
-    # The application sets it for ever.
+    # The application sets this variable and never removes it.
     monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
 
     async def both(scoring: Scoring) -> Any:
-        # Whatever nobody caught becomes a 500, as uvicorn makes one.
+        # An uncaught exception becomes a 500, as with uvicorn.
         transport = httpx.ASGITransport(scoring_server.init(model), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
             theirs = await client.post("/invocations", content=body, headers={"Content-Type": content_type})
@@ -123,7 +123,7 @@ def test_an_answer_is_that_of_mlflows_application(model: Any, content_type: str,
 
 
 def said(body: str) -> Any:
-    """An answer without the stack trace, which the server does not pass on."""
+    """A response without its stack trace, which the server does not pass on."""
     try:
         return {key: value for key, value in json.loads(body).items() if key != "stack_trace"}
     except ValueError:

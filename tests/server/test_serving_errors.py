@@ -1,4 +1,4 @@
-"""Every foreign error that the serving port translates, sent by a scripted server over a real socket."""
+"""Every foreign error that the serving port translates. A scripted server sends it over a real socket."""
 
 import json
 import re
@@ -20,7 +20,7 @@ NAME = "car_damage_model_ep"
 
 
 class Script:
-    """Answers by method; everything that was asked, with the bodies."""
+    """The answer to each HTTP method, and all requests received so far with their bodies."""
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {}
@@ -38,7 +38,7 @@ def script() -> Script:
 @pytest.fixture
 def serving(script: Script, tmp_path: Path) -> Iterator[DatabricksServing]:
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             pass
 
         def _answer(self) -> None:
@@ -53,7 +53,7 @@ def serving(script: Script, tmp_path: Path) -> Iterator[DatabricksServing]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = _answer  # noqa: N815 - names that the base class looks for
+        do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the base class calls these names
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

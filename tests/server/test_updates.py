@@ -1,4 +1,4 @@
-"""Taking versions live on a running server: swaps, refusals, failures."""
+"""Updates of an endpoint on a running server: swaps, refusals, failures."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def test_a_swap_under_load_loses_no_request_and_every_answer_names_the_version_t
         asking = [clients.submit(ask_on_and_on) for _ in range(3)]
         try:
             ready.serving.put(2)
-            # A second update is refused, while the same one sent again is not.
+            # A different update is refused; the same update sent again is accepted.
             with pytest.raises(UpdateInProgress, match="being updated"):
                 ready.serving.put(1)
             ready.serving.put(2)

@@ -1,4 +1,4 @@
-"""A server's life: restarts, second servers, and ends of every kind."""
+"""The life cycle of a server: restarts, a second server on the same home, and every kind of end."""
 
 import json
 import signal

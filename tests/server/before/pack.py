@@ -1,7 +1,7 @@
-"""Packs a network as this package did while its modules lay in one folder, `car_damage/` beside this file.
+"""Packages a network as this package did when all its modules were in one folder: `car_damage/` beside this file.
 
-`python -P pack.py FOLDER KERAS_FILE PHOTO CLASS...` writes the MLflow model to FOLDER, which must not be there. It runs in
-a process of its own, because MLflow runs `served_model.py`, whose imports are those of that time.
+`python -P pack.py FOLDER KERAS_FILE PHOTO CLASS...` writes the MLflow model to FOLDER, which must not exist. It needs a separate
+process, because MLflow runs `served_model.py`, which imports the modules of that folder.
 """
 
 import base64
