@@ -1,7 +1,7 @@
-"""A job's compute: a process that does what a task of the job names, with the volumes mounted (see mount/sitecustomize.py).
+"""A job's compute: a process that runs a task of the job, with the volumes mounted (see mount/sitecustomize.py).
 
-`python -m tests.databricks.cluster <package> <entry point> <its arguments>`. As on Databricks, the entry point is looked up in
-the package's metadata and called; that it ends the process is a failure.
+`python -m tests.databricks.cluster <package> <entry point> <its arguments>`. As on Databricks, it looks up the entry point in the
+package's metadata and calls it. An entry point that ends the process has failed.
 """
 
 import sys

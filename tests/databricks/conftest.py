@@ -26,7 +26,7 @@ LANDING = "/Volumes/insurance_uc/landing/raw_data/"
 
 @dataclass
 class Seen:
-    """What a runner showed, and whether its flow run is being cancelled."""
+    """The links and progress that a runner showed, and whether its flow run is being cancelled."""
 
     links: list[tuple[str, JobRun]] = field(default_factory=list)
     progress: list[tuple[Any, ...]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Seen:
 
 
 class HastyClock(SystemClock):
-    """Time that is real, but for waits: they are a hundredth as long, and count whole."""
+    """Real time, except that a wait takes a hundredth of its length and counts in full."""
 
     def __init__(self) -> None:
         self.waited = 0.0
@@ -56,7 +56,7 @@ class HastyClock(SystemClock):
 
 @dataclass
 class Logged:
-    """A workspace in whose MLflow there is a finished run, with its model's URI; nothing is registered."""
+    """A workspace with a finished MLflow run and the URI of its model. No model is registered."""
 
     twin: twins.Twin
     settings: Settings
@@ -86,7 +86,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
 
 @pytest.fixture
 def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[twins.Twin]:
-    """A workspace with the two jobs and two volumes, which this process has credentials for."""
+    """A workspace with three jobs and two volumes. This process has credentials for it."""
     with twins.workspace(tmp_path / "workspace") as twin:
         for name, value in twin.environment.items():
             monkeypatch.setenv(name, value)
@@ -113,7 +113,7 @@ def seen() -> Seen:
 
 @pytest.fixture
 def runner(twin: twins.Twin, settings: Settings, seen: Seen) -> Iterator[DatabricksJobs]:
-    """The runner of a flow run, with the real way into the workspace."""
+    """The runner of a flow run, with the real clients of the workspace."""
     with disable_run_logger():
         yield make_runner(settings, seen)
 
@@ -137,5 +137,5 @@ def make_runner(settings: Settings, seen: Seen) -> DatabricksJobs:
 
 @pytest.fixture
 def photos(twin: twins.Twin) -> None:
-    """68 photos on the volume where photos land, 12 of them unusable."""
+    """68 photos on the landing volume, 12 of them unusable."""
     demo_photos.write(twin.volume(LANDING))

@@ -1,4 +1,4 @@
-"""An empty workspace becomes one in which stages run as jobs; a second time nothing is changed; nothing is ever dropped."""
+"""Bootstrap prepares an empty workspace to run stages as jobs. A second bootstrap changes nothing. Nothing is ever dropped."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,14 +42,14 @@ AS_THEY_ARE = [(name, None) for name in OURS]
 
 
 def told(results: list[Result]) -> list[tuple[str, str | None]]:
-    """Of what has to be there; test_permissions.py has the rest."""
+    """Results for the things that must exist; test_permissions.py tests the other results."""
     named = [(result.name.partition(" car_damage-")[0], result) for result in results]
     return [(name, result.problem) for name, result in named if not name.startswith(("grants", "permissions", "owner"))]
 
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
-    """A workspace with a catalog and nothing else."""
+    """A workspace with nothing but a catalog."""
     with twins.workspace(tmp_path / "workspace") as twin:
         for name, value in twin.environment.items():
             monkeypatch.setenv(name, value)
@@ -57,7 +57,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twin]:
 
 
 def administrator(twin: Twin) -> Callable[[], Any]:
-    """Makes the client of one who sees and may do everything."""
+    """Return a function that creates the client of an administrator."""
 
     def client() -> Any:
         from databricks.sdk import WorkspaceClient

@@ -1,4 +1,4 @@
-"""Jobs run on serverless compute, on a cluster of their own, or on one that is there; one form leaves nothing of another behind."""
+"""Jobs run on serverless compute, a job cluster or an existing cluster. A change of compute leaves no settings of the previous one."""
 
 import re
 import tomllib
@@ -24,7 +24,7 @@ from tests.databricks.twin import Job, Twin
 
 WHEEL = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
 FILLED_IN = {"format", "email_notifications"}
-"""By the API, for itself."""
+"""Fields that the API fills in by itself."""
 GIVEN: dict[str, dict[str, Any]] = {
     "serverless": {},
     "job_cluster": {"node_type": "m5d.xlarge"},
@@ -94,7 +94,7 @@ def test_what_somebody_left_of_another_compute_is_told_and_taken_off() -> None:
     there = form("car-damage-ingest", compute="job_cluster", node_type="m5d.xlarge")
     left = there | {"environments": [{"environment_key": "x", "spec": {"environment_version": "5"}}], "performance_target": "STANDARD"}
     assert [told.partition(":")[0] for told in bundle.differences(there, left)] == ["performance_target", "environments"]
-    # Which the API may say of any job: it is what nobody has chosen.
+    # The API may return this default for any job.
     assert bundle.differences(there, there | {"performance_target": "PERFORMANCE_OPTIMIZED"}) == []
 
 

@@ -1,4 +1,4 @@
-"""What passes between a flow run and its job comes through whole, or is not there."""
+"""Files that a flow run and its job exchange are read whole or not at all."""
 
 import json
 from dataclasses import asdict
@@ -155,7 +155,7 @@ def test_an_error_that_only_a_newer_job_knows_keeps_its_kind(files: Folder, plac
 
 
 def test_a_file_that_cannot_be_read_now_is_no_file_that_is_not_there(files: Folder, place: Place) -> None:
-    Path(place.report).mkdir(parents=True)  # reading a folder is an error of another kind
+    Path(place.report).mkdir(parents=True)  # reading a folder fails with an error other than not found
     with pytest.raises(Unavailable, match="cannot be read"):
         handover.read_report(files, place, ValidateReport)
 

@@ -1,4 +1,4 @@
-"""The wheel's entry point does what a flow run asked for, as a process of its own, and leaves word of it."""
+"""The wheel's entry point runs the stages that a flow run requests, in its own process, and writes their reports."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def place(tmp_path: Path, settings: Settings) -> Place:
 
 def job(place: Place, stages: str = "validate,silver", job_run: int = 7) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "car_damage.job.run", f"--request={place.request}", f"--stages={stages}", f"--job-run={job_run}"]
-    # Settings of the cluster's own environment have no say: the request carries them.
+    # The request carries the settings; those in the cluster's environment have no effect.
     environment = os.environ | {"CAR_DAMAGE_LANDING__FOLDER": "/elsewhere"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
@@ -132,7 +132,7 @@ def test_what_nobody_foresaw_leaves_word_too(place: Place, settings: Settings, m
 
 
 class Shaky(Folder):
-    """A folder whose storage is away at each second try to write."""
+    """A folder whose storage is unavailable at every second attempt to write."""
 
     def __init__(self) -> None:
         self.tries = 0

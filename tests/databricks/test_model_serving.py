@@ -1,4 +1,4 @@
-"""The endpoint in a workspace, by the same code as the local one."""
+"""The endpoint in a workspace, managed by the same code as the local one."""
 
 import contextlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""An administrator makes a workspace ready for a service principal, which then may do what a run does, and nothing else."""
+"""An administrator prepares a workspace for a service principal. The service principal may then do what a run needs, and no more."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ LANDING_VOLUME = "insurance_uc.landing.raw_data"
 
 
 class Person:
-    """Whoever runs a command against the twin."""
+    """A user who runs commands against the twin."""
 
     def __init__(self, twin: Twin, patch: pytest.MonkeyPatch) -> None:
         self.twin, self._patch = twin, patch
@@ -39,7 +39,7 @@ class Person:
         return self
 
     def bootstraps(self, items: list[Item] | None = None, *, dry_run: bool = False) -> tuple[bool, list[str], set[str]]:
-        """Whether all is well, what was shown, and with which methods the workspace was asked."""
+        """Whether bootstrap succeeded, the lines it showed, and the HTTP methods of its requests."""
         lines: list[str] = []
         asked = len(self.twin.asked)
         well = apply(needs.items(SETTINGS) if items is None else items, dry_run=dry_run, show=lines.append)
@@ -47,13 +47,13 @@ class Person:
 
 
 def but_wheel(items: list[Item]) -> list[Item]:
-    """Without what takes seconds to be built."""
+    """The items without the wheel, because building it takes seconds."""
     return [item for item in items if not item.name.startswith("wheel")]
 
 
 @pytest.fixture
 def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
-    """In a workspace with a catalog and nothing else, in which the service principal may do nothing."""
+    """A user of a workspace with nothing but a catalog, where the service principal has no permissions."""
     with twins.workspace(tmp_path / "workspace") as twin:
         for name, value in twin.environment.items():
             monkeypatch.setenv(name, value)
@@ -63,7 +63,7 @@ def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
 
 @pytest.fixture(scope="module")
 def at_work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    """In a workspace that an administrator has made ready; the service principal is at work."""
+    """The service principal, in a workspace that an administrator has prepared."""
     with twins.workspace(tmp_path_factory.mktemp("ready") / "workspace") as twin, pytest.MonkeyPatch.context() as patch:
         for name, value in twin.environment.items():
             patch.setenv(name, value)
@@ -86,7 +86,7 @@ def test_the_service_principal_finds_everything_as_it_should_be(at_work: Person)
     well, lines, methods = at_work.bootstraps()
     assert well
     assert methods <= {"GET", "HEAD"}
-    # Who may run a job or log to an experiment may not read who else may.
+    # Permission to run a job or log to an experiment does not include reading its access control list.
     other = [line.partition(":")[0] for line in lines if not line.endswith(": ok")]
     assert other == [f"permissions on experiment {EXPERIMENT}", *(f"permissions on job {name}" for name in JOBS)]
 
@@ -264,7 +264,7 @@ def test_what_a_group_was_granted_is_not_missing(at_work: Person) -> None:
     runs = at_work.twin.grants["volume", "insurance_uc.ops.runs"]
     runs[CLIENT].remove("WRITE_VOLUME")
     runs["account users"] = {"WRITE_VOLUME"}
-    # Others' grants are seen by who may manage the volume.
+    # Only a user who may manage the volume sees the grants of others.
     _, lines, _ = at_work.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
     at_work.becomes(SECRET)
     del runs["account users"]

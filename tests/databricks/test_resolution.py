@@ -1,6 +1,6 @@
-"""What the jobs install agrees with what serverless compute has, and what a model needs can be installed where it is served.
+"""The jobs' packages agree with those of serverless compute, and a model's packages can be installed where it is served.
 
-By pip's own resolver, for a machine like theirs, of which nothing is installed. It looks at markers with the Python that it runs in.
+pip's resolver decides, for a platform like theirs, and installs nothing. It evaluates markers with the Python that runs it.
 """
 
 import importlib.util
@@ -16,8 +16,8 @@ from deployments.databricks import bundle, needs
 
 ENVIRONMENT = Path(__file__).with_name("serverless-5.txt")
 HELD = dict(line.split("==") for line in ENVIRONMENT.read_text().splitlines() if "==" in line)
-"""What the environment has, by name."""
-# Ubuntu 24.04 has glibc 2.39; a wheel for an older one will do.
+"""Package name -> version in the environment."""
+# Ubuntu 24.04 has glibc 2.39, which also runs wheels built for an older glibc.
 PLATFORMS = [f"--platform=manylinux_2_{glibc}_x86_64" for glibc in (28, 27, 26, 24, 17, 12, 5)] + ["--platform=manylinux2014_x86_64"]
 LIKE_THERE = ["--python-version=3.12", "--implementation=cp", "--only-binary=:all:", *PLATFORMS]
 
@@ -30,7 +30,7 @@ def pip(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def resolved(folder: Path, *arguments: str) -> dict[str, str]:
-    """Version of each package that would be installed."""
+    """Package name -> version that pip would install."""
     report = folder / "report.json"
     done = pip(*LIKE_THERE, f"--target={folder / 'target'}", f"--report={report}", *arguments)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def resolved(folder: Path, *arguments: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _index() -> None:
-    """A package index answers; only where none does, there is nothing to be seen."""
+    """Skip these tests only where no package index can be reached."""
     assert importlib.util.find_spec("pip")
     probe = pip("--no-cache-dir", "--timeout=10", "--retries=1", "--no-deps", "annotated-types==0.7.0")
     if probe.returncode:
@@ -58,7 +58,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def train(wheel: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the environment of the training job has beside, or instead of, what was there."""
+    """Packages that the training job adds to its environment or replaces there."""
     return resolved(tmp_path_factory.mktemp("train"), f"--constraint={ENVIRONMENT}", *dependencies(wheel, "car-damage-train"))
 
 
@@ -92,8 +92,8 @@ def test_tensorflow_2_21_would_not_leave_the_environment_as_it_is(tmp_path: Path
 
 
 def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path) -> None:
-    """Its container has the Python with which the model was logged, and nothing else."""
-    # The job has TensorFlow's usual build; this machine may have the one without GPU code.
+    """The serving container has only the Python version with which the model was logged."""
+    # The job uses TensorFlow's default build; this machine may have the CPU build.
     named = [requirement.partition("==")[0].replace("tensorflow-cpu", "tensorflow") for requirement in package.requirements()]
     exact = [f"{name}=={train[name]}" for name in named]
     there = resolved(tmp_path, *exact)

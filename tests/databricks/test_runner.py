@@ -1,4 +1,4 @@
-"""Stages as runs of jobs, against a workspace that answers as Databricks does: one run, whatever is lost on the way."""
+"""Stages run as job runs, against a workspace that answers as Databricks does. Lost requests and responses lead to no second run."""
 
 import time
 from dataclasses import replace
@@ -30,7 +30,7 @@ REQUEST = ValidateRequest("flow-1")
 
 
 def as_service_principal(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process has id and secret, and no token."""
+    """Give this process a client id and secret instead of a token."""
     twin.pats.clear()
     monkeypatch.delenv("DATABRICKS_TOKEN")
     for name, value in {"CLIENT_ID": CLIENT, "CLIENT_SECRET": SECRET, "AUTH_TYPE": "oauth-m2m"}.items():
@@ -293,7 +293,7 @@ def test_a_run_that_takes_too_long_is_ended_before_that_is_told(runner: Databric
 def test_the_runner_ends_a_run_before_prefect_ends_the_task(task: Any) -> None:
     stage = {"validate_images": "validate", "write_silver": "silver", "train_model": "train", "register_model": "register"}
     deadline = stage_named(stage.get(task.name, "score")).deadline
-    # The run may be cancelled when the workspace has just been away for as long as the runner has patience.
+    # The workspace may be unavailable for the runner's whole patience just before the run is cancelled.
     assert task.timeout_seconds - deadline >= databricks_jobs.ENDING + Settings().databricks.patience
 
 
@@ -318,7 +318,7 @@ def test_a_failure_that_an_earlier_run_left_is_not_told_again(runner: Databricks
 def test_a_second_run_of_the_same_job_waits_for_the_first_and_does_nothing_again(
     runner: DatabricksJobs, twin: Twin, settings: Settings
 ) -> None:
-    """As when a listing lags behind a start."""
+    """This happens when a listing of runs lags behind a start."""
     validated = runner.run(VALIDATE, REQUEST, silent)
     ingest = next(iter(twin.jobs))
     place = Place.of(HANDOVERS, "validate", REQUEST)

@@ -1,4 +1,4 @@
-"""Runs that end without a word, that Databricks itself tries again, and that never end: each is told, and nothing is done twice."""
+"""Runs that end without a report, that Databricks retries, or that never end. Each is reported, and no work is done twice."""
 
 import time
 import zipfile
@@ -27,7 +27,7 @@ REQUEST = ValidateRequest("flow-1")
 
 
 def break_the_wheel(twin: Twin, source: str) -> None:
-    """Put other code in place of that which the entry point imports."""
+    """Replace a module that the entry point imports with this source."""
     [wheel] = twin.volume("/Volumes/insurance_uc/ops/wheels/").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -49,7 +49,7 @@ def test_a_run_that_dies_before_it_can_say_why_is_told_with_the_error_and_the_en
     assert first.endswith(" ended without a report: RUN_EXECUTION_ERROR: Workload failed, see run output for details.")
     assert first.startswith(f"stage validate: the run {twin.host}/?o=1234#job/")
     if fault:
-        assert rest == []  # that it cannot be fetched hides nothing
+        assert rest == []  # a failed fetch of the output does not hide the error
     else:
         assert rest[0] == "ImportError: this wheel is broken"
         assert 'errors.py", line 2, in <module>' in "\n".join(rest)
@@ -95,9 +95,9 @@ def test_a_run_that_databricks_itself_does_once_more_does_nothing_again(runner: 
     wait_for_the_end(run.run_id)
     assert (len(run.task_run_ids), run.code) == (2, "SUCCESS")
     said = [line.partition(" INFO ")[2] for line in Path(run.output).read_text().splitlines() if " INFO " in line]
-    assert said == ["stage validate: done", "stage silver: done"]  # and of no step on the way there
+    assert said == ["stage validate: done", "stage silver: done"]  # no line for a step: the second attempt repeats none
     versions = {path.parent.name: DeltaTable(path.parent).version() for path in (settings.home / "tables").rglob("_delta_log")}
-    # Silver notes in bronze which photos are duplicates: one version more than when validate was done.
+    # Silver marks duplicate photos in bronze, which adds one version after validate.
     assert versions == {"raw_images": validated.bronze_version + 1, "training_images": silver.silver_version}
     assert handover.read_report(Volume(), Place.of(HANDOVERS, "validate", REQUEST), ValidateReport) == validated
 

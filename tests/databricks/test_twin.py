@@ -1,4 +1,4 @@
-"""The twin refuses what Databricks refuses: without that no other test here would say anything."""
+"""The twin refuses what Databricks refuses. The other tests here prove nothing without that."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ MODELS = "/api/2.0/mlflow/unity-catalog/registered-models"
 
 
 def ask(twin: Twin, method: str, path: str, body: Any = None, token: str = SECRET) -> tuple[int, str]:
-    """Status and error code."""
+    """Status and error code of the response."""
     answer = requests.request(
         method,
         f"{twin.host}{path}",

@@ -1,4 +1,4 @@
-"""Runs by `databricks`, versions by `databricks-uc`: MLflow's own client against the twin."""
+"""MLflow's client against the twin, with tracking URI `databricks` and registry URI `databricks-uc`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ MODEL = "insurance_uc.models.car_damage_classifier"
 
 @pytest.fixture
 def target(logged: Logged) -> Target:
-    """With nothing registered yet."""
+    """The target, with no model registered."""
     target = Target(logged.settings)
     target.__dict__["clock"] = HastyClock()
     logged.twin.registered.clear()
@@ -77,7 +77,7 @@ def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged
 def test_a_version_whose_upload_was_killed_is_removed_and_the_model_registered_again(logged: Logged, target: Target) -> None:
     registry = target.registry
     assert registry.champion() is None
-    # What a kill between the version's creation and the end of its upload leaves.
+    # Version 1 is the state after a kill between the version's creation and the end of its upload.
     logged.twin.registered[MODEL].versions[1] = Version(1, logged.uri, logged.run_id, "", {})
     logged.twin.registered[MODEL].versions[2] = Version(2, "models:/m-other", "somebody else's run", "", {})
     logged.twin.registered[MODEL].last = 2
@@ -122,7 +122,7 @@ def test_a_lost_answer_makes_no_second_version_that_counts(logged: Logged, targe
     assert registry.champion() is None
     method = "GET" if call == "get" else "POST"
     logged.twin.fault(method, f"/mlflow/unity-catalog/model-versions/{call}", kind)
-    for _ in range(3):  # as a task that is retried
+    for _ in range(3):  # like Prefect, which retries the task
         try:
             if not registry.versions_for(logged.run_id):
                 registry.create(logged.run_id, logged.uri, {}, "what it is")

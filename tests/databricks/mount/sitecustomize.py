@@ -1,7 +1,7 @@
-"""Python's own view of a mount: what lies in $TWIN_VOLUMES is below /Volumes/, in this process and in those that Spark starts.
+"""A mount for Python only: the files in $TWIN_VOLUMES appear below /Volumes/, in this process and in those that Spark starts.
 
-Python runs this module by itself at the start of every process on whose path it lies. As on a cluster a file there is
-written once, front to back: there is no append, no change in place, no renaming and no link.
+Python imports this module at the start of every process that has it on its path. As on a cluster, a file on a volume is
+written once, from front to back: appending, changing in place, renaming and linking fail.
 https://docs.databricks.com/aws/en/files/volumes
 """
 
@@ -18,7 +18,7 @@ STORAGE = os.environ.get("TWIN_VOLUMES", "")
 
 
 def there(path: Any) -> Any:
-    """The path on this disk of what lies on a volume."""
+    """The local path of a path on a volume; any other path as it is."""
     if isinstance(path, int):
         return path
     text = os.fspath(path)
@@ -27,11 +27,11 @@ def there(path: Any) -> Any:
 
 
 class Entry:
-    """An os.DirEntry that is called by its path below /Volumes/."""
+    """An os.DirEntry whose path is the one below /Volumes/."""
 
     def __init__(self, entry: "os.DirEntry[str]", folder: str) -> None:
         self._entry, self.name = entry, entry.name
-        self.path = os.path.join(folder, entry.name)  # noqa: PTH118 - as os.scandir makes it
+        self.path = os.path.join(folder, entry.name)  # noqa: PTH118 - as os.scandir builds it
 
     def __fspath__(self) -> str:
         return self.path
@@ -41,7 +41,7 @@ class Entry:
 
 
 class Entries:
-    """What os.scandir returns of a folder on a volume."""
+    """The result of os.scandir for a folder on a volume."""
 
     def __init__(self, folder: str) -> None:
         self._folder, self._entries = folder, _scandir(there(folder))

@@ -1,8 +1,8 @@
-"""A workspace on loopback: HTTPS, tokens and permissions, jobs whose runs really run, the files of its volumes, Unity Catalog.
+"""A workspace on loopback: HTTPS, tokens and permissions, jobs that run as processes, the files of volumes, Unity Catalog.
 
-It takes what the documentation names and nothing else: an unknown path, field or value, or a missing one, is refused with
-the documented code, and kept in `strange`, which a test's end looks at. Where the documentation leaves a doubt, the
-stricter reading is taken.
+It accepts only what the documentation names. It refuses other or missing paths, fields and values with the documented code.
+Unknown paths and fields are also kept in `strange`, which must be empty when a test ends. Where the documentation is ambiguous,
+the twin follows the stricter reading.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "
 
 
 class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
-    """The workspace. A context manager; `environment` is what a client of it needs."""
+    """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
         self.storage.mkdir(parents=True)
@@ -44,7 +44,7 @@ class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Arti
                 run.process.wait()
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """What a room of it answers."""
+        """Return the answer of the API that has the path."""
         for room in (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving):
             answer = room(method, path, query, body)
             if answer is not None:
@@ -63,7 +63,7 @@ class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Arti
 
 @contextlib.contextmanager
 def workspace(folder: Path) -> Iterator[Twin]:
-    """A workspace for the length of the block, at whose end nothing strange must have been asked of it."""
+    """A workspace for a with block. The block fails at its end if a request was unknown."""
     with Twin(folder) as twin:
         yield twin
     shutil.rmtree(twin.storage, ignore_errors=True)

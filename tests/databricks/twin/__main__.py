@@ -1,6 +1,6 @@
-"""`python -m tests.databricks.twin`: a workspace to try the Databricks target against, until Ctrl-C.
+"""`python -m tests.databricks.twin`: a workspace in which to try the Databricks target, until Ctrl-C.
 
-It has a catalog and an administrator, whose token is printed, and forgets everything at its end.
+It has a catalog and an administrator, prints the users' tokens, and deletes everything when it ends.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Files of runs and logged models by presigned addresses: what MLflow's client turns to when the Files API fails it.
+"""Files of runs and logged models by presigned URLs, which MLflow's client uses when the Files API fails.
 
 Source: mlflow's databricks_artifacts.proto and store/artifact/databricks_artifact_repo_resources.py
 """
@@ -17,12 +17,12 @@ _LIST_OF_A_MODEL = re.compile(r"GET logged-models/(m-\w+)/artifacts/directories"
 
 
 class ArtifactsApi(TrackingApi):
-    """The same files as those below /WorkspaceInternal/Mlflow/Artifacts."""
+    """Access to the files below /WorkspaceInternal/Mlflow/Artifacts."""
 
     signed: dict[str, Path]
 
     def _of_artifacts(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """An answer, or None: it is none of these."""
+        """The answer, or None for a path of another API."""
         asked = f"{method} {path.removeprefix(PREFIX)}"
         if _OF_A_RUN.fullmatch(asked):
             self._only(body, {"run_id", "path", "page_token"}, {"run_id", "path"})
@@ -41,7 +41,7 @@ class ArtifactsApi(TrackingApi):
         return None
 
     def take_upload(self, path: str, data: bytes) -> bytes:
-        """What a cloud's storage does with an upload to a presigned address."""
+        """Store an upload to a presigned URL, as cloud storage does."""
         try:
             where = self.signed[path.removeprefix("/presigned/")]
         except KeyError as error:
@@ -64,7 +64,7 @@ class ArtifactsApi(TrackingApi):
 
 
 def _listed(root: Path, name: str) -> list[dict[str, Any]]:
-    """A folder's entries; a file's own."""
+    """The entries of a folder, or the one entry of a file."""
     where = root / name
     found = sorted(where.iterdir()) if where.is_dir() else [where] if where.is_file() else []
     return [

@@ -1,7 +1,7 @@
 """Unity Catalog: catalogs, schemas, volumes, registered models, and the grants on them.
 
-Sources: https://docs.databricks.com/api/workspace/schemas, .../volumes, .../registeredmodels, .../grants, and what each call of
-databricks-sdk says that its caller must have.
+Sources: https://docs.databricks.com/api/workspace/schemas, .../volumes, .../registeredmodels, .../grants, and the privileges that
+databricks-sdk documents for each call.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.databricks.twin.permissions import PRINCIPALS, Permissions, denied
 ROOT = "/api/2.1/unity-catalog"
 KINDS = {"catalogs": "catalog", "schemas": "schema", "volumes": "volume", "models": "function"}
 SEES = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME", "function": "EXECUTE"}
-"""What shows a securable to one who does not own it."""
+"""The privilege with which a user who does not own a securable can see it."""
 _VOLUME = {"READ_VOLUME", "WRITE_VOLUME"}
 _SCHEMA = {"USE_SCHEMA", "CREATE_TABLE", "CREATE_VOLUME", "CREATE_MODEL", "CREATE_FUNCTION", "SELECT", "MODIFY", "EXECUTE"} | _VOLUME
 GRANTABLE = {
@@ -32,7 +32,7 @@ class CatalogApi(Permissions):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.schemas: set[str] = set()
-        """Those that were made by the API; others are where a volume is."""
+        """Schemas that were created through the API. Other schemas exist because they have a folder with volumes."""
 
     def _of_catalog(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -42,7 +42,7 @@ class CatalogApi(Permissions):
         }
 
     def _named(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """What is asked of a securable by its name, or None: it is none of these."""
+        """The answer to a request that names a securable, or None for a path of another API."""
         if not path.startswith(f"{ROOT}/"):
             return None
         what, _, name = unquote(path.removeprefix(f"{ROOT}/")).partition("/")
@@ -64,7 +64,7 @@ class CatalogApi(Permissions):
         folder = kind != "function" and self.storage.joinpath(*parts).is_dir()
         if not folder and not there.get(kind):
             code, word = ("MODEL", "Registered Model") if kind == "function" else (kind.upper(), kind.title())
-            # Who may not look into a schema is not told what is not in it.
+            # A caller who may not look into a schema does not learn what is missing there.
             if len(parts) > 1 and self._is(".".join(parts[:-1])):
                 above = "catalog" if len(parts) == 2 else "schema"
                 self.need(above, ".".join(parts[:-1]), f"USE_{above.upper()}", administrators=True)
@@ -85,7 +85,7 @@ class CatalogApi(Permissions):
         return {"name": parts[-1], "full_name": name, "catalog_name": parts[0], "owner": self.owner(kind, name), **schema}
 
     def _change(self, kind: str, name: str, body: Any) -> Any:
-        """Who is a metastore admin and not the owner may change the owner only, and nobody here wants more."""
+        """Change the owner: a metastore admin who is not the owner may change nothing else, and no caller here needs more."""
         self._only(body, {"owner"}, {"owner"})
         self._exists(kind, name)
         if not self.manages(kind, name):
@@ -114,7 +114,7 @@ class CatalogApi(Permissions):
         return self._granted(kind, name, {}, inherited=False)
 
     def _granted(self, kind: str, name: str, query: dict[str, str], *, inherited: bool) -> Any:
-        """As SHOW GRANTS has it: the owner, administrators and MANAGE see everyone's, others their own."""
+        """As with SHOW GRANTS, owners, administrators and holders of MANAGE see all grants; others see their own."""
         self._only(query, {"principal", "max_results", "page_token"})
         self._exists(kind, name)
         wanted = query.get("principal")

@@ -1,7 +1,7 @@
-"""What a job's tasks run on: a serverless environment, a cluster of the job, or one that is there.
+"""The compute of a job's tasks: a serverless environment, a job cluster, or an existing cluster.
 
-Source: https://docs.databricks.com/api/workspace/jobs/create. What belongs to another compute than the task's is refused here,
-although the documentation says of some of it only that it has no effect there.
+Source: https://docs.databricks.com/api/workspace/jobs/create. The twin refuses settings of another kind of compute than the task's,
+although the documentation says for some of them only that they have no effect.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Any
 from tests.databricks.twin.core import Refused
 
 Only = Callable[..., None]
-"""`Core._only`."""
+"""The type of `Core._only`."""
 _MODES = {"SINGLE_USER", "USER_ISOLATION"}
-"""With Unity Catalog. DATA_SECURITY_MODE_DEDICATED and _STANDARD need kind CLASSIC_PREVIEW, says the reference of `kind`."""
+"""Modes with Unity Catalog. DATA_SECURITY_MODE_DEDICATED and _STANDARD need kind CLASSIC_PREVIEW (see the reference of `kind`)."""
 _ALONE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
 
 
 def check(only: Only, settings: dict[str, Any], there: set[str]) -> None:
-    """Refuse what Databricks would refuse, or would not run."""
+    """Refuse settings that Databricks would refuse or could not run."""
     environments = {one["environment_key"]: one for one in settings.get("environments", [])}
     for environment in environments.values():
         only(environment, {"environment_key", "spec"}, {"environment_key", "spec"})

@@ -1,4 +1,4 @@
-"""What every room of the twin stands on: refusals, faults, pages, and what is kept of what was asked."""
+"""The base of every API of the twin: refusals, faults, pages, and the record of requests."""
 
 import re
 import threading
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 SLOW = 2.0
-"""Seconds that a slow answer takes."""
+"""Seconds by which a slow answer is delayed."""
 PAGE = 2
-"""Entries a page, so that every listing has several."""
+"""Entries on a page: few, so that listings have several pages."""
 
 Handle = Callable[[dict[str, str], Any], Any]
 """(query, body) -> answer."""
 
 
 class Refused(Exception):
-    """An answer other than 200, as the workspace words it."""
+    """An error answer, with the workspace's status, code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Refused(Exception):
 
 @dataclass
 class WithHeaders:
-    """An answer whose headers say something."""
+    """An answer with extra response headers."""
 
     body: Any
     headers: dict[str, str]
@@ -34,13 +34,13 @@ class WithHeaders:
 
 @dataclass
 class Fault:
-    """What happens instead of, or after, the next calls that fit."""
+    """A fault that replaces, delays or follows the next matching calls."""
 
     method: str
     path: str
-    """The start of the path without /api/2.x; or, if `whole`, what `call` makes of it."""
+    """Prefix of the path without /api/2.x or, if `whole`, the complete result of `call`."""
     kind: int | str
-    """A status; "reset before" and "reset after" the effect; or "slow"."""
+    """An HTTP status, "slow", or a connection reset before or after the effect: "reset before", "reset after"."""
     times: int = 1
     whole: bool = False
     seen: int = 0
@@ -50,7 +50,7 @@ _NAMED = re.compile(r"/(?=[^/]*\d)[^/]{6,}(?=/|$)|/\d+(?=/|$)|/(serving-endpoint
 
 
 def call(path: str) -> str:
-    """What is called, whichever thing it is called for: "/jobs/runs/get", "/fs/files/Volumes/insurance_uc/ops/runs"."""
+    """A path without the names and ids of single objects: "/jobs/runs/get", "/fs/files/Volumes/insurance_uc/ops/runs"."""
     plain = "/" + path.removeprefix("/api/").partition("/")[2] if path.startswith("/api/") else path
     if found := re.match(r"/fs/(files|directories)/(Volumes/\w+/\w+/\w+|Models|WorkspaceInternal)", plain):
         return found[0]
@@ -58,7 +58,7 @@ def call(path: str) -> str:
 
 
 class Core:
-    """The part of the twin that its rooms share."""
+    """The state and checks that all APIs of the twin share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,11 +71,11 @@ class Core:
         self.lock = threading.RLock()
 
     def volume(self, path: str) -> Path:
-        """Where a file of a volume is on this disk."""
+        """The local path of a file on a volume."""
         return self.storage / path.removeprefix("/Volumes/")
 
     def place(self, path: str) -> Path:
-        """Where anything that the Files API reaches is on this disk."""
+        """The local path of any file that the Files API serves."""
         return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / path.lstrip("/")
 
     def fault(self, method: str, path: str, kind: int | str, times: int = 1, *, whole: bool = False) -> Fault:
@@ -99,7 +99,7 @@ class Core:
 
     @staticmethod
     def _typed(given: dict[str, Any], **kinds: type) -> None:
-        """Refuse fields whose values are of another kind."""
+        """Refuse fields whose values have another type."""
         for name, kind in kinds.items():
             if name in given and type(given[name]) is not kind:
                 raise Refused(400, "MALFORMED_REQUEST", f"Could not parse request object: expected {kind.__name__} in {name}")

@@ -1,4 +1,4 @@
-"""Files API: what lies on the volumes, and the files of MLflow's runs and registered models.
+"""Files API: the files on volumes, and those of MLflow's runs and registered models.
 
 Source: https://docs.databricks.com/api/workspace/files
 """
@@ -12,7 +12,7 @@ from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.permissions import Permissions
 
 INTERNAL = ("/WorkspaceInternal/Mlflow/Artifacts/", "/Models/")
-"""Where MLflow's client keeps files by the same API. No directory has to be made there first."""
+"""MLflow's client keeps its files here through the same API, and need not create directories first."""
 ROOTS = ("/Volumes/", *INTERNAL)
 
 
@@ -22,10 +22,10 @@ class FilesApi(Permissions):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.signed: dict[str, Path] = {}
-        """The last part of a presigned address -> the file that it gives to whoever has it."""
+        """Last part of a presigned URL -> the file that it serves without credentials."""
 
     def presigned(self, path: str) -> bytes:
-        """What a cloud's storage answers."""
+        """Return the file of a presigned URL, as cloud storage does."""
         try:
             return self.signed[path.removeprefix("/presigned/")].read_bytes()
         except (KeyError, OSError) as error:
@@ -35,7 +35,7 @@ class FilesApi(Permissions):
         return {("POST", "/api/2.0/fs/create-download-url"): self._download_url}
 
     def _at_a_path(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """An answer, or None: it is none of these."""
+        """The answer, or None for a path of another API."""
         for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
             if path.startswith(tuple(start + root for root in ROOTS)):
                 return handle(method, unquote(path.removeprefix(start)), query, body)
@@ -48,7 +48,7 @@ class FilesApi(Permissions):
             self._only(query, {"overwrite"})
             if where.is_dir():
                 raise Refused(409, "ALREADY_EXISTS", f"{path} is a directory")
-            # Documented for directories only; an upload into one that is not there is taken as refused.
+            # The documentation says this of directories only. The twin also refuses an upload into a missing directory.
             if path.startswith(INTERNAL):
                 where.parent.mkdir(parents=True, exist_ok=True)
             if not where.parent.is_dir():
@@ -56,7 +56,7 @@ class FilesApi(Permissions):
             with self.lock:
                 if where.exists() and query.get("overwrite") != "true":
                     raise Refused(409, "ALREADY_EXISTS", f"The file {path} already exists")
-                part = self.folder / uuid.uuid4().hex  # an upload is there whole, or not at all
+                part = self.folder / uuid.uuid4().hex  # an upload appears whole or not at all
                 part.write_bytes(body or b"")
                 part.replace(where)
             return b""
@@ -102,7 +102,7 @@ class FilesApi(Permissions):
         return {"url": f"{self.host}/presigned/{name}", "headers": []}
 
     def _may_reach(self, path: str, privilege: str) -> None:
-        """Refuse who may not; of a volume that is not there nobody is refused."""
+        """Refuse a caller without the privilege, if the volume exists."""
         parts = Path(path).parts[2:5]
         if len(parts) == 3 and self.storage.joinpath(*parts).is_dir():
             self.need("volume", ".".join(parts), privilege)

@@ -1,4 +1,4 @@
-"""Jobs 2.1 and 2.2: jobs of one Python wheel task. Their runs are in the next room.
+"""Jobs API 2.1 and 2.2: jobs with one Python wheel task. runs.py has their runs.
 
 Source: https://docs.databricks.com/api/workspace/jobs
 """
@@ -35,12 +35,12 @@ class Run:
     output: str = ""
     cancelled: bool = False
     task_run_ids: list[int] = field(default_factory=list)
-    """Of its task's run, one for each time that it was tried."""
+    """Ids of the runs of its task, one for each attempt."""
 
 
 @dataclass
 class Job:
-    """A job of one Python wheel task."""
+    """A job with one Python wheel task."""
 
     job_id: int
     settings: dict[str, Any]
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def defaults(self) -> dict[str, str]:
-        """Its job parameters."""
+        """Job parameter -> default value."""
         return {parameter["name"]: parameter["default"] for parameter in self.settings.get("parameters", [])}
 
 
@@ -64,12 +64,12 @@ class JobsApi(Permissions):
         super().__init__(folder)
         self.jobs: dict[int, Job] = {}
         self.rivals: list[str] = []
-        """Who makes a job of the same settings just before the next ones that are made."""
+        """Users. At each next creation of a job, one of them first creates a job with the same settings."""
         self.clusters: set[str] = set()
         """Ids of all-purpose clusters."""
 
     def make_job(self, name: str) -> Job:
-        """A job as deployments/databricks.yml describes it, with a wheel of the present code."""
+        """Create a job as deployments/databricks.yml describes it, with a wheel of the current code."""
         wheel = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
         if not self.volume(wheel).exists():
             self.volume(wheel).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class JobsApi(Permissions):
 
     def _list_jobs(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"name", "page_token", "limit", "offset", "expand_tasks"})
-        # Names are compared without regard to case.
+        # Databricks ignores case when it compares names.
         wanted = query.get("name", "").lower()
         seen = [job for job in self.jobs.values() if self.level("jobs", job.job_id) >= 0]
         found = [job for job in seen if not wanted or job.name.lower() == wanted]
@@ -109,9 +109,9 @@ class JobsApi(Permissions):
     def _get_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, {"job_id", "page_token"})
         job = self._job(int(query["job_id"]), "CAN_VIEW")
-        # Some of what nobody has set is filled in, and some of what is as by default left out; lists come in an order of their own.
+        # Databricks fills in some fields that nobody set, omits some default values, and returns lists in its own order.
         filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
-        # databricks-sdk calls it write-only: what it came to is told beside the settings.
+        # databricks-sdk calls run_as write-only: the resulting identity is returned beside the settings.
         filled.pop("run_as", None)
         [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
         run_as = next(iter(job.settings.get("run_as", {}).values()), owner)
@@ -129,7 +129,7 @@ class JobsApi(Permissions):
         self._only(body, {"job_id", "new_settings"}, {"job_id", "new_settings"})
         job = self._job(body["job_id"], "CAN_MANAGE")
         self._check(body["new_settings"])
-        # Whom it runs as stays where the new settings do not say.
+        # run_as stays as it is if the new settings do not name it.
         job.settings = {name: value for name, value in job.settings.items() if name == "run_as"} | body["new_settings"]
         return {}
 
@@ -140,7 +140,7 @@ class JobsApi(Permissions):
         return {}
 
     def _check(self, settings: Any) -> None:
-        """Refuse a job that Databricks would refuse, or that would not run."""
+        """Refuse a job that Databricks would refuse or could not run."""
         known = {
             "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
             "format", "timeout_seconds", "email_notifications", "tags", "job_clusters",

@@ -1,4 +1,4 @@
-"""A real server on loopback that the twin stands in front of: started at the first question, stopped at the twin's end."""
+"""A real server on loopback behind the twin. It starts at the first request and stops with the twin."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ import httpx
 from tests.databricks.twin.core import Refused, WithHeaders
 
 STARTS_WITHIN = 180.0
-"""Seconds that such a server may take to answer for the first time."""
+"""Seconds within which a server must give its first answer."""
 ANSWERS_WITHIN = 300.0
 
 
@@ -49,7 +49,7 @@ class Mounted:
     def ask(
         self, method: str, path: str, query: Mapping[str, str], body: Any, headers: Mapping[str, str] = {}, *, telling: Sequence[str] = ()
     ) -> Any:
-        """Its answer, with the headers of `telling`, or its refusal as ours."""
+        """Return the server's answer with the headers named in `telling`. Raise its error as Refused."""
         content = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
         answer = self._client.request(method, path, params=dict(query), headers=dict(headers), **content)  # type: ignore[arg-type]
         given = answer.json() if answer.content else {}

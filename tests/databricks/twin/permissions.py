@@ -1,4 +1,4 @@
-"""Who may do what: owners and privileges of Unity Catalog, and the lists of permissions of everything else.
+"""Permissions: owners and privileges in Unity Catalog, and access control lists for everything else.
 
 Sources: https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-privileges/privileges,
 https://docs.databricks.com/aws/en/data-governance/unity-catalog/manage-privileges/ownership,
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.databricks.twin.core import Core, Refused
 
 CLIENT = "0b5e7a2c-service-principal"
-"""The service principal, by its application id."""
+"""Application id of the service principal."""
 ADMIN = "admin@example.com"
 """Metastore admin, owner of the catalog, and admin of the workspace."""
 OTHER = "analyst@example.com"
@@ -20,40 +20,40 @@ OTHER = "analyst@example.com"
 EVERYONE = "account users"
 PRINCIPALS = {CLIENT, ADMIN, OTHER, EVERYONE, "data-team"}
 NAMES = {"function": "Registered Model"}
-"""Models have the securable type FUNCTION (databricks-sdk, RegisteredModelsAPI)."""
+"""Registered models have the securable type FUNCTION (databricks-sdk, RegisteredModelsAPI)."""
 LEVELS = {
     "jobs": ("CAN_VIEW", "CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER"),
     "experiments": ("CAN_READ", "CAN_EDIT", "CAN_MANAGE"),
     "serving-endpoints": ("CAN_VIEW", "CAN_QUERY", "CAN_MANAGE"),
 }
-"""Kind of object -> its permissions, from the least to the most."""
+"""Kind of object -> its permissions, from lowest to highest."""
 
 
 class Permissions(Core):
-    """The part of the twin that refuses."""
+    """Refuses callers without permission."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._asking = threading.local()
         self.pats: dict[str, str] = {}
-        """Token -> whose it is."""
+        """Token -> its user."""
         self.environment: dict[str, str] = {}
-        """What a client of the service principal needs."""
+        """Environment variables for a client of the service principal."""
         self.catalog = "insurance_uc"
         self.owners: dict[tuple[str, str], str] = {}
-        """(kind, full name) -> who made it; schemas and volumes that a test made on disk are the service principal's."""
+        """(kind, full name) -> owner. The service principal owns schemas and volumes that a test created on disk."""
         self.models: dict[str, str] = {}
         """Full name of a registered model -> its owner."""
         self.grants: dict[tuple[str, str], dict[str, set[str]]] = {("catalog", self.catalog): {CLIENT: {"USE_CATALOG", "CREATE_SCHEMA"}}}
         """(kind, full name) -> principal -> privileges."""
         self.levels: dict[tuple[str, str], dict[str, str]] = {}
-        """(kind, id) -> principal -> permission, of what is no securable."""
+        """(kind, id) -> principal -> permission, for objects that are not securables."""
         self.service_principal_users = {ADMIN}
-        """Who has the role Service Principal: User on the service principal, as which it may then let jobs run."""
+        """Users with the role Service Principal: User, who may let jobs run as the service principal."""
 
     @property
     def caller(self) -> str:
-        """Who asks."""
+        """The user of the current request."""
         return getattr(self._asking, "name", CLIENT)
 
     @caller.setter
@@ -66,7 +66,7 @@ class Permissions(Core):
         return self.owners.get((kind, name), ADMIN if kind == "catalog" else CLIENT)
 
     def effective(self, principal: str, kind: str, name: str) -> set[tuple[str, str, str]]:
-        """(privilege, kind and name of the securable that it was granted on). That somebody owns it is in no listing."""
+        """(privilege, kind and name of the securable it was granted on). Ownership is not listed."""
         return {
             (privilege, above, whose)
             for above, whose in [(kind, name), *_above(name)]
@@ -74,20 +74,20 @@ class Permissions(Core):
         }
 
     def has(self, kind: str, name: str, *privileges: str) -> bool:
-        """Whether the caller has one of the privileges: as the owner, or granted to it or to everyone, there or above."""
+        """Whether the caller owns the securable, or the caller or everyone was granted one of the privileges on it or a parent."""
         if self.owner(kind, name) in {self.caller, EVERYONE}:
             return True
         granted = {row[0] for principal in (self.caller, EVERYONE) for row in self.effective(principal, kind, name)}
         return bool(granted & {*privileges, "ALL_PRIVILEGES"})
 
     def manages(self, kind: str, name: str) -> bool:
-        """Whether the caller may grant, and hand over: the owner of it or of what it is in, a metastore admin, or by MANAGE."""
+        """Whether the caller may grant and change the owner: it owns the securable or a parent, is a metastore admin, or has MANAGE."""
         owners = {self.owner(above, whose) for above, whose in [(kind, name), *_above(name)]}
         granted = {row[0] for row in self.effective(self.caller, kind, name)}
         return self.caller == ADMIN or self.caller in owners or "MANAGE" in granted
 
     def need(self, kind: str, name: str, *privileges: str, administrators: bool = False) -> None:
-        """Refuse the caller who may not, be it for what it is in."""
+        """Refuse a caller without one of the privileges, or without USE on a parent."""
         if administrators and self.caller == ADMIN:
             return
         for above, whose in reversed(_above(name)):
@@ -97,7 +97,7 @@ class Permissions(Core):
             raise denied(privileges[0].replace("_", " "), kind, name)
 
     def level(self, kind: str, found: object) -> int:
-        """How much the caller may do with an object: the index in LEVELS of its permission, or -1."""
+        """The caller's permission on an object as an index in LEVELS, or -1 without any."""
         if self.caller == ADMIN:
             return len(LEVELS[kind])
         given = self.levels.get((kind, str(found)), {})
@@ -120,7 +120,7 @@ def denied(privilege: str, kind: str, name: str) -> Refused:
 
 
 def _above(name: str) -> list[tuple[str, str]]:
-    """What it is in, the nearest first."""
+    """The parents of a securable, the nearest first."""
     parts = name.split(".")
     above: Iterable[tuple[str, str]] = [("schema", ".".join(parts[:2])), ("catalog", parts[0])]
     return [row for row in above if row[1] != name and len(row[1].split(".")) < len(parts)]

@@ -1,7 +1,7 @@
-"""Registered models in Unity Catalog: versions, aliases, tags, and the way of a version to READY.
+"""Registered models in Unity Catalog: versions, aliases, tags, and how a version becomes READY.
 
-What Unity Catalog does otherwise than MLflow's own registry is what this is for: a search filters by one field and tells
-neither tags nor aliases; a version is PENDING_REGISTRATION until its files are there and it is finalized; tags are few and short.
+It does what differs from MLflow's own registry: a search filters by one field and returns neither tags nor aliases; a version
+is PENDING_REGISTRATION until its files are uploaded and it is finalized; the number and length of tags are limited.
 
 Sources: mlflow's store/_unity_catalog/registry/rest_store.py and databricks_uc_registry_messages.proto,
 https://docs.databricks.com/aws/en/database-objects/tags (50 tags, 1,000 characters, keys without . , - = / :)
@@ -33,9 +33,9 @@ class Version:
     status: str = "PENDING_REGISTRATION"
     finalized: bool = False
     looks: int = 0
-    """Looks at it since then."""
+    """Number of reads since it was finalized."""
     ready_after: int = 0
-    """Looks until it is READY."""
+    """Reads after which it is READY."""
     description: str = ""
     created: float = field(default_factory=time.time)
 
@@ -49,7 +49,7 @@ class Model:
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     last: int = 0
-    """The highest number ever given: none is given twice."""
+    """The highest version number so far, deleted versions included: no number is reused."""
 
 
 class RegistryApi(Permissions):
@@ -59,7 +59,7 @@ class RegistryApi(Permissions):
         super().__init__(folder)
         self.registered: dict[str, Model] = {}
         self.ready_after = 0
-        """Looks at versions that are finalized from here on, until they are READY."""
+        """Reads after which versions that are finalized next become READY."""
 
     def _of_registry(self) -> dict[tuple[str, str], Handle]:
         of = {
@@ -198,7 +198,7 @@ class RegistryApi(Permissions):
         return self.registered.setdefault(name, Model(name))
 
     def _own(self, name: str) -> Model:
-        """The model, for who may change it (https://docs.databricks.com/aws/en/machine-learning/manage-model-lifecycle)."""
+        """The model, if the caller may change it (https://docs.databricks.com/aws/en/machine-learning/manage-model-lifecycle)."""
         model = self._model(name)
         if not self.manages("function", name):
             raise denied("MANAGE", "function", name)
@@ -214,7 +214,7 @@ class RegistryApi(Permissions):
         return self.place(f"/Models/{name.replace('.', '/')}/{number}")
 
     def _schema_of(self, name: str) -> None:
-        """Refuse a name in a schema that is not there."""
+        """Refuse a name in a schema that does not exist."""
         raise NotImplementedError
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Runs of jobs, which really execute the wheel's entry point.
+"""Runs of jobs, which execute the wheel's entry point in a process.
 
 Source: https://docs.databricks.com/api/workspace/jobs
 """
@@ -20,7 +20,7 @@ from tests.databricks.twin.permissions import CLIENT
 
 MOUNT = Path(__file__).parents[1] / "mount"
 TOKEN = 64
-"""Characters that an idempotency token may have."""
+"""Most characters of an idempotency token."""
 
 
 class RunsApi(JobsApi):
@@ -31,13 +31,13 @@ class RunsApi(JobsApi):
         self.tokens: dict[str, Run] = {}
         """Idempotency token -> its run."""
         self.cold = 0.0
-        """Seconds between the start of a run and that of its process."""
+        """Seconds between the start of a run and the start of its process."""
         self.endings: list[tuple[str, str, str]] = []
-        """(code, type, message) of the next runs, which end so without their process."""
+        """(code, type, message) with which the next runs end without starting a process."""
         self.retried: list[str] = []
-        """What becomes of the tasks that are begun next before Databricks itself tries them again: "killed" or "ended"."""
+        """How the next task attempts end before Databricks retries them: "killed" or "ended"."""
         self.stuck = ""
-        """PENDING, RUNNING or TERMINATING: the state that runs get to, and stay in for ever, without ever doing anything."""
+        """PENDING, RUNNING or TERMINATING: the state in which runs stay forever, without a process."""
 
     def runs(self) -> list[Run]:
         return [run for job in self.jobs.values() for run in job.runs]
@@ -80,8 +80,8 @@ class RunsApi(JobsApi):
         self._only(query, {"run_id"})
         asked = int(query["run_id"])
         for run in self.runs():
-            # https://docs.databricks.com/api/workspace/jobs/getrunoutput says it of runs with several tasks. A job's run whose
-            # format is MULTI_TASK may be taken for one although it has one task only.
+            # https://docs.databricks.com/api/workspace/jobs/getrunoutput says this of runs with several tasks. Databricks may count
+            # a run whose format is MULTI_TASK as one of them although it has only one task.
             if run.run_id == asked:
                 raise Refused(
                     400,
@@ -164,7 +164,7 @@ class RunsApi(JobsApi):
         raise Refused(400, "INVALID_PARAMETER_VALUE", f"Run {run_id} does not exist.")
 
     def _settle(self) -> None:
-        """What has happened to the runs meanwhile. One at a time: max_concurrent_runs is 1, and others queue."""
+        """Bring the runs up to date. One run at a time: max_concurrent_runs is 1, so other runs queue."""
         for job in self.jobs.values():
             for run in job.runs:
                 if run.state in {"RUNNING", "TERMINATING"} and run.process:
@@ -201,9 +201,9 @@ class RunsApi(JobsApi):
             re.sub(r"\{\{([^}]*)\}\}", lambda found: values[found[1]], parameter) for parameter in task["python_wheel_task"]["parameters"]
         ]
         command = [sys.executable, "-P", "-m", "tests.databricks.cluster", *called, *given]
-        # The job's own identity, and nothing of who started it; the code is the wheel's.
+        # The process gets the job's identity and the wheel's code, and no settings or credentials of its starter.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
-        # In a workspace the runtime gives a job's identity to the SDK and to MLflow.
+        # In a workspace, the runtime passes the job's identity to the SDK and to MLflow.
         token = f"job-run-{run.run_id}"
         self.pats[token] = CLIENT
         environment |= self.environment | {"DATABRICKS_TOKEN": token}
@@ -235,7 +235,7 @@ class RunsApi(JobsApi):
             return
         if self.retried and not run.cancelled:
             self.retried.pop(0)
-            self._begin(run)  # the run of the job stays what it is, and its task gets another
+            self._begin(run)  # the job's run stays the same; its task gets another run
         elif run.cancelled:
             self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
         elif code:

@@ -1,4 +1,4 @@
-"""The twin's HTTPS server: TLS, credentials, faults, and the way to a room's answer."""
+"""The twin's HTTPS server: TLS, credentials, faults, and the dispatch of requests."""
 
 import base64
 import contextlib
@@ -22,20 +22,20 @@ from tests.databricks.twin.core import SLOW, Fault, Refused, WithHeaders, call
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER, Permissions
 
 SECRET = "dose-marker-secret"  # noqa: S105
-"""Token of the service principal, and its OAuth secret."""
+"""Token and OAuth secret of the service principal."""
 ADMIN_TOKEN = "admin-marker-secret"  # noqa: S105
 OTHER_TOKEN = "analyst-marker-secret"  # noqa: S105
 
 
 class Server(Permissions):
-    """Listens on loopback."""
+    """An HTTPS server on loopback."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.pats |= {SECRET: CLIENT, ADMIN_TOKEN: ADMIN, OTHER_TOKEN: OTHER}
-        """Token -> whose it is."""
+        """Token -> its user."""
         self.access: dict[str, float] = {}
-        """OAuth access token -> when it ends."""
+        """OAuth access token -> time at which it expires."""
         self.lifetime = 3600.0
 
     def listen(self) -> None:
@@ -76,9 +76,9 @@ class Server(Permissions):
 class _Handler(BaseHTTPRequestHandler):
     workspace: Server
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # an answer's head and body are two writes, and would wait 40 ms for each other
+    disable_nagle_algorithm = True  # head and body are two writes, and Nagle's algorithm would delay the second by 40 ms
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         pass
 
     def _answer(self) -> None:
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             if address.path.startswith("/oidc/"):
                 answer = {"error": error.code, "error_description": error.message}
         except Exception:  # noqa: BLE001
-            # A bug of the twin's: with a status that no client asks again about, and seen at the test's end.
+            # A bug in the twin. No client retries this status, and the test fails at its end.
             twin.strange.append(traceback.format_exc())
             status, answer = 400, {"error_code": "BAD_REQUEST", "message": "the twin failed"}
         if fault and fault.kind == "reset after":
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _reset(self) -> None:
-        # With no time to linger the connection ends by a reset, as behind a proxy that is restarted.
+        # A linger time of zero ends the connection with a reset, as when a proxy restarts.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _certificate(folder: Path) -> Path:
-    """A certificate of 127.0.0.1 for itself, valid for a day."""
+    """A self-signed certificate for 127.0.0.1, valid for a day."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

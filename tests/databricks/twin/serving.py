@@ -1,4 +1,4 @@
-"""Model Serving: this project's endpoint server, behind what a workspace asks for beyond it.
+"""Model Serving: this project's endpoint server, behind the checks that only a workspace makes.
 
 Source: https://docs.databricks.com/api/workspace/servingendpoints
 """
@@ -20,25 +20,25 @@ _MOST_TAGS = 20
 
 
 class ServingApi(Permissions):
-    """Endpoints."""
+    """Serving endpoints."""
 
     registered: dict[str, Any]
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.endpoints: dict[str, str] = {}
-        """Name of an endpoint -> id."""
+        """Name of an endpoint -> its id."""
         self.gateways: dict[str, Any] = {}
-        """Endpoint -> its AI Gateway."""
+        """Name of an endpoint -> its AI Gateway."""
         self.tags: dict[str, dict[str, str]] = {}
         self.never_done = False
-        """No update ever ends."""
+        """If true, every update stays in progress."""
         self._endpoints: Mounted | None = None
         self._token = ""
         self._endpoints_start = threading.Lock()
 
     def _of_serving(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """An answer, or None: it is none of these."""
+        """The answer, or None for a path of another API."""
         if method == "POST" and (asked := re.fullmatch(r"/serving-endpoints/([\w-]+)/invocations", path)):
             self._may_serve(asked[1], "CAN_QUERY")
             return self._ask("POST", path, body)
@@ -85,7 +85,7 @@ class ServingApi(Permissions):
         return made
 
     def _get(self, name: str, _: Any) -> Any:
-        if self._endpoints is None:  # a test says that there is one
+        if self._endpoints is None:  # a test added the endpoint without a server
             return {"name": name, "id": self.endpoints[name], "state": {"ready": "READY", "config_update": "NOT_UPDATING"}}
         found = self._ask("GET", f"{_API}/{name}")
         if self.never_done:
@@ -104,7 +104,7 @@ class ServingApi(Permissions):
         renamed = any(table.get(key) != value for key, value in wanted.get("inference_table_config", {}).items() if key != "enabled")
         if table.get("enabled") and renamed:
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Disable the inference table first in order to change its names")
-        self.gateways[name] = wanted  # what is not named is gone
+        self.gateways[name] = wanted  # the new configuration replaces the previous one
         return body
 
     def _patch_tags(self, name: str, body: Any) -> Any:
@@ -122,7 +122,7 @@ class ServingApi(Permissions):
 
     def _check_config(self, config: Any) -> None:
         for entity in config["served_entities"]:
-            # Documented as optional: left out, an update would turn it off.
+            # Documented as optional, but an update without it would turn it off.
             self._typed(entity, entity_name=str, entity_version=str, scale_to_zero_enabled=bool)
             self._only(entity, _ENTITY, {"entity_name", "entity_version", "workload_size", "scale_to_zero_enabled"})
             model = self.registered.get(entity["entity_name"])
@@ -154,7 +154,7 @@ class ServingApi(Permissions):
                 port, home = free_port(), self.folder / "endpoints"
                 strangers = ("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_", "MLFLOW_")
                 environment = {name: value for name, value in os.environ.items() if not name.startswith(strangers)}
-                # Model Serving reads models as the endpoint's owner.
+                # Model Serving reads models with the identity of the endpoint's owner.
                 environment |= self.environment | {
                     "CAR_DAMAGE_HOME": str(home),
                     "CAR_DAMAGE_TRACKING__URI": "databricks",

@@ -1,4 +1,4 @@
-"""Tracking: MLflow's own server, behind what Databricks refuses that MLflow does not.
+"""Tracking: MLflow's own server, behind checks for what Databricks refuses and MLflow accepts.
 
 Sources: https://docs.databricks.com/api/workspace/experiments, mlflow's databricks_artifact_repo.py and its neighbours
 """
@@ -23,15 +23,15 @@ _PATHS = re.compile(
     r"|POST logged-models(/search|/m-\w+/params)?|(GET|PATCH|DELETE) logged-models/m-\w+|PATCH logged-models/m-\w+/tags"
 )
 _OF_THE_WORKSPACE = tuple(f"{PREFIX}experiments/{what}" for what in ("create", "get-by-name", "set-experiment-tag"))
-"""Experiments are objects of the workspace, with folders and permissions: see workspace_objects.py."""
+"""Experiments are workspace objects with folders and permissions: see workspace_objects.py."""
 _BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-"""Most entries of one batch."""
+"""Most entries in one batch."""
 _LONGEST = {"params": 6000, "tags": 8192}
 """Most characters of a value."""
 
 
 class TrackingApi(Permissions):
-    """Runs and logged models of the experiments that the workspace has."""
+    """Runs and logged models of the workspace's experiments."""
 
     experiments: dict[str, str]
 
@@ -40,10 +40,10 @@ class TrackingApi(Permissions):
         self._mlflow: Mounted | None = None
         self._mlflow_starts = threading.Lock()
         self._experiments_told = 0
-        """Experiments that MLflow's server knows: the first so many of the workspace's."""
+        """How many of the workspace's experiments, in order, MLflow's server has."""
 
     def _of_tracking(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """An answer, or None: it is none of these."""
+        """The answer, or None for a path of another API."""
         if not path.startswith(PREFIX) or path.startswith((f"{PREFIX}unity-catalog/", *_OF_THE_WORKSPACE)):
             return None
         asked = f"{method} {path.removeprefix(PREFIX)}"
@@ -58,7 +58,7 @@ class TrackingApi(Permissions):
         server = self._tracking_server()
         self._tell_of_experiments(server)
         answer = server.ask(method, path, query, body)
-        # MLflow's server keeps a logged model beside the runs, a workspace in a folder of its own.
+        # MLflow's server keeps logged models beside the runs; a workspace keeps them in a separate folder.
         return json.loads(json.dumps(answer).replace("/models/m-", "/logged_models/m-"))
 
     def stop_tracking(self) -> None:
@@ -72,13 +72,13 @@ class TrackingApi(Permissions):
                 command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
                 command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
                 command += ["--default-artifact-root", ROOT, "--no-serve-artifacts"]
-                # Its runners of jobs are seven processes, and nobody here has a job for them.
+                # MLflow's job execution takes seven processes, and no test needs it.
                 environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
                 self._mlflow = Mounted(command, port, self.folder / "mlflow.log", environment)
             return self._mlflow
 
     def _tell_of_experiments(self, server: Mounted) -> None:
-        """Let MLflow's server have the workspace's experiments, under the same ids: both count from one."""
+        """Create the workspace's experiments in MLflow's server. The ids are equal because both count from one."""
         with self._mlflow_starts:
             for name, number in [*self.experiments.items()][self._experiments_told :]:
                 made = server.ask("POST", f"{PREFIX}experiments/create", {}, {"name": name})

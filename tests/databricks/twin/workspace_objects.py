@@ -1,4 +1,4 @@
-"""The workspace's own things: who asks, folders, experiments, and the lists of permissions of jobs, experiments and endpoints.
+"""Workspace objects: the current user, folders, experiments, and access control lists of jobs, experiments and endpoints.
 
 Sources: https://docs.databricks.com/api/workspace/currentuser, .../workspace, .../experiments, .../permissions
 """
@@ -11,18 +11,18 @@ from tests.databricks.twin.permissions import ADMIN, CLIENT, LEVELS, PRINCIPALS,
 
 
 class WorkspaceObjectsApi(Permissions):
-    """Folders, experiments, permissions."""
+    """The current user, folders, experiments and access control lists."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.folders: dict[str, str | None] = {"/": ADMIN, "/Shared": None, "/Users": ADMIN, f"/Users/{CLIENT}": CLIENT}
-        """Path -> who may make things in it; None: everybody."""
+        """Path -> user who may create objects in it; None means everybody."""
         self.experiments: dict[str, str] = {}
-        """Path -> id."""
+        """Path of an experiment -> its id."""
         self.experiment_tags: dict[str, dict[str, str]] = {}
-        """Id -> key -> value."""
+        """Id of an experiment -> key -> value."""
         self.deleted: set[str] = set()
-        """Ids of experiments."""
+        """Ids of deleted experiments."""
 
     def _of_workspace(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -35,7 +35,7 @@ class WorkspaceObjectsApi(Permissions):
         }
 
     def _with_permissions(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
-        """An answer, or None: it is none of these."""
+        """The answer, or None for a path of another API."""
         start, _, rest = path.partition("/api/2.0/permissions/")
         kind, _, found = rest.partition("/")
         if not start and kind in LEVELS and found and "/" not in found:
@@ -49,7 +49,7 @@ class WorkspaceObjectsApi(Permissions):
 
     def _me(self, query: dict[str, str], body: Any) -> Any:
         self._only(query, set())
-        # Of a service principal it is the application id. Groups of the workspace are none of Unity Catalog's.
+        # A service principal's userName is its application id. Workspace groups are not groups of Unity Catalog.
         return {"id": "1", "userName": self.caller, "groups": [{"display": "admins" if self.caller == ADMIN else "users", "value": "2"}]}
 
     def _get_status(self, query: dict[str, str], body: Any) -> Any:
@@ -110,8 +110,8 @@ class WorkspaceObjectsApi(Permissions):
         return {}
 
     def _permissions(self, kind: str, found: str, query: dict[str, str]) -> Any:
-        """Which permission it takes to read the list is documented for no kind; the stricter reading is the one to change it
-        (https://github.com/databricks/cli/issues/900 shows such a refusal, of a cluster)."""
+        """The documentation names no permission for reading the list. The twin follows the stricter reading, the permission to change it
+        (https://github.com/databricks/cli/issues/900 shows such a refusal for a cluster)."""
         self._only(query, set())
         self.need_level(kind, found, "CAN_MANAGE")
         entries: list[Any] = [{"group_name": "admins", "all_permissions": [{"permission_level": "CAN_MANAGE", "inherited": True}]}]
