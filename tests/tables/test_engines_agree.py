@@ -1,4 +1,4 @@
-"""Every engine alone, and all engines in turn, produce the same reports and the same tables, row by row."""
+"""delta-rs alone, Spark alone, and all engines in turn produce the same reports and the same tables, row by row."""
 
 import shutil
 from dataclasses import asdict
