@@ -1,4 +1,4 @@
-"""One real Prefect server for all tests of this process, and a local target whose parts are all real."""
+"""One real Prefect server for all tests of this process, and a local target in which every part is real."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
 
 class PrefectServer:
-    """A real server that can be restarted: the same port, the same database."""
+    """A real server that restarts on the same port, with the same database."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.port = home, free_port()
@@ -43,10 +43,10 @@ class PrefectServer:
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """The server; this process is its client."""
+    """The running server. This process is its client."""
     home = tmp_path_factory.mktemp("prefect")
     running = PrefectServer(home)
-    # A run that finds another one going asks again after so many seconds; 30 by default.
+    # A run that waits for another run asks for its slot again after this many seconds; the default is 30.
     os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "5"
     try:
         running.start()
@@ -79,7 +79,7 @@ class LocalTarget:
 
     @property
     def platform(self) -> Target:
-        """As the flow's own, of the settings of this moment."""
+        """Built from the current settings, as the flow builds its own."""
         return Target(load())
 
     def set(self, **variables: str) -> None:
@@ -89,7 +89,7 @@ class LocalTarget:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[LocalTarget]:
-    """The local target with its endpoint server, for the tests of one module, which tell one story in their order."""
+    """The local target with its endpoint server, for the tests of one module, which tell one story in order."""
     del server
     before = dict(os.environ)
     home = tmp_path_factory.mktemp("target")

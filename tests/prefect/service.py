@@ -1,4 +1,4 @@
-"""The whole service as its users run it: deployments, workers as processes, runs that the server hands out."""
+"""The whole service as its users run it: deployments, worker processes, and runs that the server assigns to them."""
 
 import contextlib
 import os
@@ -31,15 +31,15 @@ from tasks.flow_runs import in_state
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0
-"""Seconds; a condition that has not come true by then never will."""
+"""Seconds; a condition that is still false after them never becomes true."""
 POLL = 1.0
-"""Seconds between two looks: each costs the server, and a client's making, a twentieth of a second of one core."""
+"""Seconds between two polls. Each costs the server and a new client a twentieth of a second of one core."""
 RUN = 600.0
-"""Seconds within which a run ends, its training and judging included, on a machine that is busy with other things."""
+"""Seconds that a run may take, including training and judging, on a machine that is busy with other work."""
 
 
 def until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
-    """Wait for a condition to become true; returns what it returned."""
+    """Wait until a condition returns a true value, and return that value."""
     deadline = time.monotonic() + timeout
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
@@ -49,14 +49,14 @@ def until(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T
 
 @dataclass
 class Worker:
-    """A worker as a process."""
+    """A worker process."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def kill(self) -> None:
-        """As a machine's out-of-memory killer does."""
+        """Send SIGKILL, as the out-of-memory killer does."""
         self.process.kill()
         self.process.wait()
 
@@ -67,12 +67,12 @@ class Worker:
 
 @dataclass
 class Service:
-    """Deployments on a real server, a home folder with its endpoint server, and workers that come and go."""
+    """Deployments on a real server, a home folder with its endpoint server, and workers that tests start and stop."""
 
     home: Path
     landing: Path
     earlier: frozenset[UUID] = frozenset()
-    """Runs that the server has of other tests."""
+    """Runs that other tests left on the server."""
 
     @property
     def platform(self) -> Target:
@@ -80,7 +80,7 @@ class Service:
 
     @contextlib.contextmanager
     def worker(self, name: str) -> Iterator[Worker]:
-        """A worker for the length of the block, unless it is killed before."""
+        """A worker that lives as long as the block, unless the test kills it earlier."""
         log = self.home / "logs" / f"worker-{name}.log"
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process", "--name", name]
         environment = (
@@ -102,7 +102,7 @@ class Service:
                 worker.kill()
 
     def start(self, deployment: str, environment: dict[str, str] | None = None, late: timedelta = timedelta(0), **parameters: Any) -> UUID:
-        """Ask for a run of a deployment (`retrain/retrain`), as `prefect deployment run` does; returns its id."""
+        """Create a run of a deployment (`retrain/retrain`), as `prefect deployment run` does; returns its id."""
         from prefect.types._datetime import now
 
         with get_client(sync_client=True) as client:
@@ -127,14 +127,14 @@ class Service:
         return until(final, f"run {run} ends", timeout)
 
     def completed(self, run: UUID, timeout: float = RUN) -> tuple[str, str]:
-        """Wait until the run has completed; the name and message of its state."""
+        """Wait until the run has completed; returns the name and message of its state."""
         state = self.ended(run, timeout).state
         assert state is not None
         assert state.is_completed(), f"{state.name}: {state.message}"
         return state.name or "", state.message or ""
 
     def runs(self, flow: str, but: set[UUID] = frozenset()) -> list[FlowRun]:  # type: ignore[assignment]
-        """The runs of a deployment, less those in `but`, oldest first."""
+        """The runs of a deployment without those in `but`, oldest first."""
         with get_client(sync_client=True) as client:
             found = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])), flow_run_filter=FlowRunFilter(), limit=200
@@ -144,7 +144,7 @@ class Service:
         )
 
     def tasks(self, run: UUID) -> dict[str, list[str]]:
-        """Task -> the names of the states of its runs, of one flow run, oldest first."""
+        """Task -> the state names of its runs in one flow run, oldest first."""
         from prefect.client.schemas.filters import FlowRunFilterId
 
         with get_client(sync_client=True) as client:
@@ -155,20 +155,20 @@ class Service:
         return told
 
     def process_of(self, run: UUID) -> psutil.Process:
-        """The process in which a run goes."""
+        """The process that executes a run."""
         return until(lambda: self._processes(run), f"run {run} has a process")[0]
 
     def training(self, run: UUID, starts: int = 1) -> None:
-        """Wait until the run has trained an epoch, in each of so many starts."""
+        """Wait until the run has trained one epoch in each of `starts` starts."""
         until(lambda: sum(line.startswith("epoch 1 of") for line in self.log(run)) >= starts, f"run {run} trains")
 
     def states(self, run: UUID) -> list[str]:
-        """The names of all states that a run has had, oldest first."""
+        """The names of all states of a run, oldest first."""
         with get_client(sync_client=True) as client:
             return [state.name or "" for state in sorted(client.read_flow_run_states(run), key=lambda state: state.timestamp)]
 
     def log(self, run: UUID) -> list[str]:
-        """The lines of the run's log that have reached the server."""
+        """The log lines of the run that have reached the server."""
         with get_client(sync_client=True) as client:
             found = client.request(
                 "POST", "/logs/filter", json={"logs": {"flow_run_id": {"any_": [str(run)]}}, "limit": 200, "sort": "TIMESTAMP_DESC"}
@@ -176,7 +176,7 @@ class Service:
         return [line["message"] for line in found.json()]
 
     def slots(self, limit: str) -> int:
-        """Slots of a limit that are taken."""
+        """The number of occupied slots of a limit."""
         with get_client(sync_client=True) as client:
             return client.read_global_concurrency_limit_by_name(limit).active_slots
 
@@ -196,7 +196,7 @@ class Service:
 
 @contextlib.contextmanager
 def deployed(home: Path, landing: Path) -> Iterator[Service]:
-    """Everything deployed; nothing fires by the clock, so that each test knows who starts what."""
+    """Everything deployed, with all schedules off, so that each test knows what starts a run."""
     (home / "logs").mkdir(exist_ok=True)
     bootstrap(everything(load()))
     with get_client(sync_client=True) as client:
@@ -204,11 +204,11 @@ def deployed(home: Path, landing: Path) -> Iterator[Service]:
             found = client.read_deployment_by_name(name)
             for schedule in found.schedules:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
-    # Those that other tests' schedules have made: a look that comes while another one goes on is cancelled.
+    # Schedules of other tests left runs behind. Prefect cancels a check that starts while another one is running.
     _delete_scheduled_runs()
     service = Service(home, landing)
     yield replace(service, earlier=frozenset(run.id for flow in ("retrain", "watch-landing", "promote") for run in service.runs(flow)))
-    # What starts lost runs again would go on doing so, and the doorbell of later tests would wait for them.
+    # Otherwise an automation keeps restarting lost runs, and the doorbell of later tests waits for them.
     with get_client(sync_client=True) as client:
         for automation in client.read_automations():
             if automation.name.startswith(PREFIX):
@@ -223,7 +223,7 @@ def _delete_scheduled_runs() -> None:
 
 
 def left_of(home: Path, but: set[int]) -> list[list[str]]:
-    """Command lines of processes that name the home folder, less those in `but`."""
+    """Command lines of processes that name the home folder, without those in `but`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -237,7 +237,7 @@ def left_of(home: Path, but: set[int]) -> list[list[str]]:
 
 
 def kill(process: psutil.Process) -> None:
-    """SIGKILL, and wait until it is gone."""
+    """Send SIGKILL, and wait until the process has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGKILL)
         process.wait(30)

@@ -1,4 +1,4 @@
-"""The block with a workspace's credentials is made of those in the environment, on request, and no secret is shown."""
+"""On request, bootstrap makes the credentials block from the environment's credentials. It shows no secret."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("prefect", "_environment")
 
 @pytest.fixture
 def _environment() -> Iterator[None]:
-    """What a test sets of it is gone after it, and it begins without credentials."""
+    """Each test starts without credentials; its changes to the environment are undone."""
     before = dict(os.environ)
     for name in VARIABLES:
         os.environ.pop(name, None)
@@ -96,7 +96,7 @@ def test_who_has_more_rights_than_the_block_can_ask_as_oneself(tmp_path: Path, o
         planned = CliRunner().invoke(app, ["bootstrap", "--dry-run", *options])
     [who] = [line for line in looked_at.output.splitlines() if "Databricks credentials" in line]
     assert f"{ADMIN if options else OTHER} by pat" in who
-    # The block's principal may not even look at the catalog.
+    # The block's principal has no right even to read the catalog.
     assert ("= catalog insurance_uc" in planned.output, planned.exit_code) == ((True, 0) if options else (False, 1))
 
 

@@ -1,4 +1,4 @@
-"""What bootstrap, deploy and doctor make of a real Prefect server, and what its automations do."""
+"""What bootstrap, deploy and doctor change and report on a real Prefect server, and what its automations do."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ LOUD = Alerts(notify="custom-webhook/told", kept_in_a_row=2, rejected_files=2)
 
 
 class Mailbox:
-    """A server of the world outside that is told things."""
+    """A local HTTP server that receives notifications."""
 
     def __init__(self) -> None:
         self.letters: list[dict[str, str]] = []
@@ -53,19 +53,19 @@ class Mailbox:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """Nothing on the tests' terminal."""
+                """Keep requests out of the tests' terminal."""
 
         self.server = HTTPServer(("127.0.0.1", 0), Door)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def about(self, words: str) -> dict[str, str]:
-        """Wait for a letter with these words in its subject."""
+        """Wait for a notification with these words in its subject."""
         return until(lambda: [letter for letter in self.letters if words in letter["subject"]], f"a letter about {words}", 30)[0]
 
 
 @pytest.fixture(scope="module")
 def mailbox(server: str) -> Iterator[Mailbox]:
-    """Known to the Prefect server as the notification block that the settings name."""
+    """The Prefect server knows it as the notification block that the settings name."""
     del server
     box = Mailbox()
     url = f"http://127.0.0.1:{box.server.server_port}/"
@@ -118,7 +118,7 @@ def test_what_was_dropped_from_the_file_is_really_retired(tmp_path: Path) -> Non
     extra = {**text["deployments"][2], "name": "promote-renamed", "schedules": [{"slug": "hourly", "interval": 3600}]}
     retrain_, rest = text["deployments"][0], text["deployments"][1:]
     more = [*retrain_["schedules"], {"slug": "noon", "cron": "0 12 * * *", "timezone": "UTC"}]
-    file = deploy.FILE.with_name(".prefect-with-more.yaml")  # beside the flows, whose paths are relative to it
+    file = deploy.FILE.with_name(".prefect-with-more.yaml")  # paths of flows are relative to this file
     try:
         file.write_text(yaml.safe_dump({**text, "deployments": [{**retrain_, "schedules": more}, *rest, extra]}))
         deploy.deploy(file)
@@ -272,7 +272,7 @@ def test_a_champion_kept_again_and_again_is_told_and_so_are_many_rejects(mailbox
         return Completed(name="Promoted")
 
     bootstrap(automations.items(LOUD))
-    promoted()  # ends the row of whatever other tests have run on this server
+    promoted()  # ends the series of runs that other tests left on this server
     kept()
     kept()
     letter = mailbox.about("runs in a row brought no better version")

@@ -1,4 +1,4 @@
-"""What a person meets first, on a real Prefect server: what a run is called, and the library's words in its log."""
+"""What a person sees first, on a real Prefect server: the names of runs, and the library's lines in their logs."""
 
 import logging
 import os
@@ -205,7 +205,7 @@ def test_the_library_s_log_lines_reach_the_run_s_log_in_the_ui(server: str, tmp_
     variables = {
         "CAR_DAMAGE_HOME": str(tmp_path),
         "CAR_DAMAGE_LANDING__FOLDER": str(tmp_path / "landing"),
-        # As `deployments.stack` gives them to whatever runs a flow.
+        # `deployments.stack` sets these for every process that runs a flow.
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_API_URL": server,
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",

@@ -1,6 +1,6 @@
-"""The whole service with a workspace that answers as Databricks does: its volume, its jobs on Spark, its MLflow, its endpoint.
+"""The whole service on a workspace that answers as Databricks does, with a volume, jobs on Spark, MLflow and an endpoint.
 
-Prefect's server and worker are real. The tests tell one story, in their order, from an empty workspace on.
+Prefect's server and worker are real. The tests tell one story in order, starting with an empty workspace.
 """
 
 import base64
@@ -38,14 +38,14 @@ MODEL = "insurance_uc.models.car_damage_classifier"
 ENDPOINT = "car_damage_model_ep"
 FAULTS: list[int | str] = [429, 500, 502, 503, 504, "reset before", "reset after", "slow"]
 TURNS = range(len(FAULTS)) if os.environ.get("ALL_FAULTS") else (0,)
-"""Each turn is a run in which every call fails once, with each kind of fault at every eighth; after all eight, every call has had
-every kind. One of them takes two minutes."""
+"""Each turn is one run, of two minutes, in which every call fails once. Each kind of fault hits every eighth call; after eight turns
+every call has met every kind."""
 pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[LocalTarget]:
-    """Settings of a workspace's target; no endpoint server is this machine's."""
+    """Settings for a workspace target. The endpoint is not on this machine."""
     del server
     before = dict(os.environ)
     home = tmp_path_factory.mktemp("target")
@@ -79,7 +79,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Lo
 
 @pytest.fixture(scope="module")
 def twin(target: LocalTarget, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twin]:
-    """A workspace with a catalog and nothing else."""
+    """A workspace that contains only a catalog."""
     with workspace(tmp_path_factory.mktemp("workspace") / "twin") as twin:
         os.environ.update(twin.environment)
         yield twin
@@ -87,7 +87,7 @@ def twin(target: LocalTarget, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(scope="module")
 def service(target: LocalTarget, twin: Twin) -> Iterator[Service]:
-    """What an administrator's bootstrap has made of it, and of the Prefect server."""
+    """The workspace and the Prefect server after an administrator has run bootstrap."""
     os.environ["DATABRICKS_TOKEN"] = ADMIN_TOKEN
     with deployed(target.home, target.landing) as service:
         os.environ["DATABRICKS_TOKEN"] = SECRET
@@ -95,7 +95,7 @@ def service(target: LocalTarget, twin: Twin) -> Iterator[Service]:
 
 
 def land(twin: Twin, folder: Path) -> None:
-    """The data team's upload of everything below a folder."""
+    """Upload everything below a folder, as the data team does."""
     from databricks.sdk import WorkspaceClient
 
     files = WorkspaceClient(host=twin.host, token=ADMIN_TOKEN, auth_type="pat").files
@@ -107,7 +107,7 @@ def land(twin: Twin, folder: Path) -> None:
 
 
 def look() -> str:
-    """One look of the doorbell, in this process."""
+    """Run one check of the doorbell in this process."""
     return watch_landing(return_state=True).name or ""
 
 
@@ -190,7 +190,7 @@ def test_a_quiet_night_pays_one_start_and_a_block_s_credentials_do(
 
 @pytest.fixture(scope="module")
 def good() -> set[tuple[str, str]]:
-    """Every call of the run that went well: method, and what `call` makes of its path."""
+    """Every call of the successful run: its method, and its path as `call` generalizes it."""
     return set()
 
 
@@ -199,7 +199,7 @@ def good() -> set[tuple[str, str]]:
 def test_a_run_in_which_every_call_fails_once_does_each_thing_once(
     target: LocalTarget, twin: Twin, tmp_path: Path, turn: int, good: set[tuple[str, str]]
 ) -> None:
-    target.set(TABLES__ENGINE="delta-rs")  # goes on with what Spark wrote, and starts sooner
+    target.set(TABLES__ENGINE="delta-rs")  # continues the tables that Spark wrote, and starts faster
     use_credentials("car-damage-twin")
     seed = 1000 + len(twin.runs())
     for label in ("minor", "moderate", "major"):
@@ -262,7 +262,7 @@ def test_a_block_that_is_not_there_is_told_with_where_to_make_it(target: LocalTa
 
 
 def test_a_block_with_two_ways_in_is_told_without_what_is_in_it(target: LocalTarget, twin: Twin) -> None:
-    """The UI saves what a person has filled in, whatever it is."""
+    """The UI saves whatever a person enters, without checking it."""
     both = {"databricks_instance": "127.0.0.1", "client_id": CLIENT, "client_secret": "x", "token": SECRET}
     with get_client(sync_client=True) as client:
         kind = client.read_block_type_by_slug("databricks-credentials")
@@ -276,7 +276,7 @@ def test_a_block_with_two_ways_in_is_told_without_what_is_in_it(target: LocalTar
 
 
 def pages(client: Any, kind: str) -> Iterator[str]:
-    """Everything of a kind that the server keeps."""
+    """All records of one kind on the server, a page at a time, as JSON."""
     for offset in range(0, 100_000, 200):
         answer = client.request("POST", f"/{kind}/filter", json={"limit": 200, "offset": offset})
         yield answer.text
@@ -292,6 +292,6 @@ def test_no_secret_is_in_a_file_a_log_a_parameter_or_an_artifact(target: LocalTa
     assert any("nobodys, which is not on the Prefect server" in text for text in said), "the last run's log was read"
     files = [path for root in (target.home, twin.storage, twin.folder) for path in root.rglob("*") if path.is_file()]
     assert len(files) > 50
-    # Who has the database of blocks has the secrets in it, encrypted; the server's own folder is elsewhere.
+    # The Prefect server's folder is not searched: its database holds the blocks, and so the encrypted secrets.
     said += [path.read_bytes().decode("latin-1") for path in files]
     assert [secret for secret in secrets for text in said if secret in text] == []

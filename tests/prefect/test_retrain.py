@@ -1,4 +1,4 @@
-"""The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story, in their order."""
+"""The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story in order."""
 
 import base64
 import re
@@ -31,7 +31,7 @@ def run(**parameters: bool) -> State[Any]:
 
 
 def word(reason: str, **parameters: Any) -> State[Any]:
-    """A person's: the flow promote."""
+    """A person's decision, made with the flow promote."""
     state: State[Any] = promote(reason, return_state=True, **parameters)
     assert state.is_completed(), state.message
     return state
@@ -57,7 +57,7 @@ def _bars_at_once() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def _photos(target: LocalTarget) -> None:
     demo_photos.write(target.landing, seed=SEED)
-    # A first model that has learnt nothing, so that a second one that has learnt something is surely better.
+    # The first model learns nothing, so that the second one, which learns something, is surely better.
     target.set(
         TRAINING__EPOCHS="1",
         TRAINING__LEARNING_RATE="1e-7",
@@ -322,6 +322,6 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     quality = by_key["data-quality"]["data"]
     assert "| **truncated** | 1 | " in quality
     assert "upload it again" in quality
-    # Of each kind that can be drawn there is one: no label, unknown label, truncated, too small, duplicate, and two twins.
+    # One for each kind that can be drawn: no label, unknown label, truncated, too small, duplicate; and both twins.
     assert quality.count("data:image/jpeg;base64,") == 7
     assert len(quality) < 300_000

@@ -1,6 +1,6 @@
-"""The service as its users meet it: photos land and a run starts by itself; runs queue, are cancelled, killed, retried.
+"""The service as its users experience it: new photos start a run; runs are queued, cancelled, killed and retried.
 
-On one real Prefect server, with real workers, tables, MLflow and endpoint. The tests tell one story, in their order.
+The Prefect server, workers, tables, MLflow and endpoint are real. The tests tell one story in order.
 """
 
 import os
@@ -27,17 +27,17 @@ SEED = 11
 RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
 pytestmark = pytest.mark.timeout(1800)
 LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": "5000"}
-"""A training that lasts until it is ended."""
+"""Training that lasts until the test ends it."""
 SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "20"}
-"""One that lasts some seconds."""
+"""Training that lasts some seconds."""
 
 SILENCE = 45.0
-"""Seconds after which a run is taken for dead; a living one gives a sign every 30 s."""
+"""Seconds without a heartbeat after which a run counts as lost; a live run sends a heartbeat every 30 s."""
 
 
 @pytest.fixture(scope="module")
 def service(target: LocalTarget) -> Iterator[Service]:
-    """Everything deployed; nothing fires by the clock, so that each test knows who starts what."""
+    """Everything deployed, with all schedules off, so that each test knows what starts a run."""
     target.set(
         TRAINING__EPOCHS="2",
         PROMOTION__MIN_TEST_PHOTOS="5",
@@ -51,13 +51,13 @@ def service(target: LocalTarget) -> Iterator[Service]:
 
 @pytest.fixture(scope="class")
 def _workers(service: Service) -> Iterator[None]:
-    """Two, as on two machines."""
+    """Two workers, as on two machines."""
     with service.worker("one"), service.worker("two"):
         yield
 
 
 def look() -> tuple[str, str]:
-    """One look of the doorbell, in this process: a worker's takes six seconds longer."""
+    """Run one check of the doorbell in this process; in a worker it takes six seconds longer."""
     state = watch_landing(return_state=True)
     return state.name or "", state.message or ""
 
@@ -124,7 +124,7 @@ class TestARunThatIsEnded:
             service.training(run)
             kill(service.process_of(run))
             assert service.ended(run, 30).state_name == "Crashed"
-            # The worker reports it once more when the run's last process ends; a retry must not be taken for the crashed one.
+            # The worker reports the crash again when the run's last process ends; that report must not reach a retry.
             until(lambda: not psutil.Process(worker.process.pid).children(), "the run's processes have ended")
             bronze = service.platform.tables.read(service.platform.settings.tables.bronze, ["path"])[1]
             _retry(run)
@@ -175,13 +175,13 @@ class TestARunThatIsEnded:
             until(lambda: service.platform.tracking.recent(1)[0].status == "KILLED", "its training has ended in MLflow too", 30)
         assert service.platform.tables.read(service.platform.settings.tables.silver, ["sha256"])[1] == silver
         assert (service.slots_of(RETRAIN), service.slots("car-damage-endpoint")) == (0, 0)
-        # One that had ended was left alone, whatever its ending is called.
+        # The automation ignores a run that has ended, whatever the name of its final state.
         left = service.read(quiet)
         assert (left.state_name, left.run_count) == ("Nothing new", 1)
 
 
 def _retry(run: UUID) -> None:
-    """As a person does."""
+    """Retry a run on the command line, as a person does."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""What a task adds to its stage, on a real Prefect server: retries by the kind of error, one update at a time."""
+"""What a task adds to its stage, on a real Prefect server: retries that depend on the kind of error, and one endpoint update at a time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +50,7 @@ VALIDATED = ValidateReport(3, 2, {"empty": 1}, (), 0, 0, 0, 4, "f" * 64)
 
 
 class Runner:
-    """Runs no stage, but ends each call as it is told: an error is raised, a report returned."""
+    """Runs no stage; each call ends as the test configures it: it raises an error or returns a report."""
 
     def __init__(self, *endings: Any) -> None:
         self.platform: Any = World(Settings(), Photos({}), Versions(), Endpoint({}), Runs({}))
@@ -68,7 +68,7 @@ class Runner:
 
 
 def run(task: Task[Any, Any], request: Any, runner: Runner) -> Any:
-    """In a flow, with the task's own retries but without their delays."""
+    """Run the task in a flow, with its own retries but without their delays."""
     quick = task.with_options(retry_delay_seconds=0)
 
     @flow(name="one-task")
@@ -148,7 +148,7 @@ def test_training_is_cached_over_flow_runs_until_what_it_follows_from_changes() 
     first = asked("photos of monday", settings)
     longer = settings.model_copy(update={"training": settings.training.model_copy(update={"epochs": 7})})
     assert trains(first)
-    # Another flow run, as another worker's: only the request and the storage are shared.
+    # Another flow run, as on another worker: it shares only the request and the storage.
     assert not trains(TrainRequest("another flow run", 4, "photos of monday", first.training_key))
     assert trains(asked("photos of tuesday", settings))
     assert trains(asked("photos of monday", longer))
@@ -280,7 +280,7 @@ def test_an_update_that_failed_is_shown_with_the_history_and_fails_at_once() -> 
 
 
 class Watched(Runner):
-    """Notes how many updates run at the same time."""
+    """Records how many updates run at the same time."""
 
     def __init__(self, *endings: Any) -> None:
         super().__init__(*endings)
@@ -290,7 +290,7 @@ class Watched(Runner):
     def run(self, stage: Stage[Any, Any], request: Any, tell: Progress) -> Any:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
-        threading.Event().wait(1.0)  # long enough for the other one to come in, if it may
+        threading.Event().wait(1.0)  # long enough for the other update to start, if nothing prevents it
         self.at_once -= 1
         return super().run(stage, request, tell)
 
@@ -300,7 +300,7 @@ def test_two_updates_of_the_endpoint_run_one_after_the_other() -> None:
     report = EndpointReport("unchanged", 1, None, "READY", None, "served already")
     runner = Watched(report, report)
     with ThreadPoolExecutor(2) as pool:
-        # Each in this test's context, which knows the server.
+        # A thread needs a copy of this test's context, which knows the server.
         both = [pool.submit(copy_context().run, run, update_endpoint, EndpointRequest("flow", "who"), runner) for _ in range(2)]
         assert [one.result(timeout=120) for one in both] == [report, report]
     assert runner.most == 1
@@ -325,5 +325,5 @@ def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:
         return [kind, *(found for below in kind.__subclasses__() for found in tree(below))]
 
     for kind in tree(CarDamageError):
-        again = pickle.loads(pickle.dumps(kind("what happened; what to do")))  # noqa: S301 - written one line above
+        again = pickle.loads(pickle.dumps(kind("what happened; what to do")))  # noqa: S301 - our own bytes
         assert (type(again), str(again)) == (kind, "what happened; what to do")

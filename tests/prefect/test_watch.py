@@ -30,7 +30,7 @@ def test_a_file_that_takes_long_to_be_written_is_announced_when_it_is_whole(tmp_
         with (tmp_path / "minor" / "large.jpg").open("wb", buffering=0) as file:
             for _ in range(16):
                 file.write(bytes(1000))
-                time.sleep(0.4)  # as a slow network does
+                time.sleep(0.4)  # as over a slow network
                 assert doorbell.memory().rung in at_first
         until(lambda: doorbell.memory().rung == fingerprint(Target(settings)), "the whole file is announced")
     finally:

@@ -1,4 +1,4 @@
-"""A platform over real Delta tables in a temporary folder, and photos that are drawn as a test needs them."""
+"""A platform with real Delta tables in a temporary folder, and photos drawn for each test."""
 
 import io
 import os
@@ -29,7 +29,7 @@ BRONZE_TABLE, SILVER_TABLE = "insurance_uc.bronze.raw_images", "insurance_uc.sil
 
 
 class HandClock:
-    """Time that passes only when somebody waits."""
+    """A clock that advances only during `sleep`."""
 
     def __init__(self) -> None:
         self.time = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ class HandClock:
 
 @dataclass
 class TablesOnly:
-    """A platform that has files, tables and a clock, and nothing else."""
+    """A platform that has only files, tables and a clock."""
 
     settings: Settings
     files: Files
@@ -60,7 +60,7 @@ class TablesOnly:
 
 
 class Workshop:
-    """One landing folder, its tables, and the two stages over them."""
+    """One landing folder, its tables, and the two stages that process them."""
 
     def __init__(
         self, root: Path, tables: Callable[[Path], Tables] | None = None, landing: Path | None = None, **sections: dict[str, Any]
@@ -79,7 +79,7 @@ class Workshop:
         self.platform = TablesOnly(settings, files, tables)
 
     def put(self, name: str, data: bytes, age: int = 0) -> Path:
-        """Write a file; `age` makes its modified time so many seconds older than a fixed moment."""
+        """Write a file. Its modification time is `age` seconds before a fixed moment."""
         path = self.landing / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -103,7 +103,7 @@ class Workshop:
         return [row | {"path": self.name(row["path"])} for row in rows.sort_by("path").to_pylist()]
 
     def bronze(self) -> dict[str, tuple[str, str | None]]:
-        """Name -> status and reason of its present version, or of its only one."""
+        """Name -> status and reason of its present version, or else of its only one."""
         rows = sorted(self.bronze_rows(), key=lambda row: row["status"] in {"valid", "rejected"})
         return {row["path"]: (row["status"], row["reason"]) for row in rows}
 
@@ -127,7 +127,7 @@ def workshop(tmp_path: Path, engine: str, sessions: Sessions) -> Workshop:
 
 
 def pixels(seed: int) -> np.ndarray:
-    """A picture like no other: smooth random clouds, (96, 128, 3) uint8."""
+    """A picture that is unique to its seed: smooth random clouds, (96, 128, 3) uint8."""
     clouds = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), np.uint8)
     return np.asarray(Image.fromarray(clouds).resize((128, 96), Image.Resampling.BICUBIC))
 
@@ -146,7 +146,7 @@ def photo() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def chain() -> tuple[bytes, bytes, bytes]:
-    """Three photos: the middle one resembles both others, which do not resemble one another."""
+    """Three photos: the middle one resembles both others, which do not resemble each other."""
     for seed in range(100):
         one, other = pixels(seed).astype(float), pixels(seed + 1000).astype(float)
         steps = [encode(np.uint8(one * (1 - t) + other * t)) for t in np.linspace(0, 1, 41)]

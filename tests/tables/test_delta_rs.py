@@ -1,4 +1,4 @@
-"""What only delta-rs does, or does in its own way."""
+"""Behaviour in which delta-rs differs from the other engines."""
 
 import multiprocessing
 import sys
@@ -22,7 +22,7 @@ def tables(tmp_path):
 
 
 class Beaten(DeltaRs):
-    """Tables to which another writer commits at the last moment, a number of times."""
+    """Tables to which another writer commits at the last moment, `times` times."""
 
     def __init__(self, root, times):
         self.slept = []

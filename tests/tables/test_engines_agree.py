@@ -1,4 +1,4 @@
-"""The same story told by every engine, and by all of them in turn: the same reports, and the same tables row by row."""
+"""delta-rs alone, Spark alone, and all engines in turn produce the same reports and the same tables, row by row."""
 
 import shutil
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, Workshop
 
 @pytest.fixture(scope="module")
 def steps(photo):
-    """What happens to the landing folder, step by step."""
+    """Three steps, each of which changes the landing folder."""
 
     def first(workshop):
         for seed in range(9):
@@ -43,14 +43,14 @@ def steps(photo):
 
 
 def rows(workshop):
-    """Both tables whole, in the order of their keys."""
+    """All rows of both tables, sorted by key."""
     bronze, _ = workshop.platform.tables.read(BRONZE_TABLE, ledger.BRONZE.names)
     silver, _ = workshop.platform.tables.read(SILVER_TABLE, SILVER_ROW.names)
     return bronze.sort_by([(name, "ascending") for name in ledger.KEY]).to_pylist(), silver.sort_by("sha256").to_pylist()
 
 
 def plain(reports):
-    """The reports of validate and silver as one dictionary, so that a difference is shown by its name."""
+    """The reports of validate and silver as one dictionary, so that a failure names the field that differs."""
     validated, silver = reports
     return asdict(validated) | asdict(silver)
 

@@ -1,4 +1,4 @@
-"""The two stages over real Delta tables: what a careful person expects when photos come, change and go."""
+"""The two stages on real Delta tables: what a careful person expects when photos arrive, change and disappear."""
 
 import io
 import os
@@ -32,7 +32,7 @@ LABELS = ("minor", "moderate", "major")
 
 @pytest.fixture
 def filled(workshop, photo):
-    """Twelve photos, four a class, taken in."""
+    """Twelve photos, four in each class, already ingested."""
     for seed in range(12):
         workshop.put(f"{LABELS[seed % 3]}/p{seed:02}.jpg", photo(seed))
     workshop.run()
@@ -232,7 +232,7 @@ def test_a_file_that_cannot_be_read_gets_no_verdict_and_is_taken_up_later(filled
 
 
 class Flaky(Folder):
-    """A folder some of whose files fail to be read."""
+    """A folder in which some files cannot be read."""
 
     def __init__(self, failing):
         self.failing = failing
@@ -350,7 +350,7 @@ def test_silver_before_validate_says_so(workshop):
 
 
 class Wrapped:
-    """Tables with something happening before or after each merge."""
+    """Tables that call a function before or after each merge."""
 
     def __init__(self, tables, before=None, after=None):
         self.tables, self.before, self.after = tables, before, after
@@ -368,7 +368,7 @@ class Wrapped:
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Stands for the end of the process."""
 
 
 def kill(_table):
@@ -408,7 +408,7 @@ def test_a_kill_around_the_commit_of_validate_is_mended_by_the_next_run(filled, 
 
 
 def test_a_plan_that_comes_late_does_not_move_a_photo_to_another_split(filled, photo):
-    """On Spark, which notices a writer of the last moment only after its own commit."""
+    """Spark detects another writer's last-moment commit only after it has committed itself."""
 
     class Late(Wrapped):
         def merge(self, table, rows, key, *, base=None, **kwargs):
@@ -543,7 +543,7 @@ def test_a_report_tells_which_rejects_this_run_saw_first(workshop, photo):
     validated = VALIDATE.work(ValidateRequest("next"), workshop.platform, silent)
     silver = SILVER.work(SilverRequest("next", validated.bronze_version), workshop.platform, silent)
     assert silver.rejected == {"duplicate": 1, "empty": 2}
-    # The smaller path of two equal files is used, so `a.jpg` goes on being used and `again.jpg` is the duplicate.
+    # Of two equal files, silver uses the one with the smaller path: `a.jpg` stays, and `again.jpg` is the duplicate.
     assert silver.rejected_now == {"duplicate": 1, "empty": 1}
 
 

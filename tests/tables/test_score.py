@@ -1,4 +1,4 @@
-"""Batch scoring over real Delta tables on each engine. What a model answers is told by the photo's bytes."""
+"""Batch scoring on real Delta tables with each engine. The bytes of a photo determine the model's answer."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ TABLE = "insurance_uc.gold.predictions"
 
 @dataclass
 class World:
-    """A platform of real files and tables with a registry of two versions, the first of which is live."""
+    """A platform with real files and tables, and a registry of two versions. Version 1 is live."""
 
     settings: Settings
     tables: object
@@ -61,7 +61,7 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
     world.registry.move("champion", 1)
 
     def answer(model, photos, timeout, environment):
-        """As a model's process does: version 2 calls everything major; nobody takes text for a photo."""
+        """Answer as a model's process does: version 1 answers minor and version 2 major; both refuse text."""
         assert (timeout, environment) == (300.0, "this")
         for photo in photos:
             world.asked.append(photo)

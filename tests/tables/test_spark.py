@@ -1,4 +1,4 @@
-"""What only Spark does, or does in its own way: work on its machines, faults of them, other writers, and how it starts."""
+"""Behaviour in which Spark differs from delta-rs: work on its machines, their faults, concurrent writers, and its start."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def classic(tmp_path, sessions):
 
 @dataclass(frozen=True)
 class Size:
-    """Tells a file's size, and does what the file says."""
+    """Returns a file's size; the content of the file may make it fail."""
 
     folder: str
 
@@ -66,7 +66,7 @@ class Size:
 
 
 def put(folder, contents):
-    """Write files; returns them as `each` takes them."""
+    """Write files; returns the table that `each` takes."""
     for number, data in enumerate(contents):
         (folder / f"f{number:04}").write_bytes(data)
     paths = sorted(path for path in folder.iterdir() if path.name.startswith("f"))
@@ -135,7 +135,7 @@ def test_a_mistake_in_the_work_is_an_error_that_shows_it(tables, tmp_path):
 
 
 class Slow(Size):
-    """Takes longer than anybody waits."""
+    """Takes longer than any test waits."""
 
     def __call__(self, path, data):
         Path(self.folder, "begun").write_text(str(os.getpid()))
@@ -174,7 +174,7 @@ def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
 
 
 class Beaten(SparkDelta):
-    """Tables to which another writer commits just after their version was looked up, a number of times."""
+    """Tables to which another writer commits just after their version was read, `times` times."""
 
     def __init__(self, session, root, times):
         super().__init__(session, Folder(), root, lambda _: None)
@@ -223,7 +223,7 @@ def test_two_threads_that_create_and_write_at_once_lose_and_double_nothing(class
 
 
 def test_a_java_process_that_ends_is_told_with_what_to_do(tmp_path, sessions):
-    sessions.classic()  # or there is no Java
+    sessions.classic()  # skips the test where there is no Java
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -257,7 +257,7 @@ def test_photos_that_only_the_files_api_reaches_are_none_for_spark(tmp_path, ses
 
 
 class Interrupted(SparkDelta):
-    """Tables to which another writer commits while Spark computes a MERGE, a number of times."""
+    """Tables to which another writer commits while Spark computes a MERGE, `times` times."""
 
     def __init__(self, session, root, times):
         self.slept = []
@@ -295,7 +295,7 @@ def test_a_merge_gives_up_after_a_limited_number_of_conflicts(classic, tmp_path,
 
 
 def test_a_driver_that_is_killed_between_bronze_and_silver_is_mended_by_the_next_run(tmp_path, sessions, photo):
-    sessions.classic()  # or there is no Java
+    sessions.classic()  # skips the test where there is no Java
     workshop = Workshop(tmp_path, lambda root: engines.tables(SPARK, root, sessions))
     for seed in range(4):
         workshop.put(f"minor/p{seed}.jpg", photo(seed % 3))
@@ -392,7 +392,7 @@ def test_an_address_that_is_none_is_a_mistake_in_the_settings_and_not_repeated(t
 
 
 def test_a_master_that_is_not_there_is_told_at_once(tmp_path, sessions):
-    sessions.classic()  # or there is no Java
+    sessions.classic()  # skips the test where there is no Java
     with pytest.raises(Unavailable, match=r"no Spark master answers \(127\.0\.0\.1:9: Connection refused; 127\.0\.0\.1:7: "):
         session(Spark(master="spark://127.0.0.1:9,127.0.0.1:7"), tmp_path)
     with pytest.raises(SettingsError, match=r"spark\.master: host is not a host and port"):
@@ -400,7 +400,7 @@ def test_a_master_that_is_not_there_is_told_at_once(tmp_path, sessions):
 
 
 def test_jars_that_cannot_be_fetched_are_one_line_that_names_maven_central(tmp_path, sessions):
-    sessions.classic()  # or there is no Java
+    sessions.classic()  # skips the test where there is no Java
     nowhere = tmp_path / "ivysettings.xml"
     nowhere.write_text(
         '<ivysettings><settings defaultResolver="none"/><resolvers><filesystem name="none">'

@@ -1,4 +1,4 @@
-"""The port Tables, on each engine: what stages rely on."""
+"""The port Tables on each engine: the behaviour that stages rely on."""
 
 import subprocess
 
@@ -129,7 +129,7 @@ def test_a_column_that_the_table_lacks_is_an_error_with_the_tables_name(tables):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 2 MiB, and a way to make it larger."""
+    """A disk of 2 MiB, and a function that enlarges it."""
     folder = tmp_path / "disk"
     folder.mkdir()
 

@@ -1,4 +1,4 @@
-"""Files of a volume through databricks-sdk, over a real socket, from a server that answers as the Files API is documented."""
+"""Reads and writes a volume with databricks-sdk over a real socket. The server answers as the Files API is documented."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ PAGE = 2
 
 
 class FilesApi:
-    """A volume's files, and what is refused: path -> status and error code."""
+    """The files of a volume, and the requests it refuses: path -> status and error code."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -62,7 +62,7 @@ def api() -> FilesApi:
 @pytest.fixture
 def host(api: FilesApi) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
             pass
 
         def _answer(self) -> None:
@@ -101,7 +101,7 @@ def host(api: FilesApi) -> Iterator[str]:
                 return 200, {"url": f"http://{self.headers['Host']}/api/2.0/fs/files{path}", "headers": []}
             return (200, api.files[path]) if path in api.files else absent
 
-        do_GET = do_POST = do_PUT = do_HEAD = _answer  # noqa: N815 - names that the base class looks for
+        do_GET = do_POST = do_PUT = do_HEAD = _answer  # noqa: N815 - the base class calls these names
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
