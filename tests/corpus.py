@@ -156,7 +156,7 @@ def _flip_header(random_: random.Random, data: bytes, magics: list[bytes]) -> by
 
 
 def _flip_end(random_: random.Random, data: bytes, magics: list[bytes]) -> bytes:
-    """Pillow writes a TIFF's directory at the end of the file."""
+    """Flip bits near the end, where a TIFF written by Pillow has its directory."""
     return data[:-200] + _flip(random_, data[-200:], magics)
 
 
@@ -179,7 +179,7 @@ def _another_magic(random_: random.Random, data: bytes, magics: list[bytes]) -> 
 
 
 def _huge(random_: random.Random, data: bytes, _: list[bytes]) -> bytes:
-    """Replace every declared size by a huge one."""
+    """Replace every number that may be a declared size with a huge one."""
     side = random_.choice([5_000, 9_000, 16_383, 65_535])
     for order in "<>":
         for letter in "HI":
