@@ -77,7 +77,7 @@ def _settings(home: Path) -> dict[str, str]:
 
 
 def _use(variables: Mapping[str, str]) -> None:
-    """Replace the shell's variables by these, for this process and all that it starts."""
+    """Replace the shell's settings by these variables, for this process and all that it starts."""
     for name in [name for name in os.environ if name.startswith((PREFIX, "PREFECT_"))]:
         del os.environ[name]
     os.environ.update(variables)
