@@ -1,6 +1,6 @@
-"""`make test`: runs all tests, those of the service beside all others, because both spend much of their time waiting.
+"""`make test`: runs the tests of the services in parallel with all others, because both spend much of their time waiting.
 
-They are two pytests: a process that was the client of a Prefect server keeps threads and settings of that client.
+Each part is its own pytest: a process that was a client of a Prefect server keeps that client's threads and settings.
 """
 
 import subprocess
@@ -10,11 +10,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py")
-"""The tests that start whole services. Each file is one story, with servers of its own."""
+"""The tests that start whole services. Each file is one story with its own servers."""
 WORKERS = 2
-"""Processes of each of the two parts, on two cores: half of the time a story waits for processes, servers or a clock."""
+"""Processes for each of the two parts, on two cores: a story waits half of its time for processes, servers or a clock."""
 OUTPUT = ROOT / "build" / "test-service.log"
-"""What the service's tests print. It is copied to the terminal when the others have ended."""
+"""The output of the services' tests. It is copied to the terminal when the other tests have ended."""
 
 
 def command(files: Sequence[str], *options: str) -> list[str]:
@@ -23,7 +23,7 @@ def command(files: Sequence[str], *options: str) -> list[str]:
 
 
 def main() -> int:
-    """Run both parts, and return the exit code of the one that failed."""
+    """Run both parts and return the exit code of the one that failed."""
     apart = [f"--ignore={path}" for path in SERVICE]
     OUTPUT.parent.mkdir(exist_ok=True)
     with OUTPUT.open("wb") as output:

@@ -1,4 +1,4 @@
-"""For all tests."""
+"""Shared by all tests."""
 
 import atexit
 import os
@@ -7,21 +7,21 @@ import signal
 import tempfile
 from pathlib import Path
 
-# Before anything imports TensorFlow: setting up its logging, Prefect closes the handlers that are there, and absl's
-# handler closes the stream that pytest captures.
+# Must come before TensorFlow: when Prefect sets up its logging, it closes the existing handlers, and absl's handler
+# closes the stream that pytest captures.
 import prefect.main  # noqa: F401
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.engines import DELTA_RS, ENGINES, Sessions
 
-# What a shell starts in the background ignores Ctrl-C, and so would all processes of the tests: Prefect's worker then never ends.
+# A shell's background jobs ignore Ctrl-C, and the tests' processes would inherit that: Prefect's worker would never end.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Where a person's shell exports it, tables would be cut at the width of that terminal.
+# If the shell exports it, tables would be cut at the width of that terminal.
 os.environ.pop("COLUMNS", None)
 
-# What asks MLflow without saying where must not find, or leave, anything in the working directory.
+# A call of MLflow without a tracking URI must not find or leave anything in the working directory.
 nobody = tempfile.mkdtemp(prefix="car-damage-tests-")
 atexit.register(shutil.rmtree, nobody, ignore_errors=True)
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{nobody}/nobody.db"
@@ -38,8 +38,8 @@ STORIES = (
     "tests/server",
     "tests/kill",
 )
-"""Files, and folders, whose tests share servers, models or a Java process, so that one process runs them all. In the order in which
-they begin: the longest first, or one process would be left with it when all others have ended."""
+"""Files and folders whose tests share servers, models or a Java process, so one process runs all tests of an entry.
+The longest start first; otherwise one process would still be running the longest when all others have ended."""
 
 
 def pytest_addoption(parser):
@@ -47,17 +47,17 @@ def pytest_addoption(parser):
 
 
 def rank(nodeid):
-    """The first of the stories that a test belongs to; after them all others."""
+    """Index of the first story that a test belongs to. Tests without a story come last."""
     return next((rank for rank, path in enumerate(STORIES) if nodeid.startswith(path)), len(STORIES))
 
 
 def pytest_collection_modifyitems(items):
-    """The longest stories first."""
+    """Run the longest stories first."""
     items.sort(key=lambda item: rank(item.nodeid))
 
 
 class ByStory(LoadScopeScheduling):
-    """Gives each process whole stories, and of all other tests whole folders."""
+    """Gives each process whole stories, and whole folders of the other tests."""
 
     def _split_scope(self, nodeid):
         path, story = nodeid.partition("::")[0], rank(nodeid)
@@ -70,13 +70,13 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(scope="session")
 def engine(request):
-    """The table engine of tests that need just one."""
+    """The table engine for tests that need only one."""
     return request.config.getoption("--engine")
 
 
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory):
-    """Spark's, started when a test first asks for one."""
+    """Spark's sessions. Each starts when a test first needs it."""
     sessions = Sessions(tmp_path_factory.mktemp("spark"))
     yield sessions
     sessions.stop()

@@ -1,4 +1,4 @@
-"""Photos of every format and every broken kind, made by code: none is kept in the repository."""
+"""Photos of every format and every kind of damage, made by code. The repository contains none."""
 
 import io
 import random
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def picture(seed: int = 0, width: int = 320, height: int = 240) -> Image.Image:
-    """Soft random colours with structure at several scales, so that hashes and decoders have something to hold on to."""
+    """Soft random colours with structure at several scales, so that hashes and decoders have detail to work with."""
     random_ = np.random.default_rng(seed)
     coarse = Image.fromarray(random_.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     fine = Image.fromarray(random_.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
@@ -25,7 +25,7 @@ def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, bytes]:
-    """Valid photos by a name whose first word is the format that they are of."""
+    """Valid photos by name. The first word of the name is the format."""
     image = picture(seed, width, height)
     grey = image.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
@@ -64,7 +64,7 @@ def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, byte
 
 
 def broken() -> dict[str, tuple[bytes, str]]:
-    """Unusable photos by name, each with the reason that it must get."""
+    """Unusable photos by name, each with its expected reason."""
     image, small = picture(), picture(0, 40, 300)
     jpeg, png = encoded(image, "JPEG"), encoded(image, "PNG")
     scan = jpeg.index(b"\xff\xda")
@@ -106,13 +106,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def bomb(width: int, height: int, extra: bytes = b"") -> bytes:
-    """A PNG of a few bytes that announces any size."""
+    """A PNG of a few bytes that declares this size."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
 
 
 def tiff_bomb() -> bytes:
-    """A TIFF that announces 60,000 x 60,000 pixels."""
+    """A TIFF that declares 60,000 x 60,000 pixels."""
     data = encoded(picture(), "TIFF")
     for tag, side in ((256, 320), (257, 240)):
         for kind, letter in ((3, "H"), (4, "I")):
@@ -122,14 +122,14 @@ def tiff_bomb() -> bytes:
 
 
 def with_orientation(image: Image.Image, orientation: int, format_: str) -> bytes:
-    """A photo whose EXIF block says how it is to be turned."""
+    """A photo with this orientation in its EXIF block."""
     exif = Image.Exif()
     exif[274] = orientation
     return encoded(image, format_, exif=exif)
 
 
 def fuzzed(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """File names and bytes of `count` photos, each damaged in one of several ways; the same for the same seed."""
+    """File names and bytes of `count` photos, each damaged in one of several ways. The same seed gives the same photos."""
     random_ = random.Random(seed)  # noqa: S311 - damage, not secrets
     sources = list(photos(seed, 160, 120).items())
     magics = [data[:16] for _, data in sources]
@@ -156,7 +156,7 @@ def _flip_header(random_: random.Random, data: bytes, magics: list[bytes]) -> by
 
 
 def _flip_end(random_: random.Random, data: bytes, magics: list[bytes]) -> bytes:
-    """Where a TIFF written by Pillow has its directory."""
+    """Flip bits near the end, where a TIFF written by Pillow has its directory."""
     return data[:-200] + _flip(random_, data[-200:], magics)
 
 
@@ -179,7 +179,7 @@ def _another_magic(random_: random.Random, data: bytes, magics: list[bytes]) -> 
 
 
 def _huge(random_: random.Random, data: bytes, _: list[bytes]) -> bytes:
-    """Every place that gives the size gives a huge one."""
+    """Replace every number that may be a declared size with a huge one."""
     side = random_.choice([5_000, 9_000, 16_383, 65_535])
     for order in "<>":
         for letter in "HI":

@@ -1,4 +1,4 @@
-"""The three engines behind the port Tables: delta-rs, and Spark as a session of this process and over Spark Connect."""
+"""The three engines behind the port Tables: delta-rs, Spark in this process, and Spark Connect."""
 
 import fcntl
 import os
@@ -24,15 +24,15 @@ ENGINES = (DELTA_RS, SPARK, CONNECT)
 
 
 class Sessions:
-    """One Java process with Spark in it, which also serves Spark Connect: two sessions that take different ways there."""
+    """One Java process with Spark, which also serves Spark Connect. The two sessions reach it in different ways."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.port = 0
 
-    @cache  # noqa: B019 - as old as the test session
+    @cache  # noqa: B019 - lives as long as the test session
     def classic(self) -> Any:
-        """The session of this process. Without Java the test is skipped, and fails in continuous integration."""
+        """The session of this process. Without Java the test is skipped; in continuous integration it fails."""
         try:
             check_java()
         except Terminal as error:
@@ -46,21 +46,21 @@ class Sessions:
             "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": str(self.port),
-            # Compiled quickly rather than well: no test runs long enough for the other.
+            # Fast compilation: no test runs long enough to gain from optimised code.
             "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.log.level": "OFF",
-            # Tables of a few rows.
+            # The tests' tables have few rows.
             "spark.sql.shuffle.partitions": "1",
             "spark.databricks.delta.snapshotPartitions": "1",
         }
-        # One after another over all processes: what fetches the jars locks nothing.
+        # Only one process at a time: the download of the jars takes no lock.
         with Path(tempfile.gettempdir(), "car-damage-tests-spark.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return session(Spark(master="local[2,4]", conf=conf), self._folder)
 
-    @cache  # noqa: B019 - as old as the test session
+    @cache  # noqa: B019 - lives as long as the test session
     def connected(self) -> Any:
-        """A session over a socket."""
+        """A session of Spark Connect, over a socket."""
         self.classic()
         return session(Spark(master=f"sc://127.0.0.1:{self.port}"), self._folder)
 
@@ -73,7 +73,7 @@ class Sessions:
 
 
 def tables(engine: str, root: Path, sessions: Sessions, sleep: Callable[[float], None] = lambda _: None) -> Tables:
-    """The tables of one of `ENGINES` below a folder; it never waits."""
+    """The tables of one of `ENGINES` below a folder. Without `sleep`, they never wait."""
     if engine == DELTA_RS:
         return DeltaRs(root, Folder(), Images(), sleep)
     return SparkDelta(sessions.classic if engine == SPARK else sessions.connected, Folder(), root, sleep)

@@ -1,4 +1,4 @@
-"""Small stand-ins with behaviour for the ports of the control plane, where a test wants to say what the world does."""
+"""Small fakes for the ports of the control plane. Each test sets how they behave."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Time:
-    """A clock that passes only when somebody sleeps, and lets things happen meanwhile."""
+    """A clock that advances only during `sleep`, which also calls each of `happenings`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -36,7 +36,7 @@ class Time:
 
 
 class Photos:
-    """Port Files over a dictionary."""
+    """Port Files on a dictionary."""
 
     def __init__(self, photos: Mapping[str, bytes]) -> None:
         self.photos = dict(photos)
@@ -74,7 +74,7 @@ class Versions:
         return self.versions[version]
 
     def download(self, model_uri: str, into: Path) -> Path:
-        """The folder's name says which model it is."""
+        """The folder's name identifies the model."""
         return into / model_uri.replace("/", "_")
 
     def get(self, version: int) -> ModelVersion:
@@ -119,18 +119,18 @@ class Moves:
 
     @property
     def told(self) -> list[tuple[str, int | None, int, str]]:
-        """Kind, from, to and state; oldest first."""
+        """(kind, from, to, state) of each move, oldest first."""
         return [(move.intention.kind, move.intention.replaces, move.intention.version, move.state) for move in self.all]
 
 
 @dataclass
 class Endpoint:
-    """Port Serving: an endpoint whose updates take some looks, and whose versions answer as they are told to."""
+    """Port Serving: each update takes several calls of `state`, and each version answers as the test configures it."""
 
     answers: dict[int, dict[str, float]]
-    """Version -> its probabilities, for any photo."""
+    """Version -> its probabilities, the same for every photo."""
     looks: int = 2
-    """Looks until an update is done."""
+    """Calls of `state` until an update is done."""
     broken: set[int] = field(default_factory=set)
     """Versions that never become ready."""
     served: int | None = None
@@ -139,9 +139,9 @@ class Endpoint:
     puts: list[int] = field(default_factory=list)
     left: int = 0
     refusals: list[Exception] = field(default_factory=list)
-    """Raised by the next questions, one each."""
+    """Each of the next calls of `query` raises one."""
     outages: list[Exception] = field(default_factory=list)
-    """Raised by the next looks, one each."""
+    """Each of the next calls of `state` raises one."""
 
     def state(self) -> EndpointState:
         if self.outages:
@@ -188,7 +188,7 @@ class Endpoint:
 
 
 class Runs:
-    """Port Tracking, as far as the files of runs go."""
+    """Port Tracking, but only the files of runs."""
 
     def __init__(self, files: Mapping[tuple[str, str], bytes]) -> None:
         self.files = dict(files)
@@ -207,7 +207,7 @@ class Runs:
 
 
 class Table:
-    """Port Tables, for one table of one version."""
+    """Port Tables with one table, which has one version."""
 
     def __init__(self, rows: "pa.Table") -> None:
         self.rows = rows
@@ -219,7 +219,7 @@ class Table:
 
 @dataclass
 class World:
-    """A platform of stand-ins."""
+    """A platform made of fakes."""
 
     settings: Settings
     files: Photos

@@ -1,6 +1,6 @@
-"""`make pictures`: the README's pictures, taken of the real pages after a demo in a folder of its own.
+"""`make pictures`: takes the README's pictures from the real pages, after a demo in a temporary folder.
 
-Every photo in them is drawn, and one that the model was not trained on.
+Every photo in them is drawn, and the model was not trained on it.
 """
 
 import io
@@ -31,26 +31,26 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "pictures"
 RUN, PAGE = FOLDER / "run.png", FOLDER / "page.png"
 MAX_BYTES = 150_000
-"""Of each picture: a README is also read on a slow line."""
+"""Limit for each picture, because some people read the README on a slow line."""
 COLOURS = 256
 PATIENCE = 120.0
-"""Seconds that a page may take until it stands still."""
+"""Seconds within which a page must stop changing."""
 STILL = 2.0
-"""Seconds without a change after which a page is taken for complete."""
+"""Seconds without a change after which a page counts as complete."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A window, in CSS pixels."""
+    """The size of a window in CSS pixels."""
 
     width: int
     height: int
 
 
 RUN_VIEW = View(1280, 560)
-"""Name, state and graph of the run, and not its log."""
+"""Shows the name, state and graph of the run, but not its log."""
 PAGE_VIEW = View(1000, 850)
-"""Four answers in two rows."""
+"""Shows four answers in two rows."""
 ASKED = ("minor", "moderate", "major", "moderate")
 
 
@@ -77,7 +77,7 @@ def _settings(home: Path) -> dict[str, str]:
 
 
 def _use(variables: Mapping[str, str]) -> None:
-    """Have these variables, and none that a person's shell gives, in this process and all that it starts."""
+    """Replace the shell's settings by these variables, for this process and all that it starts."""
     for name in [name for name in os.environ if name.startswith((PREFIX, "PREFECT_"))]:
         del os.environ[name]
     os.environ.update(variables)
@@ -91,14 +91,14 @@ def _photos(folder: Path) -> Iterator[Path]:
 
 
 def _run(browser: Browser, url: str) -> bytes:
-    """The demo's run in the Prefect UI."""
+    """Screenshot of the demo's run in the Prefect UI."""
     (run,) = httpx.post(f"{url}/api/flow_runs/filter", json={}).raise_for_status().json()
     _show(browser, RUN_VIEW, f"{url}/runs/flow-run/{run['id']}")
     return _still(browser, f"return document.body.textContent.includes({run['name']!r}) && document.querySelector('canvas') !== null")
 
 
 def _page(browser: Browser, url: str, photos: list[Path]) -> bytes:
-    """The endpoint's page with an answer to each photo."""
+    """Screenshot of the endpoint's page with an answer to each photo."""
     _show(browser, PAGE_VIEW, url)
     _still(browser, "return document.querySelector('#state[data-ready=true]') !== null")
     browser.choose("#photos", *photos)
@@ -112,10 +112,10 @@ def _show(browser: Browser, view: View, url: str) -> None:
 
 
 def _still(browser: Browser, condition: str) -> bytes:
-    """What the window shows once a condition in JavaScript holds and nothing changes any more.
+    """Screenshot of the window once a JavaScript condition holds and the page has stopped changing.
 
     Raises:
-        TimeoutError: it never holds, or the page never stands still.
+        TimeoutError: the condition never holds, or the page never stops changing.
     """
     end = time.monotonic() + PATIENCE
     before = b""
@@ -141,5 +141,5 @@ def _save(screenshot: bytes, path: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except pytest.skip.Exception as missing:  # without a browser
+    except pytest.skip.Exception as missing:  # there is no browser
         sys.exit(str(missing))

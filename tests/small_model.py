@@ -1,4 +1,4 @@
-"""The smallest thing that can be logged as a car damage model: it answers, and knows nothing."""
+"""The smallest network that can be logged as a car damage model. It answers, but it is not trained."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def network(folder: Path) -> Path:
 
 
 def run_of(network_file: Path, folder: Path) -> RunContents:
-    """What a training run of it leaves; one file is written to the folder, which must not be there."""
+    """The contents of a training run of this network. Creates the folder, which must not exist, and writes one file to it."""
     folder.mkdir()
     (folder / "evaluation.json").write_text("{}")
     return RunContents(

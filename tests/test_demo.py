@@ -1,4 +1,4 @@
-"""`make demo`, as a newcomer runs it, and the commands that the README names after it."""
+"""`make demo` as a newcomer runs it, followed by the commands that the README names."""
 
 import os
 import re
@@ -21,7 +21,7 @@ README = (ROOT / "README.md").read_text()
 
 @dataclass
 class Newcomer:
-    """A shell with a home folder of its own."""
+    """A shell with its own home folder."""
 
     home: Path
     port: int
@@ -67,7 +67,7 @@ def first(newcomer: Newcomer) -> str:
 
 def test_the_demo_ends_with_the_class_of_a_photo_that_the_model_has_not_seen(newcomer: Newcomer, first: str) -> None:
     assert "\nPredicted class: major\n" in first
-    assert f" CAR_DAMAGE_HOME={newcomer.home} " in first  # of what the next commands need
+    assert f" CAR_DAMAGE_HOME={newcomer.home} " in first  # the next commands need it
     assert re.search(r"^Promoted: Version 1 is live: no version was live before\.", first, re.MULTILINE)
 
 
@@ -153,7 +153,7 @@ def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
 )
 def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Newcomer, tmp_path: Path, below: str, advice: str) -> None:
     given = tmp_path / below.format(tmp_path.name)
-    lies = Path(os.path.abspath(given))  # noqa: PTH100 - without links
+    lies = Path(os.path.abspath(given))  # noqa: PTH100 - must not resolve links
     lies.mkdir()
     (lies / "photo.jpg").write_bytes(demo_photos.photo("major", 3))
     command = [sys.executable, "-m", "deployments", "demo", "--images", str(given)]

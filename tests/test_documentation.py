@@ -1,4 +1,4 @@
-"""What the documentation says is true: its code runs, its settings are settings, its links, commands and lists are there."""
+"""The documentation is correct: its code runs, and its settings, links, commands and lists match the project."""
 
 import ast
 import importlib
@@ -30,12 +30,12 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def block(page: str, index: int) -> str:
-    """The index-th Python block of a page, counted from 1: for tests that run it where a server is."""
+    """The index-th Python block of a page, counted from 1. For tests that run it against a server."""
     return dict(blocks("python"))[f"{page} {index}"]
 
 
 def commands(*parts: str) -> list[str]:
-    """Lines of the console blocks that have one of these parts, without the prompt."""
+    """Lines of the console blocks that contain one of these parts, without the prompt."""
     lines = sorted({line[2:] for _, text in blocks("console") for line in text.splitlines() if line.startswith("$ ")})
     return [line for line in lines if any(part in line for part in parts)]
 
@@ -100,7 +100,7 @@ def test_variables_in_the_documentation_mean_something(command: str, monkeypatch
     for word in shlex.split(command)[1:]:
         name, _, value = word.partition("=")
         if name.startswith("PREFECT_"):
-            getattr(prefect.settings, name)  # raises for what is no setting of Prefect's, which ignores such a variable
+            getattr(prefect.settings, name)  # raises for an unknown setting; Prefect would ignore the variable
         else:
             monkeypatch.setenv(name, value)
     load()
@@ -166,8 +166,8 @@ def test_what_the_runbook_quotes_is_what_the_code_says() -> None:
     said = _said()
     texts = [re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE) for path in (DOCS / "runbook").glob("*.md")]
     quotes = {quote for text in texts for quote in re.findall(r"`([^`\n]+)`", text) if quote.count(" ") > 1} - OTHERS_SAY
-    commands_ = (".venv/", "journalctl ", "systemctl ")  # which have a test of their own, or are the system's
-    # Numbers, names and addresses are filled in; `...` leaves something out.
+    commands_ = (".venv/", "journalctl ", "systemctl ")  # our commands have their own test; the others are the system's
+    # The code fills in numbers, names and addresses; `...` omits something.
     filled = r"(?<=stage )\w+|\.\.\.|http://\S+|\d+%?|\bcar-damage(?:-endpoint)?\b"
     parts = {quote: re.split(filled, quote) for quote in quotes if not quote.startswith(commands_)}
     assert "no heartbeat for 120 s: started again" in parts
@@ -180,11 +180,11 @@ OTHERS_SAY = {
     "database or disk is full",  # SQLite
     "new photos start a run",  # a trigger of prefect.yaml
 }
-"""What the runbook quotes from elsewhere."""
+"""Quotes in the runbook that do not come from our Python code."""
 
 
 def _said() -> str:
-    """Every text of the code, with a line break for each value that is filled in."""
+    """Every string in the code, with a line break in place of each filled-in value."""
     texts = []
     for path in (path for floor in ("car_damage", "tasks", "flows", "deployments") for path in (ROOT / floor).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""The wheel that a cluster installs: what is in it, what comes along, and what works without the rest."""
+"""The wheel that a cluster installs: its contents, its dependencies, and what works without the extras."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment with the wheel's base and nothing else."""
+    """The bin folder of a new environment that has only the wheel's base install."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
     command = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
@@ -34,7 +34,7 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(clean: Path, *command: str | Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CAR_DAMAGE_", "PYTHON"))}
-    done = subprocess.run(  # noqa: PLW1510 - what it printed is told
+    done = subprocess.run(  # noqa: PLW1510 - the assertion shows its output
         [clean / command[0], *command[1:]], capture_output=True, text=True, timeout=60, env=environment, cwd=clean
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What people look for in a repository is there and works: pictures, a changelog, hooks before a commit, a release by a tag."""
+"""The repository's extras work: pictures, a changelog, pre-commit hooks, a release that a tag starts."""
 
 import re
 import subprocess
@@ -36,14 +36,14 @@ def hooks() -> list[dict[str, Any]]:
 
 
 def lint() -> list[list[str]]:
-    """The commands of `make lint`, as words."""
+    """The commands of `make lint`, split into words."""
     recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
     return [f"{BIN}{command}".split() for command in re.findall(r"^\t@\$\(BIN\)/([^|\n]+)", recipe, re.MULTILINE)]
 
 
 @pytest.fixture
 def released(tmp_path: Path) -> Path:
-    """The changelog as it is when this version is released, and another version after it."""
+    """The changelog as it is when this version is released, with an older version below."""
     text = CHANGELOG.read_text()
     if f"\n## {__version__} - " not in text:
         text = text.replace("## Unreleased\n", f"## Unreleased\n\n## {__version__} - 2027-01-31\n", 1)
@@ -63,7 +63,7 @@ def test_every_picture_is_light_and_the_readme_shows_it() -> None:
 
 
 def test_hooks_are_the_parts_of_make_lint() -> None:
-    # Ruff's hooks get files instead of a folder, and change them instead of telling.
+    # Ruff's hooks get files instead of a folder, and change them instead of only reporting.
     flags = {"--check", "--quiet", "--force-exclude", "."}
     wanted = [[word for word in command if word not in flags] for command in lint()]
     assert [[word for word in hook["entry"].split() if word not in flags] for hook in hooks()] == wanted
@@ -109,7 +109,7 @@ def test_a_version_that_the_changelog_does_not_know_is_refused(tmp_path: Path) -
 
 def test_a_tag_starts_the_release_which_looks_at_it_before_it_tests_and_builds() -> None:
     read = workflow("release.yml")
-    assert read[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 takes the key `on` for true
+    assert read[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads the key `on` as true
     steps = [step["run"] for step in read["jobs"]["build"]["steps"] if "run" in step]
     order = [".ci/release.py", ".ci/run", "-m build"]
     assert [next(number for number, step in enumerate(steps) if part in step) for part in order] == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""`make up`: everything on one machine, and nothing of it left afterwards."""
+"""`make up`: starts everything on one machine and leaves nothing behind."""
 
 import json
 import os
@@ -23,11 +23,11 @@ from tests.prefect.service import left_of, until
 
 ROOT = Path(__file__).parents[1]
 START = 400.0
-"""Seconds that everything may take to come up."""
+"""Seconds within which everything must be up."""
 
 
 class Stack:
-    """`make up` on free ports, in a home folder of its own."""
+    """`make up` on free ports, with its own home folder."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.log = home, home.parent / "up.log"
@@ -45,7 +45,7 @@ class Stack:
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> str:
-        """Start it and wait until it says where everything is; returns that."""
+        """Start it, wait until it prints where everything is, and return that output."""
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deployments", "up"], cwd=ROOT, env=self.environment, stdout=output, stderr=subprocess.STDOUT
@@ -70,7 +70,7 @@ class Stack:
         return self.process.wait(60)
 
     def api(self, path: str, body: Any = None) -> Any:
-        """The answer of the Prefect server."""
+        """Call the Prefect server and return its answer."""
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(
             f"http://127.0.0.1:{self.ports['prefect']}/api{path}", data=data, headers={"Content-Type": "application/json"}
@@ -79,7 +79,7 @@ class Stack:
             return json.load(answer)
 
     def deployment(self) -> str:
-        """The id of the deployment retrain, which a new database would not have."""
+        """The id of the deployment retrain. A new database would have another one."""
         return str(self.api("/deployments/name/retrain/retrain")["id"])
 
 
@@ -105,7 +105,7 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     assert looked.returncode == 0, looked.stdout
     assert re.search(r"^ok +worker +\S+ online on car-damage", looked.stdout, re.MULTILINE)
     first = stack.deployment()
-    # As a run is left whose process has ended with everything else.
+    # A run whose process was ended with everything else stays in this state.
     run = stack.api(f"/deployments/{first}/create_flow_run", {"state": {"type": "RUNNING"}})["id"]
     assert "token" not in told
     exported = re.search(r"^  export (.*)$", told, re.MULTILINE)
@@ -138,7 +138,7 @@ def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
     assert re.fullmatch(
         r"error: an earlier `make up` with .* left these running: Prefect server, .*; `make down` stops them\n", refused.stderr
     )
-    # A run has a session of its own, and outlives a worker that is killed.
+    # A run has its own session, so it outlives a killed worker.
     api = {"PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api", "PREFECT__FLOW_RUN_ID": "some-run"}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=stack.environment | api) as run:
         ended = stack.command("down")

@@ -1,4 +1,4 @@
-"""What the model tests share: drawn photos on disk with their silver table, and MLflow databases made from one template."""
+"""Shared by the model tests: drawn photos on disk with their silver table, and MLflow databases copied from one template."""
 
 import hashlib
 import shutil
@@ -22,7 +22,7 @@ CLASSES = ("minor", "moderate", "major")
 
 @dataclass(frozen=True)
 class World:
-    """A target in a folder of its own, with photos and a silver table."""
+    """A target in its own folder, with photos and a silver table."""
 
     target: Target
     folder: Path
@@ -32,7 +32,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that MLflow has migrated, which takes it two seconds."""
+    """A database that MLflow has migrated. Tests copy it, because a migration takes two seconds."""
     home = tmp_path_factory.mktemp("mlflow-template")
     client(Settings(home=home)).search_experiments()
     return home / "mlflow.db"
@@ -51,7 +51,7 @@ def home(tmp_path: Path, mlflow_template: Path) -> Path:
 
 
 def build_world(folder: Path, home: Path, *, train: int, validation: int, test: int, classes: Sequence[str]) -> World:
-    """A silver table of so many photos of each class in each split. Training is two epochs."""
+    """A silver table with these numbers of photos per class and split. Training takes two epochs."""
     rows = []
     for label in classes:
         splits = ["train"] * train + ["validation"] * validation + ["test"] * test
@@ -78,7 +78,7 @@ def world(home: Path, tmp_path: Path) -> Callable[..., World]:
 
 @pytest.fixture(scope="session")
 def drawn() -> Callable[[int, int], Photos]:
-    """`drawn(n, seed)`: n drawn photos, the classes in turn."""
+    """`drawn(n, seed)` returns n drawn photos that cycle through the classes."""
 
     def draw(n: int, seed: int = 0) -> Photos:
         labels = np.arange(n) % 3

@@ -1,4 +1,4 @@
-"""A photo that is another one by the time it is read: between validation and training, and on to the next run."""
+"""A photo whose content changes between validation and training: this run fails, and the next run uses the photo."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The champion's history in MLflow's own SQLite store, beside the training runs."""
+"""The champion's history in MLflow's own SQLite store, next to the training runs."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_a_server_that_is_not_there_is_unavailable_and_no_empty_history(settings
 
 @pytest.fixture
 def told(settings: Settings, history: MlflowHistory) -> Callable[..., list[str]]:
-    """What `car-damage history` says after two moves that were done and one that failed."""
+    """The output of `car-damage history` after two completed moves and one failed move."""
     history.close(history.begin(FIRST), DONE)
     history.close(history.begin(BACK), DONE)
     history.close(history.begin(Intention(PROMOTION, 3, 1, "better", "retrain", "flow-3")), FAILED, "it did not start")

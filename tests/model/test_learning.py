@@ -1,4 +1,4 @@
-"""After training: has it learnt what the drawn photos show, and does it say the same of their mirror images?"""
+"""After training: the model has learnt the classes of drawn photos, and predicts the same for their mirror images."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ from deployments import demo_photos
 
 CLASSES = ("minor", "moderate", "major")
 HELD_OUT = 20
-"""Photos of each class that are drawn from seeds of their own."""
+"""Photos per class, drawn from seeds that training does not use."""
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, and what a model with the default settings predicts for held-out photos and for their mirror images."""
+    """Labels, and the predictions of a model with default settings for held-out photos and for their mirror images."""
     folder = tmp_path_factory.mktemp("learning")
     demo_photos.write(folder / "landing", unusable=False)
     settings = Settings(home=folder, landing=Landing(folder=str(folder / "landing")))

@@ -1,4 +1,4 @@
-"""The registry port on MLflow's own SQLite store, and on a server that is not there."""
+"""The registry port on MLflow's own SQLite store, and on a server that does not answer."""
 
 import sqlite3
 from pathlib import Path
@@ -26,7 +26,7 @@ def registry(settings: Settings) -> MlflowRegistry:
 
 @pytest.fixture
 def logged(settings: Settings, tmp_path: Path) -> tuple[str, str]:
-    """A run and its logged model, the smallest that MLflow takes; and a process that points elsewhere."""
+    """A run and its logged model, the smallest that MLflow accepts. MLflow's own tracking URI points elsewhere."""
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/elsewhere.db")
     store = client(settings)
     run = store.create_run(store.create_experiment("e", str(settings.home / "artifacts")))

@@ -1,4 +1,4 @@
-"""What `car-damage status` says before there is anything, and of a version that waits for a person."""
+"""The output of `car-damage status` on an empty home, and for a version that waits for a person."""
 
 from pathlib import Path
 

@@ -210,7 +210,7 @@ def test_the_experiment_is_made_once_when_several_start_at_the_same_time(setting
 
 
 def kind_of_the_experiment(settings: Settings) -> str | None:
-    """What MLflow's page goes by when it opens the experiment."""
+    """The tag that decides how MLflow's page opens the experiment."""
     found = client(settings).get_experiment_by_name(settings.tracking.experiment)
     assert found is not None
     return found.tags.get("mlflow.experimentKind")
@@ -269,7 +269,7 @@ def test_a_deleted_experiment_is_named(tracking: MlflowTracking, settings: Setti
 
 @pytest.fixture
 def hurried() -> Iterator[None]:
-    """MLflow tells SQLite to wait 20 seconds for a lock: make it a few milliseconds."""
+    """MLflow makes SQLite wait 20 seconds for a lock. Shorten that to 20 milliseconds."""
     from sqlalchemy import Engine, event
 
     def hurry(_c: object, _k: object, statement: str, parameters: object, _x: object, _m: bool) -> tuple[str, object]:
@@ -291,7 +291,7 @@ def test_a_locked_database_may_be_free_later(tracking: MlflowTracking, home: Pat
 
 @contextmanager
 def server(status: int, body: str) -> Iterator[str]:
-    """An MLflow server that answers everything in one way."""
+    """An MLflow server that gives every request the same answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -299,7 +299,7 @@ def server(status: int, body: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body.encode())
 
-        do_POST = do_GET  # noqa: N815 - http.server's name
+        do_POST = do_GET  # noqa: N815 - http.server requires this name
 
         def log_message(self, *_: object) -> None:
             pass
@@ -316,7 +316,7 @@ def server(status: int, body: str) -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow would try again by itself for minutes."""
+    """Without this, MLflow's client retries for minutes."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 

@@ -49,11 +49,11 @@ def runs(settings: Settings) -> dict[str, str]:
 
 
 class Killed(BaseException):
-    """Ends the process, as far as the code under test can tell."""
+    """To the code under test, this is the end of the process."""
 
 
 class Wrapped:
-    """A port that stops, or fails, when one of its methods has returned."""
+    """A port that raises an error when one of its methods has returned."""
 
     def __init__(self, port: Any, after: str, error: BaseException) -> None:
         self._port, self._after, self._error = port, after, error
@@ -156,7 +156,7 @@ def test_the_same_key_trains_nothing_and_reports_the_same(trained: tuple[World, 
     world, report = trained
     before = runs(world.target.settings)
     target = Target(world.target.settings)
-    target.tables = Wrapped(world.target.tables, "read", Killed())  # type: ignore[assignment]  # nothing is read again
+    target.tables = Wrapped(world.target.tables, "read", Killed())  # type: ignore[assignment]  # a second read fails the test
     assert TRAIN.work(asked(world), target, silent) == report
     assert runs(world.target.settings) == before
 
@@ -166,7 +166,7 @@ def test_train_again_trains_the_same_model_in_a_run_of_its_own(trained: tuple[Wo
     again = TRAIN.work(asked(world, train_again=True, training_key="key-2"), world.target, silent)
     assert again.run_id != report.run_id
     assert again.metrics == pytest.approx(report.metrics, abs=1e-4)
-    # Asked again by the same flow run, as after a fault, it has done so already; another flow run trains once more.
+    # A retry by the same flow run, as after a fault, finds this training. Another flow run trains once more.
     assert TRAIN.work(asked(world, train_again=True, training_key="key-2"), world.target, silent) == again
     other = TRAIN.work(asked(world, train_again=True, training_key="key-2", flow_run="flow-2"), world.target, silent)
     assert other.run_id != again.run_id
@@ -217,7 +217,7 @@ def test_a_photo_that_changed_since_validation_stops_it_by_name_and_starts_no_ru
 
 
 def cached(world: World, photos: int) -> Target:
-    """The same target with room on disk for so many decoded photos."""
+    """The same target, with room on disk for this number of decoded photos."""
     images = world.target.settings.images.model_copy(update={"cache_bytes": photos * 224 * 224 * 3})
     return Target(world.target.settings.model_copy(update={"images": images}))
 

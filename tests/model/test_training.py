@@ -71,7 +71,7 @@ def test_the_same_seed_and_photos_train_the_same_network(drawn: Draw) -> None:
 
 def test_training_stops_early_and_keeps_the_best_weights(drawn: Draw) -> None:
     photos = drawn(12)
-    # Validation photos labelled as nothing the network can learn from the others: each epoch makes it worse in the end.
+    # The validation labels contradict the training labels, so each later epoch makes the validation loss worse.
     validation = replace(photos, labels=(photos.labels + 1) % 3)
     trained = train(photos, validation, 3, few(epochs=40, patience=2, augment=False, learning_rate=5e-3), silent)
     assert trained.epochs == trained.best_epoch + 2

@@ -1,4 +1,4 @@
-"""Work on one file in a child process: what comes back when the child lives, and when it does not."""
+"""Work on one file in a child process: the result when the child lives, and when it dies."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# In a process with one thread, as Spark's Python workers are.
+# Runs in a process with one thread, like Spark's Python workers.
 PROGRAM = """
 import json, os, resource, signal, sys, time
 from car_damage.adapters.tables import apart

@@ -1,4 +1,4 @@
-"""A run that never ends is not started for ever, and no two starts of one go on beside each other."""
+"""A run that never ends is not restarted forever, and two starts of one run never work at the same time."""
 
 import os
 import subprocess
@@ -16,11 +16,11 @@ from tasks.attempts import MOST, take_over
 from tasks.run_processes import FLOW_RUN, end, of_server
 
 API = f"http://127.0.0.1:1/{uuid4()}"
-"""Of no server, and of this test's run alone."""
+"""No server has this address, and no other test run uses it."""
 
 
 def started(monkeypatch: pytest.MonkeyPatch, times: int) -> UUID:
-    """As Prefect tells of a flow run that was started so often."""
+    """Make Prefect report a flow run that was started this often."""
     run = uuid4()
     monkeypatch.setattr(FlowRunContext, "get", lambda: SimpleNamespace(flow_run=SimpleNamespace(run_count=times, id=run)))
     monkeypatch.setattr(attempts, "get_run_logger", lambda: SimpleNamespace(warning=lambda *_: None))
@@ -29,7 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch, times: int) -> UUID:
 
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The process of a run's first start, in a session of its own, as a dead worker leaves it; the run is started again."""
+    """The process that a dead worker leaves from a run's first start, in its own session. The run is in its second start."""
     starter = (
         "import subprocess, sys; "
         "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], "
@@ -70,7 +70,7 @@ def test_another_run_is_left_alone(left: int, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_a_start_has_itself_begun_and_what_it_comes_from_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     run = started(monkeypatch, 2)
-    waiting = [sys.executable, "-c", "input()"]  # until this test lets go of its input, however it ends
+    waiting = [sys.executable, "-c", "input()"]  # ends when this test closes its input, even if the test fails
     with subprocess.Popen(waiting, stdin=subprocess.PIPE, env=os.environ | {FLOW_RUN: str(run), "PREFECT_API_URL": API}) as child:
         take_over()
         assert [found.pid for found in of_server(API)] == [child.pid]

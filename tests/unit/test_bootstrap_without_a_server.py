@@ -1,4 +1,4 @@
-"""Bootstrap on a Prefect server that is not there."""
+"""Bootstrap when the Prefect server does not answer."""
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings

@@ -1,4 +1,4 @@
-"""Which version a person means, and which must not go live."""
+"""Which version a person's request selects, and which versions must not go live."""
 
 from dataclasses import replace
 from typing import Literal
@@ -15,7 +15,7 @@ from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
 
 def world(champion: int | None, *moves: tuple[int | None, int, str]) -> World:
-    """A registry with the versions 1 to 5, and a champion's history."""
+    """A registry with versions 1 to 5, and a champion with a history."""
     registry = Versions()
     for version in range(1, 6):
         registry.add(version, decision="promote", judged_against="none")

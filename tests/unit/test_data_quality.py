@@ -1,4 +1,4 @@
-"""The artifact `data-quality` as text: what is not used, why, what to do, and pictures of it."""
+"""The artifact `data-quality` as text: which files are not used, why, what to do, and their thumbnails."""
 
 from dataclasses import replace
 from typing import Any

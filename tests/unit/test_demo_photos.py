@@ -1,4 +1,4 @@
-"""The generator of demo photos keeps its promises to the demo and to the network that learns from it."""
+"""The generator of demo photos makes what the demo expects and what a network can learn from."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ def hashes(count: int) -> np.ndarray:
 
 
 def reasons(folder: Path) -> dict[str, str | None]:
-    """What photo and place decide, by path relative to the folder; ignored names left out."""
+    """The reason for each file from its content and its folder, by relative path. Ignored names are left out."""
     labeller = Labeller(Labels(), str(folder))
     found = {}
     for path in folder.rglob("*"):
@@ -55,7 +55,7 @@ def test_fifty_six_photos_are_usable_and_every_kind_of_unusable_file_is_there(tm
     demo_photos.write(tmp_path)
     found = reasons(tmp_path)
     per_class = Counter(path.partition("/")[0] for path, reason in found.items() if reason is None)
-    # Beside the 56: the copy, and the one content under two labels, which only the set of photos rejects.
+    # Three more than 56: the copy, and the same photo under two labels. Only the check of the whole set rejects these.
     assert per_class == {"minor": 20, "moderate": 19, "major": 20}
     counts = Counter(found.values())
     wanted = {"empty", "not an image", "unsupported format", "truncated", "corrupt", "too small", "too many pixels"}

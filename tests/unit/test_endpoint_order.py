@@ -1,6 +1,6 @@
-"""The update of the endpoint is asked again after a fault at any of its calls, and ends as if there had been none.
+"""The endpoint update is retried after a fault at any of its calls, and ends as if there had been no fault.
 
-Prefect tries a stage again after every Transient; a call may have failed before it took effect, or its answer was lost.
+Prefect retries a stage after every Transient. The call either failed before it took effect, or its answer was lost.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ METHODS = frozenset(
 
 
 class Faulty:
-    """Counts the calls of all ports, and lets one of them fail once."""
+    """Records the calls of all ports, and makes one of them fail once."""
 
     def __init__(self, at: int | None, when: str) -> None:
         self.calls: list[str] = []
@@ -58,7 +58,7 @@ STORIES = {
 
 
 def ended(story: str, at: int | None = None, when: str = "before") -> tuple[dict[str, Any], list[str]]:
-    """How the world and the report are at the end, tried again as a task does; and the calls of the first attempt."""
+    """The world and the report at the end, after retries like a task's; and the calls of all attempts."""
     make, request = STORIES[story]
     faulty = Faulty(at, when)
     here: Any = faulty.watch(make())
@@ -71,7 +71,7 @@ def ended(story: str, at: int | None = None, when: str = "before") -> tuple[dict
             calls = calls or list(faulty.calls)
     else:
         raise AssertionError(f"{story}: one fault, and three attempts were not enough")
-    # Where the first attempt has put the champion back, the second finds it served.
+    # If the first attempt has put the champion back, the second finds that it is served.
     outcome = "repaired" if report.outcome == "unchanged" else report.outcome
     told = asdict(replace(report, outcome=outcome, message="", latency=None))
     return {"aliases": here.registry.aliases, "history": here.history.told, "served": here.serving.served, **told}, faulty.calls

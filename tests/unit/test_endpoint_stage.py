@@ -1,4 +1,4 @@
-"""The update of the endpoint against worlds that do as they are told: what is served and where the aliases point."""
+"""The endpoint update against fakes that each test configures: what is served and where the aliases point."""
 
 from collections.abc import Sequence
 from dataclasses import replace

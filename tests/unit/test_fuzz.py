@@ -1,4 +1,4 @@
-"""Thousands of damaged photos through `car-damage validate`: nothing crashes, hangs, swells or slips through."""
+"""`car-damage validate` on thousands of damaged photos: no crash, no hang, limited memory, and no broken photo is accepted."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from tests import corpus
 
 COUNT = 2_000
 MEMORY = 1 << 30
-"""Bytes of the whole process with two workers: what Python, numpy and Pillow take, and two photos of up to 9,000 x 9,000 pixels
-(BMP, TIFF, PNG and the like are decoded at full size, four bytes a pixel)."""
+"""Bytes for the whole process with two workers: Python, numpy, Pillow, and two photos of up to 9,000 x 9,000 pixels
+(BMP, TIFF, PNG and similar formats are decoded at full size, four bytes a pixel)."""
 DEADLINE = 180
-"""Seconds, many times what it takes."""
+"""Seconds; many times the usual duration."""
 
 CHILD = """
 import sys

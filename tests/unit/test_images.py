@@ -1,4 +1,4 @@
-"""The decoder and validator: every format, every reason, and no way around it."""
+"""The decoder and validator: every format, every reason, and no way to bypass the checks."""
 
 import hashlib
 import struct
@@ -86,8 +86,8 @@ COMPRESSED = [name for name in PHOTOS if name.startswith(("JPEG", "PNG", "GIF"))
 @pytest.mark.parametrize("name", PHOTOS)
 def test_a_photo_cut_anywhere_before_its_last_pixel_is_never_valid(name: str) -> None:
     data = PHOTOS[name]
-    # An MPO holds a second photo behind the first; a GIF more frames; neither belongs to the picture.
-    # Pillow writes the directory of a TIFF behind or in front of its pixels: cut is cut.
+    # An MPO has a second photo after the first, and a GIF has more frames; neither belongs to the picture.
+    # Pillow writes a TIFF's directory before or after the pixels, so for a TIFF every cut counts.
     first = {"MPO": data.find(b"\xff\xd8\xff", 2) if name == "MPO" else 0, "GIF animated": len(data) // 3}.get(name, len(data) - 16)
     cuts = [*range(0, first, max(1, first // 60)), first - 1]
     for cut in cuts:
@@ -113,7 +113,7 @@ def test_a_large_jpeg_that_is_decoded_at_a_fraction_of_its_size_is_still_read_to
 
 
 def damaged_png_metadata() -> bytes:
-    """A whole photo with a comment whose checksum is wrong: Pillow refuses it or not, by its switch."""
+    """A complete photo with a comment whose checksum is wrong. A switch of Pillow decides whether it refuses the photo."""
     png, comment = PHOTOS["PNG"], bytearray(corpus.chunk(b"tEXt", b"Comment\0hello"))
     comment[-1] ^= 1
     return png[:33] + bytes(comment) + png[33:]
@@ -123,7 +123,7 @@ EVERY = [*PHOTOS.values(), *(data for data, _ in BROKEN.values()), damaged_png_m
 
 
 def verdicts() -> list[tuple[bool, str | None, int | None]]:
-    """Of everything in the corpus, valid and broken."""
+    """The verdicts on everything in the corpus, valid and broken."""
     return [(found.valid, found.reason, found.phash) for found in map(decoder.inspect, EVERY)]
 
 

@@ -1,4 +1,4 @@
-"""Which version a rollback goes back to, told from histories."""
+"""Which version a rollback returns to, given a history."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def history(*moves: tuple[int | None, int] | tuple[int | None, int, str]) -> list[Move]:
-    """Moves (from, to), newest first, as the registry tells them; a third part is the state."""
+    """Moves (from, to), newest first, as the registry returns them. A third element is the state."""
     told = []
     for number, (replaces, version, *state) in enumerate(moves):
         kind = ROLLBACK if replaces is not None and version < replaces else PROMOTION

@@ -12,7 +12,7 @@ BITS = st.integers(0, 8)
 
 @st.composite
 def crowded_hashes(draw):
-    """Hashes that are a few flipped bits away from a few centres, so that many of them are close."""
+    """Hashes a few flipped bits away from a few centres, so that many of them are close to each other."""
     centres = draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3))
     flips = st.lists(st.integers(0, 63), max_size=7)
     values = draw(st.lists(st.tuples(st.sampled_from(centres), flips), max_size=40))
@@ -24,7 +24,7 @@ def crowded_hashes(draw):
 
 @pytest.fixture(params=[1, 7, 1 << 18], autouse=True)
 def _blocks(request, monkeypatch):
-    """What is compared at once decides nothing."""
+    """The number of hashes compared at once must not change the result."""
     monkeypatch.setattr(near_duplicates, "_CELLS", request.param)
 
 

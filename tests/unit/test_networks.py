@@ -15,7 +15,7 @@ def noise(n: int, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def keras() -> Any:
-    """Imported when a test needs it, so that collecting the tests stays fast."""
+    """Keras, imported when a test needs it so that test collection stays fast."""
     networks.import_quietly()
     import keras as module
 

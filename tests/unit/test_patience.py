@@ -6,7 +6,7 @@ from tests.fakes import Time
 
 
 class Service:
-    """Fails so many times, then answers."""
+    """Fails a given number of times, then answers."""
 
     def __init__(self, failures: int, seconds: float = 0.0) -> None:
         self.clock, self.failures, self.calls, self.seconds = Time(), failures, 0, seconds

@@ -23,7 +23,7 @@ CLASSES = ("minor", "moderate", "major")
 
 
 def silver(folder: Path, photos: Sequence[tuple[str, str]]) -> pa.Table:
-    """Rows of (label, split), each with a photo of its own on disk."""
+    """One row per (label, split), each with its own photo on disk."""
     rows = []
     for number, (label, split) in enumerate(photos):
         path = folder / f"{number}.jpg"

@@ -107,7 +107,7 @@ def test_a_flow_runs_the_stages_of_a_job_in_the_order_in_which_the_job_does(flow
 
 
 def _stage_of(task: Task[..., Any]) -> str:
-    """The stage that the task runs, as its source names it."""
+    """The name of the stage that the task runs, read from its source."""
     [name] = re.findall(r"\b(\w+)\.STAGE\b", inspect.getsource(task.fn))
     return str(name)
 

@@ -1,4 +1,4 @@
-"""What is said of a service that does not come up."""
+"""The error for a service that does not start."""
 
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ TRUTH = np.arange(90) % 3
 
 
 def answers(right: float, seed: int = 1) -> np.ndarray:
-    """Right with this probability, else the next class."""
+    """Each answer is right with this probability; otherwise it is the next class."""
     wrong = np.random.default_rng(seed).random(len(TRUTH)) >= right
     return (TRUTH + wrong) % 3
 
@@ -100,7 +100,7 @@ def test_the_same_question_gets_the_same_answer() -> None:
 
 
 def test_the_confidence_is_paired_so_that_a_small_but_consistent_gain_counts() -> None:
-    """The candidate mends six of the champion's mistakes and adds none: every resample that holds one of them is a gain."""
+    """The candidate corrects six of the champion's mistakes and adds none: every resample with one of them is a gain."""
     champion = answers(0.7)
     candidate = champion.copy()
     mended = np.flatnonzero(champion != TRUTH)[:6]
@@ -111,7 +111,7 @@ def test_the_confidence_is_paired_so_that_a_small_but_consistent_gain_counts() -
 
 
 def test_a_tie_of_different_mistakes_keeps_the_champion_however_the_resamples_fall() -> None:
-    """Each is wrong on photos of its own, equally many of each kind, so that no resample but the whole is a tie."""
+    """The models are wrong on different photos, equally many per class: the whole test set is a tie, its resamples are not."""
     candidate, champion = TRUTH.copy(), TRUTH.copy()
     for number in range(36):
         changed = candidate if number % 6 < 3 else champion
@@ -131,14 +131,14 @@ def test_with_approval_a_version_that_meets_the_rule_waits_for_a_person_and_anot
 
 
 def with_mistakes(truth_of: int, said: int, number: int) -> np.ndarray:
-    """Right but for so many photos of one class."""
+    """All answers are right, except for this number of photos of one class."""
     given = TRUTH.copy()
     given[np.flatnonzero(truth_of == TRUTH)[:number]] = said
     return given
 
 
 def test_a_better_model_whose_mistakes_cost_more_is_kept_out() -> None:
-    """It mends ten harmless mistakes and misses three wrecks."""
+    """It corrects ten harmless mistakes and misses three wrecks."""
     candidate, champion = with_mistakes(2, 0, 3), with_mistakes(0, 1, 10)
     judged = judge(candidate, champion)
     assert judged.evidence.candidate.macro_f1 > judged.evidence.champion.macro_f1 + 0.02  # type: ignore[operator]

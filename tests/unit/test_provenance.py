@@ -1,4 +1,4 @@
-"""Who ran it, and with which software."""
+"""Who started a run, and with which software."""
 
 import getpass
 import os
@@ -9,7 +9,7 @@ from car_damage.adapters.mlflow.provenance import software, user
 
 
 def test_a_user_whom_the_machine_knows_by_number_only_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that runs with any uid; the standard library raises KeyError there, or OSError."""
+    """A container may run with any uid. There the standard library raises KeyError or OSError."""
 
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found")

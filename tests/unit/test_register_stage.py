@@ -1,4 +1,4 @@
-"""The stage that judges: what is registered, under which decision, and what a kill or a lost answer leaves behind."""
+"""The stage register: what it registers, with which decision, and what a kill or a lost answer leaves behind."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +37,7 @@ def wrong(label: str) -> str:
 
 
 class Models:
-    """What each model, by its folder's name, answers in a process of its own; and which were asked."""
+    """Replaces the models' processes: gives each model's answers, by its folder's name, and records which models were queried."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.labels: dict[str, dict[str, str]] = {}
@@ -62,7 +62,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
 
 
 def world(models: Models, right: int = COUNT) -> World:
-    """A candidate that was right on the first so many test photos."""
+    """A candidate that is right on the first `right` test photos."""
     rows = [{"path": path, "label": TRUTH[sha256(data)], "sha256": sha256(data), "split": "test"} for path, data in PHOTOS.items()]
     labels = np.array([CLASSES.index(row["label"]) for row in rows])
     said = [row["label"] if number < right else wrong(row["label"]) for number, row in enumerate(rows)]
@@ -76,7 +76,7 @@ def world(models: Models, right: int = COUNT) -> World:
 
 
 def with_champion(here: World, models: Models, right: int) -> None:
-    """Version 1 is live, and is right on the first so many test photos."""
+    """Version 1 is live, and is right on the first `right` test photos."""
     here.registry.add(1, decision="promote", judged_against="none")
     here.registry.aliases["champion"] = 1
     models.labels["models:_model_1"] = {
@@ -298,7 +298,7 @@ def test_a_decision_that_the_version_before_wrote_is_found_without_the_numbers_t
     here = world(models)
     judge(here)
     document = json.loads(here.tracking.files["run", "decision/1.json"])
-    # As it was before there were costs: one flat table.
+    # The format without costs: one flat table.
     document["evidence"] = {
         "test_photos": COUNT,
         "candidate_macro_f1": 1.0,

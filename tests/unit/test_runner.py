@@ -1,4 +1,4 @@
-"""What a person reads first of a run that failed says where it failed."""
+"""The error of a failed run begins with the stage that failed, because a person reads that first."""
 
 from typing import Any
 

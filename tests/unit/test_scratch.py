@@ -1,4 +1,4 @@
-"""Scratch folders go with their block, and those of killed processes with the next one that is made."""
+"""A scratch folder is deleted at the end of its block; a killed process's folder is deleted when the next one is made."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ AN_HOUR = 3600.0
 
 @pytest.fixture(autouse=True)
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The system's temporary folder, of this test alone, and of the processes that it starts."""
+    """A temporary folder in place of the system's, for this test and the processes that it starts."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
@@ -33,14 +33,14 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def an_hour_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders of other processes look an hour old: the time at which a folder changed cannot be set."""
+    """Make other processes' folders look an hour old. This moves the clock, because a folder's change time cannot be set."""
     now = time.time
     monkeypatch.setattr("car_damage.machine.time.time", lambda: now() + AN_HOUR)
 
 
 @contextlib.contextmanager
 def elsewhere() -> Iterator[Path]:
-    """A scratch folder of another process, which is killed at the end of the block."""
+    """A scratch folder of another process. The process is killed at the end of the block."""
     with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -12,7 +12,7 @@ def test_a_failure_to_show_something_is_logged_and_never_fails_the_work(error: E
         raise error
     [record] = caplog.records
     assert record.getMessage().startswith(f"the decision could not be shown: {type(error).__name__}")
-    # The cause of an error that we did not foresee is found by its traceback only.
+    # Only a traceback shows the cause of an error that we did not foresee.
     assert bool(record.exc_info) == (not isinstance(error, RegistryError))
 
 

@@ -1,4 +1,4 @@
-"""What runs on Spark's machines, without Spark: a file that does not come to an end ends its process, which Spark then tells."""
+"""The code for Spark's machines, without Spark: a file that hangs ends its process, and Spark then reports that."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# In a process of its own, as Spark's Python workers are.
+# Runs in its own process, like Spark's Python workers.
 PROGRAM = """
 import sys, time
 import pyarrow as pa

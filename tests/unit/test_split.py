@@ -57,7 +57,7 @@ def reasons(planned):
 
 
 def unlike(number):
-    """Hashes of which no two are within 8 bits."""
+    """A hash for each number. No two of them are within 8 bits."""
     return int.from_bytes(hashlib.sha256(b"unlike%d" % number).digest()[:8])
 
 
@@ -157,7 +157,7 @@ def test_a_photo_that_resembles_photos_of_one_split_joins_it():
 
 
 def bridge():
-    """Two stored photos of different splits, and what lies between them."""
+    """Two stored photos in different splits, 16 bits apart, and the silver rows."""
     train, test = Photo("/p/a", "minor", 0), Photo("/p/b", "minor", 0xFFFF)
     silver = decide([train, test]).rows
     assert set(splits(decide([train, test])).values()) == {"train", "test"}

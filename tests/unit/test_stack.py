@@ -1,4 +1,4 @@
-"""Where the parts of the local stack are."""
+"""The addresses of the local stack's parts."""
 
 import os
 import subprocess

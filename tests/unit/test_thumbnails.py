@@ -1,4 +1,4 @@
-"""Small pictures of photos: of everything that can be drawn, of nothing else, and never an error."""
+"""Thumbnails: made of every photo that can be drawn, and of nothing else. They never raise an error."""
 
 import io
 import time
@@ -66,7 +66,7 @@ def test_the_loudest_photo_is_a_small_picture() -> None:
 def test_hostile_bytes_are_drawn_or_not_in_little_time_and_space_and_raise_nothing() -> None:
     started = time.monotonic()
     drawn = [thumbnail(data) for _, data in corpus.fuzzed(600, seed=23)]
-    assert time.monotonic() - started < 60  # sixty times what it takes
+    assert time.monotonic() - started < 60  # sixty times the usual duration
     assert any(drawn)
     assert None in drawn
     assert max(len(picture or b"") for picture in drawn) < MAX_BYTES

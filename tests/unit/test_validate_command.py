@@ -1,4 +1,4 @@
-"""`car-damage validate`, and what every command has in common."""
+"""`car-damage validate`, and the behaviour that all commands share."""
 
 import json
 import os
@@ -140,7 +140,7 @@ def test_the_version_is_told() -> None:
 
 
 def test_validate_needs_the_base_install_alone(folder: Path) -> None:
-    """The modules of every extra are made impossible to import; the wheel itself is tested elsewhere."""
+    """Makes the modules of every extra impossible to import. Another test checks the wheel itself."""
     program = (
         "import sys\n"
         "for name in ('deltalake', 'mlflow', 'tensorflow', 'keras', 'prefect', 'matplotlib', 'fastapi', 'httpx', 'pandas'):\n"
