@@ -15,6 +15,7 @@ from car_damage.showing import if_possible
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.exceptions import MlflowException
 
 _PAGE = 1_000
 _DUPLICATE = ("IntegrityError", "UniqueViolation")
@@ -108,6 +109,11 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
     return str(found.experiment_id)
 
 
+def repeated(error: "MlflowException") -> bool:
+    """Whether MLflow's client repeated a call that had succeeded, because the response was lost."""
+    return any(name in error.message for name in _DUPLICATE)
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Translate MLflow's errors.
@@ -130,7 +136,7 @@ def translated(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
-        if any(name in error.message for name in _DUPLICATE):
+        if repeated(error):
             raise Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({error.message}); {later}") from error
         raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.message_of(error)}") from error
     except requests.HTTPError as error:

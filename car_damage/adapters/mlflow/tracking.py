@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, repeated, translated
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
@@ -78,6 +78,7 @@ class MlflowTracking(MlflowAdapter):
 
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
+        from mlflow.exceptions import MlflowException
         from mlflow.utils import chunk_list
 
         with translated(f"logging run {run_id}"):
@@ -88,7 +89,13 @@ class MlflowTracking(MlflowAdapter):
                 self._client.log_batch(run_id, metrics=batch)
             self._client.log_inputs(run_id, _inputs(contents.dataset))
             self._client.log_artifacts(run_id, str(contents.folder))
-            return self._log_model(run_id, contents)
+            try:
+                return self._log_model(run_id, contents)
+            except MlflowException as error:
+                if not repeated(error):
+                    raise
+                # Once more, instead of a second training. The first try leaves a logged model without files, which nothing uses.
+                return self._log_model(run_id, contents)
 
     def finish(self, run_id: str, model_uri: str) -> None:
         with translated(f"finishing run {run_id}"):
