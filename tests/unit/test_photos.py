@@ -173,7 +173,7 @@ def test_a_photo_that_cannot_be_read_may_be_readable_later(rows: pa.Table, tmp_p
 
 def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None:
     with (
-        pytest.raises(PhotoChanged, match=r"cannot be decoded any more \(too small"),
+        pytest.raises(PhotoChanged, match=r"was valid, but cannot be decoded \(too small"),
         load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time()),
     ):
         pass
