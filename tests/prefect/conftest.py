@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from car_damage.platform import Target
@@ -17,6 +18,7 @@ from deployments.bootstrap import limits
 from deployments.items import bootstrap
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+from tests.prefect.service import delete_runs
 
 
 class PrefectServer:
@@ -67,6 +69,19 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
 def server(prefect: PrefectServer) -> str:
     """The API's URL."""
     return f"{prefect.url}/api"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _left_empty(server: str) -> Iterator[None]:
+    """No deployment, automation or flow run stays for the next module, because their order differs between two runs of the tests."""
+    del server
+    yield
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            client.delete_deployment(deployment.id)
+        for automation in client.read_automations():
+            client.delete_automation(automation.id)
+    delete_runs()
 
 
 @dataclass

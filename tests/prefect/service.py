@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,17 +16,15 @@ from uuid import UUID
 import psutil
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import get_current_settings
 from prefect.states import Scheduled
 
 from car_damage.platform import Target
 from car_damage.settings_sources import load
-from deployments.alerts import PREFIX
 from deployments.bootstrap import WORK_POOL, everything
 from deployments.items import bootstrap
 from deployments.stack import workers_online
-from tasks.flow_runs import in_state
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -71,8 +69,6 @@ class Service:
 
     home: Path
     landing: Path
-    earlier: frozenset[UUID] = frozenset()
-    """Runs that other tests left on the server."""
 
     @property
     def platform(self) -> Target:
@@ -139,9 +135,7 @@ class Service:
             found = client.read_flow_runs(
                 deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[flow])), flow_run_filter=FlowRunFilter(), limit=200
             )
-        return sorted(
-            (run for run in found if run.id not in but and run.id not in self.earlier), key=lambda run: str(run.expected_start_time)
-        )
+        return sorted((run for run in found if run.id not in but), key=lambda run: str(run.expected_start_time))
 
     def tasks(self, run: UUID) -> dict[str, list[str]]:
         """Task -> the state names of its runs in one flow run, oldest first."""
@@ -194,8 +188,7 @@ class Service:
         return sorted(found, key=lambda process: process.create_time())
 
 
-@contextlib.contextmanager
-def deployed(home: Path, landing: Path) -> Iterator[Service]:
+def deployed(home: Path, landing: Path) -> Service:
     """Everything deployed, with all schedules off, so that each test knows what starts a run."""
     (home / "logs").mkdir(exist_ok=True)
     bootstrap(everything(load()))
@@ -204,22 +197,16 @@ def deployed(home: Path, landing: Path) -> Iterator[Service]:
             found = client.read_deployment_by_name(name)
             for schedule in found.schedules:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
-    # Schedules of other tests left runs behind. Prefect cancels a check that starts while another one is running.
-    _delete_scheduled_runs()
-    service = Service(home, landing)
-    yield replace(service, earlier=frozenset(run.id for flow in ("retrain", "watch-landing", "promote") for run in service.runs(flow)))
-    # Otherwise an automation keeps restarting lost runs, and the doorbell of later tests waits for them.
-    with get_client(sync_client=True) as client:
-        for automation in client.read_automations():
-            if automation.name.startswith(PREFIX):
-                client.delete_automation(automation.id)
-    _delete_scheduled_runs()
+    delete_runs()  # Prefect keeps a run that was due before its schedule was off, and cancels a check that starts during another one
+    return Service(home, landing)
 
 
-def _delete_scheduled_runs() -> None:
+def delete_runs() -> None:
+    """Delete all flow runs of the server."""
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=in_state(StateType.SCHEDULED)), limit=200):
-            client.delete_flow_run(run.id)
+        while runs := client.read_flow_runs(limit=200):
+            for run in runs:
+                client.delete_flow_run(run.id)
 
 
 def left_of(home: Path, but: set[int]) -> list[list[str]]:

@@ -86,12 +86,12 @@ def twin(target: LocalTarget, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def service(target: LocalTarget, twin: Twin) -> Iterator[Service]:
+def service(target: LocalTarget, twin: Twin) -> Service:
     """The workspace and the Prefect server after an administrator has run bootstrap."""
     os.environ["DATABRICKS_TOKEN"] = ADMIN_TOKEN
-    with deployed(target.home, target.landing) as service:
-        os.environ["DATABRICKS_TOKEN"] = SECRET
-        yield service
+    service = deployed(target.home, target.landing)
+    os.environ["DATABRICKS_TOKEN"] = SECRET
+    return service
 
 
 def land(twin: Twin, folder: Path) -> None:

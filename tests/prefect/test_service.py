@@ -36,7 +36,7 @@ SILENCE = 45.0
 
 
 @pytest.fixture(scope="module")
-def service(target: LocalTarget) -> Iterator[Service]:
+def service(target: LocalTarget) -> Service:
     """Everything deployed, with all schedules off, so that each test knows what starts a run."""
     target.set(
         TRAINING__EPOCHS="2",
@@ -45,8 +45,7 @@ def service(target: LocalTarget) -> Iterator[Service]:
         PROMOTION__MIN_GAIN="0",
         PROMOTION__MIN_CONFIDENCE="0.5",
     )
-    with deployed(target.home, target.landing) as service:
-        yield service
+    return deployed(target.home, target.landing)
 
 
 @pytest.fixture(scope="class")
