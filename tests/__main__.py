@@ -30,11 +30,12 @@ def main() -> int:
         service = subprocess.Popen(command(SERVICE), cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             others = subprocess.run(command(["tests"], *apart), cwd=ROOT, check=False).returncode
-            return others or service.wait()
+            code = service.wait()
         finally:
-            service.terminate()
+            service.terminate()  # only after Ctrl-C is it still running
             service.wait()
             sys.stdout.write(OUTPUT.read_text(errors="replace"))
+    return others or code
 
 
 if __name__ == "__main__":
