@@ -4,10 +4,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from car_damage.model.evaluation import confusion_matrix
+from car_damage.model.photos import Photos
 from car_damage.model.process import answers
+from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
 from car_damage.photo.decoder import decode
+from car_damage.pipeline import RegisterRequest
+from car_damage.ports import ModelVersion
+from car_damage.settings import Promotion, Settings
+from car_damage.stage import silent
+from car_damage.stages import register
+from tests.fakes import Endpoint, Runs, Table, Versions, World, sha256
+from tests.fakes import Photos as Files
 from tests.server.conftest import CLASSES, Models, Server, jpeg, network_answer
 
 PACK = Path(__file__).parent / "before" / "pack.py"
@@ -38,6 +50,33 @@ def test_a_model_of_before_is_judged_by_its_own_answers(of_before: Path, photo: 
     assert list(answered.probabilities.values()) == pytest.approx(expected, abs=1e-4)
     assert answered.label == CLASSES[expected.index(max(expected))]
     assert refused.refused == "too small: 60x40, each side must have 48 pixels"
+
+
+def test_a_candidate_is_judged_against_a_champion_of_before(of_before: Path, models: Models) -> None:
+    photos = {f"/landing/{number}.jpg": jpeg(320, 240, turn=60 * number) for number in range(4)}
+    truth = np.array([0, 1, 2, 0])
+    rows = {
+        "path": list(photos),
+        "label": [CLASSES[number] for number in truth],
+        "sha256": [*map(sha256, photos.values())],
+        "split": ["test"] * 4,
+    }
+    decoded = Photos(np.zeros((4, 1, 1, 3), np.uint8), truth, tuple(rows["sha256"]), tuple(photos))
+    candidate = write_predictions(decoded, np.eye(3)[truth], CLASSES)  # right on every photo
+    registry = Versions()
+    registry.add(1, decision="promote", judged_against="none")
+    registry.aliases["champion"] = 1
+    registry.versions[2] = ModelVersion(2, "run")
+    registry.download = lambda model_uri, into: of_before  # type: ignore[method-assign]
+    runs = Runs({("run", PREDICTIONS_FILE): candidate})
+    here = World(Settings(promotion=Promotion(recall_floor={})), Files(photos), registry, Endpoint({}), runs, Table(pa.table(rows)))
+    report = register.work(RegisterRequest("flow", "run", "models:/m-1", 1), here, silent)  # type: ignore[arg-type]
+
+    network = [int(np.argmax(network_answer(models.keras_files[1], decode(data).pixels))) for data in photos.values()]
+    assert report.evidence is not None
+    assert report.evidence.champion is not None
+    assert (report.champion, report.evidence.candidate.macro_f1) == (1, 1.0)
+    assert report.evidence.champion.confusion == confusion_matrix(truth, np.array(network), 3).tolist()
 
 
 def test_a_model_of_before_is_served(of_before: Path, live: Server, models: Models, photo: bytes, expected: list[float]) -> None:
