@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
 _PAGE = 1_000
-_DUPLICATE = ("IntegrityError", "UniqueViolation")
-"""What MLflow's databases raise for a row that exists already."""
+_DUPLICATE = ("UNIQUE constraint failed", "UniqueViolation", "Duplicate entry")
+"""How SQLite, Postgres and MySQL say that a row exists already."""
 
 EXPERIMENT_KIND, TRAININGS = "mlflow.experimentKind", "custom_model_development"
 """The tag of an experiment for training models: its page opens with runs instead of traces. MLflow's Python code has no names for
@@ -27,9 +27,6 @@ the two; they are in ExperimentKind, in the source of the pages."""
 FOR_TRAININGS = "workflowType=machine_learning"
 """A part of the links to pages that MLflow 3.17 serves itself. They ignore the tag, and open with what the link names, or with what
 the browser opened last, which is traces at first."""
-
-_log = logging.getLogger(__name__)
-
 
 ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 """The error codes of MLflow and of Unity Catalog for an object that does not exist."""
