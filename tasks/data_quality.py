@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 from prefect.artifacts import create_markdown_artifact
 
-from car_damage.data import ledger
 from car_damage.errors import CarDamageError
 from car_damage.photo import reasons
-from car_damage.photo.thumbnails import thumbnail
 from car_damage.pipeline import SilverReport
 from car_damage.ports import Platform
 from tasks.markdown import picture, plain, table
@@ -79,6 +77,8 @@ def _counted(report: SilverReport, reason: str) -> tuple[str, ...]:
 
 
 def _examples(report: SilverReport, by_count: list[str], platform: Platform) -> Iterator[tuple[str, ...]]:
+    from car_damage.data import ledger
+
     folder = ledger.absolute(platform.settings.landing.folder).rstrip("/") + "/"
     left = PICTURES
     for reason in by_count:
@@ -99,6 +99,8 @@ def _detail(reason: str, detail: str) -> str:
 
 def _thumbnail(path: str, platform: Platform) -> bytes | None:
     """A thumbnail; None if the file no longer exists or cannot be decoded."""
+    from car_damage.photo.thumbnails import thumbnail
+
     try:
         return thumbnail(platform.files.read(path), platform.settings.images.limits())
     except CarDamageError:

@@ -1,6 +1,7 @@
 """The stages as Prefect tasks: retries, timeouts, caching, progress, artifacts.
 
 The decorator holds what a task adds to its stage. The body runs the stage and shows its report. Prefect's pages show the docstring.
+A task imports its stage when it runs, because `prefect deploy` only reads the decorators.
 """
 
 from typing import Any
@@ -35,7 +36,6 @@ from car_damage.pipeline import (
     digest,
 )
 from car_damage.stage import HOUR
-from car_damage.stages import choose, endpoint, live, register, score, silver, train, validate
 from tasks import alerts, artifacts, commands, doorbell, naming
 from tasks.data_quality import data_quality
 from tasks.progress import TaskProgress, if_possible
@@ -89,6 +89,8 @@ ONCE_A_FLOW_RUN: dict[str, Any] = {"cache_policy": CachePolicy.from_cache_key_fn
 )
 def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
     """Finds the files that bronze has not seen, and writes a verdict on each."""
+    from car_damage.stages import validate
+
     report = runner.run(validate.STAGE, request, TaskProgress("validation"))
     with if_possible("the new files"):
         artifacts.landed(report)
@@ -110,6 +112,8 @@ def validate_images(request: ValidateRequest, runner: Runner) -> ValidateReport:
 )
 def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
     """Removes duplicates, divides the photos into train, validation and test, and merges them into silver."""
+    from car_damage.stages import silver
+
     report = runner.run(silver.STAGE, request, TaskProgress("silver"))
     with if_possible("the training photos"):
         artifacts.training_photos(report)
@@ -127,6 +131,8 @@ def write_silver(request: SilverRequest, runner: Runner) -> SilverReport:
 )
 def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
     """Finds out what is decided, intended and served, and whether anything is left to do."""
+    from car_damage.stages import live
+
     return runner.run(live.STAGE, request, TaskProgress("live"))
 
 
@@ -139,6 +145,8 @@ def look_at_live(request: LiveRequest, runner: Runner) -> LiveReport:
 )
 def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
     """Trains the network on one silver version and logs the model to MLflow, unless the same model was trained before."""
+    from car_damage.stages import train
+
     report = runner.run(train.STAGE, request, TaskProgress("training"))
     with if_possible("the model"):
         artifacts.trained(report, runner.platform.tracking)
@@ -153,6 +161,8 @@ def train_model(request: TrainRequest, runner: Runner) -> TrainReport:
 )
 def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
     """Judges the model against the champion on the same test photos and registers it with the decision."""
+    from car_damage.stages import register
+
     report = runner.run(register.STAGE, request, TaskProgress("judging"))
     with if_possible("the decision"):
         artifacts.decided(request, report, runner.platform)
@@ -167,6 +177,8 @@ def register_model(request: RegisterRequest, runner: Runner) -> RegisterReport:
 )
 def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
     """Scores the photos that this version has not scored, and merges the answers into the predictions table."""
+    from car_damage.stages import score
+
     report = runner.run(score.STAGE, request, TaskProgress("scoring"))
     with if_possible("the predictions"):
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
@@ -183,6 +195,8 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
 )
 def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
     """Finds the version that a person wants live, and refuses a version that must not go live."""
+    from car_damage.stages import choose
+
     return runner.run(choose.STAGE, request, TaskProgress("choosing"))
 
 
@@ -195,6 +209,8 @@ def choose_version(request: ChooseRequest, runner: Runner) -> ChooseReport:
 )
 def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     """Takes the challenger live after the endpoint has answered a real photo with it, or puts everything back."""
+    from car_damage.stages import endpoint
+
     try:
         # The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that
         # could not be renewed must not end it.
@@ -204,8 +220,7 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)
-        with if_possible("the champion's history"):
-            artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
+        _show_history(runner)
         raise
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error
@@ -215,5 +230,10 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
         raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; `{commands.BOOTSTRAP}` makes it") from error
     with if_possible("the endpoint"):
         artifacts.served(report, runner.platform.settings.serving)
-        artifacts.history(runner.platform.history.moves(), runner.platform.tracking)
+    _show_history(runner)
     return report
+
+
+def _show_history(runner: Runner) -> None:
+    with if_possible("the champion's history"):
+        artifacts.history(runner.platform.history.moves(), runner.platform.tracking)

@@ -9,7 +9,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from car_damage.data import ledger
 from car_damage.ports import Platform
 
 EMPTY = hashlib.sha256().hexdigest()
@@ -56,6 +55,8 @@ def fingerprint(platform: Platform) -> str:
         SettingsError: the folder does not exist.
         Unavailable: the folder cannot be listed completely.
     """
+    from car_damage.data import ledger
+
     landing = platform.settings.landing.folder
     return ledger.landing_fingerprint(landing, ledger.listing_of(platform.files.list(landing)))
 

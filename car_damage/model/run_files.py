@@ -4,14 +4,16 @@ The stages after a training read its predictions on the test photos, and the pho
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from car_damage.model.photos import Photos
 from car_damage.photo.columns import probability_column
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from car_damage.model.photos import Photos
 
 KERAS_FILE = "car_damage_classifier.keras"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
@@ -25,8 +27,11 @@ SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
 
 
-def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
+def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:
     """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles), with one row per photo."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     columns = {
         "sha256": pa.array(photos.sha256s, pa.string()),
         "path": pa.array(photos.paths, pa.string()),
@@ -39,8 +44,11 @@ def write_predictions(photos: Photos, probabilities: npt.NDArray[np.floating], c
     return bytes(sink.getvalue())
 
 
-def read_predictions(data: bytes) -> pa.Table:
+def read_predictions(data: bytes) -> "pa.Table":
     """The table in a file of `write_predictions`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     return pq.read_table(pa.BufferReader(data))
 
 
