@@ -75,7 +75,6 @@ def _check_limit() -> str | None:
 
 
 def _fix_limit() -> None:
-
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         # The upsert does not activate a limit that somebody has deactivated.

@@ -49,14 +49,12 @@ def experiment_items(settings: Settings, api: Api) -> list[Item]:
 
 def permission_items(settings: Settings, api: Api, who: Who) -> list[Item]:
     """The permissions of the principal on the experiment, on the jobs, and on the endpoint if it exists."""
-    ours = settings.databricks
     wanted = [
         RequiredPermission("experiments", f"experiment {name}", ("CAN_EDIT", "CAN_MANAGE"), partial(_experiment, api, name))
         for name in experiments(settings)
     ]
     run = ("CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER")
-    jobs = (ours.ingest_job, ours.train_job, ours.score_job)
-    wanted += [RequiredPermission("jobs", f"job {name}", run, partial(_job, api, name)) for name in jobs]
+    wanted += [RequiredPermission("jobs", f"job {name}", run, partial(_job, api, name)) for name in settings.databricks.jobs.values()]
     endpoint = f"endpoint {settings.serving.endpoint}"
     wanted += [RequiredPermission("serving-endpoints", endpoint, ("CAN_MANAGE",), partial(_endpoint, api, settings))]
     return [Item(f"permissions on {one.named}", partial(_check, api, who, one), partial(_grant, api, who, one)) for one in wanted]

@@ -57,9 +57,8 @@ def jobs(settings: Settings) -> list[dict[str, Any]]:
     """The settings of each job from databricks.yml, with the job names and the compute of the settings."""
     wanted = bundle.jobs({"wheel": wheel_path(settings)})
     ours = settings.databricks
-    names = {"car-damage-ingest": ours.ingest_job, "car-damage-train": ours.train_job, "car-damage-score": ours.score_job}
     extras = compute.extras(ROOT)
-    return [compute.form(wanted[key] | {"name": name}, ours, extras) for key, name in names.items()]
+    return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in ours.jobs.items()]
 
 
 def wheel_path(settings: Settings) -> str:

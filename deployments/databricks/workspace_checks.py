@@ -17,10 +17,9 @@ from tasks.workspace import use_credentials
 def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, Callable[[], str]]:
     """Name -> check, which returns what it found, or raises an error whose message says what to do."""
     api = cache(client)
-    jobs = (settings.databricks.ingest_job, settings.databricks.train_job, settings.databricks.score_job)
     return {
         "hand-overs": partial(_check_folder, api, settings.databricks.handovers),
-        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in jobs},
+        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in settings.databricks.jobs.values()},
     }
 
 

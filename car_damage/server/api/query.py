@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
+from car_damage.photo.columns import probability_column
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
@@ -38,7 +39,9 @@ _FORMS: JsonDict = {
     "oneOf": [{"required": [form]} for form in ("dataframe_records", "dataframe_split", "inputs")],
     "example": {"dataframe_records": [{"image": "/9j/4AAQSkZJRg=="}]},
 }
-_CLASSES: JsonDict = {"patternProperties": {"^probability_": {"type": "number", "minimum": 0, "maximum": 1, "description": "One class."}}}
+_CLASSES: JsonDict = {
+    "patternProperties": {f"^{probability_column('')}": {"type": "number", "minimum": 0, "maximum": 1, "description": "One class."}}
+}
 
 
 class Photo(TypedDict):
