@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,13 +72,24 @@ class Stack:
         return self.process.wait(60)
 
     def api(self, path: str, body: Any = None) -> Any:
-        """Call the Prefect server and return its answer."""
+        """Call the Prefect server and return its answer. Like Prefect's client, repeat a call that it could not carry out (503): its
+        SQLite database is locked at times.
+        """
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(
             f"http://127.0.0.1:{self.ports['prefect']}/api{path}", data=data, headers={"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - our own server
-            return json.load(answer)
+
+        def answered() -> tuple[Any] | None:
+            try:
+                with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - our own server
+                    return (json.load(answer),)
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+                return None
+
+        return until(answered, f"the Prefect server carries out {path}")[0]
 
     def deployment(self) -> str:
         """The id of the deployment retrain. A new database would have another one."""
