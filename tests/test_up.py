@@ -1,6 +1,5 @@
 """`make up`: starts everything on one machine and leaves nothing behind."""
 
-import json
 import os
 import re
 import shlex
@@ -8,15 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Running
 
 from car_damage.settings import PREFIX
 from deployments import pid_file
@@ -71,29 +70,15 @@ class Stack:
         self.process.send_signal(number)
         return self.process.wait(60)
 
-    def api(self, path: str, body: Any = None) -> Any:
-        """Call the Prefect server and return its answer. Like Prefect's client, repeat a call that it could not carry out (503): its
-        SQLite database is locked at times.
-        """
-        data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports['prefect']}/api{path}", data=data, headers={"Content-Type": "application/json"}
-        )
+    @property
+    def client(self) -> SyncPrefectClient:
+        """A client of its Prefect server. It repeats a call that SQLite's lock refused, which the server answers with 503."""
+        return SyncPrefectClient(f"http://127.0.0.1:{self.ports['prefect']}/api")
 
-        def answered() -> tuple[Any] | None:
-            try:
-                with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - our own server
-                    return (json.load(answer),)
-            except urllib.error.HTTPError as error:
-                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
-                    raise
-                return None
-
-        return until(answered, f"the Prefect server carries out {path}")[0]
-
-    def deployment(self) -> str:
+    def deployment(self) -> UUID:
         """The id of the deployment retrain. A new database would have another one."""
-        return str(self.api("/deployments/name/retrain/retrain")["id"])
+        with self.client as client:
+            return client.read_deployment_by_name("retrain/retrain").id
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +104,8 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     assert re.search(r"^ok +worker +\S+ online on car-damage", looked.stdout, re.MULTILINE)
     first = stack.deployment()
     # A run whose process was ended with everything else stays in this state.
-    run = stack.api(f"/deployments/{first}/create_flow_run", {"state": {"type": "RUNNING"}})["id"]
+    with stack.client as client:
+        run = client.create_flow_run_from_deployment(first, state=Running()).id
     assert "token" not in told
     exported = re.search(r"^  export (.*)$", told, re.MULTILINE)
     assert exported is not None
@@ -132,8 +118,9 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     assert left_of(stack.home, set()) == []
     stack.up()
     assert stack.deployment() == first
-    states = until(lambda: stack.api(f"/flow_run_states/?flow_run_id={run}")[1:], "the run that was left is started again")
-    assert (states[0]["name"], states[0]["message"]) == ("AwaitingRetry", "`make up` was stopped: started again")
+    with stack.client as client:
+        states = until(lambda: client.read_flow_run_states(run)[1:], "the run that was left is started again")
+    assert (states[0].name, states[0].message) == ("AwaitingRetry", "`make up` was stopped: started again")
 
 
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
