@@ -406,8 +406,19 @@ def test_other_loggers_keep_their_level(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["(sqlite3.IntegrityError) UNIQUE constraint failed: inputs.source_id", "(psycopg2.errors.UniqueViolation) x"]
+    "told",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: inputs.source_id",
+        "(psycopg2.errors.UniqueViolation) x",
+        "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'x' for key 'PRIMARY'\")",
+    ],
 )
 def test_a_call_that_mlflow_s_client_repeats_after_a_lost_response_may_be_tried_again(told: str) -> None:
     with pytest.raises(Unavailable, match="lost response"), translated("logging run 1"):
         raise MlflowException(told, error_code=BAD_REQUEST)
+
+
+def test_a_row_that_the_database_refuses_for_another_reason_is_not_tried_again() -> None:
+    with pytest.raises(RegistryError) as refused, translated("logging run 1"):
+        raise MlflowException("(sqlite3.IntegrityError) NOT NULL constraint failed: inputs.source_id", error_code=BAD_REQUEST)
+    assert not isinstance(refused.value, Unavailable)
