@@ -73,7 +73,7 @@ def server(prefect: PrefectServer) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _left_empty(server: str) -> Iterator[None]:
-    """No deployment, automation or flow run stays for the next module, because their order differs between two runs of the tests."""
+    """Each module leaves the server without deployments, automations and flow runs: the order of the modules differs from run to run."""
     del server
     yield
     with get_client(sync_client=True) as client:

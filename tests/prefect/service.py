@@ -197,7 +197,7 @@ def deployed(home: Path, landing: Path) -> Service:
             found = client.read_deployment_by_name(name)
             for schedule in found.schedules:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
-    delete_runs()  # Prefect keeps a run that was due before its schedule was off, and cancels a check that starts during another one
+    delete_runs()  # of a schedule that fired before it was off: a second check at the same time would be cancelled
     return Service(home, landing)
 
 
