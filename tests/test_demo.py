@@ -138,7 +138,7 @@ def test_a_folder_of_one_s_own_is_taken_where_it_lies_and_severe_means_major(new
 
 def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
     command = [sys.executable, "-m", "deployments", "demo", "--images", "/nowhere"]
-    done = subprocess.run(command, cwd=ROOT, env=newcomer.environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=newcomer.environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: IMAGES=/nowhere is not a folder")
 
@@ -158,7 +158,7 @@ def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Ne
     (lies / "photo.jpg").write_bytes(demo_photos.photo("major", 3))
     command = [sys.executable, "-m", "deployments", "demo", "--images", str(given)]
     environment = newcomer.environment | {"CAR_DAMAGE_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     problem = f"error: no file below {lies} is in a folder named after a class (minor, moderate, major): "
     assert (done.returncode, done.stderr) == (1, problem + advice.format(tmp_path))
     assert not (tmp_path / "home").exists()

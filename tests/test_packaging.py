@@ -35,7 +35,7 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(clean: Path, *command: str | Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CAR_DAMAGE_", "PYTHON"))}
     done = subprocess.run(  # noqa: PLW1510 - the assertion shows its output
-        [clean / command[0], *command[1:]], capture_output=True, text=True, timeout=60, env=environment, cwd=clean
+        [clean / command[0], *command[1:]], capture_output=True, text=True, timeout=120, env=environment, cwd=clean
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -21,7 +21,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 
 def release(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, ROOT / ".ci" / "release.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def workflow(name: str) -> dict[Any, Any]:
@@ -75,7 +75,7 @@ def test_a_hook_calls_a_command_that_is_there(hook: dict[str, Any]) -> None:
     assert hook["language"] == "system"
     program, *arguments = hook["entry"].split()
     here = Path(sys.executable).parent / program.removeprefix(BIN)
-    done = subprocess.run([here, *arguments, "--help"], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([here, *arguments, "--help"], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -165,7 +165,7 @@ def test_a_port_in_use_is_one_line_that_names_the_setting(stack: Stack, name: st
 def test_a_landing_folder_that_is_not_there_is_one_line(stack: Stack) -> None:
     command = [sys.executable, "-m", "deployments", "up"]
     environment = stack.environment | {"CAR_DAMAGE_LANDING__FOLDER": "/nowhere"}
-    refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert refused.returncode == 1
     assert refused.stderr == "error: landing.folder is /nowhere, which is not a folder: mount it, create it, or name another\n"
 

@@ -22,7 +22,7 @@ def ask(twin: Twin, method: str, path: str, body: Any = None, token: str = SECRE
         json=body,
         headers={"Authorization": f"Bearer {token}"},
         verify=twin.environment["SSL_CERT_FILE"],
-        timeout=30,
+        timeout=120,
     )
     return answer.status_code, "" if answer.ok else answer.json()["error_code"]
 

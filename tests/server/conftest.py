@@ -214,7 +214,7 @@ class Server:
         import httpx
 
         headers = {"Authorization": f"Bearer {bearer or token(self.settings.home)}"} | more.pop("headers", {})
-        return httpx.request(method, self.url + path, headers=headers, timeout=60, **more)
+        return httpx.request(method, self.url + path, headers=headers, timeout=120, **more)
 
     def invoke(self, **more: Any) -> Any:
         return self.call("POST", f"/serving-endpoints/{self.settings.serving.endpoint}/invocations", **more)

@@ -72,7 +72,7 @@ def said(server: Server, output: int, reading: int) -> Iterator[str]:
             yield lines.readline() + lines.readline()
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
 
 @pytest.fixture

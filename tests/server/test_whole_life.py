@@ -13,7 +13,7 @@ from tests.server.conftest import SECRET, Models, Server, until
 
 def test_a_second_server_on_the_same_home_refuses_to_start(live: Server) -> None:
     second = live.spawn()
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=120)
     assert second.returncode != 0
     assert f"another endpoint server (process {live.pid}) uses" in output
 
@@ -24,7 +24,7 @@ def test_a_server_on_a_port_in_use_refuses_to_start_and_names_the_setting(
     other = Server(tmp_path_factory.mktemp("other"), models.uri)
     other.settings = other.settings.model_copy(update={"serving": live.settings.serving})
     process = other.spawn()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "serving.host cannot be used" in output
 
@@ -64,7 +64,7 @@ def test_an_endpoint_that_is_deleted_while_it_starts_is_gone_with_its_process(li
     assert created["state"] == {"ready": "NOT_READY", "config_update": "IN_PROGRESS"}
     (started,) = until(lambda: set(live.model_processes()) - before, "the start of a process")
     assert live.call("DELETE", "/api/2.0/serving-endpoints/other").status_code == 200
-    assert not psutil.wait_procs([started], timeout=30)[1]
+    assert not psutil.wait_procs([started], timeout=120)[1]
     assert live.call("GET", "/api/2.0/serving-endpoints/other").status_code == 404
     assert live.serving.state().ready
 
@@ -76,7 +76,7 @@ def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_withou
     processes = live.model_processes()
     live.end(signal.SIGTERM)
     assert processes
-    assert not psutil.wait_procs(processes, timeout=30)[1]
+    assert not psutil.wait_procs(processes, timeout=120)[1]
     assert json.loads((folder(live.settings.home) / "endpoints.json").read_text())["endpoints"][0]["name"] == "car_damage_model_ep"
 
     live.start(registry="http://127.0.0.1:9")
@@ -90,7 +90,7 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
     live.serving.put(coming)
     processes = until(lambda: len(live.model_processes()) == 2 and live.model_processes(), "the start of the update")
     live.end(signal.SIGKILL)
-    assert not psutil.wait_procs(processes, timeout=30)[1]
+    assert not psutil.wait_procs(processes, timeout=120)[1]
     with pytest.raises(Unavailable, match=r"nothing answers at .* start the endpoint server \(`car-damage serve`\)"):
         live.serving.state()
 

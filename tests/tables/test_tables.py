@@ -135,13 +135,13 @@ def small_disk(tmp_path):
 
     def mount(options, *where):
         command = ["/bin/mount", *where, "-o", options, str(folder)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     mounted = mount("size=2m", "-t", "tmpfs", "none")
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder, lambda: mount("remount,size=64m")
-    subprocess.run(["/bin/umount", "--lazy", str(folder)], timeout=30, check=True)
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], timeout=120, check=True)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

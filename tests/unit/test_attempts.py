@@ -36,7 +36,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         "start_new_session=True, stdout=subprocess.DEVNULL).pid, flush=True)"
     )
     environment = os.environ | {FLOW_RUN: str(started(monkeypatch, 2)), "PREFECT_API_URL": API}
-    done = subprocess.run([sys.executable, "-c", starter], env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", starter], env=environment, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     yield int(done.stdout)
     end(of_server(API))
 
@@ -76,6 +76,6 @@ def test_what_a_start_has_itself_begun_and_what_it_comes_from_are_left_alone(mon
         assert [found.pid for found in of_server(API)] == [child.pid]
     found = f"'{sys.executable}' -c 'from tasks.run_processes import of_run; print(of_run(\"{run}\"))'; exit $?"
     done = subprocess.run(
-        ["/bin/sh", "-c", found], env=os.environ | {FLOW_RUN: str(run)}, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        ["/bin/sh", "-c", found], env=os.environ | {FLOW_RUN: str(run)}, stdout=subprocess.PIPE, text=True, timeout=120, check=True
     )
     assert done.stdout == "[]\n"

@@ -244,7 +244,7 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", MEASURE, str(tmp_path / "whole"), *(str(tmp_path / name) for name in bombs)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     *reasons, grown = done.stdout.splitlines()

@@ -36,5 +36,5 @@ def test_a_file_that_hangs_ends_its_process_and_one_that_does_not_leaves_no_alar
     for number, content in enumerate(contents):
         paths.append(str(tmp_path / str(number)))
         Path(paths[-1]).write_text(content)
-    ended = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", PROGRAM, *paths], capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (code, told), ended.stderr[-1000:]

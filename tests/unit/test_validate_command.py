@@ -148,7 +148,7 @@ def test_validate_needs_the_base_install_alone(folder: Path) -> None:
         "from car_damage.cli import app\n"
         "app(['validate', '--json', sys.argv[1]])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6
 
@@ -163,6 +163,6 @@ def test_help_imports_nothing_heavy() -> None:
         "    heavy = {'numpy', 'PIL', 'pyarrow', 'pydantic', 'mlflow', 'tensorflow', 'databricks'} & set(sys.modules)\n"
         "    print(sorted(heavy), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert "validate" in done.stdout
     assert done.stderr.strip() == "[]"
