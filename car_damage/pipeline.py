@@ -127,7 +127,7 @@ class RegisterRequest:
     dry_run: bool = False
     """Judge and register, but set no alias and leave the version undecided."""
     judge_again: bool = False
-    """Decide again even when the version has a decision."""
+    """Decide again even when the version has a decision against the present champion."""
     training_key: str = ""
     """Of the run. Versions with the same key are the same model, trained twice."""
 
@@ -236,11 +236,14 @@ class LiveReport:
     """Moves of the champion that have begun and not ended."""
     awaiting: bool = False
     """The decided version waits for a person's approval, and was judged against the present champion."""
+    outdated: bool = False
+    """The decision on the decided version compares with an earlier champion, so it is judged again."""
 
     @property
     def settled(self) -> bool:
         """Nothing is left to do: training, judging and updating the endpoint would change nothing."""
-        return self.decided is not None and self.challenger is None and not self.underway and self.champion == self.served
+        decided = self.decided is not None and not self.outdated
+        return decided and self.challenger is None and not self.underway and self.champion == self.served
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from car_damage.photo.columns import probability_column
 from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
 from car_damage.promotion import rule
-from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, tags_of
+from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, is_outdated, tags_of
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
 
@@ -35,13 +35,12 @@ ROUNDING = 1e-3
 
 
 def work(request: RegisterRequest, platform: Platform, progress: Progress) -> RegisterReport:
-    """Decide on the run's model, unless it has a decision."""
+    """Decide on the run's model, unless it has a decision that still holds."""
     registry = platform.registry
     versions = registry.versions_for(request.run_id)
     decided = decided_of(versions)
     champion = registry.champion()
-    live_already = decided is not None and champion is not None and champion.version == decided.version
-    if decided is not None and (live_already or not request.judge_again):
+    if decided is not None and not _is_open(request, decided, champion, platform):
         return _found(decided, platform)
     test = _test_photos(request, platform)
     version = decided or (versions[0] if versions else None)
@@ -64,6 +63,13 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
         decided_before=False,
         evidence=judged.evidence,
     )
+
+
+def _is_open(request: RegisterRequest, decided: ModelVersion, champion: ModelVersion | None, platform: Platform) -> bool:
+    """Whether a decided version is judged again."""
+    if champion is not None and champion.version == decided.version:
+        return False
+    return request.judge_again or is_outdated(decided, champion, platform.history.moves(DONE))
 
 
 def _hold_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:

@@ -158,6 +158,7 @@ def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None
         (replace(LIVE, challenger=4), False),
         (replace(LIVE, underway=1), False),
         (replace(LIVE, awaiting=True), True),
+        (replace(LIVE, outdated=True), False),
         (replace(LIVE, served=2), False),
         (replace(LIVE, served=None), False),
         (LiveReport("run", 1, None, None, None), True),

@@ -143,17 +143,31 @@ def test_a_decision_is_made_once_and_found_the_next_time(models: Models) -> None
     assert len(models.asked) == asked
 
 
-def test_a_change_of_champion_alone_reopens_no_decision_and_judge_again_does(models: Models) -> None:
+def with_another_champion(models: Models, *, by_person: bool) -> World:
+    """Version 1 was decided for; since then, version 2, which is better, has gone live."""
     here = world(models, right=20)
     assert judge(here).decision == "promote"
     here.registry.move("challenger", None)
     here.registry.add(2, decision="promote", judged_against="none")
     here.registry.aliases["champion"] = 2
+    here.history.close(here.history.begin(Intention(PROMOTION, 2, None, "why", "who", "flow", by_person=by_person)), DONE)
     models.labels["models:_model_2"] = dict(TRUTH)
-    assert judge(here).decision == "promote"
-    again = judge(here, judge_again=True)
+    return here
+
+
+def test_a_decision_against_an_earlier_champion_is_made_again(models: Models) -> None:
+    here = with_another_champion(models, by_person=False)
+    again = judge(here)
     assert (again.decision, again.champion, again.decided_before) == ("keep", 2, False)
     assert here.registry.get(1).tags["judged_against"] == "2"
+    assert judge(here).decided_before
+
+
+def test_a_champion_that_a_person_chose_reopens_no_decision_and_judge_again_does(models: Models) -> None:
+    here = with_another_champion(models, by_person=True)
+    assert judge(here).decided_before
+    again = judge(here, judge_again=True)
+    assert (again.decision, again.champion, again.decided_before) == ("keep", 2, False)
 
 
 def test_a_version_that_is_judged_again_is_undecided_until_the_end(models: Models) -> None:
