@@ -41,8 +41,8 @@ def assign(fresh: pa.Table, kept: pa.Table, known: pa.Table, split: Split) -> pa
     order = np.asarray(pc.sort_indices(fresh["sha256"]))
     labels = fresh["label"].take(pa.array(order)).to_pylist()
     # Contents with the same hash get the same split: they are one node, whose rank is that of its smallest sha256.
-    nodes, rank, node = np.unique(_unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
-    seen = near_duplicates.touched(nodes, _unsigned(known["phash"]), _flags(known["split"]), split.near_duplicate_bits)
+    nodes, rank, node = np.unique(near_duplicates.unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
+    seen = near_duplicates.touched(nodes, near_duplicates.unsigned(known["phash"]), _flags(known["split"]), split.near_duplicate_bits)
     assigned, groups = _spread(nodes, rank, seen, split.near_duplicate_bits)
 
     photos: dict[str, Counter[int]] = defaultdict(Counter)
@@ -137,7 +137,3 @@ def _choose(group: Mapping[str, int], photos: Mapping[str, Mapping[int, int]], s
 
 def _flags(splits: pa.ChunkedArray) -> near_duplicates.Flags:
     return np.array([_FLAGS[name] for name in splits.to_pylist()], np.uint8)
-
-
-def _unsigned(hashes: pa.ChunkedArray) -> near_duplicates.Hashes:
-    return np.ascontiguousarray(np.asarray(hashes, dtype=np.int64)).view(np.uint64)
