@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from car_damage.data.silver import SILVER
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots, training
@@ -25,9 +26,11 @@ from car_damage.model.run_files import (
     KERAS_FILE,
     PREDICTIONS_FILE,
     SMOKE_PHOTO_FILE,
+    TRAINED_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
     write_predictions,
+    write_trained,
 )
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
@@ -54,13 +57,13 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
         return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
     with load(
         rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes, platform.clock
     ) as photos:
-        return _tracked(request, platform, photos, progress)
+        return _tracked(request, platform, rows, photos, progress)
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -79,7 +82,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progress: Progress) -> TrainReport:
+def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     settings, tracking = platform.settings, platform.tracking
     tags = {
@@ -92,6 +95,7 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
+            (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             contents = _train(request, platform, photos, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)

@@ -19,8 +19,10 @@ from car_damage.model.run_files import (
     EVALUATION_FILE,
     PREDICTIONS_FILE,
     SMOKE_PHOTO_FILE,
+    TRAINED_FILE,
     WORST_MISTAKES_FILE,
     read_predictions,
+    read_trained,
 )
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
@@ -91,6 +93,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "evaluation.json",
         "smoke_photo",
         "test_predictions.parquet",
+        "trained_photos.parquet",
     }
     assert run.info.status == "FINISHED"
     wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
@@ -123,6 +126,15 @@ def test_the_smoke_photo_is_the_first_that_a_request_can_hold_or_the_first_of_al
     settings = Settings(serving=Serving(max_request_bytes=limit))
     platform: Any = fakes.World(settings, fakes.Photos(given), fakes.Versions(), fakes.Endpoint({}), fakes.Runs({}))
     assert _smoke_photo(platform, test) == chosen
+
+
+def test_a_run_keeps_the_list_of_the_photos_that_it_has_seen_and_of_no_test_photo(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    listed = read_trained(world.target.tracking.fetch(report.run_id, TRAINED_FILE)).to_pylist()
+    wanted = [row for row in world.rows.to_pylist() if row["split"] != "test"]
+    names = ("sha256", "phash", "label", "split")
+    assert len(listed) == 12
+    assert sorted(tuple(row[name] for name in names) for row in listed) == sorted(tuple(row[name] for name in names) for row in wanted)
 
 
 def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tuple[World, TrainReport]) -> None:
