@@ -160,6 +160,8 @@ class Score:
     """Photos by true class (row) and predicted class (column)."""
     cost: float | None
     """What the model's mistakes cost, a test photo on average: see `promotion.costs`. None in evidence from before there were costs."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the macro-F1. None in evidence from before there were intervals."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class Comparison:
     gain: float
     """Candidate's macro-F1 less the champion's."""
     confidence: float
-    """Share of paired bootstrap resamples in which the candidate is ahead."""
+    """1 less the chance that a model that is no better gains as much: see `promotion.certainty.confidence`."""
     interval: tuple[float, float]
     """2.5 and 97.5 percent quantiles of the gain over the resamples."""
 
@@ -179,11 +181,18 @@ class Evidence:
     """The numbers behind a decision."""
 
     test_photos: int
+    """Photos on which both were judged."""
     candidate: Score
     champion: Score | None = None
     """None: there was no champion."""
     comparison: Comparison | None = None
     """None: there was nothing to compare with."""
+    excluded: int = 0
+    """Test photos that were left out, because the candidate or the champion was trained on them, or on photos that resemble them."""
+    looks: int = 1
+    """Candidates that were judged since the champion was chosen, this one included. The confidence asked for rises with it."""
+    fresh: int = 0
+    """Those of `test_photos` that arrived after the champion was chosen. All of them: both were judged on these photos alone."""
 
 
 def evidence_of(document: Any) -> Any:

@@ -200,10 +200,16 @@ class Promotion(Section):
     person takes the version live with the flow promote."""
     min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """The candidate's macro-F1 must exceed the champion's by at least this much, on the same test photos."""
-    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.8
-    """The candidate must be ahead in at least this share of the paired bootstrap resamples of the test photos."""
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.98
+    """Confidence that the first candidate after a promotion must reach. The second may be wrong with half the chance, the third with a
+    third, and so on, because luck beats a champion that is challenged often enough. [promotion.md](promotion.md) has the trade-off."""
     min_test_photos: Annotated[int, Field(ge=1)] = 30
-    """With fewer test photos a comparison is not reliable, and the champion stays."""
+    """With fewer test photos a comparison is not reliable, and no version goes live."""
+    min_test_photos_per_class: Annotated[int, Field(ge=1)] = 5
+    """With fewer test photos of any class no version goes live. With 5, one photo changes the recall of its class by 20 points."""
+    first_version: Literal["ahead", "any"] = "ahead"
+    """ahead: a version that has no champion to beat must be ahead of always saying the same class, with the confidence above.
+    any: it needs only the test photos and the floors. Choose it to try out the service with a model that has learnt nothing."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
     costs: dict[str, dict[str, Cost]] = {
@@ -214,10 +220,11 @@ class Promotion(Section):
     """The cost of each kind of mistake, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
     max_cost_rise: Cost = 0.0
     """The candidate's average cost of mistakes per test photo may be at most this much higher than the champion's."""
-    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
-    """Number of bootstrap resamples."""
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
+    """Number of random exchanges of both models' answers from which the confidence is computed. It limits the confidence that can be shown:
+    the confidence asked for stops rising when two exchanges in all may gain as much as the candidate."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Random seed of the bootstrap. It makes a decision reproducible."""
+    """Random seed of the resamples. It makes a decision reproducible."""
 
 
 class Scoring(Section):

@@ -17,7 +17,7 @@ from car_damage.data.splits import TEST, TRAIN
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots
-from car_damage.model.evaluation import macro_f1
+from car_damage.model.evaluation import Labels, macro_f1
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
 from car_damage.moves import DONE, NO_VERSION, rollback_of
@@ -155,9 +155,9 @@ class _Test:
 
     rows: pa.Table
     """path, label, sha256: n rows."""
-    truth: rule.Labels
+    truth: Labels
     """(n,)"""
-    candidate: rule.Labels
+    candidate: Labels
     """(n,)"""
     probabilities: np.ndarray
     """(n, classes)"""
@@ -218,17 +218,18 @@ def _check_answer(request: RegisterRequest, test: _Test, platform: Platform) -> 
 def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progress: Progress) -> rule.Decision:
     classes, conditions = platform.settings.labels.classes, platform.settings.promotion
     if champion is None:
-        return rule.decide(test.truth, test.candidate, None, classes, conditions)
+        return rule.decide(rule.Answers(test.truth, test.candidate), classes, conditions, rule.Circumstances())
     photos = len(test.truth)
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
     timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.check_environment
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, test.read(platform), timeout + photos, environment, lambda done: progress("judge", done, photos))
-    return rule.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, conditions)
+    judged = rule.Answers(test.truth, test.candidate, _predicted(given, test.truth, classes))
+    return rule.decide(judged, classes, conditions, rule.Circumstances())
 
 
-def _predicted(given: Sequence[ModelAnswer], truth: rule.Labels, classes: Sequence[str]) -> rule.Labels:
+def _predicted(given: Sequence[ModelAnswer], truth: Labels, classes: Sequence[str]) -> Labels:
     """Class numbers of the champion's answers. A label that is no class of the settings counts as wrong."""
     if len(given) != len(truth):
         raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")

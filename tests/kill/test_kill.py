@@ -75,6 +75,7 @@ class Ground:
 
 MODIFIED = 1_700_000_000
 BETTER = {"TOLD_RIGHT": "1.0"}
+PROMOTION = {"min_test_photos": 1, "min_test_photos_per_class": 1, "first_version": "any", "min_confidence": 0.5, "recall_floor": {}}
 
 
 @contextlib.contextmanager
@@ -87,7 +88,7 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
         "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
         "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{port}",
         "CAR_DAMAGE_SERVING__POLL": "0.1",
-        "CAR_DAMAGE_PROMOTION": json.dumps({"min_test_photos": 1, "min_confidence": 0.5, "recall_floor": {}}),
+        "CAR_DAMAGE_PROMOTION": json.dumps(PROMOTION),
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | variables
     serve = [sys.executable, "-m", "car_damage.cli", "serve"]

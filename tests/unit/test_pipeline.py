@@ -55,7 +55,7 @@ SILVER = SilverReport(
     4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, BALANCE, {"empty": ("/landing/a.jpg",)}, {"/landing/a.jpg": "0 bytes"}, {"empty": 1}
 )
 TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
-SCORE = Score(0.9, {"minor": 0.8, "major": None}, [[4, 1], [0, 0]], 0.2)
+SCORE = Score(0.9, {"minor": 0.8, "major": None}, [[4, 1], [0, 0]], 0.2, (0.8, 0.95))
 EVIDENCE = Evidence(5, SCORE, SCORE, Comparison(0.0, 0.5, (-0.1, 0.1)))
 REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, False, EVIDENCE)
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
@@ -78,6 +78,17 @@ def test_evidence_of_an_earlier_version_is_read_with_what_it_has() -> None:
     compared = flat | {"champion_macro_f1": 0.5, "gain": 0.4, "confidence": 0.9, "gain_interval": [0.1, 0.6], "champion_cost": 1.5}
     evidence = TypeAdapter(RegisterReport).validate_python({**old, "evidence": compared}).evidence
     assert (evidence.champion, evidence.comparison) == (Score(0.5, {}, [], 1.5), Comparison(0.4, 0.9, (0.1, 0.6)))
+
+
+def test_evidence_from_before_looks_were_counted_is_read() -> None:
+    """As the version before wrote it: without intervals, looks, fresh and excluded photos."""
+    score = {"macro_f1": 0.9, "recall": {"minor": 0.8}, "confusion": [[4, 1], [0, 0]], "cost": 0.2}
+    comparison = {"gain": 0.1, "confidence": 0.9, "interval": [-0.1, 0.3]}
+    document = {"test_photos": 5, "candidate": score, "champion": score, "comparison": comparison}
+    read = TypeAdapter(RegisterReport).validate_python({**asdict(REGISTERED), "evidence": document}).evidence
+    assert read is not None
+    assert (read.looks, read.fresh, read.excluded, read.candidate.interval) == (1, 0, 0, None)
+    assert read.comparison == Comparison(0.1, 0.9, (-0.1, 0.3))
 
 
 def job_stages() -> list[Stage[Any, Any]]:
