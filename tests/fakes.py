@@ -207,14 +207,20 @@ class Runs:
 
 
 class Table:
-    """Port Tables with one table, which has one version."""
+    """Port Tables with one table, which has one version. What is merged is kept and not read again."""
 
     def __init__(self, rows: "pa.Table") -> None:
         self.rows = rows
+        self.merged: list[tuple[str, pa.Table]] = []
 
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
         del table
         return self.rows.select(list(columns)), version or 0
+
+    def merge(self, table: str, rows: "pa.Table", key: Sequence[str]) -> int:
+        del key
+        self.merged.append((table, rows))
+        return 1
 
 
 @dataclass
