@@ -129,15 +129,11 @@ def _judged_on(answers: Answers, classes: int, rule: Promotion) -> Answers:
 def _too_few(truth: Labels, classes: Sequence[str], rule: Promotion) -> list[str]:
     few = []
     if len(truth) < rule.min_test_photos:
-        few.append(f"{_photos(len(truth))} are too few to judge on; {rule.min_test_photos} are needed")
+        few.append(f"{len(truth)} test photos are too few to judge on; {rule.min_test_photos} are needed")
     for name, photos in zip(classes, np.bincount(truth, minlength=len(classes)), strict=True):
         if photos < rule.min_test_photos_per_class:
-            few.append(f"{_photos(photos)} {'is' if photos == 1 else 'are'} {name}; {rule.min_test_photos_per_class} are needed")
+            few.append(f"test photos of {name}: {photos}; {rule.min_test_photos_per_class} are needed")
     return few
-
-
-def _photos(number: int) -> str:
-    return f"{number} test photo{'' if number == 1 else 's'}"
 
 
 def _lost(circumstances: Circumstances) -> list[str]:
@@ -157,12 +153,14 @@ def _not_ahead_of_a_constant(answers: Answers, classes: Sequence[str], rule: Pro
     sure, asked = confidence(cells, mean_recall_of, rule.resamples, rule.seed), confidence_asked(rule, circumstances.looks)
     if sure >= asked:
         return []
-    always = f"always saying {classes[constant[0]]}"
-    return [f"it is ahead of {always} with a confidence of {percent(sure)}; {_asked(asked, circumstances.looks)}"]
+    always = classes[constant[0]]
+    return [f"it is ahead of always saying {always} with a confidence of {percent(sure)}; {_asked(asked, circumstances.looks)}"]
 
 
 def _asked(confidence_needed: float, looks: int) -> str:
-    return f"{percent(confidence_needed)} is needed" + (f" of candidate {looks} since the champion was chosen" if looks > 1 else "")
+    if looks == 1:
+        return f"{percent(confidence_needed)} is needed"
+    return f"{percent(confidence_needed)} is needed of candidate {looks} since the champion was chosen"
 
 
 def _dearer(candidate: Score, champion: Score, rule: Promotion) -> list[str]:

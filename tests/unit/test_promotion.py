@@ -96,13 +96,13 @@ def test_nothing_goes_live_while_a_class_is_away(champion: np.ndarray | None) ->
     here = TRUTH < 2
     judged = judge(TRUTH[here], None if champion is None else champion[here], truth=TRUTH[here])
     assert judged.decision == KEEP
-    assert judged.reasons == ("0 test photos are major; 5 are needed",)
+    assert judged.reasons == ("test photos of major: 0; 5 are needed",)
 
 
 def test_a_class_needs_its_number_of_test_photos_and_no_more() -> None:
     few = np.concatenate([np.flatnonzero(TRUTH < 2), np.flatnonzero(TRUTH == 2)[:4]])
     judged = judge(TRUTH[few], answers(0.3, seed=3)[few], truth=TRUTH[few])
-    assert judged.reasons == ("4 test photos are major; 5 are needed",)
+    assert judged.reasons == ("test photos of major: 4; 5 are needed",)
     four = RULE.model_copy(update={"min_test_photos_per_class": 4})
     assert judge(TRUTH[few], answers(0.3, seed=3)[few], four, TRUTH[few]).decision == PROMOTE
 
