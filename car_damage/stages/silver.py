@@ -144,7 +144,8 @@ def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.
     kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
     mask = here.combine_chunks()
     whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
-    return pa.table({name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names})
+    labels = {name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names}
+    return pa.table({**labels, "elsewhere": pc.invert(mask)})
 
 
 def _fresh_labels(paths: pa.ChunkedArray, platform: Platform) -> pa.Table:
