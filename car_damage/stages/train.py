@@ -29,6 +29,7 @@ from car_damage.model.run_files import (
     WORST_MISTAKES_FILE,
     write_predictions,
 )
+from car_damage.packages import that_train_here
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
@@ -42,13 +43,13 @@ _REPORTED = ("epochs", "train_", "validation_", "test_")
 
 
 def work(request: TrainRequest, platform: Platform, progress: Progress) -> TrainReport:
-    """Train, unless a finished run has this training key.
+    """Train, unless a finished run has this training key and the packages of this environment.
 
     Raises:
         TooFewPhotos: a split is empty, or the training photos are all of one class.
         PhotoChanged: a photo is no longer the one that was validated.
     """
-    found = platform.tracking.run_for(request.training_key)
+    found = platform.tracking.run_for(request.training_key, that_train_here())
     # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
     if found is not None and (not request.train_again or found.flow_run == request.flow_run):
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
