@@ -215,7 +215,7 @@ def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progr
         return rule.decide(test.truth, test.candidate, None, classes, conditions)
     photos = len(test.truth)
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
-    timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.check_environment
+    timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.champion_environment
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, test.read(platform), timeout + photos, environment, lambda done: progress("judge", done, photos))
