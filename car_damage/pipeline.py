@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from car_damage import packages
 from car_damage.settings import Settings
 
 RECIPE = 2
-"""Raise it whenever decoding or training changes: then models of an older recipe are trained again."""
+"""Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
+change of the code: see tests/recipe.py."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -238,6 +240,9 @@ class LiveRequest:
     """Find out whether anything is left to do for this training key."""
 
     training_key: str
+    packages: dict[str, str] = field(default_factory=dict)
+    """Package -> minor version, of the packages that would train. Empty: they are not known before the machine that trains has started,
+    and any finished run with this key counts."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +370,8 @@ def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRe
 
 def live_request(report: SilverReport, settings: Settings) -> LiveRequest:
     """The training key follows from silver and the settings, so it is known before anything is trained."""
-    return LiveRequest(training_key(report.fingerprint, settings))
+    here = settings.databricks.stages == "here"
+    return LiveRequest(training_key(report.fingerprint, settings), packages.that_train_here() if here else {})
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
@@ -388,7 +394,8 @@ def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -
 def training_key(silver_fingerprint: str, settings: Settings) -> str:
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
-    Two runs with the same key would train the same model, so the second one is spared. The champion is no part of it.
+    Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
+    champion is no part of it.
     """
     return digest(
         {

@@ -22,7 +22,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """The alias of the version that is intended to go live next."""
 KEY_TAG = "training_key"
-"""The tag of runs and versions that identifies a training: the same data, settings and code have the same key."""
+"""The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 
@@ -227,8 +227,13 @@ class RunContents:
 class Tracking(Protocol):
     """MLflow runs."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
-        """The latest finished run with this key whose model is still readable, or None."""
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
+        """The latest finished run with this key whose model is still readable, or None.
+
+        Args:
+            training_key: see `pipeline.training_key`.
+            packages: package -> minor version. Runs that trained with another minor version of one do not count.
+        """
 
     def recent(self, limit: int) -> list[RunSummary]:
         """The latest training runs, newest first."""
@@ -296,6 +301,9 @@ class Registry(Protocol):
 
     def download(self, model_uri: str, into: Path) -> Path:
         """Copy a logged (`models:/m-...`) or registered MLflow model into a folder; returns the model's own folder in it."""
+
+    def requirements(self, model_uri: str) -> str:
+        """The text of a model's requirements.txt: one package a line, with its exact version."""
 
 
 class History(Protocol):

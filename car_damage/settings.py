@@ -186,10 +186,16 @@ class Tracking(Section):
     """Name of the registered model, catalog.schema.model."""
     check_environment: Literal["this", "uv"] = "this"
     """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
-    an environment that uv builds from the model's requirements, which takes minutes and needs the network."""
+    an environment that uv builds from the model's requirements, which takes minutes and needs the network. A champion that does not
+    load in the current environment is judged and scores photos in one that uv builds, also with "this"."""
     check_timeout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds that this process may take to load the model and predict the first photo, and again for each further photo. The same
     limit applies to building the environment with uv."""
+
+    @property
+    def champion_environment(self) -> Literal["uv", "fitting"]:
+        """The environment of a version that other packages may have trained: see `car_damage.model.process.Environment`."""
+        return "uv" if self.check_environment == "uv" else "fitting"
 
 
 class Promotion(Section):

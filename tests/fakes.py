@@ -59,6 +59,8 @@ class Versions:
         self.descriptions: dict[int, str] = {}
         self.aliases: dict[str, int] = {}
         self.moves: list[tuple[str, int | None]] = []
+        self.folders: dict[str, Path] = {}
+        """URI -> the folder of a saved model."""
 
     def add(self, version: int, **tags: str) -> ModelVersion:
         self.versions[version] = ModelVersion(version, f"run-{version}", tags, uri=f"models:/model/{version}")
@@ -74,8 +76,11 @@ class Versions:
         return self.versions[version]
 
     def download(self, model_uri: str, into: Path) -> Path:
-        """The folder's name identifies the model."""
-        return into / model_uri.replace("/", "_")
+        """The folder of a saved model, if there is one. Otherwise the folder's name identifies the model."""
+        return self.folders.get(model_uri, into / model_uri.replace("/", "_"))
+
+    def requirements(self, model_uri: str) -> str:
+        return (self.folders[model_uri] / "requirements.txt").read_text()
 
     def get(self, version: int) -> ModelVersion:
         if version not in self.versions:

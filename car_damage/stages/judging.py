@@ -121,7 +121,7 @@ def _with_answers(
     photos, settings = len(test.truth), platform.settings
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
     read = readable(platform.files, test.rows["path"].to_pylist(), test.rows["sha256"].to_pylist(), left_out)
-    timeout, environment = settings.tracking.check_timeout + photos, settings.tracking.check_environment
+    timeout, environment = settings.tracking.check_timeout + photos, settings.tracking.champion_environment
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, read, timeout, environment, lambda done: progress("judge", done, photos))

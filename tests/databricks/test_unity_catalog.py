@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.errors import RegistryError, Unavailable
+from car_damage.packages import that_train_here
 from car_damage.platform import Target
 from tests.databricks.conftest import HastyClock, Logged
 from tests.databricks.twin.registry import Version
@@ -30,7 +31,7 @@ def versions(logged: Logged) -> dict[int, Version]:
 
 
 def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, target: Target) -> None:
-    found = target.tracking.run_for("k" * 64)
+    found = target.tracking.run_for("k" * 64, that_train_here())
     assert found is not None
     assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (logged.run_id, logged.uri, 0.75)
     assert target.tracking.fetch(logged.run_id, "evaluation.json") == b"{}"
@@ -54,7 +55,7 @@ def test_files_go_another_way_where_the_files_api_fails(logged: Logged, target: 
     logged.twin.fault("POST", "/fs/create-download-url", 500, times=100)
     target.tracking.attach(logged.run_id, {"decision/another.json": b"[1]"})
     assert target.tracking.fetch(logged.run_id, "decision/another.json") == b"[1]"
-    assert target.tracking.run_for("k" * 64) is not None
+    assert target.tracking.run_for("k" * 64, that_train_here()) is not None
 
 
 def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged, target: Target) -> None:

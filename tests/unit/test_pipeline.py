@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 import car_damage.stages as stages_package
 from car_damage import pipeline
 from car_damage.moves import PROMOTION, ROLLBACK
+from car_damage.packages import that_train_here
 from car_damage.pipeline import (
     AWAIT,
     KEEP,
@@ -24,6 +26,7 @@ from car_damage.pipeline import (
     EndpointReport,
     Evidence,
     LiveReport,
+    LiveRequest,
     RegisterReport,
     Score,
     SilverReport,
@@ -39,7 +42,7 @@ from car_damage.pipeline import (
     training_key,
 )
 from car_damage.promotion import outcome
-from car_damage.settings import Settings, Training
+from car_damage.settings import Databricks, Settings, Training
 from car_damage.stage import Stage
 from car_damage.stages import job_chain, stage_named, validate
 from car_damage.stages import train as train_stage
@@ -158,6 +161,21 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("data", Settings(training=Training(epochs=3)))
     monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
     assert key != training_key("data", settings)
+
+
+def test_the_training_key_of_the_version_before_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it changes, all models are trained again after the update, and the changelog must say so."""
+    monkeypatch.setattr(pipeline, "RECIPE", 2)
+    assert training_key("data", Settings(home=Path("/home"))) == "1b6dcfb210ef5b8bb6029bee4241ece03f5ef38fd167b20e3663423b6f848926"
+
+
+def test_a_training_here_is_asked_for_with_the_packages_that_are_here() -> None:
+    assert live_request(SILVER, Settings()).packages == that_train_here()
+
+
+def test_a_training_in_a_job_is_asked_for_without_packages_which_only_the_job_knows() -> None:
+    settings = Settings(databricks=Databricks(stages="jobs"))
+    assert live_request(SILVER, settings) == LiveRequest(live_request(SILVER, Settings()).training_key)
 
 
 def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None:

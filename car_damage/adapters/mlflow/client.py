@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import RegistryError, Unavailable
+from car_damage.machine import Scratch
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
 
@@ -104,6 +106,16 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
         with if_possible(f"the kind of the MLflow experiment {name}"):
             of.set_experiment_tag(found.experiment_id, EXPERIMENT_KIND, TRAININGS)
     return str(found.experiment_id)
+
+
+def requirements(settings: Settings, model_uri: str) -> str:
+    """The requirements.txt of a logged or registered model, without the model's other files."""
+    fluent(settings)
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # Not mlflow.artifacts: it takes no path below a logged model.
+    with Scratch("requirements") as folder:
+        return Path(get_artifact_repository(model_uri).download_artifacts("requirements.txt", str(folder))).read_text()
 
 
 def repeated(error: "MlflowException") -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, fluent, requirements, translated
 from car_damage.errors import RegistryError
 from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
@@ -94,6 +94,10 @@ class MlflowRegistry(MlflowAdapter):
         with translated(f"downloading {model_uri}"):
             mlflow = fluent(self._settings)
             return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into)))
+
+    def requirements(self, model_uri: str) -> str:
+        with translated(f"reading the requirements of {model_uri}"):
+            return requirements(self._settings, model_uri)
 
     def _versions_of(self, run_id: str) -> list[ModelVersion]:
         """All versions of a run, including those that are not READY; lowest first."""

@@ -13,11 +13,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, repeated, translated
+from car_damage.adapters.mlflow.client import (
+    ABSENT,
+    FOR_TRAININGS,
+    MlflowAdapter,
+    experiment_id,
+    fluent,
+    repeated,
+    requirements,
+    translated,
+)
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
+from car_damage.packages import trained_with
 from car_damage.ports import KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
@@ -43,11 +53,11 @@ _TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long
 class MlflowTracking(MlflowAdapter):
     """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
         with translated("looking for a finished run with this training key"):
             for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
-                if uri and self._readable(uri):
+                if uri and self._readable(uri) and (not packages or trained_with(requirements(self._settings, uri), packages)):
                     return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
         return None
 
