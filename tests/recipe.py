@@ -124,7 +124,7 @@ def train(photos: Path, result: Path) -> None:
         }
     )
     room = len(valid) // 2 * SIZE * SIZE * 3
-    with load(rows, Photos(files), Limits(), classes, 2, silent, room, Time()) as photo_set:  # type: ignore[arg-type]
+    with load(rows, Photos(files), Limits(), classes, 2, silent, room, Time(), 0.0) as photo_set:  # type: ignore[arg-type]
         parts = [photo_set.part(split) for split in dict.fromkeys(SPLITS)]
         trained = training.train(parts[0], parts[1], len(classes), Training(epochs=2), silent)
         answers = training.predict(trained.network, parts[2])
@@ -164,19 +164,19 @@ def _write_photos(folder: Path) -> None:
 
 
 def _commit_with(root: Path, before: Recipe, folder: Path) -> str:
-    """The latest commit with this recipe."""
+    """The latest commit with this recipe that can train with it."""
     for commit in _git(root, "rev-list", "HEAD", "--", "car_damage", str(RECORD)).decode().split():
-        _extract(root, commit, folder / commit, "car_damage")
-        if present(folder / commit) == before:
+        _extract(root, commit, folder / commit)
+        if (folder / commit / "tests" / "recipe.py").is_file() and present(folder / commit) == before:
             return commit
     raise NotProved(
         f"no commit here has the recorded digest, so there is nothing to compare with: fetch the whole history, or restore {RECORD}"
     )
 
 
-def _extract(root: Path, commit: str, to: Path, *paths: str) -> None:
+def _extract(root: Path, commit: str, to: Path) -> None:
     to.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-x", "-C", str(to)], input=_git(root, "archive", commit, *paths), check=True)  # noqa: S607
+    subprocess.run(["tar", "-x", "-C", str(to)], input=_git(root, "archive", commit), check=True)  # noqa: S607
 
 
 def _trained(tree: Path, photos: Path, result: Path) -> dict[str, bytes]:
