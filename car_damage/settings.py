@@ -115,6 +115,15 @@ class Tables(Section):
     """catalog.schema.table. One row for each distinct photo that training may use."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
+    keep_days: Annotated[int, Field(ge=0)] = 7
+    """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
+    version that may go live, or a training needs it. 0: the next run but one removes them. Tables in Unity Catalog are left to
+    Databricks' predictive optimisation."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The names of all tables."""
+        return tuple(value for value in dict(self).values() if isinstance(value, str) and value.count(".") == 2)
 
 
 class Spark(Section):
@@ -181,6 +190,9 @@ class Tracking(Section):
     """Name of the MLflow experiment."""
     model: str = "insurance_uc.models.car_damage_classifier"
     """Name of the registered model, catalog.schema.model."""
+    keep_days: Annotated[int, Field(ge=0)] = 30
+    """Days for which a training stays whose model was never live. Then the run, its model and its version are removed; the decision
+    and its evidence stay in the run "archive of decisions"."""
     check_environment: Literal["this", "uv"] = "this"
     """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
     an environment that uv builds from the model's requirements, which takes minutes and needs the network."""
