@@ -39,7 +39,7 @@ class File:
 
 
 class Files(Protocol):
-    """Files by path: a folder of this machine, or a volume. No file is ever removed, and only `replace` overwrites."""
+    """Files by path: a folder of this machine, or a volume. Only `replace` overwrites, and only `remove` removes."""
 
     def list(self, folder: str) -> Iterator[File]:
         """Every file below `folder`, in any order. Files and folders whose name starts with `_` or `.` are skipped.
@@ -56,6 +56,9 @@ class Files(Protocol):
 
     def replace(self, path: str, data: bytes) -> None:
         """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
 
 
 @dataclass(frozen=True)

@@ -278,7 +278,9 @@ class Databricks(Section):
     """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
     needs. None: the user who runs bootstrap."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
-    """Folder in which flow runs and jobs exchange requests and reports. Both write to it. Old files are never deleted."""
+    """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
+    keep_days: Annotated[int, Field(ge=2)] = 60
+    """Days for which these files stay; so long, a workspace keeps the runs of its jobs."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
     """Folder to which bootstrap uploads the wheel that the jobs install."""
     ingest_job: str = "car-damage-ingest"

@@ -247,10 +247,7 @@ def tidy_up(request: TidyRequest, runner: Runner) -> TidyReport:
     """Removes old versions of tables, and what else no run, rollback or audit needs."""
     from car_damage.stages import tidy
 
-    report = runner.run(tidy.STAGE, request, TaskProgress("tidy"))
-    with if_possible("what was removed"):
-        artifacts.tidied(report)
-    return report
+    return runner.run(tidy.STAGE, request, TaskProgress("tidy"))
 
 
 def _show_history(runner: Runner) -> None:
