@@ -363,6 +363,41 @@ class ScoreReport:
     """Version of the predictions table."""
 
 
+@dataclass(frozen=True)
+class TidyRequest:
+    """Remove what no run, rollback or audit needs any more."""
+
+    training_key: str = ""
+    """Of the flow run: the training with this key stays, so that the next run finds it. Empty: the latest training stays."""
+    dry_run: bool = False
+    """Tell what can go, and remove nothing."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that was removed, or can be."""
+
+    kind: str
+    """What it is, for a person: table, training, ..."""
+    name: str
+    items: int
+    """Files, or what the kind consists of."""
+    bytes: int | None
+    """None where the service that keeps it does not tell."""
+
+
+@dataclass(frozen=True)
+class TidyReport:
+    """What was removed, or with a dry run what can be."""
+
+    leftovers: tuple[Leftover, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all of it, as far as known."""
+        return sum(leftover.bytes or 0 for leftover in self.leftovers)
+
+
 def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRequest:
     """Silver is made from the bronze version that validation has written. What a person has said of removals holds for both tables."""
     return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals or request.retire_other_folders)

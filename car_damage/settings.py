@@ -118,6 +118,15 @@ class Tables(Section):
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
+    keep_days: Annotated[int, Field(ge=0)] = 7
+    """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
+    version that may go live, or a training needs it. 0: the next run but one removes them. Tables in Unity Catalog are left to
+    Databricks' predictive optimisation."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The names of all tables."""
+        return tuple(value for value in dict(self).values() if isinstance(value, str) and value.count(".") == 2)
 
 
 class Spark(Section):
@@ -184,6 +193,9 @@ class Tracking(Section):
     """Name of the MLflow experiment."""
     model: str = "insurance_uc.models.car_damage_classifier"
     """Name of the registered model, catalog.schema.model."""
+    keep_days: Annotated[int, Field(ge=0)] = 30
+    """Days for which a training stays whose model was never live. Then the run, its model and its version are removed; the decision
+    and its evidence stay in the run "archive of decisions"."""
     check_environment: Literal["this", "uv"] = "this"
     """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
     an environment that uv builds from the model's requirements, which takes minutes and needs the network. A champion that does not
@@ -282,7 +294,9 @@ class Databricks(Section):
     """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
     needs. None: the user who runs bootstrap."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
-    """Folder in which flow runs and jobs exchange requests and reports. Both write to it. Old files are never deleted."""
+    """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
+    keep_days: Annotated[int, Field(ge=2)] = 60
+    """Days for which these files stay; so long, a workspace keeps the runs of its jobs."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
     """Folder to which bootstrap uploads the wheel that the jobs install."""
     ingest_job: str = "car-damage-ingest"

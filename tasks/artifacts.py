@@ -19,6 +19,7 @@ from car_damage.pipeline import (
     RegisterRequest,
     ScoreReport,
     SilverReport,
+    TidyReport,
     TrainReport,
     ValidateReport,
 )
@@ -157,6 +158,13 @@ def scored(report: ScoreReport, where: str) -> None:
         key="predictions",
         description=f"Version {report.version} on {report.source}; in {where}, version {report.predictions_version}",
     )
+
+
+def tidied(report: TidyReport) -> None:
+    """What was removed."""
+    rows = [{"what": of.kind, "which": of.name, "items": of.items, "bytes": of.bytes} for of in report.leftovers]
+    if rows:
+        create_table_artifact(rows, key="tidied", description=f"{report.bytes:,} bytes freed")
 
 
 def not_served(error: Terminal, serving: Serving) -> None:

@@ -61,19 +61,10 @@ class MlflowTracking(MlflowAdapter):
                     return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
         return None
 
-    def recent(self, limit: int) -> list[RunSummary]:
+    def recent(self, limit: int | None = None) -> list[RunSummary]:
         with translated("listing the latest training runs"):
             runs = self._runs(f"tags.{KEY_TAG} LIKE '%'", limit)
-        return [
-            RunSummary(
-                run.info.run_id,
-                run.info.run_name or "",
-                run.info.status,
-                datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                dict(run.data.metrics),
-            )
-            for run in runs
-        ]
+        return [summary(run) for run in runs]
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         with translated(f"starting the run {name}"):
@@ -180,6 +171,14 @@ class MlflowTracking(MlflowAdapter):
             return package.log(contents.keras_file, contents.example, self._settings.labels.classes, name, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
+
+
+def summary(run: "Run") -> RunSummary:
+    """A run as the ports know it."""
+    data, info = run.data, run.info
+    started, ended = (datetime.fromtimestamp(at / 1000, UTC) if at else None for at in (info.start_time, info.end_time))
+    assert started is not None  # noqa: S101 - every run has a start
+    return RunSummary(info.run_id, info.run_name or "", info.status, started, dict(data.metrics), dict(data.tags), ended)
 
 
 def model_name(settings: Settings) -> str:
