@@ -99,11 +99,18 @@ def disk(world: World) -> int:
 
 
 def fresh(world: World) -> int:
-    """Bytes of all rows of all tables, written to new tables in one go."""
+    """Bytes of the same rows in tables without a history."""
     with tempfile.TemporaryDirectory(prefix="car-damage-nights-") as folder:
-        for number, log in enumerate((world.home / "tables").rglob("_delta_log")):
-            deltalake.write_deltalake(f"{folder}/{number}", deltalake.DeltaTable(str(log.parent)).to_pyarrow_table())
+        write_fresh(world, Path(folder))
         return size_of(Path(folder))
+
+
+def write_fresh(world: World, tables: Path) -> None:
+    """Write the rows of all tables to new tables below a folder, each in one go."""
+    root = world.home / "tables"
+    for log in root.rglob("_delta_log"):
+        rows = deltalake.DeltaTable(str(log.parent)).to_pyarrow_table()
+        deltalake.write_deltalake(str(tables / log.parent.relative_to(root)), rows)
 
 
 def size_of(folder: Path) -> int:
