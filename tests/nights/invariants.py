@@ -5,32 +5,13 @@ An invariant gets what was remembered of all nights before and the record of thi
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 from car_damage.errors import LandingLost, UnexpectedError
-from tests.nights.record import Record, Row
+from tests.nights.record import Past, Record, Row, key_of
 
 PRESENT = ("valid", "rejected")
 SET_REASONS = ("duplicate", "conflicting labels", "ambiguous split")
-PROMOTE = "promote"
-
-
-@dataclass
-class Past:
-    """What the invariants remember of the nights before."""
-
-    keys: set[tuple[object, ...]] = field(default_factory=set)
-    """(path, size, modified) of every row that bronze ever had."""
-    splits: dict[str, str] = field(default_factory=dict)
-    """sha256 -> the split that the content had first."""
-    hashes: dict[str, int] = field(default_factory=dict)
-    """sha256 -> perceptual hash, of every content that ever had a split."""
-
-    def remember(self, record: Record) -> None:
-        self.keys |= {_key(row) for row in record.bronze}
-        for row in record.silver:
-            self.splits.setdefault(row["sha256"], row["split"])
-            self.hashes[row["sha256"]] = row["phash"]
+PROMOTE, KEEP = "promote", "keep"
 
 
 Invariant = Callable[[Past, Record], Iterator[str]]
@@ -52,7 +33,7 @@ def each_listed_file_has_one_present_row(_: Past, record: Record) -> Iterator[st
 
 
 def no_row_of_bronze_is_lost(past: Past, record: Record) -> Iterator[str]:
-    for key in past.keys - {_key(row) for row in record.bronze}:
+    for key in past.keys - {key_of(row) for row in record.bronze}:
         yield f"the row {key} is lost"
 
 
@@ -147,6 +128,12 @@ def no_model_goes_live_that_lacks_a_class(_: Past, record: Record) -> Iterator[s
             yield f"version {registered.version} went live without a test photo of {label}"
 
 
+def a_champion_is_kept_for_a_reason(_: Past, record: Record) -> Iterator[str]:
+    registered = record.night.registered
+    if registered is not None and registered.decision == KEEP and not any(registered.reasons):
+        yield f"version {registered.version} does not go live, and nothing says why"
+
+
 def nothing_new_is_said_only_when_it_is_so(_: Past, record: Record) -> Iterator[str]:
     if record.night.ending != "Nothing new":
         return
@@ -196,6 +183,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     each_valid_content_is_in_silver_once,
     what_looks_alike_tonight_is_in_one_split,
     labels_follow_the_settings,
+    a_champion_is_kept_for_a_reason,
     nothing_new_is_said_only_when_it_is_so,
     a_stopped_night_writes_nothing,
     a_killed_night_and_a_normal_one_are_a_normal_one,
@@ -214,10 +202,6 @@ WAITING: tuple[Invariant, ...] = (
     tables_stay_small,
 )
 """What the nights of today break. An invariant moves up from here when the code keeps it."""
-
-
-def _key(row: Row) -> tuple[object, ...]:
-    return row["path"], row["size"], row["modified"]
 
 
 def _file_key(row: Row) -> tuple[str, int, int]:

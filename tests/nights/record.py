@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,29 @@ class Record:
     """Bytes of the tables' folders."""
     fresh: int = 0
     """Bytes of the same rows in tables without a history; 0 where this was not measured."""
+
+
+@dataclass
+class Past:
+    """What the invariants remember of the nights before."""
+
+    keys: set[tuple[object, ...]] = field(default_factory=set)
+    """(path, size, modified) of every row that bronze ever had."""
+    splits: dict[str, str] = field(default_factory=dict)
+    """sha256 -> the split that the content had first."""
+    hashes: dict[str, int] = field(default_factory=dict)
+    """sha256 -> perceptual hash, of every content that ever had a split."""
+
+    def remember(self, record: Record) -> None:
+        self.keys |= {key_of(row) for row in record.bronze}
+        for row in record.silver:
+            self.splits.setdefault(row["sha256"], row["split"])
+            self.hashes[row["sha256"]] = row["phash"]
+
+
+def key_of(row: Row) -> tuple[object, ...]:
+    """The key of a row of bronze."""
+    return row["path"], row["size"], row["modified"]
 
 
 def rows(world: World, table: str, columns: tuple[str, ...]) -> list[Row]:

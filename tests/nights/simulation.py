@@ -11,10 +11,10 @@ from car_damage.errors import LandingLost
 from car_damage.pipeline import RegisterRequest, TrainRequest, ValidateRequest
 from tests.nights import record as records
 from tests.nights.habits import HABITS, Deck, Habit
-from tests.nights.invariants import INVARIANTS, WAITING, Past
+from tests.nights.invariants import INVARIANTS, WAITING
 from tests.nights.landing import Landing
 from tests.nights.people import People
-from tests.nights.record import Record
+from tests.nights.record import Past, Record
 from tests.nights.world import World
 
 OPTIONS = {field.name for request in (ValidateRequest, TrainRequest, RegisterRequest) for field in fields(request) if field.type is bool}
@@ -91,7 +91,6 @@ class Simulation:
     def _run(self, number: int, habit: str, follows: Record | None = None, normal: object = None, **options: bool) -> Record:
         world, people = self.world, self.people
         listed, unreadable, table = people.landing.listed(), frozenset(people.unreadable), dict(people.table)
-        world.configure()
         before, started = records.standing(world), time.process_time()
         night = world.run(f"night {number}", **options)
         seconds = time.process_time() - started

@@ -9,8 +9,8 @@ import pytest
 from car_damage.errors import LandingLost, UnexpectedError
 from tests.nights import invariants
 from tests.nights.habits import quiet_day
-from tests.nights.invariants import INVARIANTS, WAITING, Invariant, Past
-from tests.nights.record import Record
+from tests.nights.invariants import INVARIANTS, WAITING, Invariant
+from tests.nights.record import Past, Record
 from tests.nights.simulation import Simulation
 
 OTHER = {"train": "test", "validation": "train", "test": "validation"}
@@ -40,6 +40,14 @@ def without_a_class(record: Record) -> Record:
     return replace(record, networks=networks, before={**record.before, "aliases": {}})
 
 
+def kept(*reasons: str) -> Corrupt:
+    def corrupt(record: Record) -> Record:
+        report = replace(record.night.done["register"], decision="keep", reasons=reasons)
+        return replace(record, night=replace(record.night, done={**record.night.done, "register": report}))
+
+    return corrupt
+
+
 def another_champion(record: Record) -> Record:
     return replace(record, after={**record.after, "aliases": {"champion": 99}})
 
@@ -67,6 +75,7 @@ BREACHES: dict[Invariant, tuple[int, Corrupt]] = {
         lambda record: replace(record, settings=record.settings.model_copy(update={"images": type(record.settings.images)(min_side=60)})),
     ),
     invariants.no_model_goes_live_that_lacks_a_class: (0, without_a_class),
+    invariants.a_champion_is_kept_for_a_reason: (0, kept("")),
     invariants.nothing_new_is_said_only_when_it_is_so: (1, another_champion),
     invariants.a_stopped_night_writes_nothing: (0, ended("Failed", error=LandingLost("all photos have vanished"))),
     invariants.a_killed_night_and_a_normal_one_are_a_normal_one: (
