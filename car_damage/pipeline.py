@@ -32,6 +32,8 @@ class ValidateRequest:
     """Id of the flow run; bronze keeps it as the ingest run."""
     allow_removals: bool = False
     """Believe the landing folder even when most of the known photos have vanished from it."""
+    retire_other_folders: bool = False
+    """Count photos of other landing folders than the present one as vanished."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,14 @@ class ValidateReport:
     vanished: int
     bronze_version: int
     landing_fingerprint: str
+    judged_again: int = 0
+    """Known files on which this run gave another verdict, or the same again: the limits, the decoder, or their bytes have changed."""
+    elsewhere: int = 0
+    """Photos of other landing folders that are still used."""
 
     @property
     def new(self) -> int:
-        """Files on which this run gave a verdict."""
+        """Files on which this run gave the first verdict."""
         return self.accepted + sum(self.rejected.values())
 
 
@@ -63,6 +69,8 @@ class SilverRequest:
 
     flow_run: str
     bronze_version: int
+    allow_removals: bool = False
+    """Write silver even when most of its photos, or of those of a class, leave it."""
 
 
 @dataclass(frozen=True)
@@ -338,9 +346,9 @@ class ScoreReport:
     """Version of the predictions table."""
 
 
-def silver_request(flow_run: str, report: ValidateReport) -> SilverRequest:
-    """Silver is made from the bronze version that validation has written."""
-    return SilverRequest(flow_run, report.bronze_version)
+def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRequest:
+    """Silver is made from the bronze version that validation has written. What a person has said of removals holds for both tables."""
+    return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals or request.retire_other_folders)
 
 
 def live_request(report: SilverReport, settings: Settings) -> LiveRequest:

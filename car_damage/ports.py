@@ -59,18 +59,31 @@ class Files(Protocol):
 
 
 @dataclass(frozen=True)
+class Loss:
+    """How many known photos of one class, or of all classes, are gone."""
+
+    label: str | None
+    """None: over all classes."""
+    known: int
+    gone: int
+
+
+@dataclass(frozen=True)
 class LandingDiff:
     """The difference between the landing folder and the bronze table."""
 
     new: "pa.Table"
-    """path, size, modified: files that have no present row with these three values in bronze."""
+    """path, size, modified, known: files that need a verdict. `known`: bronze has a present row with these three values, whose verdict
+    was given under other limits or by another decoder."""
     gone: "pa.Table"
     """path, size, modified, status: present rows of bronze whose file no longer exists; status is
-    `replaced` if another version of the path is listed, else `vanished`."""
+    `replaced` if another version of the path is listed, else `vanished`. Also rows of other landing folders that are retired."""
     listed: int
     """Files in the landing folder."""
-    known: int
-    """Present rows of bronze."""
+    losses: tuple[Loss, ...]
+    """Present rows of bronze that belong to the landing folder, and those of them that have vanished: over all, then by class."""
+    elsewhere: int
+    """Present rows of other landing folders, which stay."""
     fingerprint: str
     """See `car_damage.data.ledger.landing_fingerprint`."""
     bronze_version: int
@@ -90,8 +103,17 @@ class FileProcessor(Protocol):
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
-    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
-        """Compare a complete listing of the folder with the table. Raises Unavailable if any part of the folder cannot be listed."""
+    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
+        """Compare a complete listing of the folder with the table.
+
+        Args:
+            landing: the folder.
+            bronze: the table.
+            judged_under: see `car_damage.data.ledger.judged_under`.
+            retire_others: count the rows of other landing folders as gone.
+
+        Raises Unavailable if any part of the folder cannot be listed.
+        """
 
     def each(self, files: "pa.Table", work: FileProcessor, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
         """Read each file once and process its bytes, with bounded memory.
@@ -107,8 +129,11 @@ class Tables(Protocol):
             then the rest of the row is null; null for a file that was read). One row per file, in any order.
         """
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
-        """The columns at a version (None: the latest), and that version. A table that does not exist has no rows and version -1.
+    def read(
+        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()
+    ) -> "tuple[pa.Table, int]":
+        """The columns at a version (None: the latest), and that version. A table that does not exist has no rows and version -1. Those
+        of the columns that are optional are null in each row where the table lacks them.
 
         `table` may also be the absolute path of a table's folder. Such a table can only be read.
         """
@@ -127,7 +152,8 @@ class Tables(Protocol):
 
         Args:
             table: catalog.schema.table. A table that does not exist is created.
-            rows: all columns of the table. If every key exists already, columns other than the key may be omitted.
+            rows: all columns of the table. If every key exists already, columns other than the key may be omitted. Columns that the
+                table lacks are added to it first, in a commit of their own.
             key: the columns that identify a row.
             remove: the key columns of the rows to delete.
             base: commit only if the table is still at this version (-1: it does not exist). None: retry after a conflict. Spark

@@ -43,8 +43,9 @@ class Landing(Section):
     """The folder with the photos; subfolders are included. A path below /Volumes/ is a Unity Catalog volume. If the volume
     is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
     max_vanished_share: Share = 0.5
-    """The largest share of the known photos that may vanish between two runs. If more vanish, the run stops and writes
-    nothing, because an unmounted folder looks the same. The parameter allow_removals lifts this limit for one run."""
+    """The largest share of the known photos, and of those of each class, that may vanish between two runs. If more vanish, the run
+    stops and writes nothing, because an unmounted folder looks the same. It also stops if so many photos of a class would leave the
+    training photos because settings or labels changed. The parameter allow_removals lifts this limit for one run."""
 
 
 class Labels(Section):

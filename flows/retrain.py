@@ -33,22 +33,30 @@ def _run_name() -> str:
     description="Retrain the car damage classifier, and take it live if it is better.",
     on_cancellation=[end_work],
 )
-def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> State[Any]:
+def retrain(
+    dry_run: bool = False,
+    train_again: bool = False,
+    judge_again: bool = False,
+    allow_removals: bool = False,
+    retire_other_folders: bool = False,
+) -> State[Any]:
     """Validate photos that have landed, train, judge, and update the endpoint.
 
     Args:
         dry_run: Register and judge the version, but move no alias and leave the endpoint unchanged.
         train_again: Train even if a model was already trained on these photos with these settings.
         judge_again: Compare a version that has a decision with the present champion, and decide again.
-        allow_removals: Accept that most of the known photos have vanished from the landing folder.
+        allow_removals: Accept that most of the known photos, or most photos of a class, have vanished from the landing folder.
+        retire_other_folders: Stop using photos of other landing folders than the present one.
     """
     take_over()
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)
 
-    validated = validate_images(ValidateRequest(flow_run, allow_removals), runner)
-    silver = write_silver(silver_request(flow_run, validated), runner)
+    landing = ValidateRequest(flow_run, allow_removals, retire_other_folders)
+    validated = validate_images(landing, runner)
+    silver = write_silver(silver_request(landing, validated), runner)
 
     live_query = live_request(silver, settings)
     live = look_at_live(live_query, runner)
@@ -72,10 +80,16 @@ def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
     return Completed(name=ending.name, message=message, data=message)
 
 
-def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
+def main(
+    dry_run: bool = False,
+    train_again: bool = False,
+    judge_again: bool = False,
+    allow_removals: bool = False,
+    retire_other_folders: bool = False,
+) -> None:
     """Run the flow once, in this process. Exit code 0 if it completed, 1 if it failed."""
     by_hand.check_endpoint()
-    state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals)
+    state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals, retire_other_folders)
     raise SystemExit(0 if state.is_completed() else 1)
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
+from car_damage.data import guard, ledger
 from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
@@ -38,6 +38,7 @@ def work(request: SilverRequest, platform: Platform, progress: Progress) -> Silv
 
     Raises:
         CommitConflict: other writers came first, again and again.
+        LandingLost: too many photos of silver, or of one of its classes, would leave it, and the request does not allow it.
         Terminal: there is no bronze table.
     """
     for attempt in range(1, ATTEMPTS):
@@ -61,7 +62,10 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
     present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
     here = ledger.below(settings.landing.folder, present["path"])
     progress("silver", 0, 2, f"{present.num_rows:,} files")
-    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), ledger.conform(silver, ROW, ROW.names), settings.split)
+    silver = ledger.conform(silver, ROW, ROW.names)
+    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, settings.split)
+    if not request.allow_removals:
+        _guard(silver, planned.rows, settings.landing.max_vanished_share)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
@@ -88,6 +92,18 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
         rejected_now=_by_reason(unused.filter(pc.equal(unused["ingest_run"], request.flow_run))),
         examples=examples,
         details=_details(planned, present, [path for paths in examples.values() for path in paths]),
+    )
+
+
+def _guard(before: pa.Table, after: pa.Table, max_share: float) -> None:
+    """A photo is gone from its class when it leaves silver, or gets another label."""
+    labels = after["label"].take(pc.index_in(before["sha256"], value_set=after["sha256"]))
+    stays = pc.fill_null(pc.equal(labels, before["label"]), False)
+    guard.check(
+        guard.losses(before["label"], before["label"].filter(pc.invert(stays))),
+        max_share,
+        "from the training photos, because of what has changed in the landing folder, the labels or the limits",
+        "The training photos stay as they were. If this is meant, run again with allow_removals",
     )
 
 

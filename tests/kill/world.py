@@ -131,7 +131,7 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     validated = run(VALIDATE, ValidateRequest("flow"))
     if upto == "validate":
         return upto
-    silver = run(SILVER, silver_request("flow", validated))
+    silver = run(SILVER, silver_request(ValidateRequest("flow"), validated))
     if upto == "silver":
         return upto
     asked = live_request(silver, platform.settings)

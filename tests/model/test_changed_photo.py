@@ -16,7 +16,7 @@ from deployments import demo_photos
 
 def ingest(target: Target) -> SilverReport:
     validated = validate.work(ValidateRequest("flow"), target, silent)
-    return silver.work(silver_request("flow", validated), target, silent)
+    return silver.work(silver_request(ValidateRequest("flow"), validated), target, silent)
 
 
 def requested(report: SilverReport, settings: Settings) -> TrainRequest:

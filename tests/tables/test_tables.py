@@ -121,6 +121,24 @@ def test_a_name_without_three_levels_is_refused(tables, name):
         tables.read(name, ["key"])
 
 
+def test_an_optional_column_that_the_table_lacks_is_null(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    table, version = tables.read(NAME, ["later", "key"], optional=["later", "value"])
+    assert (table.to_pydict(), version) == ({"later": [None], "key": ["a"]}, 0)
+
+
+@pytest.mark.parametrize("base", [None, 0])
+def test_a_merge_adds_the_columns_that_the_table_lacks(tables, base):
+    tables.merge(NAME, rows(a=1, b=2), ["key"])
+    more = rows(b=3, c=4)
+    more = more.append_column("later", pa.array(["x", "y"], pa.string()))
+    version = tables.merge(NAME, more, ["key"], base=base)
+    table, latest = tables.read(NAME, ["key", "value", "later"])
+    assert table.sort_by("key").to_pydict() == {"key": ["a", "b", "c"], "value": [1, 3, 4], "later": [None, "x", "y"]}
+    assert version == latest
+    assert tables.merge(NAME, more.slice(0, 1).set_column(1, "value", [[7]]), ["key"], base=latest) == latest + 1
+
+
 def test_a_column_that_the_table_lacks_is_an_error_with_the_tables_name(tables):
     tables.merge(NAME, rows(a=1), ["key"])
     with pytest.raises(Terminal, match=NAME):

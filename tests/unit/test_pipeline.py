@@ -27,6 +27,7 @@ from car_damage.pipeline import (
     RegisterReport,
     Score,
     SilverReport,
+    SilverRequest,
     TrainReport,
     ValidateReport,
     ValidateRequest,
@@ -113,7 +114,12 @@ def _stage_of(task: Task[..., Any]) -> str:
 
 
 def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
-    assert silver_request("flow", VALIDATED).bronze_version == 3
+    assert silver_request(ValidateRequest("flow"), VALIDATED) == SilverRequest("flow", 3)
+
+
+@pytest.mark.parametrize("word", ["allow_removals", "retire_other_folders"])
+def test_what_a_person_says_of_removals_holds_for_silver_too(word: str) -> None:
+    assert silver_request(ValidateRequest("flow", **{word: True}), VALIDATED).allow_removals
 
 
 def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_train_report() -> None:
@@ -124,7 +130,7 @@ def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_tra
 def test_a_job_goes_on_with_the_very_request_that_the_flow_makes() -> None:
     silver = validate.STAGE.next
     assert silver is not None
-    assert silver.request(ValidateRequest("flow"), VALIDATED, {}) == silver_request("flow", VALIDATED)
+    assert silver.request(ValidateRequest("flow"), VALIDATED, {}) == silver_request(ValidateRequest("flow"), VALIDATED)
     register = train_stage.STAGE.next
     assert register is not None
     train = train_request("flow", SILVER, LIVE, live_request(SILVER, Settings()))

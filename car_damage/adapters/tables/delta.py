@@ -72,16 +72,16 @@ class DeltaTables(ABC):
     def __init__(self, root: Path | None, files: Files, sleep: Callable[[float], None]) -> None:
         self._root, self._files, self._sleep = root, files, sleep
 
-    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
-        columns = ["path", "size", "modified", "status"]
+    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
+        columns = [*ledger.COMPARED, "status"]
         # The listing waits for the disk, and the table is read outside of Python: together they take little longer than one alone.
         with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(self.read, bronze, columns)
+            reading = beside.submit(self.read, bronze, columns, optional=ledger.ADDED)
             listed = self._listing(landing)
             table, version = reading.result()
         known = ledger.conform(table, ledger.BRONZE, columns)
         known = known.filter(pc.is_in(known["status"], value_set=ledger.PRESENT))
-        return ledger.compare(ledger.absolute(landing), listed, known, version)
+        return ledger.compare(ledger.absolute(landing), listed, known, version, judged_under, retire_others=retire_others)
 
     def merge(
         self,
@@ -125,7 +125,7 @@ class DeltaTables(ABC):
         return f"the table {table} at {self.uri(table)}"
 
     @abstractmethod
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
+    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         """See the port."""
 
     @abstractmethod
@@ -161,6 +161,11 @@ def plain(rows: pa.Table) -> pa.Table:
     if unsigned := [field.name for field in rows.schema if pa.types.is_unsigned_integer(field.type)]:
         raise ValueError(f"Delta tables have no unsigned integers: {', '.join(unsigned)}")
     return rows.cast(pa.schema([pa.field(field.name, _plain(field.type), field.nullable) for field in rows.schema]))
+
+
+def with_columns(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The columns in their order; one that the rows lack is null."""
+    return pa.table({name: rows[name] if name in rows.column_names else pa.nulls(rows.num_rows) for name in columns})
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

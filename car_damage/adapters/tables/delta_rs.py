@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters import reading
-from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
+from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema, with_columns
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
@@ -53,13 +53,14 @@ class DeltaRs(DeltaTables):
             tick(done)
         return pa.table(columns, schema=result_schema(schema))
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
+    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         there = self._open(table, version)
         if there is None:
             return self._absent(table, columns, version)
         with _translated(self._called(table)):
-            rows = pa.RecordBatchReader.from_stream(there.scan(columns=list(columns))).read_all()
-        return plain(rows), there.version()
+            lacks = set(optional) - {field.name for field in there.schema().fields}
+            rows = pa.RecordBatchReader.from_stream(there.scan(columns=[name for name in columns if name not in lacks])).read_all()
+        return with_columns(plain(rows), columns), there.version()
 
     def _open(self, table: str, version: int | None = None) -> "DeltaTable | None":
         delta_table = _deltalake().DeltaTable
@@ -81,6 +82,7 @@ class DeltaRs(DeltaTables):
         changed = change.source()
         if not changed.num_rows:
             return version
+        self._add_columns(table, there, change.rows.schema)
         with _translated(self._called(table)):
             merge = there.merge(
                 changed,
@@ -93,10 +95,18 @@ class DeltaRs(DeltaTables):
                 merge = merge.when_matched_delete(predicate=f"s.`{REMOVE}`")
             if change.updated:
                 merge = merge.when_matched_update(_values(change.updated), predicate=f"NOT s.`{REMOVE}`")
-            if set(change.rows.column_names) == {field.name for field in there.schema().fields}:
+            if {field.name for field in there.schema().fields} <= set(change.rows.column_names):
                 merge = merge.when_not_matched_insert(_values(change.rows.column_names), predicate=f"NOT s.`{REMOVE}`")
             merge.execute()
         return int(there.version())
+
+    def _add_columns(self, table: str, there: "DeltaTable", schema: pa.Schema) -> None:
+        has = {field.name for field in there.schema().fields}
+        if missing := [field for field in schema if field.name not in has]:
+            deltalake = _deltalake()
+            fields = [deltalake.Field.from_arrow(field.with_nullable(True)) for field in missing]
+            with _translated(self._called(table)):
+                there.alter.add_columns(fields, commit_properties=deltalake.CommitProperties(max_commit_retries=0))
 
     def _create(self, table: str, rows: pa.Table) -> int:
         """Create the table with its first rows, in one commit. Of two concurrent writers, one gets a conflict."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, plain, result_schema
+from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, plain, result_schema, with_columns
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
@@ -93,15 +93,16 @@ class SparkDelta(DeltaTables):
             tick(sum(rows.num_rows for rows in done))
         return pa.concat_tables(done)
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
+    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         latest = self._latest(table)
         if latest < 0:
             return self._absent(table, columns, version)
         at = latest if version is None else version
-        wanted = ", ".join(map(_quoted, columns))
         with translated(self._called(table)):
-            rows = self._session().sql(f"SELECT {wanted} FROM {self._name(table)} VERSION AS OF {at}").toArrow()
-        return plain(rows), at
+            whole = self._session().sql(f"SELECT * FROM {self._name(table)} VERSION AS OF {at}")
+            lacks = set(optional) - set(whole.columns) if optional else set()
+            rows = whole.select(*(_quoted(name) for name in columns if name not in lacks)).toArrow()
+        return with_columns(plain(rows), columns), at
 
     def _work_on(self, tasks: pa.Table, work: FileProcessor, schema: pa.Schema, *, alone: bool) -> pa.Table:
         whole = result_schema(schema)
@@ -121,25 +122,30 @@ class SparkDelta(DeltaTables):
         changed = change.source(mark)
         if not changed.num_rows:
             return there
+        with translated(self._called(table)):
+            has = set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns)
+            if missing := [field.with_nullable(True) for field in change.rows.schema if field.name not in has]:
+                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({_described(pa.schema(missing))})").collect()
+                there += 1
         with translated(self._called(table)), self._view(changed, mark):
-            statement = self._statement(table, change, mark)
+            statement = self._statement(table, change, mark, insert=has <= set(change.rows.column_names))
             [counts] = awaited(self._session(), lambda: self._session().sql(statement).collect())
         mine = self._own(table, mark, there)
         if mine is None and counts["num_affected_rows"]:
             raise CommitConflict(f"{table}: the commit is missing from the table's history; another writer replaced it")
         if mine is None:
             return there  # there was nothing to change, so there is no commit
-        if change.base is not None and (mine["version"], mine["readVersion"]) != (change.base + 1, change.base):
-            raise CommitConflict(f"{table}: another writer committed after version {change.base}, just before this one")
+        if change.base is not None and (mine["version"], mine["readVersion"]) != (there + 1, there):
+            raise CommitConflict(f"{table}: another writer committed after version {there}, just before this one")
         return int(mine["version"])
 
-    def _statement(self, table: str, change: Change, mark: str) -> str:
+    def _statement(self, table: str, change: Change, mark: str, *, insert: bool) -> str:
         columns = change.rows.column_names
         same = " AND ".join(f"t.{_quoted(column)} = s.{_quoted(column)}" for column in change.key)
         text = f"MERGE INTO {self._name(table)} t USING {mark} s ON {same} WHEN MATCHED AND s.{mark} THEN DELETE"
         if change.updated:
             text += " WHEN MATCHED THEN UPDATE SET " + ", ".join(f"{_quoted(column)} = s.{_quoted(column)}" for column in change.updated)
-        if set(columns) == set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns):
+        if insert:
             names = ", ".join(map(_quoted, columns))
             values = ", ".join(f"s.{_quoted(column)}" for column in columns)
             text += f" WHEN NOT MATCHED AND NOT s.{mark} THEN INSERT ({names}) VALUES ({values})"
