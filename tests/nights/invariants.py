@@ -144,8 +144,12 @@ def nothing_new_is_said_only_when_it_is_so(_: Past, record: Record) -> Iterator[
 
 
 def a_stopped_night_writes_nothing(_: Past, record: Record) -> Iterator[str]:
-    if isinstance(record.night.error, LandingLost):
-        yield from (f"{name} changed" for name in record.before if record.before[name] != record.after[name])
+    """A night that stops after validation has noted in bronze what is there, and nothing else."""
+    if not isinstance(record.night.error, LandingLost):
+        return
+    noted = {record.settings.tables.bronze} if "validate" in record.night.done else set()
+    before, after = ({name: value for name, value in state.items() if name not in noted} for state in (record.before, record.after))
+    yield from (f"{name} changed" for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def a_killed_night_and_a_normal_one_are_a_normal_one(_: Past, record: Record) -> Iterator[str]:
@@ -183,6 +187,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     each_valid_content_is_in_silver_once,
     what_looks_alike_tonight_is_in_one_split,
     labels_follow_the_settings,
+    verdicts_follow_the_limits,
+    no_model_goes_live_that_lacks_a_class,
     a_champion_is_kept_for_a_reason,
     nothing_new_is_said_only_when_it_is_so,
     a_stopped_night_writes_nothing,
@@ -196,8 +202,6 @@ WAITING: tuple[Invariant, ...] = (
     a_content_keeps_its_split,
     what_resembles_a_content_of_any_night_has_its_split,
     no_photo_that_was_trained_on_takes_part_in_a_decision,
-    verdicts_follow_the_limits,
-    no_model_goes_live_that_lacks_a_class,
     advice_helps,
     tables_stay_small,
 )

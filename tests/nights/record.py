@@ -88,9 +88,11 @@ def rows(world: World, table: str, columns: tuple[str, ...]) -> list[Row]:
 
 
 def standing(world: World) -> dict[str, Any]:
-    """Everything that a run may change: tables (the last file of each log), runs, model versions, aliases, moves, and what is served."""
+    """Everything that a run may change: each table (the last file of its log), runs, model versions, aliases, moves, and what is served."""
+    root = world.home / "tables"
+    logs = {".".join(log.parent.relative_to(root).parts): log for log in root.rglob("_delta_log")}
     return {
-        "tables": {str(log.parent): max(log.glob("*.*")).name for log in (world.home / "tables").rglob("_delta_log")},
+        **{table: max(log.glob("*.*")).name for table, log in logs.items()},
         "runs": dict(world.tracking.states),
         "versions": {number: dict(version.tags) for number, version in world.registry.versions.items()},
         "aliases": dict(world.registry.aliases),

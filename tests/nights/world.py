@@ -203,8 +203,9 @@ def _work(platform: Any, night: Night, stage: "Stage[Any, Any]", request: Any) -
 
 def _retrain(flow_run: str, settings: Settings, stage: Callable[..., Any], options: dict[str, bool]) -> outcome.Outcome:
     """The flow's order. `options` go to the requests that have them."""
-    validated = stage(VALIDATE, _with(ValidateRequest(flow_run), options))
-    silver = stage(SILVER, silver_request(flow_run, validated))
+    landing = _with(ValidateRequest(flow_run), options)
+    validated = stage(VALIDATE, landing)
+    silver = stage(SILVER, silver_request(landing, validated))
     asked = live_request(silver, settings)
     live = stage(LIVE, asked)
     if live.settled and not (options.get("train_again") or options.get("judge_again")):
