@@ -227,6 +227,7 @@ HABITS: tuple[Habit, ...] = (
     alias_away,
     new_word,
     larger_photos_only,
+    another_place,
     label_table,
     cannot_be_read,
     deletes_while_training,
@@ -237,6 +238,3 @@ HABITS: tuple[Habit, ...] = (
     kills_the_run,
     rolls_back,
 )
-
-WAITING: tuple[Habit, ...] = (another_place,)
-"""After these the tables of today never recover, so later nights would say nothing."""

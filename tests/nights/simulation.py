@@ -17,7 +17,8 @@ from tests.nights.people import People
 from tests.nights.record import Past, Record
 from tests.nights.world import World
 
-OPTIONS = {field.name for request in (ValidateRequest, TrainRequest, RegisterRequest) for field in fields(request) if field.type is bool}
+ABOUT_FILES = {field.name for field in fields(ValidateRequest) if field.type is bool}
+OPTIONS = ABOUT_FILES | {field.name for request in (TrainRequest, RegisterRequest) for field in fields(request) if field.type is bool}
 """What a message may ask a person to run again with."""
 
 
@@ -73,7 +74,7 @@ class Simulation:
         yield run
         if run.night.ending == "Failed":
             self.people.put_right()
-            run = self._run(failed.number, failed.habit, allow_removals=True)
+            run = self._run(failed.number, failed.habit, **dict.fromkeys(ABOUT_FILES, True))
             yield run
             assert run.night.ending != "Failed", f"night {run.number} after {run.habit} fails whatever people do: {run.night.message}"
 
