@@ -122,6 +122,9 @@ class TrainReport:
     run_id: str
     model_uri: str
     metrics: dict[str, float]
+    left_out: tuple[str, ...] = ()
+    """Paths of photos that the training left out, because they have changed or cannot be read. At most UNREADABLE_SHOWN."""
+    left_out_count: int = 0
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Files(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """How many known photos of one class, or of all classes, are gone."""
+    """How many of the known photos of one class, or of all classes, are gone."""
 
     label: str | None
     """None: over all classes."""

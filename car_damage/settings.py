@@ -114,6 +114,8 @@ class Tables(Section):
     """catalog.schema.table. One row for each version of each file that was ever in the landing folder."""
     silver: str = "insurance_uc.silver.training_images"
     """catalog.schema.table. One row for each distinct photo that training may use."""
+    splits: str = "insurance_uc.silver.splits"
+    """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
 

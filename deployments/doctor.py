@@ -195,8 +195,9 @@ def _landing(platform: Platform) -> str:
 def _tables(platform: Platform) -> str:
     names = platform.settings.tables
     if platform.settings.databricks.stages == "jobs":
-        return f"not checked here: only the jobs read and write {names.bronze} and {names.silver}"
-    versions = [f"{table} {_version(platform.tables.read(table, ['path'])[1])}" for table in (names.bronze, names.silver)]
+        return f"not checked here: only the jobs read and write {names.bronze}, {names.silver} and {names.splits}"
+    named = (names.bronze, names.silver, names.splits)
+    versions = [f"{table} {_version(platform.tables.read(table, ['sha256'])[1])}" for table in named]
     return ", ".join(versions)
 
 

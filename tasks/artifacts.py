@@ -67,6 +67,11 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
         f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}, {report.metrics.get('epochs', 0):.0f} epochs.",
         "",
     ]
+    if report.left_out_count:
+        lines += [
+            f"{report.left_out_count:,} photos were left out, because they have changed or cannot be read, such as `{report.left_out[0]}`.",
+            "",
+        ]
     lines += _by_split(report.metrics)
     for file, title in PICTURES.items():
         with if_possible(title):

@@ -14,29 +14,40 @@ from car_damage.data import near_duplicates
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.settings import Split
 
+ASSIGNED = pa.schema(
+    [
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("phash", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+    ]
+)
+"""The table of splits: one row for each content that was ever in silver. Rows are inserted, and never changed or removed. sha256: of the
+file's bytes, the key. phash: as in bronze. split: train, validation or test."""
+
 _FLAGS = {TRAIN: 1, TEST: 2, VALIDATION: 4}
 _SPLITS = {flag: split for split, flag in _FLAGS.items()}
 _AMBIGUOUS = 255
 
 
-def assign(fresh: pa.Table, kept: pa.Table, split: Split) -> pa.Array:
+def assign(fresh: pa.Table, kept: pa.Table, known: pa.Table, split: Split) -> pa.Array:
     """The split of each new content; null for a content that resembles two splits.
 
     Args:
-        fresh: sha256, phash and label of the contents that silver lacks.
-        kept: the rows that stay in silver.
+        fresh: sha256, phash and label of the contents that were never assigned.
+        kept: label and split of the other contents of tonight, which count for the shares.
+        known: phash and split of all contents that were ever assigned, which count for near-duplicates.
         split: the settings of the split.
     """
     order = np.asarray(pc.sort_indices(fresh["sha256"]))
     labels = fresh["label"].take(pa.array(order)).to_pylist()
     # Contents with the same hash get the same split: they are one node, whose rank is that of its smallest sha256.
-    nodes, rank, node = np.unique(_unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
-    flags = np.array([_FLAGS[name] for name in kept["split"].to_pylist()], np.uint8)
-    seen = near_duplicates.touched(nodes, _unsigned(kept["phash"]), flags, split.near_duplicate_bits)
+    nodes, rank, node = np.unique(near_duplicates.unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
+    seen = near_duplicates.touched(nodes, near_duplicates.unsigned(known["phash"]), _flags(known["split"]), split.near_duplicate_bits)
     assigned, groups = _spread(nodes, rank, seen, split.near_duplicate_bits)
 
     photos: dict[str, Counter[int]] = defaultdict(Counter)
-    for label, flag in zip(kept["label"].to_pylist() + labels, [*flags.tolist(), *assigned[node].tolist()], strict=True):
+    flags = [*_flags(kept["split"]).tolist(), *assigned[node].tolist()]
+    for label, flag in zip(kept["label"].to_pylist() + labels, flags, strict=True):
         photos[label][flag] += 1
     # A group's number is the rank of its smallest sha256, so this is also the order in which the groups are assigned.
     open_ = np.flatnonzero(assigned[node] == 0)
@@ -124,5 +135,5 @@ def _choose(group: Mapping[str, int], photos: Mapping[str, Mapping[int, int]], s
     return max(shares, key=behind)
 
 
-def _unsigned(hashes: pa.ChunkedArray) -> near_duplicates.Hashes:
-    return np.ascontiguousarray(np.asarray(hashes, dtype=np.int64)).view(np.uint64)
+def _flags(splits: pa.ChunkedArray) -> near_duplicates.Flags:
+    return np.array([_FLAGS[name] for name in splits.to_pylist()], np.uint8)

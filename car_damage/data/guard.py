@@ -26,6 +26,18 @@ def losses(known: pa.ChunkedArray, gone: pa.ChunkedArray) -> tuple[Loss, ...]:
     return Loss(None, len(known), len(gone)), *by_class
 
 
+def shrinkage(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[Loss, ...]:
+    """By how many photos all of them, and each class, have become fewer. A photo that another one replaces is no loss.
+
+    Args:
+        before: (n) labels.
+        after: (m) labels.
+    """
+    now = _counts(after)
+    by_class = (Loss(label, count, max(0, count - now[label])) for label, count in sorted(_counts(before).items()))
+    return Loss(None, len(before), max(0, len(before) - len(after))), *by_class
+
+
 def check(lost: Sequence[Loss], max_share: float, where: str, advice: str) -> None:
     """Stop when too much is gone.
 

@@ -8,7 +8,7 @@ stops comparing a photo once it belongs to a group, `touched` once its result is
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,11 @@ def touched(hashes: Hashes, others: Hashes, flags: Flags, bits: int) -> Flags:
             _touch(hashes, flagged, keys, open_, bits)
         found[~open_] |= flag
     return found
+
+
+def unsigned(hashes: Any) -> Hashes:
+    """The hashes of a column of bronze or silver, whose 64 bits are stored as a signed number."""
+    return np.ascontiguousarray(np.asarray(hashes, dtype=np.int64)).view(np.uint64)
 
 
 def near(hashes: Hashes, one: np.uint64, bits: int) -> npt.NDArray[np.bool_]:

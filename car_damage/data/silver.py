@@ -1,16 +1,17 @@
 """The silver planner: decides which photos training may use, with which label, and in which split.
 
-Pure: bronze and silver as Arrow tables in, a plan out. The plan depends only on the rows and the settings, not
+Pure: bronze, silver and the table of splits as Arrow tables in, a plan out. The plan depends only on the rows and the settings, not
 on the order of the rows, the engine or the time. Its rules:
 
 - One row per content (sha256). Of equal files with one label the smallest path is used; a content with two labels is not used.
-- A content that stays in silver keeps its split for ever.
+- A content that was ever in silver keeps its split for ever, also while it is away: a model has learned from it, or was judged on it.
 - Photos that look alike (see `near_duplicates`) are in one split. A new photo joins the split of the photos that it
-  resembles; a photo that resembles two splits is used in neither.
+  resembles, whether these are still here or have left; a photo that resembles two splits is used in neither.
 - Every class with three or more groups of its own has a photo in each split: the first group of a class goes to
   train, the second to test, the third to validation, whether they arrive together or one by one. (This cannot be guaranteed
   for groups with several classes: two classes may need the same group, in different splits.)
-- Otherwise each class is divided by the shares of the settings, in the order of the photos' sha256.
+- Otherwise each class is divided by the shares of the settings, in the order of the photos' sha256. Photos that have left count for
+  neither of these two rules.
 """
 
 import functools
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger
-from car_damage.data.assignment import assign
+from car_damage.data.assignment import ASSIGNED, assign
 from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
 from car_damage.settings import Split
 
@@ -59,6 +60,8 @@ class SilverPlan:
     """The `rows` that silver lacks or has with other values."""
     remove: pa.Table
     """sha256 of the rows to delete."""
+    assigned: pa.Table
+    """The rows to insert into the table of splits: `ASSIGNED`."""
     verdicts: pa.Table
     """Key, label, status, reason and detail of the bronze rows whose verdict changes."""
     unused: pa.Table
@@ -75,33 +78,36 @@ class SilverPlan:
         return ledger.digest_of_lines(rows.take(pc.sort_indices(rows["sha256"])).columns, "\t")
 
 
-def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, split: Split) -> SilverPlan:
+def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Table, split: Split) -> SilverPlan:
     """Decide on every photo that can be decoded.
 
     Args:
         bronze: `BRONZE_COLUMNS` of the present rows, (n).
         labels: (n) rows in the same order: label, or the reason why there is none. They replace the labels in bronze.
         silver: the present rows of silver, `SILVER`.
+        assigned: the table of splits, `ASSIGNED`. Rows of silver that it lacks, as those of versions that had no such table, are added.
         split: the settings of the split.
     """
     photos = _candidates(bronze, labels)
     used, reason, winner = _contents(photos)
     contents = photos.filter(pa.array(used)).select([*SILVER.names[:-1]])
-    at = pc.index_in(contents["sha256"], value_set=silver["sha256"])
-    splits = pc.take(silver["split"], at)
+    unnoted = silver.filter(pc.invert(pc.is_in(silver["sha256"], value_set=assigned["sha256"]))).select(ASSIGNED.names)
+    known = pa.concat_tables([assigned, unnoted])
+    at = pc.index_in(contents["sha256"], value_set=known["sha256"])
+    contents = contents.append_column("split", pc.take(known["split"], at))
     if at.null_count:
-        kept = silver.filter(pc.is_in(silver["sha256"], value_set=contents["sha256"]))
-        fresh = contents.filter(pc.is_null(at))
-        assigned = assign(fresh, kept, split)
-        splits = pc.replace_with_mask(_whole(splits), _whole(pc.is_null(at)), assigned)
-        reason[np.flatnonzero(used)[np.asarray(pc.is_null(splits))]] = 3
-    rows = contents.append_column("split", splits).filter(pc.is_valid(splits)).cast(SILVER)
+        away = _whole(pc.is_null(at))
+        fresh = assign(contents.filter(away), contents.filter(pc.invert(away)), known, split)
+        contents = contents.set_column(len(SILVER) - 1, "split", pc.replace_with_mask(_whole(contents["split"]), away, fresh))
+        reason[np.flatnonzero(used)[np.asarray(pc.is_null(contents["split"]))]] = 3
+    rows = contents.filter(pc.is_valid(contents["split"])).cast(SILVER)
     reasons = pc.coalesce(_whole(photos["no_label"]), _SET_REASON.take(pa.array(reason)))
     verdicts = _verdicts(photos, reasons, reason, winner)
     undecodable = bronze.filter(pc.invert(_decodes(bronze))).select(_UNUSED.names).cast(_UNUSED)
     decodable = pa.table([photos["path"], reasons], schema=_UNUSED).filter(pc.is_valid(reasons))
     unused = pa.concat_tables([undecodable, decodable])
-    return _difference(rows, silver, verdicts, unused)
+    fresh_rows = rows.filter(pc.invert(pc.is_in(rows["sha256"], value_set=known["sha256"]))).select(ASSIGNED.names)
+    return _difference(rows, silver, pa.concat_tables([unnoted, fresh_rows]).cast(ASSIGNED), verdicts, unused)
 
 
 def _candidates(bronze: pa.Table, labels: pa.Table) -> pa.Table:
@@ -153,11 +159,11 @@ def _differs(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Chu
     return pc.invert(functools.reduce(pc.and_, equal))
 
 
-def _difference(rows: pa.Table, silver: pa.Table, verdicts: pa.Table, unused: pa.Table) -> SilverPlan:
+def _difference(rows: pa.Table, silver: pa.Table, assigned: pa.Table, verdicts: pa.Table, unused: pa.Table) -> SilverPlan:
     at = pc.index_in(rows["sha256"], value_set=silver["sha256"])
     upsert = rows.filter(_differs(rows, silver.take(at), SILVER.names))
     remove = silver.filter(pc.invert(pc.is_in(silver["sha256"], value_set=rows["sha256"]))).select(["sha256"])
-    return SilverPlan(rows, upsert, remove, verdicts, unused, at.null_count, upsert.num_rows - at.null_count)
+    return SilverPlan(rows, upsert, remove, assigned, verdicts, unused, at.null_count, upsert.num_rows - at.null_count)
 
 
 def _codes(texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:

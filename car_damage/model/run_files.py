@@ -1,6 +1,6 @@
 """The files of an MLflow run: their names, and the functions that write and read them.
 
-The stages after a training read its predictions on the test photos, and the photo for testing an endpoint.
+The stages after a training read its predictions on the test photos, the photos that it learned from, and the photo for testing an endpoint.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ EVALUATION_FILE = "evaluation.json"
 """The scores on the test and validation photos, also by class."""
 PREDICTIONS_FILE = "test_predictions.parquet"
 """The model's prediction for each test photo: see `write_predictions`."""
+TRAINED_FILE = "trained_photos.parquet"
+"""The photos that the training has seen: see `car_damage.data.trained`. Runs of earlier versions lack it."""
 SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
 
@@ -30,7 +32,6 @@ SMOKE_PHOTO_FILE = "smoke_photo"
 def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:
     """A Parquet file of sha256, path, label, predicted (strings) and probability_<class> (doubles), with one row per photo."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = {
         "sha256": pa.array(photos.sha256s, pa.string()),
@@ -39,17 +40,22 @@ def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]
         "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
     }
     columns |= {probability_column(name): pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    return bytes(sink.getvalue())
+    return _written(pa.table(columns))
 
 
 def read_predictions(data: bytes) -> "pa.Table":
     """The table in a file of `write_predictions`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    return _read(data)
 
-    return pq.read_table(pa.BufferReader(data))
+
+def write_trained(photos: "pa.Table") -> bytes:
+    """A Parquet file of the list that `car_damage.data.trained.trained_photos` makes."""
+    return _written(photos)
+
+
+def read_trained(data: bytes) -> "pa.Table":
+    """The table in a file of `write_trained`."""
+    return _read(data)
 
 
 def evidence_file(version: int, dry_run: bool = False) -> str:
@@ -60,3 +66,19 @@ def evidence_file(version: int, dry_run: bool = False) -> str:
 def confusion_plot_file(evidence: str) -> str:
     """The file with the confusion matrices of the evidence."""
     return evidence.removesuffix(".json") + ".png"
+
+
+def _written(table: "pa.Table") -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def _read(data: bytes) -> "pa.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(data))

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 
+from car_damage.data.checked import read_checked
 from car_damage.data.splits import TEST, TRAIN
 from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots
 from car_damage.model.evaluation import macro_f1
-from car_damage.model.photos import read_checked
 from car_damage.model.process import ModelAnswer, answers
 from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
 from car_damage.moves import DONE, NO_VERSION, rollback_of

@@ -1,7 +1,8 @@
 """Stage silver: makes the silver table agree with bronze, and writes into bronze which photos silver does not use, and why.
 
-It writes bronze first, then silver. After a kill between the two, the next run makes the same verdicts and completes silver. Both
-commits require the versions from which the plan was made; when another writer comes first, the plan is made again.
+It writes bronze first, then the table of splits, then silver. After a kill between two of them, the next run makes the same plan and
+completes it: a split that is noted stays, and silver follows it. The commits require the versions from which the plan was made; when
+another writer comes first, the plan is made again.
 """
 
 import logging
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import guard, ledger
+from car_damage.data.assignment import ASSIGNED
 from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
@@ -58,23 +60,25 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
             f"{settings.tables.bronze} stands at version {bronze_version}, before version {request.bronze_version}: run validate first"
         )
     silver, silver_version = tables.read(settings.tables.silver, ROW.names)
+    assigned, splits_version = tables.read(settings.tables.splits, ASSIGNED.names)
     present = ledger.conform(bronze, ledger.BRONZE, _READ)
     present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
     here = ledger.below(settings.landing.folder, present["path"])
-    progress("silver", 0, 2, f"{present.num_rows:,} files")
-    silver = ledger.conform(silver, ROW, ROW.names)
-    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, settings.split)
+    progress("silver", 0, 3, f"{present.num_rows:,} files")
+    silver, assigned = ledger.conform(silver, ROW, ROW.names), ledger.conform(assigned, ASSIGNED, ASSIGNED.names)
+    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, assigned, settings.split)
     if not request.allow_removals:
         _guard(silver, planned.rows, settings.landing.max_vanished_share)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
-    progress("silver", 1, 2, f"{planned.verdicts.num_rows:,} verdicts noted in bronze")
+    progress("silver", 1, 3, f"{planned.verdicts.num_rows:,} verdicts noted in bronze")
+    if planned.assigned.num_rows or splits_version < 0:
+        tables.merge(settings.tables.splits, planned.assigned, ["sha256"], base=splits_version, once=["phash", "split"])
+    progress("silver", 2, 3, f"{planned.assigned.num_rows:,} photos assigned to a split")
     if planned.upsert.num_rows or planned.remove.num_rows or silver_version < 0:
-        silver_version = tables.merge(
-            settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version, once=["split"]
-        )
-    progress("silver", 2, 2, f"{planned.rows.num_rows:,} photos for training")
+        silver_version = tables.merge(settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version)
+    progress("silver", 3, 3, f"{planned.rows.num_rows:,} photos for training")
 
     unused = _unused(planned, present, settings.landing.folder)
     examples = _examples(unused)
@@ -96,11 +100,8 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
 
 
 def _guard(before: pa.Table, after: pa.Table, max_share: float) -> None:
-    """A photo is gone from its class when it leaves silver, or gets another label."""
-    labels = after["label"].take(pc.index_in(before["sha256"], value_set=after["sha256"]))
-    stays = pc.fill_null(pc.equal(labels, before["label"]), False)
     guard.check(
-        guard.losses(before["label"], before["label"].filter(pc.invert(stays))),
+        guard.shrinkage(before["label"], after["label"]),
         max_share,
         "from the training photos, because of what has changed in the landing folder, the labels or the limits",
         "The training photos stay as they were. If this is meant, run again with allow_removals",

@@ -11,28 +11,34 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from car_damage.data.checked import readable
 from car_damage.data.silver import SILVER
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots, training
 from car_damage.model.evaluation import Evaluation, evaluate
-from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load, read_checked
+from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     KERAS_FILE,
     PREDICTIONS_FILE,
     SMOKE_PHOTO_FILE,
+    TRAINED_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
     write_predictions,
+    write_trained,
 )
-from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
+from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
+from car_damage.stages.verdicts import leave_out
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
@@ -46,7 +52,8 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
 
     Raises:
         TooFewPhotos: a split is empty, or the training photos are all of one class.
-        PhotoChanged: a photo is no longer the one that was validated.
+        PhotoChanged: too many photos are no longer those that were validated.
+        Unavailable: too many cannot be read.
     """
     found = platform.tracking.run_for(request.training_key)
     # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
@@ -54,13 +61,24 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
         return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, COLUMNS, request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
     with load(
-        rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes, platform.clock
+        rows,
+        platform.files,
+        images.limits(),
+        settings.labels.classes,
+        images.workers,
+        progress,
+        images.cache_bytes,
+        platform.clock,
+        settings.landing.max_vanished_share,
     ) as photos:
-        return _tracked(request, platform, photos, progress)
+        leave_out(photos.left_out, platform)
+        rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
+        _check(rows, request.silver_version)
+        return _tracked(request, platform, rows, photos, progress)
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -79,7 +97,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progress: Progress) -> TrainReport:
+def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     settings, tracking = platform.settings, platform.tracking
     tags = {
@@ -92,6 +110,7 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
+            (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             contents = _train(request, platform, photos, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)
@@ -103,7 +122,10 @@ def _tracked(request: TrainRequest, platform: Platform, photos: PhotoSet, progre
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(request.training_key, run_id, model_uri, _reported(contents.metrics))
+    left_out = sorted(photos.left_out)
+    return TrainReport(
+        request.training_key, run_id, model_uri, _reported(contents.metrics), tuple(left_out[:UNREADABLE_SHOWN]), len(left_out)
+    )
 
 
 def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
@@ -155,8 +177,9 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
 def _smoke_photo(platform: Platform, test: Photos) -> bytes:
     """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
     limit = platform.settings.serving.max_request_bytes - ENVELOPE
-    photos = (read_checked(platform.files, path, sha256) for path, sha256 in zip(test.paths, test.sha256s, strict=True))
-    first = next(photos)
+    photos = readable(platform.files, test.paths, test.sha256s, {})
+    if (first := next(photos, None)) is None:
+        raise TooFewPhotos("no test photo can be read any more; run the pipeline again, which validates the present files")
     return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
 
 

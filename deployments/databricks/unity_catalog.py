@@ -37,8 +37,8 @@ def schemas(settings: Settings) -> list[str]:
 
 def tables(settings: Settings) -> list[str]:
     """catalog.schema.table of the tables that the jobs and the endpoint create."""
-    inference = settings.serving.inference_table
-    return [settings.tables.bronze, settings.tables.silver, settings.tables.predictions, *([inference] if inference else [])]
+    names, inference = settings.tables, settings.serving.inference_table
+    return [names.bronze, names.silver, names.splits, names.predictions, *([inference] if inference else [])]
 
 
 def volumes(settings: Settings) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_run_that_databricks_itself_does_once_more_does_nothing_again(runner: 
     assert said == ["stage validate: done", "stage silver: done"]  # no line for a step: the second attempt repeats none
     versions = {path.parent.name: DeltaTable(path.parent).version() for path in (settings.home / "tables").rglob("_delta_log")}
     # Silver marks duplicate photos in bronze, which adds one version after validate.
-    assert versions == {"raw_images": validated.bronze_version + 1, "training_images": silver.silver_version}
+    assert versions == {"raw_images": validated.bronze_version + 1, "training_images": silver.silver_version, "splits": 0}
     assert handover.read_report(Volume(), Place.of(HANDOVERS, "validate", REQUEST), ValidateReport) == validated
 
 

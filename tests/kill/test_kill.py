@@ -220,7 +220,7 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
     assert not differences, "\n".join(differences)
 
 
-LEFT = ("champion", "challenger", "served", "silver", "finished_runs")
+LEFT = ("champion", "challenger", "served", "silver", "splits", "finished_runs")
 """Keys of the state that a rollback changes, and keys that it must not change."""
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.model.photos import Photos
-from car_damage.photo.decoder import decode
+from car_damage.photo.decoder import decode, inspect
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from deployments import demo_photos
@@ -60,7 +60,8 @@ def build_world(folder: Path, home: Path, *, train: int, validation: int, test: 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(demo_photos.photo(label, number))
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            rows.append({"path": str(path), "label": label, "height": 240, "width": 320, "sha256": sha256, "split": split})
+            phash = inspect(path.read_bytes()).phash
+            rows.append({"path": str(path), "label": label, "height": 240, "width": 320, "sha256": sha256, "phash": phash, "split": split})
     settings = Settings(home=home, training={"epochs": 2})  # type: ignore[arg-type]  # pydantic converts
     target = Target(settings)
     table = pa.Table.from_pylist(rows)

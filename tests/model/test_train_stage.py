@@ -19,8 +19,10 @@ from car_damage.model.run_files import (
     EVALUATION_FILE,
     PREDICTIONS_FILE,
     SMOKE_PHOTO_FILE,
+    TRAINED_FILE,
     WORST_MISTAKES_FILE,
     read_predictions,
+    read_trained,
 )
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
@@ -91,6 +93,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "evaluation.json",
         "smoke_photo",
         "test_predictions.parquet",
+        "trained_photos.parquet",
     }
     assert run.info.status == "FINISHED"
     wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
@@ -123,6 +126,15 @@ def test_the_smoke_photo_is_the_first_that_a_request_can_hold_or_the_first_of_al
     settings = Settings(serving=Serving(max_request_bytes=limit))
     platform: Any = fakes.World(settings, fakes.Photos(given), fakes.Versions(), fakes.Endpoint({}), fakes.Runs({}))
     assert _smoke_photo(platform, test) == chosen
+
+
+def test_a_run_keeps_the_list_of_the_photos_that_it_has_seen_and_of_no_test_photo(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    listed = read_trained(world.target.tracking.fetch(report.run_id, TRAINED_FILE)).to_pylist()
+    wanted = [row for row in world.rows.to_pylist() if row["split"] != "test"]
+    names = ("sha256", "phash", "label", "split")
+    assert len(listed) == 12
+    assert sorted(tuple(row[name] for name in names) for row in listed) == sorted(tuple(row[name] for name in names) for row in wanted)
 
 
 def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tuple[World, TrainReport]) -> None:
@@ -207,13 +219,34 @@ def test_an_error_marks_the_run_as_failed_and_goes_on(world: Build) -> None:
     assert client(target.settings).get_run(run_id).data.tags["failure"] == "Unavailable: the disk is away"
 
 
-def test_a_photo_that_changed_since_validation_stops_it_by_name_and_starts_no_run(world: Build) -> None:
+def test_a_photo_that_changed_since_validation_is_left_out_and_named(world: Build) -> None:
     built = world()
     changed = built.folder / "moderate" / "2.jpg"
     changed.write_bytes(demo_photos.photo("moderate", 999))
-    with pytest.raises(PhotoChanged, match=str(changed)):
+    report = TRAIN.work(asked(built), built.target, silent)
+    assert (report.left_out, report.left_out_count) == ((str(changed),), 1)
+    sha256 = next(row["sha256"] for row in built.rows.to_pylist() if row["path"] == str(changed))
+    learnt = read_trained(built.target.tracking.fetch(report.run_id, TRAINED_FILE))["sha256"].to_pylist()
+    answered = read_predictions(built.target.tracking.fetch(report.run_id, PREDICTIONS_FILE))["sha256"].to_pylist()
+    assert {*learnt, *answered} == set(built.rows["sha256"].to_pylist()) - {sha256}
+
+
+def test_when_most_photos_cannot_be_used_nothing_is_trained(world: Build) -> None:
+    built = world()
+    for path in built.rows["path"].to_pylist()[: built.rows.num_rows // 2 + 1]:
+        Path(path).unlink()
+    with pytest.raises(PhotoChanged, match=r"of the \d+ photos cannot be used"):
         TRAIN.work(asked(built), built.target, silent)
     assert runs(built.target.settings) == {}
+
+
+def test_a_split_whose_photos_are_all_left_out_is_too_few_photos(world: Build) -> None:
+    built = world()
+    for row in built.rows.to_pylist():
+        if row["split"] == "validation":
+            Path(row["path"]).unlink()
+    with pytest.raises(TooFewPhotos, match="none of them in the split validation"):
+        TRAIN.work(asked(built), built.target, silent)
 
 
 def cached(world: World, photos: int) -> Target:

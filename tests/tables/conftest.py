@@ -14,6 +14,7 @@ from PIL import Image
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.data.assignment import ASSIGNED
 from car_damage.data.silver import SILVER as SILVER_ROW
 from car_damage.photo.decoder import inspect
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
@@ -26,6 +27,7 @@ from tests import engines
 from tests.engines import DELTA_RS, Sessions
 
 BRONZE_TABLE, SILVER_TABLE = "insurance_uc.bronze.raw_images", "insurance_uc.silver.training_images"
+SPLITS_TABLE = "insurance_uc.silver.splits"
 
 
 class HandClock:
@@ -118,6 +120,13 @@ class Workshop:
 
     def splits(self) -> dict[str, str]:
         return {name: row["split"] for name, row in self.silver_rows().items()}
+
+    def assigned(self) -> dict[str, str]:
+        """sha256 -> split of every content that was ever in silver."""
+        rows, _ = self.platform.tables.read(SPLITS_TABLE, ASSIGNED.names)
+        found = dict(zip(rows["sha256"].to_pylist(), rows["split"].to_pylist(), strict=True))
+        assert len(found) == rows.num_rows
+        return found
 
     def name(self, path: str) -> str:
         return path.removeprefix(f"{self.landing}/")

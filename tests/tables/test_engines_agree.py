@@ -6,10 +6,11 @@ from dataclasses import asdict
 import pytest
 
 from car_damage.data import ledger
+from car_damage.data.assignment import ASSIGNED
 from car_damage.data.silver import SILVER as SILVER_ROW
 from tests import engines
 from tests.engines import DELTA_RS, ENGINES, SPARK
-from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, Workshop
+from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE, Workshop
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,12 @@ def steps(photo):
 
 
 def rows(workshop):
-    """All rows of both tables, sorted by key."""
+    """All rows of the three tables, sorted by key."""
     bronze, _ = workshop.platform.tables.read(BRONZE_TABLE, ledger.BRONZE.names)
     silver, _ = workshop.platform.tables.read(SILVER_TABLE, SILVER_ROW.names)
-    return bronze.sort_by([(name, "ascending") for name in ledger.KEY]).to_pylist(), silver.sort_by("sha256").to_pylist()
+    splits, _ = workshop.platform.tables.read(SPLITS_TABLE, ASSIGNED.names)
+    keyed = ((bronze, ledger.KEY), (silver, ["sha256"]), (splits, ["sha256"]))
+    return [table.sort_by([(name, "ascending") for name in key]).to_pylist() for table, key in keyed]
 
 
 def plain(reports):

@@ -27,7 +27,7 @@ from car_damage.stages.silver import ATTEMPTS
 from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.validate import STAGE as VALIDATE
 from car_damage.stages.validate import Verdict
-from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, encode, pixels
+from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE, encode, pixels
 
 LABELS = ("minor", "moderate", "major")
 
@@ -199,7 +199,7 @@ def test_the_same_photo_saved_again_smaller_shares_the_split(filled, photo):
     assert all(splits[f"{LABELS[seed % 3]}/again{seed:02}.jpg"] == splits[f"{LABELS[seed % 3]}/p{seed:02}.jpg"] for seed in range(12))
 
 
-def test_a_photo_that_resembles_both_sides_of_a_split_is_used_when_one_side_is_gone(workshop, chain):
+def test_a_photo_that_resembles_both_sides_of_a_split_is_not_used_also_when_one_side_is_gone(workshop, chain):
     one, middle, other = chain
     workshop.put("minor/one.jpg", one)
     workshop.put("minor/other.jpg", other)
@@ -210,11 +210,10 @@ def test_a_photo_that_resembles_both_sides_of_a_split_is_used_when_one_side_is_g
     assert silver.rejected == {"ambiguous split": 1}
     assert workshop.bronze()["minor/middle.jpg"] == ("rejected", "ambiguous split")
     assert versions(workshop) == versions(workshop)
-    split = workshop.splits()["minor/other.jpg"]
     (workshop.landing / "minor/one.jpg").unlink()
     workshop.run()
-    assert workshop.splits()["minor/middle.jpg"] == split
-    assert workshop.bronze()["minor/middle.jpg"] == ("valid", None)
+    assert workshop.bronze()["minor/middle.jpg"] == ("rejected", "ambiguous split")
+    assert set(workshop.splits()) == {"minor/other.jpg"}
 
 
 def test_ignored_names_and_a_photo_beside_them(workshop, photo):
@@ -446,19 +445,28 @@ def kill(_table):
     raise Killed
 
 
-def test_a_kill_between_bronzes_verdicts_and_silver_is_mended_by_the_next_run(filled, photo):
+@pytest.mark.parametrize("at", [BRONZE_TABLE, SPLITS_TABLE])
+def test_a_kill_after_bronze_or_the_splits_are_written_is_mended_by_the_next_run(filled, photo, at):
+    def kill_at(table):
+        if table == at:
+            raise Killed
+
     filled.put("minor/q00.jpg", photo(0))
     filled.put("minor/new.jpg", photo(30))
     version = filled.validate().bronze_version
     tables = filled.platform.tables
-    filled.platform.tables = Wrapped(tables, after=kill)
+    filled.platform.tables = Wrapped(tables, after=kill_at)
     with pytest.raises(Killed):
         filled.silver(version)
     filled.platform.tables = tables
     assert filled.bronze()["minor/q00.jpg"] == ("rejected", "duplicate")
     assert "minor/new.jpg" not in filled.silver_rows()
+    noted = filled.assigned()
+    assert len(noted) == (12 if at == BRONZE_TABLE else 13)
     validated, silver = filled.run()
     assert (validated.new, silver.added, silver.rows, silver.rejected) == (0, 1, 13, {"duplicate": 1})
+    assert noted.items() <= filled.assigned().items()
+    assert filled.assigned() == {row["sha256"]: row["split"] for row in filled.silver_rows().values()}
     assert versions(filled) == (validated.bronze_version, silver.silver_version, silver.fingerprint)
 
 
@@ -482,12 +490,16 @@ def test_a_plan_that_comes_late_does_not_move_a_photo_to_another_split(filled, p
     """Spark detects another writer's last-moment commit only after it has committed itself."""
 
     class Late(Wrapped):
+        others = None
+
         def merge(self, table, rows, key, *, base=None, **kwargs):
-            if table == SILVER_TABLE:
-                others = [{"train": "test"}.get(split, "train") for split in rows["split"].to_pylist()]
-                self.others = dict(zip(rows["sha256"].to_pylist(), others, strict=True))
-                self.tables.merge(table, rows.set_column(rows.column_names.index("split"), "split", pa.array(others)), key)
-            return self.tables.merge(table, rows, key, **kwargs)
+            if table != SPLITS_TABLE or self.others:
+                return self.tables.merge(table, rows, key, base=base, **kwargs)
+            others = [{"train": "test"}.get(split, "train") for split in rows["split"].to_pylist()]
+            self.others = dict(zip(rows["sha256"].to_pylist(), others, strict=True))
+            self.tables.merge(table, rows.set_column(rows.column_names.index("split"), "split", pa.array(others)), key)
+            self.tables.merge(table, rows, key, **kwargs)
+            raise CommitConflict(f"{table} is at version {base + 2}")
 
     filled.put("minor/new.jpg", photo(30))
     late = filled.platform.tables = Late(filled.platform.tables)

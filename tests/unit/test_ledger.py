@@ -7,6 +7,7 @@ import pytest
 from car_damage.data import guard as guards
 from car_damage.data import ledger
 from car_damage.errors import LandingLost
+from car_damage.ports import Loss
 
 LANDING = "/photos"
 
@@ -146,3 +147,8 @@ def test_a_listing_keeps_its_types_when_it_is_empty():
 def test_a_table_that_is_not_there_yet_conforms_to_the_schema():
     nothing = pa.table({"path": pa.nulls(0), "size": pa.nulls(0)})
     assert ledger.conform(nothing, ledger.BRONZE, ["path", "size"]).schema.types == [pa.string(), pa.int64()]
+
+
+def test_photos_that_others_replace_are_no_loss_and_a_class_that_shrinks_is_one():
+    before, after = pa.chunked_array([["minor"] * 4 + ["major"] * 4]), pa.chunked_array([["minor"] * 5 + ["major"]])
+    assert guards.shrinkage(before, after) == (Loss(None, 8, 2), Loss("major", 4, 3), Loss("minor", 4, 0))

@@ -30,6 +30,7 @@ def test_the_names_that_users_rely_on_are_the_defaults() -> None:
     assert settings.landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
     assert settings.tables.bronze == "insurance_uc.bronze.raw_images"
     assert settings.tables.silver == "insurance_uc.silver.training_images"
+    assert settings.tables.splits == "insurance_uc.silver.splits"
     assert settings.tracking.model == "insurance_uc.models.car_damage_classifier"
     assert settings.serving.endpoint == "car_damage_model_ep"
     assert settings.labels.classes == ("minor", "moderate", "major")
