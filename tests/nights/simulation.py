@@ -17,8 +17,8 @@ from tests.nights.people import People
 from tests.nights.record import Past, Record
 from tests.nights.world import World
 
-ABOUT_FILES = {field.name for field in fields(ValidateRequest) if field.type is bool}
-OPTIONS = ABOUT_FILES | {field.name for request in (TrainRequest, RegisterRequest) for field in fields(request) if field.type is bool}
+REQUESTS = (ValidateRequest, TrainRequest, RegisterRequest)
+OPTIONS = {field.name for request in REQUESTS for field in fields(request) if field.type is bool} - {"dry_run"}
 """What a message may ask a person to run again with."""
 
 
@@ -48,6 +48,7 @@ class Simulation:
         self.people = People(Landing(root / "landings"), seed, live)
         self.world = World(root / "home", self.people)
         self.breaches: list[Breach] = []
+        self._runs = 0
         self._deck, self._past, self._random = Deck(habits), Past(), random.Random(seed)
 
     def nights(self, number: int) -> Iterator[Record]:
@@ -62,7 +63,7 @@ class Simulation:
                 yield from self._helped(run)
 
     def _helped(self, failed: Record) -> Iterator[Record]:
-        """Do what the message says, and run again. If that fails too, take back what people did, and run once more.
+        """Do what the message says, and run again. If that fails too, take back what people did, and run with every option.
 
         Where photos have vanished, people mount the folder again, or tell the run that they were removed on purpose.
         """
@@ -74,7 +75,7 @@ class Simulation:
         yield run
         if run.night.ending == "Failed":
             self.people.put_right()
-            run = self._run(failed.number, failed.habit, **dict.fromkeys(ABOUT_FILES, True))
+            run = self._run(failed.number, failed.habit, **dict.fromkeys(OPTIONS, True))
             yield run
             assert run.night.ending != "Failed", f"night {run.number} after {run.habit} fails whatever people do: {run.night.message}"
 
@@ -93,7 +94,8 @@ class Simulation:
         world, people = self.world, self.people
         listed, unreadable, table = people.landing.listed(), frozenset(people.unreadable), dict(people.table)
         before, started = records.standing(world), time.process_time()
-        night = world.run(f"night {number}", **options)
+        self._runs += 1
+        night = world.run(f"run {self._runs} of night {number}", **options)
         seconds = time.process_time() - started
         names = world.settings.tables
         record = Record(
