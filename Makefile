@@ -6,10 +6,10 @@ IMAGES ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale pictures constraints clean
+.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale bench-nights pictures constraints clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed  ## Install everything into .venv
 
@@ -61,6 +61,9 @@ bench: setup  ## Run the benchmarks against their baselines; writes build/bench.
 
 bench-scale: setup spark  ## Measure both table engines with up to 100,000 photos; takes half an hour
 	@$(BIN)/python -m benchmarks.scale
+
+bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes ten minutes
+	@$(BIN)/python -m benchmarks nights
 
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver
 	@$(BIN)/python -m tests.pictures

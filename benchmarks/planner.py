@@ -109,7 +109,8 @@ def _silver(bronze: pa.Table) -> pa.Table:
 
 def _given(bronze: pa.Table, known: int) -> tuple[pa.Table, ...]:
     """The tables that the planner is given, when silver has the first rows of bronze."""
-    labels = pa.table([bronze["label"], pa.nulls(bronze.num_rows, pa.string())], ["label", "reason"])
+    nothing = [pa.nulls(bronze.num_rows, pa.string()), pa.repeat(False, bronze.num_rows)]
+    labels = pa.table([bronze["label"], *nothing], ["label", "reason", "elsewhere"])
     silver = _silver(bronze.slice(0, known))
     return bronze, labels, silver, silver.select(ASSIGNED.names)
 

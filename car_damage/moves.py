@@ -85,6 +85,12 @@ def rollback_of(moves: Iterable[Move], version: int) -> Move | None:
     return last
 
 
+def chosen_by_person(moves: Iterable[Move], champion: int | None) -> bool:
+    """Whether a person took the present champion live, by a promotion or a rollback."""
+    done = _done(moves)
+    return bool(done) and done[-1].intention.by_person and done[-1].intention.version == champion
+
+
 def version_text(version: int | None) -> str:
     """A version, or the absence of one, as words for a message."""
     return "nothing" if version is None else f"version {version}"

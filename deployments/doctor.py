@@ -7,22 +7,27 @@ from typing import Any
 
 import httpx
 import prefect
+import pyarrow as pa
+import pyarrow.compute as pc
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
+from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
+from car_damage.model.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from deployments import champion
 from deployments.administrator import NotVisible
 from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, server_url
 from deployments.databricks import needs, workspace_checks
 from deployments.items import Item
 from deployments.stack import workers_online
-from tasks.commands import BOOTSTRAP
+from tasks.commands import BOOTSTRAP, RETIRE
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 
@@ -63,7 +68,9 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
         *in_databricks(settings),
         _finding("landing folder", lambda: _landing(platform)),
         _finding("tables", lambda: _tables(platform)),
+        _finding("photos elsewhere", lambda: _elsewhere(platform), WARN),
         _finding("registry", lambda: _registry(platform)),
+        _finding("champion", lambda: champion.check(platform), WARN if has_uv() else FAIL),
         _finding("endpoint", lambda: _endpoint(platform)),
     ]
 
@@ -197,13 +204,29 @@ def _tables(platform: Platform) -> str:
     return ", ".join(versions)
 
 
+def _elsewhere(platform: Platform) -> str:
+    """Photos that landed in another folder than the present one, for example before the folder was moved."""
+    settings = platform.settings
+    if settings.databricks.stages == "jobs":
+        return "not checked here: the stage validate counts them in its report"
+    rows, _ = platform.tables.read(settings.tables.bronze, ["path", "status"])
+    present = rows.filter(pc.is_in(rows["status"].cast(pa.string()), value_set=ledger.PRESENT))
+    others = present.num_rows - present.filter(ledger.below(settings.landing.folder, present["path"].cast(pa.string()))).num_rows
+    if others:
+        raise _Problem(
+            f"{others:,} photos of other folders than {settings.landing.folder} are still used: "
+            f"`{RETIRE}` takes them out of the training data"
+        )
+    return "none"
+
+
 def _version(version: int) -> str:
     return "does not exist yet" if version < 0 else f"version {version}"
 
 
 def _registry(platform: Platform) -> str:
-    champion = platform.registry.champion()
-    return f"{platform.settings.tracking.model}, {f'champion {champion.version}' if champion else 'no champion yet'}"
+    live = platform.registry.champion()
+    return f"{platform.settings.tracking.model}, {f'champion {live.version}' if live else 'no champion yet'}"
 
 
 def _endpoint(platform: Platform) -> str:

@@ -11,7 +11,15 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
+from car_damage.pipeline import (
+    EndpointRequest,
+    TidyRequest,
+    ValidateRequest,
+    live_request,
+    register_request,
+    silver_request,
+    train_request,
+)
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.settings_sources import load
@@ -21,6 +29,7 @@ from tasks.author import started_by
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
+from tasks.tidying import tidy_if_possible
 
 
 def _run_name() -> str:
@@ -33,27 +42,37 @@ def _run_name() -> str:
     description="Retrain the car damage classifier, and take it live if it is better.",
     on_cancellation=[end_work],
 )
-def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> State[Any]:
+def retrain(
+    dry_run: bool = False,
+    train_again: bool = False,
+    judge_again: bool = False,
+    allow_removals: bool = False,
+    retire_other_folders: bool = False,
+) -> State[Any]:
     """Validate photos that have landed, train, judge, and update the endpoint.
 
     Args:
         dry_run: Register and judge the version, but move no alias and leave the endpoint unchanged.
         train_again: Train even if a model was already trained on these photos with these settings.
         judge_again: Compare a version that has a decision with the present champion, and decide again.
-        allow_removals: Accept that most of the known photos have vanished from the landing folder.
+        allow_removals: Accept that most of the known photos, or most photos of a class, have vanished from the landing folder.
+        retire_other_folders: Stop using photos of other landing folders than the present one.
     """
     take_over()
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)
 
-    validated = validate_images(ValidateRequest(flow_run, allow_removals), runner)
-    silver = write_silver(silver_request(flow_run, validated), runner)
+    landing = ValidateRequest(flow_run, allow_removals, retire_other_folders)
+    validated = validate_images(landing, runner)
+    silver = write_silver(silver_request(landing, validated), runner)
 
     live_query = live_request(silver, settings)
     live = look_at_live(live_query, runner)
+    leftovers = TidyRequest(live_query.training_key)
     if live.settled and not (train_again or judge_again):
-        return _ended(outcome.nothing_new(validated, silver, live), settings)
+        tidied = tidy_if_possible(leftovers, runner)
+        return _ended(outcome.after_tidying(outcome.nothing_new(validated, silver, live), tidied), settings)
 
     # A cached report is useless if its model no longer exists.
     train = train_model.with_options(refresh_cache=train_again or live.run_id is None)
@@ -63,7 +82,8 @@ def retrain(dry_run: bool = False, train_again: bool = False, judge_again: bool 
         return _ended(outcome.dry_run(validated, registered), settings)
 
     endpoint = update_endpoint(EndpointRequest(flow_run, started_by()), runner)
-    return _ended(outcome.after_endpoint(validated, registered, endpoint), settings)
+    tidied = tidy_if_possible(leftovers, runner)
+    return _ended(outcome.after_tidying(outcome.after_endpoint(validated, registered, endpoint), tidied), settings)
 
 
 def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
@@ -72,10 +92,16 @@ def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
     return Completed(name=ending.name, message=message, data=message)
 
 
-def main(dry_run: bool = False, train_again: bool = False, judge_again: bool = False, allow_removals: bool = False) -> None:
+def main(
+    dry_run: bool = False,
+    train_again: bool = False,
+    judge_again: bool = False,
+    allow_removals: bool = False,
+    retire_other_folders: bool = False,
+) -> None:
     """Run the flow once, in this process. Exit code 0 if it completed, 1 if it failed."""
     by_hand.check_endpoint()
-    state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals)
+    state = by_hand.run(retrain, dry_run, train_again, judge_again, allow_removals, retire_other_folders)
     raise SystemExit(0 if state.is_completed() else 1)
 
 

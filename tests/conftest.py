@@ -37,6 +37,7 @@ STORIES = (
     "tests/databricks",
     "tests/server",
     "tests/kill",
+    "tests/nights",
 )
 """Files and folders whose tests share servers, models or a Java process, so one process runs all tests of an entry.
 The longest start first; otherwise one process would still be running the longest when all others have ended."""

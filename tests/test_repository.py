@@ -62,6 +62,13 @@ def test_every_picture_is_light_and_the_readme_shows_it() -> None:
             assert picture.width >= 1000
 
 
+def test_every_plot_is_light_and_a_page_shows_it() -> None:
+    plots = sorted((ROOT / "docs" / "plots").iterdir())
+    shown = {name for page in (ROOT / "docs").glob("*.md") for name in re.findall(r"!\[[^\]]{20,}\]\(plots/([^)]+)\)", page.read_text())}
+    assert {plot.name for plot in plots} == shown
+    assert all(plot.suffix == ".svg" and plot.stat().st_size < 60_000 for plot in plots)
+
+
 def test_hooks_are_the_parts_of_make_lint() -> None:
     # Ruff's hooks get files instead of a folder, and change them instead of only reporting.
     flags = {"--check", "--quiet", "--force-exclude", "."}

@@ -8,8 +8,10 @@ Pure: Arrow tables in, Arrow tables out, without a Python object per row.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -17,7 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.errors import LandingLost
+from car_damage.data.guard import losses
+from car_damage.photo.limits import Limits
+from car_damage.pipeline import RECIPE
 from car_damage.ports import File, LandingDiff
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -38,14 +42,21 @@ BRONZE = pa.schema(
         pa.field("height", pa.int64()),
         pa.field("ingest_run", pa.string()),
         pa.field("ingested", INSTANT),
+        pa.field("judged_under", pa.string()),
     ]
 )
 """size: bytes. phash: the 64 bits of the perceptual hash as a signed number. width, height: pixels, upright.
-ingest_run, ingested: the flow run and the time of the verdict."""
+ingest_run, ingested: the flow run and the time of the verdict. judged_under: the recipe and the limits of the verdict; null in rows of
+earlier versions, and where the file's bytes turned out to be others: both need a verdict."""
 
 KEY = ("path", "size", "modified")
 VALID, REJECTED, REPLACED, VANISHED = "valid", "rejected", "replaced", "vanished"
 PRESENT = pa.array([VALID, REJECTED])
+
+ADDED = ("judged_under",)
+"""The columns that tables of earlier versions lack."""
+COMPARED = (*KEY, "label", "judged_under")
+"""The columns of bronze that `compare` reads."""
 
 _LISTED = pa.schema([BRONZE.field(column) for column in KEY])
 _GONE = pa.schema([*_LISTED, BRONZE.field("status")])
@@ -87,45 +98,53 @@ def below(landing: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.starts_with(paths, absolute(landing).rstrip("/") + "/")
 
 
-def compare(landing: str, listed: pa.Table, present: pa.Table, version: int) -> LandingDiff:
+def judged_under(limits: Limits) -> str:
+    """What a verdict on a photo's bytes depends on, as bronze notes it: the recipe of the decoder and the limits."""
+    return json.dumps({"recipe": RECIPE, **asdict(limits)}, sort_keys=True)
+
+
+def compare(
+    landing: str, listed: pa.Table, present: pa.Table, version: int, judged_under: str, *, retire_others: bool = False
+) -> LandingDiff:
     """Compare a complete listing of the landing folder with bronze.
 
     Args:
-        landing: the folder. Rows of other landing folders count neither as known nor as gone.
+        landing: the folder. Rows of other landing folders are not known here, and gone only if they are retired.
         listed: as returned by `listing`.
-        present: key columns of the present rows of bronze at `version`.
+        present: `COMPARED` of the present rows of bronze at `version`.
         version: the version of bronze; -1 if there is no table.
+        judged_under: as returned by the function. Files whose verdict was given under something else need a verdict.
+        retire_others: count the rows of other landing folders as gone.
     """
-    known = present.filter(below(landing, present["path"])).select(list(KEY))
     keys = list(KEY)
-    new = listed.join(known, keys, join_type="left anti")
+    here = below(landing, present["path"])
+    known, others = present.filter(here), present.filter(pc.invert(here))
+    valid = known.filter(pc.fill_null(pc.equal(known["judged_under"], judged_under), False))
+    new = listed.join(valid.select(keys), keys, join_type="left anti").select(keys).cast(_LISTED).sort_by("path")
     gone = known.join(listed, keys, join_type="left anti")
-    replaced = pc.is_in(gone["path"], value_set=listed["path"])
-    status = pc.if_else(replaced, REPLACED, VANISHED)
+    vanished = pc.invert(pc.is_in(gone["path"], value_set=listed["path"]))
+    retired = others if retire_others else others.slice(0, 0)
+    ended = [_ended(gone, pc.if_else(vanished, VANISHED, REPLACED)), _ended(retired, pa.repeat(VANISHED, retired.num_rows))]
     return LandingDiff(
-        new=new.select(keys).cast(_LISTED).sort_by("path"),
-        gone=gone.select(keys).append_column("status", status).cast(_GONE),
+        new=new.append_column("known", _contains(known, new)),
+        gone=pa.concat_tables(ended),
         listed=listed.num_rows,
-        known=known.num_rows,
+        losses=losses(known["label"], gone.filter(vanished)["label"]),
+        elsewhere=others.num_rows - retired.num_rows,
         fingerprint=landing_fingerprint(landing, listed),
         bronze_version=version,
     )
 
 
-def guard(landed: LandingDiff, max_vanished_share: float, *, allow_removals: bool) -> None:
-    """Reject a listing in which too many known files are missing: the folder may not be mounted.
+def _contains(known: pa.Table, files: pa.Table) -> pa.ChunkedArray:
+    """Whether each file has a row. A path has at most one present row, and files of other versions are not among the known."""
+    at = pc.index_in(files["path"], value_set=known["path"])
+    same = [pc.equal(files[column], known[column].take(at)) for column in ("size", "modified")]
+    return pc.fill_null(pc.and_(*same), False)
 
-    Raises:
-        LandingLost: more than this share of the known files has vanished. Overwritten files do not count.
-    """
-    vanished = pc.sum(pc.equal(landed.gone["status"], VANISHED)).as_py() or 0
-    if allow_removals or vanished <= max_vanished_share * landed.known:
-        return
-    raise LandingLost(
-        f"{vanished} of the {landed.known} known photos have vanished from the landing folder, which now lists {landed.listed}; "
-        f"landing.max_vanished_share allows {max_vanished_share:.0%}. Nothing was written. If the folder is mounted and the photos "
-        f"were removed on purpose, run again with allow_removals"
-    )
+
+def _ended(rows: pa.Table, status: pa.ChunkedArray | pa.Array) -> pa.Table:
+    return rows.select(list(KEY)).append_column("status", status).cast(_GONE)
 
 
 def landing_fingerprint(landing: str, listed: pa.Table) -> str:

@@ -3,7 +3,8 @@
 Pure: bronze, silver and the table of splits as Arrow tables in, a plan out. The plan depends only on the rows and the settings, not
 on the order of the rows, the engine or the time. Its rules:
 
-- One row per content (sha256). Of equal files with one label the smallest path is used; a content with two labels is not used.
+- One row per content (sha256). Of equal files with one label the smallest path is used, of the present landing folder if
+  it is there; a content with two labels is not used.
 - A content that was ever in silver keeps its split for ever, also while it is away: a model has learned from it, or was judged on it.
 - Photos that look alike (see `near_duplicates`) are in one split. A new photo joins the split of the photos that it
   resembles, whether these are still here or have left; a photo that resembles two splits is used in neither.
@@ -87,7 +88,8 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
 
     Args:
         bronze: `BRONZE_COLUMNS` of the present rows, (n).
-        labels: (n) rows in the same order: label, or the reason why there is none. They replace the labels in bronze.
+        labels: (n) rows in the same order: label, or the reason why there is none, which replace those in bronze; elsewhere, whether the
+            file is of another landing folder.
         silver: the present rows of silver, `SILVER`.
         assigned: the table of splits, `ASSIGNED`. Rows of silver that it lacks, as those of versions that had no such table, are added.
         split: the settings of the split.
@@ -96,7 +98,7 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
     labelled = np.flatnonzero(_mask(pc.and_(decodes, pc.is_null(labels["reason"]))))
     keys, codes = digests.digests(bronze["sha256"])[labelled], _codes(labels["label"])
     reason, winner = np.zeros(bronze.num_rows, np.uint8), np.arange(bronze.num_rows)
-    reason[labelled], winner[labelled] = _contents(bronze, labelled, keys, codes)
+    reason[labelled], winner[labelled] = _contents(bronze, labels["elsewhere"], labelled, keys, codes)
     used = reason[labelled] == _USED
     contents, keys = labelled[used], keys[used]
 
@@ -125,14 +127,16 @@ def _decodes(bronze: pa.Table) -> pa.ChunkedArray:
     return pc.or_(pc.equal(bronze["status"], ledger.VALID), pc.is_in(bronze["reason"], value_set=_AFRESH))
 
 
-def _contents(bronze: pa.Table, labelled: Rows, keys: digests.Digests, codes: Codes) -> tuple[npt.NDArray[np.uint8], Rows]:
+def _contents(
+    bronze: pa.Table, elsewhere: pa.ChunkedArray, labelled: Rows, keys: digests.Digests, codes: Codes
+) -> tuple[npt.NDArray[np.uint8], Rows]:
     """For each labelled row of bronze: the number of its reason, and the row that represents its content."""
     first = digests.firsts(keys)
     reason, winner = np.zeros(len(labelled), np.uint8), np.arange(len(labelled))
     again = np.flatnonzero((np.bincount(first, minlength=len(first)) > 1)[first])
     # Of the files of a content the first one in the order of their keys represents it.
-    files = bronze.select(ledger.KEY).take(labelled[again])
-    ordered = again[np.asarray(pc.sort_indices(files, [(column, "ascending") for column in ledger.KEY]))]
+    files = bronze.select(ledger.KEY).append_column("elsewhere", elsewhere).take(labelled[again])
+    ordered = again[np.asarray(pc.sort_indices(files, [(column, "ascending") for column in ("elsewhere", *ledger.KEY)]))]
     _, place, of = np.unique(first[ordered], return_index=True, return_inverse=True)
     best = ordered[place]
     label = codes[labelled]

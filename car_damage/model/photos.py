@@ -2,25 +2,25 @@
 
 Every epoch reads them again, so they are kept decoded in a memory-mapped file in a temporary folder: 150,528 bytes a photo on disk,
 and in memory as much as the operating system has room for. Photos beyond `images.cache_bytes` are read and decoded in each epoch. A
-photo whose bytes have changed since validation stops the training, and the error names it.
+photo that cannot be read, or whose bytes have changed since validation, is left out.
 """
 
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from car_damage.data.checked import NEXT, read_checked
 from car_damage.data.splits import TEST
-from car_damage.errors import FileMissing, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
+from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
 from car_damage.model.pixel_cache import PixelCache
 from car_damage.patience import Patience
@@ -32,12 +32,11 @@ from car_damage.stage import Progress
 COLUMNS = ("path", "label", "sha256", "split")
 """The columns that are read from the silver table."""
 
-_NEXT = "; run the pipeline again, which validates the present files"
 _PHOTO_BYTES = SIZE * SIZE * 3
 _SHARE = 0.8
 """Share of the free disk that decoded photos may take: other programs write there, too."""
 _WAITS = (1.0, 5.0, 15.0)
-"""Seconds between the tries to read a photo during a training, which a short outage must not end."""
+"""Seconds between the tries to read a photo, which a short outage must not leave out."""
 _UPDATES = 50
 """Updates of the progress, at most."""
 
@@ -65,6 +64,8 @@ class PhotoSet:
 
     splits: npt.NDArray[np.object_]
     photos: Photos
+    left_out: Mapping[str, CarDamageError] = field(default_factory=dict)
+    """Path -> why the photo is not part of the set: PhotoChanged, or Unavailable."""
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -88,9 +89,10 @@ def load(  # noqa: PLR0917 - what, from where, and how
     progress: Progress,
     cache_bytes: int,
     clock: Clock,
+    max_left_out: float,
 ) -> Iterator[PhotoSet]:
-    """Read, check and decode every photo that finds room on disk, in threads. At the end of the block the file on disk is removed, so
-    arrays taken from it must not be used afterwards.
+    """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
+    disk is removed, so arrays taken from it must not be used afterwards.
 
     Args:
         rows: the silver table's `COLUMNS`, in any order; the set is ordered by split, then sha256.
@@ -100,11 +102,13 @@ def load(  # noqa: PLR0917 - what, from where, and how
         workers: threads, 0 for one a core; which is the most files in memory at once.
         progress: called for the step `photos`.
         cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
-        clock: waits before a photo is read again in the middle of a training.
+        clock: waits before photos are read again.
+        max_left_out: the share of the photos that may be left out.
 
     Raises:
-        PhotoChanged: a photo is gone, has other bytes than silver says, or cannot be decoded.
-        Unavailable: a photo cannot be read, for a reason that may pass.
+        PhotoChanged: more photos are gone, have other bytes than silver says, or cannot be decoded; or one of those without room on
+            disk, in the middle of the training.
+        Unavailable: more photos, or one of those, cannot be read, for a reason that may pass.
         SettingsError: silver has a label that is not among the classes.
     """
     rows = rows.sort_by([("split", "ascending"), ("sha256", "ascending")])
@@ -122,20 +126,63 @@ def load(  # noqa: PLR0917 - what, from where, and how
             kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
             if len(kept) < len(paths):
                 _log.info("%d of %d photos find room on disk (images.cache_bytes); each epoch decodes the others", len(kept), len(paths))
-            decoded = _pixels(folder, len(kept))
+            decoded, slots = _pixels(folder, len(kept)), _slots(kept, len(paths))
 
-            def keep(slot: int) -> None:
-                decoded[slot] = read(int(kept[slot]))
+            def keep(row: int) -> None:
+                pixels = read(row)
+                if slots[row] >= 0:
+                    decoded[slots[row]] = pixels
 
-            for done, _ in enumerate(pool.map(keep, range(len(kept))), 1):
-                if done % max(1, len(kept) // _UPDATES) == 0 or done == len(kept):
-                    progress("photos", done, len(kept))
+            failed = _failures(pool, keep, len(paths), clock, progress)
+            _check(failed, len(paths), max_left_out)
+            rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
-            if len(kept) < len(paths):
-                pixels = PixelCache(decoded, _slots(kept, len(paths)), lambda row: patiently(read, row), pool, np.arange(len(paths)))
-            yield PhotoSet(np.array(splits, dtype=object), Photos(pixels, labels, sha256s, paths))
+            if len(kept) < len(paths) or failed:
+                pixels = PixelCache(decoded, slots, lambda row: patiently(read, row), pool, rest)
+            photos = Photos(pixels, labels[rest], tuple(sha256s[row] for row in rest), tuple(paths[row] for row in rest))
+            left_out = {paths[row]: error for row, error in failed.items()}
+            yield PhotoSet(np.array(splits, dtype=object)[rest], photos, left_out)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _failures(
+    pool: ThreadPoolExecutor, keep: Callable[[int], None], photos: int, clock: Clock, progress: Progress
+) -> dict[int, CarDamageError]:
+    """The rows that could not be kept, with the reason. Those whose reason may pass are tried again together after each wait."""
+
+    def attempt(row: int) -> CarDamageError | None:
+        try:
+            keep(row)
+        except (PhotoChanged, Unavailable) as error:
+            return error
+        return None
+
+    failed: dict[int, CarDamageError] = {}
+    for done, (row, error) in enumerate(zip(range(photos), pool.map(attempt, range(photos)), strict=True), 1):
+        if error is not None:
+            failed[row] = error
+        if done % max(1, photos // _UPDATES) == 0 or done == photos:
+            progress("photos", done, photos)
+    for wait in _WAITS:
+        if not (again := [row for row, error in failed.items() if isinstance(error, Unavailable)]):
+            break
+        _log.warning("trying %d photos again in %.0f s: %s", len(again), wait, failed[again[0]])
+        clock.sleep(wait)
+        for row, error in zip(again, pool.map(attempt, again), strict=True):
+            if error is None:
+                del failed[row]
+            else:
+                failed[row] = error
+    return failed
+
+
+def _check(failed: Mapping[int, CarDamageError], photos: int, max_left_out: float) -> None:
+    if len(failed) <= max_left_out * photos:
+        return
+    error = next((error for error in failed.values() if isinstance(error, Unavailable)), next(iter(failed.values())))
+    what = f"{len(failed):,} of the {photos:,} photos cannot be used, and landing.max_vanished_share allows {max_left_out:.0%}"
+    raise type(error)(f"{what}; one of them: {error}") from error
 
 
 def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:
@@ -169,28 +216,12 @@ def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def read_checked(files: Files, path: str, sha256: str) -> bytes:
-    """A photo's bytes, if they are those that were validated, whose sha256 is given in hexadecimal.
-
-    Raises:
-        PhotoChanged: it is gone, or has other bytes.
-        Unavailable: it cannot be read, for a reason that may pass.
-    """
-    try:
-        data = files.read(path)
-    except FileMissing as error:
-        raise PhotoChanged(f"{path} was validated but is gone{_NEXT}") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise PhotoChanged(f"{path} has other bytes than when it was validated{_NEXT}")
-    return data
-
-
 def _pixels_of(data: bytes, path: str, limits: Limits) -> npt.NDArray[np.uint8]:
     """(224, 224, 3) uint8."""
     try:
         return decode(data, limits).pixels
     except UnusablePhoto as error:
-        raise PhotoChanged(f"{path} was valid, but cannot be decoded ({error}): the limits or the decoder changed{_NEXT}") from error
+        raise PhotoChanged(f"{path} was valid, but cannot be decoded ({error}): the limits or the decoder changed{NEXT}") from error
 
 
 def _number(label: str, classes: Sequence[str]) -> int:

@@ -4,10 +4,10 @@ Tags are a summary in what Unity Catalog takes: 50 a version, 1,000 characters e
 of the version's run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from car_damage.moves import NO_VERSION
+from car_damage.moves import NO_VERSION, Move, chosen_by_person
 from car_damage.pipeline import AWAIT, DECISIONS
 from car_damage.ports import TAG_LIMIT, ModelVersion
 
@@ -62,6 +62,16 @@ def is_decided(version: ModelVersion) -> bool:
 def decided_of(versions: Sequence[ModelVersion]) -> ModelVersion | None:
     """The decided version of a run. The lowest counts: later ones are left over from a kill."""
     return next((version for version in versions if is_decided(version)), None)
+
+
+def is_outdated(version: ModelVersion, champion: ModelVersion | None, moves: Iterable[Move]) -> bool:
+    """Whether a decision compares with a champion that is no longer live, because the rule has chosen another one since.
+
+    The live version is not compared with itself, and a champion that a person has chosen reopens no decision.
+    """
+    if champion is not None and (champion.version == version.version or chosen_by_person(moves, champion.version)):
+        return False
+    return version.tags.get(JUDGED_AGAINST) != named(champion)
 
 
 def waits_for_approval(version: ModelVersion, champion: ModelVersion | None) -> bool:

@@ -6,16 +6,17 @@ It asks services only, so it starts neither a cluster nor TensorFlow.
 from car_damage.moves import UNDERWAY
 from car_damage.pipeline import LiveReport, LiveRequest
 from car_damage.ports import Platform
-from car_damage.promotion.tags import decided_of, waits_for_approval
+from car_damage.promotion.tags import decided_of, is_outdated, waits_for_approval
 from car_damage.stage import Progress, Stage
 
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
     """Read the state. It only creates the registered model where there is none, so that a failed look-up differs from an empty one."""
-    run = platform.tracking.run_for(request.training_key)
+    run = platform.tracking.run_for(request.training_key, request.packages)
     versions = platform.registry.versions_for(run.run_id) if run else []
     decided = decided_of(versions)
     champion, challenger = platform.registry.champion(), platform.registry.challenger()
+    moves = platform.history.moves()
     endpoint = platform.serving.state()
     answering = endpoint.ready and not endpoint.updating
     return LiveReport(
@@ -24,8 +25,9 @@ def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveR
         champion=champion.version if champion else None,
         challenger=challenger.version if challenger else None,
         served=endpoint.served if answering else None,
-        underway=len(platform.history.moves(UNDERWAY)),
+        underway=sum(move.state == UNDERWAY for move in moves),
         awaiting=decided is not None and waits_for_approval(decided, champion),
+        outdated=decided is not None and is_outdated(decided, champion, moves),
     )
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
+from car_damage.data import guard, ledger
 from car_damage.data.assignment import ASSIGNED
 from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
@@ -43,6 +43,7 @@ def work(request: SilverRequest, platform: Platform, progress: Progress) -> Silv
 
     Raises:
         CommitConflict: other writers came first, again and again.
+        LandingLost: too many photos of silver, or of one of its classes, would leave it, and the request does not allow it.
         Terminal: there is no bronze table.
     """
     for attempt in range(1, ATTEMPTS):
@@ -69,6 +70,8 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
     progress("silver", 0, 3, f"{present.num_rows:,} files")
     silver, assigned = ledger.conform(silver, ROW, ROW.names), ledger.conform(assigned, ASSIGNED, ASSIGNED.names)
     planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, assigned, settings.split)
+    if not request.allow_removals:
+        _guard(silver, planned.rows, settings.landing.max_vanished_share)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
@@ -96,6 +99,15 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
         rejected_now=_by_reason(unused.filter(pc.equal(unused["ingest_run"], request.flow_run))),
         examples=examples,
         details=_details(planned, present, [path for paths in examples.values() for path in paths]),
+    )
+
+
+def _guard(before: pa.Table, after: pa.Table, max_share: float) -> None:
+    guard.check(
+        guard.shrinkage(before["label"], after["label"]),
+        max_share,
+        "from the training photos, because of what has changed in the landing folder, the labels or the limits",
+        "The training photos stay as they were. If this is meant, run again with allow_removals",
     )
 
 
@@ -132,7 +144,8 @@ def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.
     kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
     mask = here.combine_chunks()
     whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
-    return pa.table({name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names})
+    labels = {name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names}
+    return pa.table({**labels, "elsewhere": pc.invert(mask)})
 
 
 def _fresh_labels(paths: pa.ChunkedArray, platform: Platform) -> pa.Table:

@@ -11,7 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from car_damage.data.checked import readable
 from car_damage.data.silver import SILVER
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.data.trained import trained_photos
@@ -19,7 +21,7 @@ from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots, training
 from car_damage.model.evaluation import Evaluation, evaluate
-from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load, read_checked
+from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
@@ -32,10 +34,12 @@ from car_damage.model.run_files import (
     write_predictions,
     write_trained,
 )
-from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, register_request
+from car_damage.packages import that_train_here
+from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
+from car_damage.stages.verdicts import leave_out
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
@@ -45,13 +49,14 @@ _REPORTED = ("epochs", "train_", "validation_", "test_")
 
 
 def work(request: TrainRequest, platform: Platform, progress: Progress) -> TrainReport:
-    """Train, unless a finished run has this training key.
+    """Train, unless a finished run has this training key and the packages of this environment.
 
     Raises:
         TooFewPhotos: a split is empty, or the training photos are all of one class.
-        PhotoChanged: a photo is no longer the one that was validated.
+        PhotoChanged: too many photos are no longer those that were validated.
+        Unavailable: too many cannot be read.
     """
-    found = platform.tracking.run_for(request.training_key)
+    found = platform.tracking.run_for(request.training_key, that_train_here())
     # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
     if found is not None and (not request.train_again or found.flow_run == request.flow_run):
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
@@ -61,8 +66,19 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     _check(rows, request.silver_version)
     images = settings.images
     with load(
-        rows, platform.files, images.limits(), settings.labels.classes, images.workers, progress, images.cache_bytes, platform.clock
+        rows,
+        platform.files,
+        images.limits(),
+        settings.labels.classes,
+        images.workers,
+        progress,
+        images.cache_bytes,
+        platform.clock,
+        settings.landing.max_vanished_share,
     ) as photos:
+        leave_out(photos.left_out, platform)
+        rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
+        _check(rows, request.silver_version)
         return _tracked(request, platform, rows, photos, progress)
 
 
@@ -107,7 +123,10 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(request.training_key, run_id, model_uri, _reported(contents.metrics))
+    left_out = sorted(photos.left_out)
+    return TrainReport(
+        request.training_key, run_id, model_uri, _reported(contents.metrics), tuple(left_out[:UNREADABLE_SHOWN]), len(left_out)
+    )
 
 
 def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
@@ -159,8 +178,9 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
 def _smoke_photo(platform: Platform, test: Photos) -> bytes:
     """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
     limit = platform.settings.serving.max_request_bytes - ENVELOPE
-    photos = (read_checked(platform.files, path, sha256) for path, sha256 in zip(test.paths, test.sha256s, strict=True))
-    first = next(photos)
+    photos = readable(platform.files, test.paths, test.sha256s, {})
+    if (first := next(photos, None)) is None:
+        raise TooFewPhotos("no test photo can be read any more; run the pipeline again, which validates the present files")
     return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
 
 

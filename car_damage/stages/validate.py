@@ -1,6 +1,7 @@
 """Stage validate: gives a verdict on every file that bronze has not seen, and marks in bronze the files that are gone.
 
-One commit writes both, so bronze always agrees with one listing of the folder. A file that could not be read gets no
+A verdict is given again when the limits or the decoder have changed, or when a run has found that the file's bytes have. One commit
+writes all, so bronze always agrees with one listing of the folder. A file that could not be read gets no
 verdict, and the next run tries it again. With nothing new and nothing gone, nothing is written.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
+from car_damage.data import guard, ledger
 from car_damage.data.labels import Labeller
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
@@ -66,18 +67,27 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         Unavailable: it cannot be listed completely.
     """
     settings, tables = platform.settings, platform.tables
-    landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze)
-    ledger.guard(landed, settings.landing.max_vanished_share, allow_removals=request.allow_removals)
+    under = ledger.judged_under(settings.images.limits())
+    landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze, under, retire_others=request.retire_other_folders)
+    if not request.allow_removals:
+        _guard(landed, settings.landing.max_vanished_share)
+    if landed.elsewhere:
+        _log.warning(
+            "%d photos of other folders than %s are still used; retire_other_folders takes them out",
+            landed.elsewhere,
+            settings.landing.folder,
+        )
     judged, unreadable = _judge(landed.new, request, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
+    first = judged.filter(pc.is_in(judged["path"], value_set=landed.new.filter(pc.invert(landed.new["known"]))["path"]))
     rows = pa.concat_tables([judged, _gone(landed, platform)])
     version = landed.bronze_version
     if rows.num_rows or version < 0:
         version = tables.merge(settings.tables.bronze, rows, ledger.KEY)
-    reasons = pc.value_counts(judged["reason"].drop_null()).to_pylist()
+    reasons = pc.value_counts(first["reason"].drop_null()).to_pylist()
     statuses = landed.gone["status"].to_pylist()
     return ValidateReport(
         listed=landed.listed,
-        accepted=pc.sum(pc.equal(judged["status"], ledger.VALID)).as_py() or 0,
+        accepted=pc.sum(pc.equal(first["status"], ledger.VALID)).as_py() or 0,
         rejected={count["values"]: count["counts"] for count in sorted(reasons, key=lambda count: str(count["values"]))},
         unreadable=tuple(unreadable[:UNREADABLE_SHOWN]),
         unreadable_count=len(unreadable),
@@ -85,6 +95,17 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         vanished=statuses.count(ledger.VANISHED),
         bronze_version=version,
         landing_fingerprint=landed.fingerprint,
+        judged_again=judged.num_rows - first.num_rows,
+        elsewhere=landed.elsewhere,
+    )
+
+
+def _guard(landed: LandingDiff, max_share: float) -> None:
+    guard.check(
+        landed.losses,
+        max_share,
+        f"from the landing folder, which now lists {landed.listed}",
+        "Nothing was written. If the folder is mounted and the photos were removed on purpose, run again with allow_removals",
     )
 
 
@@ -120,6 +141,7 @@ def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress
     columns = {name: keys[name] if name in ledger.KEY else rows[name] for name in (*ledger.KEY, *_COLUMNS)}
     now = pa.scalar(platform.clock.now(), ledger.INSTANT)
     columns |= {"ingest_run": pa.repeat(request.flow_run, rows.num_rows), "ingested": pa.repeat(now, rows.num_rows)}
+    columns["judged_under"] = pa.repeat(ledger.judged_under(limits), rows.num_rows)
     return pa.table(columns).select(ledger.BRONZE.names).cast(ledger.BRONZE), unreadable
 
 
@@ -127,9 +149,10 @@ def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:
     """Whole rows of the files that are gone, so that one commit writes them together with the new ones."""
     if not landed.gone.num_rows:
         return ledger.BRONZE.empty_table()
-    before, _ = platform.tables.read(platform.settings.tables.bronze, ledger.BRONZE.names, landed.bronze_version)
-    rows = before.drop_columns(["status"]).join(landed.gone, list(ledger.KEY), join_type="inner")
-    return rows.select(ledger.BRONZE.names).cast(ledger.BRONZE)
+    before, _ = platform.tables.read(platform.settings.tables.bronze, ledger.BRONZE.names, landed.bronze_version, optional=ledger.ADDED)
+    rows = ledger.conform(before, ledger.BRONZE, ledger.BRONZE.names).drop_columns(["status"])
+    gone = rows.join(landed.gone, list(ledger.KEY), join_type="inner")
+    return gone.select(ledger.BRONZE.names).cast(ledger.BRONZE)
 
 
 STAGE: Stage[ValidateRequest, ValidateReport] = Stage(
@@ -139,5 +162,5 @@ STAGE: Stage[ValidateRequest, ValidateReport] = Stage(
     work,
     job="ingest",
     deadline=3.5 * HOUR,
-    next=Next("silver", lambda request, report, options: silver_request(request.flow_run, report)),
+    next=Next("silver", lambda request, report, options: silver_request(request, report)),
 )

@@ -54,7 +54,7 @@ def test_the_stages_of_a_job_end_as_they_do_in_the_flow_s_own_process(place: Pla
     done = job(place)
     assert done.returncode == 0, done.stdout + done.stderr
     validated = handover.read_report(Folder(), place, ValidateReport)
-    wanted = silver_request("flow-1", validated)
+    wanted = silver_request(ValidateRequest("flow-1"), validated)
     silver = handover.read_report(Folder(), replace(place, stage="silver", key=Place.of("", "silver", wanted).key), SilverReport)
 
     here = Target(settings.model_copy(update={"home": tmp_path / "other"}))

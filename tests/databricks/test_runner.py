@@ -46,7 +46,7 @@ def test_two_stages_are_one_run_that_is_linked_and_shows_how_far_it_is(runner: D
     told = seen.progress
     validated = runner.run(VALIDATE, REQUEST, lambda *given: told.append(given))
     assert (validated.listed, validated.accepted, validated.new) == (68, 59, 68)
-    silver = runner.run(SILVER, silver_request("flow-1", validated), silent)
+    silver = runner.run(SILVER, silver_request(ValidateRequest("flow-1"), validated), silent)
     assert silver.rows == 56
     assert len(twin.runs()) == 1
     [run] = twin.runs()
@@ -147,7 +147,7 @@ def test_every_call_may_fail_twice_and_it_is_one_run_all_the_same(runner: Databr
     faults = [twin.fault(method, path, fault, times=2) for method, path in CALLS]
     validated = runner.run(VALIDATE, REQUEST, silent)
     assert validated.accepted == 59
-    assert runner.run(SILVER, silver_request("flow-1", validated), silent).rows == 56
+    assert runner.run(SILVER, silver_request(ValidateRequest("flow-1"), validated), silent).rows == 56
     assert ended(twin) == ["SUCCESS"] or [run.state for run in twin.runs()] == ["RUNNING"]
     assert [fault.path for fault in faults if not fault.seen] == []
 
@@ -328,7 +328,7 @@ def test_a_second_run_of_the_same_job_waits_for_the_first_and_does_nothing_again
         time.sleep(0.1)
     assert ended(twin) == ["SUCCESS", "SUCCESS"]
     assert handover.read_report(Volume(), place, ValidateReport) == validated
-    silver = Place.of(HANDOVERS, "silver", silver_request("flow-1", validated))
+    silver = Place.of(HANDOVERS, "silver", silver_request(ValidateRequest("flow-1"), validated))
     assert handover.read_report(Volume(), silver, SilverReport).silver_version >= 0
 
 

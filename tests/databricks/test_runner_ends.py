@@ -79,7 +79,7 @@ def test_a_run_that_databricks_itself_tries_again_after_a_loss_ends_in_one_repor
     twin.retried = ["killed"]
     validated = runner.run(VALIDATE, REQUEST, silent)
     assert (validated.accepted, validated.new) == (59, 68)
-    assert runner.run(SILVER, silver_request("flow-1", validated), silent).rows == 56
+    assert runner.run(SILVER, silver_request(ValidateRequest("flow-1"), validated), silent).rows == 56
     [run] = twin.runs()
     assert len(run.task_run_ids) == 2
 
@@ -90,7 +90,7 @@ def test_a_run_that_databricks_itself_does_once_more_does_nothing_again(runner: 
 
     twin.retried = ["ended"]
     validated = runner.run(VALIDATE, REQUEST, silent)
-    silver = runner.run(SILVER, silver_request("flow-1", validated), silent)
+    silver = runner.run(SILVER, silver_request(ValidateRequest("flow-1"), validated), silent)
     [run] = twin.runs()
     wait_for_the_end(run.run_id)
     assert (len(run.task_run_ids), run.code) == (2, "SUCCESS")

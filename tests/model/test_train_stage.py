@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,17 @@ def test_train_again_trains_the_same_model_in_a_run_of_its_own(trained: tuple[Wo
     assert other.run_id != again.run_id
 
 
+def test_a_run_of_another_pillow_is_trained_again_with_this_one(trained: tuple[World, TrainReport]) -> None:
+    world, _ = trained
+    before = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
+    model = world.target.settings.home / "artifacts" / "models" / before.model_uri.removeprefix("models:/") / "artifacts"
+    requirements = model / "requirements.txt"
+    requirements.write_text(re.sub(r"pillow==.*", "pillow==1.0", requirements.read_text()))
+    after = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
+    assert after.run_id != before.run_id
+    assert TRAIN.work(asked(world, training_key="key-3"), world.target, silent) == after
+
+
 @pytest.mark.parametrize("after", ["start", "log"])
 def test_a_run_killed_before_it_is_finished_is_trained_again(world: Build, after: str) -> None:
     built = world()
@@ -219,13 +231,34 @@ def test_an_error_marks_the_run_as_failed_and_goes_on(world: Build) -> None:
     assert client(target.settings).get_run(run_id).data.tags["failure"] == "Unavailable: the disk is away"
 
 
-def test_a_photo_that_changed_since_validation_stops_it_by_name_and_starts_no_run(world: Build) -> None:
+def test_a_photo_that_changed_since_validation_is_left_out_and_named(world: Build) -> None:
     built = world()
     changed = built.folder / "moderate" / "2.jpg"
     changed.write_bytes(demo_photos.photo("moderate", 999))
-    with pytest.raises(PhotoChanged, match=str(changed)):
+    report = TRAIN.work(asked(built), built.target, silent)
+    assert (report.left_out, report.left_out_count) == ((str(changed),), 1)
+    sha256 = next(row["sha256"] for row in built.rows.to_pylist() if row["path"] == str(changed))
+    learnt = read_trained(built.target.tracking.fetch(report.run_id, TRAINED_FILE))["sha256"].to_pylist()
+    answered = read_predictions(built.target.tracking.fetch(report.run_id, PREDICTIONS_FILE))["sha256"].to_pylist()
+    assert {*learnt, *answered} == set(built.rows["sha256"].to_pylist()) - {sha256}
+
+
+def test_when_most_photos_cannot_be_used_nothing_is_trained(world: Build) -> None:
+    built = world()
+    for path in built.rows["path"].to_pylist()[: built.rows.num_rows // 2 + 1]:
+        Path(path).unlink()
+    with pytest.raises(PhotoChanged, match=r"of the \d+ photos cannot be used"):
         TRAIN.work(asked(built), built.target, silent)
     assert runs(built.target.settings) == {}
+
+
+def test_a_split_whose_photos_are_all_left_out_is_too_few_photos(world: Build) -> None:
+    built = world()
+    for row in built.rows.to_pylist():
+        if row["split"] == "validation":
+            Path(row["path"]).unlink()
+    with pytest.raises(TooFewPhotos, match="none of them in the split validation"):
+        TRAIN.work(asked(built), built.target, silent)
 
 
 def cached(world: World, photos: int) -> Target:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 from prefect import flow, tags
@@ -104,7 +105,7 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     assert found.concurrency_options.collision_strategy == "ENQUEUE"
     form = found.parameter_openapi_schema["properties"]
     assert all(field["description"] for field in form.values())
-    assert set(form) == {"dry_run", "train_again", "judge_again", "allow_removals"}
+    assert set(form) == {"dry_run", "train_again", "judge_again", "allow_removals", "retire_other_folders"}
     promote = after["promote"].parameter_openapi_schema
     assert promote["required"] == ["reason"]
     assert promote["properties"]["reason"]["minLength"] == 1
@@ -305,6 +306,16 @@ def test_doctor_has_a_line_for_everything_and_says_what_to_do(target: LocalTarge
         found
     )
     assert found["endpoint"].detail == "car_damage_model_ep: does not exist yet; the first version that goes live creates it"
+
+
+def test_doctor_tells_how_many_photos_of_other_folders_are_used_and_how_to_retire_them(tmp_path: Path) -> None:
+    rows = [{"path": path, "status": "valid"} for path in ("/landing/minor/1.jpg", "/before/minor/1.jpg", "/before/minor/2.jpg")]
+    settings = Settings(home=tmp_path, landing={"folder": "/landing"})  # type: ignore[arg-type]
+    world = World(settings, Photos({}), Versions(), Endpoint({}), Runs({}), Table(pa.Table.from_pylist(rows)))
+    found = {one.name: one for one in doctor.doctor(settings, world)}["photos elsewhere"]  # type: ignore[arg-type]
+    assert found.state == doctor.WARN
+    assert found.detail.startswith("2 photos of other folders than /landing")
+    assert "flows.retrain --retire-other-folders" in found.detail
 
 
 def test_doctor_goes_on_where_parts_do_not_answer(tmp_path: Path) -> None:

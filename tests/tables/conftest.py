@@ -17,7 +17,7 @@ from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.data.assignment import ASSIGNED
 from car_damage.data.silver import SILVER as SILVER_ROW
 from car_damage.photo.decoder import inspect
-from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest
+from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
 from car_damage.ports import Files, Tables
 from car_damage.settings import Settings
 from car_damage.stage import silent
@@ -89,15 +89,17 @@ class Workshop:
         os.utime(path, (moment, moment))
         return path
 
-    def validate(self, allow_removals: bool = False) -> ValidateReport:
-        return VALIDATE.work(ValidateRequest("flow-run", allow_removals), self.platform, silent)
+    def validate(self, **words: bool) -> ValidateReport:
+        return VALIDATE.work(ValidateRequest("flow-run", **words), self.platform, silent)
 
     def silver(self, bronze_version: int = 0) -> SilverReport:
         return SILVER.work(SilverRequest("flow-run", bronze_version), self.platform, silent)
 
-    def run(self, allow_removals: bool = False) -> tuple[ValidateReport, SilverReport]:
-        validated = self.validate(allow_removals)
-        return validated, self.silver(validated.bronze_version)
+    def run(self, **words: bool) -> tuple[ValidateReport, SilverReport]:
+        """A night. A person may have said allow_removals or retire_other_folders."""
+        request = ValidateRequest("flow-run", **words)
+        validated = VALIDATE.work(request, self.platform, silent)
+        return validated, SILVER.work(silver_request(request, validated), self.platform, silent)
 
     def bronze_rows(self) -> list[dict[str, Any]]:
         columns = ["path", "size", "modified", "sha256", "label", "status", "reason", "detail", "ingest_run"]

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from car_damage.adapters.folder import Folder
 from car_damage.data import ledger
 from car_damage.data.labels import Labeller
+from car_damage.data.ledger import BRONZE, KEY
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
 from car_damage.photo.decoder import oversize
 from car_damage.photo.limits import Limits
@@ -25,7 +27,7 @@ from car_damage.stages.silver import ATTEMPTS
 from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.validate import STAGE as VALIDATE
 from car_damage.stages.validate import Verdict
-from tests.tables.conftest import BRONZE_TABLE, SPLITS_TABLE
+from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE, encode, pixels
 
 LABELS = ("minor", "moderate", "major")
 
@@ -42,6 +44,11 @@ def filled(workshop, photo):
 def versions(workshop):
     validated, silver = workshop.run()
     return validated.bronze_version, silver.silver_version, silver.fingerprint
+
+
+def written(workshop):
+    """The versions of both tables."""
+    return [workshop.platform.tables.read(table, ["path"])[1] for table in (BRONZE_TABLE, SILVER_TABLE)]
 
 
 def test_every_file_gets_a_verdict_and_silver_what_training_needs(workshop, photo):
@@ -254,14 +261,67 @@ def test_of_many_unreadable_files_all_are_counted_and_some_are_named(workshop, p
 
 
 def test_when_most_photos_vanish_nothing_is_written_unless_it_is_allowed(filled):
-    before = versions(filled)
+    before = written(filled)
     for path in list(filled.landing.rglob("*.jpg"))[:7]:
         path.unlink()
-    with pytest.raises(LandingLost, match=r"7 of the 12 .*allow_removals"):
+    with pytest.raises(LandingLost, match=r"^7 of the 12 .*allow_removals"):
         filled.run()
-    assert filled.platform.tables.read("insurance_uc.bronze.raw_images", ["path"])[1] == before[0]
+    assert written(filled) == before
     validated, silver = filled.run(allow_removals=True)
     assert (validated.vanished, silver.removed, silver.rows) == (7, 7, 5)
+
+
+def test_when_a_class_is_away_nothing_is_written_unless_it_is_allowed(filled):
+    before = written(filled)
+    shutil.move(filled.landing / "minor", filled.root / "minor")
+    with pytest.raises(LandingLost, match=r"^4 of the 12 known photos have vanished .* 4 of the 4 labelled minor; .*allow_removals"):
+        filled.run()
+    assert written(filled) == before
+    assert filled.run(allow_removals=True)[1].removed == 4
+
+
+def test_when_a_class_is_lost_by_a_change_of_the_settings_silver_is_not_written_unless_it_is_allowed(filled):
+    for path in list((filled.landing / "minor").iterdir()):
+        filled.put(f"light/{path.name}", path.read_bytes())
+        path.unlink()
+    filled.configure(labels={"aliases": {"light": "minor"}})
+    filled.run(allow_removals=True)
+    before = written(filled)
+    filled.configure(labels={"aliases": {}})
+    with pytest.raises(LandingLost, match=r"from the training photos, .* 4 of the 4 labelled minor; .*allow_removals"):
+        filled.run()
+    assert written(filled) == before
+    assert filled.run(allow_removals=True)[1].removed == 4
+
+
+def test_a_photo_gets_a_verdict_again_when_the_limits_change_in_either_direction(workshop, photo):
+    for number in range(6):
+        workshop.put(f"minor/{number}.jpg", photo(number))
+    workshop.put("minor/small.jpg", encode(pixels(7)[:80, :80]))
+    assert workshop.run()[1].rows == 7
+    workshop.configure(images={"min_side": 90})
+    validated, silver = workshop.run()
+    assert (validated.new, validated.judged_again, silver.rows) == (0, 7, 6)
+    assert workshop.bronze()["minor/small.jpg"] == ("rejected", "too small")
+    workshop.configure()
+    validated, silver = workshop.run()
+    assert (validated.judged_again, silver.rows) == (7, 7)
+    assert workshop.run()[0].judged_again == 0
+
+
+def test_a_table_of_the_version_before_gets_the_column_and_each_photo_a_verdict(workshop, photo):
+    for number in range(3):
+        workshop.put(f"minor/{number}.jpg", photo(number))
+    workshop.run()
+    columns = [name for name in BRONZE.names if name != "judged_under"]
+    tables = workshop.platform.tables
+    rows, _ = tables.read(BRONZE_TABLE, columns)
+    shutil.rmtree(Path(tables.uri(BRONZE_TABLE)))
+    tables.merge(BRONZE_TABLE, rows.cast(pa.schema([BRONZE.field(name) for name in columns])), KEY)
+    workshop.put("minor/new.jpg", photo(9))
+    validated, silver = workshop.run()
+    assert (validated.new, validated.judged_again, silver.rows) == (1, 3, 4)
+    assert tables.read(BRONZE_TABLE, ["judged_under"])[0]["judged_under"].null_count == 0
 
 
 def test_a_landing_folder_that_is_gone_empties_nothing(filled):
@@ -280,6 +340,25 @@ def test_photos_of_another_landing_folder_stay(filled, photo):
     validated, silver = filled.run()
     assert (validated.listed, validated.vanished, silver.files, silver.rows) == (1, 0, 1, 13)
     assert before.items() <= filled.silver_rows().items()
+    assert validated.elsewhere == 12
+
+
+def test_photos_of_another_landing_folder_go_when_a_person_says_so(filled, photo):
+    other = filled.root / "other"
+    (other / "minor").mkdir(parents=True)
+    (other / "minor/x.jpg").write_bytes(photo(70))
+    filled.configure(landing={"folder": str(other)})
+    validated, silver = filled.run(retire_other_folders=True)
+    assert (validated.vanished, validated.elsewhere, silver.rows) == (12, 0, 1)
+    assert filled.run()[1].rows == 1
+
+
+def test_a_photo_in_both_landing_folders_is_read_from_the_present_one(filled):
+    other = filled.root / "nearby"
+    shutil.copytree(filled.landing, other)
+    filled.configure(landing={"folder": str(other)})
+    filled.run()
+    assert {Path(row["path"]).is_relative_to(other) for row in filled.silver_rows().values()} == {True}
 
 
 def test_a_file_above_the_limit_is_rejected_without_being_read(workshop):
@@ -294,11 +373,11 @@ def test_a_file_above_the_limit_is_rejected_without_being_read(workshop):
 def test_new_label_settings_reach_photos_that_are_known(filled):
     before = filled.splits()
     filled.configure(labels={"aliases": {"minor": "major"}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}, "costs": {}})
-    validated, silver = filled.run()
+    validated, silver = filled.run(allow_removals=True)
     assert (validated.new, silver.changed, silver.added) == (0, 4, 0)
     assert filled.splits() == before
     filled.configure(labels={"aliases": {}, "classes": ("moderate", "major")}, promotion={"recall_floor": {}, "costs": {}})
-    _, silver = filled.run()
+    _, silver = filled.run(allow_removals=True)
     assert (silver.removed, silver.rejected) == (4, {"unknown label": 4})
     filled.configure()
     _, silver = filled.run()
@@ -309,7 +388,7 @@ def test_labels_come_from_a_csv_table_and_follow_it(filled):
     table = filled.root / "labels.csv"
     table.write_text("path,label\nminor/p00.jpg,severe\nmajor/p02.jpg,nonsense\n")
     filled.configure(labels={"source": "table", "table": str(table)})
-    _, silver = filled.run()
+    _, silver = filled.run(allow_removals=True)
     assert {name: row["label"] for name, row in filled.silver_rows().items()} == {"minor/p00.jpg": "major"}
     assert silver.rejected == {"no label": 10, "unknown label": 1}
 
@@ -320,7 +399,7 @@ def test_labels_come_from_a_delta_table(filled):
     where = str(filled.root / "labels")
     write_deltalake(where, pa.table({"path": ["minor/p00.jpg", "minor/p03.jpg"], "label": ["moderate", None]}))
     filled.configure(labels={"source": "table", "table": where})
-    filled.run()
+    filled.run(allow_removals=True)
     assert {name: row["label"] for name, row in filled.silver_rows().items()} == {"minor/p00.jpg": "moderate"}
 
 

@@ -72,7 +72,7 @@ def test_photos_that_are_copied_to_another_class_tonight_and_deleted_tomorrow_ke
     assert silver.rejected == {"conflicting labels": 12}
     for name in names:
         (filled.landing / "minor" / name).unlink()
-    filled.run()
+    filled.run(allow_removals=True)
     after = filled.splits()
     assert {f"minor/{name}": after[f"major/{name}"] for name in names}.items() <= before.items()
 

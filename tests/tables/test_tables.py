@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.ports import Space
 from tests import engines
-from tests.engines import ENGINES
+from tests.engines import CONNECT, DELTA_RS, ENGINES, SPARK
 from tests.tables.things import NAME, SCHEMA, content, keys, rows
 
 
@@ -84,6 +85,24 @@ def test_an_earlier_version_is_read_as_it_was(tables):
         tables.read(NAME, ["value"], version=7)
 
 
+@pytest.mark.parametrize(("tables", "commits"), [(DELTA_RS, 11), (SPARK, 11), (CONNECT, 4)], indirect=["tables"])
+def test_tidying_leaves_the_rows_and_the_needed_versions_and_removes_the_rest(tables, commits):
+    for value in range(commits):
+        tables.merge(NAME, rows(a=value, **{f"k{value}": value}), ["key"])
+    assert tables.tidy(NAME, 7, [2]) == Space()
+    there, latest = content(tables)
+    told = tables.tidy(NAME, 0, [0], dry_run=True)
+    assert told.files >= commits - 2
+    assert tables.tidy(NAME, 0, [0]) == told
+    assert tables.read(NAME, ["value"], 0)[0]["value"].to_pylist() == [0, 0]
+    assert tables.read(NAME, ["key"], latest)[0].num_rows == len(there)
+    with pytest.raises(CarDamageError):
+        tables.read(NAME, ["value"], version=2)
+    assert content(tables)[0] == there
+    tables.merge(NAME, rows(a=100), ["key"])
+    assert content(tables)[0] == there | {"a": 100}
+
+
 def test_a_write_on_a_base_that_has_moved_is_refused_and_changes_nothing(tables):
     tables.merge(NAME, rows(a=1), ["key"], base=-1)
     tables.merge(NAME, rows(a=2), ["key"], base=0)
@@ -119,6 +138,24 @@ def test_unsigned_numbers_are_refused_before_anything_is_written(tables):
 def test_a_name_without_three_levels_is_refused(tables, name):
     with pytest.raises(SettingsError, match=r"catalog\.schema\.table"):
         tables.read(name, ["key"])
+
+
+def test_an_optional_column_that_the_table_lacks_is_null(tables):
+    tables.merge(NAME, rows(a=1), ["key"])
+    table, version = tables.read(NAME, ["later", "key"], optional=["later", "value"])
+    assert (table.to_pydict(), version) == ({"later": [None], "key": ["a"]}, 0)
+
+
+@pytest.mark.parametrize("base", [None, 0])
+def test_a_merge_adds_the_columns_that_the_table_lacks(tables, base):
+    tables.merge(NAME, rows(a=1, b=2), ["key"])
+    more = rows(b=3, c=4)
+    more = more.append_column("later", pa.array(["x", "y"], pa.string()))
+    version = tables.merge(NAME, more, ["key"], base=base)
+    table, latest = tables.read(NAME, ["key", "value", "later"])
+    assert table.sort_by("key").to_pydict() == {"key": ["a", "b", "c"], "value": [1, 3, 4], "later": [None, "x", "y"]}
+    assert version == latest
+    assert tables.merge(NAME, more.slice(0, 1).set_column(1, "value", [[7]]), ["key"], base=latest) == latest + 1
 
 
 def test_a_column_that_the_table_lacks_is_an_error_with_the_tables_name(tables):

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
+from car_damage.data import guard as guards
 from car_damage.data import ledger
 from car_damage.errors import LandingLost
+from car_damage.ports import Loss
 
 LANDING = "/photos"
 
@@ -14,8 +16,15 @@ def listing(*files):
     return ledger.listing((f"{LANDING}/{name}", size, modified) for name, size, modified in files)
 
 
-def compare(listed, present, landing=LANDING):
-    return ledger.compare(landing, listed, present, 3)
+def rows(listed, label="minor", judged_under="these limits"):
+    """Present rows of bronze for listed files."""
+    columns = (pa.repeat(pa.scalar(value, pa.string()), listed.num_rows) for value in (label, judged_under))
+    return pa.table([*listed.columns, *columns], ledger.COMPARED)
+
+
+def compare(listed, present, landing=LANDING, **more):
+    present = present if "label" in present.column_names else rows(present)
+    return ledger.compare(landing, listed, present, 3, "these limits", **more)
 
 
 def names(table):
@@ -25,7 +34,7 @@ def names(table):
 def test_a_file_that_bronze_knows_just_so_is_neither_new_nor_gone():
     known = listing(("a.jpg", 1, 1000), ("b.jpg", 2, 2000))
     landed = compare(known, known)
-    assert (landed.new.num_rows, landed.gone.num_rows, landed.listed, landed.known, landed.bronze_version) == (0, 0, 2, 2, 3)
+    assert (landed.new.num_rows, landed.gone.num_rows, landed.listed, landed.losses[0].known, landed.bronze_version) == (0, 0, 2, 2, 3)
 
 
 @pytest.mark.parametrize("changed", [("a.jpg", 2, 1000), ("a.jpg", 1, 1001)])
@@ -43,7 +52,28 @@ def test_a_file_that_is_not_listed_any_more_has_vanished():
 @pytest.mark.parametrize("elsewhere", ["/other/a.jpg", "/photos2/a.jpg", "/photos.jpg"])
 def test_rows_of_another_landing_folder_are_not_known_here_and_never_gone(elsewhere):
     landed = compare(listing(("b.jpg", 1, 1000)), ledger.listing([(elsewhere, 1, 1000)]))
-    assert (landed.gone.num_rows, landed.known) == (0, 0)
+    assert (landed.gone.num_rows, landed.losses[0].known, landed.elsewhere) == (0, 0, 1)
+
+
+def test_rows_of_another_landing_folder_that_are_retired_have_vanished_without_being_a_loss():
+    landed = compare(listing(("b.jpg", 1, 1000)), ledger.listing([("/other/a.jpg", 1, 1000)]), retire_others=True)
+    assert landed.gone.to_pylist() == [
+        {"path": "/other/a.jpg", "size": 1, "modified": datetime.fromtimestamp(1, UTC), "status": "vanished"}
+    ]
+    assert (landed.losses[0].gone, landed.elsewhere) == (0, 0)
+
+
+@pytest.mark.parametrize("under", ["other limits", None])
+def test_a_file_whose_verdict_was_given_under_other_limits_needs_a_verdict_and_stays_known(under):
+    listed = listing(("a.jpg", 1, 1000), ("b.jpg", 1, 1000))
+    present = pa.concat_tables([rows(listed.slice(0, 1), judged_under=under), rows(listed.slice(1))])
+    landed = compare(listed, present)
+    assert (names(landed.new), landed.new["known"].to_pylist(), landed.gone.num_rows) == (["a.jpg"], [True], 0)
+
+
+def test_another_version_of_a_file_is_not_known():
+    landed = compare(listing(("a.jpg", 2, 1000)), rows(listing(("a.jpg", 1, 1000)), judged_under="other limits"))
+    assert landed.new["known"].to_pylist() == [False]
 
 
 def test_two_files_of_one_spelling_count_once():
@@ -51,31 +81,41 @@ def test_two_files_of_one_spelling_count_once():
     assert sorted(names(landed.new)) == ["a.jpg", "b.jpg"]
 
 
-def guard(known, vanished, share, allow_removals=False):
+def guard(known, vanished, share):
     files = [(f"{number}.jpg", 1, 1000) for number in range(known)]
-    ledger.guard(compare(listing(*files[vanished:]), listing(*files)), share, allow_removals=allow_removals)
+    lost = compare(listing(*files[vanished:]), rows(listing(*files), label=None)).losses
+    guards.check(lost, share, f"from a folder that lists {known - vanished}", "Say allow_removals")
 
 
 def test_a_vanished_share_up_to_the_bound_is_believed():
     guard(known=10, vanished=5, share=0.5)
 
 
-def test_above_the_bound_the_message_names_the_numbers_and_the_parameter():
+def test_above_the_bound_the_message_names_the_numbers_and_the_advice():
     with pytest.raises(LandingLost, match=r"6 of the 10 .* lists 4; .*50%.*allow_removals"):
         guard(known=10, vanished=6, share=0.5)
 
 
-def test_an_empty_folder_is_believed_only_when_asked_to():
+def test_an_empty_folder_is_believed_only_where_nothing_was_known():
     with pytest.raises(LandingLost):
         guard(known=1, vanished=1, share=0.5)
-    guard(known=1, vanished=1, share=0.5, allow_removals=True)
     guard(known=0, vanished=0, share=0.0)
+
+
+def test_a_class_that_is_away_is_not_believed_although_most_photos_are_there():
+    minor, major = (listing(*((f"{label}/{number}.jpg", 1, 1000) for number in range(10))) for label in ("minor", "major"))
+    landed = compare(major, pa.concat_tables([rows(minor, "minor"), rows(major, "major")]))
+    with pytest.raises(
+        LandingLost,
+        match=r"^10 of the 20 known photos have vanished from the folder, among them 10 of the 10 labelled minor; .* of each class",
+    ):
+        guards.check(landed.losses, 0.5, "from the folder", "")
 
 
 def test_replaced_files_do_not_count_as_vanished():
     old = [(f"{number}.jpg", 1, 1000) for number in range(10)]
     new = [(f"{number}.jpg", 1, 2000) for number in range(10)]
-    ledger.guard(compare(listing(*new), listing(*old)), 0.0, allow_removals=False)
+    guards.check(compare(listing(*new), listing(*old)).losses, 0.0, "", "")
 
 
 def test_the_landing_fingerprint_is_of_relative_path_size_and_whole_seconds():
@@ -107,3 +147,8 @@ def test_a_listing_keeps_its_types_when_it_is_empty():
 def test_a_table_that_is_not_there_yet_conforms_to_the_schema():
     nothing = pa.table({"path": pa.nulls(0), "size": pa.nulls(0)})
     assert ledger.conform(nothing, ledger.BRONZE, ["path", "size"]).schema.types == [pa.string(), pa.int64()]
+
+
+def test_photos_that_others_replace_are_no_loss_and_a_class_that_shrinks_is_one():
+    before, after = pa.chunked_array([["minor"] * 4 + ["major"] * 4]), pa.chunked_array([["minor"] * 5 + ["major"]])
+    assert guards.shrinkage(before, after) == (Loss(None, 8, 2), Loss("major", 4, 3), Loss("minor", 4, 0))

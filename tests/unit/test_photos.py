@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.folder import Folder
+from car_damage.data.checked import read_checked
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable
-from car_damage.model.photos import PhotoSet, load, read_checked
+from car_damage.model.photos import PhotoSet, load
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.stage import Progress, silent
@@ -33,7 +34,7 @@ def silver(folder: Path, photos: Sequence[tuple[str, str]]) -> pa.Table:
 
 
 def loaded(rows: pa.Table, progress: Progress = silent) -> AbstractContextManager[PhotoSet]:
-    return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40, Time())
+    return load(rows, Folder(), Limits(), CLASSES, 2, progress, 1 << 40, Time(), 0.5)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_photos_without_room_on_disk_are_the_same_photos(
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     cache = room * 224 * 224 * 3 + 1
-    with loaded(rows) as whole, load(rows, Folder(), Limits(), CLASSES, 2, silent, cache, Time()) as partly:
+    with loaded(rows) as whole, load(rows, Folder(), Limits(), CLASSES, 2, silent, cache, Time(), 0.5) as partly:
         assert [file.stat().st_size < cache + 1000 for file in scratch.rglob("*.npy")].count(True) == min(room, 1)
         assert len(whole) == len(partly) == 5
         for split in ("train", "validation", "test", "nowhere"):
@@ -87,7 +88,7 @@ def test_photos_without_room_on_disk_are_the_same_photos(
 
 
 def test_test_photos_are_the_first_to_go_without_room(rows: pa.Table, tmp_path: Path) -> None:
-    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 4 * 224 * 224 * 3, Time()) as photos:
+    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 4 * 224 * 224 * 3, Time(), 0.5) as photos:
         for path in tmp_path.glob("*.jpg"):
             path.unlink()
         assert photos.part("train").pixels[:].shape == (3, 224, 224, 3)
@@ -107,7 +108,7 @@ def test_a_hiccup_in_the_middle_of_a_training_is_waited_out(rows: pa.Table) -> N
             return super().read(path)
 
     files, clock = Hiccup(), Time()
-    with load(rows.slice(0, 1), files, Limits(), CLASSES, 1, silent, 0, clock) as photos:
+    with load(rows.slice(0, 1), files, Limits(), CLASSES, 1, silent, 0, clock, 0.5) as photos:
         assert photos.part("test").pixels[:].shape == (1, 224, 224, 3)
         assert clock.seconds == 1 + 5
         files.failures = 100
@@ -146,35 +147,65 @@ def test_they_are_gone_after_an_error_too(rows: pa.Table, tmp_path: Path, monkey
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    (tmp_path / "2.jpg").unlink()
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").unlink()
     with pytest.raises(PhotoChanged), loaded(rows):
         pass
     assert not list(scratch.iterdir())
 
 
-def test_a_photo_with_other_bytes_is_named(rows: pa.Table, tmp_path: Path) -> None:
-    (tmp_path / "3.jpg").write_bytes(encoded(picture(99), "JPEG"))
-    with pytest.raises(PhotoChanged, match=r"3\.jpg has other bytes"), loaded(rows):
-        pass
+def others(photos: PhotoSet, rows: pa.Table, number: int) -> None:
+    """Check that all photos but one are there, with their own pixels."""
+    there = [photos.part(split) for split in ("train", "validation", "test")]
+    assert {path for part in there for path in part.paths} == set(rows["path"].to_pylist()) - {rows["path"][number].as_py()}
+    for part in there:
+        for pixels, path in zip(part.pixels[:], part.paths, strict=True):
+            assert np.array_equal(pixels, decode(Path(path).read_bytes()).pixels)
 
 
-def test_a_photo_that_is_gone_is_named(rows: pa.Table, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cache", [1 << 40, 2 * 224 * 224 * 3])
+def test_a_photo_with_other_bytes_is_left_out_and_named(rows: pa.Table, tmp_path: Path, cache: int) -> None:
+    (tmp_path / "2.jpg").write_bytes(encoded(picture(99), "JPEG"))
+    with load(rows, Folder(), Limits(), CLASSES, 2, silent, cache, Time(), 0.5) as photos:
+        others(photos, rows, 2)
+        ((path, error),) = photos.left_out.items()
+    assert isinstance(error, PhotoChanged)
+    assert (path, str(error).split(" than")[0]) == (str(tmp_path / "2.jpg"), f"{path} has other bytes")
+
+
+def test_a_photo_that_is_gone_is_left_out_and_named(rows: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "1.jpg").unlink()
-    with pytest.raises(PhotoChanged, match=r"1\.jpg was validated but is gone"), loaded(rows):
-        pass
+    with loaded(rows) as photos:
+        others(photos, rows, 1)
+        assert "1.jpg was validated but is gone" in str(photos.left_out[str(tmp_path / "1.jpg")])
 
 
-def test_a_photo_that_cannot_be_read_may_be_readable_later(rows: pa.Table, tmp_path: Path) -> None:
+def test_a_photo_that_cannot_be_read_is_tried_again_and_then_left_out(rows: pa.Table, tmp_path: Path) -> None:
     (tmp_path / "1.jpg").unlink()
     (tmp_path / "1.jpg").mkdir()
-    with pytest.raises(Unavailable, match=r"1\.jpg"), loaded(rows):
+    clock = Time()
+    with load(rows, Folder(), Limits(), CLASSES, 2, silent, 1 << 40, clock, 0.5) as photos:
+        others(photos, rows, 1)
+        assert isinstance(photos.left_out[str(tmp_path / "1.jpg")], Unavailable)
+    assert clock.seconds == 1 + 5 + 15
+
+
+def test_more_photos_that_cannot_be_used_than_are_allowed_are_an_error_that_may_pass(rows: pa.Table, tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").unlink()
+    for number in (1, 2):
+        (tmp_path / f"{number}.jpg").unlink()
+        (tmp_path / f"{number}.jpg").mkdir()
+    with (
+        pytest.raises(Unavailable, match=r"^3 of the 5 photos cannot be used, .*max_vanished_share allows 50%; one of them: .*[12]\.jpg"),
+        loaded(rows),
+    ):
         pass
 
 
-def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None:
+def test_photos_that_the_limits_exclude_by_now_are_named(rows: pa.Table) -> None:
     with (
-        pytest.raises(PhotoChanged, match=r"was valid, but cannot be decoded \(too small"),
-        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time()),
+        pytest.raises(PhotoChanged, match=r"5 of the 5 .* was valid, but cannot be decoded \(too small"),
+        load(rows, Folder(), Limits(min_side=500), CLASSES, 2, silent, 1 << 40, Time(), 0.5),
     ):
         pass
 
@@ -182,7 +213,7 @@ def test_a_photo_that_the_limits_exclude_by_now_is_named(rows: pa.Table) -> None
 def test_a_label_that_is_no_class_names_the_setting(rows: pa.Table) -> None:
     with (
         pytest.raises(SettingsError, match=r"labelled major, and labels\.classes is minor, moderate"),
-        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40, Time()),
+        load(rows, Folder(), Limits(), CLASSES[:2], 2, silent, 1 << 40, Time(), 0.5),
     ):
         pass
 

@@ -5,8 +5,9 @@ An engine adds reading a table, processing files, and one commit.
 
 import logging
 import random
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.adapters import folder
+from car_damage.adapters.tables.log import Log
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import FileProcessor, Files, LandingDiff
+from car_damage.ports import FileProcessor, Files, LandingDiff, Space
 
 ATTEMPTS = 10
 """Attempts of a write without a base version; another writer may commit first each time."""
 REMOVE = "__remove"
 """The boolean column that distinguishes keys to delete from rows to write."""
+
+MANY = 10
+"""Files of a table that are merged into fewer, and commits after which a new checkpoint is written. Fewer cost reading little."""
+DAY = 86_400.0
+UNCOMMITTED = 1
+"""Days for which a file stays that no commit names, because another process may be about to commit it. A write takes less."""
+LOG_CLEANUP = "delta.enableExpiredLogCleanup"
+"""The property of a table by which writers remove old files of its log. They know nothing of versions that must stay."""
 
 DISK_FULL = "No space left on device"
 """The operating system's message, which foreign errors contain."""
@@ -72,16 +82,16 @@ class DeltaTables(ABC):
     def __init__(self, root: Path | None, files: Files, sleep: Callable[[float], None]) -> None:
         self._root, self._files, self._sleep = root, files, sleep
 
-    def compare_landing(self, landing: str, bronze: str) -> LandingDiff:
-        columns = ["path", "size", "modified", "status"]
+    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
+        columns = [*ledger.COMPARED, "status"]
         # The listing waits for the disk, and the table is read outside of Python: together they take little longer than one alone.
         with ThreadPoolExecutor(1) as beside:
-            reading = beside.submit(self.read, bronze, columns)
+            reading = beside.submit(self.read, bronze, columns, optional=ledger.ADDED)
             listed = self._listing(landing)
             table, version = reading.result()
         known = ledger.conform(table, ledger.BRONZE, columns)
         known = known.filter(pc.is_in(known["status"], value_set=ledger.PRESENT))
-        return ledger.compare(ledger.absolute(landing), listed, known, version)
+        return ledger.compare(ledger.absolute(landing), listed, known, version, judged_under, retire_others=retire_others)
 
     def merge(
         self,
@@ -107,6 +117,34 @@ class DeltaTables(ABC):
             self._sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
         return self._commit(table, change)
 
+    def tidy(self, table: str, keep_days: int, needed: Collection[int], *, dry_run: bool = False) -> Space | None:
+        """See the port. A catalog tidies its tables itself: Unity Catalog by predictive optimisation.
+
+        What the merge of small files replaces goes with the next call, because another process may be reading the version before it.
+        """
+        if self._root is None:
+            return None
+        path = Path(self.uri(table))
+        if not (path / "_delta_log").is_dir() or (latest := self._latest(table)) < 0:
+            return Space()
+        log = Log(path)
+        stay = {latest, *filter(log.holds, needed)}
+        unused = _sizes(self._vacuum(table, keep_days, stay, dry_run=True))
+        unread = _sizes(log.superfluous(stay, time.time() - keep_days * DAY))
+        space = Space(len(unused) + len(unread), sum(unused.values()) + sum(unread.values()))
+        if dry_run:
+            return space
+        try:
+            self._merge_files(table)
+        except CommitConflict as error:
+            _log.info("the files of %s are merged another time: %s", table, error)
+        if unused:
+            self._vacuum(table, keep_days, stay, dry_run=False)
+        self._write_checkpoint(table, log.checkpoint)
+        for file in unread:
+            file.unlink(missing_ok=True)
+        return space
+
     def uri(self, table: str) -> str:
         """See the port. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
@@ -125,7 +163,7 @@ class DeltaTables(ABC):
         return f"the table {table} at {self.uri(table)}"
 
     @abstractmethod
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
+    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         """See the port."""
 
     @abstractmethod
@@ -136,11 +174,32 @@ class DeltaTables(ABC):
     def _commit(self, table: str, change: Change) -> int:
         """Create the table, or merge once. Raises CommitConflict if another writer committed first."""
 
+    @abstractmethod
+    def _latest(self, table: str) -> int:
+        """The table's version; -1 if it does not exist."""
+
+    @abstractmethod
+    def _merge_files(self, table: str) -> None:
+        """Merge the table's files if there are many, and leave its log to `tidy`. Raises CommitConflict."""
+
+    @abstractmethod
+    def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
+        """Remove files that belong neither to these versions nor to younger ones. Returns them; some may have gone before."""
+
+    @abstractmethod
+    def _write_checkpoint(self, table: str, last: int) -> None:
+        """Write a checkpoint if many commits follow the last one, unless the engine's own writers do."""
+
     def _listing(self, landing: str) -> pa.Table:
         """The listing of the landing folder. For a folder of this machine no object per file is created: this halves the time."""
         if isinstance(self._files, folder.Folder):
             return ledger.listing(folder.walk(landing))
         return ledger.listing_of(self._files.list(landing))
+
+
+def _sizes(files: Iterable[Path]) -> dict[Path, int]:
+    """The files that are there, with their bytes."""
+    return {file: file.stat().st_size for file in files if file.exists()}
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:
@@ -161,6 +220,11 @@ def plain(rows: pa.Table) -> pa.Table:
     if unsigned := [field.name for field in rows.schema if pa.types.is_unsigned_integer(field.type)]:
         raise ValueError(f"Delta tables have no unsigned integers: {', '.join(unsigned)}")
     return rows.cast(pa.schema([pa.field(field.name, _plain(field.type), field.nullable) for field in rows.schema]))
+
+
+def with_columns(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The columns in their order; one that the rows lack is null."""
+    return pa.table({name: rows[name] if name in rows.column_names else pa.nulls(rows.num_rows) for name in columns})
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -11,7 +11,7 @@ delta-rs's own rebase of commits, two writers could insert the same key.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters import reading
-from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema
+from car_damage.adapters.tables.delta import (
+    LOG_CLEANUP,
+    MANY,
+    REMOVE,
+    UNCOMMITTED,
+    Change,
+    DeltaTables,
+    disk_full,
+    plain,
+    result_schema,
+    with_columns,
+)
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
@@ -53,13 +64,14 @@ class DeltaRs(DeltaTables):
             tick(done)
         return pa.table(columns, schema=result_schema(schema))
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None) -> tuple[pa.Table, int]:
+    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         there = self._open(table, version)
         if there is None:
             return self._absent(table, columns, version)
         with _translated(self._called(table)):
-            rows = pa.RecordBatchReader.from_stream(there.scan(columns=list(columns))).read_all()
-        return plain(rows), there.version()
+            lacks = set(optional) - {field.name for field in there.schema().fields}
+            rows = pa.RecordBatchReader.from_stream(there.scan(columns=[name for name in columns if name not in lacks])).read_all()
+        return with_columns(plain(rows), columns), there.version()
 
     def _open(self, table: str, version: int | None = None) -> "DeltaTable | None":
         delta_table = _deltalake().DeltaTable
@@ -81,6 +93,7 @@ class DeltaRs(DeltaTables):
         changed = change.source()
         if not changed.num_rows:
             return version
+        self._add_columns(table, there, change.rows.schema)
         with _translated(self._called(table)):
             merge = there.merge(
                 changed,
@@ -93,10 +106,18 @@ class DeltaRs(DeltaTables):
                 merge = merge.when_matched_delete(predicate=f"s.`{REMOVE}`")
             if change.updated:
                 merge = merge.when_matched_update(_values(change.updated), predicate=f"NOT s.`{REMOVE}`")
-            if set(change.rows.column_names) == {field.name for field in there.schema().fields}:
+            if {field.name for field in there.schema().fields} <= set(change.rows.column_names):
                 merge = merge.when_not_matched_insert(_values(change.rows.column_names), predicate=f"NOT s.`{REMOVE}`")
             merge.execute()
         return int(there.version())
+
+    def _add_columns(self, table: str, there: "DeltaTable", schema: pa.Schema) -> None:
+        has = {field.name for field in there.schema().fields}
+        if missing := [field for field in schema if field.name not in has]:
+            deltalake = _deltalake()
+            fields = [deltalake.Field.from_arrow(field.with_nullable(True)) for field in missing]
+            with _translated(self._called(table)):
+                there.alter.add_columns(fields, commit_properties=deltalake.CommitProperties(max_commit_retries=0))
 
     def _create(self, table: str, rows: pa.Table) -> int:
         """Create the table with its first rows, in one commit. Of two concurrent writers, one gets a conflict."""
@@ -113,6 +134,37 @@ class DeltaRs(DeltaTables):
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
                 raise
         return 0
+
+    def _latest(self, table: str) -> int:
+        there = self._open(table)
+        return -1 if there is None else int(there.version())
+
+    def _merge_files(self, table: str) -> None:
+        there = self._open(table)
+        assert there is not None  # noqa: S101 - for the type checker
+        at_once = _deltalake().CommitProperties(max_commit_retries=0)
+        with _translated(self._called(table)):
+            if there.metadata().configuration.get(LOG_CLEANUP) != "false":
+                there.alter.set_table_properties({LOG_CLEANUP: "false"}, commit_properties=at_once)
+            if len(there.file_uris()) >= MANY:
+                there.optimize.compact(commit_properties=at_once)
+
+    def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
+        """See `DeltaTables`. First files that a commit removed, then also those that no commit names, or that the log has forgotten."""
+        found: dict[Path, None] = {}
+        for full, days in ((False, keep_days), (True, max(keep_days, UNCOMMITTED))):
+            there = self._open(table)
+            assert there is not None  # noqa: S101 - for the type checker
+            with _translated(self._called(table)):
+                names = there.vacuum(24 * days, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=sorted(stay))
+            found |= dict.fromkeys(Path(self.uri(table), name) for name in names)
+        return list(found)
+
+    def _write_checkpoint(self, table: str, last: int) -> None:
+        there = self._open(table)
+        if there is not None and there.version() - last >= MANY:
+            with _translated(self._called(table)):
+                there.create_checkpoint()
 
 
 def _values(columns: Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,41 @@
+"""Asks for a new verdict on photos of which a run has found that they are no longer what was validated."""
+
+import logging
+from collections.abc import Collection, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data import ledger
+from car_damage.errors import CarDamageError, PhotoChanged
+from car_damage.ports import Platform
+
+_SHOWN = 10
+"""Photos that the log names."""
+
+_log = logging.getLogger(__name__)
+
+
+def leave_out(left_out: Mapping[str, CarDamageError], platform: Platform) -> None:
+    """Log which photos a run leaves out, and mark those that have changed, so that the next run gives them a verdict.
+
+    Args:
+        left_out: path -> why: PhotoChanged, or Unavailable.
+        platform: its bronze table is written.
+    """
+    for _, error in sorted(left_out.items())[:_SHOWN]:
+        _log.warning("a photo is left out of this run: %s", error)
+    if len(left_out) > _SHOWN:
+        _log.warning("%d more photos are left out of this run", len(left_out) - _SHOWN)
+    _mark({path for path, error in left_out.items() if isinstance(error, PhotoChanged)}, platform)
+
+
+def _mark(paths: Collection[str], platform: Platform) -> None:
+    if not paths:
+        return
+    tables, bronze, columns = platform.tables, platform.settings.tables.bronze, [*ledger.KEY, "status"]
+    rows = ledger.conform(tables.read(bronze, columns)[0], ledger.BRONZE, columns)
+    present = rows.filter(pc.is_in(rows["status"], value_set=ledger.PRESENT))
+    marked = present.filter(pc.is_in(present["path"], value_set=pa.array(sorted(paths)))).select(list(ledger.KEY))
+    if marked.num_rows:
+        tables.merge(bronze, marked.append_column("judged_under", pa.nulls(marked.num_rows, pa.string())), ledger.KEY)
