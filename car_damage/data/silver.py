@@ -111,10 +111,13 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
         tonight = Contents(keys, near_duplicates.unsigned(pc.fill_null(bronze["phash"], 0))[contents], codes[contents], decided)
         decided = assign(tonight, near_duplicates.unsigned(known["phash"]), flags, split)
         reason[contents[decided == 0]] = _AMBIGUOUS
+        del tonight
+    before = digests.places(keys[decided > 0], digests.digests(silver["sha256"]))
+    del keys  # the largest of what is not needed any more, before the rows are copied
     rows = _rows(bronze, labels, contents[decided > 0], decided[decided > 0])
     fresh = _rows_where(rows.select(ASSIGNED.names), at[decided > 0] < 0)
     verdicts, unused = _verdicts(bronze, labels, decodes, reason, winner)
-    upsert, remove, added = _difference(rows, silver)
+    upsert, remove, added = _difference(rows, silver, before)
     noted = pa.concat_tables([unnoted, fresh]).cast(ASSIGNED)
     return SilverPlan(rows, upsert, remove, noted, verdicts, unused, added, upsert.num_rows - added)
 
@@ -190,15 +193,20 @@ def _details(paths: pa.ChunkedArray, labels: pa.ChunkedArray, reason: npt.NDArra
     return _whole(texts).take(pa.array(place, mask=place < 0))
 
 
-def _difference(rows: pa.Table, silver: pa.Table) -> tuple[pa.Table, pa.Table, int]:
-    """The rows that silver lacks or has with other values, sha256 of those that it must lose, and how many it lacks."""
-    at = digests.places(digests.digests(rows["sha256"]), digests.digests(silver["sha256"]))
+def _difference(rows: pa.Table, silver: pa.Table, at: Rows) -> tuple[pa.Table, pa.Table, int]:
+    """The rows that silver lacks or has with other values, sha256 of those that it must lose, and how many it lacks.
+
+    `at` has for each row its place in silver; -1 where silver lacks it.
+    """
     stays = np.zeros(silver.num_rows, bool)
     stays[at[at >= 0]] = True
-    before = pa.array(at, mask=at < 0)
     differs = at < 0
-    for name in SILVER.names:  # one column after another, because each is a copy
-        differs |= _mask(_differs(rows.select([name]), pa.table({name: silver[name].take(before)}), [name]))
+    for name in SILVER.names:  # one column and a part of the rows after another, because each comparison copies
+        stored = _whole(silver[name])
+        for start in range(0, len(at), digests.STEP):
+            some = slice(start, start + digests.STEP)
+            places = pa.array(at[some], mask=at[some] < 0)
+            differs[some] |= _mask(_differs(rows.select([name])[some], pa.table({name: stored.take(places)}), [name]))
     return _rows_where(rows, differs), _rows_where(silver.select(["sha256"]), ~stays), int((at < 0).sum())
 
 
@@ -225,5 +233,6 @@ def _mask(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(values, False))
 
 
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece. One that is in one piece already would be copied by `combine_chunks`."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -57,15 +57,15 @@ def work(request: SilverRequest, platform: Platform, progress: Progress) -> Silv
 
 def _update(request: SilverRequest, platform: Platform, progress: Progress) -> SilverReport:
     settings, tables = platform.settings, platform.tables
-    bronze, bronze_version = tables.read(settings.tables.bronze, _READ)
+    present, bronze_version = tables.read(settings.tables.bronze, _READ)
     if bronze_version < request.bronze_version or bronze_version < 0:
         raise Terminal(
             f"{settings.tables.bronze} stands at version {bronze_version}, before version {request.bronze_version}: run validate first"
         )
+    present = ledger.conform(present, ledger.BRONZE, _READ)
+    present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
     silver, silver_version = tables.read(settings.tables.silver, ROW.names)
     assigned, splits_version = tables.read(settings.tables.splits, ASSIGNED.names)
-    present = ledger.conform(bronze, ledger.BRONZE, _READ)
-    present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
     here = ledger.below(settings.landing.folder, present["path"])
     progress("silver", 0, 3, f"{present.num_rows:,} files")
     silver, assigned = ledger.conform(silver, ROW, ROW.names), ledger.conform(assigned, ASSIGNED, ASSIGNED.names)
