@@ -14,7 +14,7 @@ BITS = 8
 
 
 def run(photos: int = PHOTOS) -> list[dict[str, object]]:
-    hashes = _hashes(photos)
+    hashes = np.unique(resembling(photos))
     start = time.perf_counter()
     groups = near_duplicates.components(hashes, BITS)
     value = time.perf_counter() - start
@@ -37,7 +37,7 @@ def run(photos: int = PHOTOS) -> list[dict[str, object]]:
     ]
 
 
-def _hashes(photos: int) -> near_duplicates.Hashes:
+def resembling(photos: int) -> near_duplicates.Hashes:
     """Random hashes. A fifth resemble another one, at a distance of one to eight bits."""
     random = np.random.default_rng(0)
     hashes = random.integers(0, 2**64, photos, dtype=np.uint64)
@@ -45,7 +45,7 @@ def _hashes(photos: int) -> near_duplicates.Hashes:
     for _ in range(BITS):
         hashes[:alike] ^= np.uint64(1) << random.integers(0, 64, alike).astype(np.uint64)
         hashes[:alike] = np.where(random.random(alike) < 0.2, hashes[alike : 2 * alike], hashes[:alike])
-    return np.unique(hashes)
+    return hashes
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ def run() -> list[dict[str, Any]]:
                 "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{free_port()}",
                 "CAR_DAMAGE_SERVING__POLL": "0.2",
                 "CAR_DAMAGE_TRAINING__EPOCHS": "3",
+                "CAR_DAMAGE_PROMOTION__MIN_TEST_PHOTOS": "6",
+                "CAR_DAMAGE_PROMOTION__MIN_TEST_PHOTOS_PER_CLASS": "1",
+                "CAR_DAMAGE_PROMOTION__FIRST_VERSION": "any",
                 "CAR_DAMAGE_PROMOTION__RECALL_FLOOR": "{}",
             }
         )

@@ -97,5 +97,20 @@ def status() -> None:
     run(Target(load()))
 
 
+@app.command()
+def tidy(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what can be removed, with its size, and remove nothing.")] = False,
+) -> None:
+    """Remove old versions of tables, and what else no run, rollback or audit needs.
+
+    The flow retrain does the same at its end.
+    """
+    from car_damage.commands.tidy import tidy as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    run(Target(load()), dry_run, typer.echo)
+
+
 if __name__ == "__main__":
     app()

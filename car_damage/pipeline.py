@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from car_damage import packages
 from car_damage.settings import Settings
 
 RECIPE = 2
-"""Raise it whenever decoding or training changes: then models of an older recipe are trained again."""
+"""Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
+change of the code: see tests/recipe.py."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -160,6 +162,8 @@ class Score:
     """Photos by true class (row) and predicted class (column)."""
     cost: float | None
     """What the model's mistakes cost, a test photo on average: see `promotion.costs`. None in evidence from before there were costs."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the macro-F1. None in evidence from before there were intervals."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ class Comparison:
     gain: float
     """Candidate's macro-F1 less the champion's."""
     confidence: float
-    """Share of paired bootstrap resamples in which the candidate is ahead."""
+    """1 less the chance that a model that is no better gains as much: see `promotion.certainty.confidence`."""
     interval: tuple[float, float]
     """2.5 and 97.5 percent quantiles of the gain over the resamples."""
 
@@ -179,11 +183,18 @@ class Evidence:
     """The numbers behind a decision."""
 
     test_photos: int
+    """Photos on which both were judged."""
     candidate: Score
     champion: Score | None = None
     """None: there was no champion."""
     comparison: Comparison | None = None
     """None: there was nothing to compare with."""
+    excluded: int = 0
+    """Test photos that were left out, because the candidate or the champion was trained on them, or on photos that resemble them."""
+    looks: int = 1
+    """Candidates that were judged since the champion was chosen, this one included. The confidence asked for rises with it."""
+    fresh: int = 0
+    """Those of `test_photos` that arrived after the champion was chosen. All of them: both were judged on these photos alone."""
 
 
 def evidence_of(document: Any) -> Any:
@@ -229,6 +240,9 @@ class LiveRequest:
     """Find out whether anything is left to do for this training key."""
 
     training_key: str
+    packages: dict[str, str] = field(default_factory=dict)
+    """Package -> minor version, of the packages that would train. Empty: they are not known before the machine that trains has started,
+    and any finished run with this key counts."""
 
 
 @dataclass(frozen=True)
@@ -349,6 +363,41 @@ class ScoreReport:
     """Version of the predictions table."""
 
 
+@dataclass(frozen=True)
+class TidyRequest:
+    """Remove what no run, rollback or audit needs any more."""
+
+    training_key: str = ""
+    """Of the flow run: the training with this key stays, so that the next run finds it. Empty: the latest training stays."""
+    dry_run: bool = False
+    """Tell what can go, and remove nothing."""
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that was removed, or can be."""
+
+    kind: str
+    """What it is, for a person: table, training, ..."""
+    name: str
+    items: int
+    """Files, or what the kind consists of."""
+    bytes: int | None
+    """None where the service that keeps it does not tell."""
+
+
+@dataclass(frozen=True)
+class TidyReport:
+    """What was removed, or with a dry run what can be."""
+
+    leftovers: tuple[Leftover, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all of it, as far as known."""
+        return sum(leftover.bytes or 0 for leftover in self.leftovers)
+
+
 def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRequest:
     """Silver is made from the bronze version that validation has written. What a person has said of removals holds for both tables."""
     return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals or request.retire_other_folders)
@@ -356,7 +405,8 @@ def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRe
 
 def live_request(report: SilverReport, settings: Settings) -> LiveRequest:
     """The training key follows from silver and the settings, so it is known before anything is trained."""
-    return LiveRequest(training_key(report.fingerprint, settings))
+    here = settings.databricks.stages == "here"
+    return LiveRequest(training_key(report.fingerprint, settings), packages.that_train_here() if here else {})
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
@@ -379,7 +429,8 @@ def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -
 def training_key(silver_fingerprint: str, settings: Settings) -> str:
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
-    Two runs with the same key would train the same model, so the second one is spared. The champion is no part of it.
+    Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
+    champion is no part of it.
     """
     return digest(
         {

@@ -2,7 +2,7 @@
 
 from functools import cache, cached_property, partial
 
-from car_damage.ports import Clock, Files, History, Registry, Serving, Tables, Tracking
+from car_damage.ports import Archive, Clock, Files, History, Registry, Serving, Tables, Tracking
 from car_damage.settings import Settings
 
 
@@ -45,6 +45,12 @@ class Target:
         from car_damage.adapters.mlflow.registry import MlflowRegistry
 
         return MlflowRegistry(self.settings, self.clock)
+
+    @cached_property
+    def archive(self) -> Archive:
+        from car_damage.adapters.mlflow.archive import MlflowArchive
+
+        return MlflowArchive(self.settings)
 
     @cached_property
     def history(self) -> History:

@@ -4,7 +4,7 @@ Every lasting effect of a stage goes through a port. So a stage knows no platfor
 and stop the process before and after each call.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """The alias of the version that is intended to go live next."""
 KEY_TAG = "training_key"
-"""The tag of runs and versions that identifies a training: the same data, settings and code have the same key."""
+"""The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 
@@ -39,7 +39,7 @@ class File:
 
 
 class Files(Protocol):
-    """Files by path: a folder of this machine, or a volume. No file is ever removed, and only `replace` overwrites."""
+    """Files by path: a folder of this machine, or a volume. Only `replace` overwrites, and only `remove` removes."""
 
     def list(self, folder: str) -> Iterator[File]:
         """Every file below `folder`, in any order. Files and folders whose name starts with `_` or `.` are skipped.
@@ -56,6 +56,9 @@ class Files(Protocol):
 
     def replace(self, path: str, data: bytes) -> None:
         """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ class FileProcessor(Protocol):
 
     def fatal(self, path: str, data: bytes, why: str) -> Mapping[str, Any]:
         """The row of a file whose bytes ended the process that decoded them. Must not decode them again."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Files that are removed, or can be."""
+
+    files: int = 0
+    bytes: int = 0
 
 
 class Tables(Protocol):
@@ -170,6 +181,22 @@ class Tables(Protocol):
     def uri(self, table: str) -> str:
         """The table's address for a person: a path, or its name in the catalog."""
 
+    def tidy(self, table: str, keep_days: int, needed: Collection[int], *, dry_run: bool = False) -> "Space | None":
+        """Merge the table's small files, and remove files that only old versions are made of.
+
+        The rows, the latest version and the version before this call stay. So do versions that are younger than `keep_days`, and the
+        needed ones of any age, as far as they are still there.
+
+        Args:
+            table: catalog.schema.table.
+            keep_days: days for which a version that was replaced can still be read.
+            needed: versions that must stay readable.
+            dry_run: change nothing.
+
+        Returns:
+            What was removed, or would be. None if the catalog keeps its tables tidy itself.
+        """
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -184,7 +211,7 @@ class TrainedRun:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One training run, finished or not, for display."""
+    """One training run, finished or not."""
 
     run_id: str
     name: str
@@ -192,6 +219,8 @@ class RunSummary:
     """MLflow's status: RUNNING, FINISHED, FAILED, KILLED."""
     started: datetime
     metrics: dict[str, float]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    ended: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -227,11 +256,16 @@ class RunContents:
 class Tracking(Protocol):
     """MLflow runs."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
-        """The latest finished run with this key whose model is still readable, or None."""
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
+        """The latest finished run with this key whose model is still readable, or None.
 
-    def recent(self, limit: int) -> list[RunSummary]:
-        """The latest training runs, newest first."""
+        Args:
+            training_key: see `pipeline.training_key`.
+            packages: package -> minor version. Runs that trained with another minor version of one do not count.
+        """
+
+    def recent(self, limit: int | None = None) -> list[RunSummary]:
+        """The latest training runs, newest first; all of them without a limit."""
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         """Start a run; returns its id. Ends runs with the same training_key that are still RUNNING after a kill."""
@@ -279,6 +313,9 @@ class Registry(Protocol):
     def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
         """Register a run's model as a new version, described for people, and wait until it is READY."""
 
+    def all_versions(self) -> list[ModelVersion]:
+        """All versions with their tags, lowest first."""
+
     def get(self, version: int) -> ModelVersion:
         """A version with its tags. Raises RegistryError if it does not exist."""
 
@@ -294,8 +331,30 @@ class Registry(Protocol):
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in the order of the mapping."""
 
+    def remove(self, version: int) -> None:
+        """Remove a version that has no alias, for good."""
+
     def download(self, model_uri: str, into: Path) -> Path:
         """Copy a logged (`models:/m-...`) or registered MLflow model into a folder; returns the model's own folder in it."""
+
+    def requirements(self, model_uri: str) -> str:
+        """The text of a model's requirements.txt: one package a line, with its exact version."""
+
+
+class Archive(Protocol):
+    """Trainings that are over: removes them, and keeps the documents of their decisions."""
+
+    def deleted(self) -> list[RunSummary]:
+        """Training runs that a person has deleted and whose files are still there; none where the service removes these itself."""
+
+    def bytes_of(self, run: RunSummary) -> int:
+        """Bytes of a run's files and of its models."""
+
+    def keep(self, documents: Mapping[str, bytes]) -> None:
+        """Keep documents, by file name. A document of the same name is replaced."""
+
+    def remove(self, runs: Sequence[RunSummary]) -> None:
+        """Remove runs and their models. Their files go at once, or by the rules of the service that has them."""
 
 
 class History(Protocol):
@@ -399,6 +458,8 @@ class Platform(Protocol):
     def tracking(self) -> Tracking: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def archive(self) -> Archive: ...
     @property
     def history(self) -> History: ...
     @property

@@ -118,6 +118,15 @@ class Tables(Section):
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
+    keep_days: Annotated[int, Field(ge=0)] = 7
+    """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
+    version that may go live, or a training needs it. 0: the next run but one removes them. Tables in Unity Catalog are left to
+    Databricks' predictive optimisation."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The names of all tables."""
+        return tuple(value for value in dict(self).values() if isinstance(value, str) and value.count(".") == 2)
 
 
 class Spark(Section):
@@ -184,12 +193,21 @@ class Tracking(Section):
     """Name of the MLflow experiment."""
     model: str = "insurance_uc.models.car_damage_classifier"
     """Name of the registered model, catalog.schema.model."""
+    keep_days: Annotated[int, Field(ge=0)] = 30
+    """Days for which a training stays whose model was never live. Then the run, its model and its version are removed; the decision
+    and its evidence stay in the run "archive of decisions"."""
     check_environment: Literal["this", "uv"] = "this"
     """Before a model is registered, it must predict one photo in a process of its own. this: in the current environment. uv: in
-    an environment that uv builds from the model's requirements, which takes minutes and needs the network."""
+    an environment that uv builds from the model's requirements, which takes minutes and needs the network. A champion that does not
+    load in the current environment is judged and scores photos in one that uv builds, also with "this"."""
     check_timeout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds that this process may take to load the model and predict the first photo, and again for each further photo. The same
     limit applies to building the environment with uv."""
+
+    @property
+    def champion_environment(self) -> Literal["uv", "fitting"]:
+        """The environment of a version that other packages may have trained: see `car_damage.model.process.Environment`."""
+        return "uv" if self.check_environment == "uv" else "fitting"
 
 
 class Promotion(Section):
@@ -200,10 +218,16 @@ class Promotion(Section):
     person takes the version live with the flow promote."""
     min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """The candidate's macro-F1 must exceed the champion's by at least this much, on the same test photos."""
-    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.8
-    """The candidate must be ahead in at least this share of the paired bootstrap resamples of the test photos."""
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.98
+    """Confidence that the first candidate after a promotion must reach. The second may be wrong with half the chance, the third with a
+    third, and so on, because luck beats a champion that is challenged often enough. [promotion.md](promotion.md) has the trade-off."""
     min_test_photos: Annotated[int, Field(ge=1)] = 30
-    """With fewer test photos a comparison is not reliable, and the champion stays."""
+    """With fewer test photos a comparison is not reliable, and no version goes live."""
+    min_test_photos_per_class: Annotated[int, Field(ge=1)] = 5
+    """With fewer test photos of any class no version goes live. With 5, one photo changes the recall of its class by 20 points."""
+    first_version: Literal["ahead", "any"] = "ahead"
+    """ahead: a version that has no champion to beat must be ahead of always saying the same class, with the confidence above.
+    any: it needs only the test photos and the floors. Choose it to try out the service with a model that has learnt nothing."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
     costs: dict[str, dict[str, Cost]] = {
@@ -214,10 +238,11 @@ class Promotion(Section):
     """The cost of each kind of mistake, in any unit: true class -> predicted class -> cost. A mistake that is not listed costs 1."""
     max_cost_rise: Cost = 0.0
     """The candidate's average cost of mistakes per test photo may be at most this much higher than the champion's."""
-    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2_000
-    """Number of bootstrap resamples."""
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 50_000
+    """Number of random exchanges of both models' answers from which the confidence is computed. It limits the confidence that can be shown:
+    the confidence asked for stops rising when two exchanges in all may gain as much as the candidate."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Random seed of the bootstrap. It makes a decision reproducible."""
+    """Random seed of the resamples. It makes a decision reproducible."""
 
 
 class Scoring(Section):
@@ -269,7 +294,9 @@ class Databricks(Section):
     """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
     needs. None: the user who runs bootstrap."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
-    """Folder in which flow runs and jobs exchange requests and reports. Both write to it. Old files are never deleted."""
+    """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
+    keep_days: Annotated[int, Field(ge=2)] = 60
+    """Days for which these files stay; so long, a workspace keeps the runs of its jobs."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
     """Folder to which bootstrap uploads the wheel that the jobs install."""
     ingest_job: str = "car-damage-ingest"

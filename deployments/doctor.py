@@ -17,8 +17,10 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
+from car_damage.model.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from deployments import champion
 from deployments.administrator import NotVisible
 from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, server_url
@@ -68,6 +70,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
         _finding("tables", lambda: _tables(platform)),
         _finding("photos elsewhere", lambda: _elsewhere(platform), WARN),
         _finding("registry", lambda: _registry(platform)),
+        _finding("champion", lambda: champion.check(platform), WARN if has_uv() else FAIL),
         _finding("endpoint", lambda: _endpoint(platform)),
     ]
 
@@ -222,8 +225,8 @@ def _version(version: int) -> str:
 
 
 def _registry(platform: Platform) -> str:
-    champion = platform.registry.champion()
-    return f"{platform.settings.tracking.model}, {f'champion {champion.version}' if champion else 'no champion yet'}"
+    live = platform.registry.champion()
+    return f"{platform.settings.tracking.model}, {f'champion {live.version}' if live else 'no champion yet'}"
 
 
 def _endpoint(platform: Platform) -> str:

@@ -11,7 +11,15 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from car_damage.pipeline import EndpointRequest, ValidateRequest, live_request, register_request, silver_request, train_request
+from car_damage.pipeline import (
+    EndpointRequest,
+    TidyRequest,
+    ValidateRequest,
+    live_request,
+    register_request,
+    silver_request,
+    train_request,
+)
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.settings_sources import load
@@ -21,6 +29,7 @@ from tasks.author import started_by
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
+from tasks.tidying import tidy_if_possible
 
 
 def _run_name() -> str:
@@ -60,8 +69,10 @@ def retrain(
 
     live_query = live_request(silver, settings)
     live = look_at_live(live_query, runner)
+    leftovers = TidyRequest(live_query.training_key)
     if live.settled and not (train_again or judge_again):
-        return _ended(outcome.nothing_new(validated, silver, live), settings)
+        tidied = tidy_if_possible(leftovers, runner)
+        return _ended(outcome.after_tidying(outcome.nothing_new(validated, silver, live), tidied), settings)
 
     # A cached report is useless if its model no longer exists.
     train = train_model.with_options(refresh_cache=train_again or live.run_id is None)
@@ -71,7 +82,8 @@ def retrain(
         return _ended(outcome.dry_run(validated, registered), settings)
 
     endpoint = update_endpoint(EndpointRequest(flow_run, started_by()), runner)
-    return _ended(outcome.after_endpoint(validated, registered, endpoint), settings)
+    tidied = tidy_if_possible(leftovers, runner)
+    return _ended(outcome.after_tidying(outcome.after_endpoint(validated, registered, endpoint), tidied), settings)
 
 
 def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:

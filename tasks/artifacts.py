@@ -19,6 +19,7 @@ from car_damage.pipeline import (
     RegisterRequest,
     ScoreReport,
     SilverReport,
+    TidyReport,
     TrainReport,
     ValidateReport,
 )
@@ -114,8 +115,18 @@ def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[st
     lines += [f"| {title} | {_number(mine)} | {_number(theirs)} |" for title, mine, theirs in rows]
     if comparison := evidence.comparison:
         low, high = comparison.interval
-        ahead = f"ahead in {comparison.confidence:.0%} of resamples"
-        lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {ahead}."]
+        sure = f"confidence {comparison.confidence:.2%}, candidate {evidence.looks} since the champion was chosen"
+        lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {sure}."]
+    if champion and champion.interval:
+        low, high = champion.interval
+        of_them = "all" if evidence.fresh == evidence.test_photos else str(evidence.fresh)
+        since = f"; {of_them} of the photos arrived after it was chosen"
+        lines += ["", f"The champion's macro-F1 is {champion.macro_f1:.3f}, 95 % interval {low:.3f} to {high:.3f}{since}."]
+    if evidence.excluded:
+        lines += [
+            "",
+            f"{evidence.excluded} test photos were left out: one of the models was trained on them, or on photos that resemble them.",
+        ]
     return lines
 
 
@@ -147,6 +158,13 @@ def scored(report: ScoreReport, where: str) -> None:
         key="predictions",
         description=f"Version {report.version} on {report.source}; in {where}, version {report.predictions_version}",
     )
+
+
+def tidied(report: TidyReport) -> None:
+    """What was removed."""
+    rows = [{"what": of.kind, "which": of.name, "items": of.items, "bytes": of.bytes} for of in report.leftovers]
+    if rows:
+        create_table_artifact(rows, key="tidied", description=f"{report.bytes:,} bytes freed")
 
 
 def not_served(error: Terminal, serving: Serving) -> None:

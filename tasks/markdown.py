@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 _SPECIAL = re.compile(r"([!-/:-@\[-`{-~])")
 """Characters that may have a meaning in Markdown; a backslash before one makes it literal (CommonMark 2.4)."""
 
+_PICTURE = re.compile(r"!\[([^]]*)\]\(data:image/[^)]*\)")
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> list[str]:
     """Lines of a table.
@@ -23,6 +25,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "")
 def picture(data: bytes, title: str, kind: str = "png") -> str:
     """A picture as a data: URI, because the UI loads no pictures from other servers."""
     return f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+
+
+def without_pictures(text: str) -> str:
+    """The text with the title of each picture of `picture` in its place."""
+    return _PICTURE.sub(r"*\1: removed*", text)
 
 
 def plain(text: str, length: int = 80) -> str:

@@ -29,6 +29,8 @@ from car_damage.pipeline import (
     ScoreRequest,
     SilverReport,
     SilverRequest,
+    TidyReport,
+    TidyRequest,
     TrainReport,
     TrainRequest,
     ValidateReport,
@@ -232,6 +234,20 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
         artifacts.served(report, runner.platform.settings.serving)
     _show_history(runner)
     return report
+
+
+@task(
+    task_run_name="tidy up",
+    tags=["car-damage"],
+    timeout_seconds=HOUR,
+    cache_policy=NO_CACHE,  # it removes what is there at that moment
+    **RETRIES,
+)
+def tidy_up(request: TidyRequest, runner: Runner) -> TidyReport:
+    """Removes old versions of tables, and what else no run, rollback or audit needs."""
+    from car_damage.stages import tidy
+
+    return runner.run(tidy.STAGE, request, TaskProgress("tidy"))
 
 
 def _show_history(runner: Runner) -> None:

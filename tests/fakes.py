@@ -1,7 +1,7 @@
 """Small fakes for the ports of the control plane. Each test sets how they behave."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError, Unavailable, UpdateInProgress
 from car_damage.moves import UNDERWAY, Intention, Move
-from car_damage.ports import EndpointState, File, ModelVersion, Prediction
+from car_damage.ports import EndpointState, File, ModelVersion, Prediction, RunSummary, Space
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Versions:
         self.descriptions: dict[int, str] = {}
         self.aliases: dict[str, int] = {}
         self.moves: list[tuple[str, int | None]] = []
+        self.folders: dict[str, Path] = {}
+        """URI -> the folder of a saved model."""
 
     def add(self, version: int, **tags: str) -> ModelVersion:
         self.versions[version] = ModelVersion(version, f"run-{version}", tags, uri=f"models:/model/{version}")
@@ -67,15 +69,26 @@ class Versions:
     def versions_for(self, run_id: str) -> list[ModelVersion]:
         return [version for _, version in sorted(self.versions.items()) if version.run_id == run_id]
 
+    def all_versions(self) -> list[ModelVersion]:
+        return [version for _, version in sorted(self.versions.items())]
+
     def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
         version = len(self.versions) + 1
         self.descriptions[version] = description
         self.versions[version] = ModelVersion(version, run_id, dict(tags), uri=model_uri)
         return self.versions[version]
 
+    def remove(self, version: int) -> None:
+        if version in self.aliases.values():
+            raise RegistryError(f"version {version} has an alias")
+        del self.versions[version]
+
     def download(self, model_uri: str, into: Path) -> Path:
-        """The folder's name identifies the model."""
-        return into / model_uri.replace("/", "_")
+        """The folder of a saved model, if there is one. Otherwise the folder's name identifies the model."""
+        return self.folders.get(model_uri, into / model_uri.replace("/", "_"))
+
+    def requirements(self, model_uri: str) -> str:
+        return (self.folders[model_uri] / "requirements.txt").read_text()
 
     def get(self, version: int) -> ModelVersion:
         if version not in self.versions:
@@ -188,10 +201,14 @@ class Endpoint:
 
 
 class Runs:
-    """Port Tracking, but only the files of runs."""
+    """Port Tracking, but only the files of runs, and a list of runs, latest first."""
 
-    def __init__(self, files: Mapping[tuple[str, str], bytes]) -> None:
+    def __init__(self, files: Mapping[tuple[str, str], bytes], runs: Sequence[RunSummary] = ()) -> None:
         self.files = dict(files)
+        self.runs = list(runs)
+
+    def recent(self, limit: int | None = None) -> list[RunSummary]:
+        return self.runs[:limit]
 
     def fetch(self, run_id: str, artifact: str) -> bytes:
         try:
@@ -207,14 +224,57 @@ class Runs:
 
 
 class Table:
-    """Port Tables with one table, which has one version."""
+    """Port Tables with one table, which has one version. What is merged is kept and not read again."""
 
     def __init__(self, rows: "pa.Table") -> None:
         self.rows = rows
+        self.merged: list[tuple[str, pa.Table]] = []
 
     def read(self, table: str, columns: Sequence[str], version: int | None = None) -> "tuple[pa.Table, int]":
         del table
         return self.rows.select(list(columns)), version or 0
+
+    def merge(self, table: str, rows: "pa.Table", key: Sequence[str]) -> int:
+        del key
+        self.merged.append((table, rows))
+        return 1
+
+
+class Shelf:
+    """Port Archive in memory. Each run has 1,000 bytes."""
+
+    def __init__(self, trash: Sequence[RunSummary] = ()) -> None:
+        self.trash = list(trash)
+        self.documents: dict[str, bytes] = {}
+        self.removed: list[str] = []
+
+    def deleted(self) -> list[RunSummary]:
+        return list(self.trash)
+
+    def bytes_of(self, run: RunSummary) -> int:
+        del run
+        return 1_000
+
+    def keep(self, documents: Mapping[str, bytes]) -> None:
+        self.documents.update(documents)
+
+    def remove(self, runs: Sequence[RunSummary]) -> None:
+        self.trash = [run for run in self.trash if run not in runs]
+        self.removed += [run.run_id for run in runs]
+
+
+class Tidied:
+    """Port Tables, but only `tidy`: each table has as much to remove as the test says, and records for whom it kept versions."""
+
+    def __init__(self, spaces: Mapping[str, Space | None]) -> None:
+        self.spaces = dict(spaces)
+        self.needed: dict[str, set[int]] = {}
+        self.days: set[int] = set()
+
+    def tidy(self, table: str, keep_days: int, needed: Collection[int], *, dry_run: bool = False) -> Space | None:
+        self.needed[table] = set(needed)
+        self.days.add(keep_days)
+        return self.spaces.get(table, Space()) if dry_run else self.spaces.pop(table, Space())
 
 
 @dataclass
@@ -226,9 +286,10 @@ class World:
     registry: Versions
     serving: Endpoint
     tracking: Runs
-    tables: Table | None = None
+    tables: Table | Tidied | None = None
     clock: Time = field(default_factory=Time)
     history: Moves = field(default_factory=Moves)
+    archive: Shelf = field(default_factory=Shelf)
 
 
 def sha256(data: bytes) -> str:

@@ -40,7 +40,11 @@ def decide(photos: list[Photo], silver: pa.Table = NOTHING, split: Split = SETTI
     ]
     bronze = pa.Table.from_pylist(rows, schema=pa.schema([ledger.BRONZE.field(name) for name in BRONZE_COLUMNS]))
     labels = pa.table(
-        {"label": pa.array([p.label for p in photos], pa.string()), "reason": pa.array([p.no_label for p in photos], pa.string())}
+        {
+            "label": pa.array([p.label for p in photos], pa.string()),
+            "reason": pa.array([p.no_label for p in photos], pa.string()),
+            "elsewhere": pa.array([False] * len(photos)),
+        }
     )
     return plan(bronze, labels, silver, ASSIGNED.empty_table() if assigned is None else assigned, split)
 

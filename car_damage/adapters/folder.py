@@ -11,6 +11,7 @@ written `\xNN` in the path, and `Folder.read` finds the file by that path.
 import errno
 import os
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -80,6 +81,15 @@ class Folder:
             Path(path).write_bytes(data)
         except OSError as error:
             raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
+
+    def remove(self, path: str) -> None:
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+                shutil.rmtree(path)
+            else:
+                Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{path} cannot be removed: {error.strerror or error}") from error
 
 
 def walk(folder: str) -> Iterator[tuple[str, int, int]]:

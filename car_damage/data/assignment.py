@@ -1,16 +1,17 @@
 """Assigns photos to the splits train, validation and test. See `car_damage.data.silver` for the rules."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import near_duplicates
+from car_damage.data import digests, near_duplicates
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.settings import Split
 
@@ -25,49 +26,95 @@ ASSIGNED = pa.schema(
 file's bytes, the key. phash: as in bronze. split: train, validation or test."""
 
 _FLAGS = {TRAIN: 1, TEST: 2, VALIDATION: 4}
+_FLAG_OF = np.array([*_FLAGS.values(), 0], np.uint8)
 _SPLITS = {flag: split for split, flag in _FLAGS.items()}
+_NAMES = pa.array([_SPLITS.get(flag) for flag in range(max(_SPLITS) + 1)], pa.string())
 _AMBIGUOUS = 255
 
 
-def assign(fresh: pa.Table, kept: pa.Table, known: pa.Table, split: Split) -> pa.Array:
-    """The split of each new content; null for a content that resembles two splits.
+Codes: TypeAlias = npt.NDArray[np.int32]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of tonight, (n)."""
+
+    digests: digests.Digests
+    hashes: near_duplicates.Hashes
+    labels: Codes
+    """Class numbers: 0, 1, ..."""
+    flags: near_duplicates.Flags
+    """Of their splits; 0 for a content that was never assigned."""
+
+
+def flags_of(splits: pa.ChunkedArray) -> near_duplicates.Flags:
+    """The flag of each split; 0 for another word."""
+    numbers = np.asarray(pc.fill_null(pc.index_in(splits, value_set=pa.array([*_FLAGS])), len(_FLAGS)))
+    return np.take(_FLAG_OF, numbers)
+
+
+def splits_of(flags: near_duplicates.Flags) -> pa.Array:
+    """The split of each flag. Flags come from a content that has a split."""
+    return _NAMES.take(pa.array(flags))
+
+
+def assign(contents: Contents, known: near_duplicates.Hashes, known_flags: near_duplicates.Flags, split: Split) -> near_duplicates.Flags:
+    """The flags of all contents, (n): those of new contents are decided, and are 0 for a content that resembles two splits.
 
     Args:
-        fresh: sha256, phash and label of the contents that were never assigned.
-        kept: label and split of the other contents of tonight, which count for the shares.
-        known: phash and split of all contents that were ever assigned, which count for near-duplicates.
+        contents: those of tonight. They count for the shares.
+        known: (m,) the hashes of all contents that were ever assigned. They count for near-duplicates.
+        known_flags: (m,) the flags of their splits.
         split: the settings of the split.
     """
-    order = np.asarray(pc.sort_indices(fresh["sha256"]))
-    labels = fresh["label"].take(pa.array(order)).to_pylist()
+    fresh = np.flatnonzero(contents.flags == 0)
+    # A new content's place is its rank among the sha256 of all of them.
+    fresh = fresh[digests.order(contents.digests[fresh])]
     # Contents with the same hash get the same split: they are one node, whose rank is that of its smallest sha256.
-    nodes, rank, node = np.unique(near_duplicates.unsigned(fresh["phash"])[order], return_index=True, return_inverse=True)
-    seen = near_duplicates.touched(nodes, near_duplicates.unsigned(known["phash"]), _flags(known["split"]), split.near_duplicate_bits)
+    nodes, rank, node = np.unique(contents.hashes[fresh], return_index=True, return_inverse=True)
+    seen = near_duplicates.touched(nodes, known, known_flags, split.near_duplicate_bits)
     assigned, groups = _spread(nodes, rank, seen, split.near_duplicate_bits)
-
-    photos: dict[str, Counter[int]] = defaultdict(Counter)
-    flags = [*_flags(kept["split"]).tolist(), *assigned[node].tolist()]
-    for label, flag in zip(kept["label"].to_pylist() + labels, flags, strict=True):
-        photos[label][flag] += 1
+    flags = contents.flags.copy()
+    flags[fresh] = assigned[node]
     # A group's number is the rank of its smallest sha256, so this is also the order in which the groups are assigned.
-    open_ = np.flatnonzero(assigned[node] == 0)
-    first = groups[node[open_]]
-    by_group = np.argsort(first, kind="stable")
-    for _, members in groupby(zip(first[by_group].tolist(), open_[by_group].tolist(), strict=True), key=itemgetter(0)):
-        contents = [content for _, content in members]
-        classes = Counter(labels[content] for content in contents)
+    open_, group = fresh[flags[fresh] == 0], groups[node[flags[fresh] == 0]]
+    by_group = np.lexsort((contents.labels[open_], group))
+    open_, group = open_[by_group], group[by_group]
+    flags[open_] = _chosen(group, contents.labels[open_], _counts(contents.labels, flags), split)
+    flags[flags == _AMBIGUOUS] = 0
+    return flags
+
+
+def _counts(labels: Codes, flags: near_duplicates.Flags) -> list[dict[int, int]]:
+    """For each class: flag of a split -> photos in that split."""
+    classes = int(labels.max(initial=-1)) + 1
+    by_flag = {flag: np.bincount(labels[flags == flag], minlength=classes).tolist() for flag in _SPLITS}
+    return [{flag: numbers[label] for flag, numbers in by_flag.items()} for label in range(classes)]
+
+
+def _chosen(group: Indices, labels: Codes, photos: list[dict[int, int]], split: Split) -> near_duplicates.Flags:
+    """The flag for each photo of the groups without a split, sorted by group, then by class. `photos` is kept up to date."""
+    starts = np.flatnonzero((np.diff(group, prepend=-1) != 0) | (np.diff(labels, prepend=-1) != 0))
+    numbers = np.diff(starts, append=len(group))
+    flags, done = np.empty(len(starts), np.uint8), 0
+    for _, runs in groupby(_runs(group[starts], labels[starts], numbers), key=itemgetter(0)):
+        classes = {label: number for _, label, number in runs}
         flag = _choose(classes, photos, split)
-        assigned[node[contents]] = flag
+        flags[done : done + len(classes)] = flag
+        done += len(classes)
         for label, number in classes.items():
             photos[label][flag] += number
-    back = np.empty(len(order), np.int64)
-    back[order] = np.arange(len(order))
-    return pa.array([_SPLITS.get(flag) for flag in assigned[node][back].tolist()], pa.string())
+    return np.repeat(flags, numbers)
 
 
-def _spread(
-    nodes: near_duplicates.Hashes, rank: npt.NDArray[np.int64], seen: near_duplicates.Flags, bits: int
-) -> tuple[near_duplicates.Flags, npt.NDArray[np.int64]]:
+def _runs(*columns: npt.NDArray[np.integer]) -> Iterator[tuple[int, ...]]:
+    """The rows as numbers of Python, of which only a few exist at once."""
+    for start in range(0, len(columns[0]), digests.STEP):
+        yield from zip(*(column[start : start + digests.STEP].tolist() for column in columns), strict=True)
+
+
+def _spread(nodes: near_duplicates.Hashes, rank: Indices, seen: near_duplicates.Flags, bits: int) -> tuple[near_duplicates.Flags, Indices]:
     """Copy the splits of stored photos to the new photos that resemble them.
 
     Returns:
@@ -91,7 +138,7 @@ def _spread(
     return assigned, smallest[groups]
 
 
-def _walk(nodes: near_duplicates.Hashes, rank: npt.NDArray[np.int64], seen: near_duplicates.Flags, bits: int) -> near_duplicates.Flags:
+def _walk(nodes: near_duplicates.Hashes, rank: Indices, seen: near_duplicates.Flags, bits: int) -> near_duplicates.Flags:
     """Breadth-first search from the stored photos of several splits, nearest first, then by sha256.
 
     A node gets the split of its decided neighbours. If they have several, it is ambiguous and passes no split on. So no
@@ -113,27 +160,22 @@ def _walk(nodes: near_duplicates.Hashes, rank: npt.NDArray[np.int64], seen: near
     return assigned
 
 
-def _choose(group: Mapping[str, int], photos: Mapping[str, Mapping[int, int]], split: Split) -> int:
+def _choose(group: Mapping[int, int], photos: Sequence[Mapping[int, int]], split: Split) -> int:
     """A split that a class of the group still lacks, in the order train, test, validation; else the one furthest below its share.
 
     Stratified instead of random, because a random split of 56 photos may leave only three for judging a model.
 
     Args:
         group: class -> photos in the group.
-        photos: class -> flag of a split -> photos in that split.
+        photos: for each class: flag of a split -> photos in that split.
         split: the shares.
     """
     for flag in _SPLITS:
-        if not all(photos[label].get(flag) for label in group):
+        if not all(photos[label][flag] for label in group):
             return flag
     shares = {_FLAGS[TRAIN]: 1 - split.test - split.validation, _FLAGS[TEST]: split.test, _FLAGS[VALIDATION]: split.validation}
 
     def behind(flag: int) -> float:
-        divided = {label: sum(photos[label].get(one, 0) for one in _SPLITS) for label in group}
-        return sum(shares[flag] * (divided[label] + number) - photos[label].get(flag, 0) for label, number in group.items())
+        return sum(shares[flag] * (sum(photos[label].values()) + number) - photos[label][flag] for label, number in group.items())
 
     return max(shares, key=behind)
-
-
-def _flags(splits: pa.ChunkedArray) -> near_duplicates.Flags:
-    return np.array([_FLAGS[name] for name in splits.to_pylist()], np.uint8)

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -59,6 +60,8 @@ COMPARED = (*KEY, "label", "judged_under")
 
 _LISTED = pa.schema([BRONZE.field(column) for column in KEY])
 _GONE = pa.schema([*_LISTED, BRONZE.field("status")])
+_LINES = 1 << 16
+"""Lines that exist at once."""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
@@ -165,12 +168,21 @@ def _one_a_path(listed: pa.Table) -> pa.Table:
     return ordered.group_by("path").aggregate([("size", "min"), ("modified", "min")]).rename_columns(keys).cast(_LISTED)
 
 
-def digest_of_lines(columns: Sequence[pa.ChunkedArray], separator: str) -> str:
-    """sha256, in hexadecimal, of one line per row: the columns (strings without nulls), joined by the separator, and a newline."""
+def digest_of_lines(columns: Sequence[pa.Array | pa.ChunkedArray], separator: str, order: npt.NDArray[np.int64] | None = None) -> str:
+    """sha256, in hexadecimal, of one line per row: the columns (strings without nulls), joined by the separator, and a newline.
+
+    Args:
+        columns: of (n) rows each.
+        separator: between the columns.
+        order: the rows in the order of the lines; None: as they are.
+    """
     digest = hashlib.sha256()
-    for chunk in pc.binary_join_element_wise(pc.binary_join_element_wise(*columns, separator), "", "\n").chunks:
-        _, offsets, text = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-        if len(chunk):
-            digest.update(memoryview(text)[ends[0] : ends[-1]])
+    whole = [column if isinstance(column, pa.Array) else column.combine_chunks() for column in columns]
+    for start in range(0, len(whole[0]), _LINES):
+        end = min(start + _LINES, len(whole[0]))
+        some = [column[start:end] if order is None else column.take(pa.array(order[start:end])) for column in whole]
+        lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*some, separator), "", "\n")
+        _, offsets, text = lines.buffers()
+        ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+        digest.update(memoryview(text)[ends[0] : ends[-1]])
     return digest.hexdigest()

@@ -34,11 +34,17 @@ def components(hashes: Hashes, bits: int) -> Indices:
         (n,) int64: for each hash the smallest index in its group.
     """
     groups = np.arange(len(hashes))
+    # Joining looks at every hash, so the links of many buckets are joined at once: as many as are small beside the hashes.
+    firsts, seconds, found = [groups[:0]], [groups[:0]], 0
     for bucket in _buckets(hashes, bits):
         first, second = _links(hashes[bucket], bits)
-        if len(first):
-            groups = _join(groups, bucket[first], bucket[second])
-    return groups
+        firsts.append(bucket[first])
+        seconds.append(bucket[second])
+        found += len(first)
+        if found > len(hashes) // 8:
+            groups = _join(groups, np.concatenate(firsts), np.concatenate(seconds))
+            firsts, seconds, found = [groups[:0]], [groups[:0]], 0
+    return _join(groups, np.concatenate(firsts), np.concatenate(seconds))
 
 
 def touched(hashes: Hashes, others: Hashes, flags: Flags, bits: int) -> Flags:

@@ -3,7 +3,8 @@
 Pure: bronze, silver and the table of splits as Arrow tables in, a plan out. The plan depends only on the rows and the settings, not
 on the order of the rows, the engine or the time. Its rules:
 
-- One row per content (sha256). Of equal files with one label the smallest path is used; a content with two labels is not used.
+- One row per content (sha256). Of equal files with one label the smallest path is used, of the present landing folder if
+  it is there; a content with two labels is not used.
 - A content that was ever in silver keeps its split for ever, also while it is away: a model has learned from it, or was judged on it.
 - Photos that look alike (see `near_duplicates`) are in one split. A new photo joins the split of the photos that it
   resembles, whether these are still here or have left; a photo that resembles two splits is used in neither.
@@ -17,14 +18,15 @@ on the order of the rows, the engine or the time. Its rules:
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
-from car_damage.data.assignment import ASSIGNED, assign
+from car_damage.data import digests, ledger, near_duplicates
+from car_damage.data.assignment import ASSIGNED, Codes, Contents, assign, flags_of, splits_of
 from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
 from car_damage.settings import Split
 
@@ -44,9 +46,12 @@ SILVER = pa.schema(
 BRONZE_COLUMNS = (*ledger.KEY, "sha256", "phash", "label", "status", "reason", "detail", "width", "height")
 """The columns of bronze that the planner reads."""
 
+Rows: TypeAlias = npt.NDArray[np.int64]
+
 _VERDICT = pa.schema([ledger.BRONZE.field(column) for column in (*ledger.KEY, "label", "status", "reason", "detail")])
 _UNUSED = pa.schema([ledger.BRONZE.field("path"), ledger.BRONZE.field("reason")])
 _AFRESH = pa.array(sorted(LABEL_REASONS | SET_REASONS))
+_USED, _DUPLICATE, _CONFLICTING, _AMBIGUOUS = range(4)
 _SET_REASON = pa.array([None, DUPLICATE, CONFLICTING_LABELS, AMBIGUOUS_SPLIT])
 
 
@@ -74,8 +79,8 @@ class SilverPlan:
     @property
     def fingerprint(self) -> str:
         """sha256, in hexadecimal, of one line per row in the order of sha256: sha256, label and split, separated by tabs."""
-        rows = self.rows.select(["sha256", "label", "split"])
-        return ledger.digest_of_lines(rows.take(pc.sort_indices(rows["sha256"])).columns, "\t")
+        order = digests.order(digests.digests(self.rows["sha256"]))
+        return ledger.digest_of_lines([self.rows[name] for name in ("sha256", "label", "split")], "\t", order)
 
 
 def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Table, split: Split) -> SilverPlan:
@@ -83,38 +88,35 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
 
     Args:
         bronze: `BRONZE_COLUMNS` of the present rows, (n).
-        labels: (n) rows in the same order: label, or the reason why there is none. They replace the labels in bronze.
+        labels: (n) rows in the same order: label, or the reason why there is none, which replace those in bronze; elsewhere, whether the
+            file is of another landing folder.
         silver: the present rows of silver, `SILVER`.
         assigned: the table of splits, `ASSIGNED`. Rows of silver that it lacks, as those of versions that had no such table, are added.
         split: the settings of the split.
     """
-    photos = _candidates(bronze, labels)
-    used, reason, winner = _contents(photos)
-    contents = photos.filter(pa.array(used)).select([*SILVER.names[:-1]])
-    unnoted = silver.filter(pc.invert(pc.is_in(silver["sha256"], value_set=assigned["sha256"]))).select(ASSIGNED.names)
+    decodes = _decodes(bronze)
+    labelled = np.flatnonzero(_mask(pc.and_(decodes, pc.is_null(labels["reason"]))))
+    keys, codes = digests.digests(bronze["sha256"])[labelled], _codes(labels["label"])
+    reason, winner = np.zeros(bronze.num_rows, np.uint8), np.arange(bronze.num_rows)
+    reason[labelled], winner[labelled] = _contents(bronze, labels["elsewhere"], labelled, keys, codes)
+    used = reason[labelled] == _USED
+    contents, keys = labelled[used], keys[used]
+
+    unnoted = _unnoted(silver, assigned)
     known = pa.concat_tables([assigned, unnoted])
-    at = pc.index_in(contents["sha256"], value_set=known["sha256"])
-    contents = contents.append_column("split", pc.take(known["split"], at))
-    if at.null_count:
-        away = _whole(pc.is_null(at))
-        fresh = assign(contents.filter(away), contents.filter(pc.invert(away)), known, split)
-        contents = contents.set_column(len(SILVER) - 1, "split", pc.replace_with_mask(_whole(contents["split"]), away, fresh))
-        reason[np.flatnonzero(used)[np.asarray(pc.is_null(contents["split"]))]] = 3
-    rows = contents.filter(pc.is_valid(contents["split"])).cast(SILVER)
-    reasons = pc.coalesce(_whole(photos["no_label"]), _SET_REASON.take(pa.array(reason)))
-    verdicts = _verdicts(photos, reasons, reason, winner)
-    undecodable = bronze.filter(pc.invert(_decodes(bronze))).select(_UNUSED.names).cast(_UNUSED)
-    decodable = pa.table([photos["path"], reasons], schema=_UNUSED).filter(pc.is_valid(reasons))
-    unused = pa.concat_tables([undecodable, decodable])
-    fresh_rows = rows.filter(pc.invert(pc.is_in(rows["sha256"], value_set=known["sha256"]))).select(ASSIGNED.names)
-    return _difference(rows, silver, pa.concat_tables([unnoted, fresh_rows]).cast(ASSIGNED), verdicts, unused)
-
-
-def _candidates(bronze: pa.Table, labels: pa.Table) -> pa.Table:
-    """The rows whose photo can be decoded, sorted by path, with the new label or the reason why there is none."""
-    both = bronze.rename_columns({"label": "old_label", "reason": "old_reason"})
-    both = both.append_column("label", labels["label"]).append_column("no_label", labels["reason"])
-    return both.filter(_decodes(bronze)).sort_by([(column, "ascending") for column in ledger.KEY])
+    flags = flags_of(known["split"])
+    at = digests.places(keys, digests.digests(known["sha256"]))
+    decided = np.where(at < 0, 0, flags[at]) if len(flags) else np.zeros(len(at), np.uint8)
+    if not decided.all():
+        tonight = Contents(keys, near_duplicates.unsigned(pc.fill_null(bronze["phash"], 0))[contents], codes[contents], decided)
+        decided = assign(tonight, near_duplicates.unsigned(known["phash"]), flags, split)
+        reason[contents[decided == 0]] = _AMBIGUOUS
+    rows = _rows(bronze, labels, contents[decided > 0], decided[decided > 0])
+    fresh = _rows_where(rows.select(ASSIGNED.names), at[decided > 0] < 0)
+    verdicts, unused = _verdicts(bronze, labels, decodes, reason, winner)
+    upsert, remove, added = _difference(rows, silver)
+    noted = pa.concat_tables([unnoted, fresh]).cast(ASSIGNED)
+    return SilverPlan(rows, upsert, remove, noted, verdicts, unused, added, upsert.num_rows - added)
 
 
 def _decodes(bronze: pa.Table) -> pa.ChunkedArray:
@@ -122,33 +124,82 @@ def _decodes(bronze: pa.Table) -> pa.ChunkedArray:
     return pc.or_(pc.equal(bronze["status"], ledger.VALID), pc.is_in(bronze["reason"], value_set=_AFRESH))
 
 
-def _contents(photos: pa.Table) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """For each candidate: whether it represents its content, the index of its reason, and the row that represents its content."""
-    count = photos.num_rows
-    used, reason, winner = np.zeros(count, bool), np.zeros(count, np.int64), np.arange(count)
-    labelled = np.flatnonzero(np.asarray(pc.is_null(photos["no_label"])))
-    content = _codes(photos["sha256"])[labelled]
-    label = _codes(photos["label"])[labelled]
-    # Rows are sorted by path, so the first row of a content has its smallest path.
-    _, first, of = np.unique(content, return_index=True, return_inverse=True)
-    conflicting = np.zeros(len(first), bool)
-    conflicting[of[label != label[first][of]]] = True
-    winner[labelled] = labelled[first][of]
-    reason[labelled] = np.where(conflicting[of], 2, np.where(winner[labelled] == labelled, 0, 1))
-    used[labelled] = reason[labelled] == 0
-    return used, reason, winner
+def _contents(
+    bronze: pa.Table, elsewhere: pa.ChunkedArray, labelled: Rows, keys: digests.Digests, codes: Codes
+) -> tuple[npt.NDArray[np.uint8], Rows]:
+    """For each labelled row of bronze: the number of its reason, and the row that represents its content."""
+    first = digests.firsts(keys)
+    reason, winner = np.zeros(len(labelled), np.uint8), np.arange(len(labelled))
+    again = np.flatnonzero((np.bincount(first, minlength=len(first)) > 1)[first])
+    # Of the files of a content the first one in the order of their keys represents it.
+    files = bronze.select(ledger.KEY).append_column("elsewhere", elsewhere).take(labelled[again])
+    ordered = again[np.asarray(pc.sort_indices(files, [(column, "ascending") for column in ("elsewhere", *ledger.KEY)]))]
+    _, place, of = np.unique(first[ordered], return_index=True, return_inverse=True)
+    best = ordered[place]
+    label = codes[labelled]
+    conflicting = np.zeros(len(place), bool)
+    conflicting[of[label[ordered] != label[best][of]]] = True
+    winner[ordered] = best[of]
+    reason[ordered] = np.where(conflicting[of], _CONFLICTING, np.where(winner[ordered] == ordered, _USED, _DUPLICATE))
+    return reason, labelled[winner]
 
 
-def _verdicts(photos: pa.Table, reasons: pa.Array, reason: npt.NDArray[np.int64], winner: npt.NDArray[np.int64]) -> pa.Table:
-    """The verdicts that differ from those in bronze."""
-    status = pc.if_else(pc.is_valid(reasons), ledger.REJECTED, ledger.VALID)
-    detail = pc.if_else(pa.array(reason == 1), _whole(photos["path"]).take(pa.array(winner)), pa.scalar(None, pa.string()))
-    for conflict in np.unique(winner[reason == 2]):
-        alike = pa.array((winner == conflict) & (reason == 2))
-        detail = pc.if_else(alike, ", ".join(sorted(set(photos["label"].filter(alike).to_pylist()))), detail)
-    verdicts = pa.table([*(photos[column] for column in ledger.KEY), photos["label"], status, reasons, detail], schema=_VERDICT)
-    before = photos.select([*ledger.KEY, "old_label", "status", "old_reason", "detail"]).rename_columns(_VERDICT.names)
-    return verdicts.filter(_differs(verdicts, before, ("label", "status", "reason", "detail")))
+def _unnoted(silver: pa.Table, assigned: pa.Table) -> pa.Table:
+    """The rows of silver that the table of splits lacks."""
+    lacking = digests.places(digests.digests(silver["sha256"]), digests.digests(assigned["sha256"])) < 0
+    return _rows_where(silver.select(ASSIGNED.names), lacking)
+
+
+def _rows(bronze: pa.Table, labels: pa.Table, contents: Rows, flags: near_duplicates.Flags) -> pa.Table:
+    """The rows of silver for these rows of bronze, with these flags of their splits."""
+    chosen = np.zeros(bronze.num_rows, bool)
+    chosen[contents] = True
+    given = bronze.select([name for name in SILVER.names if name not in {"label", "split"}]).append_column("label", labels["label"])
+    return _rows_where(given, chosen).append_column("split", splits_of(flags)).select(SILVER.names).cast(SILVER)
+
+
+def _verdicts(
+    bronze: pa.Table, labels: pa.Table, decodes: pa.ChunkedArray, reason: npt.NDArray[np.uint8], winner: Rows
+) -> tuple[pa.Table, pa.Table]:
+    """The verdicts that differ from those in bronze, and path and reason of all photos that are not used."""
+    reasons = pc.if_else(decodes, pc.coalesce(labels["reason"], _SET_REASON.take(pa.array(reason))), bronze["reason"])
+    fresh = pa.table(
+        {
+            "label": labels["label"],
+            "status": pc.if_else(pc.is_null(reasons), ledger.VALID, ledger.REJECTED),
+            "reason": reasons,
+            "detail": _details(bronze["path"], labels["label"], reason, winner),
+        }
+    )
+    changed = _mask(pc.and_(decodes, _differs(fresh, bronze, fresh.column_names)))
+    verdicts = pa.table([*_rows_where(bronze.select(ledger.KEY), changed), *_rows_where(fresh, changed)], schema=_VERDICT)
+    rejected = pa.table([bronze["path"], reasons], schema=_UNUSED)
+    return verdicts, _rows_where(rejected, _mask(pc.or_(pc.invert(decodes), pc.is_valid(reasons))))
+
+
+def _details(paths: pa.ChunkedArray, labels: pa.ChunkedArray, reason: npt.NDArray[np.uint8], winner: Rows) -> pa.Array:
+    """For a duplicate the path of the file that is used; for a content with conflicting labels all its labels."""
+    duplicates, conflicts = np.flatnonzero(reason == _DUPLICATE), np.flatnonzero(reason == _CONFLICTING)
+    each = pa.table({"content": winner[conflicts], "label": labels.take(pa.array(conflicts))})
+    named = each.group_by(["content", "label"]).aggregate([]).sort_by([("content", "ascending"), ("label", "ascending")])
+    listed = named.group_by("content", use_threads=False).aggregate([("label", "list")])
+    told = pc.binary_join(listed["label_list"], ", ").take(pc.index_in(each["content"], value_set=listed["content"]))
+    texts = pa.chunked_array([*paths.take(pa.array(winner[duplicates])).chunks, *told.chunks], pa.string())
+    place = np.full(len(reason), -1)
+    place[duplicates], place[conflicts] = np.arange(len(duplicates)), len(duplicates) + np.arange(len(conflicts))
+    return _whole(texts).take(pa.array(place, mask=place < 0))
+
+
+def _difference(rows: pa.Table, silver: pa.Table) -> tuple[pa.Table, pa.Table, int]:
+    """The rows that silver lacks or has with other values, sha256 of those that it must lose, and how many it lacks."""
+    at = digests.places(digests.digests(rows["sha256"]), digests.digests(silver["sha256"]))
+    stays = np.zeros(silver.num_rows, bool)
+    stays[at[at >= 0]] = True
+    before = pa.array(at, mask=at < 0)
+    differs = at < 0
+    for name in SILVER.names:  # one column after another, because each is a copy
+        differs |= _mask(_differs(rows.select([name]), pa.table({name: silver[name].take(before)}), [name]))
+    return _rows_where(rows, differs), _rows_where(silver.select(["sha256"]), ~stays), int((at < 0).sum())
 
 
 def _differs(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
@@ -159,16 +210,19 @@ def _differs(rows: pa.Table, others: pa.Table, columns: Sequence[str]) -> pa.Chu
     return pc.invert(functools.reduce(pc.and_, equal))
 
 
-def _difference(rows: pa.Table, silver: pa.Table, assigned: pa.Table, verdicts: pa.Table, unused: pa.Table) -> SilverPlan:
-    at = pc.index_in(rows["sha256"], value_set=silver["sha256"])
-    upsert = rows.filter(_differs(rows, silver.take(at), SILVER.names))
-    remove = silver.filter(pc.invert(pc.is_in(silver["sha256"], value_set=rows["sha256"]))).select(["sha256"])
-    return SilverPlan(rows, upsert, remove, assigned, verdicts, unused, at.null_count, upsert.num_rows - at.null_count)
+def _codes(texts: pa.ChunkedArray) -> Codes:
+    """A number for each text, in the order of the texts; -1 for a null."""
+    different = pc.unique(texts).drop_null()
+    return np.asarray(pc.fill_null(pc.index_in(texts, value_set=different.take(pc.sort_indices(different))), -1))
 
 
-def _codes(texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """A number for each text; equal texts have equal numbers."""
-    return np.asarray(_whole(texts).cast(pa.string()).dictionary_encode().indices.fill_null(-1), dtype=np.int64)
+def _rows_where(table: pa.Table, chosen: npt.NDArray[np.bool_]) -> pa.Table:
+    """The chosen rows; the table itself, and no copy, where all are."""
+    return table if chosen.all() else table.filter(pa.array(chosen))
+
+
+def _mask(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.fill_null(values, False))
 
 
 def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:

@@ -9,12 +9,13 @@ The flow run writes a request, and the job answers it. For each stage of a flow 
 
 `<hash>` is the hash of the request: the same request finds its report again, and another request does not. A volume has no
 rename, so a file may be seen, or be left, half written. Each file carries the checksum of its contents; a file with another checksum
-counts as missing, and the next writer replaces it. Nothing is removed.
+counts as missing, and the next writer replaces it. A later flow run removes the folder of a flow run after `databricks.keep_days`.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +24,7 @@ from car_damage import errors
 from car_damage.errors import CarDamageError, FileMissing, Terminal, Transient, Unavailable, WorkspaceIncomplete
 from car_damage.job import code
 from car_damage.pipeline import digest
-from car_damage.ports import Files
+from car_damage.ports import File, Files, Space
 from car_damage.settings import Settings
 
 LEFT_OUT = {"spark", "stack", "alerts", "doorbell", "databricks"}
@@ -171,6 +172,16 @@ def read_progress(files: Files, place: Place) -> Step | None:
         return None if body is None else Step(**body)
     except TypeError:  # of another version
         return None
+
+
+def of_flow_runs(files: Files, folder: str, before: datetime) -> dict[str, Space]:
+    """The folder of each flow run whose latest file was written before this moment, with what it holds."""
+    of: dict[str, list[File]] = {}
+    for file in files.list(folder):
+        flow_run = file.path.removeprefix(folder.rstrip("/") + "/").partition("/")[0]
+        of.setdefault(f"{folder.rstrip('/')}/{flow_run}", []).append(file)
+    old = {path: those for path, those in of.items() if max(file.modified for file in those) < before}
+    return {path: Space(len(those), sum(file.size for file in those)) for path, those in old.items()}
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,8 @@
 """Measures predictions: plain numpy over labels and probabilities, no platform.
 
 The precision of a class that is never predicted, and the recall of a class without photos, are 0/0. Both are set to
-0.0, and the counts explain it. Macro-F1 is the mean over the classes that occur in the labels or the
-predictions; other classes are left out, because they contain no information about the model.
+0.0, and the counts explain it. Macro-F1 is the mean over the classes that have photos: a class without photos has no F1,
+and what is wrongly predicted as it already lowers the recall of the photos' true classes.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Labels = npt.NDArray[np.int64]
 """(n,) class numbers, 0 to classes - 1."""
+Numbers = npt.NDArray[np.int64 | np.float64]
+"""Numbers of photos."""
 
 _SMALLEST = 1e-7
 """Lower bound of probabilities in the log loss, as in Keras, so that one certain mistake does not make it infinite."""
@@ -94,38 +96,41 @@ def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDA
 
 
 def macro_f1(labels: Labels, predicted: Labels, classes: int) -> float:
-    """Mean F1 over the classes that occur in the labels or the predictions; 0.0 without photos."""
-    if not len(labels):
-        return 0.0
-    return float(macro_f1_of_resamples(labels, predicted, np.arange(len(labels))[None], classes)[0])
+    """Mean F1 over the classes that occur in the labels; 0.0 without photos."""
+    return float(macro_f1_of(counts_of(confusion_matrix(labels, predicted, classes))))
 
 
-def macro_f1_of_resamples(
-    labels: Labels, predicted: Labels, indices: npt.NDArray[np.integer], classes: int | None = None
-) -> npt.NDArray[np.float64]:
-    """Macro-F1 of many resamples of the same photos.
+@dataclass(frozen=True)
+class Counts:
+    """Photos of each class, all that macro-F1 and recalls depend on. Leading dimensions are resamples; each array is (..., classes)."""
 
-    Args:
-        labels: (n,) true class numbers.
-        predicted: (n,) predicted class numbers.
-        indices: (resamples, m) row numbers into both.
-        classes: number of classes; None: one more than the largest class number.
+    hits: Numbers
+    """Photos of the class that are predicted as it."""
+    support: Numbers
+    """Photos of the class."""
+    predicted: Numbers
+    """Photos predicted as the class."""
 
-    Returns:
-        (resamples,) float64.
-    """
-    if classes is None:
-        classes = int(max(labels.max(), predicted.max())) + 1
-    total = np.zeros(len(indices))
-    occurring = np.zeros(len(indices))
-    for number in range(classes):
-        is_true, is_predicted = labels == number, predicted == number
-        # F1 = 2 TP / (photos of the class + photos predicted as it), so two sums per class are enough.
-        hits = (is_true & is_predicted)[indices].sum(axis=1)
-        either = (is_true.astype(np.int8) + is_predicted)[indices].sum(axis=1)
-        total += 2 * hits / np.maximum(either, 1)
-        occurring += either > 0
-    return total / np.maximum(occurring, 1)
+
+def counts_of(confusion: npt.NDArray[np.int64]) -> Counts:
+    """The counts of one confusion matrix: rows are the true classes."""
+    return Counts(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def macro_f1_of(counts: Counts) -> npt.NDArray[np.float64]:
+    """Macro-F1: the mean of 2 hits / (support + predicted) over the classes with support. Shape (...)."""
+    return _mean_over_classes(2 * counts.hits / np.maximum(counts.support + counts.predicted, 1), counts.support)
+
+
+def mean_recall_of(counts: Counts) -> npt.NDArray[np.float64]:
+    """Mean recall over the classes with support, which is one over their number for every model that always says the same. Shape (...)."""
+    return _mean_over_classes(counts.hits / np.maximum(counts.support, 1), counts.support)
+
+
+def _mean_over_classes(scores: npt.NDArray[np.float64], support: Numbers) -> npt.NDArray[np.float64]:
+    occurs = support > 0
+    mean: npt.NDArray[np.float64] = (scores * occurs).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+    return mean
 
 
 def _score(label: str, confusion: npt.NDArray[np.int64], number: int) -> ClassScore:

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from car_damage.machine import Scratch
+from car_damage.packages import installed, tensorflow
 from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
 
@@ -53,9 +53,9 @@ def requirements() -> list[str]:
     """The packages that the model needs, each with the exact version that is installed here."""
     import mlflow
 
-    tensorflow = next(name for name in ("tensorflow", "tensorflow-cpu", "tensorflow-intel") if _version(name))
+    names = (tensorflow() or "tensorflow", "keras", "pillow", "numpy", "pandas")
     # The full mlflow, because mlflow-skinny has no scoring application. Both have the same version.
-    return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={_version(name)}" for name in (tensorflow, "keras", "pillow", "numpy", "pandas")]
+    return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={installed(name)}" for name in names]
 
 
 @contextmanager
@@ -86,10 +86,3 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
             "pip_requirements": requirements(),
             "code_paths": [str(package)],
         }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -7,9 +7,9 @@ working directory. It is a process group of its own, which is killed at the end 
 
 import contextlib
 import json
+import logging
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +22,17 @@ from typing import Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
+from car_damage.model.environment import TAIL, build, scrubbed
+from car_damage.packages import Versions, differing, told
 from car_damage.photo.columns import probabilities
 
 HOST = Path(__file__).with_name("host.py")
-TAIL = 4000
-"""Characters of the process' output in an error message, at most."""
 
-_ALLOWED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
-_ALLOWED_PREFIXES = ("LC_", "TF_", "PYTHON", "OPENBLAS", "OMP", "SSL_CERT_", "UV_")
+Environment = Literal["this", "uv", "fitting"]
+"""this: the Python of this environment. uv: a fresh environment with the model's own requirements. fitting: this one if the model loads
+in it, and otherwise a fresh one."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def answers(
     model: Path,
     photos: Iterable[bytes],
     timeout: float,
-    environment: Literal["this", "uv"] = "this",
+    environment: Environment = "this",
     tick: Callable[[int], None] = lambda _: None,
 ) -> list[ModelAnswer]:
     """All answers of `stream`, which has the arguments' meaning. `tick` is called after each, with the number of photos answered."""
@@ -61,7 +64,7 @@ def answers(
     return given
 
 
-def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Literal["this", "uv"] = "this") -> Iterator[ModelAnswer]:
+def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Environment = "this") -> Iterator[ModelAnswer]:
     """The answers for photos, in their order. Photos are read one by one when the process needs them, never all at once.
 
     A model may refuse photos that other models accept, because its decoder is older or its limits are narrower. Such a refusal
@@ -72,24 +75,16 @@ def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Li
         photos: the bytes of each photo.
         timeout: seconds that the process may take to load the model and give its first answers, and then again for each
             further answer. The time in which `photos` produces its next photo does not count.
-        environment: "this": the Python of this environment; "uv": a fresh environment with the model's own requirements.
+        environment: where the model runs.
 
     Raises:
-        ModelRefused: the model does not load, or does not answer in time. The message ends with its last output.
+        ModelRefused: the model does not load, or does not answer in time, or its environment cannot be built.
         Terminal: environment is "uv" and uv is not installed.
     """
     with Scratch("model") as scratch:
-        python = _fresh_environment(model, scratch, timeout) if environment == "uv" else sys.executable
+        python = _python(model, scratch, timeout, environment)
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
             yield from _converse(process, stderr, model, photos, timeout)
-
-
-def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables for a model's process: the paths of programs and certificates, and numbers of threads; no credentials."""
-    return {name: value for name, value in environment.items() if name in _ALLOWED or name.startswith(_ALLOWED_PREFIXES)} | {
-        "TF_CPP_MIN_LOG_LEVEL": environment.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
 
 
 def _converse(
@@ -202,26 +197,27 @@ def _process(command: Sequence[str], scratch: Path) -> Iterator[tuple["subproces
             pass  # leaving it closes the pipes
 
 
-def _fresh_environment(model: Path, scratch: Path, timeout: float) -> str:
-    """Let uv create an environment with the model's Python version and requirements; returns its Python."""
-    uv = shutil.which("uv")
-    if uv is None:
-        raise Terminal('tracking.check_environment = "uv" needs the program uv, which is not on the PATH: install it, or set "this"')
-    version = next(
-        line.partition(":")[2].strip() for line in (model / "python_env.yaml").read_text().splitlines() if line.startswith("python:")
-    )
-    python = str(scratch / "environment" / "bin" / "python")
-    for command in (
-        [uv, "venv", "--python", version, str(scratch / "environment")],
-        [uv, "pip", "install", "--python", python, "--requirements", str(model.absolute() / "requirements.txt")],
-    ):
+def _python(model: Path, scratch: Path, timeout: float, environment: Environment) -> str:
+    """The Python that runs the model. A model of the packages that are here loads here, so only another one is tried."""
+    if environment == "uv":
+        return build(model, scratch / "environment", timeout)
+    if environment == "fitting" and (different := differing((model / "requirements.txt").read_text())):
         try:
-            subprocess.run(command, check=True, env=scrubbed(os.environ), capture_output=True, text=True, timeout=timeout)
-        except subprocess.CalledProcessError as error:
-            raise ModelRefused(f"uv could not build the environment of the model in {model}: {error.stderr[-TAIL:]}") from error
-        except subprocess.TimeoutExpired as error:
-            raise ModelRefused(f"uv took longer than {timeout:g} seconds to build the environment of the model in {model}") from error
-    return python
+            answers(model, [], timeout)
+        except ModelRefused as error:
+            return _its_own(model, scratch, timeout, different, error)
+    return sys.executable
+
+
+def _its_own(model: Path, scratch: Path, timeout: float, different: Versions, refused: ModelRefused) -> str:
+    _log.warning("the model was made with %s, and does not load here: uv builds an environment for it. %s", told(different), refused)
+    try:
+        return build(model, scratch / "environment", timeout)
+    except Terminal as error:
+        raise ModelRefused(
+            f"the model was made with {told(different)}, and does not load here. An environment of its own cannot be built: install "
+            f"uv, and let it reach a package index, or take a version live that loads here. {error}; {refused}"
+        ) from error
 
 
 def _tail(stderr: Path) -> str:

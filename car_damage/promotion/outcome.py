@@ -1,9 +1,20 @@
 """How a run of a flow ended: a name, and a message that needs no explanation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from car_damage.moves import ROLLBACK
-from car_damage.pipeline import AWAIT, KEEP, PROMOTE, EndpointReport, LiveReport, RegisterReport, ScoreReport, SilverReport, ValidateReport
+from car_damage.pipeline import (
+    AWAIT,
+    KEEP,
+    PROMOTE,
+    EndpointReport,
+    LiveReport,
+    RegisterReport,
+    ScoreReport,
+    SilverReport,
+    TidyReport,
+    ValidateReport,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,11 @@ def _fate(registered: RegisterReport, endpoint: EndpointReport) -> str:
     if registered.decision == PROMOTE:
         return f"{version} was decided for, but does not go live: the endpoint refused it, or a person decided otherwise"
     return f"{version} does not go live: {'; '.join(registered.reasons)}"
+
+
+def after_tidying(ending: Outcome, report: TidyReport) -> Outcome:
+    """The same ending, with what tidying has freed."""
+    return replace(ending, message=f"{ending.message} {report.bytes / 1e6:,.1f} MB were freed.") if report.bytes else ending
 
 
 def after_promote(endpoint: EndpointReport) -> Outcome:

@@ -1,23 +1,53 @@
 """Decides whether a version may replace the champion: a pure rule over two sets of predictions for the same test photos.
 
 The rule fails closed: it decides for a candidate only when every condition is met. It returns its numbers as evidence, so that a
-person can check the decision, and the same rule can repeat it.
+person can check the decision, and the same rule can repeat it. It is made for a candidate every night: the confidence that it asks for
+rises with the candidates that were judged since the champion was chosen, and photos that the champion was not chosen on count first.
+docs/promotion.md has the simulation of 250 nights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.evaluation import confusion_matrix, macro_f1, macro_f1_of_resamples
-from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Comparison, Evidence, Score
+from car_damage.model.evaluation import Labels, mean_recall_of
+from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, Score
+from car_damage.promotion.certainty import ROUNDING, cells_of, confidence
+from car_damage.promotion.evidence import evidence_for
 from car_damage.settings import Promotion
 
-Labels = npt.NDArray[np.int64]
 
-_ROUNDING = 1e-9
-"""Largest difference between two sums of the same costs."""
+@dataclass(frozen=True)
+class Answers:
+    """What both models say to the same test photos. Class numbers are indices into the settings' classes."""
+
+    truth: Labels
+    """(n,)"""
+    candidate: Labels
+    """(n,)"""
+    champion: Labels | None = None
+    """(n,); None when there is no champion."""
+    fresh: npt.NDArray[np.bool_] | None = None
+    """(n,) whether the photo arrived after the champion was chosen; None when no photo did."""
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
+        """The answers to some of the photos."""
+        champion = None if self.champion is None else self.champion[chosen]
+        return Answers(self.truth[chosen], self.candidate[chosen], champion, None if self.fresh is None else self.fresh[chosen])
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the rule has to know beside the answers."""
+
+    looks: int = 1
+    """Candidates that were judged since the champion was chosen, this one included."""
+    lost: tuple[str, ...] = ()
+    """Classes that the champion knows and the candidate was trained on no photo of."""
+    excluded: int = 0
+    """Test photos that were left out, because one of the models was trained on them or on photos that resemble them."""
 
 
 @dataclass(frozen=True)
@@ -29,38 +59,51 @@ class Decision:
     evidence: Evidence
 
 
-def decide(truth: Labels, candidate: Labels, champion: Labels | None, classes: Sequence[str], rule: Promotion) -> Decision:
+def decide(answers: Answers, classes: Sequence[str], rule: Promotion, circumstances: Circumstances) -> Decision:
     """Judge a candidate on the test photos.
 
-    Args:
-        truth: (n,) the photos' classes, as indices into `classes`.
-        candidate: (n,) the candidate's predictions for the same photos, in the same order.
-        champion: (n,) the champion's predictions; None when there is no champion.
-        classes: the classes' names.
-        rule: the thresholds.
-
     Returns:
-        `promote` (with `rule.mode` "approval": `await_approval`) only when no class is below its floor and either
-        nothing is live yet, or the candidate is ahead by `min_gain` with `min_confidence` on at least
-        `min_test_photos` and its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion.
+        `promote` (with `rule.mode` "approval": `await_approval`) only when there are enough test photos of every class, no class is lost or
+        below its floor, and the candidate is ahead of the champion by `min_gain` with the confidence that this look asks for, while
+        its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion. The first version has to be
+        ahead of a model that always says the same class.
     """
-    evidence = _evidence(truth, candidate, champion, classes, rule)
-    against = _below_floor(evidence, rule)
-    if not len(truth):
-        against.append("there is no test photo to judge it on")
+    answers = _judged_on(answers, len(classes), rule)
+    fresh = 0 if answers.fresh is None else int(np.count_nonzero(answers.fresh))
+    measured = evidence_for(answers.truth, answers.candidate, answers.champion, classes, rule)
+    evidence = replace(measured, excluded=circumstances.excluded, looks=circumstances.looks, fresh=fresh)
+    against = [*_too_few(answers.truth, classes, rule), *_lost(circumstances), *_below_floor(evidence, rule)]
     if evidence.champion is None or evidence.comparison is None:
+        if not against and rule.first_version == "ahead":
+            against += _not_ahead_of_a_constant(answers, classes, rule, circumstances)
         return _decision(against, "no version was live before", evidence, rule)
-    gain, confidence = evidence.comparison.gain, evidence.comparison.confidence
+    asked = confidence_asked(rule, circumstances.looks)
+    gain, sure = evidence.comparison.gain, evidence.comparison.confidence
     ahead = f"macro-F1 {evidence.candidate.macro_f1:.3f} against the champion's {evidence.champion.macro_f1:.3f}"
-    if len(truth) < rule.min_test_photos:
-        against.append(f"{len(truth)} test photos are too few to compare on; {rule.min_test_photos} are needed")
     if gain < rule.min_gain or gain <= 0:
         needed = f"{rule.min_gain:+.3f} or more" if rule.min_gain > 0 else "more than that"
         against.append(f"{ahead}: a gain of {gain:+.3f}, and {needed} is needed")
-    elif confidence < rule.min_confidence:
-        against.append(f"{ahead}, but ahead in only {confidence:.0%} of the resamples; {rule.min_confidence:.0%} are needed")
+    elif sure < asked:
+        against.append(f"{ahead}, but with a confidence of {percent(sure)}; {_asked(asked, circumstances.looks)}")
     against += _dearer(evidence.candidate, evidence.champion, rule)
-    return _decision(against, f"{ahead}, ahead in {confidence:.0%} of the resamples", evidence, rule)
+    return _decision(against, f"{ahead}, with a confidence of {percent(sure)}", evidence, rule)
+
+
+def confidence_asked(rule: Promotion, looks: int) -> float:
+    """The confidence that the candidate of this look must reach.
+
+    The chance of a mistake that the first look has is divided by the number of the look. The sum over K looks bounds the chance that any
+    of K candidates that are no better ever goes live, however they depend on each other (alpha spending: Lan & DeMets 1983, Foster &
+    Stine 2008; a promotion begins a new series, as in Javanmard & Montanari 2018). It grows only with the logarithm of K. No chance below
+    1 / `rule.resamples` can be shown, so the division ends at two of them.
+    """
+    return 1 - max((1 - rule.min_confidence) / looks, 2 / (1 + rule.resamples))
+
+
+def percent(share: float) -> str:
+    """A confidence with as many digits as tell it from 1: 80%, 99.2%, 99.992%."""
+    digits = 0 if share <= 0.98 else min(3, int(-np.log10(1 - share)))
+    return f"{np.floor(share * 10 ** (2 + digits) + ROUNDING) / 10**digits:.{digits}f}%"
 
 
 def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Promotion) -> Decision:
@@ -69,61 +112,61 @@ def _decision(against: list[str], in_favour: str, evidence: Evidence, rule: Prom
     return Decision(AWAIT if rule.mode == "approval" else PROMOTE, (in_favour,), evidence)
 
 
+def _judged_on(answers: Answers, classes: int, rule: Promotion) -> Answers:
+    """The fresh photos as soon as they are enough and the majority.
+
+    The champion was lucky on the photos that it was chosen on. That luck protects it, so it does harm only as long as
+    these photos are the majority, and a few fresh photos are worth less than all.
+    """
+    if answers.fresh is None or 2 * np.count_nonzero(answers.fresh) < len(answers.truth):
+        return answers
+    fresh = answers.only(answers.fresh)
+    numbers = np.bincount(fresh.truth, minlength=classes)
+    enough = len(fresh.truth) >= rule.min_test_photos and numbers.min() >= rule.min_test_photos_per_class
+    return fresh if enough else answers
+
+
+def _too_few(truth: Labels, classes: Sequence[str], rule: Promotion) -> list[str]:
+    few = []
+    if len(truth) < rule.min_test_photos:
+        few.append(f"{len(truth)} test photos are too few to judge on; {rule.min_test_photos} are needed")
+    for name, photos in zip(classes, np.bincount(truth, minlength=len(classes)), strict=True):
+        if photos < rule.min_test_photos_per_class:
+            few.append(f"test photos of {name}: {photos}; {rule.min_test_photos_per_class} are needed")
+    return few
+
+
+def _lost(circumstances: Circumstances) -> list[str]:
+    return [f"the champion knows {name}, and this version was trained on no photo of it" for name in circumstances.lost]
+
+
+def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
+    """A class without a test photo has no recall; `_too_few` speaks of it."""
+    recalls = [(name, evidence.candidate.recall[name], floor) for name, floor in rule.recall_floor.items()]
+    return [f"recall of {name} is {has:.2f}; {floor:.2f} is needed" for name, has, floor in recalls if has is not None and has < floor]
+
+
+def _not_ahead_of_a_constant(answers: Answers, classes: Sequence[str], rule: Promotion, circumstances: Circumstances) -> list[str]:
+    """Mean recall, because a model that guesses at random has a higher macro-F1 than one that always says the same class."""
+    constant = np.full_like(answers.truth, np.bincount(answers.truth).argmax())
+    cells = cells_of(answers.truth, answers.candidate, constant, len(classes))
+    sure, asked = confidence(cells, mean_recall_of, rule.resamples, rule.seed), confidence_asked(rule, circumstances.looks)
+    if sure >= asked:
+        return []
+    always = classes[constant[0]]
+    return [f"it is ahead of always saying {always} with a confidence of {percent(sure)}; {_asked(asked, circumstances.looks)}"]
+
+
+def _asked(confidence_needed: float, looks: int) -> str:
+    if looks == 1:
+        return f"{percent(confidence_needed)} is needed"
+    return f"{percent(confidence_needed)} is needed of candidate {looks} since the champion was chosen"
+
+
 def _dearer(candidate: Score, champion: Score, rule: Promotion) -> list[str]:
     """Macro-F1 weighs all mistakes alike, but to underrate a damage may cost far more than to overrate it."""
-    if candidate.cost is None or champion.cost is None or candidate.cost <= champion.cost + rule.max_cost_rise + _ROUNDING:
+    if candidate.cost is None or champion.cost is None or candidate.cost <= champion.cost + rule.max_cost_rise + ROUNDING:
         return []
     return [
         f"its mistakes cost {candidate.cost:.3f} a photo, the champion's {champion.cost:.3f}; a rise of {rule.max_cost_rise:.3f} is allowed"
     ]
-
-
-def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
-    """A class without a test photo has no recall, so it does not reach a floor above zero."""
-    below = []
-    for name, floor in rule.recall_floor.items():
-        recall = evidence.candidate.recall[name]
-        if recall is None and floor > 0:
-            below.append(f"no test photo is {name}, so its recall is unknown; {floor:.2f} is needed")
-        elif recall is not None and recall < floor:
-            below.append(f"recall of {name} is {recall:.2f}; {floor:.2f} is needed")
-    return below
-
-
-def _evidence(truth: Labels, candidate: Labels, champion: Labels | None, classes: Sequence[str], rule: Promotion) -> Evidence:
-    score = _score(truth, candidate, classes, rule)
-    if champion is None or not len(truth):
-        return Evidence(len(truth), score)
-    before = _score(truth, champion, classes, rule)
-    gains = _paired_gains(truth, candidate, champion, len(classes), rule)
-    low, high = (float(quantile) for quantile in np.quantile(gains, [0.025, 0.975]))
-    return Evidence(len(truth), score, before, Comparison(score.macro_f1 - before.macro_f1, float(np.mean(gains > 0)), (low, high)))
-
-
-def _score(truth: Labels, predicted: Labels, classes: Sequence[str], rule: Promotion) -> Score:
-    confusion = confusion_matrix(truth, predicted, len(classes))
-    return Score(
-        macro_f1=macro_f1(truth, predicted, len(classes)),
-        recall=_recall(confusion, classes),
-        confusion=confusion.tolist(),
-        cost=_cost(confusion, classes, rule),
-    )
-
-
-def _paired_gains(truth: Labels, candidate: Labels, champion: Labels, classes: int, rule: Promotion) -> npt.NDArray[np.float64]:
-    """The paired bootstrap (Efron & Tibshirani 1993, ch. 8): both models on the same resampled photos, so that what
-    is hard for both cancels out. Returns (resamples,) gains.
-    """
-    indices = np.random.default_rng(rule.seed).integers(0, len(truth), size=(rule.resamples, len(truth)))
-    return macro_f1_of_resamples(truth, candidate, indices, classes) - macro_f1_of_resamples(truth, champion, indices, classes)
-
-
-def _cost(confusion: npt.NDArray[np.int64], classes: Sequence[str], rule: Promotion) -> float:
-    """Mean cost of a test photo; 0.0 without any."""
-    costs = [[0.0 if truth == said else rule.costs.get(truth, {}).get(said, 1.0) for said in classes] for truth in classes]
-    return float((confusion * np.array(costs)).sum() / max(confusion.sum(), 1))
-
-
-def _recall(confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, float | None]:
-    support = confusion.sum(axis=1)
-    return {name: float(confusion[i, i] / support[i]) if support[i] else None for i, name in enumerate(classes)}

@@ -5,29 +5,28 @@ A kill is safe because of the order of the writes: the version, the evidence, it
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
-import pyarrow as pa
 from pydantic import TypeAdapter
 
-from car_damage.data.checked import read_checked
-from car_damage.data.splits import TEST, TRAIN
-from car_damage.errors import ModelRefused, RegistryError, TooFewPhotos
+from car_damage.data.checked import readable
+from car_damage.errors import CarDamageError, ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import plots
 from car_damage.model.evaluation import macro_f1
-from car_damage.model.process import ModelAnswer, answers
-from car_damage.model.run_files import PREDICTIONS_FILE, confusion_plot_file, evidence_file, read_predictions
+from car_damage.model.process import answers
+from car_damage.model.run_files import confusion_plot_file, evidence_file
 from car_damage.moves import DONE, NO_VERSION, rollback_of
-from car_damage.photo.columns import probability_column
 from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
 from car_damage.ports import CHALLENGER, KEY_TAG, ModelVersion, Platform
-from car_damage.promotion import rule
+from car_damage.promotion.rule import Decision
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, is_outdated, tags_of
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
+from car_damage.stages.judging import TestPhotos, judge, read_test_photos
+from car_damage.stages.verdicts import leave_out
 
 _EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(StoredEvidence)
 ROUNDING = 1e-3
@@ -42,7 +41,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     champion = registry.champion()
     if decided is not None and not _is_open(request, decided, champion, platform):
         return _found(decided, platform)
-    test = _test_photos(request, platform)
+    test = read_test_photos(request, platform)
     version = decided or (versions[0] if versions else None)
     if version is None:
         _check_answer(request, test, platform)
@@ -53,8 +52,10 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
             _description(request, test, platform),
         )
     champion = registry.champion()
-    judged = _hold_back(request, version, _judge(test, champion, platform, progress), platform)
+    judgement = judge(test, version, champion, platform, progress)
+    judged = _hold_back(request, version, judgement.decision, platform)
     _record(request, version, champion, judged, platform)
+    leave_out(judgement.left_out, platform)
     return RegisterReport(
         version=version.version,
         decision=judged.decision,
@@ -72,7 +73,7 @@ def _is_open(request: RegisterRequest, decided: ModelVersion, champion: ModelVer
     return request.judge_again or is_outdated(decided, champion, platform.history.moves(DONE))
 
 
-def _hold_back(request: RegisterRequest, version: ModelVersion, judged: rule.Decision, platform: Platform) -> rule.Decision:
+def _hold_back(request: RegisterRequest, version: ModelVersion, judged: Decision, platform: Platform) -> Decision:
     """Hold back a model that a person took back, also when it was trained again: test photos do not show the person's reason."""
     if judged.decision != PROMOTE:
         return judged
@@ -93,9 +94,7 @@ def _is_twin(number: int, training_key: str, platform: Platform) -> bool:
         return False
 
 
-def _record(
-    request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: rule.Decision, platform: Platform
-) -> None:
+def _record(request: RegisterRequest, version: ModelVersion, champion: ModelVersion | None, judged: Decision, platform: Platform) -> None:
     """Write the decision: the evidence first, then the intention, and last the tag which marks the version as decided."""
     registry = platform.registry
     if is_decided(version) and not request.dry_run:
@@ -149,48 +148,7 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
     return report
 
 
-@dataclass(frozen=True)
-class _Test:
-    """The test split of one silver version, and the candidate's predictions for it after its training."""
-
-    rows: pa.Table
-    """path, label, sha256: n rows."""
-    truth: rule.Labels
-    """(n,)"""
-    candidate: rule.Labels
-    """(n,)"""
-    probabilities: np.ndarray
-    """(n, classes)"""
-    trained_on: int
-    """Photos of the training split."""
-
-    def read(self, platform: Platform) -> Iterator[bytes]:
-        """Each photo's bytes, in order. Raises PhotoChanged when a photo has other bytes than in silver."""
-        for path, sha256 in zip(self.rows["path"].to_pylist(), self.rows["sha256"].to_pylist(), strict=True):
-            yield read_checked(platform.files, path, sha256)
-
-
-def _test_photos(request: RegisterRequest, platform: Platform) -> _Test:
-    classes = platform.settings.labels.classes
-    silver, _ = platform.tables.read(platform.settings.tables.silver, ["path", "label", "sha256", "split"], request.silver_version)
-    rows = silver.filter(pa.compute.equal(silver["split"], TEST)).sort_by("sha256")
-    if not rows.num_rows:
-        raise TooFewPhotos(f"silver version {request.silver_version} has no test photo; add photos of each class and run again")
-    predicted = read_predictions(platform.tracking.fetch(request.run_id, PREDICTIONS_FILE))
-    by_sha256 = {sha256: row for row, sha256 in enumerate(predicted["sha256"].to_pylist())}
-    if missing := [sha256 for sha256 in rows["sha256"].to_pylist() if sha256 not in by_sha256]:
-        raise RegistryError(
-            f"run {request.run_id} has no prediction for {len(missing)} of the {rows.num_rows} test photos of silver version "
-            f"{request.silver_version}; run again with train_again"
-        )
-    order = [by_sha256[sha256] for sha256 in rows["sha256"].to_pylist()]
-    probabilities = np.column_stack([predicted[probability_column(name)].to_numpy() for name in classes])[order]
-    truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
-    trained_on = silver["split"].to_pylist().count(TRAIN)
-    return _Test(rows.select(["path", "label", "sha256"]), truth, probabilities.argmax(axis=1), probabilities, trained_on)
-
-
-def _description(request: RegisterRequest, test: _Test, platform: Platform) -> str:
+def _description(request: RegisterRequest, test: TestPhotos, platform: Platform) -> str:
     """The version's description in the registry. The run was trained with these settings: they are part of its training key."""
     settings = platform.settings
     return (
@@ -200,40 +158,23 @@ def _description(request: RegisterRequest, test: _Test, platform: Platform) -> s
     )
 
 
-def _check_answer(request: RegisterRequest, test: _Test, platform: Platform) -> None:
+def _check_answer(request: RegisterRequest, test: TestPhotos, platform: Platform) -> None:
     """Check that the candidate answers one photo as after its training, in a process that has imported none of our code."""
-    tracking = platform.settings.tracking
+    tracking, paths = platform.settings.tracking, test.rows["path"].to_pylist()
+    left_out: dict[str, CarDamageError] = {}
+    photo = next(readable(platform.files, paths, test.rows["sha256"].to_pylist(), left_out), None)
+    if photo is None:
+        raise TooFewPhotos(f"none of the {len(paths)} test photos can be read, such as {paths[0]}: {left_out[paths[0]]}")
     with Scratch("candidate") as folder:
         model = platform.registry.download(request.model_uri, folder)
-        photo = next(test.read(platform))
         answer = answers(model, [photo], tracking.check_timeout, tracking.check_environment)[0]
+    first = len(left_out)  # those before it could not be read
     given = np.array([answer.probabilities.get(name, np.nan) for name in platform.settings.labels.classes])
-    if not np.allclose(given, test.probabilities[0], atol=ROUNDING):
+    if not np.allclose(given, test.probabilities[first], atol=ROUNDING):
         raise ModelRefused(
-            f"{request.model_uri} answers {answer.probabilities} to {test.rows['path'][0]} in a process of its own, but "
-            f"{test.probabilities[0].tolist()} after its training, so it was not registered"
+            f"{request.model_uri} answers {answer.probabilities} to {paths[first]} in a process of its own, but "
+            f"{test.probabilities[first].tolist()} after its training, so it was not registered"
         )
-
-
-def _judge(test: _Test, champion: ModelVersion | None, platform: Platform, progress: Progress) -> rule.Decision:
-    classes, conditions = platform.settings.labels.classes, platform.settings.promotion
-    if champion is None:
-        return rule.decide(test.truth, test.candidate, None, classes, conditions)
-    photos = len(test.truth)
-    progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
-    timeout, environment = platform.settings.tracking.check_timeout, platform.settings.tracking.check_environment
-    with Scratch("champion") as folder:
-        model = platform.registry.download(champion.uri, folder)
-        given = answers(model, test.read(platform), timeout + photos, environment, lambda done: progress("judge", done, photos))
-    return rule.decide(test.truth, test.candidate, _predicted(given, test.truth, classes), classes, conditions)
-
-
-def _predicted(given: Sequence[ModelAnswer], truth: rule.Labels, classes: Sequence[str]) -> rule.Labels:
-    """Class numbers of the champion's answers. A label that is no class of the settings counts as wrong."""
-    if len(given) != len(truth):
-        raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")
-    wrong = (truth + 1) % len(classes)
-    return np.array([classes.index(a.label) if a.label in classes else wrong[i] for i, a in enumerate(given)])
 
 
 STAGE = Stage("register", RegisterRequest, RegisterReport, work, job="train", deadline=1.5 * HOUR)

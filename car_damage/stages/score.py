@@ -150,7 +150,7 @@ def _answers(version: ModelVersion, reader: _Reader, platform: Platform) -> Gene
     tracking = platform.settings.tracking
     with Scratch("score") as folder:
         model = platform.registry.download(version.uri, folder)
-        for answer in stream(model, reader.read(), tracking.check_timeout, tracking.check_environment):
+        for answer in stream(model, reader.read(), tracking.check_timeout, tracking.champion_environment):
             yield reader.given.popleft(), answer
     yield from ((file, ModelAnswer("", 0.0, {}, "", EMPTY)) for file in reader.empty)
 

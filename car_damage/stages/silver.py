@@ -30,6 +30,9 @@ EXAMPLES = 3
 """Files that a report names for each reason."""
 _DETAIL = 300
 """Characters of a detail in a report, which must stay small."""
+_PART = 1 << 16
+"""Photos that are labelled at once."""
+_LABELLED = pa.schema([pa.field("label", pa.string()), pa.field("reason", pa.string())])
 _READ = (*BRONZE_COLUMNS, "ingest_run")
 
 _log = logging.getLogger(__name__)
@@ -111,7 +114,9 @@ def _guard(before: pa.Table, after: pa.Table, max_share: float) -> None:
 def _unused(planned: SilverPlan, present: pa.Table, folder: str) -> pa.Table:
     """path, reason, modified and ingest_run of the files of the landing folder that silver does not use; latest first."""
     unused = planned.unused.filter(ledger.below(folder, planned.unused["path"]))
-    rows = present.select(["modified", "ingest_run"]).take(pc.index_in(unused["path"], value_set=present["path"]))
+    # The few unused paths are looked for among all, and not the other way round, which would index all of them.
+    rows = present.select(["path", "modified", "ingest_run"]).filter(pc.is_in(present["path"], value_set=unused["path"]))
+    rows = rows.take(pc.index_in(unused["path"], value_set=rows["path"]))
     table = pa.table([unused["path"], unused["reason"], rows["modified"], rows["ingest_run"]], ["path", "reason", "modified", "ingest_run"])
     return table.sort_by([("modified", "descending"), ("path", "ascending")])
 
@@ -135,12 +140,23 @@ def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[s
 
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
     """Labels by the present settings; a photo of another landing folder keeps its label in bronze."""
-    labelled = labeller(platform).labels(present["path"].filter(here).to_pylist()) if pc.any(here).as_py() else []
+    fresh = _fresh_labels(present["path"].filter(here), platform)
     kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
-    fresh = {"label": [one.label for one in labelled], "reason": [one.reason for one in labelled]}
     mask = here.combine_chunks()
     whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
-    return pa.table({name: pc.replace_with_mask(whole[name], mask, pa.array(fresh[name], pa.string())) for name in fresh})
+    labels = {name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names}
+    return pa.table({**labels, "elsewhere": pc.invert(mask)})
+
+
+def _fresh_labels(paths: pa.ChunkedArray, platform: Platform) -> pa.Table:
+    """The label of each path, or the reason why there is none. Only a part of the paths exists as texts of Python at once."""
+    parts = [_LABELLED.empty_table()]
+    if len(paths):
+        label = labeller(platform)
+        for start in range(0, len(paths), _PART):
+            found = label.labels(paths[start : start + _PART].to_pylist())
+            parts.append(pa.table([[one.label for one in found], [one.reason for one in found]], schema=_LABELLED))
+    return pa.concat_tables(parts)
 
 
 def _classes(planned: SilverPlan, classes: tuple[str, ...]) -> dict[str, dict[str, int]]:

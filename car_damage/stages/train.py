@@ -34,6 +34,7 @@ from car_damage.model.run_files import (
     write_predictions,
     write_trained,
 )
+from car_damage.packages import that_train_here
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
@@ -48,14 +49,14 @@ _REPORTED = ("epochs", "train_", "validation_", "test_")
 
 
 def work(request: TrainRequest, platform: Platform, progress: Progress) -> TrainReport:
-    """Train, unless a finished run has this training key.
+    """Train, unless a finished run has this training key and the packages of this environment.
 
     Raises:
         TooFewPhotos: a split is empty, or the training photos are all of one class.
         PhotoChanged: too many photos are no longer those that were validated.
         Unavailable: too many cannot be read.
     """
-    found = platform.tracking.run_for(request.training_key)
+    found = platform.tracking.run_for(request.training_key, that_train_here())
     # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
     if found is not None and (not request.train_again or found.flow_run == request.flow_run):
         progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")

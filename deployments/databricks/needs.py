@@ -20,7 +20,7 @@ from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.job import code
 from car_damage.job.jobs import named
-from car_damage.model.process import scrubbed
+from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
 from deployments.databricks import access_control, bundle, compute, grants, unity_catalog

@@ -1,12 +1,15 @@
 """Files that a flow run and its job exchange are read whole or not at all."""
 
 import json
+import os
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from car_damage import errors, settings_sources
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
@@ -23,6 +26,9 @@ from car_damage.pipeline import (
     ValidateRequest,
 )
 from car_damage.settings import Settings
+from tasks.tidying import remove_handovers
+from tests.databricks.twin import Twin
+from tests.databricks.twin.core import PAGE
 
 REQUEST = ValidateRequest("flow-1", allow_removals=True)
 REPORTS = [
@@ -162,3 +168,29 @@ def test_a_file_that_cannot_be_read_now_is_no_file_that_is_not_there(files: Fold
 
 def test_the_request_s_place_needs_no_more_than_its_flow_run(tmp_path: Path) -> None:
     assert Place.of(str(tmp_path), "score", ScoreRequest("flow-2")).report.startswith(f"{tmp_path}/flow-2/score/")
+
+
+def test_the_hand_overs_of_old_flow_runs_are_removed_from_the_workspace_and_those_of_young_ones_stay(
+    twin: Twin, settings: Settings
+) -> None:
+    """More files than one answer of the workspace lists."""
+    volume, folder = Volume(), settings.databricks.handovers
+    for flow_run in ("old", "young"):
+        for number in range(PAGE + 1):
+            volume.write_once(f"{folder}{flow_run}/train/{number}.json", b"report")
+    for path in twin.volume(folder).glob("old/*/*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    removed = remove_handovers(volume, folder, datetime.now(UTC) - timedelta(days=1))
+    assert [(of.name, of.items, of.bytes) for of in removed] == [(folder, PAGE + 1, 6 * (PAGE + 1))]
+    assert [path.name for path in twin.volume(folder).iterdir()] == ["young"]
+    assert remove_handovers(volume, folder, datetime.now(UTC) - timedelta(days=1)) == []
+    volume.remove(f"{folder}old")
+    volume.remove(f"{folder}young/train/0.json")
+    assert len(list(twin.volume(folder).glob("young/train/*"))) == PAGE
+
+
+def test_a_flow_run_that_wrote_lately_keeps_its_old_hand_overs(files: Folder, tmp_path: Path) -> None:
+    for name in ("0.json", "1.json"):
+        files.write_once(f"{tmp_path}/flow/train/{name}", b"report")
+    os.utime(tmp_path / "flow" / "train" / "0.json", (1_700_000_000, 1_700_000_000))
+    assert remove_handovers(files, f"{tmp_path}/", datetime.now(UTC) - timedelta(days=1)) == []

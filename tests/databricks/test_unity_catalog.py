@@ -1,11 +1,19 @@
 """MLflow's client against the twin, with tracking URI `databricks` and registry URI `databricks-uc`."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from car_damage.adapters.mlflow.archive import ARCHIVE_TAG
+from car_damage.adapters.mlflow.client import client
 from car_damage.errors import RegistryError, Unavailable
+from car_damage.packages import that_train_here
+from car_damage.pipeline import TidyReport, TidyRequest
 from car_damage.platform import Target
+from car_damage.stage import silent
+from car_damage.stages.tidy import STAGE
+from tests import small_model
 from tests.databricks.conftest import HastyClock, Logged
 from tests.databricks.twin.registry import Version
 
@@ -30,7 +38,7 @@ def versions(logged: Logged) -> dict[int, Version]:
 
 
 def test_a_run_with_its_files_and_its_model_is_found_again(logged: Logged, target: Target) -> None:
-    found = target.tracking.run_for("k" * 64)
+    found = target.tracking.run_for("k" * 64, that_train_here())
     assert found is not None
     assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (logged.run_id, logged.uri, 0.75)
     assert target.tracking.fetch(logged.run_id, "evaluation.json") == b"{}"
@@ -54,7 +62,7 @@ def test_files_go_another_way_where_the_files_api_fails(logged: Logged, target: 
     logged.twin.fault("POST", "/fs/create-download-url", 500, times=100)
     target.tracking.attach(logged.run_id, {"decision/another.json": b"[1]"})
     assert target.tracking.fetch(logged.run_id, "decision/another.json") == b"[1]"
-    assert target.tracking.run_for("k" * 64) is not None
+    assert target.tracking.run_for("k" * 64, that_train_here()) is not None
 
 
 def test_a_version_is_made_waited_for_tagged_and_found_by_its_run(logged: Logged, target: Target) -> None:
@@ -138,3 +146,26 @@ def test_credentials_that_will_not_do_are_told_without_the_sdk_s_configuration(t
     with pytest.raises(RegistryError, match="reading the aliases of") as raised:
         target.registry.champion()
     assert "Config:" not in str(raised.value)
+
+
+def test_tidying_deletes_a_refused_training_with_its_version_and_keeps_its_decision(logged: Logged, target: Target, tmp_path: Path) -> None:
+    settings = logged.settings
+    eager = Target(settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"keep_days": 0})}))
+    tracking = target.tracking
+    refused, later = (tracking.start(name, {"training_key": name}) for name in ("refused", "later"))
+    uri = tracking.log(refused, small_model.run_of(small_model.network(tmp_path), tmp_path / "run"))
+    tracking.attach(refused, {"decision/1.json": b'{"version": 1}'})
+    version = target.registry.create(refused, uri, {"decision": "keep", "judged_against": "none"}, "")
+    for run_id in (refused, later):
+        tracking.finish(run_id, uri)
+    removed = STAGE.work(TidyRequest("k" * 64), eager, silent).leftovers
+    assert [(of.kind, of.name) for of in removed] == [("training", f"refused, version {version.version}")]
+    assert (removed[0].bytes or 0) > 10_000
+    assert tracking.run_for("refused") is None
+    assert versions(logged) == {}
+    assert {run.run_id for run in tracking.recent()} == {later, logged.run_id}
+    assert tracking.run_for("k" * 64) is not None
+    [archive] = client(settings).search_runs([client(settings).get_run(later).info.experiment_id], f"tags.{ARCHIVE_TAG} LIKE '%'")
+    document = json.loads(tracking.fetch(archive.info.run_id, f"decisions/version-{version.version}.json"))
+    assert (document["decision"], document["tags"]["decision"]) == ({"version": 1}, "keep")
+    assert STAGE.work(TidyRequest("k" * 64), eager, silent) == TidyReport(())

@@ -29,8 +29,8 @@ from deployments.stack import ENDPOINT_START
 ROOT = Path(__file__).parents[2]
 KEPT = ("tables", "mlflow.db", "artifacts", "landing")
 """The parts of the home folder that are restored before each run."""
-STAGES = ("validate", "silver", "train", "register", "endpoint")
-EFFECTS = ("merge", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
+STAGES = ("validate", "silver", "train", "register", "endpoint", "tidy")
+EFFECTS = ("merge", "tidy", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
 """Methods of ports that change state."""
 
 
@@ -75,6 +75,7 @@ class Ground:
 
 MODIFIED = 1_700_000_000
 BETTER = {"TOLD_RIGHT": "1.0"}
+PROMOTION = {"min_test_photos": 1, "min_test_photos_per_class": 1, "first_version": "any", "min_confidence": 0.5, "recall_floor": {}}
 
 
 @contextlib.contextmanager
@@ -87,7 +88,8 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
         "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
         "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{port}",
         "CAR_DAMAGE_SERVING__POLL": "0.1",
-        "CAR_DAMAGE_PROMOTION": json.dumps({"min_test_photos": 1, "min_confidence": 0.5, "recall_floor": {}}),
+        "CAR_DAMAGE_TABLES__KEEP_DAYS": "0",
+        "CAR_DAMAGE_PROMOTION": json.dumps(PROMOTION),
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | variables
     serve = [sys.executable, "-m", "car_damage.cli", "serve"]
@@ -131,7 +133,7 @@ def undisturbed(grounds: list[Ground]) -> dict[str, Any]:
     with ThreadPoolExecutor(len(grounds)) as pool:
         list(pool.map(remember, grounds))
     grounds[0].restore(STAGES[0])
-    answer: dict[str, Any] = grounds[0].done(do="run", upto="endpoint", worlds=True, environment=BETTER)
+    answer: dict[str, Any] = grounds[0].done(do="run", upto="tidy", worlds=True, environment=BETTER)
     return answer
 
 
@@ -170,7 +172,7 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     assert [version for version, _ in world["versions"]] == [1, 2]
     assert len(world["finished_runs"]) == 2
     ports = {call.split(" ")[1].split(".")[0] for call in undisturbed["calls"]}
-    assert ports == {"files", "tables", "tracking", "registry", "history", "serving"}
+    assert ports == {"files", "tables", "tracking", "registry", "history", "archive", "serving"}
     assert world["history"] == [["promotion", 1, 2, "done"], ["promotion", None, 1, "done"]]
     effects = {call.split(" ")[1] for call in undisturbed["calls"] if is_effect(call)}
     assert {"tables.merge", "tracking.log", "registry.create", "registry.move", "registry.tag", "serving.put"} <= effects

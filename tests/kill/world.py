@@ -33,6 +33,7 @@ from car_damage.photo.columns import probabilities
 from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,
+    TidyRequest,
     ValidateRequest,
     live_request,
     promote_request,
@@ -49,10 +50,11 @@ from car_damage.stages.endpoint import STAGE as ENDPOINT
 from car_damage.stages.live import STAGE as LIVE
 from car_damage.stages.register import STAGE as REGISTER
 from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.tidy import STAGE as TIDY
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.validate import STAGE as VALIDATE
 
-PORTS = ("files", "tables", "tracking", "registry", "history", "serving")
+PORTS = ("files", "tables", "tracking", "registry", "history", "archive", "serving")
 HEAVY = (
     "alembic",
     "databricks.sdk",
@@ -138,6 +140,8 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     asked = live_request(silver, platform.settings)
     live = run(LIVE, asked)
     if live.settled:
+        if upto == "tidy":
+            run(TIDY, TidyRequest(asked.training_key))
         return "settled"
     trained = run(TRAIN, train_request("flow", silver, live, asked))
     if upto == "train":
@@ -146,6 +150,8 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     if upto == "register":
         return upto
     run(ENDPOINT, EndpointRequest("flow", "who"))
+    if upto == "tidy":
+        run(TIDY, TidyRequest(asked.training_key))
     return upto
 
 

@@ -24,6 +24,7 @@ from car_damage.adapters.mlflow.history import MlflowHistory
 from car_damage.adapters.mlflow.tracking import MlflowTracking, model_name
 from car_damage.errors import CarDamageError, RegistryError, Unavailable
 from car_damage.moves import UNDERWAY, Intention
+from car_damage.packages import that_train_here
 from car_damage.ports import RunContents
 from car_damage.settings import Settings, Tracking
 from tests import small_model
@@ -64,12 +65,12 @@ def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTrac
     run_id = tracking.start("run", {"training_key": KEY})
     uri = tracking.log(run_id, contents)
     assert client(settings).get_run(run_id).info.status == "RUNNING"
-    assert tracking.run_for(KEY) is None
+    assert tracking.run_for(KEY, {}) is None
     tracking.finish(run_id, uri)
-    found = tracking.run_for(KEY)
+    found = tracking.run_for(KEY, {})
     assert found is not None
     assert (found.run_id, found.model_uri, found.metrics["test_accuracy"]) == (run_id, uri, 0.75)
-    assert tracking.run_for("another key") is None
+    assert tracking.run_for("another key", {}) is None
 
 
 def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
@@ -135,14 +136,50 @@ def test_a_run_whose_model_is_gone_is_not_found(tracking: MlflowTracking, conten
     first, second = (tracking.start(name, {"training_key": KEY}) for name in ("first", "second"))
     for run_id in (first, second):
         tracking.finish(run_id, tracking.log(run_id, contents))
-    newest = tracking.run_for(KEY)
+    newest = tracking.run_for(KEY, {})
     assert newest is not None
     shutil.rmtree(settings.home / "artifacts" / "models" / newest.model_uri.removeprefix("models:/") / "artifacts" / "artifacts")
-    older = tracking.run_for(KEY)
+    older = tracking.run_for(KEY, {})
     assert older is not None
     assert {newest.run_id, older.run_id} == {first, second}
     client(settings).delete_logged_model(older.model_uri.removeprefix("models:/"))
-    assert tracking.run_for(KEY) is None
+    assert tracking.run_for(KEY, {}) is None
+
+
+def made_with(settings: Settings, uri: str, **packages: str) -> None:
+    """Change a logged model's requirements, as if other versions had been installed when it was trained."""
+    file = settings.home / "artifacts" / "models" / uri.removeprefix("models:/") / "artifacts" / "requirements.txt"
+    for package, version in packages.items():
+        file.write_text(re.sub(rf"^({package}\S*)==.*$", rf"\1=={version}", file.read_text(), flags=re.MULTILINE))
+
+
+def test_a_run_is_found_by_machines_with_the_minor_versions_that_trained_it(
+    tracking: MlflowTracking, contents: RunContents, settings: Settings
+) -> None:
+    run_id = tracking.start("run", {"training_key": KEY})
+    uri = tracking.log(run_id, contents)
+    tracking.finish(run_id, uri)
+    assert tracking.run_for(KEY, that_train_here()) is not None
+    made_with(settings, uri, tensorflow="2.1.0")
+    assert tracking.run_for(KEY, that_train_here()) is None
+    assert tracking.run_for(KEY, {"tensorflow": "2.1"}) is not None
+    assert tracking.run_for(KEY, {}) is not None
+
+
+def test_two_machines_with_different_packages_find_a_run_each(
+    tracking: MlflowTracking, network_file: Path, tmp_path: Path, settings: Settings
+) -> None:
+    runs = {}
+    for version in ("2.1.0", "2.2.0"):
+        run_id = tracking.start("run", {"training_key": KEY})
+        uri = tracking.log(run_id, small_model.run_of(network_file, tmp_path / version))
+        tracking.finish(run_id, uri)
+        made_with(settings, uri, tensorflow=version)
+        runs[version[:3]] = run_id
+    for minor, run_id in runs.items():
+        found = tracking.run_for(KEY, {"tensorflow": minor})
+        assert found is not None
+        assert found.run_id == run_id
 
 
 def test_starting_ends_what_a_kill_left_running_under_the_same_key(tracking: MlflowTracking, settings: Settings) -> None:
@@ -158,7 +195,7 @@ def test_a_failed_run_says_why_and_is_not_found(tracking: MlflowTracking, settin
     run = client(settings).get_run(run_id)
     assert run.info.status == "FAILED"
     assert run.data.tags["failure"].startswith("the disk is full")
-    assert tracking.run_for(KEY) is None
+    assert tracking.run_for(KEY, {}) is None
 
 
 def test_files_can_be_added_to_a_finished_run(tracking: MlflowTracking) -> None:
@@ -322,7 +359,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asked(uri: str, tmp_path: Path) -> Callable[[], object]:
     tracking = MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri}))  # type: ignore[arg-type]
-    return lambda: tracking.run_for(KEY)
+    return lambda: tracking.run_for(KEY, {})
 
 
 @pytest.mark.usefixtures("impatient")

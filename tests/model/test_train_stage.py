@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,17 @@ def test_train_again_trains_the_same_model_in_a_run_of_its_own(trained: tuple[Wo
     assert TRAIN.work(asked(world, train_again=True, training_key="key-2"), world.target, silent) == again
     other = TRAIN.work(asked(world, train_again=True, training_key="key-2", flow_run="flow-2"), world.target, silent)
     assert other.run_id != again.run_id
+
+
+def test_a_run_of_another_pillow_is_trained_again_with_this_one(trained: tuple[World, TrainReport]) -> None:
+    world, _ = trained
+    before = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
+    model = world.target.settings.home / "artifacts" / "models" / before.model_uri.removeprefix("models:/") / "artifacts"
+    requirements = model / "requirements.txt"
+    requirements.write_text(re.sub(r"pillow==.*", "pillow==1.0", requirements.read_text()))
+    after = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
+    assert after.run_id != before.run_id
+    assert TRAIN.work(asked(world, training_key="key-3"), world.target, silent) == after
 
 
 @pytest.mark.parametrize("after", ["start", "log"])

@@ -65,6 +65,8 @@ def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Lo
         DATABRICKS__SERVICE_PRINCIPAL=CLIENT,
         TRAINING__EPOCHS="1",
         PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__MIN_TEST_PHOTOS_PER_CLASS="1",
+        PROMOTION__FIRST_VERSION="any",
         PROMOTION__RECALL_FLOOR="{}",
         PROMOTION__MIN_GAIN="0",
         PROMOTION__MIN_CONFIDENCE="0.5",

@@ -62,6 +62,8 @@ def _photos(target: LocalTarget) -> None:
         TRAINING__EPOCHS="1",
         TRAINING__LEARNING_RATE="1e-7",
         PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__MIN_TEST_PHOTOS_PER_CLASS="1",
+        PROMOTION__FIRST_VERSION="any",
         PROMOTION__MIN_CONFIDENCE="0.5",
         PROMOTION__RECALL_FLOOR="{}",
     )

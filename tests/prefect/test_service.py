@@ -41,6 +41,8 @@ def service(target: LocalTarget) -> Service:
     target.set(
         TRAINING__EPOCHS="2",
         PROMOTION__MIN_TEST_PHOTOS="5",
+        PROMOTION__MIN_TEST_PHOTOS_PER_CLASS="1",
+        PROMOTION__FIRST_VERSION="any",
         PROMOTION__RECALL_FLOOR="{}",
         PROMOTION__MIN_GAIN="0",
         PROMOTION__MIN_CONFIDENCE="0.5",

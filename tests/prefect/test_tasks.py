@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,11 @@ import httpx
 import prefect
 import pytest
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.tasks import Task
 
 from car_damage import pipeline
@@ -24,6 +28,7 @@ from car_damage.pipeline import (
     EndpointReport,
     EndpointRequest,
     Evidence,
+    Leftover,
     LiveReport,
     LiveRequest,
     RegisterReport,
@@ -31,6 +36,8 @@ from car_damage.pipeline import (
     Score,
     SilverReport,
     SilverRequest,
+    TidyReport,
+    TidyRequest,
     TrainReport,
     TrainRequest,
     ValidateReport,
@@ -42,10 +49,22 @@ from car_damage.stage import Progress, Stage
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
 from tasks import artifacts, progress, stages
+from tasks.markdown import picture
+from tasks.old_pictures import remove_pictures
 from tasks.stages import ENDPOINT_LIMIT, choose_version, look_at_live, update_endpoint, validate_images, write_silver
+from tasks.tidying import tidy_if_possible
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
-TASKS = (validate_images, write_silver, stages.train_model, stages.register_model, update_endpoint, look_at_live, choose_version)
+TASKS = (
+    validate_images,
+    write_silver,
+    stages.train_model,
+    stages.register_model,
+    update_endpoint,
+    look_at_live,
+    choose_version,
+    stages.tidy_up,
+)
 VALIDATED = ValidateReport(3, 2, {"empty": 1}, (), 0, 0, 0, 4, "f" * 64)
 
 
@@ -105,6 +124,7 @@ REQUESTS: dict[str, Any] = {
     "register_model": RegisterRequest("flow z", "run", "models:/m-1", 1),
     "choose_version": ChooseRequest(7),
     "update_endpoint": EndpointRequest("flow z", "who"),
+    "tidy_up": TidyRequest("key"),
 }
 SCORE = Score(0.5, {"major": 0.5}, [[1]], 1.0)
 EVIDENCE = Evidence(9, SCORE, SCORE, Comparison(0.0, 0.4, (-0.1, 0.1)))
@@ -116,6 +136,7 @@ REPORTS: dict[str, Any] = {
     "register_model": RegisterReport(1, "keep", ("a tie",), 1, False, EVIDENCE),
     "choose_version": ChooseReport(7, 1, "promotion"),
     "update_endpoint": EndpointReport("unchanged", 1, None, "READY", None, "served already"),
+    "tidy_up": TidyReport((Leftover("training", "one", 1, 5),)),
 }
 
 
@@ -327,3 +348,43 @@ def test_every_error_that_leaves_a_stage_can_be_stored_and_read_back() -> None:
     for kind in tree(CarDamageError):
         again = pickle.loads(pickle.dumps(kind("what happened; what to do")))  # noqa: S301 - our own bytes
         assert (type(again), str(again)) == (kind, "what happened; what to do")
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("fault", [Terminal("the registry refuses"), ValueError("nobody foresaw this")])
+def test_a_night_whose_work_is_done_ends_well_though_it_cannot_tidy_up(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    @flow
+    def night() -> TidyReport:
+        return tidy_if_possible(TidyRequest(), Runner(fault))
+
+    state = night(return_state=True)
+    assert state.is_completed()
+    assert state.result() == TidyReport(())
+    assert f"could not tidy up tables and trainings; the next run tries again: {fault}" in caplog.text
+
+
+@pytest.mark.usefixtures("server")
+def test_old_runs_lose_their_pictures_and_keep_their_text() -> None:
+    @flow(name="retrain")
+    def night() -> None:
+        create_markdown_artifact(f"macro-F1 0.5\n\n{picture(b'a' * 3000, 'Worst mistakes')}", key="model")
+        create_markdown_artifact("no picture", key="decision")
+
+    night()
+    now = datetime.now(UTC)
+
+    def texts() -> list[str]:
+        keys = ArtifactFilter(key=ArtifactFilterKey(any_=["model", "decision"]))
+        with get_client(sync_client=True) as client:
+            return sorted(
+                str(artifact.data) for artifact in client.read_artifacts(artifact_filter=keys, sort=ArtifactSort.CREATED_DESC)[:2]
+            )
+
+    before = texts()
+    assert remove_pictures(now, 0) == []
+    assert remove_pictures(now + timedelta(days=29), 30) == []
+    assert texts() == before
+    [removed] = remove_pictures(now + timedelta(days=31), 30)
+    assert texts() == ["macro-F1 0.5\n\n*Worst mistakes: removed*", "no picture"]
+    assert (removed.items, removed.bytes) == (1, sum(map(len, before)) - sum(map(len, texts())))
+    assert remove_pictures(now + timedelta(days=31), 30) == []

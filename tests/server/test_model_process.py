@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from car_damage.errors import ModelRefused, Terminal
+from car_damage.errors import ModelRefused
 from car_damage.model.process import ModelAnswer, _converse, answers
 from car_damage.photo.decoder import decode
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
@@ -138,9 +138,3 @@ def test_an_error_while_photos_are_read_is_the_callers_error(models: Models, pho
 
     with pytest.raises(LookupError, match="the second photo is gone"):
         answers(models.folders[1], photos(), timeout=120)
-
-
-def test_a_fresh_environment_without_uv_names_what_is_missing(models: Models, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(Terminal, match="needs the program uv"):
-        answers(models.folders[1], [photo], timeout=120, environment="uv")

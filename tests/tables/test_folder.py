@@ -180,3 +180,16 @@ def test_an_error_of_the_listing_reaches_the_reader(tmp_path):
 
     with pytest.raises(Unavailable, match="the rest"):
         list(each(tmp_path, lambda *_: 1, items=items()))
+
+
+def test_a_folder_is_removed_with_all_below_and_a_link_without_what_it_leads_to(tmp_path):
+    write(tmp_path / "run" / "train" / "a.json")
+    write(tmp_path / "run" / ".part")
+    other = write(tmp_path / "other" / "b.json")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "other")
+    Folder().remove(str(tmp_path / "run"))
+    Folder().remove(str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    assert other.exists()
+    Folder().remove(str(other))
+    assert not other.exists()

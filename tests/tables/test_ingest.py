@@ -353,6 +353,14 @@ def test_photos_of_another_landing_folder_go_when_a_person_says_so(filled, photo
     assert filled.run()[1].rows == 1
 
 
+def test_a_photo_in_both_landing_folders_is_read_from_the_present_one(filled):
+    other = filled.root / "nearby"
+    shutil.copytree(filled.landing, other)
+    filled.configure(landing={"folder": str(other)})
+    filled.run()
+    assert {Path(row["path"]).is_relative_to(other) for row in filled.silver_rows().values()} == {True}
+
+
 def test_a_file_above_the_limit_is_rejected_without_being_read(workshop):
     workshop.configure(images={"max_bytes": 1 << 16})
     large = workshop.put("minor/large.jpg", b"x" * ((1 << 16) + 1))

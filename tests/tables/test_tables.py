@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.ports import Space
 from tests import engines
-from tests.engines import ENGINES
+from tests.engines import CONNECT, DELTA_RS, ENGINES, SPARK
 from tests.tables.things import NAME, SCHEMA, content, keys, rows
 
 
@@ -82,6 +83,24 @@ def test_an_earlier_version_is_read_as_it_was(tables):
     assert (table["value"].to_pylist(), version) == ([1], 0)
     with pytest.raises(Terminal, match=NAME):
         tables.read(NAME, ["value"], version=7)
+
+
+@pytest.mark.parametrize(("tables", "commits"), [(DELTA_RS, 11), (SPARK, 11), (CONNECT, 4)], indirect=["tables"])
+def test_tidying_leaves_the_rows_and_the_needed_versions_and_removes_the_rest(tables, commits):
+    for value in range(commits):
+        tables.merge(NAME, rows(a=value, **{f"k{value}": value}), ["key"])
+    assert tables.tidy(NAME, 7, [2]) == Space()
+    there, latest = content(tables)
+    told = tables.tidy(NAME, 0, [0], dry_run=True)
+    assert told.files >= commits - 2
+    assert tables.tidy(NAME, 0, [0]) == told
+    assert tables.read(NAME, ["value"], 0)[0]["value"].to_pylist() == [0, 0]
+    assert tables.read(NAME, ["key"], latest)[0].num_rows == len(there)
+    with pytest.raises(CarDamageError):
+        tables.read(NAME, ["value"], version=2)
+    assert content(tables)[0] == there
+    tables.merge(NAME, rows(a=100), ["key"])
+    assert content(tables)[0] == there | {"a": 100}
 
 
 def test_a_write_on_a_base_that_has_moved_is_refused_and_changes_nothing(tables):

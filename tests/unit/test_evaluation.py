@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from car_damage.model.evaluation import confusion_matrix, evaluate, macro_f1, macro_f1_of_resamples
+from car_damage.model.evaluation import confusion_matrix, counts_of, evaluate, macro_f1, mean_recall_of
 
 CLASSES = ("minor", "moderate", "major")
 
@@ -51,12 +51,16 @@ def test_log_loss_of_a_certain_mistake_is_finite() -> None:
     assert 10 < evaluate(np.array([0]), certain([1]), CLASSES).log_loss < 20
 
 
-def test_resamples_agree_with_one_by_one() -> None:
-    random = np.random.default_rng(3)
-    labels, predicted = random.integers(0, 3, 40), random.integers(0, 3, 40)
-    indices = random.integers(0, 40, (50, 40))
-    one_by_one = [macro_f1(labels[rows], predicted[rows], 3) for rows in indices]
-    assert macro_f1_of_resamples(labels, predicted, indices) == pytest.approx(one_by_one)
+def test_macro_f1_is_a_mean_over_the_classes_that_have_photos() -> None:
+    """A model that says the absent class is wrong on those photos, and not punished a second time by an F1 of 0."""
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
+    assert macro_f1(truth, predicted, 3) == pytest.approx((2 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize("always", [0, 1, 2])
+def test_a_model_that_always_says_the_same_has_the_mean_recall_of_a_coin(always: int) -> None:
+    truth = np.array([0] * 80 + [1] * 15 + [2] * 5)
+    assert mean_recall_of(counts_of(confusion_matrix(truth, np.full(100, always), 3))) == pytest.approx(1 / 3)
 
 
 def test_more_than_a_hundred_photos_of_a_class_are_counted_right() -> None:

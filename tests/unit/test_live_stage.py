@@ -16,8 +16,8 @@ from tests.fakes import Endpoint, Photos, Runs, Versions, World
 class FinishedRuns(Runs):
     """The run of version 1 has the key that is asked for."""
 
-    def run_for(self, training_key: str) -> TrainedRun:
-        del training_key
+    def run_for(self, training_key: str, packages: dict[str, str]) -> TrainedRun:
+        del training_key, packages
         return TrainedRun("run-1", "models:/m-1", {})
 
 

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 import car_damage.stages as stages_package
 from car_damage import pipeline
 from car_damage.moves import PROMOTION, ROLLBACK
+from car_damage.packages import that_train_here
 from car_damage.pipeline import (
     AWAIT,
     KEEP,
@@ -24,6 +26,7 @@ from car_damage.pipeline import (
     EndpointReport,
     Evidence,
     LiveReport,
+    LiveRequest,
     RegisterReport,
     Score,
     SilverReport,
@@ -39,7 +42,7 @@ from car_damage.pipeline import (
     training_key,
 )
 from car_damage.promotion import outcome
-from car_damage.settings import Settings, Training
+from car_damage.settings import Databricks, Settings, Training
 from car_damage.stage import Stage
 from car_damage.stages import job_chain, stage_named, validate
 from car_damage.stages import train as train_stage
@@ -55,7 +58,7 @@ SILVER = SilverReport(
     4, 2, "a" * 64, 56, 56, 0, 0, 60, {"empty": 1}, BALANCE, {"empty": ("/landing/a.jpg",)}, {"/landing/a.jpg": "0 bytes"}, {"empty": 1}
 )
 TRAINED = TrainReport("key", "run", "models:/m-1", {"test_accuracy": 0.9})
-SCORE = Score(0.9, {"minor": 0.8, "major": None}, [[4, 1], [0, 0]], 0.2)
+SCORE = Score(0.9, {"minor": 0.8, "major": None}, [[4, 1], [0, 0]], 0.2, (0.8, 0.95))
 EVIDENCE = Evidence(5, SCORE, SCORE, Comparison(0.0, 0.5, (-0.1, 0.1)))
 REGISTERED = RegisterReport(3, PROMOTE, ("macro-F1 0.9 against the champion's 0.8",), 2, False, EVIDENCE)
 ENDPOINT = EndpointReport("promoted", 3, 2, "READY", 0.05, "version 3 answers")
@@ -78,6 +81,17 @@ def test_evidence_of_an_earlier_version_is_read_with_what_it_has() -> None:
     compared = flat | {"champion_macro_f1": 0.5, "gain": 0.4, "confidence": 0.9, "gain_interval": [0.1, 0.6], "champion_cost": 1.5}
     evidence = TypeAdapter(RegisterReport).validate_python({**old, "evidence": compared}).evidence
     assert (evidence.champion, evidence.comparison) == (Score(0.5, {}, [], 1.5), Comparison(0.4, 0.9, (0.1, 0.6)))
+
+
+def test_evidence_from_before_looks_were_counted_is_read() -> None:
+    """As the version before wrote it: without intervals, looks, fresh and excluded photos."""
+    score = {"macro_f1": 0.9, "recall": {"minor": 0.8}, "confusion": [[4, 1], [0, 0]], "cost": 0.2}
+    comparison = {"gain": 0.1, "confidence": 0.9, "interval": [-0.1, 0.3]}
+    document = {"test_photos": 5, "candidate": score, "champion": score, "comparison": comparison}
+    read = TypeAdapter(RegisterReport).validate_python({**asdict(REGISTERED), "evidence": document}).evidence
+    assert read is not None
+    assert (read.looks, read.fresh, read.excluded, read.candidate.interval) == (1, 0, 0, None)
+    assert read.comparison == Comparison(0.1, 0.9, (-0.1, 0.3))
 
 
 def job_stages() -> list[Stage[Any, Any]]:
@@ -147,6 +161,21 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("data", Settings(training=Training(epochs=3)))
     monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
     assert key != training_key("data", settings)
+
+
+def test_the_training_key_of_the_version_before_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it changes, all models are trained again after the update, and the changelog must say so."""
+    monkeypatch.setattr(pipeline, "RECIPE", 2)
+    assert training_key("data", Settings(home=Path("/home"))) == "1b6dcfb210ef5b8bb6029bee4241ece03f5ef38fd167b20e3663423b6f848926"
+
+
+def test_a_training_here_is_asked_for_with_the_packages_that_are_here() -> None:
+    assert live_request(SILVER, Settings()).packages == that_train_here()
+
+
+def test_a_training_in_a_job_is_asked_for_without_packages_which_only_the_job_knows() -> None:
+    settings = Settings(databricks=Databricks(stages="jobs"))
+    assert live_request(SILVER, settings) == LiveRequest(live_request(SILVER, Settings()).training_key)
 
 
 def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None:

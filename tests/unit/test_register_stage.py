@@ -2,22 +2,25 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from car_damage.errors import ModelRefused, PhotoChanged, RegistryError, Unavailable
+from car_damage.data.trained import COLUMNS
+from car_damage.errors import ModelRefused, RegistryError, Unavailable
 from car_damage.model.photos import Photos as Decoded
 from car_damage.model.process import ModelAnswer
-from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
+from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, write_predictions, write_trained
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
 from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
 from car_damage.settings import Promotion, Settings
 from car_damage.stage import silent
-from car_damage.stages import register
+from car_damage.stages import judging, register
 from car_damage.stages.register import work
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World, sha256
 
@@ -42,7 +45,8 @@ class Models:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.labels: dict[str, dict[str, str]] = {}
         self.asked: list[tuple[str, int]] = []
-        monkeypatch.setattr(register, "answers", self.answer)
+        for module in (register, judging):
+            monkeypatch.setattr(module, "answers", self.answer)
 
     def answer(
         self, model: Path, photos: Iterable[bytes], timeout: float, environment: str, tick: Callable[[int], None] = lambda _: None
@@ -61,9 +65,16 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
     return Models(monkeypatch)
 
 
+def row(path: str, label: str, content: str, split: str) -> dict[str, Any]:
+    """A row of bronze, silver and the table of splits in one. Different contents have hashes that are far apart."""
+    phash = int.from_bytes(bytes.fromhex(content)[:8], signed=True)
+    when = datetime.fromtimestamp(0, UTC)
+    return {"path": path, "size": 1, "modified": when, "status": "valid", "label": label, "sha256": content, "phash": phash, "split": split}
+
+
 def world(models: Models, right: int = COUNT) -> World:
     """A candidate that is right on the first `right` test photos."""
-    rows = [{"path": path, "label": TRUTH[sha256(data)], "sha256": sha256(data), "split": "test"} for path, data in PHOTOS.items()]
+    rows = [row(path, TRUTH[sha256(data)], sha256(data), "test") for path, data in PHOTOS.items()]
     labels = np.array([CLASSES.index(row["label"]) for row in rows])
     said = [row["label"] if number < right else wrong(row["label"]) for number, row in enumerate(rows)]
     models.labels["models:_m-1"] = dict(zip((row["sha256"] for row in rows), said, strict=True))
@@ -71,13 +82,24 @@ def world(models: Models, right: int = COUNT) -> World:
     told = write_predictions(decoded, np.array([list(probabilities(label).values()) for label in said]), CLASSES)
     settings = Settings(promotion=Promotion(min_confidence=0.5, recall_floor={}))
     runs = Runs({("run", PREDICTIONS_FILE): told})
-    learnt = [{"path": f"/landing/{number}.jpg", "label": "minor", "sha256": f"{number}", "split": "train"} for number in range(70)]
+    learnt = [row(f"/landing/{number}.jpg", CLASSES[number % 3], sha256(b"learnt %d" % number), "train") for number in range(70)]
     return World(settings, Photos(PHOTOS), Versions(), Endpoint({}), runs, Table(pa.Table.from_pylist(learnt + rows)))
+
+
+def replace_promotion(here: World, **values: Any) -> Settings:
+    return here.settings.model_copy(update={"promotion": here.settings.promotion.model_copy(update=values)})
+
+
+def written(table: pa.Table) -> bytes:
+    """A Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
 
 
 def with_champion(here: World, models: Models, right: int) -> None:
     """Version 1 is live, and is right on the first `right` test photos."""
-    here.registry.add(1, decision="promote", judged_against="none")
+    here.registry.add(1, decision="promote", judged_against="none", silver_version="4")
     here.registry.aliases["champion"] = 1
     models.labels["models:_model_1"] = {
         name: label if number < right else wrong(label) for number, (name, label) in enumerate(TRUTH.items())
@@ -277,18 +299,87 @@ def test_a_champion_that_cannot_be_looked_up_is_an_error_and_not_no_champion(mod
 def test_test_photos_without_a_prediction_are_an_error_that_says_what_to_do(models: Models) -> None:
     here = world(models)
     assert here.tables is not None
-    other = {"path": "/landing/new.jpg", "label": "minor", "sha256": "f" * 64, "split": "test"}
+    other = row("/landing/new.jpg", "minor", "f" * 64, "test")
     here.tables.rows = pa.concat_tables([here.tables.rows, pa.Table.from_pylist([other])])
-    with pytest.raises(RegistryError, match=r"no prediction for 1 of the 31 test photos .* train_again"):
-        judge(here)
+    assert judge(here).evidence.test_photos == COUNT
+    here.tables.rows = pa.Table.from_pylist([other])
+    with pytest.raises(RegistryError, match=r"no prediction for the test photos .* train_again"):
+        judge(here, judge_again=True)
 
 
-def test_a_test_photo_that_changed_fails_by_name(models: Models) -> None:
+def test_a_decision_is_made_on_the_test_photos_that_are_still_there_and_changed_ones_get_a_verdict(models: Models) -> None:
     here = world(models)
     with_champion(here, models, right=15)
     here.files.photos["/landing/major/29.jpg"] = b"another photo"
-    with pytest.raises(PhotoChanged, match=r"/landing/major/29\.jpg"):
-        judge(here)
+    del here.files.photos["/landing/minor/0.jpg"]
+    here.settings = replace_promotion(here, min_test_photos=28)
+    report = judge(here)
+    assert (report.decision, report.evidence.test_photos) == ("promote", COUNT - 2)
+    ((table, marked),) = here.tables.merged
+    assert (table, marked["path"].to_pylist(), marked["judged_under"].to_pylist()) == (
+        here.settings.tables.bronze,
+        ["/landing/major/29.jpg"],
+        [None],
+    )
+
+
+def test_too_few_test_photos_that_are_still_there_keep_the_champion(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    del here.files.photos["/landing/minor/0.jpg"]
+    report = judge(here)
+    assert (report.decision, report.evidence.test_photos) == ("keep", COUNT - 1)
+    assert report.reasons == ("29 test photos are too few to judge on; 30 are needed",)
+
+
+def test_test_photos_that_one_of_the_models_was_trained_on_or_that_look_like_such_take_no_part(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    here.settings = replace_promotion(here, min_test_photos=20)
+    test = [photo for photo in here.tables.rows.to_pylist() if photo["split"] == "test"]
+    alike = {**test[1], "sha256": "0" * 64, "phash": test[1]["phash"] ^ 0b111}
+    for run, photos in {"run-1": [test[0], alike], "run": [test[2]]}.items():
+        listed = pa.Table.from_pylist([{**photo, "split": "train"} for photo in photos]).select(COLUMNS)
+        here.tracking.files[run, TRAINED_FILE] = write_trained(listed)
+    evidence = judge(here).evidence
+    assert (evidence.excluded, evidence.test_photos) == (3, COUNT - 3)
+    assert models.asked[-1] == ("models:_model_1", COUNT - 3)
+
+
+def test_photos_that_arrived_after_the_champion_was_chosen_are_fresh(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    told = read_predictions(here.tracking.files["run", PREDICTIONS_FILE]).slice(0, 20)
+    here.tracking.files["run-1", PREDICTIONS_FILE] = written(told)
+    assert judge(here).evidence.fresh == COUNT - 20
+
+
+def test_a_class_that_the_champion_knows_and_the_candidate_does_not_is_a_reason(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    for run, labels in {"run-1": CLASSES, "run": CLASSES[1:]}.items():
+        learnt = [row("", label, sha256(label.encode()), "train") for label in labels]
+        here.tracking.files[run, TRAINED_FILE] = write_trained(pa.Table.from_pylist(learnt).select(COLUMNS))
+    report = judge(here)
+    assert (report.decision, report.reasons) == ("keep", ("the champion knows minor, and this version was trained on no photo of it",))
+
+
+@pytest.mark.parametrize(("earlier", "looks"), [(1, 1), (4, 4)])
+def test_candidates_are_counted_since_the_champion_was_chosen(models: Models, earlier: int, looks: int) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    for version in range(2, earlier + 1):
+        here.registry.add(version, decision="keep", judged_against="1")
+    assert judge(here).evidence.looks == looks
+
+
+def test_after_a_rollback_candidates_are_counted_from_the_version_that_was_taken_back(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    for version in range(2, 5):
+        here.registry.add(version, decision="keep", judged_against="1")
+    here.history.close(here.history.begin(Intention(ROLLBACK, 1, 4, "why", "who", "flow", by_person=True)), DONE)
+    assert judge(here).evidence.looks == 1
 
 
 def test_a_champion_that_answers_with_a_class_of_its_own_is_wrong_there(models: Models) -> None:

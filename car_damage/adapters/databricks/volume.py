@@ -102,6 +102,35 @@ class Volume:
         with _translated(f"writing {path}", "WRITE VOLUME"):
             self._upload(path, data, overwrite=True)
 
+    def remove(self, path: str) -> None:
+        """See the port. A workspace removes only one file, or one empty directory, in one request."""
+        if not path.startswith(ROOT):
+            self._here.remove(path)
+            return
+        with _translated(f"removing {path}", "WRITE VOLUME"):
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        from databricks.sdk.errors import NotFound
+
+        try:
+            for entry in list(self._files.list_directory_contents(path)):  # whole: removing shifts later pages
+                below = f"{path}/{entry.name}"
+                if entry.is_directory:
+                    self._remove(below)
+                else:
+                    self._delete(self._files.delete, below)
+            self._delete(self._files.delete_directory, path)
+        except NotFound:  # a file, or gone
+            self._delete(self._files.delete, path)
+
+    @staticmethod
+    def _delete(delete: Callable[[str], None], path: str) -> None:
+        from databricks.sdk.errors import NotFound
+
+        with contextlib.suppress(NotFound):  # an earlier try has removed it
+            delete(path)
+
     def _upload(self, path: str, data: bytes, *, overwrite: bool) -> None:
         from databricks.sdk.errors import NotFound
 

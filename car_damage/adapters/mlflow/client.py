@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import RegistryError, Unavailable
+from car_damage.machine import Scratch
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.exceptions import MlflowException
 
-_PAGE = 1_000
+PAGE = 1_000
 _DUPLICATE = ("UNIQUE constraint failed", "UniqueViolation", "Duplicate entry")
 """How SQLite, Postgres and MySQL say that a row exists already."""
 
@@ -42,8 +44,12 @@ class MlflowAdapter:
     def _client(self) -> "MlflowClient":
         return client(self._settings)
 
-    def _runs(self, condition: str, limit: int | None = None) -> "list[Run]":
-        """The experiment's runs that meet this condition, latest first; none if the experiment does not exist."""
+    def _runs(self, condition: str, limit: int | None = None, view: int | None = None) -> "list[Run]":
+        """The experiment's runs that meet this condition, latest first; none if the experiment does not exist.
+
+        `view` is a ViewType of MLflow's; None: runs that are not deleted.
+        """
+        from mlflow.entities import ViewType
         from mlflow.utils import get_results_from_paginated_fn
 
         experiment = self._client.get_experiment_by_name(self._settings.tracking.experiment)
@@ -52,9 +58,9 @@ class MlflowAdapter:
         experiments, latest_first = [experiment.experiment_id], ["attributes.start_time DESC"]
 
         def page(size: int, token: str | None) -> Any:
-            return self._client.search_runs(experiments, condition, max_results=size, order_by=latest_first, page_token=token)
+            return self._client.search_runs(experiments, condition, view or ViewType.ACTIVE_ONLY, size, latest_first, token)
 
-        return list(get_results_from_paginated_fn(page, _PAGE, limit))
+        return list(get_results_from_paginated_fn(page, PAGE, limit))
 
 
 def client(settings: Settings) -> "MlflowClient":
@@ -104,6 +110,16 @@ def experiment_id(of: "MlflowClient", settings: Settings) -> str:
         with if_possible(f"the kind of the MLflow experiment {name}"):
             of.set_experiment_tag(found.experiment_id, EXPERIMENT_KIND, TRAININGS)
     return str(found.experiment_id)
+
+
+def requirements(settings: Settings, model_uri: str) -> str:
+    """The requirements.txt of a logged or registered model, without the model's other files."""
+    fluent(settings)
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # Not mlflow.artifacts: it takes no path below a logged model.
+    with Scratch("requirements") as folder:
+        return Path(get_artifact_repository(model_uri).download_artifacts("requirements.txt", str(folder))).read_text()
 
 
 def repeated(error: "MlflowException") -> bool:

@@ -7,9 +7,9 @@ same error code, and a failed lookup must never count as "there is no champion".
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from car_damage.adapters.mlflow.client import ABSENT, MlflowAdapter, fluent, translated
+from car_damage.adapters.mlflow.client import ABSENT, PAGE, MlflowAdapter, fluent, requirements, translated
 from car_damage.errors import RegistryError
 from car_damage.ports import CHALLENGER, CHAMPION, Clock, ModelVersion
 from car_damage.settings import Settings
@@ -68,6 +68,10 @@ class MlflowRegistry(MlflowAdapter):
             self._remove_unfinished(run_id)  # MLflow's client retries after a lost response, and each attempt creates a version
         return self._version(found)
 
+    def all_versions(self) -> list[ModelVersion]:
+        with translated(f"listing the versions of {self._name}"):
+            return self._found(f"name = '{self._name}'")
+
     def get(self, version: int) -> ModelVersion:
         with translated(f"reading version {version} of {self._name}"):
             return self._version(self._client.get_model_version(self._name, str(version)))
@@ -90,15 +94,31 @@ class MlflowRegistry(MlflowAdapter):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self._name, str(version), key, value)
 
+    def remove(self, version: int) -> None:
+        with translated(f"removing version {version} of {self._name}"):
+            self._client.delete_model_version(self._name, str(version))
+
     def download(self, model_uri: str, into: Path) -> Path:
         with translated(f"downloading {model_uri}"):
             mlflow = fluent(self._settings)
             return Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(into)))
 
+    def requirements(self, model_uri: str) -> str:
+        with translated(f"reading the requirements of {model_uri}"):
+            return requirements(self._settings, model_uri)
+
     def _versions_of(self, run_id: str) -> list[ModelVersion]:
         """All versions of a run, including those that are not READY; lowest first."""
+        return self._found(f"run_id = '{run_id}'")
+
+    def _found(self, condition: str) -> list[ModelVersion]:
+        from mlflow.utils import get_results_from_paginated_fn
+
+        def page(_size: int, token: str | None) -> Any:
+            return self._client.search_model_versions(condition, page_token=token)
+
         # Unity Catalog filters by one field only and returns no tags: so filter by name here, and get each version's tags.
-        found = self._client.search_model_versions(f"run_id = '{run_id}'")
+        found = get_results_from_paginated_fn(page, PAGE)
         numbers = sorted(int(version.version) for version in found if version.name == self._name)
         return [self._version(self._client.get_model_version(self._name, str(number))) for number in numbers]
 

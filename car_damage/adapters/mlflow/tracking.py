@@ -13,11 +13,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, MlflowAdapter, experiment_id, fluent, repeated, translated
+from car_damage.adapters.mlflow.client import (
+    ABSENT,
+    FOR_TRAININGS,
+    MlflowAdapter,
+    experiment_id,
+    fluent,
+    repeated,
+    requirements,
+    translated,
+)
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
+from car_damage.packages import trained_with
 from car_damage.ports import KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
@@ -43,27 +53,18 @@ _TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long
 class MlflowTracking(MlflowAdapter):
     """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
         with translated("looking for a finished run with this training key"):
             for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
-                if uri and self._readable(uri):
+                if uri and self._readable(uri) and (not packages or trained_with(requirements(self._settings, uri), packages)):
                     return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
         return None
 
-    def recent(self, limit: int) -> list[RunSummary]:
+    def recent(self, limit: int | None = None) -> list[RunSummary]:
         with translated("listing the latest training runs"):
             runs = self._runs(f"tags.{KEY_TAG} LIKE '%'", limit)
-        return [
-            RunSummary(
-                run.info.run_id,
-                run.info.run_name or "",
-                run.info.status,
-                datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-                dict(run.data.metrics),
-            )
-            for run in runs
-        ]
+        return [summary(run) for run in runs]
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         with translated(f"starting the run {name}"):
@@ -170,6 +171,14 @@ class MlflowTracking(MlflowAdapter):
             return package.log(contents.keras_file, contents.example, self._settings.labels.classes, name, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
+
+
+def summary(run: "Run") -> RunSummary:
+    """A run as the ports know it."""
+    data, info = run.data, run.info
+    started, ended = (datetime.fromtimestamp(at / 1000, UTC) if at else None for at in (info.start_time, info.end_time))
+    assert started is not None  # noqa: S101 - every run has a start
+    return RunSummary(info.run_id, info.run_name or "", info.status, started, dict(data.metrics), dict(data.tags), ended)
 
 
 def model_name(settings: Settings) -> str:

@@ -5,8 +5,9 @@ An engine adds reading a table, processing files, and one commit.
 
 import logging
 import random
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.adapters import folder
+from car_damage.adapters.tables.log import Log
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import FileProcessor, Files, LandingDiff
+from car_damage.ports import FileProcessor, Files, LandingDiff, Space
 
 ATTEMPTS = 10
 """Attempts of a write without a base version; another writer may commit first each time."""
 REMOVE = "__remove"
 """The boolean column that distinguishes keys to delete from rows to write."""
+
+MANY = 10
+"""Files of a table that are merged into fewer, and commits after which a new checkpoint is written. Fewer cost reading little."""
+DAY = 86_400.0
+UNCOMMITTED = 1
+"""Days for which a file stays that no commit names, because another process may be about to commit it. A write takes less."""
+LOG_CLEANUP = "delta.enableExpiredLogCleanup"
+"""The property of a table by which writers remove old files of its log. They know nothing of versions that must stay."""
 
 DISK_FULL = "No space left on device"
 """The operating system's message, which foreign errors contain."""
@@ -107,6 +117,34 @@ class DeltaTables(ABC):
             self._sleep(min(2.0, 0.05 * 2**attempt) * random.uniform(0.5, 1.5))  # noqa: S311 - spreads writers apart
         return self._commit(table, change)
 
+    def tidy(self, table: str, keep_days: int, needed: Collection[int], *, dry_run: bool = False) -> Space | None:
+        """See the port. A catalog tidies its tables itself: Unity Catalog by predictive optimisation.
+
+        What the merge of small files replaces goes with the next call, because another process may be reading the version before it.
+        """
+        if self._root is None:
+            return None
+        path = Path(self.uri(table))
+        if not (path / "_delta_log").is_dir() or (latest := self._latest(table)) < 0:
+            return Space()
+        log = Log(path)
+        stay = {latest, *filter(log.holds, needed)}
+        unused = _sizes(self._vacuum(table, keep_days, stay, dry_run=True))
+        unread = _sizes(log.superfluous(stay, time.time() - keep_days * DAY))
+        space = Space(len(unused) + len(unread), sum(unused.values()) + sum(unread.values()))
+        if dry_run:
+            return space
+        try:
+            self._merge_files(table)
+        except CommitConflict as error:
+            _log.info("the files of %s are merged another time: %s", table, error)
+        if unused:
+            self._vacuum(table, keep_days, stay, dry_run=False)
+        self._write_checkpoint(table, log.checkpoint)
+        for file in unread:
+            file.unlink(missing_ok=True)
+        return space
+
     def uri(self, table: str) -> str:
         """See the port. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
@@ -136,11 +174,32 @@ class DeltaTables(ABC):
     def _commit(self, table: str, change: Change) -> int:
         """Create the table, or merge once. Raises CommitConflict if another writer committed first."""
 
+    @abstractmethod
+    def _latest(self, table: str) -> int:
+        """The table's version; -1 if it does not exist."""
+
+    @abstractmethod
+    def _merge_files(self, table: str) -> None:
+        """Merge the table's files if there are many, and leave its log to `tidy`. Raises CommitConflict."""
+
+    @abstractmethod
+    def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
+        """Remove files that belong neither to these versions nor to younger ones. Returns them; some may have gone before."""
+
+    @abstractmethod
+    def _write_checkpoint(self, table: str, last: int) -> None:
+        """Write a checkpoint if many commits follow the last one, unless the engine's own writers do."""
+
     def _listing(self, landing: str) -> pa.Table:
         """The listing of the landing folder. For a folder of this machine no object per file is created: this halves the time."""
         if isinstance(self._files, folder.Folder):
             return ledger.listing(folder.walk(landing))
         return ledger.listing_of(self._files.list(landing))
+
+
+def _sizes(files: Iterable[Path]) -> dict[Path, int]:
+    """The files that are there, with their bytes."""
+    return {file: file.stat().st_size for file in files if file.exists()}
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:

@@ -11,7 +11,7 @@ delta-rs's own rebase of commits, two writers could insert the same key.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters import reading
-from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, disk_full, plain, result_schema, with_columns
+from car_damage.adapters.tables.delta import (
+    LOG_CLEANUP,
+    MANY,
+    REMOVE,
+    UNCOMMITTED,
+    Change,
+    DeltaTables,
+    disk_full,
+    plain,
+    result_schema,
+    with_columns,
+)
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
@@ -123,6 +134,37 @@ class DeltaRs(DeltaTables):
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
                 raise
         return 0
+
+    def _latest(self, table: str) -> int:
+        there = self._open(table)
+        return -1 if there is None else int(there.version())
+
+    def _merge_files(self, table: str) -> None:
+        there = self._open(table)
+        assert there is not None  # noqa: S101 - for the type checker
+        at_once = _deltalake().CommitProperties(max_commit_retries=0)
+        with _translated(self._called(table)):
+            if there.metadata().configuration.get(LOG_CLEANUP) != "false":
+                there.alter.set_table_properties({LOG_CLEANUP: "false"}, commit_properties=at_once)
+            if len(there.file_uris()) >= MANY:
+                there.optimize.compact(commit_properties=at_once)
+
+    def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
+        """See `DeltaTables`. First files that a commit removed, then also those that no commit names, or that the log has forgotten."""
+        found: dict[Path, None] = {}
+        for full, days in ((False, keep_days), (True, max(keep_days, UNCOMMITTED))):
+            there = self._open(table)
+            assert there is not None  # noqa: S101 - for the type checker
+            with _translated(self._called(table)):
+                names = there.vacuum(24 * days, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=sorted(stay))
+            found |= dict.fromkeys(Path(self.uri(table), name) for name in names)
+        return list(found)
+
+    def _write_checkpoint(self, table: str, last: int) -> None:
+        there = self._open(table)
+        if there is not None and there.version() - last >= MANY:
+            with _translated(self._called(table)):
+                there.create_checkpoint()
 
 
 def _values(columns: Sequence[str]) -> dict[str, str]:

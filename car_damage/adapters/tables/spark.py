@@ -12,7 +12,7 @@ written only once, and the caller plans again from the table's latest version.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,19 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables.delta import REMOVE, Change, DeltaTables, plain, result_schema, with_columns
+from car_damage.adapters.tables.delta import (
+    DAY,
+    LOG_CLEANUP,
+    MANY,
+    REMOVE,
+    UNCOMMITTED,
+    Change,
+    DeltaTables,
+    plain,
+    result_schema,
+    with_columns,
+)
+from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
@@ -49,6 +61,9 @@ _CREATED = frozenset(
     }
 )
 _TYPES = {"string": "string", "int64": "bigint", "bool": "boolean", "double": "double", "timestamp[us, tz=UTC]": "timestamp"}
+
+_RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+"""Spark refuses to remove what is younger than a week, because it does not know which files another process needs. We do."""
 
 _log = logging.getLogger(__name__)
 
@@ -193,6 +208,34 @@ class SparkDelta(DeltaTables):
                 raise
         return [row.asDict() for row in rows]
 
+    def _merge_files(self, table: str) -> None:
+        name = self._name(table)
+        with translated(self._called(table)):
+            [detail] = self._session().sql(f"DESCRIBE DETAIL {name}").collect()
+            if detail["properties"].get(LOG_CLEANUP) != "false":
+                self._session().sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{LOG_CLEANUP}' = 'false')").collect()
+            if detail["numFiles"] >= MANY:
+                awaited(self._session(), lambda: self._session().sql(f"OPTIMIZE {name}").collect())
+
+    def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
+        """See `DeltaTables`. Spark keeps no versions, so it gets an inventory of the files that it may remove."""
+        folder = Path(self.uri(table))
+        session, name = self._session(), self._name(table)
+        with translated(self._called(table)):
+            frames = (session.sql(f"SELECT * FROM {name} VERSION AS OF {version}") for version in stay)
+            used = {uri.rpartition("/")[2] for frame in frames for uri in frame.inputFiles()}
+            files = _inventory(folder, used, keep_days)
+            if not files.num_rows:
+                return []
+            with self._view(files, f"inventory_{uuid.uuid4().hex}") as view:
+                session.conf.set(_RETENTION_CHECK, "false")
+                statement = f"VACUUM {name} USING INVENTORY (SELECT * FROM {view}) RETAIN {24 * keep_days} HOURS"
+                rows = awaited(session, lambda: session.sql(f"{statement}{' DRY RUN' if dry_run else ''}").collect())
+        return [folder / row["path"].rpartition("/")[2] for row in rows]
+
+    def _write_checkpoint(self, table: str, last: int) -> None:
+        """Spark's writers write a checkpoint after each tenth commit."""
+
     def _name(self, table: str) -> str:
         """The table's name in SQL."""
         where = self.uri(table)
@@ -207,13 +250,31 @@ class SparkDelta(DeltaTables):
         return self._session().createDataFrame([], _described(rows.schema))  # Connect accepts no empty Arrow table
 
     @contextmanager
-    def _view(self, rows: pa.Table, name: str) -> Iterator[None]:
+    def _view(self, rows: pa.Table, name: str) -> Iterator[str]:
         self._frame(rows).createOrReplaceTempView(name)
         try:
-            yield
+            yield name
         finally:
             with suppress(*foreign()):  # the view of an ended session is gone; the call before raised the error
                 self._session().catalog.dropTempView(name)
+
+
+def _inventory(folder: Path, used: Collection[str], keep_days: int) -> pa.Table:
+    """The table's files without those in use, and without young ones that no commit names: another process may be about to commit them.
+
+    Returns a table in the form that VACUUM wants: path (URI), length (bytes), isDir, modificationTime (milliseconds since 1970).
+    """
+    removed, before = Log(folder).removed(), time.time() - max(keep_days, UNCOMMITTED) * DAY
+    found = [(file, file.stat()) for file in folder.glob("*.parquet") if file.name not in used]
+    found = [(file, of) for file, of in found if file.name in removed or of.st_mtime < before]
+    return pa.table(
+        {
+            "path": pa.array([f"file:{file}" for file, _ in found], pa.string()),
+            "length": pa.array([of.st_size for _, of in found], pa.int64()),
+            "isDir": pa.array([False] * len(found), pa.bool_()),
+            "modificationTime": pa.array([int(of.st_mtime * 1000) for _, of in found], pa.int64()),
+        }
+    )
 
 
 def _described(schema: pa.Schema) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from car_damage.errors import ModelRefused, Unavailable
-from car_damage.model.process import HOST, scrubbed
+from car_damage.model.environment import scrubbed
+from car_damage.model.process import HOST
 
 AT_ONCE = 16
 """Requests that the process gets at once: two calls of the model, each for up to eight requests that it combines."""

@@ -43,7 +43,12 @@ class FilesApi(Permissions):
 
     def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         where = self.place(path)
-        self._may_reach(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
+        self._may_reach(path, "WRITE_VOLUME" if method in {"PUT", "DELETE"} else "READ_VOLUME")
+        if method == "DELETE":
+            if not where.is_file():
+                raise Refused(404, "NOT_FOUND", f"The file {path} does not exist")
+            where.unlink()
+            return b""
         if method == "PUT":
             self._only(query, {"overwrite"})
             if where.is_dir():
@@ -69,7 +74,14 @@ class FilesApi(Permissions):
 
     def _directory(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         where = self.place(path)
-        self._may_reach(path, "WRITE_VOLUME" if method == "PUT" else "READ_VOLUME")
+        self._may_reach(path, "WRITE_VOLUME" if method in {"PUT", "DELETE"} else "READ_VOLUME")
+        if method == "DELETE":
+            if not where.is_dir():
+                raise Refused(404, "NOT_FOUND", f"The directory {path} does not exist")
+            if any(where.iterdir()):
+                raise Refused(400, "BAD_REQUEST", f"The directory {path} is not empty")
+            where.rmdir()
+            return b""
         if method == "PUT":
             if len(Path(path).parts) < 5 or not self.volume("/".join(Path(path).parts[:5])[1:]).is_dir():
                 raise Refused(404, "NOT_FOUND", f"The volume of {path} does not exist")

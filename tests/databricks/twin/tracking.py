@@ -19,7 +19,7 @@ ROOT = "dbfs:/databricks/mlflow-tracking"
 PREFIX = "/api/2.0/mlflow/"
 _PATHS = re.compile(
     r"GET experiments/get|GET runs/get|GET metrics/get-history"
-    r"|POST runs/(create|update|search|log-batch|log-metric|log-parameter|log-inputs|outputs|set-tag|delete-tag)"
+    r"|POST runs/(create|update|search|log-batch|log-metric|log-parameter|log-inputs|outputs|set-tag|delete-tag|delete)"
     r"|POST logged-models(/search|/m-\w+/params)?|(GET|PATCH|DELETE) logged-models/m-\w+|PATCH logged-models/m-\w+/tags"
 )
 _OF_THE_WORKSPACE = tuple(f"{PREFIX}experiments/{what}" for what in ("create", "get-by-name", "set-experiment-tag"))

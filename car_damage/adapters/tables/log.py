@@ -1,0 +1,54 @@
+"""The transaction log of a Delta table in a folder: which of its files are needed to read a version.
+
+A version is read from the latest checkpoint at or before it, and the commits after that checkpoint. All other files of the log can
+go, also from the middle. The engines only remove what is older than any version that stays, and only by time, so one version that
+must stay readable for years would keep every commit after it.
+"""
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from urllib.parse import unquote
+
+_FILE = re.compile(r"\.?(\d{20})\.")
+"""A commit, a checkpoint, or a checksum of Spark's, which may start with a dot."""
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+
+
+class Log:
+    """The files of `<table>/_delta_log` at this moment."""
+
+    def __init__(self, table: Path) -> None:
+        folder = table / "_delta_log"
+        self._files = [(path, int(found[1])) for path in sorted(folder.iterdir()) if (found := _FILE.match(path.name))]
+        self._commits = {version: path for path, version in self._files if _COMMIT.fullmatch(path.name)}
+        self._checkpoints = sorted(version for path, version in self._files if _CHECKPOINT.fullmatch(path.name))
+
+    @property
+    def checkpoint(self) -> int:
+        """The latest version with a checkpoint; -1 without one."""
+        return self._checkpoints[-1] if self._checkpoints else -1
+
+    def holds(self, version: int) -> bool:
+        """Whether the log has all files that this version is read from."""
+        start = self._start(version)
+        commits = range(start + 1 if start in self._checkpoints else 0, version + 1)
+        return version <= max(self._commits, default=-1) and all(commit in self._commits for commit in commits)
+
+    def superfluous(self, stay: Collection[int], since: float) -> list[Path]:
+        """The files from which none of these versions is read, and none that was committed after a time (seconds since 1970)."""
+        latest = max(self._commits, default=-1)
+        young = min((version for version, path in self._commits.items() if path.stat().st_mtime >= since), default=latest)
+        read = {commit for version in (*stay, *range(young, latest + 1)) for commit in range(self._start(version), version + 1)}
+        return [path for path, version in self._files if version <= latest and version not in read]
+
+    def removed(self) -> set[str]:
+        """The names of the table's files that the log's commits have removed from it."""
+        removals = (line for path in self._commits.values() for line in path.read_bytes().splitlines() if line.startswith(b'{"remove"'))
+        return {unquote(json.loads(line)["remove"]["path"]) for line in removals}
+
+    def _start(self, version: int) -> int:
+        """The version of the latest checkpoint at or before this version; 0 without one."""
+        return max((checkpoint for checkpoint in self._checkpoints if checkpoint <= version), default=0)

@@ -1,0 +1,74 @@
+"""Which versions and trainings are still needed: by a rollback, a decision, the champion's history, or the next run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from car_damage.moves import Move
+from car_damage.ports import KEY_TAG, ModelVersion, RunSummary
+from car_damage.promotion.tags import is_decided, waits_for_approval
+
+SILVER_TAG = "silver_version"
+"""The tag of runs and versions with the version of the silver table that they use."""
+DRY_RUN_TAG = "dry_run_decision"
+"""The tag of a version that a dry run has judged. Such a version may stay without a decision for good."""
+_IN_USE = frozenset({"RUNNING", "SCHEDULED", "FINISHED"})
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """All trainings and versions that there are."""
+
+    runs: Sequence[RunSummary]
+    """Latest first."""
+    versions: Sequence[ModelVersion]
+    moves: Sequence[Move]
+    champion: ModelVersion | None
+    challenger: ModelVersion | None
+
+    def versions_of(self, run: RunSummary) -> list[ModelVersion]:
+        return [version for version in self.versions if version.run_id == run.run_id]
+
+    def over(self, before: datetime, training_key: str) -> list[RunSummary]:
+        """The trainings that ended before this moment, or began before it and did not end, and that nothing needs.
+
+        Needed are all that ever were or may go live, and what the next run compares with: the latest finished run, and that with
+        this key.
+        """
+        kept = self._needed()
+        finished = [run for run in self.runs if run.status == "FINISHED"]
+        compared = {run.run_id for run in finished[:1]} | {run.run_id for run in finished if run.tags.get(KEY_TAG) == training_key}
+        return [
+            run
+            for run in self.runs
+            if (run.ended or run.started) < before
+            and run.run_id not in compared
+            and not any(version.version in kept for version in self.versions_of(run))
+        ]
+
+    def silver_versions(self) -> set[int]:
+        """Versions of the silver table that must stay readable.
+
+        They belong to the champion, to versions that may go live, and to trainings that are in progress or have no decision.
+        """
+        may = [version for version in self.versions if version.version in self._aliased or self._may_go_live(version)]
+        decided = {version.run_id for version in self.versions if is_decided(version)}
+        tags = [version.tags for version in may]
+        tags += [run.tags for run in self.runs if run.status in _IN_USE and run.run_id not in decided]
+        return {int(of[SILVER_TAG]) for of in tags if SILVER_TAG in of}
+
+    def _needed(self) -> set[int]:
+        """Versions that are or were live, that a move names, or that may go live."""
+        intentions = [move.intention for move in self.moves]
+        named = {number for one in intentions for number in (one.version, one.replaces, one.displaced) if number is not None}
+        return self._aliased | named | {version.version for version in self.versions if self._may_go_live(version)}
+
+    @property
+    def _aliased(self) -> set[int]:
+        return {version.version for version in (self.champion, self.challenger) if version is not None}
+
+    def _may_go_live(self, version: ModelVersion) -> bool:
+        """Whether the version can go live without being judged again, or has not been judged yet."""
+        if is_decided(version):
+            return waits_for_approval(version, self.champion)
+        return DRY_RUN_TAG not in version.tags

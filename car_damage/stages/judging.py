@@ -1,0 +1,186 @@
+"""Judges a run's model against the champion: on which test photos, by whose answers, and with what the rule has to know beside them.
+
+Both models answer the same photos. A photo that one of them was trained on, or one that looks like it, takes no part. A photo that is
+gone or cannot be read is left out, and the others decide if they are enough.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data.checked import readable
+from car_damage.data.splits import TEST, TRAIN
+from car_damage.data.trained import COLUMNS, seen, trained_photos
+from car_damage.errors import CarDamageError, ModelRefused, RegistryError, Terminal, TooFewPhotos
+from car_damage.machine import Scratch
+from car_damage.model.evaluation import Labels
+from car_damage.model.process import ModelAnswer, answers
+from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, read_trained
+from car_damage.moves import DONE
+from car_damage.photo.columns import probability_column
+from car_damage.pipeline import RegisterRequest
+from car_damage.ports import ModelVersion, Platform
+from car_damage.promotion.rule import Answers, Circumstances, Decision, decide
+from car_damage.stage import Progress
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TestPhotos:
+    """Test photos of one silver version, and the candidate's predictions for them after its training."""
+
+    __test__ = False  # for pytest: no class of tests
+
+    rows: pa.Table
+    """path, label, sha256, phash: n rows."""
+    truth: Labels
+    """(n,)"""
+    probabilities: npt.NDArray[np.float64]
+    """(n, classes)"""
+    trained_on: int
+    """Photos of the training split."""
+    silver_version: int
+
+    @property
+    def candidate(self) -> Labels:
+        """(n,) the candidate's predictions."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "TestPhotos":
+        """Some of the photos."""
+        return replace(self, rows=self.rows.filter(pa.array(chosen)), truth=self.truth[chosen], probabilities=self.probabilities[chosen])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A decision, and what was noticed on the way."""
+
+    decision: Decision
+    left_out: Mapping[str, CarDamageError]
+    """Path -> why the photo took no part: it has changed, or cannot be read."""
+
+
+def read_test_photos(request: RegisterRequest, platform: Platform) -> TestPhotos:
+    """The test photos for which the candidate has predictions. Its training left out those that could not be read.
+
+    Raises:
+        TooFewPhotos: silver has no test photo.
+        RegistryError: the candidate has predictions for none of them.
+    """
+    classes = platform.settings.labels.classes
+    columns = ["path", "label", "sha256", "phash", "split"]
+    silver, _ = platform.tables.read(platform.settings.tables.silver, columns, request.silver_version)
+    rows = silver.filter(pc.equal(silver["split"], TEST)).sort_by("sha256")
+    if not rows.num_rows:
+        raise TooFewPhotos(f"silver version {request.silver_version} has no test photo; add photos of each class and run again")
+    predicted = read_predictions(platform.tracking.fetch(request.run_id, PREDICTIONS_FILE))
+    at = pc.index_in(rows["sha256"], value_set=predicted["sha256"])
+    rows, at = rows.filter(pc.is_valid(at)), at.drop_null()
+    if not rows.num_rows:
+        raise RegistryError(
+            f"run {request.run_id} has no prediction for the test photos of silver version {request.silver_version}; "
+            "run again with train_again"
+        )
+    probabilities = np.column_stack([predicted[probability_column(name)].take(at).to_numpy() for name in classes])
+    truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
+    trained_on = pc.sum(pc.equal(silver["split"], TRAIN)).as_py() or 0
+    return TestPhotos(rows.drop_columns(["split"]), truth, probabilities, trained_on, request.silver_version)
+
+
+def judge(test: TestPhotos, version: ModelVersion, champion: ModelVersion | None, platform: Platform, progress: Progress) -> Judgement:
+    """Let the rule decide on the version.
+
+    Raises:
+        ModelRefused: the champion does not load, or does not answer every photo.
+    """
+    settings = platform.settings
+    mine = _trained(version.run_id, test.silver_version, platform)
+    theirs = None if champion is None else _trained(champion.run_id, _silver_version(champion), platform)
+    known = seen(test.rows, [photos for photos in (mine, theirs) if photos is not None], settings.split.near_duplicate_bits)
+    test = test.only(~known)
+    circumstances = Circumstances(_looks(version, champion, platform), _lost(mine, theirs), int(known.sum()))
+    left_out: dict[str, CarDamageError] = {}
+    said = None
+    if champion is not None and len(test.truth):
+        test, said = _with_answers(test, champion, platform, progress, left_out)
+    fresh = None if champion is None else _fresh(test, champion, platform)
+    decision = decide(Answers(test.truth, test.candidate, said, fresh), settings.labels.classes, settings.promotion, circumstances)
+    return Judgement(decision, left_out)
+
+
+def _with_answers(
+    test: TestPhotos, champion: ModelVersion, platform: Platform, progress: Progress, left_out: dict[str, CarDamageError]
+) -> tuple[TestPhotos, Labels]:
+    """The photos that could be read, and the champion's predictions for them. The others go into `left_out`."""
+    photos, settings = len(test.truth), platform.settings
+    progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
+    read = readable(platform.files, test.rows["path"].to_pylist(), test.rows["sha256"].to_pylist(), left_out)
+    timeout, environment = settings.tracking.check_timeout + photos, settings.tracking.champion_environment
+    with Scratch("champion") as folder:
+        model = platform.registry.download(champion.uri, folder)
+        given = answers(model, read, timeout, environment, lambda done: progress("judge", done, photos))
+    test = test.only(np.array([path not in left_out for path in test.rows["path"].to_pylist()], bool))
+    return test, _predicted(given, test.truth, settings.labels.classes)
+
+
+def _predicted(given: Sequence[ModelAnswer], truth: Labels, classes: Sequence[str]) -> Labels:
+    """Class numbers of the champion's answers. A label that is no class of the settings counts as wrong."""
+    if len(given) != len(truth):
+        raise ModelRefused(f"the champion answered {len(given)} of {len(truth)} test photos")
+    wrong = (truth + 1) % len(classes)
+    return np.array([classes.index(a.label) if a.label in classes else wrong[i] for i, a in enumerate(given)], np.int64)
+
+
+def _trained(run_id: str, silver_version: int | None, platform: Platform) -> pa.Table | None:
+    """The photos that a run was trained on. Runs of earlier versions kept no list: then silver as it was. None if that is lost, too."""
+    try:
+        return read_trained(platform.tracking.fetch(run_id, TRAINED_FILE))
+    except RegistryError:
+        pass
+    try:
+        if silver_version is None:
+            raise RegistryError("the version has no tag silver_version")
+        rows, _ = platform.tables.read(platform.settings.tables.silver, COLUMNS, silver_version)
+    except Terminal as error:
+        _log.warning("it is unknown which photos run %s was trained on, so none is left out for it: %s", run_id, error)
+        return None
+    return trained_photos(rows)
+
+
+def _silver_version(version: ModelVersion) -> int | None:
+    text = version.tags.get("silver_version", "")
+    return int(text) if text.isdecimal() else None
+
+
+def _lost(mine: pa.Table | None, theirs: pa.Table | None) -> tuple[str, ...]:
+    """The classes that the champion was trained on and the candidate was not."""
+    if mine is None or theirs is None:
+        return ()
+    knows, known = (set(photos.filter(pc.equal(photos["split"], TRAIN))["label"].to_pylist()) for photos in (mine, theirs))
+    return tuple(sorted(known - knows))
+
+
+def _looks(version: ModelVersion, champion: ModelVersion | None, platform: Platform) -> int:
+    """The candidates since the champion was chosen, this one included. Each registered version is one."""
+    if champion is None:
+        return version.version
+    replaced = next((move.intention.replaces for move in platform.history.moves(DONE) if move.intention.version == champion.version), None)
+    return max(1, version.version - max(champion.version, replaced or 0))
+
+
+def _fresh(test: TestPhotos, champion: ModelVersion, platform: Platform) -> npt.NDArray[np.bool_] | None:
+    """Whether each photo, and all that look like it, arrived after the champion was chosen; None if that is unknown."""
+    settings = platform.settings
+    try:
+        predicted = read_predictions(platform.tracking.fetch(champion.run_id, PREDICTIONS_FILE))
+    except RegistryError:
+        return None
+    splits, _ = platform.tables.read(settings.tables.splits, ["sha256", "phash"])
+    chosen_on = splits.filter(pc.is_in(splits["sha256"], value_set=predicted["sha256"]))
+    return ~seen(test.rows, [chosen_on], settings.split.near_duplicate_bits)

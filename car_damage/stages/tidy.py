@@ -1,0 +1,78 @@
+"""Stage tidy: removes what no run, rollback or audit needs any more, so that disk and time do not grow with the nights.
+
+It runs where the flow runs, also when other stages are jobs in Databricks: there the tables are in Unity Catalog, which tidies them
+itself, and the rest is a few requests, for which no compute has to start. A kill leaves less to remove for the next run.
+"""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+from car_damage.errors import RegistryError
+from car_damage.model.run_files import evidence_file
+from car_damage.pipeline import Leftover, TidyReport, TidyRequest
+from car_damage.ports import ModelVersion, Platform, RunSummary
+from car_damage.promotion.retention import Holdings
+from car_damage.stage import Progress, Stage
+
+
+def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyReport:
+    """Remove it, or with a dry run only find it."""
+    before = platform.clock.now() - timedelta(days=platform.settings.tracking.keep_days)
+    held, registry = platform.tracking.recent(), platform.registry
+    holdings = Holdings(held, registry.all_versions(), platform.history.moves(), registry.champion(), registry.challenger())
+    over = holdings.over(before, request.training_key)
+    trainings = _trainings(request, platform, holdings, over)
+    rest = replace(holdings, runs=[run for run in held if run not in over])
+    deleted = [run for run in platform.archive.deleted() if (run.ended or run.started) < before]
+    return TidyReport((*trainings, *_deleted(request, platform, deleted), *_tables(request, platform, rest, progress)))
+
+
+def _trainings(request: TidyRequest, platform: Platform, holdings: Holdings, over: list[RunSummary]) -> list[Leftover]:
+    """Archive the decisions first: a run whose version is gone after a kill has nothing left to archive, and goes next time."""
+    leftovers = [Leftover("training", _named(run, holdings.versions_of(run)), 1, platform.archive.bytes_of(run)) for run in over]
+    if request.dry_run or not over:
+        return leftovers
+    versions = [(run, version) for run in over for version in holdings.versions_of(run)]
+    if versions:
+        platform.archive.keep({f"version-{version.version}.json": _document(platform, run, version) for run, version in versions})
+    for _, version in versions:
+        platform.registry.remove(version.version)
+    platform.archive.remove(over)
+    return leftovers
+
+
+def _document(platform: Platform, run: RunSummary, version: ModelVersion) -> bytes:
+    """All that is left of a decision: the version's tags, the training's numbers, and the evidence as the stage register wrote it."""
+    try:
+        evidence = json.loads(platform.tracking.fetch(run.run_id, evidence_file(version.version)))
+    except RegistryError:  # never decided, or the file was deleted
+        evidence = None
+    training = {"run_id": run.run_id, "name": run.name, "started": run.started.isoformat(), "tags": run.tags, "metrics": run.metrics}
+    document = {"version": version.version, "tags": dict(version.tags), "decision": evidence, "training": training}
+    return json.dumps(document, indent=1, default=dict).encode()
+
+
+def _named(run: RunSummary, versions: list[ModelVersion]) -> str:
+    of = ", ".join(f"version {version.version}" for version in versions)
+    return f"{run.name}, {of or run.status.lower()}"
+
+
+def _deleted(request: TidyRequest, platform: Platform, runs: list[RunSummary]) -> list[Leftover]:
+    leftovers = [Leftover("deleted training", run.name, 1, platform.archive.bytes_of(run)) for run in runs]
+    if runs and not request.dry_run:
+        platform.archive.remove(runs)
+    return leftovers
+
+
+def _tables(request: TidyRequest, platform: Platform, holdings: Holdings, progress: Progress) -> list[Leftover]:
+    names, silver, leftovers = platform.settings.tables, holdings.silver_versions(), []
+    for done, table in enumerate(names.all, 1):
+        space = platform.tables.tidy(table, names.keep_days, silver if table == names.silver else (), dry_run=request.dry_run)
+        progress("tables", done, len(names.all), table)
+        if space is not None and space.files:
+            leftovers.append(Leftover("old versions of a table", table, space.files, space.bytes))
+    return leftovers
+
+
+STAGE = Stage("tidy", TidyRequest, TidyReport, work)
