@@ -51,7 +51,8 @@ class Trainings(Runs):
         self.networks: dict[str, Network] = {}
         """URI of a logged model -> its network."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
+        del packages  # all runs trained with the same
         for run_id, tags in reversed(self.tags.items()):
             if tags[KEY_TAG] == training_key and self.states[run_id] == "FINISHED":
                 return TrainedRun(run_id, f"models:/m-{run_id}", self.metrics[run_id], tags.get("flow_run", ""))

@@ -34,7 +34,7 @@ from car_damage.pipeline import (
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.stage import Stage, silent
-from car_damage.stages import register
+from car_damage.stages import judging, register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
 from car_damage.stages.live import STAGE as LIVE
@@ -101,7 +101,8 @@ class World:
             landing={"folder": str(self.landing.folder)},
             tables={"keep_days": 0},
             tracking={"uri": "memory"},
-            promotion={"min_test_photos": 10, "resamples": 200},
+            # So few test photos would convince the rule too seldom for sixty nights.
+            promotion={"min_test_photos": 10, "min_test_photos_per_class": 1, "min_confidence": 0.5, "resamples": 200},
             **sections,
         )
         self.tables = DeltaRs(self.home / "tables", self.files, self.settings.images)
@@ -172,7 +173,8 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "train", train)
             patch.setattr(training, "predict", lambda network, photos: networks.predict(network, photos, subjects))
-            patch.setattr(register, "answers", answers)
+            for stage in (register, judging):
+                patch.setattr(stage, "answers", answers)
             for plot in ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes"):
                 patch.setattr(plots, plot, lambda *_: b"a plot")
             yield
