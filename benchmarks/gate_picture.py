@@ -42,7 +42,7 @@ def draw(nights: npt.NDArray[np.int64], ever: dict[str, npt.NDArray[np.float64]]
         for (rule, shares), style in zip(ever.items(), ("-", "--"), strict=True):
             left.step(nights, 100 * shares, style, color=_COLOURS["alike"], where="post", label=rule)
         left.set(xlabel="nights", ylabel="% of series", ylim=(0, 100), title="An equally good candidate has gone live")
-        left.legend(frameon=False)
+        left.legend(frameon=False, loc="center right")
         for curve in trade_offs:
             colour = _COLOURS[curve.candidates]
             x, y = 100 * np.array(curve.false), 100 * np.array(curve.power)
@@ -53,7 +53,7 @@ def draw(nights: npt.NDArray[np.int64], ever: dict[str, npt.NDArray[np.float64]]
                     f"{confidence:.4g}", (across, up), (3, -10), textcoords="offset points", fontsize=7, weight="bold" if mark else None
                 )
         right.axvline(5, color="grey", linewidth=0.7, linestyle=":")
-        right.set(xlabel="% of series in which an equally good candidate ever goes live", ylabel="% of better candidates live in night 250")
+        right.set(xlabel="% of series: an equally good one ever goes live", ylabel="% of better candidates live in night 250")
         right.set(ylim=(0, 105), title="First confidence: price and gain")
         right.legend(frameon=False, loc="lower right")
         FigureCanvasSVG(figure).print_svg(PICTURE, metadata={"Date": None, "Creator": None})

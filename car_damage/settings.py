@@ -218,7 +218,7 @@ class Promotion(Section):
     person takes the version live with the flow promote."""
     min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """The candidate's macro-F1 must exceed the champion's by at least this much, on the same test photos."""
-    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.98
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.99
     """Confidence that the first candidate after a promotion must reach. The second may be wrong with half the chance, the third with a
     third, and so on, because luck beats a champion that is challenged often enough. [promotion.md](promotion.md) has the trade-off."""
     min_test_photos: Annotated[int, Field(ge=1)] = 30

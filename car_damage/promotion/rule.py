@@ -101,8 +101,8 @@ def confidence_asked(rule: Promotion, looks: int) -> float:
 
 
 def percent(share: float) -> str:
-    """A confidence with as many digits as tell it from 1: 80%, 99.2%, 99.992%."""
-    digits = 0 if share <= 0.98 else min(3, int(-np.log10(1 - share)))
+    """A confidence with as many digits as tell it from 1: 80%, 99%, 99.20%, 99.992%."""
+    digits = 0 if share <= 0.99 else min(3, int(-np.log10(1 - share)))
     return f"{np.floor(share * 10 ** (2 + digits) + ROUNDING) / 10**digits:.{digits}f}%"
 
 

@@ -13,7 +13,7 @@ def promoted(place: Place, better: float) -> int:
 
 
 def test_in_six_hundred_nights_of_equally_good_candidates_hardly_one_goes_live() -> None:
-    """About 2 % of the series have a promotion. With 80 % confidence every night ten of the twelve have one."""
+    """About 1 % of the series have a promotion. With 80 % confidence every night ten of the twelve have one."""
     assert promoted(Place(60, 0, USUAL), 0.0) <= 1
 
 
@@ -40,7 +40,7 @@ def test_a_champion_that_luck_has_chosen_shows_its_true_score_when_fresh_photos_
 
 
 def test_the_setting_is_the_confidence_of_the_first_look() -> None:
-    """Of 100 equally good candidates two go live at 98 %, and twenty at 80 %."""
+    """Of 100 equally good candidates one goes live at 99 %, and twenty at 80 %."""
     lax = RULE.model_copy(update={"min_confidence": 0.8})
     strict_live, lax_live = (sum(Series(Place(60, 0, USUAL), rule, seed=run).night() for run in range(100)) for rule in (RULE, lax))
     assert strict_live <= 5

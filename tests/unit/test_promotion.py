@@ -79,7 +79,7 @@ def test_a_gain_that_may_well_be_chance_is_kept_out() -> None:
     candidate[10:14] = (TRUTH[10:14] + 1) % 3
     judged = judge(candidate, champion, RULE.model_copy(update={"min_gain": 0.001, "min_confidence": 0.99}))
     assert judged.decision == KEEP
-    assert judged.reasons[0].endswith("but with a confidence of 61%; 99.0% is needed")
+    assert judged.reasons[0].endswith("but with a confidence of 61%; 99% is needed")
 
 
 def test_a_better_model_below_a_class_floor_is_kept_out() -> None:
@@ -288,7 +288,7 @@ def test_the_evidence_has_the_circumstances_and_an_interval_around_each_score() 
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(0.8, "80%"), (0.98, "98%"), (0.9796, "97%"), (0.99, "99.0%"), (0.99992, "99.992%"), (0.5, "50%")]
+    ("share", "shown"), [(0.8, "80%"), (0.98, "98%"), (0.9896, "98%"), (0.99, "99%"), (0.996, "99.60%"), (0.99992, "99.992%"), (0.5, "50%")]
 )
 def test_a_confidence_is_shown_with_the_digits_that_tell_it_from_certainty(share: float, shown: str) -> None:
     assert percent(share) == shown
