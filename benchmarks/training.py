@@ -103,7 +103,7 @@ def _loaded(files: Sequence[tuple[Path, str]], classes: Sequence[str]) -> PhotoS
         {"path": str(file), "label": label, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "split": "train"}
         for file, label in files
     ]
-    return load(pa.Table.from_pylist(rows), Folder(), Limits(), classes, 0, silent, 1 << 40, SystemClock(), 0.0)
+    return load(pa.Table.from_pylist(rows), Folder(), Limits(), classes, 0, silent, 1 << 40, SystemClock())
 
 
 def _draw(folder: Path, photos: int) -> None:

@@ -124,7 +124,7 @@ def train(photos: Path, result: Path) -> None:
         }
     )
     room = len(valid) // 2 * SIZE * SIZE * 3
-    with load(rows, Photos(files), Limits(), classes, 2, silent, room, Time(), 0.0) as photo_set:  # type: ignore[arg-type]
+    with load(rows, Photos(files), Limits(), classes, 2, silent, room, Time()) as photo_set:  # type: ignore[arg-type]
         parts = [photo_set.part(split) for split in dict.fromkeys(SPLITS)]
         trained = training.train(parts[0], parts[1], len(classes), Training(epochs=2), silent)
         answers = training.predict(trained.network, parts[2])

@@ -89,7 +89,6 @@ def load(  # noqa: PLR0917 - what, from where, and how
     progress: Progress,
     cache_bytes: int,
     clock: Clock,
-    max_left_out: float,
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
     disk is removed, so arrays taken from it must not be used afterwards.
@@ -103,12 +102,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
         progress: called for the step `photos`.
         cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
         clock: waits before photos are read again.
-        max_left_out: the share of the photos that may be left out.
 
     Raises:
-        PhotoChanged: more photos are gone, have other bytes than silver says, or cannot be decoded; or one of those without room on
-            disk, in the middle of the training.
-        Unavailable: more photos, or one of those, cannot be read, for a reason that may pass.
+        PhotoChanged, Unavailable: in the block, for a photo that has no room on disk and can be used no longer.
         SettingsError: silver has a label that is not among the classes.
     """
     rows = rows.sort_by([("split", "ascending"), ("sha256", "ascending")])
@@ -134,7 +130,6 @@ def load(  # noqa: PLR0917 - what, from where, and how
                     decoded[slots[row]] = pixels
 
             failed = _failures(pool, keep, len(paths), clock, progress)
-            _check(failed, len(paths), max_left_out)
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
@@ -175,14 +170,6 @@ def _failures(
             else:
                 failed[row] = error
     return failed
-
-
-def _check(failed: Mapping[int, CarDamageError], photos: int, max_left_out: float) -> None:
-    if len(failed) <= max_left_out * photos:
-        return
-    error = next((error for error in failed.values() if isinstance(error, Unavailable)), next(iter(failed.values())))
-    what = f"{len(failed):,} of the {photos:,} photos cannot be used, and landing.max_vanished_share allows {max_left_out:.0%}"
-    raise type(error)(f"{what}; one of them: {error}") from error
 
 
 def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:

@@ -39,7 +39,7 @@ from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, 
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages.verdicts import leave_out
+from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
@@ -74,9 +74,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress,
         images.cache_bytes,
         platform.clock,
-        settings.landing.max_vanished_share,
     ) as photos:
         leave_out(photos.left_out, platform)
+        refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         return _tracked(request, platform, rows, photos, progress)

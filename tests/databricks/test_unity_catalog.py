@@ -161,10 +161,10 @@ def test_tidying_deletes_a_refused_training_with_its_version_and_keeps_its_decis
     removed = STAGE.work(TidyRequest("k" * 64), eager, silent).leftovers
     assert [(of.kind, of.name) for of in removed] == [("training", f"refused, version {version.version}")]
     assert (removed[0].bytes or 0) > 10_000
-    assert tracking.run_for("refused") is None
+    assert tracking.run_for("refused", {}) is None
     assert versions(logged) == {}
     assert {run.run_id for run in tracking.recent()} == {later, logged.run_id}
-    assert tracking.run_for("k" * 64) is not None
+    assert tracking.run_for("k" * 64, {}) is not None
     [archive] = client(settings).search_runs([client(settings).get_run(later).info.experiment_id], f"tags.{ARCHIVE_TAG} LIKE '%'")
     document = json.loads(tracking.fetch(archive.info.run_id, f"decisions/version-{version.version}.json"))
     assert (document["decision"], document["tags"]["decision"]) == ({"version": 1}, "keep")

@@ -66,7 +66,7 @@ def test_a_refused_training_leaves_its_decision_and_no_file(target: Target, cont
     assert not alone.keys() & files(target.settings.home).keys()
     assert [run.run_id for run in target.tracking.recent()] == [second]
     assert [version.version for version in target.registry.all_versions()] == [2]
-    assert target.tracking.run_for("key 2") is not None
+    assert target.tracking.run_for("key 2", {}) is not None
     [archive] = client(target.settings).search_runs(["1"], f"tags.{ARCHIVE_TAG} LIKE '%'")
     document = json.loads(target.tracking.fetch(archive.info.run_id, "decisions/version-1.json"))
     assert document["decision"] == {"version": 1, "reasons": ["too little"]}
@@ -80,7 +80,7 @@ def test_all_decisions_are_in_one_archive_and_the_champion_stays_whole(target: T
     target.registry.move(CHAMPION, 2)
     assert [of.name for of in tidy(target).leftovers] == ["training 3, version 3", "training 1, version 1"]
     assert [version.version for version in target.registry.all_versions()] == [2, 4]
-    assert target.tracking.run_for("key 2") is not None
+    assert target.tracking.run_for("key 2", {}) is not None
     trained(target, contents, 5)
     tidy(target)
     [archive] = client(target.settings).search_runs(["1"], f"tags.{ARCHIVE_TAG} LIKE '%'")

@@ -63,7 +63,7 @@ def test_moves_of_another_model_in_the_same_experiment_are_not_ours(history: Mlf
 
 
 def test_more_moves_than_one_page_holds_are_all_there(history: MlflowHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("car_damage.adapters.mlflow.client._PAGE", 2)
+    monkeypatch.setattr("car_damage.adapters.mlflow.client.PAGE", 2)
     for _ in range(5):
         history.begin(FIRST)
     assert len(history.moves()) == 5

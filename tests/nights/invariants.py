@@ -11,6 +11,7 @@ from tests.nights.record import Past, Record, Row, key_of
 
 PRESENT = ("valid", "rejected")
 SET_REASONS = ("duplicate", "conflicting labels", "ambiguous split")
+LABEL_REASONS = ("no label", "unknown label")
 PROMOTE, KEEP = "promote", "keep"
 
 
@@ -91,14 +92,15 @@ def no_photo_that_was_trained_on_takes_part_in_a_decision(past: Past, record: Re
 
 
 def labels_follow_the_settings(_: Past, record: Record) -> Iterator[str]:
+    """Those of photos in the landing folder that are used, or could be if their label were another one."""
     if "silver" not in record.night.done:
         return
-    for row in record.silver:
-        if row["label"] != (label := _label(record, row["path"])):
-            yield f"{row['path']} is {row['label']} in silver and {label} by the settings"
-    for row in _rows_of_files(record):
-        if record.listed[row["path"]].photo.subject and row["label"] != (label := _label(record, row["path"])):
-            yield f"{row['path']} is {row['label']} in bronze and {label} by the settings"
+    here = [row for row in record.silver if row["path"].startswith(record.settings.landing.folder)]
+    decoded = [row for row in _rows_of_files(record) if row["status"] == "valid" or row["reason"] in (*SET_REASONS, *LABEL_REASONS)]
+    for table, rows in (("silver", here), ("bronze", decoded)):
+        for row in rows:
+            if row["label"] != (label := _label(record, row["path"])):
+                yield f"{row['path']} is {row['label']} in {table} and {label} by the settings"
 
 
 def verdicts_follow_the_limits(_: Past, record: Record) -> Iterator[str]:
@@ -198,9 +200,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     a_killed_night_and_a_normal_one_are_a_normal_one,
     the_endpoint_serves_the_champion,
     no_error_is_unforeseen,
+    tables_stay_small,
 )
 
-WAITING: tuple[Invariant, ...] = (advice_helps, tables_stay_small)
+WAITING: tuple[Invariant, ...] = (advice_helps,)
 """What the nights of today break. An invariant moves up from here when the code keeps it."""
 
 

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from car_damage.adapters.folder import Folder
 from car_damage.errors import Unavailable
-from car_damage.ports import KEY_TAG, Prediction, RunContents, RunSummary, TrainedRun
-from tests.fakes import Endpoint, Runs, Versions
+from car_damage.ports import KEY_TAG, ModelVersion, Prediction, RunContents, RunSummary, TrainedRun
+from tests.fakes import Endpoint, Runs, Shelf, Time, Versions
 from tests.nights.networks import Network
 from tests.nights.photos import Photo
 
@@ -24,30 +24,48 @@ class Disk(Folder):
         return super().read(path)
 
 
+class Models(Versions):
+    """Port Registry in memory, which gives no number twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.created = 0
+
+    def create(self, run_id: str, model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+        self.created += 1
+        self.descriptions[self.created] = description
+        self.versions[self.created] = ModelVersion(self.created, run_id, dict(tags), uri=model_uri)
+        return self.versions[self.created]
+
+
 class Trainings(Runs):
     """Port Tracking in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Time) -> None:
         super().__init__({})
+        self.clock = clock
+        self.started: dict[str, datetime] = {}
         self.tags: dict[str, dict[str, str]] = {}
         self.states: dict[str, str] = {}
         self.metrics: dict[str, dict[str, float]] = {}
         self.networks: dict[str, Network] = {}
         """URI of a logged model -> its network."""
 
-    def run_for(self, training_key: str) -> TrainedRun | None:
+    def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
+        del packages  # all runs trained with the same
         for run_id, tags in reversed(self.tags.items()):
             if tags[KEY_TAG] == training_key and self.states[run_id] == "FINISHED":
                 return TrainedRun(run_id, f"models:/m-{run_id}", self.metrics[run_id], tags.get("flow_run", ""))
         return None
 
-    def recent(self, limit: int) -> list[RunSummary]:
+    def recent(self, limit: int | None = None) -> list[RunSummary]:
         last = list(reversed(self.tags))[:limit]
-        return [RunSummary(run, run, self.states[run], datetime.fromtimestamp(0, UTC), self.metrics.get(run, {})) for run in last]
+        return [RunSummary(run, run, self.states[run], self.started[run], self.metrics.get(run, {}), self.tags[run]) for run in last]
 
     def start(self, name: str, tags: Mapping[str, str]) -> str:
         del name
-        run_id = f"run-{len(self.tags) + 1}"
+        run_id = f"run-{len(self.started) + 1}"
+        self.started[run_id] = self.clock.now()
         self.tags[run_id], self.states[run_id] = dict(tags), "RUNNING"
         return run_id
 
@@ -69,6 +87,23 @@ class Trainings(Runs):
         for run_id, tags in self.tags.items():
             if tags.get("flow_run") == flow_run and self.states[run_id] == "RUNNING":
                 self.states[run_id] = "KILLED"
+
+
+class Archive(Shelf):
+    """Port Archive in memory: what it removes is gone from the trainings."""
+
+    def __init__(self, runs: Trainings) -> None:
+        super().__init__()
+        self.runs = runs
+
+    def remove(self, runs: Sequence[RunSummary]) -> None:
+        super().remove(runs)
+        for run in runs:
+            for kept in (self.runs.tags, self.runs.states, self.runs.metrics):
+                kept.pop(run.run_id, None)
+            self.runs.networks.pop(f"models:/m-{run.run_id}", None)
+            for file in [file for file in self.runs.files if file[0] == run.run_id]:
+                del self.runs.files[file]
 
 
 class Served(Endpoint):

@@ -112,7 +112,7 @@ class Simulation:
             before=before,
             after=records.standing(world),
             networks=records.networks(world),
-            trained=frozenset(sha256 for network in world.tracking.networks.values() for sha256 in network.seen),
+            trained=frozenset(world.trained),
             follows=follows,
             normal=normal,  # type: ignore[arg-type]
             ended=records.state(world) if normal is not None else None,

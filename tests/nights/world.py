@@ -23,6 +23,7 @@ from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,
     RegisterReport,
+    TidyRequest,
     ValidateRequest,
     live_request,
     promote_request,
@@ -33,22 +34,25 @@ from car_damage.pipeline import (
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.stage import Stage, silent
-from car_damage.stages import register
+from car_damage.stages import judging, register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
 from car_damage.stages.live import STAGE as LIVE
 from car_damage.stages.register import STAGE as REGISTER
 from car_damage.stages.silver import STAGE as SILVER
+from car_damage.stages.tidy import STAGE as TIDY
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.validate import STAGE as VALIDATE
-from tests.fakes import Moves, Time, Versions
+from tests.fakes import Moves, Time
 from tests.nights import networks
 from tests.nights.people import People
-from tests.nights.services import Disk, Served, Trainings
+from tests.nights.services import Archive, Disk, Models, Served, Trainings
 
-EFFECTS = frozenset({"merge", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put"})
+EFFECTS = frozenset(
+    {"merge", "tidy", "start", "log", "finish", "attach", "create", "remove", "keep", "move", "tag", "begin", "close", "put"}
+)
 """Methods of ports that change something: a run can be killed before each of them."""
-PORTS = ("tables", "tracking", "registry", "history", "serving")
+PORTS = ("tables", "tracking", "registry", "archive", "history", "serving")
 
 
 class Killed(BaseException):
@@ -80,9 +84,13 @@ class World:
 
     def __init__(self, home: Path, people: People) -> None:
         self.people, self.landing, self.home = people, people.landing, home
-        self.registry, self.history, self.tracking = Versions(), Moves(), Trainings()
+        self.clock = Time()
+        self.registry, self.history, self.tracking = Models(), Moves(), Trainings(self.clock)
+        self.archive = Archive(self.tracking)
         self.serving = Served(self.registry, self.tracking, self.landing.subjects)
-        self.clock, self.files = Time(), Disk(people.unreadable)
+        self.files = Disk(people.unreadable)
+        self.trained: set[str] = set()
+        """sha256 of every photo that any network was trained on."""
         self.configure()
 
     def configure(self) -> None:
@@ -91,8 +99,10 @@ class World:
         self.settings = Settings(
             home=self.home,
             landing={"folder": str(self.landing.folder)},
+            tables={"keep_days": 0},
             tracking={"uri": "memory"},
-            promotion={"min_test_photos": 10, "resamples": 200},
+            # So few test photos would convince the rule too seldom for sixty nights.
+            promotion={"min_test_photos": 10, "min_test_photos_per_class": 1, "min_confidence": 0.5, "resamples": 200},
             **sections,
         )
         self.tables = DeltaRs(self.home / "tables", self.files, self.settings.images)
@@ -101,9 +111,10 @@ class World:
         """A copy of everything but the landing folder and the people."""
         twin = World(home, self.people)
         shutil.copytree(self.home, home, dirs_exist_ok=True)
-        parts = (self.registry, self.history, self.tracking, self.serving, self.clock)
+        parts = (self.registry, self.history, self.tracking, self.archive, self.serving, self.clock)
         shared = (self.landing.subjects, *self.tracking.networks.values())
-        twin.registry, twin.history, twin.tracking, twin.serving, twin.clock = copy.deepcopy(parts, {id(one): one for one in shared})
+        copies = copy.deepcopy(parts, {id(one): one for one in shared})
+        twin.registry, twin.history, twin.tracking, twin.archive, twin.serving, twin.clock = copies
         return twin
 
     def roll_back(self, flow_run: str) -> bool:
@@ -149,6 +160,7 @@ class World:
         def train(train: Any, validation: Any, *_: Any) -> training.TrainingResult:
             for happen in self.people.while_training:
                 happen()
+            self.trained.update(train.sha256s, validation.sha256s)
             return networks.train(train, validation, classes, settings, subjects)
 
         def answers(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAnswer]:
@@ -161,7 +173,8 @@ class World:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "train", train)
             patch.setattr(training, "predict", lambda network, photos: networks.predict(network, photos, subjects))
-            patch.setattr(register, "answers", answers)
+            for stage in (register, judging):
+                patch.setattr(stage, "answers", answers)
             for plot in ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes"):
                 patch.setattr(plots, plot, lambda *_: b"a plot")
             yield
@@ -208,11 +221,13 @@ def _retrain(flow_run: str, settings: Settings, stage: Callable[..., Any], optio
     silver = stage(SILVER, silver_request(landing, validated))
     asked = live_request(silver, settings)
     live = stage(LIVE, asked)
+    leftovers = TidyRequest(asked.training_key)
     if live.settled and not (options.get("train_again") or options.get("judge_again")):
-        return outcome.nothing_new(validated, silver, live)
+        return outcome.after_tidying(outcome.nothing_new(validated, silver, live), stage(TIDY, leftovers))
     trained = stage(TRAIN, _with(train_request(flow_run, silver, live, asked), options))
     registered = stage(REGISTER, _with(register_request(flow_run, silver, trained), options))
-    return outcome.after_endpoint(validated, registered, stage(ENDPOINT, EndpointRequest(flow_run, "the simulation")))
+    endpoint = stage(ENDPOINT, EndpointRequest(flow_run, "the simulation"))
+    return outcome.after_tidying(outcome.after_endpoint(validated, registered, endpoint), stage(TIDY, leftovers))
 
 
 def _with(request: Any, options: dict[str, bool]) -> Any:

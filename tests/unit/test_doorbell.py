@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.data.doorbell import EMPTY, Memory, Runs, Signal, decide, fingerprint
-from car_damage.data.ledger import compare, listing
+from car_damage.data.ledger import landing_fingerprint, listing
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 
@@ -78,7 +78,7 @@ def test_the_doorbell_names_a_folder_as_validation_does(tmp_path: Path) -> None:
     (tmp_path / "_ignored.jpg").write_bytes(b"c")
     target = Target(Settings(home=tmp_path / "home", landing=Landing(folder=str(tmp_path / "minor"))))
     found = fingerprint(target)
-    assert found == target.tables.compare_landing(target.settings.landing.folder, target.settings.tables.bronze).fingerprint
+    assert found == target.tables.compare_landing(target.settings.landing.folder, target.settings.tables.bronze, "").fingerprint
     (tmp_path / "minor" / "c.jpg").write_bytes(b"")
     assert fingerprint(target) != found
 
@@ -86,4 +86,4 @@ def test_the_doorbell_names_a_folder_as_validation_does(tmp_path: Path) -> None:
 def test_an_empty_folder_is_known_by_its_fingerprint(tmp_path: Path) -> None:
     target = Target(Settings(home=tmp_path / "home", landing=Landing(folder=str(tmp_path))))
     assert fingerprint(target) == EMPTY
-    assert compare(str(tmp_path), listing([]), listing([]), -1).fingerprint == EMPTY
+    assert landing_fingerprint(str(tmp_path), listing([])) == EMPTY

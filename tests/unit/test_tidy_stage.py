@@ -16,7 +16,7 @@ from car_damage.stage import silent
 from car_damage.stages.tidy import work
 from tests.fakes import Endpoint, Photos, Runs, Shelf, Tidied, Time, Versions, World
 
-BRONZE, SILVER, PREDICTIONS = Tables().all
+BRONZE, SILVER, PREDICTIONS = Tables().bronze, Tables().silver, Tables().predictions
 START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,7 +51,7 @@ def test_each_table_of_the_settings_is_tidied_for_the_days_of_the_settings() -> 
     assert report.bytes == 120
     assert isinstance(here.tables, Tidied)
     assert here.tables.days == {7}
-    assert here.tables.needed.keys() == {BRONZE, SILVER, PREDICTIONS}
+    assert here.tables.needed.keys() == {BRONZE, SILVER, Tables().splits, PREDICTIONS}
 
 
 def test_tables_that_the_catalog_tidies_are_no_leftover() -> None:
