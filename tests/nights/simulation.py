@@ -11,7 +11,7 @@ from car_damage.errors import LandingLost
 from car_damage.pipeline import RegisterRequest, TrainRequest, ValidateRequest
 from tests.nights import record as records
 from tests.nights.habits import HABITS, Deck, Habit
-from tests.nights.invariants import INVARIANTS, WAITING
+from tests.nights.invariants import INVARIANTS
 from tests.nights.landing import Landing
 from tests.nights.people import People
 from tests.nights.record import Past, Record
@@ -120,7 +120,7 @@ class Simulation:
             disk=records.disk(world),
             fresh=records.fresh(world) if number % self.measured == 0 else 0,
         )
-        for invariant in (*INVARIANTS, *WAITING):
+        for invariant in INVARIANTS:
             self.breaches += [Breach(invariant.__name__, number, habit, what) for what in invariant(self._past, record)]
         self._past.remember(record)
         return record

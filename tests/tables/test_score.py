@@ -62,7 +62,7 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
 
     def answer(model, photos, timeout, environment):
         """Answer as a model's process does: version 1 answers minor and version 2 major; both refuse text."""
-        assert (timeout, environment) == (300.0, "this")
+        assert (timeout, environment) == (300.0, "fitting")
         for photo in photos:
             world.asked.append(photo)
             if photo.startswith(b"text"):
