@@ -62,7 +62,7 @@ bench: setup  ## Run the benchmarks against their baselines; writes build/bench.
 bench-scale: setup spark  ## Measure both table engines with up to 100,000 photos; takes half an hour
 	@$(BIN)/python -m benchmarks.scale
 
-bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes ten minutes
+bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes twenty minutes
 	@$(BIN)/python -m benchmarks nights
 
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver

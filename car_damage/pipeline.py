@@ -400,7 +400,7 @@ class TidyReport:
 
 def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRequest:
     """Silver is made from the bronze version that validation has written. What a person has said of removals holds for both tables."""
-    return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals or request.retire_other_folders)
+    return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals)
 
 
 def live_request(report: SilverReport, settings: Settings) -> LiveRequest:

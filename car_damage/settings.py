@@ -7,6 +7,7 @@ variable is an error that names it (`settings_sources.load`).
 Each target (one laptop, Databricks) has its own TOML file.
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -120,7 +121,7 @@ class Tables(Section):
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
-    version that may go live, or a training needs it. 0: the next run but one removes them. Tables in Unity Catalog are left to
+    version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
     Databricks' predictive optimisation."""
 
     @property
@@ -244,6 +245,13 @@ class Promotion(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Random seed of the resamples. It makes a decision reproducible."""
 
+    @model_validator(mode="after")
+    def _can_show_the_confidence(self) -> "Promotion":
+        needed = math.ceil(2 / (1 - self.min_confidence) - 1)
+        if self.resamples < needed:
+            raise ValueError(f"promotion.resamples must be at least {needed} to show promotion.min_confidence = {self.min_confidence}")
+        return self
+
 
 class Scoring(Section):
     """The photos that the flow score predicts. It does not use the endpoint."""
@@ -296,7 +304,7 @@ class Databricks(Section):
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
     """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
     keep_days: Annotated[int, Field(ge=2)] = 60
-    """Days for which these files stay; so long, a workspace keeps the runs of its jobs."""
+    """Days for which these files stay. A workspace keeps the runs of its jobs for 60 days."""
     wheels: FolderPath = "/Volumes/insurance_uc/ops/wheels/"
     """Folder to which bootstrap uploads the wheel that the jobs install."""
     ingest_job: str = "car-damage-ingest"

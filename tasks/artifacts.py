@@ -105,6 +105,8 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
 
 def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[str]) -> list[str]:
     """The candidate's numbers beside the champion's, as a table."""
+    from car_damage.promotion.rule import percent
+
     candidate, champion = evidence.candidate, evidence.champion
     rows = [
         ("macro-F1", candidate.macro_f1, champion.macro_f1 if champion else None),
@@ -115,7 +117,7 @@ def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[st
     lines += [f"| {title} | {_number(mine)} | {_number(theirs)} |" for title, mine, theirs in rows]
     if comparison := evidence.comparison:
         low, high = comparison.interval
-        sure = f"confidence {comparison.confidence:.2%}, candidate {evidence.looks} since the champion was chosen"
+        sure = f"confidence {percent(comparison.confidence)}, candidate {evidence.looks} since the champion was chosen"
         lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {sure}."]
     if champion and champion.interval:
         low, high = champion.interval

@@ -44,7 +44,7 @@ def check(lost: Sequence[Loss], max_share: float, where: str, advice: str) -> No
     Args:
         lost: over all and by class.
         max_share: the share that may be gone, of all and of each class: `landing.max_vanished_share`.
-        where: completes "3 of the 4 known photos have vanished".
+        where: completes "known photos have vanished".
         advice: what a person does who removed them on purpose.
 
     Raises:
@@ -54,10 +54,12 @@ def check(lost: Sequence[Loss], max_share: float, where: str, advice: str) -> No
     too_many = [loss for loss in by_class if _exceeds(loss, max_share)]
     if not too_many and not _exceeds(overall, max_share):
         return
-    among = " and ".join(f"{loss.gone:,} of the {loss.known:,} labelled {loss.label}" for loss in too_many)
+    told = [f"{loss.gone:,} of the {loss.known:,} that are labelled {loss.label}" for loss in too_many]
+    if _exceeds(overall, max_share):
+        told = [f"{overall.gone:,} of all {overall.known:,}", *told]
     raise LandingLost(
-        f"{overall.gone:,} of the {overall.known:,} known photos have vanished {where}{f', among them {among}' if among else ''}; "
-        f"landing.max_vanished_share allows {max_share:.0%}{' of each class' if among else ''}. {advice}"
+        f"too many known photos have vanished {where}: {' and '.join(told)}; landing.max_vanished_share allows {max_share:.0%} of all, and "
+        f"of each class. {advice}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from car_damage.moves import Move
 from car_damage.ports import KEY_TAG, ModelVersion, RunSummary
@@ -12,6 +12,8 @@ SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 DRY_RUN_TAG = "dry_run_decision"
 """The tag of a version that a dry run has judged. Such a version may stay without a decision for good."""
+ENDLESS = timedelta(days=1)
+"""A training takes less time. One that has run for longer without an end was killed."""
 _IN_USE = frozenset({"RUNNING", "SCHEDULED", "FINISHED"})
 
 
@@ -29,6 +31,10 @@ class Holdings:
     def versions_of(self, run: RunSummary) -> list[ModelVersion]:
         return [version for version in self.versions if version.run_id == run.run_id]
 
+    def needs(self, run: RunSummary) -> bool:
+        """Whether a version of the run ever was or may go live."""
+        return any(version.version in self._needed() for version in self.versions_of(run))
+
     def over(self, before: datetime, training_key: str) -> list[RunSummary]:
         """The trainings that ended before this moment, or began before it and did not end, and that nothing needs.
 
@@ -41,7 +47,7 @@ class Holdings:
         return [
             run
             for run in self.runs
-            if (run.ended or run.started) < before
+            if (run.ended or run.started) < (before if run.ended else before - ENDLESS)
             and run.run_id not in compared
             and not any(version.version in kept for version in self.versions_of(run))
         ]

@@ -25,17 +25,17 @@ from car_damage.moves import DONE
 from car_damage.photo.columns import probability_column
 from car_damage.pipeline import RegisterRequest
 from car_damage.ports import ModelVersion, Platform
+from car_damage.promotion.retention import SILVER_TAG
 from car_damage.promotion.rule import Answers, Circumstances, Decision, decide
+from car_damage.promotion.tags import JUDGED_AGAINST, is_decided, named
 from car_damage.stage import Progress
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TestPhotos:
+class PhotosToJudge:
     """Test photos of one silver version, and the candidate's predictions for them after its training."""
-
-    __test__ = False  # for pytest: no class of tests
 
     rows: pa.Table
     """path, label, sha256, phash: n rows."""
@@ -52,7 +52,7 @@ class TestPhotos:
         """(n,) the candidate's predictions."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
 
-    def only(self, chosen: npt.NDArray[np.bool_]) -> "TestPhotos":
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "PhotosToJudge":
         """Some of the photos."""
         return replace(self, rows=self.rows.filter(pa.array(chosen)), truth=self.truth[chosen], probabilities=self.probabilities[chosen])
 
@@ -66,7 +66,7 @@ class Judgement:
     """Path -> why the photo took no part: it has changed, or cannot be read."""
 
 
-def read_test_photos(request: RegisterRequest, platform: Platform) -> TestPhotos:
+def read_test_photos(request: RegisterRequest, platform: Platform) -> PhotosToJudge:
     """The test photos for which the candidate has predictions. Its training left out those that could not be read.
 
     Raises:
@@ -90,10 +90,10 @@ def read_test_photos(request: RegisterRequest, platform: Platform) -> TestPhotos
     probabilities = np.column_stack([predicted[probability_column(name)].take(at).to_numpy() for name in classes])
     truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
     trained_on = pc.sum(pc.equal(silver["split"], TRAIN)).as_py() or 0
-    return TestPhotos(rows.drop_columns(["split"]), truth, probabilities, trained_on, request.silver_version)
+    return PhotosToJudge(rows.drop_columns(["split"]), truth, probabilities, trained_on, request.silver_version)
 
 
-def judge(test: TestPhotos, version: ModelVersion, champion: ModelVersion | None, platform: Platform, progress: Progress) -> Judgement:
+def judge(test: PhotosToJudge, version: ModelVersion, champion: ModelVersion | None, platform: Platform, progress: Progress) -> Judgement:
     """Let the rule decide on the version.
 
     Raises:
@@ -103,21 +103,27 @@ def judge(test: TestPhotos, version: ModelVersion, champion: ModelVersion | None
     mine = _trained(version.run_id, test.silver_version, platform)
     theirs = None if champion is None else _trained(champion.run_id, _silver_version(champion), platform)
     known = seen(test.rows, [photos for photos in (mine, theirs) if photos is not None], settings.split.near_duplicate_bits)
-    test = test.only(~known)
-    circumstances = Circumstances(_looks(version, champion, platform), _lost(mine, theirs), int(known.sum()))
+    fresh = None if champion is None else _fresh(test, champion, platform)
+    if champion is not None and theirs is None:
+        known |= np.ones_like(known) if fresh is None else ~fresh  # what arrived later cannot be among them
+    test, fresh = test.only(~known), None if fresh is None else fresh[~known]
+    lost = tuple(name for name in _lost(mine, theirs) if name in settings.labels.classes)
+    circumstances = Circumstances(_looks(version, champion, platform), lost, int(known.sum()))
     left_out: dict[str, CarDamageError] = {}
     said = None
     if champion is not None and len(test.truth):
-        test, said = _with_answers(test, champion, platform, progress, left_out)
-    fresh = None if champion is None else _fresh(test, champion, platform)
+        test, said, there = _with_answers(test, champion, platform, progress, left_out)
+        fresh = None if fresh is None else fresh[there]
     decision = decide(Answers(test.truth, test.candidate, said, fresh), settings.labels.classes, settings.promotion, circumstances)
     return Judgement(decision, left_out)
 
 
 def _with_answers(
-    test: TestPhotos, champion: ModelVersion, platform: Platform, progress: Progress, left_out: dict[str, CarDamageError]
-) -> tuple[TestPhotos, Labels]:
-    """The photos that could be read, and the champion's predictions for them. The others go into `left_out`."""
+    test: PhotosToJudge, champion: ModelVersion, platform: Platform, progress: Progress, left_out: dict[str, CarDamageError]
+) -> tuple[PhotosToJudge, Labels, npt.NDArray[np.bool_]]:
+    """The photos that could be read, the champion's predictions for them, and which of the given ones they are. The others go into
+    `left_out`.
+    """
     photos, settings = len(test.truth), platform.settings
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
     read = readable(platform.files, test.rows["path"].to_pylist(), test.rows["sha256"].to_pylist(), left_out)
@@ -125,8 +131,9 @@ def _with_answers(
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, read, timeout, environment, lambda done: progress("judge", done, photos))
-    test = test.only(np.array([path not in left_out for path in test.rows["path"].to_pylist()], bool))
-    return test, _predicted(given, test.truth, settings.labels.classes)
+    there = np.array([path not in left_out for path in test.rows["path"].to_pylist()], bool)
+    test = test.only(there)
+    return test, _predicted(given, test.truth, settings.labels.classes), there
 
 
 def _predicted(given: Sequence[ModelAnswer], truth: Labels, classes: Sequence[str]) -> Labels:
@@ -138,7 +145,9 @@ def _predicted(given: Sequence[ModelAnswer], truth: Labels, classes: Sequence[st
 
 
 def _trained(run_id: str, silver_version: int | None, platform: Platform) -> pa.Table | None:
-    """The photos that a run was trained on. Runs of earlier versions kept no list: then silver as it was. None if that is lost, too."""
+    """The photos that a run was trained on. Runs of earlier versions kept no list: then silver as it was. None if that is lost, too: then
+    only photos that arrived after the version was chosen can be judged on.
+    """
     try:
         return read_trained(platform.tracking.fetch(run_id, TRAINED_FILE))
     except RegistryError:
@@ -148,13 +157,13 @@ def _trained(run_id: str, silver_version: int | None, platform: Platform) -> pa.
             raise RegistryError("the version has no tag silver_version")
         rows, _ = platform.tables.read(platform.settings.tables.silver, COLUMNS, silver_version)
     except Terminal as error:
-        _log.warning("it is unknown which photos run %s was trained on, so none is left out for it: %s", run_id, error)
+        _log.warning("it is unknown which photos run %s was trained on: %s", run_id, error)
         return None
     return trained_photos(rows)
 
 
 def _silver_version(version: ModelVersion) -> int | None:
-    text = version.tags.get("silver_version", "")
+    text = version.tags.get(SILVER_TAG, "")
     return int(text) if text.isdecimal() else None
 
 
@@ -167,14 +176,19 @@ def _lost(mine: pa.Table | None, theirs: pa.Table | None) -> tuple[str, ...]:
 
 
 def _looks(version: ModelVersion, champion: ModelVersion | None, platform: Platform) -> int:
-    """The candidates since the champion was chosen, this one included. Each registered version is one."""
+    """The candidates since the champion was chosen, this one included: versions that were registered since, and earlier ones that were
+    judged again.
+    """
     if champion is None:
         return version.version
     replaced = next((move.intention.replaces for move in platform.history.moves(DONE) if move.intention.version == champion.version), None)
-    return max(1, version.version - max(champion.version, replaced or 0))
+    base = max(champion.version, replaced or 0)
+    judged = (one for one in platform.registry.all_versions() if is_decided(one) and one.tags.get(JUDGED_AGAINST) == named(champion))
+    others = [one for one in judged if one.version != version.version and not champion.version < one.version <= base]
+    return max(1 + len(others), version.version - base)
 
 
-def _fresh(test: TestPhotos, champion: ModelVersion, platform: Platform) -> npt.NDArray[np.bool_] | None:
+def _fresh(test: PhotosToJudge, champion: ModelVersion, platform: Platform) -> npt.NDArray[np.bool_] | None:
     """Whether each photo, and all that look like it, arrived after the champion was chosen; None if that is unknown."""
     settings = platform.settings
     try:

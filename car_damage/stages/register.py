@@ -25,7 +25,7 @@ from car_damage.promotion.rule import Decision
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, is_outdated, tags_of
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages.judging import TestPhotos, judge, read_test_photos
+from car_damage.stages.judging import PhotosToJudge, judge, read_test_photos
 from car_damage.stages.verdicts import leave_out
 
 _EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(StoredEvidence)
@@ -43,8 +43,9 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
         return _found(decided, platform)
     test = read_test_photos(request, platform)
     version = decided or (versions[0] if versions else None)
+    left_out: dict[str, CarDamageError] = {}
     if version is None:
-        _check_answer(request, test, platform)
+        left_out |= _check_answer(request, test, platform)
         version = registry.create(
             request.run_id,
             request.model_uri,
@@ -55,7 +56,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     judgement = judge(test, version, champion, platform, progress)
     judged = _hold_back(request, version, judgement.decision, platform)
     _record(request, version, champion, judged, platform)
-    leave_out(judgement.left_out, platform)
+    leave_out({**left_out, **judgement.left_out}, platform)
     return RegisterReport(
         version=version.version,
         decision=judged.decision,
@@ -148,7 +149,7 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
     return report
 
 
-def _description(request: RegisterRequest, test: TestPhotos, platform: Platform) -> str:
+def _description(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> str:
     """The version's description in the registry. The run was trained with these settings: they are part of its training key."""
     settings = platform.settings
     return (
@@ -158,8 +159,12 @@ def _description(request: RegisterRequest, test: TestPhotos, platform: Platform)
     )
 
 
-def _check_answer(request: RegisterRequest, test: TestPhotos, platform: Platform) -> None:
-    """Check that the candidate answers one photo as after its training, in a process that has imported none of our code."""
+def _check_answer(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> dict[str, CarDamageError]:
+    """Check that the candidate answers one photo as after its training, in a process that has imported none of our code.
+
+    Returns:
+        The photos before that one that could not be read, with the reason.
+    """
     tracking, paths = platform.settings.tracking, test.rows["path"].to_pylist()
     left_out: dict[str, CarDamageError] = {}
     photo = next(readable(platform.files, paths, test.rows["sha256"].to_pylist(), left_out), None)
@@ -175,6 +180,7 @@ def _check_answer(request: RegisterRequest, test: TestPhotos, platform: Platform
             f"{request.model_uri} answers {answer.probabilities} to {paths[first]} in a process of its own, but "
             f"{test.probabilities[first].tolist()} after its training, so it was not registered"
         )
+    return left_out
 
 
 STAGE = Stage("register", RegisterRequest, RegisterReport, work, job="train", deadline=1.5 * HOUR)

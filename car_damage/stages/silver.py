@@ -18,9 +18,10 @@ from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.errors import CommitConflict, Terminal
-from car_damage.photo.reasons import NO_LABEL
+from car_damage.photo.reasons import NO_LABEL, UNKNOWN_LABEL
 from car_damage.pipeline import SilverReport, SilverRequest
 from car_damage.ports import Platform
+from car_damage.settings import Landing
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages.labelling import labeller
 
@@ -71,7 +72,7 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
     silver, assigned = ledger.conform(silver, ROW, ROW.names), ledger.conform(assigned, ASSIGNED, ASSIGNED.names)
     planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, assigned, settings.split)
     if not request.allow_removals:
-        _guard(silver, planned.rows, settings.landing.max_vanished_share)
+        _guard(silver, planned.rows, settings.landing)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
@@ -102,10 +103,12 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
     )
 
 
-def _guard(before: pa.Table, after: pa.Table, max_share: float) -> None:
+def _guard(before: pa.Table, after: pa.Table, landing: Landing) -> None:
+    """Photos of other landing folders leave only when a person says so, and do not count."""
+    labels = [rows.filter(ledger.below(landing.folder, rows["path"]))["label"] for rows in (before, after)]
     guard.check(
-        guard.shrinkage(before["label"], after["label"]),
-        max_share,
+        guard.shrinkage(*labels),
+        landing.max_vanished_share,
         "from the training photos, because of what has changed in the landing folder, the labels or the limits",
         "The training photos stay as they were. If this is meant, run again with allow_removals",
     )
@@ -141,7 +144,9 @@ def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[s
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
     """Labels by the present settings; a photo of another landing folder keeps its label in bronze."""
     fresh = _fresh_labels(present["path"].filter(here), platform)
-    kept = {"label": present["label"], "reason": pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), None)}
+    is_class = pc.is_in(present["label"], value_set=pa.array(platform.settings.labels.classes))
+    why = pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), UNKNOWN_LABEL)
+    kept = {"label": pc.if_else(is_class, present["label"], None), "reason": pc.if_else(is_class, None, why)}
     mask = here.combine_chunks()
     whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
     labels = {name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names}

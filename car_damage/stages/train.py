@@ -7,7 +7,7 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 import itertools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ from car_damage.model.run_files import (
     write_trained,
 )
 from car_damage.packages import that_train_here
-from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, register_request
+from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
@@ -56,11 +56,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         PhotoChanged: too many photos are no longer those that were validated.
         Unavailable: too many cannot be read.
     """
-    found = platform.tracking.run_for(request.training_key, that_train_here())
-    # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
-    if found is not None and (not request.train_again or found.flow_run == request.flow_run):
-        progress("epoch", 1, 1, f"run {found.run_id} was trained on the same photos with the same settings")
-        return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
+    if (report := _found(request, platform)) is not None:
+        progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
+        return report
     settings = platform.settings
     rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
     _check(rows, request.silver_version)
@@ -77,9 +75,24 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     ) as photos:
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
+        if photos.left_out:
+            # Another key, so that the run does not stand for all photos once they can be read again.
+            request = replace(request, training_key=digest([request.training_key, *sorted(photos.left_out)]))
+            if (found := _found(request, platform)) is not None:
+                some, count = _left_out(photos)
+                return replace(found, left_out=some, left_out_count=count)
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         return _tracked(request, platform, rows, photos, progress)
+
+
+def _found(request: TrainRequest, platform: Platform) -> TrainReport | None:
+    """The report of a finished run with the request's training key."""
+    found = platform.tracking.run_for(request.training_key, that_train_here())
+    # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
+    if found is None or (request.train_again and found.flow_run != request.flow_run):
+        return None
+    return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -123,10 +136,12 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    left_out = sorted(photos.left_out)
-    return TrainReport(
-        request.training_key, run_id, model_uri, _reported(contents.metrics), tuple(left_out[:UNREADABLE_SHOWN]), len(left_out)
-    )
+    return TrainReport(request.training_key, run_id, model_uri, _reported(contents.metrics), *_left_out(photos))
+
+
+def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
+    """Paths of some photos that the training leaves out, and their number."""
+    return tuple(sorted(photos.left_out)[:UNREADABLE_SHOWN]), len(photos.left_out)
 
 
 def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:

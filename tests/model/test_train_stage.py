@@ -243,6 +243,20 @@ def test_a_photo_that_changed_since_validation_is_left_out_and_named(world: Buil
     assert {*learnt, *answered} == set(built.rows["sha256"].to_pylist()) - {sha256}
 
 
+def test_a_run_that_left_photos_out_does_not_stand_for_all_and_is_found_while_they_are_away(world: Build) -> None:
+    built = world()
+    away = built.folder / "moderate" / "2.jpg"
+    photo = away.read_bytes()
+    away.unlink()
+    report = TRAIN.work(asked(built), built.target, silent)
+    again = TRAIN.work(asked(built), built.target, silent)
+    assert (again.run_id, again.left_out, again.left_out_count) == (report.run_id, (str(away),), 1)
+    assert built.target.tracking.run_for(asked(built).training_key, {}) is None
+    away.write_bytes(photo)
+    whole = TRAIN.work(asked(built), built.target, silent)
+    assert (whole.run_id != report.run_id, whole.left_out_count) == (True, 0)
+
+
 def test_when_most_photos_cannot_be_used_nothing_is_trained(world: Build) -> None:
     built = world()
     for path in built.rows["path"].to_pylist()[: built.rows.num_rows // 2 + 1]:

@@ -11,7 +11,8 @@ from tests.nights.landing import Landing
 from tests.nights.photos import CLASSES, Photo, draw, saved_again
 
 BASE = 1_700_000_000
-DAY = 86_400
+DAY = 86_400 + 60
+"""Seconds between two nights: a minute more than a day, so that the age of things in days does not depend on how long a run waits."""
 ALIASES = {"light": "minor", "mid": "moderate", "severe": "major"}
 FOLDERS = {"minor": ("minor", "light"), "moderate": ("moderate", "mid"), "major": ("major", "severe")}
 """Class -> the folders in which people put its photos."""

@@ -84,6 +84,7 @@ class World:
 
     def __init__(self, home: Path, people: People) -> None:
         self.people, self.landing, self.home = people, people.landing, home
+        home.mkdir(exist_ok=True)
         self.clock = Time()
         self.registry, self.history, self.tracking = Models(), Moves(), Trainings(self.clock)
         self.archive = Archive(self.tracking)

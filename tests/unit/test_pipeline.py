@@ -131,9 +131,9 @@ def test_silver_is_made_from_the_bronze_version_that_validation_left() -> None:
     assert silver_request(ValidateRequest("flow"), VALIDATED) == SilverRequest("flow", 3)
 
 
-@pytest.mark.parametrize("word", ["allow_removals", "retire_other_folders"])
-def test_what_a_person_says_of_removals_holds_for_silver_too(word: str) -> None:
-    assert silver_request(ValidateRequest("flow", **{word: True}), VALIDATED).allow_removals
+def test_what_a_person_says_of_removals_holds_for_silver_too() -> None:
+    assert silver_request(ValidateRequest("flow", allow_removals=True), VALIDATED).allow_removals
+    assert not silver_request(ValidateRequest("flow", retire_other_folders=True), VALIDATED).allow_removals
 
 
 def test_register_takes_the_silver_version_from_silver_and_not_from_a_cached_train_report() -> None:

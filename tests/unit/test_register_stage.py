@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from car_damage.model.process import ModelAnswer
 from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, write_predictions, write_trained
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
 from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
-from car_damage.settings import Promotion, Settings
+from car_damage.settings import Landing, Promotion, Settings
 from car_damage.stage import silent
 from car_damage.stages import judging, register
 from car_damage.stages.register import work
@@ -80,7 +81,7 @@ def world(models: Models, right: int = COUNT) -> World:
     models.labels["models:_m-1"] = dict(zip((row["sha256"] for row in rows), said, strict=True))
     decoded = Decoded(np.zeros((COUNT, 1, 1, 3), np.uint8), labels, tuple(row["sha256"] for row in rows), tuple(PHOTOS))
     told = write_predictions(decoded, np.array([list(probabilities(label).values()) for label in said]), CLASSES)
-    settings = Settings(promotion=Promotion(min_confidence=0.5, recall_floor={}))
+    settings = Settings(landing=Landing(folder="/landing"), promotion=Promotion(min_confidence=0.5, recall_floor={}))
     runs = Runs({("run", PREDICTIONS_FILE): told})
     learnt = [row(f"/landing/{number}.jpg", CLASSES[number % 3], sha256(b"learnt %d" % number), "train") for number in range(70)]
     return World(settings, Photos(PHOTOS), Versions(), Endpoint({}), runs, Table(pa.Table.from_pylist(learnt + rows)))
@@ -362,6 +363,39 @@ def test_a_class_that_the_champion_knows_and_the_candidate_does_not_is_a_reason(
         here.tracking.files[run, TRAINED_FILE] = write_trained(pa.Table.from_pylist(learnt).select(COLUMNS))
     report = judge(here)
     assert (report.decision, report.reasons) == ("keep", ("the champion knows minor, and this version was trained on no photo of it",))
+
+
+def test_a_class_that_the_settings_no_longer_have_is_not_lost(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    for run, labels in {"run-1": (*CLASSES, "total loss"), "run": CLASSES}.items():
+        learnt = [row("", label, sha256(label.encode()), "train") for label in labels]
+        here.tracking.files[run, TRAINED_FILE] = write_trained(pa.Table.from_pylist(learnt).select(COLUMNS))
+    assert judge(here).decision == "promote"
+
+
+@pytest.mark.parametrize(("known", "photos"), [(20, COUNT - 20), (None, 0)])
+def test_where_nobody_knows_what_the_champion_was_trained_on_only_fresh_photos_count(
+    models: Models, known: int | None, photos: int
+) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    here.registry.versions[1] = replace(here.registry.versions[1], tags={})
+    if known is not None:
+        told = read_predictions(here.tracking.files["run", PREDICTIONS_FILE]).slice(0, known)
+        here.tracking.files["run-1", PREDICTIONS_FILE] = written(told)
+    report = judge(here)
+    assert (report.decision, report.evidence.test_photos, report.evidence.excluded) == ("keep", photos, COUNT - photos)
+
+
+def test_a_version_of_an_earlier_state_that_is_judged_again_is_a_further_look(models: Models) -> None:
+    here = world(models)
+    judge(here)
+    for version in (2, 3, 4):
+        here.registry.add(version, decision="keep", judged_against="1" if version == 2 else "2")
+    here.registry.aliases = {"champion": 2}
+    models.labels["models:_model_2"] = dict(TRUTH)
+    assert judge(here).evidence.looks == 3
 
 
 @pytest.mark.parametrize(("earlier", "looks"), [(1, 1), (4, 4)])
