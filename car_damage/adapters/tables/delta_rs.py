@@ -127,7 +127,12 @@ class DeltaRs(DeltaTables):
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 deltalake.write_deltalake(
-                    str(path), rows, mode="error", name=table, commit_properties=deltalake.CommitProperties(max_commit_retries=0)
+                    str(path),
+                    rows,
+                    mode="error",
+                    name=table,
+                    configuration={LOG_CLEANUP: "false"},
+                    commit_properties=deltalake.CommitProperties(max_commit_retries=0),
                 )
             except deltalake.exceptions.DeltaError as error:
                 if deltalake.DeltaTable.is_deltatable(str(path)):
