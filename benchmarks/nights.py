@@ -73,7 +73,7 @@ def run(nights: int = NIGHTS) -> list[dict[str, object]]:
         ),
         _row(f"breaches in {nights:,} nights", len(simulation.breaches), "", "none", float(len(simulation.breaches))),
     ]
-    _write(nights, rows[:2], endings, time.perf_counter() - started)
+    _write(nights, rows, endings, time.perf_counter() - started)
     return rows
 
 

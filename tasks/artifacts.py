@@ -43,6 +43,10 @@ def landed(report: ValidateReport) -> None:
     rows: list[dict[str, Any]] = [{"verdict": "accepted", "reason": "", "files": report.accepted}]
     rows += [{"verdict": "rejected", "reason": reason, "files": files} for reason, files in sorted(report.rejected.items())]
     rows += [{"verdict": "could not be read", "reason": path, "files": 1} for path in report.unreadable]
+    if report.judged_again:
+        rows.append({"verdict": "judged again", "reason": "the limits, the decoder or the file have changed", "files": report.judged_again})
+    if report.elsewhere:
+        rows.append({"verdict": "of another folder", "reason": "used until retire_other_folders is said", "files": report.elsewhere})
     if report.replaced or report.vanished:
         rows.append({"verdict": "replaced", "reason": "another version of the file is there", "files": report.replaced})
         rows.append({"verdict": "vanished", "reason": "the file is not there any more", "files": report.vanished})
