@@ -32,7 +32,7 @@ PATIENCE = 240.0
 """Seconds; a condition that is still false after them never becomes true."""
 POLL = 1.0
 """Seconds between two polls. Each costs the server and a new client a twentieth of a second of one core."""
-RUN = 600.0
+RUN = 1500.0
 """Seconds that a run may take, including training and judging, on a machine that is busy with other work."""
 
 
