@@ -31,9 +31,13 @@ class Holdings:
     def versions_of(self, run: RunSummary) -> list[ModelVersion]:
         return [version for version in self.versions if version.run_id == run.run_id]
 
-    def needs(self, run: RunSummary) -> bool:
-        """Whether a version of the run ever was or may go live."""
-        return any(version.version in self._needed() for version in self.versions_of(run))
+    @property
+    def needed_runs(self) -> set[str]:
+        """The ids of the runs with a version that is or was live, that a move names, or that may go live."""
+        intentions = [move.intention for move in self.moves]
+        named = {number for one in intentions for number in (one.version, one.replaces, one.displaced) if number is not None}
+        kept = self._aliased | named
+        return {version.run_id for version in self.versions if version.version in kept or self._may_go_live(version)}
 
     def over(self, before: datetime, training_key: str) -> list[RunSummary]:
         """The trainings that ended before this moment, or began before it and did not end, and that nothing needs.
@@ -41,15 +45,11 @@ class Holdings:
         Needed are all that ever were or may go live, and what the next run compares with: the latest finished run, and that with
         this key.
         """
-        kept = self._needed()
         finished = [run for run in self.runs if run.status == "FINISHED"]
-        compared = {run.run_id for run in finished[:1]} | {run.run_id for run in finished if run.tags.get(KEY_TAG) == training_key}
+        kept = self.needed_runs | {run.run_id for run in finished[:1]}
+        kept |= {run.run_id for run in finished if run.tags.get(KEY_TAG) == training_key}
         return [
-            run
-            for run in self.runs
-            if (run.ended or run.started) < (before if run.ended else before - ENDLESS)
-            and run.run_id not in compared
-            and not any(version.version in kept for version in self.versions_of(run))
+            run for run in self.runs if (run.ended or run.started) < (before if run.ended else before - ENDLESS) and run.run_id not in kept
         ]
 
     def silver_versions(self) -> set[int]:
@@ -62,12 +62,6 @@ class Holdings:
         tags = [version.tags for version in may]
         tags += [run.tags for run in self.runs if run.status in _IN_USE and run.run_id not in decided]
         return {int(of[SILVER_TAG]) for of in tags if SILVER_TAG in of}
-
-    def _needed(self) -> set[int]:
-        """Versions that are or were live, that a move names, or that may go live."""
-        intentions = [move.intention for move in self.moves]
-        named = {number for one in intentions for number in (one.version, one.replaces, one.displaced) if number is not None}
-        return self._aliased | named | {version.version for version in self.versions if self._may_go_live(version)}
 
     @property
     def _aliased(self) -> set[int]:

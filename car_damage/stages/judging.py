@@ -43,9 +43,15 @@ class PhotosToJudge:
     """(n,)"""
     probabilities: npt.NDArray[np.float64]
     """(n, classes)"""
-    trained_on: int
-    """Photos of the training split."""
-    silver_version: int
+    trained: pa.Table | None
+    """The photos that the candidate was trained on: see `car_damage.data.trained`. None: it is unknown."""
+    fresh: npt.NDArray[np.bool_] | None = None
+    """(n,) whether each photo, and all that look like it, arrived after the champion was chosen; None if that is unknown."""
+
+    @property
+    def trained_on(self) -> int:
+        """Photos of the candidate's training split."""
+        return 0 if self.trained is None else self.trained["split"].to_pylist().count(TRAIN)
 
     @property
     def candidate(self) -> Labels:
@@ -54,7 +60,13 @@ class PhotosToJudge:
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "PhotosToJudge":
         """Some of the photos."""
-        return replace(self, rows=self.rows.filter(pa.array(chosen)), truth=self.truth[chosen], probabilities=self.probabilities[chosen])
+        return replace(
+            self,
+            rows=self.rows.filter(pa.array(chosen)),
+            truth=self.truth[chosen],
+            probabilities=self.probabilities[chosen],
+            fresh=None if self.fresh is None else self.fresh[chosen],
+        )
 
 
 @dataclass(frozen=True)
@@ -89,8 +101,8 @@ def read_test_photos(request: RegisterRequest, platform: Platform) -> PhotosToJu
         )
     probabilities = np.column_stack([predicted[probability_column(name)].take(at).to_numpy() for name in classes])
     truth = np.array([classes.index(label) for label in rows["label"].to_pylist()])
-    trained_on = pc.sum(pc.equal(silver["split"], TRAIN)).as_py() or 0
-    return PhotosToJudge(rows.drop_columns(["split"]), truth, probabilities, trained_on, request.silver_version)
+    trained = _trained(request.run_id, request.silver_version, platform)
+    return PhotosToJudge(rows.drop_columns(["split"]), truth, probabilities, trained)
 
 
 def judge(test: PhotosToJudge, version: ModelVersion, champion: ModelVersion | None, platform: Platform, progress: Progress) -> Judgement:
@@ -100,30 +112,27 @@ def judge(test: PhotosToJudge, version: ModelVersion, champion: ModelVersion | N
         ModelRefused: the champion does not load, or does not answer every photo.
     """
     settings = platform.settings
-    mine = _trained(version.run_id, test.silver_version, platform)
     theirs = None if champion is None else _trained(champion.run_id, _silver_version(champion), platform)
-    known = seen(test.rows, [photos for photos in (mine, theirs) if photos is not None], settings.split.near_duplicate_bits)
-    fresh = None if champion is None else _fresh(test, champion, platform)
-    if champion is not None and theirs is None:
-        known |= np.ones_like(known) if fresh is None else ~fresh  # what arrived later cannot be among them
-    test, fresh = test.only(~known), None if fresh is None else fresh[~known]
-    lost = tuple(name for name in _lost(mine, theirs) if name in settings.labels.classes)
+    known = seen(test.rows, [photos for photos in (test.trained, theirs) if photos is not None], settings.split.near_duplicate_bits)
+    if champion is not None:
+        test = replace(test, fresh=_fresh(test, champion, platform))
+        if theirs is None:
+            known |= True if test.fresh is None else ~test.fresh  # what arrived later cannot be among them
+    test = test.only(~known)
+    lost = tuple(name for name in _lost(test.trained, theirs) if name in settings.labels.classes)
     circumstances = Circumstances(_looks(version, champion, platform), lost, int(known.sum()))
     left_out: dict[str, CarDamageError] = {}
     said = None
     if champion is not None and len(test.truth):
-        test, said, there = _with_answers(test, champion, platform, progress, left_out)
-        fresh = None if fresh is None else fresh[there]
-    decision = decide(Answers(test.truth, test.candidate, said, fresh), settings.labels.classes, settings.promotion, circumstances)
+        test, said = _with_answers(test, champion, platform, progress, left_out)
+    decision = decide(Answers(test.truth, test.candidate, said, test.fresh), settings.labels.classes, settings.promotion, circumstances)
     return Judgement(decision, left_out)
 
 
 def _with_answers(
     test: PhotosToJudge, champion: ModelVersion, platform: Platform, progress: Progress, left_out: dict[str, CarDamageError]
-) -> tuple[PhotosToJudge, Labels, npt.NDArray[np.bool_]]:
-    """The photos that could be read, the champion's predictions for them, and which of the given ones they are. The others go into
-    `left_out`.
-    """
+) -> tuple[PhotosToJudge, Labels]:
+    """The photos that could be read, and the champion's predictions for them. The others go into `left_out`."""
     photos, settings = len(test.truth), platform.settings
     progress("judge", 0, photos, f"running champion {champion.version} on {photos} test photos")
     read = readable(platform.files, test.rows["path"].to_pylist(), test.rows["sha256"].to_pylist(), left_out)
@@ -131,9 +140,8 @@ def _with_answers(
     with Scratch("champion") as folder:
         model = platform.registry.download(champion.uri, folder)
         given = answers(model, read, timeout, environment, lambda done: progress("judge", done, photos))
-    there = np.array([path not in left_out for path in test.rows["path"].to_pylist()], bool)
-    test = test.only(there)
-    return test, _predicted(given, test.truth, settings.labels.classes), there
+    test = test.only(np.array([path not in left_out for path in test.rows["path"].to_pylist()], bool))
+    return test, _predicted(given, test.truth, settings.labels.classes)
 
 
 def _predicted(given: Sequence[ModelAnswer], truth: Labels, classes: Sequence[str]) -> Labels:

@@ -24,7 +24,8 @@ def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyRe
     over = holdings.over(before, request.training_key)
     trainings = _trainings(request, platform, holdings, over)
     rest = replace(holdings, runs=[run for run in held if run not in over])
-    deleted = [run for run in platform.archive.deleted() if (run.ended or run.started) < before and not holdings.needs(run)]
+    needed = holdings.needed_runs
+    deleted = [run for run in platform.archive.deleted() if (run.ended or run.started) < before and run.run_id not in needed]
     return TidyReport((*trainings, *_deleted(request, platform, deleted), *_tables(request, platform, rest, progress)))
 
 
