@@ -23,6 +23,8 @@ CHALLENGER = "challenger"
 """The alias of the version that is intended to go live next."""
 KEY_TAG = "training_key"
 """The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
+SILVER_TAG = "silver_version"
+"""The tag of runs and versions with the version of the silver table that they use."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 

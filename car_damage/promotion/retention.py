@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from car_damage.moves import Move
-from car_damage.ports import KEY_TAG, ModelVersion, RunSummary
-from car_damage.promotion.tags import is_decided, waits_for_approval
+from car_damage.ports import KEY_TAG, SILVER_TAG, ModelVersion, RunSummary
+from car_damage.promotion.tags import DECISION, DRY_RUN, is_decided, waits_for_approval
 
-SILVER_TAG = "silver_version"
-"""The tag of runs and versions with the version of the silver table that they use."""
-DRY_RUN_TAG = "dry_run_decision"
-"""The tag of a version that a dry run has judged. Such a version may stay without a decision for good."""
 ENDLESS = timedelta(days=1)
 """A training takes less time. One that has run for longer without an end was killed."""
 _IN_USE = frozenset({"RUNNING", "SCHEDULED", "FINISHED"})
@@ -71,4 +67,4 @@ class Holdings:
         """Whether the version can go live without being judged again, or has not been judged yet."""
         if is_decided(version):
             return waits_for_approval(version, self.champion)
-        return DRY_RUN_TAG not in version.tags
+        return DRY_RUN + DECISION not in version.tags  # a version that a dry run has judged may stay without a decision for good

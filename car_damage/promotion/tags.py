@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DECISION = "decision"
 """The tag that marks a version as decided, written last: one of `DECISIONS`."""
+DRY_RUN = "dry_run_"
+"""What the tags of a decision begin with that a dry run has made, and that does not count."""
 UNDECIDED = "deciding"
 """Its value while a decided version is judged again."""
 JUDGED_AGAINST = "judged_against"

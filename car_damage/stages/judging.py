@@ -24,8 +24,7 @@ from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_pred
 from car_damage.moves import DONE
 from car_damage.photo.columns import probability_column
 from car_damage.pipeline import RegisterRequest
-from car_damage.ports import ModelVersion, Platform
-from car_damage.promotion.retention import SILVER_TAG
+from car_damage.ports import SILVER_TAG, ModelVersion, Platform
 from car_damage.promotion.rule import Answers, Circumstances, Decision, decide
 from car_damage.promotion.tags import JUDGED_AGAINST, is_decided, named
 from car_damage.stage import Progress

@@ -36,7 +36,7 @@ from car_damage.model.run_files import (
 )
 from car_damage.packages import that_train_here
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import KEY_TAG, Dataset, Platform, RunContents
+from car_damage.ports import KEY_TAG, SILVER_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.verdicts import leave_out, refuse_too_many
@@ -118,7 +118,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         KEY_TAG: request.training_key,
         "flow_run": request.flow_run,
         "silver_table": settings.tables.silver,
-        "silver_version": str(request.silver_version),
+        SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)

@@ -14,8 +14,10 @@ from car_damage.adapters.mlflow.client import client
 from car_damage.model.photos import Photos
 from car_damage.photo.decoder import decode, inspect
 from car_damage.platform import Target
+from car_damage.ports import RunContents
 from car_damage.settings import Settings
 from deployments import demo_photos
+from tests import small_model
 
 CLASSES = ("minor", "moderate", "major")
 
@@ -36,6 +38,16 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("mlflow-template")
     client(Settings(home=home)).search_experiments()
     return home / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model.network(tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture
+def contents(network_file: Path, tmp_path: Path) -> RunContents:
+    return small_model.run_of(network_file, tmp_path / "run")
 
 
 def home_in(folder: Path, template: Path) -> Path:

@@ -16,17 +16,6 @@ from car_damage.ports import CHAMPION, KEY_TAG, RunContents
 from car_damage.settings import Settings, Tracking
 from car_damage.stage import silent
 from car_damage.stages.tidy import STAGE
-from tests import small_model
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model.network(tmp_path_factory.mktemp("network"))
-
-
-@pytest.fixture
-def contents(network_file: Path, tmp_path: Path) -> RunContents:
-    return small_model.run_of(network_file, tmp_path / "run")
 
 
 @pytest.fixture

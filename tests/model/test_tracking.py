@@ -51,16 +51,6 @@ def tracking(settings: Settings) -> MlflowTracking:
     return MlflowTracking(settings)
 
 
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model.network(tmp_path_factory.mktemp("network"))
-
-
-@pytest.fixture
-def contents(network_file: Path, tmp_path: Path) -> RunContents:
-    return small_model.run_of(network_file, tmp_path / "run")
-
-
 def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
     run_id = tracking.start("run", {"training_key": KEY})
     uri = tracking.log(run_id, contents)
