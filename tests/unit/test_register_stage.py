@@ -324,6 +324,15 @@ def test_a_decision_is_made_on_the_test_photos_that_are_still_there_and_changed_
     )
 
 
+def test_a_changed_photo_of_another_landing_folder_is_not_marked_because_it_would_get_no_verdict(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    here.settings = here.settings.model_copy(update={"landing": Landing(folder="/present")})
+    here.files.photos["/landing/major/29.jpg"] = b"another photo"
+    assert judge(here).evidence.test_photos == COUNT - 1
+    assert here.tables.merged == []
+
+
 def test_too_few_test_photos_that_are_still_there_keep_the_champion(models: Models) -> None:
     here = world(models)
     with_champion(here, models, right=15)

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.settings import PREFIX, Section, Settings
+from car_damage.settings import PREFIX, Promotion, Section, Settings
 from car_damage.settings_sources import load
 
 LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
@@ -150,3 +150,9 @@ def test_every_setting_is_documented() -> None:
         return missing
 
     assert undocumented(Settings, "") == []
+
+
+def test_resamples_that_cannot_show_the_confidence_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"promotion\.resamples must be at least 199 to show promotion\.min_confidence = 0\.99"):
+        Promotion(resamples=198)
+    assert Promotion(resamples=199).min_confidence == 0.99

@@ -11,7 +11,7 @@ from car_damage.moves import DONE, FAILED, PROMOTION, UNDERWAY, Intention
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import RunSummary, Space
 from car_damage.promotion import outcome
-from car_damage.settings import Settings, Tables
+from car_damage.settings import Settings, Tables, Tracking
 from car_damage.stage import silent
 from car_damage.stages.tidy import work
 from tests.fakes import Endpoint, Photos, Runs, Shelf, Tidied, Time, Versions, World
@@ -125,6 +125,22 @@ def test_a_young_training_stays() -> None:
     here = past(("keep", "none"))
     here.tracking.runs[-1] = run("run-1", day=71)
     assert removed(here) == []
+
+
+def test_a_training_that_a_person_has_deleted_goes_unless_its_version_is_needed() -> None:
+    here = past(("promote", "none"), ("keep", "1"))
+    here.registry.aliases["champion"] = 1
+    here.archive.trash = [here.tracking.runs.pop(), here.tracking.runs.pop()]
+    assert removed(here) == ["run-2"]
+
+
+def test_a_training_that_is_in_progress_is_not_taken_for_one_that_was_killed() -> None:
+    began = START + NOW - timedelta(hours=11)
+    here = world([replace(run("run", "RUNNING"), started=began)], Versions())
+    here.settings = Settings(tracking=Tracking(keep_days=0))
+    assert removed(here) == []
+    here.clock.sleep(timedelta(days=1).total_seconds())
+    assert removed(here) == ["run"]
 
 
 @pytest.mark.parametrize("alias", ["champion", "challenger"])
