@@ -55,7 +55,7 @@ class ValidateReport:
     bronze_version: int
     landing_fingerprint: str
     judged_again: int = 0
-    """Known files on which this run gave another verdict, or the same again: the limits, the decoder, or their bytes have changed."""
+    """Known files that got a verdict again, because the limits, the decoder or their bytes have changed."""
     elsewhere: int = 0
     """Photos of other landing folders that are still used."""
 
@@ -194,7 +194,8 @@ class Evidence:
     looks: int = 1
     """Candidates that were judged since the champion was chosen, this one included. The confidence asked for rises with it."""
     fresh: int = 0
-    """Those of `test_photos` that arrived after the champion was chosen. All of them: both were judged on these photos alone."""
+    """Those of `test_photos` that are known to have arrived after the champion was chosen. All of them: both were judged on these photos
+    alone."""
 
 
 def evidence_of(document: Any) -> Any:

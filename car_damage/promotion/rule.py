@@ -30,7 +30,7 @@ class Answers:
     champion: Labels | None = None
     """(n,); None when there is no champion."""
     fresh: npt.NDArray[np.bool_] | None = None
-    """(n,) whether the photo arrived after the champion was chosen; None when no photo did."""
+    """(n,) whether the photo arrived after the champion was chosen; None when that is unknown, or there is no champion."""
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
         """The answers to some of the photos."""
