@@ -5,18 +5,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from car_damage.commands.terminal import printable
-from car_damage.errors import RequestRefused
+from car_damage.errors import RequestRefused, Unavailable
+from car_damage.patience import Patience, log_retry
 from car_damage.ports import Platform
 
 
 def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Callable[[str], None]) -> None:
     """Send all photos in one request and print one line for each, with the probabilities of all classes.
 
+    Waits while the endpoint starts a model, for `serving.request_timeout` seconds at most.
+
     Raises:
         RequestRefused: a file cannot be read, or the endpoint refuses one of the photos.
-        Unavailable: the endpoint does not answer.
+        Unavailable: the endpoint is not there, has failed, or did not become ready in time.
     """
-    answers = platform.serving.query([_read(photo) for photo in photos])
+    settings = platform.settings.serving
+
+    def waiting(error: Unavailable, seconds: float) -> None:
+        state = platform.serving.state()
+        if not state.exists or state.failed:
+            raise error
+        log_retry(error, seconds)
+
+    patiently = Patience(platform.clock, [settings.poll], settings.request_timeout, waiting)
+    answers = patiently(platform.serving.query, [_read(photo) for photo in photos])
     for photo, answer in zip(photos, answers, strict=True):
         if as_json:
             prediction = {"path": str(photo), "label": answer.label, "probability": answer.probability}

@@ -309,7 +309,8 @@ def test_doctor_has_a_line_for_everything_and_says_what_to_do(target: LocalTarge
 
 
 def test_doctor_tells_how_many_photos_of_other_folders_are_used_and_how_to_retire_them(tmp_path: Path) -> None:
-    rows = [{"path": path, "status": "valid"} for path in ("/landing/minor/1.jpg", "/before/minor/1.jpg", "/before/minor/2.jpg")]
+    paths = ("/landing/minor/1.jpg", "/before/minor/1.jpg", "/before/minor/2.jpg")
+    rows = [{"path": path, "status": "valid", "sha256": path} for path in paths]
     settings = Settings(home=tmp_path, landing={"folder": "/landing"})  # type: ignore[arg-type]
     world = World(settings, Photos({}), Versions(), Endpoint({}), Runs({}), Table(pa.Table.from_pylist(rows)))
     found = {one.name: one for one in doctor.doctor(settings, world)}["photos elsewhere"]  # type: ignore[arg-type]

@@ -59,12 +59,13 @@ def test_a_candidate_is_judged_against_a_champion_of_before(of_before: Path, mod
         "path": list(photos),
         "label": [CLASSES[number] for number in truth],
         "sha256": [*map(sha256, photos.values())],
+        "phash": [int(sha256(data)[:15], 16) for data in photos.values()],
         "split": ["test"] * 4,
     }
     decoded = Photos(np.zeros((4, 1, 1, 3), np.uint8), truth, tuple(rows["sha256"]), tuple(photos))
     candidate = write_predictions(decoded, np.eye(3)[truth], CLASSES)  # right on every photo
     registry = Versions()
-    registry.add(1, decision="promote", judged_against="none")
+    registry.add(1, decision="promote", judged_against="none", silver_version="1")
     registry.aliases["champion"] = 1
     registry.versions[2] = ModelVersion(2, "run")
     registry.download = lambda model_uri, into: of_before  # type: ignore[method-assign]

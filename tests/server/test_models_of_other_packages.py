@@ -75,11 +75,12 @@ def with_champion(model: Path, settings: Settings | None = None) -> World:
     photos = {f"/landing/{number}.jpg": jpeg(320, 240, turn=60 * number) for number in range(4)}
     truth = np.array([0, 1, 2, 0])
     shas = [sha256(data) for data in photos.values()]
-    rows = {"path": list(photos), "label": [CLASSES[number] for number in truth], "sha256": shas, "split": ["test"] * 4}
+    labels, hashes = [CLASSES[number] for number in truth], [int(sha[:15], 16) for sha in shas]
+    rows = {"path": list(photos), "label": labels, "sha256": shas, "phash": hashes, "split": ["test"] * 4}
     decoded = Photos(np.zeros((4, 1, 1, 3), np.uint8), truth, tuple(shas), tuple(photos))
     runs = Runs({("run", PREDICTIONS_FILE): write_predictions(decoded, np.eye(3)[truth], CLASSES)})
     registry = Versions()
-    registry.add(1, decision="promote", judged_against="none")
+    registry.add(1, decision="promote", judged_against="none", silver_version="1")
     registry.aliases["champion"] = 1
     registry.versions[2] = ModelVersion(2, "run")
     registry.folders["models:/model/1"] = model

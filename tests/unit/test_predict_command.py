@@ -1,0 +1,52 @@
+"""`car-damage predict` while the endpoint is not ready."""
+
+from pathlib import Path
+
+import pytest
+
+from car_damage.commands.predict import predict
+from car_damage.errors import Unavailable
+from car_damage.settings import Settings
+from tests.fakes import Endpoint, Photos, Runs, Versions, World
+
+ANSWERS = {1: {"minor": 0.1, "moderate": 0.2, "major": 0.7}}
+STARTING = Unavailable("the model's process is being started again")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "car.jpg"
+    path.write_bytes(b"photo")
+    return path
+
+
+def ask(endpoint: Endpoint, photo: Path) -> list[str]:
+    lines: list[str] = []
+    predict(World(Settings(), Photos({}), Versions(), endpoint, Runs({})), [photo], False, lines.append)  # type: ignore[arg-type]
+    return lines
+
+
+def test_it_waits_for_a_model_that_is_being_started(photo: Path) -> None:
+    first = ask(Endpoint(ANSWERS, served=1, refusals=[STARTING] * 20), photo)[0]
+    assert first.endswith("car.jpg: major (70.0%; minor 0.100, moderate 0.200, major 0.700)")
+
+
+def test_it_gives_up_with_what_the_endpoint_said(photo: Path) -> None:
+    endpoint = Endpoint(ANSWERS, served=1, refusals=[STARTING] * 1000)
+    with pytest.raises(Unavailable, match="being started again"):
+        ask(endpoint, photo)
+    assert 0 < len(endpoint.refusals) < 1000
+
+
+@pytest.mark.parametrize("failed", [True, False], ids=["failed", "absent"])
+def test_it_does_not_wait_for_an_endpoint_that_will_not_serve(photo: Path, failed: bool) -> None:
+    endpoint = Endpoint(ANSWERS, failed=failed, refusals=[STARTING] * 2)
+    with pytest.raises(Unavailable, match="being started again"):
+        ask(endpoint, photo)
+    assert len(endpoint.refusals) == 1
+
+
+def test_it_does_not_wait_for_a_server_that_is_not_there(photo: Path) -> None:
+    endpoint = Endpoint(ANSWERS, served=1, refusals=[STARTING] * 2, outages=[Unavailable("nothing answers")])
+    with pytest.raises(Unavailable, match="nothing answers"):
+        ask(endpoint, photo)
