@@ -103,13 +103,16 @@ def tidy(
 ) -> None:
     """Remove old versions of tables, and what else no run, rollback or audit needs.
 
-    The flow retrain does the same at its end.
+    The flow retrain does so at its end. There it also keeps the training of the present photos, and removes old pictures in the Prefect UI.
     """
     from car_damage.commands.tidy import tidy as run
+    from car_damage.job.handover import remove_old
     from car_damage.platform import Target
     from car_damage.settings_sources import load
 
-    run(Target(load()), dry_run, typer.echo)
+    target = Target(load())
+    hand_overs = remove_old(target.handovers, target.settings, target.clock.now(), dry_run=dry_run)
+    run(target, dry_run, hand_overs, typer.echo)
 
 
 if __name__ == "__main__":

@@ -193,9 +193,9 @@ class Evidence:
     """Test photos that were left out, because the candidate or the champion was trained on them, or on photos that resemble them."""
     looks: int = 1
     """Candidates that were judged since the champion was chosen, this one included. The confidence asked for rises with it."""
-    fresh: int = 0
-    """Those of `test_photos` that are known to have arrived after the champion was chosen. All of them: both were judged on these photos
-    alone."""
+    fresh: int | None = None
+    """Those of `test_photos` that arrived after the champion was chosen; None if that is unknown. All of them: both were judged on these
+    photos alone."""
 
 
 def evidence_of(document: Any) -> Any:
@@ -384,7 +384,7 @@ class Leftover:
     items: int
     """Files, or what the kind consists of."""
     bytes: int | None
-    """None where the service that keeps it does not tell."""
+    """None where the service that keeps it does not tell, or frees them later by rules of its own."""
 
 
 @dataclass(frozen=True)

@@ -349,8 +349,8 @@ class Archive(Protocol):
     def deleted(self) -> list[RunSummary]:
         """Training runs that a person has deleted and whose files are still there; none where the service removes these itself."""
 
-    def bytes_of(self, run: RunSummary) -> int:
-        """Bytes of a run's files and of its models."""
+    def bytes_of(self, run: RunSummary) -> int | None:
+        """Bytes of a run's files and of its models that `remove` frees; None where a service frees them later."""
 
     def keep(self, documents: Mapping[str, bytes]) -> None:
         """Keep documents, by file name. A document of the same name is replaced."""

@@ -3,8 +3,11 @@
 MLflow has the pictures of a training and of a decision as files of their run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
@@ -15,40 +18,54 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterStartTime,
 )
-from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
 from car_damage.pipeline import Leftover
 from tasks.flow_runs import RETRAIN
 from tasks.markdown import without_pictures
 
-WITH_PICTURES = ["training-photos", "data-quality", "model", "decision"]
-"""Keys of artifacts that have pictures."""
-WINDOW = timedelta(days=60)
-"""How far before `keep_days` runs are looked at. Earlier ones were looked at on an earlier night, and reading all of them would take
-longer each night."""
-PAGE = 20
-"""Artifacts of a run, at most."""
+T = TypeVar("T")
+
+WITH_PICTURES = ArtifactFilter(key=ArtifactFilterKey(any_=["training-photos", "data-quality", "model", "decision"]))
+RUNS, ARTIFACTS = 200, 20
+"""In one answer of Prefect's server. It gives 200 at most, and a picture has up to 2 MB."""
 
 
 def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
-    """Remove them from runs that began more than so many days before `now`, but never on the same day. Returns what was removed."""
-    before = now - timedelta(days=max(keep_days, 1))
+    """Remove them from runs that began more than so many days before `now`, but never on the same day. Returns what was removed.
+
+    Looks at the latest of these runs first, and ends with the first page of runs that have no picture: earlier runs lost theirs on an
+    earlier night, and to look at all of them would take longer each night.
+    """
+    began = FlowRunFilter(start_time=FlowRunFilterStartTime(before_=now - timedelta(days=max(keep_days, 1))))
     shortened, freed = 0, 0
     with get_client(sync_client=True) as client:
-        for artifact in _artifacts(client, before - WINDOW, before):
-            text = str(artifact.data)
-            if (short := without_pictures(text)) != text:
-                client.update_artifact(artifact.id, ArtifactUpdate(data=short))
-                shortened, freed = shortened + 1, freed + len(text) - len(short)
+        read = partial(client.read_flow_runs, flow_filter=RETRAIN, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
+        for runs in _pages(read, RUNS):
+            before = shortened
+            for artifact in _artifacts(client, runs):
+                text = str(artifact.data)
+                if (short := without_pictures(text)) != text:
+                    client.update_artifact(artifact.id, ArtifactUpdate(data=short))
+                    shortened, freed = shortened + 1, freed + len(text) - len(short)
+            if shortened == before:
+                break
     return [Leftover("pictures in artifacts", "runs of retrain", shortened, freed)] if shortened else []
 
 
-def _artifacts(client: SyncPrefectClient, since: datetime, before: datetime) -> Iterator[Artifact]:
-    period = FlowRunFilter(start_time=FlowRunFilterStartTime(after_=since, before_=before))
-    runs = client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=period)
-    for run in runs:
-        yield from client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=WITH_PICTURES)),
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
-            limit=PAGE,
-        )
+def _artifacts(client: SyncPrefectClient, runs: list[FlowRun]) -> Iterator[Artifact]:
+    of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
+    read = partial(client.read_artifacts, artifact_filter=WITH_PICTURES, flow_run_filter=of, sort=ArtifactSort.ID_DESC)
+    for page in _pages(read, ARTIFACTS):
+        yield from page
+
+
+def _pages(read: Callable[..., list[T]], size: int) -> Iterator[list[T]]:
+    """All pages that a call of Prefect's client gives."""
+    for page in count():
+        found = read(limit=size, offset=page * size)
+        if found:
+            yield found
+        if len(found) < size:
+            return

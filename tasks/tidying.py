@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 
 from prefect.logging import get_run_logger
 
 from car_damage.job import handover
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.platform import Target
-from car_damage.ports import Files
 from tasks import artifacts
 from tasks.old_pictures import remove_pictures
 from tasks.progress import if_possible
@@ -25,25 +23,12 @@ def tidy_if_possible(request: TidyRequest, runner: Runner) -> TidyReport:
         leftovers += tidy_up(request, runner).leftovers
     with _told("pictures in artifacts"):
         leftovers += remove_pictures(now, settings.tracking.keep_days)
-    if settings.databricks.stages == "jobs":
-        with _told("the folder of hand-overs"):
-            leftovers += remove_handovers(
-                Target(settings).handovers, settings.databricks.handovers, now - timedelta(days=settings.databricks.keep_days)
-            )
+    with _told("the folder of hand-overs"):
+        leftovers += handover.remove_old(Target(settings).handovers, settings, now)
     report = TidyReport(tuple(leftovers))
     with if_possible("what was removed"):
         artifacts.tidied(report)
     return report
-
-
-def remove_handovers(files: Files, folder: str, before: datetime) -> list[Leftover]:
-    """Remove the files that flow runs and jobs exchanged before this moment."""
-    old = handover.of_flow_runs(files, folder, before)
-    for path in old:
-        files.remove(path)
-    return (
-        [Leftover("hand-overs to jobs", folder, sum(of.files for of in old.values()), sum(of.bytes for of in old.values()))] if old else []
-    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ counts as missing, and the next writer replaces it. A later flow run removes the
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from car_damage import errors
 from car_damage.errors import CarDamageError, FileMissing, Terminal, Transient, Unavailable, WorkspaceIncomplete
 from car_damage.job import code
-from car_damage.pipeline import digest
+from car_damage.pipeline import Leftover, digest
 from car_damage.ports import File, Files, Space
 from car_damage.settings import Settings
 
@@ -174,7 +174,23 @@ def read_progress(files: Files, place: Place) -> Step | None:
         return None
 
 
-def of_flow_runs(files: Files, folder: str, before: datetime) -> dict[str, Space]:
+def remove_old(files: Files, settings: Settings, now: datetime, *, dry_run: bool = False) -> list[Leftover]:
+    """Remove what flow runs and jobs exchanged more than `databricks.keep_days` before `now`, or with `dry_run` only find it.
+
+    Nothing where no stage runs in a job.
+    """
+    if settings.databricks.stages != "jobs":
+        return []
+    folder = settings.databricks.handovers
+    old = _of_flow_runs(files, folder, now - timedelta(days=settings.databricks.keep_days))
+    if not dry_run:
+        for path in old:
+            files.remove(path)
+    spaces = old.values()
+    return [Leftover("hand-overs to jobs", folder, sum(of.files for of in spaces), sum(of.bytes for of in spaces))] if old else []
+
+
+def _of_flow_runs(files: Files, folder: str, before: datetime) -> dict[str, Space]:
     """The folder of each flow run whose latest file was written before this moment, with what it holds."""
     of: dict[str, list[File]] = {}
     for file in files.list(folder):

@@ -2,7 +2,7 @@
 
 Every epoch reads them again, so they are kept decoded in a memory-mapped file in a temporary folder: 150,528 bytes a photo on disk,
 and in memory as much as the operating system has room for. Photos beyond `images.cache_bytes` are read and decoded in each epoch. A
-photo that cannot be read, or whose bytes have changed since validation, is left out.
+photo that cannot be read, or whose bytes have changed since validation, is left out: from the start, or once it is asked for in vain.
 """
 
 import logging
@@ -57,6 +57,20 @@ class Photos:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def read(self, rows: slice | npt.NDArray[np.int64], *, some: bool = False) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """The pixels of those that can be read (m, 224, 224, 3) uint8, and which of the rows they are (n,): see `PixelCache.read`."""
+        if isinstance(self.pixels, PixelCache):
+            return self.pixels.read(rows, some=some)
+        return self.pixels[rows], np.ones(len(self.labels[rows]), bool)
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> "Photos":
+        """Some of the photos."""
+        rows = np.flatnonzero(chosen)
+        if len(rows) == len(self):
+            return self
+        pixels = self.pixels.part(rows) if isinstance(self.pixels, PixelCache) else self.pixels[rows]
+        return Photos(pixels, self.labels[rows], tuple(self.sha256s[row] for row in rows), tuple(self.paths[row] for row in rows))
+
 
 @dataclass(frozen=True)
 class PhotoSet:
@@ -66,6 +80,16 @@ class PhotoSet:
     photos: Photos
     left_out: Mapping[str, CarDamageError] = field(default_factory=dict)
     """Path -> why the photo is not part of the set: PhotoChanged, or Unavailable."""
+
+    @property
+    def lost(self) -> dict[str, CarDamageError]:
+        """Path -> why a photo of the set could not be read when it was last asked for. Photos on disk are never lost."""
+        pixels = self.photos.pixels
+        if not isinstance(pixels, PixelCache):
+            return {}
+        return {
+            path: pixels.lost[number] for path, number in zip(self.photos.paths, pixels.rows.tolist(), strict=True) if number in pixels.lost
+        }
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -89,6 +113,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
     progress: Progress,
     cache_bytes: int,
     clock: Clock,
+    may_lose: int = 0,
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
     disk is removed, so arrays taken from it must not be used afterwards.
@@ -102,9 +127,10 @@ def load(  # noqa: PLR0917 - what, from where, and how
         progress: called for the step `photos`.
         cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
         clock: waits before photos are read again.
+        may_lose: photos without room on disk that may be lost in the block.
 
     Raises:
-        PhotoChanged, Unavailable: in the block, for a photo that has no room on disk and can be used no longer.
+        PhotoChanged, Unavailable: in the block, for the photo with which more are lost.
         SettingsError: silver has a label that is not among the classes.
     """
     rows = rows.sort_by([("split", "ascending"), ("sha256", "ascending")])
@@ -133,7 +159,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
-                pixels = PixelCache(decoded, slots, lambda row: patiently(read, row), pool, rest)
+                pixels = PixelCache(decoded, slots, lambda row: patiently(read, row), pool, rest, may_lose)
             photos = Photos(pixels, labels[rest], tuple(sha256s[row] for row in rest), tuple(paths[row] for row in rest))
             left_out = {paths[row]: error for row, error in failed.items()}
             yield PhotoSet(np.array(splits, dtype=object)[rest], photos, left_out)

@@ -1,4 +1,4 @@
-"""A cache of decoded photos with limited room on disk. Photos that do not fit are read and decoded at each access."""
+"""A cache of decoded photos with limited room on disk. Photos that do not fit are read and decoded at each access, so they can be gone."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.errors import CarDamageError
+from car_damage.errors import CarDamageError, PhotoChanged, Unavailable
 from car_damage.photo.decoder import Pixels
 
 Rows = npt.NDArray[np.int64]
@@ -27,8 +27,12 @@ class PixelCache:
     """Decodes the photos that are not on disk."""
     rows: Rows
     """(n,) the numbers of the photos, in the order of the rows."""
+    may_lose: int = 0
+    """Photos that may become unreadable after they were counted in. With more, reading raises."""
+    lost: dict[int, CarDamageError] = field(default_factory=dict)
+    """The numbers of the photos that could not be read when they were last asked for, with the reason: PhotoChanged, or Unavailable."""
     failures: list[CarDamageError] = field(default_factory=list)
-    """The errors of `decode`, because TensorFlow replaces them by errors of its own."""
+    """The errors that were raised, because TensorFlow replaces them by errors of its own."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,20 +42,48 @@ class PixelCache:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, rows: slice) -> "PixelCache":
+    def part(self, rows: slice | Rows) -> "PixelCache":
         """The photos of these rows, without reading them."""
         return replace(self, rows=self.rows[rows])
 
     def __getitem__(self, index: int | slice | Rows) -> Pixels:
+        """Raises PhotoChanged or Unavailable if one of them cannot be read."""
+        pixels, there = self.read(index)
+        if not there.all():
+            raise self.lost[int(np.atleast_1d(self.rows[index])[~there][0])]
+        return pixels[0] if isinstance(index, int | np.integer) else pixels
+
+    def read(self, index: int | slice | Rows, *, some: bool = False) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+        """The photos that can be read (m, 224, 224, 3), and which of the asked ones they are (n,).
+
+        Args:
+            index: the photos that are asked for.
+            some: a training step needs at least one.
+
+        Raises:
+            PhotoChanged, Unavailable: none can be read although `some` are needed, or more than `may_lose` are lost.
+        """
         numbers = np.atleast_1d(self.rows[index])
         slots = self.slots[numbers]
         pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
         pixels[slots >= 0] = self.kept[slots[slots >= 0]]
+        there = np.ones(len(numbers), bool)
         elsewhere = np.flatnonzero(slots < 0)
-        try:
-            for place, photo in zip(elsewhere, self.pool.map(self.decode, numbers[elsewhere].tolist()), strict=True):
-                pixels[place] = photo
-        except CarDamageError as error:
+        for place, read in zip(elsewhere, self.pool.map(self._attempt, numbers[elsewhere].tolist()), strict=True):
+            there[place] = read is not None
+            if read is not None:
+                pixels[place] = read
+        if len(self.lost) > self.may_lose or (some and not there.any()):
+            error = next(reversed(self.lost.values()))
             self.failures.append(error)
-            raise
-        return pixels[0] if isinstance(index, int | np.integer) else pixels
+            raise error
+        return pixels[there], there
+
+    def _attempt(self, number: int) -> Pixels | None:
+        try:
+            pixels = self.decode(number)
+        except (PhotoChanged, Unavailable) as error:
+            self.lost[number] = error
+            return None
+        self.lost.pop(number, None)
+        return pixels

@@ -79,11 +79,15 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
 
 
 def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:
-    """(n, classes) float32 probabilities, in the order of the photos."""
+    """(n, classes) float32 probabilities, in the order of the photos; NaN for a photo that cannot be read any more."""
     networks.import_quietly()
+    probabilities = np.full((len(photos), network.output_shape[-1]), np.nan, np.float32)
     # One batch of the array at a time, because Keras' `predict` would copy all photos into memory.
-    results = [np.asarray(network(photos.pixels[at : at + PREDICT_BATCH], training=False)) for at in range(0, len(photos), PREDICT_BATCH)]
-    return np.concatenate(results).astype(np.float32) if results else np.zeros((0, network.output_shape[-1]), np.float32)
+    for at in range(0, len(photos), PREDICT_BATCH):
+        pixels, there = photos.read(slice(at, at + PREDICT_BATCH))
+        if len(pixels):
+            probabilities[at + np.flatnonzero(there)] = np.asarray(network(pixels, training=False))
+    return probabilities
 
 
 def class_weights(labels: npt.NDArray[np.int64], classes: int) -> dict[int, float]:
@@ -96,7 +100,7 @@ def class_weights(labels: npt.NDArray[np.int64], classes: int) -> dict[int, floa
 
 
 def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.data.Dataset":
-    """Batches of ((b, 224, 224, 3) uint8, (b,) int64), with bounded memory.
+    """Batches of ((b, 224, 224, 3) uint8, (b,) int64), with bounded memory. A photo that cannot be read any more is left out of its batch.
 
     Args:
         photos: the photos and their labels.
@@ -106,7 +110,8 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
     import tensorflow as tf
 
     def gather(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        return photos.pixels[rows], photos.labels[rows]
+        pixels, there = photos.read(rows, some=True)
+        return pixels, photos.labels[rows][there]
 
     def shaped(rows: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(gather, [rows], (tf.uint8, tf.int64), stateful=False)

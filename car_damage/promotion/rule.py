@@ -69,7 +69,7 @@ def decide(answers: Answers, classes: Sequence[str], rule: Promotion, circumstan
         ahead of a model that always says the same class.
     """
     answers = _judged_on(answers, len(classes), rule)
-    fresh = 0 if answers.fresh is None else int(np.count_nonzero(answers.fresh))
+    fresh = None if answers.fresh is None else int(np.count_nonzero(answers.fresh))
     measured = evidence_for(answers.truth, answers.candidate, answers.champion, classes, rule)
     evidence = replace(measured, excluded=circumstances.excluded, looks=circumstances.looks, fresh=fresh)
     against = [*_too_few(answers.truth, classes, rule), *_lost(circumstances), *_below_floor(evidence, rule)]
@@ -94,8 +94,8 @@ def confidence_asked(rule: Promotion, looks: int) -> float:
 
     The chance of a mistake that the first look has is divided by the number of the look. The sum over K looks bounds the chance that any
     of K candidates that are no better ever goes live, however they depend on each other (alpha spending: Lan & DeMets 1983, Foster &
-    Stine 2008; a promotion begins a new series, as in Javanmard & Montanari 2018). It grows only with the logarithm of K. No chance below
-    1 / `rule.resamples` can be shown, so the division ends at two of them.
+    Stine 2008; a promotion begins a new series, as in Javanmard & Montanari 2018). It grows only with the logarithm of K, until the
+    division ends: no chance below 1 / `rule.resamples` can be shown, and from two of them on every look adds as much.
     """
     return 1 - max((1 - rule.min_confidence) / looks, 2 / (1 + rule.resamples))
 

@@ -9,7 +9,10 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -40,6 +43,9 @@ from car_damage.ports import KEY_TAG, SILVER_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.verdicts import leave_out, refuse_too_many
+
+if TYPE_CHECKING:
+    import keras
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
@@ -72,6 +78,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress,
         images.cache_bytes,
         platform.clock,
+        int(settings.landing.max_vanished_share * rows.num_rows),
     ) as photos:
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
@@ -83,7 +90,10 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
                 return replace(found, left_out=some, left_out_count=count)
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
-        return _tracked(request, platform, rows, photos, progress)
+        try:
+            return _tracked(request, platform, rows, photos, progress)
+        finally:
+            leave_out(photos.lost, platform)  # after a failure, too: otherwise the next run would meet them again
 
 
 def _found(request: TrainRequest, platform: Platform) -> TrainReport | None:
@@ -140,8 +150,9 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
 
 
 def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
-    """Paths of some photos that the training leaves out, and their number."""
-    return tuple(sorted(photos.left_out)[:UNREADABLE_SHOWN]), len(photos.left_out)
+    """Paths of some photos that the training leaves out, from the start or since they were lost, and their number."""
+    paths = sorted({**photos.left_out, **photos.lost})
+    return tuple(paths[:UNREADABLE_SHOWN]), len(paths)
 
 
 def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
@@ -150,11 +161,8 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
     classes = settings.labels.classes
     train, validation, test = (photos.part(split) for split in SPLITS)
     trained = training.train(train, validation, len(classes), settings.training, progress)
-    on_test = training.predict(trained.network, test)
-    scores = {
-        TEST: evaluate(test.labels, on_test, classes),
-        VALIDATION: evaluate(validation.labels, training.predict(trained.network, validation), classes),
-    }
+    (test, on_test), (validation, on_validation) = (_predicted(trained.network, photos) for photos in (test, validation))
+    scores = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
     photos_of = {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}
     smoke = _smoke_photo(platform, test)
     keras_file = folder / KERAS_FILE
@@ -188,6 +196,19 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         example=smoke,
         dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
     )
+
+
+def _predicted(network: "keras.Model", photos: Photos) -> tuple[Photos, npt.NDArray[np.float32]]:
+    """The photos that can be read, and their probabilities.
+
+    Raises:
+        TooFewPhotos: none can.
+    """
+    probabilities = training.predict(network, photos)
+    there = ~np.isnan(probabilities[:, 0])
+    if not there.any():
+        raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
+    return photos.only(there), probabilities[there]
 
 
 def _smoke_photo(platform: Platform, test: Photos) -> bytes:

@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
 from car_damage.job import code, handover
-from car_damage.job.handover import Place
+from car_damage.job.handover import Place, remove_old
 from car_damage.pipeline import (
     Evidence,
     RegisterReport,
@@ -26,7 +26,6 @@ from car_damage.pipeline import (
     ValidateRequest,
 )
 from car_damage.settings import Settings
-from tasks.tidying import remove_handovers
 from tests.databricks.twin import Twin
 from tests.databricks.twin.core import PAGE
 
@@ -180,10 +179,13 @@ def test_the_hand_overs_of_old_flow_runs_are_removed_from_the_workspace_and_thos
             volume.write_once(f"{folder}{flow_run}/train/{number}.json", b"report")
     for path in twin.volume(folder).glob("old/*/*"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
-    removed = remove_handovers(volume, folder, datetime.now(UTC) - timedelta(days=1))
-    assert [(of.name, of.items, of.bytes) for of in removed] == [(folder, PAGE + 1, 6 * (PAGE + 1))]
+    settings = in_jobs(settings, folder)
+    found = remove_old(volume, settings, datetime.now(UTC), dry_run=True)
+    assert [(of.name, of.items, of.bytes) for of in found] == [(folder, PAGE + 1, 6 * (PAGE + 1))]
+    assert {path.name for path in twin.volume(folder).iterdir()} == {"old", "young"}
+    assert remove_old(volume, settings, datetime.now(UTC)) == found
     assert [path.name for path in twin.volume(folder).iterdir()] == ["young"]
-    assert remove_handovers(volume, folder, datetime.now(UTC) - timedelta(days=1)) == []
+    assert remove_old(volume, settings, datetime.now(UTC)) == []
     volume.remove(f"{folder}old")
     volume.remove(f"{folder}young/train/0.json")
     assert len(list(twin.volume(folder).glob("young/train/*"))) == PAGE
@@ -193,4 +195,14 @@ def test_a_flow_run_that_wrote_lately_keeps_its_old_hand_overs(files: Folder, tm
     for name in ("0.json", "1.json"):
         files.write_once(f"{tmp_path}/flow/train/{name}", b"report")
     os.utime(tmp_path / "flow" / "train" / "0.json", (1_700_000_000, 1_700_000_000))
-    assert remove_handovers(files, f"{tmp_path}/", datetime.now(UTC) - timedelta(days=1)) == []
+    assert remove_old(files, in_jobs(Settings(), f"{tmp_path}/"), datetime.now(UTC)) == []
+
+
+def test_where_no_stage_runs_in_a_job_no_folder_is_looked_at() -> None:
+    assert remove_old(Volume(), Settings(), datetime.now(UTC)) == []
+
+
+def in_jobs(settings: Settings, folder: str) -> Settings:
+    """The settings of stages that run as jobs and hand over in this folder, for one day."""
+    databricks = settings.databricks.model_copy(update={"stages": "jobs", "handovers": folder, "keep_days": 1})
+    return settings.model_copy(update={"databricks": databricks})

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from car_damage.pipeline import LiveReport, SilverReport, TrainRequest, ValidateRequest, live_request, silver_request, train_request
 from car_damage.platform import Target
-from car_damage.settings import Landing, Settings, Training
+from car_damage.settings import Images, Landing, Settings, Training
 from car_damage.stage import silent
 from car_damage.stages import silver, train, validate
 from deployments import demo_photos
@@ -20,23 +22,29 @@ def requested(report: SilverReport, settings: Settings) -> TrainRequest:
     return train_request("flow", report, LiveReport(None, None, None, None, None), live_request(report, settings))
 
 
+@pytest.mark.parametrize("when", ["before the training", "during the training"])
 def test_a_photo_that_is_overwritten_with_the_same_size_and_time_is_left_out_once_and_gets_a_verdict_in_the_next_run(
-    tmp_path: Path, home: Path
+    tmp_path: Path, home: Path, when: str
 ) -> None:
     landing = tmp_path / "landing"
     for label in ("minor", "moderate", "major"):
         (landing / label).mkdir(parents=True)
         for number in range(5):
             (landing / label / f"{number}.jpg").write_bytes(demo_photos.photo(label, number))
-    settings = Settings(home=home, landing=Landing(folder=str(landing)), training=Training(epochs=1))
+    settings = Settings(home=home, landing=Landing(folder=str(landing)), images=Images(cache_bytes=0), training=Training(epochs=2))
     target = Target(settings)
     report = ingest(target)
     changed = landing / "major" / "3.jpg"
     before = changed.stat()
-    other = demo_photos.photo("major", 99)
-    changed.write_bytes(other[: before.st_size].ljust(before.st_size, b"\0"))
-    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
-    trained = train.work(requested(report, settings), target, silent)
+
+    def overwrite(step: str = "epoch", done: int = 1, *_: object) -> None:
+        if (step, done) == ("epoch", 1):
+            changed.write_bytes(demo_photos.photo("major", 99)[: before.st_size].ljust(before.st_size, b"\0"))
+            os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    if when == "before the training":
+        overwrite()
+    trained = train.work(requested(report, settings), target, silent if when == "before the training" else overwrite)
     assert trained.left_out == (str(changed),)
 
     validated = validate.work(ValidateRequest("flow"), target, silent)

@@ -29,7 +29,7 @@ from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.settings import Serving, Settings
-from car_damage.stage import silent
+from car_damage.stage import Progress, silent
 from car_damage.stages import train
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.train import _smoke_photo
@@ -298,18 +298,38 @@ def test_more_photos_than_the_disk_has_room_for_train_the_same_model_without_a_p
         world.target.tracking.fetch(again.run_id, WORST_MISTAKES_FILE)
 
 
-def test_a_photo_that_changes_during_the_training_stops_it_by_name(world: Build) -> None:
-    built = world()
-    changed = next(
-        path for path, split in zip(built.rows["path"].to_pylist(), built.rows["split"].to_pylist(), strict=True) if split == "train"
-    )
+def during_the_training(change: Callable[[], object]) -> Progress:
+    """Calls the function after the first epoch."""
 
-    def change(step: str, *_: object) -> None:
-        if step == "epoch":
-            Path(changed).write_bytes(b"another")
+    def progress(step: str, done: int, *_: object) -> None:
+        if (step, done) == ("epoch", 1):
+            change()
 
-    with pytest.raises(PhotoChanged, match=changed):
-        TRAIN.work(asked(built), cached(built, 0), change)
+    return progress
+
+
+@pytest.mark.parametrize("split", train.SPLITS)
+def test_a_photo_without_room_on_disk_that_goes_during_the_training_is_left_out(world: Build, split: str) -> None:
+    built = world(train=3, validation=2, test=2)
+    gone = next(row for row in built.rows.to_pylist() if row["split"] == split)
+    report = TRAIN.work(asked(built), cached(built, 0), during_the_training(Path(gone["path"]).unlink))
+    assert (report.left_out, report.left_out_count) == ((gone["path"],), 1)
+    answered = read_predictions(built.target.tracking.fetch(report.run_id, PREDICTIONS_FILE))["sha256"].to_pylist()
+    tested = {row["sha256"] for row in built.rows.to_pylist() if row["split"] == "test"}
+    assert set(answered) == tested - {gone["sha256"]}
+    learnt = read_trained(built.target.tracking.fetch(report.run_id, TRAINED_FILE))["sha256"].to_pylist()
+    assert (gone["sha256"] in learnt) == (split != "test")  # an epoch has seen it
+
+
+def test_when_most_photos_go_during_the_training_it_stops(world: Build) -> None:
+    built = world(train=3, validation=2, test=2)
+
+    def remove() -> None:
+        for path in built.rows["path"].to_pylist():
+            Path(path).unlink()
+
+    with pytest.raises(PhotoChanged, match="was validated but is gone"):
+        TRAIN.work(asked(built), cached(built, 0), during_the_training(remove))
     assert list(runs(built.target.settings).values()) == ["FAILED"]
 
 

@@ -131,9 +131,27 @@ def no_model_goes_live_that_lacks_a_class(_: Past, record: Record) -> Iterator[s
 
 
 def a_champion_is_kept_for_a_reason(_: Past, record: Record) -> Iterator[str]:
+    """One that the confusion matrices, the networks or the settings bear out. How sure a gain is, the evidence says."""
     registered = record.night.registered
-    if registered is not None and registered.decision == KEEP and not any(registered.reasons):
+    if registered is None or registered.decision != KEEP or registered.decided_before:
+        return
+    if not any(registered.reasons):
         yield f"version {registered.version} does not go live, and nothing says why"
+    rule, evidence, champion = record.settings.promotion, registered.evidence, registered.evidence.champion
+    mine = evidence.candidate.confusion
+    photos = [sum(row) for row in mine]
+    learnt = set(record.networks[registered.version].learnt.values())
+    live = record.before["aliases"].get("champion")
+    lost = live and set(record.networks[live].learnt.values()) & set(record.settings.labels.classes) - learnt
+    if sum(photos) < rule.min_test_photos or min(photos) < rule.min_test_photos_per_class or lost or champion is None:
+        return
+    recall = {name: row[number] / sum(row) for number, (name, row) in enumerate(zip(record.settings.labels.classes, mine, strict=True))}
+    if any(recall[name] < floor for name, floor in rule.recall_floor.items()):
+        return
+    gain = _macro_f1(mine) - _macro_f1(champion.confusion)
+    sure = evidence.comparison.confidence >= 1 - (1 - rule.min_confidence) / evidence.looks
+    if gain > rule.min_gain and sure and evidence.candidate.cost <= champion.cost:
+        yield f"version {registered.version} is ahead by {gain:.3f} and does not go live"
 
 
 def nothing_new_is_said_only_when_it_is_so(_: Past, record: Record) -> Iterator[str]:
@@ -213,6 +231,14 @@ def _is_unchanged(record: Record, row: Row) -> bool:
     """Whether the file of a row still has its bytes at the end of the run."""
     file = record.remaining.get(row["path"])
     return file is not None and file.photo.sha256 == row["sha256"]
+
+
+def _macro_f1(confusion: list[list[int]]) -> float:
+    scores = []
+    for number, row in enumerate(confusion):
+        both = sum(row) + sum(other[number] for other in confusion)
+        scores.append(2 * row[number] / both if both else 0.0)
+    return sum(scores) / len(scores)
 
 
 def _near(one: int, other: int, bits: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from car_damage.errors import LandingLost, UnexpectedError
+from car_damage.pipeline import Comparison
 from tests.nights import invariants
 from tests.nights.habits import quiet_day
 from tests.nights.invariants import INVARIANTS, Invariant
@@ -39,12 +40,16 @@ def without_a_class(record: Record) -> Record:
     return replace(record, networks=networks, before={**record.before, "aliases": {}})
 
 
-def kept(*reasons: str) -> Corrupt:
-    def corrupt(record: Record) -> Record:
-        report = replace(record.night.done["register"], decision="keep", reasons=reasons)
-        return replace(record, night=replace(record.night, done={**record.night.done, "register": report}))
-
-    return corrupt
+def kept(record: Record) -> Record:
+    """In place of a champion that is always wrong, the version does not go live."""
+    report = record.night.done["register"]
+    classes = len(report.evidence.candidate.confusion)
+    photos = [sum(row) for row in report.evidence.candidate.confusion]
+    wrong = [[photos[row] if column == (row + 1) % classes else 0 for column in range(classes)] for row in range(classes)]
+    champion = replace(report.evidence.candidate, confusion=wrong, cost=9.0)
+    evidence = replace(report.evidence, champion=champion, comparison=Comparison(0.9, 0.9999, (0.8, 1.0)))
+    report = replace(report, decision="keep", reasons=("worse",), evidence=evidence)
+    return replace(record, night=replace(record.night, done={**record.night.done, "register": report}))
 
 
 def another_champion(record: Record) -> Record:
@@ -74,7 +79,7 @@ BREACHES: dict[Invariant, tuple[int, Corrupt]] = {
         lambda record: replace(record, settings=record.settings.model_copy(update={"images": type(record.settings.images)(min_side=60)})),
     ),
     invariants.no_model_goes_live_that_lacks_a_class: (0, without_a_class),
-    invariants.a_champion_is_kept_for_a_reason: (0, kept("")),
+    invariants.a_champion_is_kept_for_a_reason: (0, kept),
     invariants.nothing_new_is_said_only_when_it_is_so: (1, another_champion),
     invariants.a_stopped_night_writes_nothing: (0, ended("Failed", error=LandingLost("all photos have vanished"))),
     invariants.a_killed_night_and_a_normal_one_are_a_normal_one: (

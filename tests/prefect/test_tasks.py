@@ -48,7 +48,7 @@ from car_damage.settings import Settings
 from car_damage.stage import Progress, Stage
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
-from tasks import artifacts, progress, stages
+from tasks import artifacts, old_pictures, progress, stages
 from tasks.markdown import picture
 from tasks.old_pictures import remove_pictures
 from tasks.stages import ENDPOINT_LIMIT, choose_version, look_at_live, update_endpoint, validate_images, write_silver
@@ -364,12 +364,17 @@ def test_a_night_whose_work_is_done_ends_well_though_it_cannot_tidy_up(fault: Ex
 
 
 @pytest.mark.usefixtures("server")
-def test_old_runs_lose_their_pictures_and_keep_their_text() -> None:
+def test_old_runs_lose_their_pictures_and_keep_their_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many runs and artifacts there are: each page of the server's answers has one."""
+    monkeypatch.setattr(old_pictures, "RUNS", 1)
+    monkeypatch.setattr(old_pictures, "ARTIFACTS", 1)
+
     @flow(name="retrain")
     def night() -> None:
         create_markdown_artifact(f"macro-F1 0.5\n\n{picture(b'a' * 3000, 'Worst mistakes')}", key="model")
         create_markdown_artifact("no picture", key="decision")
 
+    night()
     night()
     now = datetime.now(UTC)
 
@@ -377,14 +382,14 @@ def test_old_runs_lose_their_pictures_and_keep_their_text() -> None:
         keys = ArtifactFilter(key=ArtifactFilterKey(any_=["model", "decision"]))
         with get_client(sync_client=True) as client:
             return sorted(
-                str(artifact.data) for artifact in client.read_artifacts(artifact_filter=keys, sort=ArtifactSort.CREATED_DESC)[:2]
+                str(artifact.data) for artifact in client.read_artifacts(artifact_filter=keys, sort=ArtifactSort.CREATED_DESC)[:4]
             )
 
     before = texts()
     assert remove_pictures(now, 0) == []
     assert remove_pictures(now + timedelta(days=29), 30) == []
     assert texts() == before
-    [removed] = remove_pictures(now + timedelta(days=31), 30)
-    assert texts() == ["macro-F1 0.5\n\n*Worst mistakes: removed*", "no picture"]
-    assert (removed.items, removed.bytes) == (1, sum(map(len, before)) - sum(map(len, texts())))
-    assert remove_pictures(now + timedelta(days=31), 30) == []
+    [removed] = remove_pictures(now + timedelta(days=400), 30)
+    assert texts() == ["macro-F1 0.5\n\n*Worst mistakes: removed*"] * 2 + ["no picture"] * 2
+    assert (removed.items, removed.bytes) == (2, sum(map(len, before)) - sum(map(len, texts())))
+    assert remove_pictures(now + timedelta(days=400), 30) == []

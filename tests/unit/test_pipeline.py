@@ -90,7 +90,7 @@ def test_evidence_from_before_looks_were_counted_is_read() -> None:
     document = {"test_photos": 5, "candidate": score, "champion": score, "comparison": comparison}
     read = TypeAdapter(RegisterReport).validate_python({**asdict(REGISTERED), "evidence": document}).evidence
     assert read is not None
-    assert (read.looks, read.fresh, read.excluded, read.candidate.interval) == (1, 0, 0, None)
+    assert (read.looks, read.fresh, read.excluded, read.candidate.interval) == (1, None, 0, None)
     assert read.comparison == Comparison(0.1, 0.9, (-0.1, 0.3))
 
 

@@ -279,7 +279,7 @@ def test_fresh_photos_without_a_class_count_with_all_others() -> None:
 
 def test_the_evidence_has_the_circumstances_and_an_interval_around_each_score() -> None:
     evidence = judge(answers(0.9), answers(0.8, seed=2), looks=3, excluded=7).evidence
-    assert (evidence.looks, evidence.excluded, evidence.fresh) == (3, 7, 0)
+    assert (evidence.looks, evidence.excluded, evidence.fresh) == (3, 7, None)
     for score in (evidence.candidate, evidence.champion):
         assert score is not None
         assert score.interval is not None

@@ -38,7 +38,9 @@ class MlflowArchive(MlflowAdapter):
         with translated("listing deleted training runs"):
             return [summary(run) for run in self._runs(f"tags.{KEY_TAG} LIKE '%'", view=ViewType.DELETED_ONLY)]
 
-    def bytes_of(self, run: RunSummary) -> int:
+    def bytes_of(self, run: RunSummary) -> int | None:
+        if not self._is_here:
+            return None
         with translated(f"listing the files of run {run.run_id}"):
             files = _size(partial(self._client.list_artifacts, run.run_id))
             models = [partial(self._client.list_logged_model_artifacts, model.model_id) for model in self._models_of(run.run_id)]

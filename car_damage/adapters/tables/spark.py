@@ -228,9 +228,12 @@ class SparkDelta(DeltaTables):
             if not files.num_rows:
                 return []
             with self._view(files, f"inventory_{uuid.uuid4().hex}") as view:
-                session.conf.set(_RETENTION_CHECK, "false")
                 statement = f"VACUUM {name} USING INVENTORY (SELECT * FROM {view}) RETAIN {24 * keep_days} HOURS"
-                rows = awaited(session, lambda: session.sql(f"{statement}{' DRY RUN' if dry_run else ''}").collect())
+                session.conf.set(_RETENTION_CHECK, "false")
+                try:
+                    rows = awaited(session, lambda: session.sql(f"{statement}{' DRY RUN' if dry_run else ''}").collect())
+                finally:
+                    session.conf.unset(_RETENTION_CHECK)
         return [folder / row["path"].rpartition("/")[2] for row in rows]
 
     def _write_checkpoint(self, table: str, last: int) -> None:
