@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 IMAGES ?=
 PYTEST_ARGS ?=
 
+# Many container images set this. Each of our processes would then compile all of TensorFlow again: 25 s in place of 10.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale bench-nights pictures constraints clean
 
