@@ -160,7 +160,7 @@ def test_tidying_deletes_a_refused_training_with_its_version_and_keeps_its_decis
         tracking.finish(run_id, uri)
     removed = STAGE.work(TidyRequest("k" * 64), eager, silent).leftovers
     assert [(of.kind, of.name) for of in removed] == [("training", f"refused, version {version.version}")]
-    assert (removed[0].bytes or 0) > 10_000
+    assert removed[0].bytes is None  # a workspace frees the files later, by rules of its own
     assert tracking.run_for("refused", {}) is None
     assert versions(logged) == {}
     assert {run.run_id for run in tracking.recent()} == {later, logged.run_id}
