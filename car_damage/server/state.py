@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.address import folder
+from car_damage.server.address import folder, token
 
 
 class State:
@@ -43,11 +43,23 @@ class State:
             yield
 
     def token(self) -> str:
-        """The token. It is created at the first start; only its owner can read the file."""
-        path = self.folder / "token"
-        with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        return path.read_text().strip()
+        """The token. It is created at the first start, under the lock; only its owner can read the file, which is whole or not there.
+
+        Raises:
+            Terminal: the file cannot be written, or is not whole.
+        """
+        path, draft = self.folder / "token", self.folder / "token.draft"
+        if not path.exists():
+            try:
+                draft.unlink(missing_ok=True)
+                with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                    file.write(secrets.token_urlsafe(32))
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
+            except OSError as error:
+                raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
+        return token(self.folder.parent)
 
     def read(self) -> list[dict[str, Any]]:
         """Read the endpoints that were saved last.

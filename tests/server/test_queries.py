@@ -19,6 +19,8 @@ from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
+INVOCATIONS = "/serving-endpoints/car_damage_model_ep/invocations"
+
 BROKEN = corpus.broken()
 
 
@@ -209,7 +211,7 @@ def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(r
     assert ready.invoke(content=b"x", headers={"Content-Type": "image/jpeg"}).status_code == 415
 
 
-@pytest.mark.parametrize("path", ["/api/2.0/serving-endpoints", "/serving-endpoints/car_damage_model_ep/invocations", "/nothing"])
+@pytest.mark.parametrize("path", ["/api/2.0/serving-endpoints", INVOCATIONS, "/nothing"])
 def test_nothing_is_answered_without_the_token(ready: Server, path: str) -> None:
     import httpx
 
@@ -230,6 +232,39 @@ def test_the_token_is_readable_by_its_owner_only(ready: Server) -> None:
     home = ready.settings.home
     assert stat.S_IMODE((folder(home) / "token").stat().st_mode) == 0o600
     assert len(token(home)) >= 40
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"dataframe_records":' + "[" * 100_000 + "]" * 100_000 + "}", id="nested"),
+        pytest.param('{"dataframe_records":[{"image":' + "9" * 5_000 + "}]}", id="a number of 5,000 digits"),
+    ],
+)
+def test_a_body_that_no_parser_takes_is_refused_without_a_trace_in_the_log(ready: Server, body: str) -> None:
+    logs = folder(ready.settings.home) / "logs"
+    before = {log.name: log.stat().st_size for log in logs.iterdir()}
+    answer = ready.call("POST", INVOCATIONS, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert len(answer.json()["message"]) < 200
+    assert {log.name: log.stat().st_size for log in logs.iterdir()} == before
+    managed = ready.call("POST", "/api/2.0/serving-endpoints", content=body)
+    assert (managed.status_code, managed.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"dataframe_records": [{f"column {number}": "x"} for number in range(5_000)]}, id="records"),
+        pytest.param({"dataframe_split": {"columns": [str(number) for number in range(5_000)], "data": [[]] * 5_000}}, id="split"),
+        pytest.param({"inputs": {f"column {number}": ["x"] for number in range(5_000)}}, id="inputs"),
+        pytest.param({"inputs": [{f"column {number}": "x"} for number in range(5_000)]}, id="inputs of records"),
+    ],
+)
+def test_a_table_with_thousands_of_columns_is_refused_before_it_is_made(ready: Server, body: dict[str, Any]) -> None:
+    answer = ready.call("POST", INVOCATIONS, json=body)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert answer.json()["message"] == "the request has more than 16 columns, and the model takes image"
 
 
 def test_an_unknown_endpoint_and_an_unknown_api_are_named(ready: Server) -> None:
