@@ -16,8 +16,9 @@ from car_damage.settings import CONFIG_VARIABLE, PREFIX, Section, Settings
 
 
 def load() -> Settings:
-    """Read the settings of this process. Every process of this project does so first, so this also keeps to this machine what belongs there:
-    see `machine.keep_to_this_machine`.
+    """Read the settings of this process.
+
+    Every process of this project does so first, so this also calls `machine.keep_to_this_machine`.
 
     Raises:
         SettingsError: the file is missing or not TOML, a key is unknown or misspelt, or a value is out of range.

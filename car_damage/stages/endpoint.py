@@ -44,6 +44,14 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
     return report
 
 
+def cancel(flow_run: str, platform: Platform, progress: Progress) -> str:
+    """Withdraw what a cancelled flow run intended, and put the champion back where the endpoint serves anything else. Returns what is live."""
+    withdrawn = intention.cancel(flow_run, platform)
+    champion = platform.registry.champion()
+    live = f"{version_text(champion.version if champion else None)} is live"
+    return f"{_serve_champion(platform, champion, progress, '').message}; {live}" if withdrawn else live
+
+
 def _serve_champion(platform: Platform, champion: ModelVersion | None, progress: Progress, dropped: str) -> EndpointReport:
     """Make the endpoint serve the champion, whatever it serves at present."""
     state = look(platform)

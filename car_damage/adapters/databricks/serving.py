@@ -189,8 +189,8 @@ def _of_the_local_server(what: str, host: str) -> Iterator[None]:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(
-            f"{what} was refused: {message_of(error)}; the server at {host} belongs to another home folder, or its token was changed: stop the "
-            "server, or set CAR_DAMAGE_HOME to its home folder"
+            f"{what} was refused: {message_of(error)}; the server at {host} belongs to another home folder, or its token was changed: "
+            "stop the server, or set CAR_DAMAGE_HOME to its home folder"
         ) from error
     except (errors.NotFound, errors.NotImplemented) as error:
         status = 404 if isinstance(error, errors.NotFound) else 501

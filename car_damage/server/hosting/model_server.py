@@ -129,7 +129,7 @@ class ModelServer:
                 self._quiet.set()
 
     async def hang(self) -> None:
-        """Wait until the process does not answer for a while, although it runs. A request may take longer; this one the model does not see."""
+        """Wait until the process runs and does not answer a probe, which the model does not see. A request may take longer."""
         while True:
             await asyncio.sleep(_PROBED_EVERY)
             try:
