@@ -152,8 +152,8 @@ class Scoring:
 
 
 def _parsed(request: _Request) -> Any:
-    """The request's JSON object, or the response to a body that is none. MLflow would parse it twice and more slowly, and fails where
-    Python's parser does: at numbers with thousands of digits, and at deep nesting. Bodies of other types stay bytes.
+    """The request's JSON object, parsed here because MLflow would parse it twice and more slowly. Other bodies stay bytes, so that
+    MLflow names the error. But MLflow has none for what Python's parser does not take: deep nesting, and numbers with thousands of digits.
     """
     import orjson
 
@@ -161,9 +161,19 @@ def _parsed(request: _Request) -> Any:
         return request.body
     try:
         data = orjson.loads(request.body)
-    except orjson.JSONDecodeError as error:
-        return _refused("BAD_REQUEST", f"the request body is not JSON: {error}")
-    return data if isinstance(data, dict) else _refused("BAD_REQUEST", "the request body must be a JSON object")
+    except orjson.JSONDecodeError:
+        return _other_problem(request.body) or request.body
+    return data if isinstance(data, dict) else request.body
+
+
+def _other_problem(body: bytes) -> Response | None:
+    try:
+        json.loads(body)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    except (ValueError, RecursionError) as error:
+        return _refused("BAD_REQUEST", f"the request body cannot be read: {error}")
+    return None
 
 
 def _width(value: Any) -> int:

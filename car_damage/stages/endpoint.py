@@ -45,7 +45,7 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
 
 
 def cancel(flow_run: str, platform: Platform, progress: Progress) -> str:
-    """Withdraw what a cancelled flow run intended, and put the champion back where the endpoint serves anything else. Returns what is live."""
+    """Withdraw what a cancelled flow run intended, and put the champion back if the endpoint serves anything else. Returns what is live."""
     withdrawn = intention.cancel(flow_run, platform)
     champion = platform.registry.champion()
     live = f"{version_text(champion.version if champion else None)} is live"

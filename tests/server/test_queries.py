@@ -19,6 +19,7 @@ from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
+PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
 INVOCATIONS = "/serving-endpoints/car_damage_model_ep/invocations"
 
 BROKEN = corpus.broken()
@@ -65,7 +66,8 @@ def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(rea
         (b'{"dataframe_records": [{"picture": "AAAA"}]}', "image"),
         (b'{"dataframe_split": {"columns": ["image"], "data": []}}', "0 rows"),
         (b'{"dataframe_records": [{"image": "@@@@"}]}', "row 0: image is not base64"),
-        (b'{"dataframe_records": [{"image": "AAA"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "AAAAA"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "data:image/jpeg,AAAA"}]}', "row 0: image is not base64"),
         (b'{"dataframe_records": [{"image": "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4"}]}', "row 0: image is not base64"),
         (b'{"dataframe_records": [{"image": null}]}', "row 0"),
         (b'{"dataframe_records": [{"image": 7}]}', "image"),
@@ -84,6 +86,41 @@ def test_a_request_that_is_wrong_is_refused_with_its_reason_and_no_trace(ready: 
     assert says in response.json()["message"]
     assert "Traceback" not in response.text
     assert 'File "' not in response.text
+    assert "\n" not in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"dataframe_records": [{"picture": PHOTO}]}, id="wrong column"),
+        pytest.param({"dataframe_records": PHOTO}, id="a bare string"),
+        pytest.param({"inputs": {"picture": [PHOTO]}}, id="wrong name in inputs"),
+        pytest.param({"inputs": PHOTO}, id="a bare string in inputs"),
+        pytest.param({"dataframe_split": {"columns": ["picture"], "data": [[PHOTO]]}}, id="wrong column in a table"),
+        pytest.param({"image": PHOTO}, id="none of the forms"),
+        pytest.param(PHOTO, id="no object"),
+    ],
+)
+def test_a_refusal_is_one_line_and_repeats_no_photo(ready: Server, body: Any) -> None:
+    response = ready.invoke(json=body)
+    assert response.status_code == 400
+    message = response.json()["message"]
+    assert PHOTO[:20] not in message
+    assert len(message) < 300
+    assert "\n" not in message
+
+
+def test_a_photo_is_taken_in_every_form_of_base64(ready: Server, photo: bytes) -> None:
+    plain = base64.b64encode(photo).decode()
+    forms = [
+        plain,
+        plain + "\n",
+        base64.encodebytes(photo).decode(),
+        base64.urlsafe_b64encode(photo).decode().rstrip("="),
+        f"data:image/jpeg;base64,{plain}",
+    ]
+    rows = ready.invoke(json={"dataframe_records": [{"image": form} for form in forms]}).json()["predictions"]
+    assert [row["sha256"] for row in rows] == [hashlib.sha256(photo).hexdigest()] * len(forms)
 
 
 def test_one_row_that_is_no_photo_refuses_the_whole_request_and_is_named(ready: Server, photo: bytes) -> None:
