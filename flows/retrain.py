@@ -28,7 +28,7 @@ from tasks.attempts import take_over
 from tasks.author import started_by
 from tasks.cancellation import end_work, stay_as_it_was
 from tasks.runner import runner_for
-from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
+from tasks.stages import look_at_live, put_right, register_model, train_model, update_endpoint, validate_images, write_silver
 from tasks.tidying import tidy_if_possible
 
 
@@ -62,6 +62,9 @@ def retrain(
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)
+
+    if not dry_run:
+        put_right(runner)
 
     landing = ValidateRequest(flow_run, allow_removals, retire_other_folders)
     validated = validate_images(landing, runner)

@@ -12,7 +12,7 @@ from car_damage.ports import Intention, Prediction
 from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
 from car_damage.stage import silent
-from car_damage.stages.endpoint import cancel, work
+from car_damage.stages.endpoint import cancel, is_right, put_right, work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")
@@ -494,6 +494,22 @@ def test_a_retraining_that_is_cancelled_before_the_swap_withdraws_its_version() 
     here.registry.tag(2, {"flow_run": "flow"})
     assert cancel("flow", here, silent) == "version 1 is served already; version 1 is live"  # type: ignore[arg-type]
     assert (here.registry.aliases, here.serving.puts) == ({"champion": 1}, [])
+
+
+def test_what_a_kill_has_left_at_the_endpoint_is_put_right_first_and_goes_live_later() -> None:
+    here = world()
+    assert is_right(here)  # type: ignore[arg-type]
+    killed_in_the_swap(here, lambda: update(here))
+    assert not is_right(here)  # type: ignore[arg-type]
+    assert put_right(here, silent) == "the endpoint was put back to version 1"  # type: ignore[arg-type]
+    assert is_right(here)  # type: ignore[arg-type]
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1, "challenger": 2})
+    assert update(here).outcome == "promoted"
+    assert here.history.told == [("promotion", 1, 2, "done")]
+
+
+def test_where_nothing_is_live_nothing_is_wrong() -> None:
+    assert is_right(world(served=None, champion=None, challenger=1))  # type: ignore[arg-type]
 
 
 def test_what_is_live_when_a_run_is_cancelled_stays_live() -> None:
