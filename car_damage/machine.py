@@ -1,4 +1,4 @@
-"""Resources of this machine: its cores, and scratch folders.
+"""Resources of this machine: its cores, scratch folders, and what leaves it.
 
 A scratch folder is removed at the end of its block. A process locks its folder, and the operating system releases the lock
 when the process ends, even when it is killed. So before a scratch folder is created, those of killed processes are removed.
@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+LOOPBACK = ("127.0.0.1", "localhost")
+"""Names of this machine, to itself."""
 _PREFIX = "car-damage."
 _YOUNG = 60.0
 """Seconds. A folder younger than this may have no lock yet, so it is left alone."""
@@ -20,6 +22,17 @@ _YOUNG = 60.0
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_to_this_machine() -> None:
+    """Set environment variables for this process and those that it starts: nothing that is meant for this machine goes to a proxy, and
+    neither MLflow nor Prefect sends telemetry.
+    """
+    if any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in os.environ):
+        for name in ("no_proxy", "NO_PROXY"):  # libraries read one or the other
+            hosts = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+            os.environ[name] = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 class Scratch:

@@ -25,6 +25,8 @@ KEY_TAG = "training_key"
 """The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
 SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
+FLOW_RUN_TAG = "flow_run"
+"""The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 

@@ -11,15 +11,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from car_damage.errors import SettingsError
+from car_damage.machine import keep_to_this_machine
 from car_damage.settings import CONFIG_VARIABLE, PREFIX, Section, Settings
 
 
 def load() -> Settings:
     """Read the settings of this process.
 
+    Every process of this project does so first, so this also calls `machine.keep_to_this_machine`.
+
     Raises:
         SettingsError: the file is missing or not TOML, a key is unknown or misspelt, or a value is out of range.
     """
+    keep_to_this_machine()
     config = os.environ.get(CONFIG_VARIABLE)
     if config and not Path(config).is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names {config}, which is not a file")

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import psutil
 
+from car_damage.errors import Terminal
 from deployments.processes import descendants
 from tasks.run_processes import end
 
+FORMAT = 1
+"""Of the file. Raise it when an earlier version could not read what this one writes."""
 SAME_START = 1.0
 """Start times that differ by less than these seconds belong to the same process; the system reuses a PID much later."""
 
@@ -33,6 +36,14 @@ class ProcessRecord:
                 return found
         return None
 
+    def running(self) -> list[psutil.Process]:
+        """The process with its descendants, and those of its group: when a service is killed, a child of it may keep the port."""
+        leader = self.process()
+        if leader is None and psutil.pid_exists(self.pid) and not _is_zombie(self.pid):
+            return []  # the PID is another process's, so the group is gone, too
+        family = [leader, *descendants(self.pid)] if leader is not None else []
+        return list(dict.fromkeys([*family, *_group(self.pid)]))
+
 
 def record(name: str, pid: int | None = None) -> ProcessRecord:
     """The record of a running process; by default of this one."""
@@ -45,16 +56,26 @@ def write(home: Path, records: Sequence[ProcessRecord]) -> None:
     path = _path(home)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps([asdict(one) for one in records], indent=1))
+    part.write_text(json.dumps({"format": FORMAT, "processes": [asdict(one) for one in records]}, indent=1))
     part.replace(path)
 
 
 def read(home: Path) -> list[ProcessRecord]:
-    """The records in the file; none if there is no file."""
+    """The records in the file; none if there is no file. Earlier versions wrote the list alone.
+
+    Raises:
+        Terminal: the file is damaged, or of a later version.
+    """
+    path = _path(home)
     try:
-        return [ProcessRecord(**one) for one in json.loads(_path(home).read_text())]
+        document = json.loads(path.read_text())
+        if isinstance(document, dict) and document["format"] != FORMAT:
+            raise Terminal(f"{path} has the format {document['format']}, and this version reads {FORMAT}: use the version that wrote it")
+        return [ProcessRecord(**one) for one in (document["processes"] if isinstance(document, dict) else document)]
     except FileNotFoundError:
         return []
+    except (ValueError, TypeError, KeyError) as error:
+        raise Terminal(f"{path} cannot be read ({error}): end the processes of {home} yourself, and remove the file") from error
 
 
 def delete(home: Path) -> None:
@@ -64,14 +85,30 @@ def delete(home: Path) -> None:
 
 def end_all(records: Sequence[ProcessRecord]) -> list[str]:
     """End each process that is still running, with its descendants; return the names."""
-    running = [(one.name, process) for one in records if (process := one.process()) is not None]
-    families = [process for _, parent in running for process in (parent, *descendants(parent.pid))]
+    running = [(one.name, processes) for one in records if (processes := one.running())]
+    families = [process for _, processes in running for process in processes]
     for process in families:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
     psutil.wait_procs(families, timeout=10)
     end(families)
     return [name for name, _ in running]
+
+
+def _group(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _path(home: Path) -> Path:

@@ -19,6 +19,7 @@ from deployments.processes import Service, free_port, service
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take to start. The first start creates the database: about 15 s on two cores."""
 MLFLOW_START = 120.0
+WORKER = "worker"
 WORKER_START = 60.0
 """Seconds that each may take to start."""
 ENDPOINT_START = 60.0
@@ -139,7 +140,7 @@ def worker(home: Path, pool: str, variables: Mapping[str, str]) -> AbstractConte
     # A short poll, because the server is on this machine and a person waits.
     env = {**variables, "PREFECT_WORKER_QUERY_SECONDS": "2"}
 
-    return service("worker", command, home / "logs" / "worker.log", lambda: name in workers_online(pool), env)
+    return service(WORKER, command, home / "logs" / "worker.log", lambda: name in workers_online(pool), env)
 
 
 def workers_online(pool: str) -> list[str]:

@@ -25,6 +25,7 @@ from deployments.processes import Service, port_is_free
 from deployments.stack import (
     ENDPOINT_START,
     MLFLOW_START,
+    WORKER,
     WORKER_START,
     api_url,
     endpoint_server,
@@ -40,6 +41,8 @@ from tasks.run_processes import end, of_server
 
 MAKE_UP = "make up"
 """The name of this process in the PID file."""
+WORKERS, WORKER_PERIOD = 3, 600.0
+"""Workers that may replace one that has ended, within so many seconds. A worker holds nothing, so a kill of it must not end the rest."""
 LOOK = 1.0
 """Seconds between two checks that every service is running."""
 
@@ -90,12 +93,24 @@ def up() -> None:
         for service, timeout in starting:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
+        started: list[float] = []
         console.print(_addresses(settings, prefect.url))
         console.print(_next({"PREFECT_API_URL": api, **variables}), soft_wrap=True, highlight=False, markup=False)
         while True:
             for service in services:
+                if service.name == WORKER and service.process.poll() is not None and _may_start_again(started):
+                    print(f"the worker ended (exit {service.process.poll()}), and another one is starting", flush=True)
+                    services[-1] = recorded(block.enter_context(worker(settings.home, pool, prefect.variables)))
+                    break
                 service.check()
             time.sleep(LOOK)
+
+
+def _may_start_again(started: list[float]) -> bool:
+    """Whether a worker may replace one that has ended. Note the start."""
+    now = time.monotonic()
+    started[:] = [*(then for then in started if now - then < WORKER_PERIOD), now]
+    return len(started) <= WORKERS
 
 
 def down() -> None:
@@ -114,7 +129,7 @@ def down() -> None:
 
 
 def _refuse_a_second(home: Path) -> None:
-    running = [one.name for one in pid_file.read(home) if one.process() is not None]
+    running = [one.name for one in pid_file.read(home) if one.running()]
     if MAKE_UP in running:
         raise Terminal(f"`make up` is already running with {home}, in another terminal or in the background; `make down` stops it")
     if running:

@@ -18,6 +18,7 @@ from car_damage.settings_sources import load
 from tasks import by_hand, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
+from tasks.cancellation import stay_as_it_was
 from tasks.runner import runner_for
 from tasks.stages import choose_version, update_endpoint
 
@@ -33,6 +34,7 @@ def _run_name() -> str:
     name="promote",
     flow_run_name=_run_name,
     description="Take a version live that a person has chosen, or roll back to the previous champion.",
+    on_cancellation=[stay_as_it_was],
 )
 def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version: Version = "previous") -> State[Any]:
     """Take a version of the model live, and record the reason.

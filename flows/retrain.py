@@ -26,9 +26,9 @@ from car_damage.settings_sources import load
 from tasks import alerts, by_hand, commands, naming
 from tasks.attempts import take_over
 from tasks.author import started_by
-from tasks.cancellation import end_work
+from tasks.cancellation import end_work, stay_as_it_was
 from tasks.runner import runner_for
-from tasks.stages import look_at_live, register_model, train_model, update_endpoint, validate_images, write_silver
+from tasks.stages import look_at_live, put_right, register_model, train_model, update_endpoint, validate_images, write_silver
 from tasks.tidying import tidy_if_possible
 
 
@@ -40,7 +40,7 @@ def _run_name() -> str:
     name="retrain",
     flow_run_name=_run_name,
     description="Retrain the car damage classifier, and take it live if it is better.",
-    on_cancellation=[end_work],
+    on_cancellation=[end_work, stay_as_it_was],
 )
 def retrain(
     dry_run: bool = False,
@@ -62,6 +62,9 @@ def retrain(
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)
+
+    if not dry_run:
+        put_right(runner)
 
     landing = ValidateRequest(flow_run, allow_removals, retire_other_folders)
     validated = validate_images(landing, runner)

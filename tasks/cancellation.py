@@ -1,15 +1,23 @@
-"""Cleans up after a cancelled run: its processes have ended, but its Databricks jobs go on, and MLflow shows its training as running.
+"""Cleans up after a cancelled run. Its processes have ended, but its Databricks jobs go on, MLflow shows its training as running, and
+the version that it was about to take live would be taken live by the next run.
 
-A hook of the flow. Prefect runs it in a separate process, so it works however the run ended.
+These are hooks of the flows. Prefect runs them in a separate process, so they work however the run ended.
 """
 
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.concurrency.sync import concurrency
 from prefect.flows import Flow
+from prefect.logging.loggers import flow_run_logger
 
 from car_damage.settings_sources import load
+from car_damage.stage import silent
 from tasks.runner import runner_for
+from tasks.stages import ENDPOINT_LIMIT
+
+_WAIT = 600
+"""Seconds to wait for the concurrency limit, which the run's own processes hold for a minute after they were killed."""
 
 
 def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -20,3 +28,14 @@ def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
         runner.cancel(str(flow_run.id))
     finally:
         runner.platform.tracking.abandon(str(flow_run.id))
+
+
+def stay_as_it_was(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Withdraw the version that the run was about to take live, serve the champion, and say in the run's log what is live."""
+    from car_damage.stages import endpoint
+
+    del state
+    platform = runner_for(load()).platform
+    with concurrency(ENDPOINT_LIMIT, timeout_seconds=_WAIT, lease_duration=60, raise_on_lease_renewal_failure=False):
+        live = endpoint.cancel(str(flow_run.id), platform, silent)
+    flow_run_logger(flow_run, flow).info("the run was cancelled: %s", live)

@@ -4,6 +4,8 @@ The decorator holds what a task adds to its stage. The body runs the stage and s
 A task imports its stage when it runs, because `prefect deploy` only reads the decorators.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import runtime, task
@@ -15,7 +17,7 @@ from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 from prefect.tasks import Task, exponential_backoff
 
-from car_damage.errors import PromotionRefused, Terminal, Transient, UpdateFailed
+from car_damage.errors import CarDamageError, PromotionRefused, Terminal, Transient, UpdateFailed
 from car_damage.pipeline import (
     ChooseReport,
     ChooseRequest,
@@ -214,26 +216,61 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     from car_damage.stages import endpoint
 
     try:
-        # The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that
-        # could not be renewed must not end it.
-        get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
-        with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
+        with _endpoint_limit():
             report = runner.run(endpoint.STAGE, request, TaskProgress("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
             artifacts.not_served(error, runner.platform.settings.serving)
         _show_history(runner)
         raise
+    with if_possible("the endpoint"):
+        artifacts.served(report, runner.platform.settings.serving)
+    _show_history(runner)
+    return report
+
+
+@task(
+    task_run_name="look at what is served",
+    tags=["car-damage", "serving"],
+    timeout_seconds=2 * HOUR,
+    cache_policy=NO_CACHE,  # it may change by itself
+)
+def put_right(runner: Runner) -> str:
+    """Serves the champion again before anything long begins, if a killed run has left another version there."""
+    from car_damage.stages import endpoint
+
+    try:
+        if endpoint.is_right(runner.platform):
+            return "the endpoint serves the champion, or nothing is live"
+        with _endpoint_limit():
+            return endpoint.put_right(runner.platform, TaskProgress("endpoint"))
+    except CarDamageError as error:
+        # This run may train a version that can be served, and its own update of the endpoint fails if that is still away.
+        get_run_logger().warning("the endpoint does not serve the champion: %s", error)
+        return str(error)
+
+
+@contextmanager
+def _endpoint_limit() -> Iterator[None]:
+    """Hold the concurrency limit of the endpoint.
+
+    The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that could not
+    be renewed must not end it.
+
+    Raises:
+        Transient: another run holds it for too long, or the server does not answer.
+        Terminal: there is no such limit.
+    """
+    get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
+    try:
+        with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
+            yield
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error
     except ConcurrencySlotAcquisitionError as error:
         if error.__cause__ is not None:  # the server gave no valid answer
             raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken at present: {error.__cause__}") from error
         raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; `{commands.BOOTSTRAP}` makes it") from error
-    with if_possible("the endpoint"):
-        artifacts.served(report, runner.platform.settings.serving)
-    _show_history(runner)
-    return report
 
 
 @task(

@@ -21,6 +21,8 @@ from car_damage.settings import Images, Spark
 
 DELTA_RS, SPARK, CONNECT = "delta-rs", "spark", "connect"
 ENGINES = (DELTA_RS, SPARK, CONNECT)
+FAST_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Options of Java for fast compilation: no test runs long enough to gain from optimised code."""
 
 
 class Sessions:
@@ -46,8 +48,7 @@ class Sessions:
             "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
             "spark.connect.grpc.binding.address": "127.0.0.1",
             "spark.connect.grpc.binding.port": str(self.port),
-            # Fast compilation: no test runs long enough to gain from optimised code.
-            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            "spark.driver.extraJavaOptions": FAST_JAVA,
             "spark.log.level": "OFF",
             # The tests' tables have few rows.
             "spark.sql.shuffle.partitions": "1",

@@ -1,5 +1,6 @@
 """`make up`: starts everything on one machine and leaves nothing behind."""
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Running
 
+from car_damage.errors import Terminal
 from car_damage.settings import PREFIX
 from deployments import pid_file
 from deployments.processes import free_port
@@ -130,8 +132,19 @@ def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
     assert refused.stderr == told
 
 
+def test_a_worker_that_is_killed_is_replaced_and_nothing_else_ends(stack: Stack) -> None:
+    killed = next(one for one in pid_file.read(stack.home) if one.name == "worker")
+    os.kill(killed.pid, signal.SIGKILL)
+    until(lambda: "another one is starting" in stack.log.read_text(), "the worker's end is seen")
+    until(lambda: [one.name for one in pid_file.read(stack.home)].count("worker") == 2, "there is another worker")
+    looked = until(lambda: (found := stack.command("doctor")).returncode == 0 and found, "doctor finds a worker")
+    assert re.search(r"^ok +worker +\S+ online on car-damage", looked.stdout, re.MULTILINE)
+
+
 def test_what_a_kill_leaves_is_ended_by_down(stack: Stack) -> None:
     stack.end(signal.SIGKILL)
+    pages = next(one for one in pid_file.read(stack.home) if one.name == "MLflow server")
+    os.kill(pages.pid, signal.SIGKILL)  # a child of it keeps the port
     assert left_of(stack.home, set()) != []
     refused = stack.command("up")
     assert refused.returncode == 1
@@ -168,6 +181,25 @@ def test_a_landing_folder_that_is_not_there_is_one_line(stack: Stack) -> None:
     refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert refused.returncode == 1
     assert refused.stderr == "error: landing.folder is /nowhere, which is not a folder: mount it, create it, or name another\n"
+
+
+@pytest.mark.parametrize("text", ["", "[{}]", "null", '{"processes": []}', '{"format": 1}'])
+def test_a_file_of_processes_that_cannot_be_read_is_one_sentence(tmp_path: Path, text: str) -> None:
+    pid_file.write(tmp_path, [])
+    (tmp_path / "run" / "up.json").write_text(text)
+    with pytest.raises(Terminal, match=r"cannot be read .* and remove the file"):
+        pid_file.read(tmp_path)
+
+
+def test_the_file_of_the_version_before_is_read_and_that_of_a_later_one_refused(tmp_path: Path) -> None:
+    pid_file.write(tmp_path, [pid_file.ProcessRecord("worker", 1, 2.5)])
+    file = tmp_path / "run" / "up.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(document["processes"]))
+    assert pid_file.read(tmp_path) == [pid_file.ProcessRecord("worker", 1, 2.5)]
+    file.write_text(json.dumps(document | {"format": 2}))
+    with pytest.raises(Terminal, match="has the format 2, and this version reads 1: use the version that wrote it"):
+        pid_file.read(tmp_path)
 
 
 def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:

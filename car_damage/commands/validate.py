@@ -17,6 +17,7 @@ from car_damage.adapters.folder import Folder, utf8
 from car_damage.adapters.reading import each
 from car_damage.commands.terminal import printable, wide_enough
 from car_damage.data.labels import Labeller, parse_table
+from car_damage.data.ledger import absolute
 from car_damage.errors import SettingsError, Unavailable
 from car_damage.photo import decoder
 from car_damage.settings import Settings
@@ -78,9 +79,12 @@ def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool)
 def _labeller(settings: Settings, folder: Path) -> Labeller:
     table = None
     if settings.labels.table is not None:
-        if Path(settings.labels.table).is_dir():
-            raise SettingsError(f"labels.table is {settings.labels.table}, a Delta table, which validate cannot read: add --no-labels")
-        table = parse_table(Folder().read(settings.labels.table))
+        where = absolute(settings.labels.table)
+        if Path(where).is_dir():
+            raise SettingsError(f"labels.table is {where}, a Delta table, which validate cannot read: add --no-labels")
+        if not where.lower().endswith(".csv"):
+            raise SettingsError(f"labels.table: {where} is neither a file ending with .csv nor the folder of a Delta table")
+        table = parse_table(Folder().read(where))
     # The listing has absolute paths. With any other spelling the folder itself could pass for the name of a class.
     return Labeller(settings.labels, utf8(os.path.abspath(folder.expanduser())), table)  # noqa: PTH100 - links stay as they are
 

@@ -19,6 +19,10 @@ CALLS = 2
 BUNCH = 8
 """Requests that one call answers, at most."""
 _JSON = "application/json"
+_PING = "ping"
+"""The content type of a request that asks only whether the process still runs. The model does not see it."""
+_COLUMNS = 16
+"""Columns of a request, at most. Tables of pandas take rows x columns, so a small body could take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Scoring:
             while True:
                 kind, size = struct.unpack(">II", await reader.readexactly(8))
                 content_type = (await reader.readexactly(kind)).decode("latin-1")
-                response = await self.answer(content_type, await reader.readexactly(size))
+                body = await reader.readexactly(size)
+                response = Response(200, _PING, "") if content_type == _PING else await self.answer(content_type, body)
                 kind, body = response.content_type.encode("latin-1"), response.body.encode()
                 writer.write(struct.pack(">HII", response.status, len(kind), len(body)) + kind + body)
                 await writer.drain()
@@ -106,7 +111,8 @@ class Scoring:
             request.respond(response)
             del left[request]
         for request, data in left.items():
-            request.respond(self._alone(data, request.content_type))
+            problem = data if isinstance(data, Response) else self._too_wide(data)
+            request.respond(problem or self._alone(data, request.content_type))
 
     def _is_one_row(self, data: Any) -> bool:
         """Whether the request has one row with exactly the signature's columns, all strings. Such rows can share a call."""
@@ -114,6 +120,12 @@ class Scoring:
             case {"dataframe_records": [dict(row)], **rest} if not rest:
                 return list(row) == self._columns and all(type(value) is str for value in row.values())
         return False
+
+    def _too_wide(self, data: Any) -> Response | None:
+        if isinstance(data, bytes) or max(map(_width, data.values()), default=0) <= _COLUMNS:
+            return None
+        takes = ", ".join(self._columns) or "no columns"
+        return _refused("INVALID_PARAMETER_VALUE", f"the request has more than {_COLUMNS} columns, and the model takes {takes}")
 
     def _together(self, requests: list[dict[str, Any]]) -> list[Response]:
         """The responses to requests with one row, from one call; empty if the call fails, because one request may be the cause."""
@@ -141,7 +153,7 @@ class Scoring:
 
 def _parsed(request: _Request) -> Any:
     """The request's JSON object, parsed here because MLflow would parse it twice and more slowly. Other bodies stay bytes, so that
-    MLflow names the error.
+    MLflow names the error. But MLflow has none for what Python's parser does not take: deep nesting, and numbers with thousands of digits.
     """
     import orjson
 
@@ -150,5 +162,32 @@ def _parsed(request: _Request) -> Any:
     try:
         data = orjson.loads(request.body)
     except orjson.JSONDecodeError:
-        return request.body
+        return _other_problem(request.body) or request.body
     return data if isinstance(data, dict) else request.body
+
+
+def _other_problem(body: bytes) -> Response | None:
+    try:
+        json.loads(body)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    except (ValueError, RecursionError) as error:
+        return _refused("BAD_REQUEST", f"the request body cannot be read: {error}")
+    return None
+
+
+def _width(value: Any) -> int:
+    """Columns of the table that pandas would make of one field of a request."""
+    match value:
+        case {"columns": list(columns), **rest}:
+            return max(len(columns), _width(rest.get("data")))
+        case dict():
+            return len(value)
+        case list():
+            names = {name for row in value if isinstance(row, dict) for name in row}
+            return max([len(names), *(len(row) for row in value if isinstance(row, list))])
+    return 0
+
+
+def _refused(code: str, message: str) -> Response:
+    return Response(400, _JSON, json.dumps({"error_code": code, "message": message}))

@@ -4,8 +4,8 @@ MLflow runs this file as code when the model is logged and when it is loaded ("m
 unpickled. Besides MLflow and TensorFlow it imports only modules that the model's own folder contains. So a model
 always uses the decoder that it was trained with (see car_damage.model.package).
 
-Input:  one column, `image`: the photo's file in base64. The limits of a usable photo come from the model's config; without them
-        the decoder's defaults apply.
+Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo come from the model's
+        config; without them the decoder's defaults apply.
 Output: label, probability, probability_<class> for each class, and values for monitoring: sha256 of the file, width and
         height of the upright photo, brightness.
 
@@ -134,7 +134,7 @@ def _row(index: int, image: Any, limits: Limits) -> _Row:
     if not isinstance(image, str):
         raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
     try:
-        data = base64.b64decode(image, validate=True)
+        data = _decoded(image)
     except (binascii.Error, ValueError) as error:
         raise _refusal(f"row {index}: image is not base64: {error}") from None
     try:
@@ -142,6 +142,18 @@ def _row(index: int, image: Any, limits: Limits) -> _Row:
     except UnusablePhoto as error:
         raise _refusal(f"row {index}: {error}") from None
     return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of base64 text, in each form that programs write: with the alphabet for URLs and without padding (RFC 4648, 5), in lines
+    (RFC 2045), and as a data URI (RFC 2397).
+    """
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.endswith(";base64"):
+            raise ValueError("a data URI that says so is needed, such as data:image/jpeg;base64,...")
+    text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _refusal(message: str) -> MlflowException:

@@ -20,7 +20,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
 
     Raises:
         SettingsError: serving.host is not on this machine, or its port is in use.
-        Terminal: another server uses this home folder.
+        Terminal: another server uses this home folder, or one of its files cannot be used.
     """
     import uvicorn
 
@@ -31,6 +31,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
     state = State(settings.home)
     with state.locked(), _listening(settings.serving.host) as listening:
         token = state.token()
+        state.read()  # an error here is one line; when the application restores the endpoints, it would be a traceback
         app = application(settings, Endpoints(settings, state), token)
         config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
         say(f"endpoint server: {settings.serving.host}, token: {state.folder / 'token'}; Ctrl-C stops it")

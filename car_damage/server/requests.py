@@ -118,7 +118,7 @@ def parse(body: type[Body], data: bytes) -> Body:
     """
     try:
         value: Any = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second for a body that is nested too deeply
         raise ApiError(ErrorKind.MALFORMED, f"the request body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ApiError(ErrorKind.MALFORMED, "the request body must be a JSON object")

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.server.address import folder
+from car_damage.server.address import folder, token
+
+FORMAT = 1
+"""Of endpoints.json. Raise it when an earlier version could not read what this one writes."""
+_FIELDS = ("name", "facts", "active", "pending", "active_version", "update_state")
 
 
 class State:
@@ -43,23 +47,38 @@ class State:
             yield
 
     def token(self) -> str:
-        """The token. It is created at the first start; only its owner can read the file."""
-        path = self.folder / "token"
-        with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-        return path.read_text().strip()
-
-    def read(self) -> list[dict[str, Any]]:
-        """Read the endpoints that were saved last.
+        """The token. It is created at the first start, under the lock; only its owner can read the file, which is whole or not there.
 
         Raises:
-            Terminal: the file is damaged.
+            Terminal: the file cannot be written, or is not whole.
+        """
+        path, draft = self.folder / "token", self.folder / "token.draft"
+        if not path.exists():
+            try:
+                draft.unlink(missing_ok=True)
+                with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+                    file.write(secrets.token_urlsafe(32))
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
+            except OSError as error:
+                raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
+        return token(self.folder.parent)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read the endpoints that were saved last. Files of earlier versions name no format.
+
+        Raises:
+            Terminal: the file is damaged, or of a later version.
         """
         try:
-            return list(json.loads(self._endpoints.read_text())["endpoints"])
+            document = json.loads(self._endpoints.read_text())
+            if (form := document.get("format", FORMAT)) != FORMAT:
+                raise Terminal(f"{self._endpoints} has the format {form}, and this version reads {FORMAT}: use the version that wrote it")
+            return [{name: one[name] for name in _FIELDS} for one in document["endpoints"]]
         except FileNotFoundError:
             return []
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Terminal(f"{self._endpoints} cannot be read: {error}; repair it, or remove it to start without endpoints") from error
 
     def write(self, endpoints: list[dict[str, Any]]) -> None:
@@ -71,7 +90,7 @@ class State:
         draft = self._endpoints.with_suffix(".draft")
         try:
             with draft.open("w") as file:
-                json.dump({"endpoints": endpoints}, file, indent=1)
+                json.dump({"format": FORMAT, "endpoints": endpoints}, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._endpoints)

@@ -44,6 +44,25 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
     return report
 
 
+def cancel(flow_run: str, platform: Platform, progress: Progress) -> str:
+    """Withdraw what a cancelled flow run intended, and put the champion back if the endpoint serves anything else. Returns what is live."""
+    withdrawn = intention.cancel(flow_run, platform)
+    champion = platform.registry.champion()
+    live = f"{version_text(champion.version if champion else None)} is live"
+    return f"{_serve_champion(platform, champion, progress, '').message}; {live}" if withdrawn else live
+
+
+def is_right(platform: Platform) -> bool:
+    """Whether the endpoint serves the champion, or there is none."""
+    champion = platform.registry.champion()
+    return champion is None or serves(look(platform), champion.version)
+
+
+def put_right(platform: Platform, progress: Progress) -> str:
+    """Serve the champion, whatever a killed run has left there, and return what was done. An intention stays: `work` goes on with it."""
+    return _serve_champion(platform, platform.registry.champion(), progress, "").message
+
+
 def _serve_champion(platform: Platform, champion: ModelVersion | None, progress: Progress, dropped: str) -> EndpointReport:
     """Make the endpoint serve the champion, whatever it serves at present."""
     state = look(platform)

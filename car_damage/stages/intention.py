@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from car_damage.errors import RegistryError
 from car_damage.moves import ABANDONED, DONE, PROMOTION, UNDERWAY, Intention, Move, version_text
 from car_damage.pipeline import PROMOTE, EndpointRequest
-from car_damage.ports import CHALLENGER, ModelVersion, Platform
+from car_damage.ports import CHALLENGER, FLOW_RUN_TAG, ModelVersion, Platform
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, named, numbers_of
 
 _log = logging.getLogger(__name__)
@@ -67,6 +67,21 @@ def withdraw(platform: Platform, intended: Intended, state: str, why: str) -> No
     """Withdraw the intention. A version that a person displaced for it is intended again, if its decision still holds."""
     platform.history.close(intended.move, state, why)
     _replace_challenger(platform, intended.version.version, _displaced(platform, intended.move))
+
+
+def cancel(flow_run: str, platform: Platform) -> bool:
+    """Withdraw what a cancelled flow run intended, and return whether there was anything. What is live already stays live."""
+    champion = platform.registry.champion()
+    live, found = champion.version if champion else None, False
+    for move in platform.history.moves(UNDERWAY):
+        if move.intention.flow_run == flow_run and move.intention.version != live:
+            withdraw(platform, Intended(platform.registry.get(move.intention.version), move), ABANDONED, "the run was cancelled")
+            found = True
+    challenger = platform.registry.challenger()  # the rule's, before its move began
+    if challenger is not None and challenger.version != live and challenger.tags.get(FLOW_RUN_TAG) == flow_run:
+        platform.registry.move(CHALLENGER, None)
+        found = True
+    return found
 
 
 def _by_person(request: EndpointRequest, platform: Platform, live: int | None, underway: list[Move]) -> Standing:

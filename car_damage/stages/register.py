@@ -20,7 +20,7 @@ from car_damage.model.process import answers
 from car_damage.model.run_files import confusion_plot_file, evidence_file
 from car_damage.moves import DONE, NO_VERSION, rollback_of
 from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
-from car_damage.ports import CHALLENGER, KEY_TAG, SILVER_TAG, ModelVersion, Platform
+from car_damage.ports import CHALLENGER, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, ModelVersion, Platform
 from car_damage.promotion.rule import Decision
 from car_damage.promotion.tags import DECISION, DRY_RUN, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, is_outdated, tags_of
 from car_damage.showing import if_possible
@@ -49,7 +49,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
         version = registry.create(
             request.run_id,
             request.model_uri,
-            {"flow_run": request.flow_run, SILVER_TAG: str(request.silver_version), KEY_TAG: request.training_key},
+            {FLOW_RUN_TAG: request.flow_run, SILVER_TAG: str(request.silver_version), KEY_TAG: request.training_key},
             _description(request, test, platform),
         )
     champion = registry.champion()
@@ -113,7 +113,7 @@ def _record(request: RegisterRequest, version: ModelVersion, champion: ModelVers
     with if_possible("the confusion matrices of the decision"):
         files[confusion_plot_file(name)] = _picture(judged.evidence, version, champion, platform.settings.labels.classes)
     platform.tracking.attach(request.run_id, files)
-    tags = tags_of(judged, champion) | {"flow_run": request.flow_run, SILVER_TAG: str(request.silver_version)}
+    tags = tags_of(judged, champion) | {FLOW_RUN_TAG: request.flow_run, SILVER_TAG: str(request.silver_version)}
     if request.dry_run:
         registry.tag(version.version, {DRY_RUN + key: value for key, value in (tags | {DECISION: judged.decision}).items()})
         return

@@ -39,7 +39,7 @@ from car_damage.model.run_files import (
 )
 from car_damage.packages import that_train_here
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import KEY_TAG, SILVER_TAG, Dataset, Platform, RunContents
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.verdicts import leave_out, refuse_too_many
@@ -126,7 +126,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
     settings, tracking = platform.settings, platform.tracking
     tags = {
         KEY_TAG: request.training_key,
-        "flow_run": request.flow_run,
+        FLOW_RUN_TAG: request.flow_run,
         "silver_table": settings.tables.silver,
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,

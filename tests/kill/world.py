@@ -47,6 +47,7 @@ from car_damage.stage import silent
 from car_damage.stages import register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
+from car_damage.stages.endpoint import is_right, put_right
 from car_damage.stages.live import STAGE as LIVE
 from car_damage.stages.register import STAGE as REGISTER
 from car_damage.stages.silver import STAGE as SILVER
@@ -123,6 +124,9 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     `told` receives the state after each stage.
     """
     platform: Any = WatchedTarget(killer)
+    killer.stage = "before"
+    if not is_right(platform):
+        put_right(platform, silent)
 
     def run(stage: Any, request: Any) -> Any:
         killer.stage = stage.name

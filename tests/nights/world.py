@@ -37,6 +37,7 @@ from car_damage.stage import Stage, silent
 from car_damage.stages import judging, register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
+from car_damage.stages.endpoint import is_right, put_right
 from car_damage.stages.live import STAGE as LIVE
 from car_damage.stages.register import STAGE as REGISTER
 from car_damage.stages.silver import STAGE as SILVER
@@ -140,10 +141,10 @@ class World:
         self.clock.seconds = self.people.now
         self.configure()
         night = Night()
-        stages = partial(_work, Watched(self, night, kill_before), night)
+        watched: Any = Watched(self, night, kill_before)
         with self._networks(night):
             try:
-                ending = _retrain(flow_run, self.settings, stages, options)
+                ending = _retrain(flow_run, watched, partial(_work, watched, night), options)
                 return replace(night, ending=ending.name, message=ending.message)
             except CarDamageError as error:
                 return replace(night, ending="Failed", message=str(error), error=error)
@@ -215,12 +216,14 @@ def _work(platform: Any, night: Night, stage: "Stage[Any, Any]", request: Any) -
     return night.done[stage.name]
 
 
-def _retrain(flow_run: str, settings: Settings, stage: Callable[..., Any], options: dict[str, bool]) -> outcome.Outcome:
+def _retrain(flow_run: str, platform: Any, stage: Callable[..., Any], options: dict[str, bool]) -> outcome.Outcome:
     """The flow's order. `options` go to the requests that have them."""
+    if not (options.get("dry_run") or is_right(platform)):
+        put_right(platform, silent)
     landing = _with(ValidateRequest(flow_run), options)
     validated = stage(VALIDATE, landing)
     silver = stage(SILVER, silver_request(landing, validated))
-    asked = live_request(silver, settings)
+    asked = live_request(silver, platform.settings)
     live = stage(LIVE, asked)
     leftovers = TidyRequest(asked.training_key)
     if live.settled and not (options.get("train_again") or options.get("judge_again")):

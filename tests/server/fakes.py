@@ -19,13 +19,15 @@ def config(version: int = 1, *, scale_to_zero: bool = True) -> Config:
 
 
 class Process:
-    """A model's process that starts or raises the given failure, answers with its version, and ends when `end` is set."""
+    """A model's process that starts or raises the given failure, answers with its version, ends when `end` is set, and hangs when
+    `stuck` is set.
+    """
 
     began = built = 0
 
     def __init__(self, version: int, failure: Exception | None) -> None:
         self.version, self._failure = version, failure
-        self.may_start, self.may_stop, self.end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.may_start, self.may_stop, self.end, self.stuck = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.may_start.set()
         self.may_stop.set()
         self.running = self.stopped = False
@@ -50,6 +52,9 @@ class Process:
         await self.end.wait()
         self.running = False
         return 9
+
+    async def hang(self) -> None:
+        await self.stuck.wait()
 
     async def score(self, body: bytes, content_type: str) -> ModelResponse:
         del body, content_type
@@ -107,7 +112,7 @@ class ProcessFactory:
 def endpoint(made: ProcessFactory, disk: Disk | None = None, *, answer: float = 60, idle: float = 60) -> Endpoint:
     """An endpoint whose processes come from `made`."""
     facts = {"description": "", "tags": [], "creation_timestamp": 0, "last_updated_timestamp": 0, "config_version": 0}
-    return Endpoint("ep", facts, made, TimeLimits(60, answer, idle), (disk or Disk()).save)
+    return Endpoint("ep", facts, made, TimeLimits(ready=60, answer=answer, again=60, idle=idle), (disk or Disk()).save)
 
 
 async def until(condition: Callable[[], bool]) -> None:

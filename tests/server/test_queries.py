@@ -19,6 +19,9 @@ from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
+PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
+INVOCATIONS = "/serving-endpoints/car_damage_model_ep/invocations"
+
 BROKEN = corpus.broken()
 
 
@@ -63,7 +66,8 @@ def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(rea
         (b'{"dataframe_records": [{"picture": "AAAA"}]}', "image"),
         (b'{"dataframe_split": {"columns": ["image"], "data": []}}', "0 rows"),
         (b'{"dataframe_records": [{"image": "@@@@"}]}', "row 0: image is not base64"),
-        (b'{"dataframe_records": [{"image": "AAA"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "AAAAA"}]}', "row 0: image is not base64"),
+        (b'{"dataframe_records": [{"image": "data:image/jpeg,AAAA"}]}', "row 0: image is not base64"),
         (b'{"dataframe_records": [{"image": "\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4"}]}', "row 0: image is not base64"),
         (b'{"dataframe_records": [{"image": null}]}', "row 0"),
         (b'{"dataframe_records": [{"image": 7}]}', "image"),
@@ -82,6 +86,41 @@ def test_a_request_that_is_wrong_is_refused_with_its_reason_and_no_trace(ready: 
     assert says in response.json()["message"]
     assert "Traceback" not in response.text
     assert 'File "' not in response.text
+    assert "\n" not in response.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"dataframe_records": [{"picture": PHOTO}]}, id="wrong column"),
+        pytest.param({"dataframe_records": PHOTO}, id="a bare string"),
+        pytest.param({"inputs": {"picture": [PHOTO]}}, id="wrong name in inputs"),
+        pytest.param({"inputs": PHOTO}, id="a bare string in inputs"),
+        pytest.param({"dataframe_split": {"columns": ["picture"], "data": [[PHOTO]]}}, id="wrong column in a table"),
+        pytest.param({"image": PHOTO}, id="none of the forms"),
+        pytest.param(PHOTO, id="no object"),
+    ],
+)
+def test_a_refusal_is_one_line_and_repeats_no_photo(ready: Server, body: Any) -> None:
+    response = ready.invoke(json=body)
+    assert response.status_code == 400
+    message = response.json()["message"]
+    assert PHOTO[:20] not in message
+    assert len(message) < 300
+    assert "\n" not in message
+
+
+def test_a_photo_is_taken_in_every_form_of_base64(ready: Server, photo: bytes) -> None:
+    plain = base64.b64encode(photo).decode()
+    forms = [
+        plain,
+        plain + "\n",
+        base64.encodebytes(photo).decode(),
+        base64.urlsafe_b64encode(photo).decode().rstrip("="),
+        f"data:image/jpeg;base64,{plain}",
+    ]
+    rows = ready.invoke(json={"dataframe_records": [{"image": form} for form in forms]}).json()["predictions"]
+    assert [row["sha256"] for row in rows] == [hashlib.sha256(photo).hexdigest()] * len(forms)
 
 
 def test_one_row_that_is_no_photo_refuses_the_whole_request_and_is_named(ready: Server, photo: bytes) -> None:
@@ -209,7 +248,7 @@ def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(r
     assert ready.invoke(content=b"x", headers={"Content-Type": "image/jpeg"}).status_code == 415
 
 
-@pytest.mark.parametrize("path", ["/api/2.0/serving-endpoints", "/serving-endpoints/car_damage_model_ep/invocations", "/nothing"])
+@pytest.mark.parametrize("path", ["/api/2.0/serving-endpoints", INVOCATIONS, "/nothing"])
 def test_nothing_is_answered_without_the_token(ready: Server, path: str) -> None:
     import httpx
 
@@ -230,6 +269,39 @@ def test_the_token_is_readable_by_its_owner_only(ready: Server) -> None:
     home = ready.settings.home
     assert stat.S_IMODE((folder(home) / "token").stat().st_mode) == 0o600
     assert len(token(home)) >= 40
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param('{"dataframe_records":' + "[" * 100_000 + "]" * 100_000 + "}", id="nested"),
+        pytest.param('{"dataframe_records":[{"image":' + "9" * 5_000 + "}]}", id="a number of 5,000 digits"),
+    ],
+)
+def test_a_body_that_no_parser_takes_is_refused_without_a_trace_in_the_log(ready: Server, body: str) -> None:
+    logs = folder(ready.settings.home) / "logs"
+    before = {log.name: log.stat().st_size for log in logs.iterdir()}
+    answer = ready.call("POST", INVOCATIONS, content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "BAD_REQUEST")
+    assert len(answer.json()["message"]) < 200
+    assert {log.name: log.stat().st_size for log in logs.iterdir()} == before
+    managed = ready.call("POST", "/api/2.0/serving-endpoints", content=body)
+    assert (managed.status_code, managed.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"dataframe_records": [{f"column {number}": "x"} for number in range(5_000)]}, id="records"),
+        pytest.param({"dataframe_split": {"columns": [str(number) for number in range(5_000)], "data": [[]] * 5_000}}, id="split"),
+        pytest.param({"inputs": {f"column {number}": ["x"] for number in range(5_000)}}, id="inputs"),
+        pytest.param({"inputs": [{f"column {number}": "x"} for number in range(5_000)]}, id="inputs of records"),
+    ],
+)
+def test_a_table_with_thousands_of_columns_is_refused_before_it_is_made(ready: Server, body: dict[str, Any]) -> None:
+    answer = ready.call("POST", INVOCATIONS, json=body)
+    assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert answer.json()["message"] == "the request has more than 16 columns, and the model takes image"
 
 
 def test_an_unknown_endpoint_and_an_unknown_api_are_named(ready: Server) -> None:

@@ -251,6 +251,25 @@ def test_a_process_that_ends_by_itself_is_started_again_and_one_that_sleeps_is_n
     asyncio.run(life())
 
 
+def test_a_process_that_hangs_is_stopped_and_started_again_and_no_one_calls_it_ready_meanwhile() -> None:
+    async def life() -> None:
+        made = ProcessFactory()
+        of = endpoint(made)
+        of.update(config())
+        await until(lambda: of.ready)
+        started = made.hold_the_next()
+        made.processes[0].stuck.set()
+        await until(lambda: len(made.processes) == 2)
+        assert of.active is not None
+        assert (made.processes[0].stopped, of.ready, of.active.state) == (True, False, "DEPLOYMENT_RECOVERING")
+        assert of.active.message == "the model's process did not answer any more, and is being started again"
+        started.set()
+        await until(lambda: of.ready)
+        await of.close()
+
+    asyncio.run(life())
+
+
 def test_a_real_process_goes_and_comes_back_for_the_next_photo_from_the_copy_on_this_disk(sleepy: Server, photo: bytes) -> None:
     assert sleepy.settled().served == 1
     conftest.until(lambda: sleepy.model_processes() == [], "the end of the process that nobody asks")

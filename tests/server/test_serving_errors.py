@@ -1,7 +1,10 @@
 """Every foreign error that the serving port translates. A scripted server sends it over a real socket."""
 
+import base64
 import json
+import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +15,10 @@ import pytest
 
 from car_damage.adapters.databricks.serving import DatabricksServing
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
+from car_damage.server.address import token
 from car_damage.server.state import State
 from car_damage.settings import Serving, Settings
+from car_damage.settings_sources import load
 from deployments.processes import free_port
 
 NAME = "car_damage_model_ep"
@@ -105,6 +110,38 @@ def test_an_error_of_the_service_becomes_one_of_ours_and_keeps_its_words(
     with pytest.raises(kind, match=f"{NAME}.*told so") as raised:
         serving.query([b"photo"])
     assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html><body>Access denied</body></html>", b"upstream connect error", b""], ids=["HTML", "text", "empty"]
+)
+@pytest.mark.parametrize("status", [400, 403, 429, 503])
+def test_what_a_gateway_answers_is_one_of_our_errors_and_repeats_neither_photo_nor_token(
+    serving: DatabricksServing, script: Script, tmp_path: Path, status: int, answer: bytes
+) -> None:
+    script.answers["POST"] = (status, answer)
+    photo = bytes(range(256)) * 40
+    with pytest.raises(CarDamageError) as raised:
+        serving.query([photo])
+    assert base64.b64encode(photo).decode()[:40] not in str(raised.value)
+    assert token(tmp_path) not in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_neither_photo_nor_token_goes_to_a_proxy(serving: DatabricksServing, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0)
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(name, "example.com")
+        load()
+        script.error("POST", 400, "BAD_REQUEST", "told so by the endpoint")
+        with pytest.raises(RequestRefused, match="told so by the endpoint"):
+            serving.query([b"photo"])
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+        assert os.environ["no_proxy"] == "example.com,127.0.0.1,localhost"
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "RESOURCE_EXHAUSTED"), (503, "TEMPORARILY_UNAVAILABLE")])

@@ -52,6 +52,16 @@ def test_a_model_process_that_dies_is_started_again_and_its_log_stays(live: Serv
     assert live.serving.build_log(served).count("its example") == 1
 
 
+def test_a_model_process_that_is_stopped_in_its_tracks_is_replaced(live: Server, photo: bytes) -> None:
+    served = live.settled().served
+    (model,) = live.model_processes()
+    model.suspend()
+    until(lambda: not live.serving.state().ready, "the discovery that the process hangs")
+    assert until(lambda: live.serving.state().served, "another process") == served
+    assert live.serving.query([photo])[0].served_by == f"car_damage_classifier-{served}"
+    assert not psutil.wait_procs([model], timeout=120)[1]
+
+
 def test_an_endpoint_that_is_deleted_while_it_starts_is_gone_with_its_process(live: Server) -> None:
     before = set(live.model_processes())
     entity = {

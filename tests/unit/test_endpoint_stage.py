@@ -1,6 +1,6 @@
 """The endpoint update against fakes that each test configures: what is served and where the aliases point."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +12,7 @@ from car_damage.ports import Intention, Prediction
 from car_damage.promotion.tags import waits_for_approval
 from car_damage.settings import Serving, Settings
 from car_damage.stage import silent
-from car_damage.stages.endpoint import work
+from car_damage.stages.endpoint import cancel, is_right, put_right, work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")
@@ -462,12 +462,78 @@ def test_a_champion_is_served_again_even_when_its_smoke_photo_is_lost() -> None:
     assert "could not be tested: run run-1 has no smoke_photo" in report.message
 
 
+def killed_in_the_swap(where: World, act: Callable[[], object]) -> None:
+    """The version is served, and the run ends before its answer is looked at."""
+    ask = where.serving.query
+    where.serving.query = interrupted  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    where.serving.query = ask  # type: ignore[method-assign]
+
+
+def test_a_rollback_that_is_cancelled_in_the_swap_is_withdrawn_and_the_champion_served() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    killed_in_the_swap(here, lambda: by_a_person(here, 1, replaces=2, kind="rollback"))
+    assert here.serving.served == 1
+    told = cancel("flow", here, silent)  # type: ignore[arg-type]
+    assert told == "the endpoint was put back to version 2; version 2 is live"
+    assert (here.serving.served, here.registry.aliases) == (2, {"champion": 2})
+    assert here.history.told == [("rollback", 2, 1, "abandoned")]
+    assert update(here).outcome == "unchanged"
+
+
+def test_a_retraining_that_is_cancelled_in_the_swap_leaves_the_champion_live() -> None:
+    here = world()
+    killed_in_the_swap(here, lambda: update(here))
+    assert cancel("flow", here, silent) == "the endpoint was put back to version 1; version 1 is live"  # type: ignore[arg-type]
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1})
+
+
+def test_a_retraining_that_is_cancelled_before_the_swap_withdraws_its_version() -> None:
+    here = world()
+    here.registry.tag(2, {"flow_run": "flow"})
+    assert cancel("flow", here, silent) == "version 1 is served already; version 1 is live"  # type: ignore[arg-type]
+    assert (here.registry.aliases, here.serving.puts) == ({"champion": 1}, [])
+
+
+def test_what_a_kill_has_left_at_the_endpoint_is_put_right_first_and_goes_live_later() -> None:
+    here = world()
+    assert is_right(here)  # type: ignore[arg-type]
+    killed_in_the_swap(here, lambda: update(here))
+    assert not is_right(here)  # type: ignore[arg-type]
+    assert put_right(here, silent) == "the endpoint was put back to version 1"  # type: ignore[arg-type]
+    assert is_right(here)  # type: ignore[arg-type]
+    assert (here.serving.served, here.registry.aliases) == (1, {"champion": 1, "challenger": 2})
+    assert update(here).outcome == "promoted"
+    assert here.history.told == [("promotion", 1, 2, "done")]
+
+
+def test_where_nothing_is_live_nothing_is_wrong() -> None:
+    assert is_right(world(served=None, champion=None, challenger=1))  # type: ignore[arg-type]
+
+
+def test_what_is_live_when_a_run_is_cancelled_stays_live() -> None:
+    here = world(served=2, champion=2, challenger=2)
+    here.history.begin(Intention("promotion", 2, 1, "why", "who", "flow"))
+    assert cancel("flow", here, silent) == "version 2 is live"  # type: ignore[arg-type]
+    assert (here.serving.served, here.registry.aliases["champion"]) == (2, 2)
+
+
+def test_a_cancelled_run_withdraws_nothing_of_another_one() -> None:
+    here = world()
+    here.registry.tag(2, {"flow_run": "another"})
+    here.history.begin(Intention("promotion", 2, 1, "why", "who", "another"))
+    assert cancel("flow", here, silent) == "version 1 is live"  # type: ignore[arg-type]
+    assert here.registry.aliases == {"champion": 1, "challenger": 2}
+    assert update(here).outcome == "promoted"
+
+
 def by_a_person(where: World, version: int, replaces: int, kind: str = "promotion") -> EndpointReport:
     request = EndpointRequest("flow", "promote, by anna", version, replaces, kind, "it calls wrecks minor")
     return work(request, where, silent)  # type: ignore[arg-type]
 
 
-def interrupted(_version: int) -> None:
+def interrupted(_version: object) -> None:
     raise KeyboardInterrupt
 
 

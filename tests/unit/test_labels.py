@@ -1,5 +1,7 @@
 """How a photo gets its class."""
 
+from unicodedata import normalize
+
 import pytest
 
 from car_damage.data.labels import Labeller, LabelResult, parse_table
@@ -20,7 +22,9 @@ def labeller(source: str = "folder", table: dict[str, str] | None = None) -> Lab
         ("MAJOR/a.jpg", "major", None),
         ("Severe/a.jpg", "major", None),
         ("major/2024/minor/a.jpg", "minor", None),
-        ("minor/2024/a.jpg", None, "unknown label"),
+        ("minor/claim_1/a.jpg", "minor", None),
+        ("minor/2024/claim_1/a.jpg", "minor", None),
+        ("other/2024/a.jpg", None, "unknown label"),
         ("a.jpg", None, "no label"),
         ("other/a.jpg", None, "unknown label"),
         ("major.jpg", None, "no label"),
@@ -28,6 +32,23 @@ def labeller(source: str = "folder", table: dict[str, str] | None = None) -> Lab
 )
 def test_the_nearest_folder_names_the_class(path: str, label: str | None, reason: str | None) -> None:
     assert labeller().label(LANDING + path) == LabelResult(label, reason)
+
+
+@pytest.mark.parametrize("source", ["folder", "file_name", "table"])
+@pytest.mark.parametrize(("in_settings", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_is_the_same_letter_however_the_file_system_writes_it(source: str, in_settings: str, on_disk: str) -> None:
+    word, folder = normalize(in_settings, "modéré"), normalize(on_disk, "modéré")
+    settings = Labels(source=source, table="labels.csv" if source == "table" else None, classes=("minor", word), aliases={})  # type: ignore[arg-type]
+    table = parse_table(f"path,label\n{normalize(in_settings, 'é')}/1.jpg,{word}\n".encode()) if source == "table" else None
+    path = {"folder": f"{folder}/1.jpg", "file_name": f"x/{folder}_1.jpg", "table": f"{normalize(on_disk, 'é')}/1.jpg"}[source]
+    assert Labeller(settings, LANDING, table).label(LANDING + path) == LabelResult(word, None)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le with mark"])
+def test_a_table_from_a_spreadsheet_on_windows_is_read(encoding: str) -> None:
+    text = "path,label\r\nclaim 1\\é.jpg,Minor \r\n"
+    data = b"\xff\xfe" + text.encode("utf-16-le") if "mark" in encoding else text.encode(encoding)
+    assert labeller("table", parse_table(data)).label(f"{LANDING}claim 1/é.jpg") == LabelResult("minor", None)
 
 
 def test_a_landing_folder_that_is_itself_called_like_a_class_labels_nothing() -> None:

@@ -52,13 +52,15 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from error
     except errors.NotFound as error:
-        raise WorkspaceIncomplete(f"{doing}: {error}; correct the name in the settings, or create the missing object") from error
+        raise WorkspaceIncomplete(
+            f"{doing}: {message_of(error)}; correct the name in the settings, or create the missing object"
+        ) from error
     except errors.BadRequest as error:
-        raise RequestRefused(f"{doing} was refused: {error}") from error
+        raise RequestRefused(f"{doing} was refused: {message_of(error)}") from error
     except errors.DatabricksError as error:
-        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {error}") from error
+        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {message_of(error)}") from error
     except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{doing}: the workspace does not answer: {error}") from error
+        raise Unavailable(f"{doing}: the workspace does not answer: {message_of(error)}") from error
     except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
         raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
     except ValueError as error:
@@ -73,8 +75,13 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
 
 
 def message_of(error: Exception) -> str:
-    """Databricks' message in an error of databricks-sdk or MLflow, without the SDK's configuration, which the SDK appends."""
-    return str(error).partition(". Config: ")[0]
+    """Databricks' message in an error of databricks-sdk or MLflow, without what the SDK adds: its configuration, and the whole request
+    where it cannot read the answer, with up to 10 kB of a photo.
+    """
+    message = str(error).partition(". Config: ")[0]
+    if "Request log:" in message:
+        return "the answer is not in Databricks' form; a proxy or a gateway may have sent it"
+    return message
 
 
 def _root(error: BaseException) -> BaseException:

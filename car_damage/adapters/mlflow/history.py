@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from car_damage.adapters.mlflow.client import MlflowAdapter, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software, user
 from car_damage.moves import ABANDONED, DONE, FAILED, NO_VERSION, ROLLBACK, UNDERWAY, Intention, Move
-from car_damage.ports import TAG_LIMIT
+from car_damage.ports import FLOW_RUN_TAG, TAG_LIMIT
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -41,7 +41,7 @@ class MlflowHistory(MlflowAdapter):
             "decided_by": _PERSON if intention.by_person else "rule",
             "reason": intention.reason[:TAG_LIMIT],
             "by": intention.by[:TAG_LIMIT],
-            "flow_run": intention.flow_run,
+            FLOW_RUN_TAG: intention.flow_run,
             "mlflow.user": user(),
         }
         with translated(f"recording that version {intention.version} is to go live"):
@@ -72,7 +72,7 @@ def _move(run: "Run") -> Move:
         replaces=_number(tags["replaces"]),
         reason=tags.get("reason", ""),
         by=tags.get("by", ""),
-        flow_run=tags.get("flow_run", ""),
+        flow_run=tags.get(FLOW_RUN_TAG, ""),
         by_person=tags.get("decided_by") == _PERSON,
         displaced=_number(tags.get("displaced", NO_VERSION)),
         metrics=dict(run.data.metrics),

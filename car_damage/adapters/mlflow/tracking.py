@@ -28,7 +28,7 @@ from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
 from car_damage.packages import trained_with
-from car_damage.ports import KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class MlflowTracking(MlflowAdapter):
             for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
                 if uri and self._readable(uri) and (not packages or trained_with(requirements(self._settings, uri), packages)):
-                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get("flow_run", ""))
+                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get(FLOW_RUN_TAG, ""))
         return None
 
     def recent(self, limit: int | None = None) -> list[RunSummary]:
@@ -110,7 +110,7 @@ class MlflowTracking(MlflowAdapter):
 
     def abandon(self, flow_run: str) -> None:
         with translated(f"ending the runs of the cancelled flow run {flow_run}"):
-            for run in self._search("flow_run", flow_run, "RUNNING"):
+            for run in self._search(FLOW_RUN_TAG, flow_run, "RUNNING"):
                 if KEY_TAG in run.data.tags:  # runs of the champion's history have the tag flow_run too
                     self._client.set_terminated(run.info.run_id, "KILLED")
 

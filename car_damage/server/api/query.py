@@ -22,8 +22,8 @@ from car_damage.settings import Serving
 
 _MAX_PHOTOS = 256
 """Photos that a model takes in one request."""
-_MAX_MESSAGE = 2000
-"""Characters of a model's error message that are passed on: some of MLflow's messages repeat the whole input."""
+_MAX_MESSAGE = 500
+"""Characters of a model's error message that are passed on."""
 _CSV = {"text/csv": {"schema": {"type": "string", "description": "One column, image."}}}
 _SERVED_BY = {"headers": {"served-model-name": {"description": "The served entity that answered.", "schema": {"type": "string"}}}}
 _ERRORS = (
@@ -116,9 +116,16 @@ def _http(response: ModelResponse, served_by: str) -> Response:
         code, message = str(error["error_code"]), str(error["message"])
     except (ValueError, KeyError, TypeError):
         code, message = ("BAD_REQUEST" if response.status < 500 else "INTERNAL_ERROR"), response.body.decode(errors="replace")
-    if message.startswith("Failed to predict data"):  # MLflow repeats the caller's data before it says what was wrong
-        message = message.rpartition("\nError: ")[2]
+    message = _reason(message)
     if response.status == 504:
         message += "; send fewer photos at once"
     # MLflow adds a stack trace, which is left out: it does not help a caller, and it helps an attacker.
     return JSONResponse({"error_code": code, "message": message[:_MAX_MESSAGE]}, response.status, headers)
+
+
+def _reason(message: str) -> str:
+    """What was wrong, in one line. MLflow repeats the caller's data before or after it, and adds how its interface was years ago."""
+    message = message.partition("\nInput:")[0].partition(" IMPORTANT:")[0]
+    if message.startswith(("Failed to predict data", "Failed to enforce schema")):
+        message = message.rpartition("Error: ")[2]
+    return " ".join(message.split())

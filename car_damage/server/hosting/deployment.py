@@ -6,7 +6,7 @@ process. Requests only ask for the process: all requests that find it stopped wa
     from                 to            because
     STARTING             AWAKE         the model answered its own example
     STARTING             FAILED        it did not
-    AWAKE                RECOVERING    the process ended by itself; it is started again until it is AWAKE
+    AWAKE                RECOVERING    the process ended by itself, or hangs; it is started again until it is AWAKE
     AWAKE                ASLEEP        no request came for a while, and the config scales to zero
     ASLEEP               WAKING        a request came
     WAKING, STUCK        AWAKE         the model answered its own example again
@@ -62,6 +62,8 @@ class TimeLimits:
     """Time from the start of a process until its model has answered its own example."""
     answer: float
     """Time for one request, including the wait for its turn and for a process that is asleep."""
+    again: float
+    """The same for a process that has run before, so that the model's files are there. A caller waits for it."""
     idle: float
     """Time without requests after which a process stops, if its config has scale_to_zero_enabled."""
 
@@ -133,9 +135,9 @@ class Deployment:
                 await self._until_ended_or_idle(limits.idle, queue)
             elif self.phase in _WOKEN_BY_REQUESTS:
                 await self._wanted.wait()
-                await self._restart(limits.ready, Phase.STUCK)
+                await self._restart(limits.again, Phase.STUCK)
             else:
-                await self._restart(limits.ready, Phase.RECOVERING)
+                await self._restart(limits.again, Phase.RECOVERING)
 
     async def process(self) -> ModelServer | None:
         """The process, or None when there is none; `message` then says why.
@@ -156,8 +158,8 @@ class Deployment:
         self._tried.set()
 
     async def _until_ended_or_idle(self, idle: float, queue: Queue) -> None:
-        ended = asyncio.create_task(self.server.ended())
-        waits: set[asyncio.Task[int] | asyncio.Task[None]] = {ended}
+        ended, hangs = asyncio.create_task(self.server.ended()), asyncio.create_task(self.server.hang())
+        waits: set[asyncio.Task[int] | asyncio.Task[None]] = {ended, hangs}
         if self.config.entity.scale_to_zero_enabled:
             waits.add(asyncio.create_task(queue.quiet_for(idle)))
         try:
@@ -167,6 +169,9 @@ class Deployment:
                 wait.cancel()
         if ended.done():
             self._enter(Phase.RECOVERING, f"the model's process ended (exit {ended.result()}) and is being started again")
+        elif hangs.done():
+            self._enter(Phase.RECOVERING, "the model's process did not answer any more, and is being started again")
+            await self.server.stop()
         elif not queue.busy:
             self._enter(Phase.ASLEEP)
             await self.server.stop()

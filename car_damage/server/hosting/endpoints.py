@@ -128,7 +128,12 @@ class Endpoints:
             )
 
         # The model's own time limit ends first: then the client learns that its request is too large, and does not try it again.
-        limits = TimeLimits(serving.update_timeout, serving.request_timeout + _MARGIN, serving.idle_timeout)
+        limits = TimeLimits(
+            ready=serving.update_timeout,
+            answer=serving.request_timeout + _MARGIN,
+            again=serving.request_timeout,
+            idle=serving.idle_timeout,
+        )
         self._by_name[name] = Endpoint(name, facts, make, limits, self._save)
         return self._by_name[name]
 

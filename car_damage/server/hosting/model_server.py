@@ -26,6 +26,12 @@ _LONGEST_LOG = 8 << 20
 """Bytes of a log above which the next start renames it to `.log.1` and begins another, because a model may crash for ever."""
 _GRACE = 10.0
 """Seconds until a process that does not end by itself is killed."""
+_PROBED_EVERY = 10.0
+_LONGEST_SILENCE = 30.0
+"""Seconds between two probes of a process, and without an answer to one, after which the process is held to hang. The answer needs no
+model: a process that is busy with photos gives it within a second."""
+_PING = "ping"
+"""As in car_damage.model.scoring, which is not imported here."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,18 @@ class ModelServer:
             if not self._open:
                 self._quiet.set()
 
+    async def hang(self) -> None:
+        """Wait until the process runs and does not answer a probe, which the model does not see. A request may take longer."""
+        while True:
+            await asyncio.sleep(_PROBED_EVERY)
+            try:
+                async with asyncio.timeout(_LONGEST_SILENCE):
+                    await self._exchange(b"", _PING)
+            except TimeoutError:
+                return
+            except (OSError, asyncio.IncompleteReadError):
+                continue  # it ended, and `ended` says so
+
     async def finish(self, timeout: float) -> None:
         """Wait until the requests in flight have ended, then stop."""
         try:
@@ -195,7 +213,8 @@ class ModelServer:
             status, length, size = struct.unpack(">HII", await reader.readexactly(10))
             kind, answer = await reader.readexactly(length), await reader.readexactly(size)
         except BaseException:
-            writer.close()
+            # Not `close`: what is not sent yet would be kept until the process takes it, and one that hangs never does.
+            writer.transport.abort()
             raise
         self._idle.append((reader, writer))
         return ModelResponse(status, kind.decode("latin-1"), answer)

@@ -17,6 +17,7 @@ from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.jobs import ROOT, JobsApi, Run
 from tests.databricks.twin.permissions import CLIENT
+from tests.engines import FAST_JAVA
 
 MOUNT = Path(__file__).parents[1] / "mount"
 TOKEN = 64
@@ -209,6 +210,7 @@ class RunsApi(JobsApi):
         environment |= self.environment | {"DATABRICKS_TOKEN": token}
         environment["PYTHONPATH"] = os.pathsep.join([str(MOUNT), str(self._unpacked(wheel)), str(ROOT)])
         environment["TWIN_VOLUMES"] = str(self.storage)
+        environment["JAVA_TOOL_OPTIONS"] = FAST_JAVA
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
