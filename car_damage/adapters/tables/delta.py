@@ -125,10 +125,9 @@ class DeltaTables(ABC):
         if self._root is None:
             return None
         path = Path(self.uri(table))
-        if not (path / "_delta_log").is_dir() or (latest := self._latest(table)) < 0:
+        if not (path / "_delta_log").is_dir() or (log := Log(path)).latest < 0:
             return Space()
-        log = Log(path)
-        stay = {latest, *filter(log.holds, needed)}
+        stay = {log.latest, *filter(log.holds, needed)}
         unused = _sizes(self._vacuum(table, keep_days, stay, dry_run=True))
         unread = _sizes(log.superfluous(stay, time.time() - keep_days * DAY))
         space = Space(len(unused) + len(unread), sum(unused.values()) + sum(unread.values()))
@@ -140,7 +139,8 @@ class DeltaTables(ABC):
             _log.info("the files of %s are merged another time: %s", table, error)
         if unused:
             self._vacuum(table, keep_days, stay, dry_run=False)
-        self._write_checkpoint(table, log.checkpoint)
+        if Log(path).latest - log.checkpoint >= MANY:
+            self._write_checkpoint(table)
         for file in unread:
             file.unlink(missing_ok=True)
         return space
@@ -175,10 +175,6 @@ class DeltaTables(ABC):
         """Create the table, or merge once. Raises CommitConflict if another writer committed first."""
 
     @abstractmethod
-    def _latest(self, table: str) -> int:
-        """The table's version; -1 if it does not exist."""
-
-    @abstractmethod
     def _merge_files(self, table: str) -> None:
         """Merge the table's files if there are many, and leave its log to `tidy`. Raises CommitConflict."""
 
@@ -187,8 +183,8 @@ class DeltaTables(ABC):
         """Remove files that belong neither to these versions nor to younger ones. Returns them; some may have gone before."""
 
     @abstractmethod
-    def _write_checkpoint(self, table: str, last: int) -> None:
-        """Write a checkpoint if many commits follow the last one, unless the engine's own writers do."""
+    def _write_checkpoint(self, table: str) -> None:
+        """Write a checkpoint, unless the engine's own writers do."""
 
     def _listing(self, landing: str) -> pa.Table:
         """The listing of the landing folder. For a folder of this machine no object per file is created: this halves the time."""

@@ -140,10 +140,6 @@ class DeltaRs(DeltaTables):
                 raise
         return 0
 
-    def _latest(self, table: str) -> int:
-        there = self._open(table)
-        return -1 if there is None else int(there.version())
-
     def _merge_files(self, table: str) -> None:
         there = self._open(table)
         assert there is not None  # noqa: S101 - for the type checker
@@ -157,17 +153,17 @@ class DeltaRs(DeltaTables):
     def _vacuum(self, table: str, keep_days: int, stay: Collection[int], *, dry_run: bool) -> list[Path]:
         """See `DeltaTables`. First files that a commit removed, then also those that no commit names, or that the log has forgotten."""
         found: dict[Path, None] = {}
+        there = self._open(table)
+        assert there is not None  # noqa: S101 - for the type checker
         for full, days in ((False, keep_days), (True, max(keep_days, UNCOMMITTED))):
-            there = self._open(table)
-            assert there is not None  # noqa: S101 - for the type checker
             with _translated(self._called(table)):
                 names = there.vacuum(24 * days, dry_run=dry_run, enforce_retention_duration=False, full=full, keep_versions=sorted(stay))
             found |= dict.fromkeys(Path(self.uri(table), name) for name in names)
         return list(found)
 
-    def _write_checkpoint(self, table: str, last: int) -> None:
+    def _write_checkpoint(self, table: str) -> None:
         there = self._open(table)
-        if there is not None and there.version() - last >= MANY:
+        if there is not None:
             with _translated(self._called(table)):
                 there.create_checkpoint()
 

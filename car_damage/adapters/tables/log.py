@@ -31,15 +31,20 @@ class Log:
         """The latest version with a checkpoint; -1 without one."""
         return self._checkpoints[-1] if self._checkpoints else -1
 
+    @property
+    def latest(self) -> int:
+        """The latest version with a commit; -1 without one."""
+        return max(self._commits, default=-1)
+
     def holds(self, version: int) -> bool:
         """Whether the log has all files that this version is read from."""
         start = self._start(version)
         commits = range(start + 1 if start in self._checkpoints else 0, version + 1)
-        return version <= max(self._commits, default=-1) and all(commit in self._commits for commit in commits)
+        return version <= self.latest and all(commit in self._commits for commit in commits)
 
     def superfluous(self, stay: Collection[int], since: float) -> list[Path]:
         """The files from which none of these versions is read, and none that was committed after a time (seconds since 1970)."""
-        latest = max(self._commits, default=-1)
+        latest = self.latest
         young = min((version for version, path in self._commits.items() if path.stat().st_mtime >= since), default=latest)
         read = {commit for version in (*stay, *range(young, latest + 1)) for commit in range(self._start(version), version + 1)}
         return [path for path, version in self._files if version <= latest and version not in read]

@@ -236,7 +236,7 @@ class SparkDelta(DeltaTables):
                     session.conf.unset(_RETENTION_CHECK)
         return [folder / row["path"].rpartition("/")[2] for row in rows]
 
-    def _write_checkpoint(self, table: str, last: int) -> None:
+    def _write_checkpoint(self, table: str) -> None:
         """Spark's writers write a checkpoint after each tenth commit."""
 
     def _name(self, table: str) -> str:
