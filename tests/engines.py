@@ -21,6 +21,15 @@ from car_damage.settings import Images, Spark
 
 DELTA_RS, SPARK, CONNECT = "delta-rs", "spark", "connect"
 ENGINES = (DELTA_RS, SPARK, CONNECT)
+FEW_ROWS = {
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.ui.enabled": "false",
+}
+"""Settings of Spark for tables with few rows: most time would go into generating code for them."""
 FAST_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """Options of Java for fast compilation: no test runs long enough to gain from optimised code."""
 
@@ -50,9 +59,7 @@ class Sessions:
             "spark.connect.grpc.binding.port": str(self.port),
             "spark.driver.extraJavaOptions": FAST_JAVA,
             "spark.log.level": "OFF",
-            # The tests' tables have few rows.
-            "spark.sql.shuffle.partitions": "1",
-            "spark.databricks.delta.snapshotPartitions": "1",
+            **FEW_ROWS,
         }
         # Only one process at a time: the download of the jars takes no lock.
         with Path(tempfile.gettempdir(), "car-damage-tests-spark.lock").open("w") as lock:

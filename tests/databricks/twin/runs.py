@@ -17,7 +17,7 @@ from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.jobs import ROOT, JobsApi, Run
 from tests.databricks.twin.permissions import CLIENT
-from tests.engines import FAST_JAVA
+from tests.engines import FAST_JAVA, FEW_ROWS
 
 MOUNT = Path(__file__).parents[1] / "mount"
 TOKEN = 64
@@ -211,11 +211,18 @@ class RunsApi(JobsApi):
         environment["PYTHONPATH"] = os.pathsep.join([str(MOUNT), str(self._unpacked(wheel)), str(ROOT)])
         environment["TWIN_VOLUMES"] = str(self.storage)
         environment["JAVA_TOOL_OPTIONS"] = FAST_JAVA
+        environment["SPARK_CONF_DIR"] = str(self._spark_defaults())
         with output.open("wb") as file:
             run.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
     def _log(self, task_run: int) -> Path:
         return self.folder / f"run-{task_run}.log"
+
+    def _spark_defaults(self) -> Path:
+        folder = self.folder / "spark"
+        folder.mkdir(exist_ok=True)
+        (folder / "spark-defaults.conf").write_text("\n".join(f"{name} {value}" for name, value in FEW_ROWS.items()))
+        return folder
 
     def _unpacked(self, wheel: str) -> Path:
         folder = self.folder / "installed" / Path(wheel).stem
