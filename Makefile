@@ -31,8 +31,10 @@ $(VENV)/installed-spark: $(VENV)/installed
 	@sh deployments/install.sh $(VENV) spark
 	@touch $@
 
+# Through the environment, and without make's own expansion: a folder's name may have quotes, spaces and dollars.
+demo: export DEMO_IMAGES := $(value IMAGES)
 demo: setup  ## Run the whole pipeline on this machine; IMAGES=<folder> for your own photos
-	@$(BIN)/python -m deployments demo $(if $(IMAGES),--images '$(IMAGES)')
+	@$(BIN)/python -m deployments demo $${DEMO_IMAGES:+--images "$$DEMO_IMAGES"}
 
 up: setup  ## Run the whole service on this machine until Ctrl-C, and print its addresses
 	@$(BIN)/python -m deployments up

@@ -140,3 +140,13 @@ def test_workflows_use_github_s_own_actions_and_files_that_are_there(path: Path)
     called = {name for step in steps for name in re.findall(r"\.ci/[\w.]+", step.get("run", ""))}
     assert called
     assert [name for name in sorted(called) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("folder", ["", "photos", "O'Brien $HOME", 'two  spaces, "quotes", `date` and \\'])
+def test_make_gives_the_demo_its_folder_as_it_was_typed(tmp_path: Path, folder: str) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nfor argument; do printf "%s\\n" "$argument"; done\n')
+    python.chmod(0o755)
+    command = ["make", "--silent", "--old-file=.venv/installed", "demo", f"BIN={tmp_path}", f"IMAGES={folder}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["-m", "deployments", "demo", *(["--images", folder] if folder else [])]

@@ -307,6 +307,13 @@ def hurried() -> Iterator[None]:
     event.remove(Engine, "before_cursor_execute", hurry)
 
 
+def test_a_database_of_another_version_of_mlflow_is_not_retried_and_told_with_the_command(tracking: MlflowTracking, home: Path) -> None:
+    with closing(sqlite3.connect(home / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'of later'")
+    with pytest.raises(RegistryError, match=r"of another version than the installed MLflow.*`mlflow db upgrade`.*found version of later"):
+        tracking.recent()
+
+
 @pytest.mark.usefixtures("hurried")
 def test_a_locked_database_may_be_free_later(tracking: MlflowTracking, home: Path) -> None:
     run_id = tracking.start("run", {"training_key": KEY})

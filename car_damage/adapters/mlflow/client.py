@@ -147,6 +147,11 @@ def translated(doing: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         status = error.get_http_status_code()
+        if "out-of-date database schema" in error.message:  # MLflow calls it an internal error, and retries do not help
+            raise RegistryError(
+                f"{doing}: MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
+                f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
+            ) from error
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
         if repeated(error):
