@@ -1,5 +1,6 @@
 """The repository's extras work: pictures, a changelog, pre-commit hooks, a release that a tag starts."""
 
+import os
 import re
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_workflows_use_github_s_own_actions_and_files_that_are_there(path: Path)
     called = {name for step in steps for name in re.findall(r"\.ci/[\w.]+", step.get("run", ""))}
     assert called
     assert [name for name in sorted(called) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    "command", [("car_damage.cli", "serve"), ("car_damage.cli", "status"), ("deployments", "demo"), ("deployments", "up")]
+)
+def test_a_home_that_cannot_be_made_is_one_line(tmp_path: Path, command: tuple[str, str]) -> None:
+    (tmp_path / "file").touch()
+    home = {"CAR_DAMAGE_HOME": str(tmp_path / "file" / "home"), "CAR_DAMAGE_CONFIG": str(ROOT / "deployments" / "settings" / "local.toml")}
+    environment = os.environ | home | {"CAR_DAMAGE_LANDING__FOLDER": f"{tmp_path}/file/home/landing"}
+    module, *rest = command
+    done = subprocess.run(
+        [sys.executable, "-m", module, *rest], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: ")
+    assert str(tmp_path / "file") in done.stderr
 
 
 @pytest.mark.parametrize("folder", ["", "photos", "O'Brien $HOME", 'two  spaces, "quotes", `date` and \\'])

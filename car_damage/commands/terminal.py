@@ -1,5 +1,6 @@
 """What all commands share: printing errors, tables and untrusted text on a terminal."""
 
+import errno
 import os
 from typing import Any
 
@@ -14,13 +15,21 @@ NO_TERMINAL = 400
 
 
 class Commands(TyperGroup):
-    """Commands that end with exit code 1 on a CarDamageError, and print its message without a traceback."""
+    """Commands that end with exit code 1, and print one message without a traceback, on a CarDamageError and where the file system
+    refuses: a home folder that cannot be written, a full disk.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CarDamageError as error:
             typer.echo("error: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader of the output has gone; typer ends quietly
+            advice = "make room, give access, or set CAR_DAMAGE_HOME to another folder"
+            typer.echo(f"error: {printable(str(error))}; {advice}", err=True)
             raise typer.Exit(1) from error
 
 
