@@ -29,9 +29,10 @@ def keep_to_this_machine() -> None:
     neither MLflow nor Prefect sends telemetry.
     """
     if any(name.lower().endswith("_proxy") and name.lower() != "no_proxy" for name in os.environ):
-        for name in ("no_proxy", "NO_PROXY"):  # libraries read one or the other
-            hosts = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
-            os.environ[name] = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
+        names = ("no_proxy", "NO_PROXY")  # libraries read one or the other, and prefer the first
+        hosts = [host.strip() for name in names for host in os.environ.get(name, "").split(",") if host.strip()]
+        if "*" not in hosts:  # it counts only where it stands alone
+            os.environ |= dict.fromkeys(names, ",".join(dict.fromkeys([*hosts, *LOOPBACK])))
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 

@@ -277,8 +277,8 @@ class Tracking(Protocol):
     def log(self, run_id: str, contents: RunContents) -> str:
         """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
 
-    def finish(self, run_id: str, model_uri: str) -> None:
-        """Mark the run as finished. `run_for` finds only finished runs."""
+    def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
+        """Mark the run as finished. `run_for` finds only finished runs. A key takes the place of the one that the run began with."""
 
     def fail(self, run_id: str, message: str) -> None:
         """Mark the run as failed."""

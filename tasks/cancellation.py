@@ -12,12 +12,9 @@ from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from car_damage.settings_sources import load
-from car_damage.stage import silent
+from car_damage.stage import HOUR, silent
 from tasks.runner import runner_for
 from tasks.stages import ENDPOINT_LIMIT
-
-_WAIT = 600
-"""Seconds to wait for the concurrency limit, which the run's own processes hold for a minute after they were killed."""
 
 
 def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -32,10 +29,11 @@ def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def stay_as_it_was(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Withdraw the version that the run was about to take live, serve the champion, and say in the run's log what is live."""
-    from car_damage.stages import endpoint
+    from car_damage.stages import endpoint, intention
 
     del state
     platform = runner_for(load()).platform
-    with concurrency(ENDPOINT_LIMIT, timeout_seconds=_WAIT, lease_duration=60, raise_on_lease_renewal_failure=False):
+    intention.cancel(str(flow_run.id), platform)  # at once, because another run may hold the limit for long
+    with concurrency(ENDPOINT_LIMIT, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
         live = endpoint.cancel(str(flow_run.id), platform, silent)
     flow_run_logger(flow_run, flow).info("the run was cancelled: %s", live)

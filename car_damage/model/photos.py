@@ -57,10 +57,15 @@ class Photos:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, rows: slice | npt.NDArray[np.int64], *, some: bool = False) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    @property
+    def there(self) -> npt.NDArray[np.bool_]:
+        """(n,) which photos could be read when they were last asked for."""
+        return self.pixels.there if isinstance(self.pixels, PixelCache) else np.ones(len(self), bool)
+
+    def read(self, rows: slice | npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """The pixels of those that can be read (m, 224, 224, 3) uint8, and which of the rows they are (n,): see `PixelCache.read`."""
         if isinstance(self.pixels, PixelCache):
-            return self.pixels.read(rows, some=some)
+            return self.pixels.read(rows)
         return self.pixels[rows], np.ones(len(self.labels[rows]), bool)
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Photos":
@@ -127,7 +132,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         progress: called for the step `photos`.
         cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
         clock: waits before photos are read again.
-        may_lose: photos without room on disk that may be lost in the block.
+        may_lose: photos that may be left out, from the start or when they are lost in the block.
 
     Raises:
         PhotoChanged, Unavailable: in the block, for the photo with which more are lost.
@@ -159,7 +164,14 @@ def load(  # noqa: PLR0917 - what, from where, and how
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
-                pixels = PixelCache(decoded, slots, lambda row: patiently(read, row), pool, rest, may_lose)
+                pixels = PixelCache(
+                    decoded,
+                    slots,
+                    lambda row, again: read(row) if again else patiently(read, row),
+                    pool,
+                    rest,
+                    max(0, may_lose - len(failed)),
+                )
             photos = Photos(pixels, labels[rest], tuple(sha256s[row] for row in rest), tuple(paths[row] for row in rest))
             left_out = {paths[row]: error for row, error in failed.items()}
             yield PhotoSet(np.array(splits, dtype=object)[rest], photos, left_out)

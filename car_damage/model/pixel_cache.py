@@ -21,8 +21,8 @@ class PixelCache:
     """(k, 224, 224, 3) uint8: the photos on disk."""
     slots: Rows
     """For each photo its row in `kept`; -1 if it is not on disk."""
-    decode: Callable[[int], Pixels]
-    """Reads, checks and decodes a photo by its number."""
+    decode: Callable[[int, bool], Pixels]
+    """Reads, checks and decodes a photo by its number; True: it could not be read before, so this waits for no outage."""
     pool: ThreadPoolExecutor
     """Decodes the photos that are not on disk."""
     rows: Rows
@@ -46,6 +46,11 @@ class PixelCache:
         """The photos of these rows, without reading them."""
         return replace(self, rows=self.rows[rows])
 
+    @property
+    def there(self) -> npt.NDArray[np.bool_]:
+        """(n,) which photos could be read when they were last asked for."""
+        return np.array([number not in self.lost for number in self.rows.tolist()], bool)
+
     def __getitem__(self, index: int | slice | Rows) -> Pixels:
         """Raises PhotoChanged or Unavailable if one of them cannot be read."""
         pixels, there = self.read(index)
@@ -53,15 +58,11 @@ class PixelCache:
             raise self.lost[int(np.atleast_1d(self.rows[index])[~there][0])]
         return pixels[0] if isinstance(index, int | np.integer) else pixels
 
-    def read(self, index: int | slice | Rows, *, some: bool = False) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    def read(self, index: int | slice | Rows) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """The photos that can be read (m, 224, 224, 3), and which of the asked ones they are (n,).
 
-        Args:
-            index: the photos that are asked for.
-            some: a training step needs at least one.
-
         Raises:
-            PhotoChanged, Unavailable: none can be read although `some` are needed, or more than `may_lose` are lost.
+            PhotoChanged, Unavailable: more than `may_lose` are lost.
         """
         numbers = np.atleast_1d(self.rows[index])
         slots = self.slots[numbers]
@@ -73,7 +74,7 @@ class PixelCache:
             there[place] = read is not None
             if read is not None:
                 pixels[place] = read
-        if len(self.lost) > self.may_lose or (some and not there.any()):
+        if len(self.lost) > self.may_lose:
             error = next(reversed(self.lost.values()))
             self.failures.append(error)
             raise error
@@ -81,7 +82,7 @@ class PixelCache:
 
     def _attempt(self, number: int) -> Pixels | None:
         try:
-            pixels = self.decode(number)
+            pixels = self.decode(number, number in self.lost)
         except (PhotoChanged, Unavailable) as error:
             self.lost[number] = error
             return None

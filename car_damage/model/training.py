@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from car_damage.errors import Unavailable
 from car_damage.model import networks
 from car_damage.model.photos import Photos
 from car_damage.model.pixel_cache import PixelCache
@@ -110,8 +111,18 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
     import tensorflow as tf
 
     def gather(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        pixels, there = photos.read(rows, some=True)
-        return pixels, photos.labels[rows][there]
+        pixels, there = photos.read(rows)
+        if there.any():
+            return pixels, photos.labels[rows][there]
+        return instead()
+
+    def instead() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """A photo in place of a batch of which none can be read: a step needs one, and every epoch the same number of steps."""
+        for row in range(len(photos)):
+            pixels, there = photos.read(slice(row, row + 1))
+            if there.any():
+                return pixels, photos.labels[row : row + 1]
+        raise Unavailable(f"none of {len(photos)} photos can be read any more")
 
     def shaped(rows: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(gather, [rows], (tf.uint8, tf.int64), stateful=False)

@@ -45,11 +45,17 @@ def work(request: EndpointRequest, platform: Platform, progress: Progress) -> En
 
 
 def cancel(flow_run: str, platform: Platform, progress: Progress) -> str:
-    """Withdraw what a cancelled flow run intended, and put the champion back if the endpoint serves anything else. Returns what is live."""
-    withdrawn = intention.cancel(flow_run, platform)
+    """Withdraw what a cancelled flow run intended, and put the champion back if the endpoint serves anything else. Returns what is live.
+
+    The caller holds the concurrency limit of the endpoint, so no other run is in the middle of an update.
+    """
+    state = look(platform)
+    intention.cancel(flow_run, platform, {state.served, state.pending})
     champion = platform.registry.champion()
-    live = f"{version_text(champion.version if champion else None)} is live"
-    return f"{_serve_champion(platform, champion, progress, '').message}; {live}" if withdrawn else live
+    if champion is None:
+        return "no version is live" + (f"; version {state.served} still answers" if state.served is not None else "")
+    put_back = "" if serves(state, champion.version) else put_right(platform, progress) + "; "
+    return f"{put_back}{version_text(champion.version)} is live"
 
 
 def is_right(platform: Platform) -> bool:

@@ -6,6 +6,7 @@ left is continued if its version still has the alias and its champion is the pre
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from car_damage.errors import RegistryError
@@ -69,19 +70,28 @@ def withdraw(platform: Platform, intended: Intended, state: str, why: str) -> No
     _replace_challenger(platform, intended.version.version, _displaced(platform, intended.move))
 
 
-def cancel(flow_run: str, platform: Platform) -> bool:
-    """Withdraw what a cancelled flow run intended, and return whether there was anything. What is live already stays live."""
+def cancel(flow_run: str, platform: Platform, swapping: Collection[int | None] = ()) -> None:
+    """Withdraw what a cancelled flow run intended. What is live already stays live.
+
+    Args:
+        flow_run: the run. A move that it began is its own.
+        platform: registry and history.
+        swapping: versions that the endpoint serves or starts. Only a run in the middle of its update leaves one that is not the champion;
+            so its move is withdrawn, too, also where a killed run began it and the cancelled one went on with it.
+    """
     champion = platform.registry.champion()
-    live, found = champion.version if champion else None, False
+    live = champion.version if champion else None
     for move in platform.history.moves(UNDERWAY):
-        if move.intention.flow_run == flow_run and move.intention.version != live:
-            withdraw(platform, Intended(platform.registry.get(move.intention.version), move), ABANDONED, "the run was cancelled")
-            found = True
+        version = move.intention.version
+        if version == live or not (move.intention.flow_run == flow_run or version in swapping):
+            continue
+        try:
+            withdraw(platform, Intended(platform.registry.get(version), move), ABANDONED, "the run was cancelled")
+        except RegistryError:  # the version was deleted
+            platform.history.close(move, ABANDONED, "the run was cancelled")
     challenger = platform.registry.challenger()  # the rule's, before its move began
     if challenger is not None and challenger.version != live and challenger.tags.get(FLOW_RUN_TAG) == flow_run:
         platform.registry.move(CHALLENGER, None)
-        found = True
-    return found
 
 
 def _by_person(request: EndpointRequest, platform: Platform, live: int | None, underway: list[Move]) -> Standing:

@@ -83,17 +83,22 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         if photos.left_out:
-            # Another key, so that the run does not stand for all photos once they can be read again.
-            request = replace(request, training_key=digest([request.training_key, *sorted(photos.left_out)]))
+            request = replace(request, training_key=_key_without(request.training_key, photos.left_out))
             if (found := _found(request, platform)) is not None:
                 some, count = _left_out(photos)
                 return replace(found, left_out=some, left_out_count=count)
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            return _tracked(request, platform, rows, photos, progress)
-        finally:
-            leave_out(photos.lost, platform)  # after a failure, too: otherwise the next run would meet them again
+            report = _tracked(request, platform, rows, photos, progress)
+        except Exception as error:
+            try:
+                leave_out(photos.lost, platform)  # otherwise the next run would meet them again
+            except CarDamageError as second:
+                error.add_note(f"and the photos that were lost could not be marked: {second}")
+            raise
+        leave_out(photos.lost, platform)
+        return report
 
 
 def _found(request: TrainRequest, platform: Platform) -> TrainReport | None:
@@ -138,7 +143,8 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
             contents = _train(request, platform, photos, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)
-        tracking.finish(run_id, model_uri)
+        key = _key_without(request.training_key, photos.lost)
+        tracking.finish(run_id, model_uri, key if photos.lost else None)
     except Exception as error:
         try:
             tracking.fail(run_id, f"{type(error).__name__}: {error}")
@@ -146,7 +152,12 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(request.training_key, run_id, model_uri, _reported(contents.metrics), *_left_out(photos))
+    return TrainReport(key, run_id, model_uri, _reported(contents.metrics), *_left_out(photos))
+
+
+def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:
+    """Another key for a training without some photos, so that its run does not stand for all once they can be read again."""
+    return digest([key, *sorted(photos)]) if photos else key
 
 
 def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
@@ -205,7 +216,7 @@ def _predicted(network: "keras.Model", photos: Photos) -> tuple[Photos, npt.NDAr
         TooFewPhotos: none can.
     """
     probabilities = training.predict(network, photos)
-    there = ~np.isnan(probabilities[:, 0])
+    there = photos.there
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     return photos.only(there), probabilities[there]

@@ -321,6 +321,25 @@ def test_a_photo_without_room_on_disk_that_goes_during_the_training_is_left_out(
     assert (gone["sha256"] in learnt) == (split != "test")  # an epoch has seen it
 
 
+def test_a_photo_that_is_alone_in_its_batch_and_goes_does_not_end_the_training(world: Build) -> None:
+    built = world(train=3, validation=2, test=2)  # nine training photos: a batch of eight, and one
+    gone = next(row for row in built.rows.to_pylist() if row["split"] == "train")
+    target = cached(built, 0)
+    target.settings = target.settings.model_copy(update={"training": target.settings.training.model_copy(update={"batch_size": 1})})
+    report = TRAIN.work(asked(built), target, during_the_training(Path(gone["path"]).unlink))
+    assert report.left_out == (gone["path"],)
+
+
+def test_a_run_that_lost_photos_does_not_stand_for_all(world: Build) -> None:
+    built = world(train=3, validation=2, test=2)
+    gone = next(row for row in built.rows.to_pylist() if row["split"] == "train")
+    report = TRAIN.work(asked(built), cached(built, 0), during_the_training(Path(gone["path"]).unlink))
+    assert built.target.tracking.run_for(asked(built).training_key, {}) is None
+    found = built.target.tracking.run_for(report.training_key, {})
+    assert found is not None
+    assert found.run_id == report.run_id
+
+
 def test_when_most_photos_go_during_the_training_it_stops(world: Build) -> None:
     built = world(train=3, validation=2, test=2)
 

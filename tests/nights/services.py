@@ -75,8 +75,10 @@ class Trainings(Runs):
         self.networks[f"models:/m-{run_id}"] = Network.load(contents.keras_file)
         return f"models:/m-{run_id}"
 
-    def finish(self, run_id: str, model_uri: str) -> None:
+    def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         del model_uri
+        if training_key is not None:
+            self.tags[run_id] = {**self.tags[run_id], "training_key": training_key}
         self.states[run_id] = "FINISHED"
 
     def fail(self, run_id: str, message: str) -> None:

@@ -133,15 +133,23 @@ def test_neither_photo_nor_token_goes_to_a_proxy(serving: DatabricksServing, scr
         proxy.settimeout(0)
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
-        for name in ("no_proxy", "NO_PROXY"):
-            monkeypatch.setenv(name, "example.com")
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.delenv("no_proxy")
+        monkeypatch.setenv("NO_PROXY", "example.com")
         load()
         script.error("POST", 400, "BAD_REQUEST", "told so by the endpoint")
         with pytest.raises(RequestRefused, match="told so by the endpoint"):
             serving.query([b"photo"])
         with pytest.raises(BlockingIOError):
             proxy.accept()
-        assert os.environ["no_proxy"] == "example.com,127.0.0.1,localhost"
+        assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.com,127.0.0.1,localhost"
+
+
+def test_without_any_proxy_for_any_host_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "*")
+    load()
+    assert os.environ["no_proxy"] == "*"
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "RESOURCE_EXHAUSTED"), (503, "TEMPORARILY_UNAVAILABLE")])

@@ -492,7 +492,7 @@ def test_a_retraining_that_is_cancelled_in_the_swap_leaves_the_champion_live() -
 def test_a_retraining_that_is_cancelled_before_the_swap_withdraws_its_version() -> None:
     here = world()
     here.registry.tag(2, {"flow_run": "flow"})
-    assert cancel("flow", here, silent) == "version 1 is served already; version 1 is live"  # type: ignore[arg-type]
+    assert cancel("flow", here, silent) == "version 1 is live"  # type: ignore[arg-type]
     assert (here.registry.aliases, here.serving.puts) == ({"champion": 1}, [])
 
 
@@ -510,6 +510,22 @@ def test_what_a_kill_has_left_at_the_endpoint_is_put_right_first_and_goes_live_l
 
 def test_where_nothing_is_live_nothing_is_wrong() -> None:
     assert is_right(world(served=None, champion=None, challenger=1))  # type: ignore[arg-type]
+
+
+def test_a_rollback_that_a_cancelled_run_went_on_with_is_withdrawn_though_a_killed_one_began_it() -> None:
+    here = world(served=2, champion=2, challenger=None)
+    killed_in_the_swap(here, lambda: by_a_person(here, 1, replaces=2, kind="rollback"))
+    assert cancel("another", here, silent) == "the endpoint was put back to version 2; version 2 is live"  # type: ignore[arg-type]
+    assert (here.serving.served, here.registry.aliases) == (2, {"champion": 2})
+    assert update(here).outcome == "unchanged"
+
+
+def test_a_first_version_that_is_cancelled_in_the_swap_is_not_live_and_said_to_answer() -> None:
+    here = world(served=None, champion=None, challenger=1)
+    here.registry.versions[1] = replace(here.registry.versions[1], tags={"decision": "promote", "judged_against": "none"})
+    killed_in_the_swap(here, lambda: update(here))
+    assert cancel("flow", here, silent) == "no version is live; version 1 still answers"  # type: ignore[arg-type]
+    assert here.registry.aliases == {}
 
 
 def test_what_is_live_when_a_run_is_cancelled_stays_live() -> None:

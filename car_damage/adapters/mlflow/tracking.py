@@ -98,8 +98,10 @@ class MlflowTracking(MlflowAdapter):
                 # Once more, instead of a second training. The first try leaves a logged model without files, which nothing uses.
                 return self._log_model(run_id, contents)
 
-    def finish(self, run_id: str, model_uri: str) -> None:
+    def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         with translated(f"finishing run {run_id}"):
+            if training_key is not None:
+                self._client.set_tag(run_id, KEY_TAG, training_key)
             self._client.set_tag(run_id, MODEL_TAG, model_uri)
             self._client.set_terminated(run_id, "FINISHED")
 
