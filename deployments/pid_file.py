@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from car_damage.errors import Terminal
-from deployments.processes import descendants
+from deployments.processes import LOG_VARIABLE, descendants
 from tasks.run_processes import end
 
 FORMAT = 1
@@ -36,13 +36,11 @@ class ProcessRecord:
                 return found
         return None
 
-    def running(self) -> list[psutil.Process]:
-        """The process with its descendants, and those of its group: when a service is killed, a child of it may keep the port."""
+    def running(self, home: Path) -> list[psutil.Process]:
+        """The process with its descendants, and the rest of its group: when a service is killed, a child of it may keep the port."""
         leader = self.process()
-        if leader is None and psutil.pid_exists(self.pid) and not _is_zombie(self.pid):
-            return []  # the PID is another process's, so the group is gone, too
         family = [leader, *descendants(self.pid)] if leader is not None else []
-        return list(dict.fromkeys([*family, *_group(self.pid)]))
+        return list(dict.fromkeys([*family, *_group(self.pid, home)]))
 
 
 def record(name: str, pid: int | None = None) -> ProcessRecord:
@@ -83,9 +81,9 @@ def delete(home: Path) -> None:
     _path(home).unlink(missing_ok=True)
 
 
-def end_all(records: Sequence[ProcessRecord]) -> list[str]:
+def end_all(records: Sequence[ProcessRecord], home: Path) -> list[str]:
     """End each process that is still running, with its descendants; return the names."""
-    running = [(one.name, processes) for one in records if (processes := one.running())]
+    running = [(one.name, processes) for one in records if (processes := one.running(home))]
     families = [process for _, processes in running for process in processes]
     for process in families:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -95,20 +93,14 @@ def end_all(records: Sequence[ProcessRecord]) -> list[str]:
     return [name for name, _ in running]
 
 
-def _group(leader: int) -> list[psutil.Process]:
+def _group(leader: int, home: Path) -> list[psutil.Process]:
+    """Processes of a group that a service of this home folder has started; others may have got the number since."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == leader and Path(process.environ().get(LOG_VARIABLE, "")).is_relative_to(home):
                 found.append(process)
     return found
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _path(home: Path) -> Path:

@@ -89,7 +89,8 @@ def up() -> None:
         pool = _bootstrap(settings)
         end(of_server(api))
         reschedule()
-        starting.append((recorded(block.enter_context(worker(settings.home, pool, prefect.variables))), WORKER_START))
+        of_worker = block.enter_context(contextlib.ExitStack())
+        starting.append((recorded(of_worker.enter_context(worker(settings.home, pool, prefect.variables))), WORKER_START))
         for service, timeout in starting:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
@@ -100,7 +101,9 @@ def up() -> None:
             for service in services:
                 if service.name == WORKER and service.process.poll() is not None and _may_start_again(started):
                     print(f"the worker ended (exit {service.process.poll()}), and another one is starting", flush=True)
-                    services[-1] = recorded(block.enter_context(worker(settings.home, pool, prefect.variables)))
+                    of_worker.close()
+                    service.log.replace(service.log.with_suffix(".log.1"))  # it says why
+                    services[-1] = recorded(of_worker.enter_context(worker(settings.home, pool, prefect.variables)))
                     break
                 service.check()
             time.sleep(LOOK)
@@ -118,7 +121,7 @@ def down() -> None:
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     settings = load()
     home = settings.home
-    ended = pid_file.end_all(pid_file.read(home))
+    ended = pid_file.end_all(pid_file.read(home), home)
     port = settings.stack.prefect_port
     # If a server still uses the port, it belongs to another home folder, and so do its runs.
     if port_is_free(port) and (runs := of_server(api_url(port))):
@@ -129,7 +132,7 @@ def down() -> None:
 
 
 def _refuse_a_second(home: Path) -> None:
-    running = [one.name for one in pid_file.read(home) if one.running()]
+    running = [one.name for one in pid_file.read(home) if one.running(home)]
     if MAKE_UP in running:
         raise Terminal(f"`make up` is already running with {home}, in another terminal or in the background; `make down` stops it")
     if running:

@@ -206,6 +206,6 @@ def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) ->
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         record = pid_file.record("worker", stranger.pid)
         pid_file.write(tmp_path, [pid_file.ProcessRecord("worker", record.pid, record.created - 1000)])
-        assert pid_file.end_all(pid_file.read(tmp_path)) == []
+        assert pid_file.end_all(pid_file.read(tmp_path), tmp_path) == []
         assert stranger.poll() is None
-        assert pid_file.end_all([record]) == ["worker"]
+        assert pid_file.end_all([record], tmp_path) == ["worker"]

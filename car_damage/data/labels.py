@@ -35,7 +35,7 @@ class Labeller:
         table: for `source = "table"`: path relative to the landing folder -> word. See `parse_table`.
 
     Raises:
-        SettingsError: the source is a table and `table` is None.
+        SettingsError: the source is a table and `table` is None, or gives two labels to paths that differ only in how accents are written.
     """
 
     def __init__(self, settings: Labels, landing_folder: str, table: Mapping[str, str] | None = None) -> None:
@@ -43,7 +43,10 @@ class Labeller:
             raise SettingsError('labels.source is "table", but no table of labels was read: set labels.table to its CSV file')
         self._source = settings.source
         self._landing = landing_folder.rstrip("/") + "/"
-        self._table = {_composed(path): word for path, word in (table or {}).items()}
+        self._table: dict[str, str] = {}
+        for path, word in (table or {}).items():
+            if self._table.setdefault(_composed(path), word) != word:
+                raise SettingsError(f"the table of labels lists {path} twice, written with other accents, and with two labels: keep one")
         words = dict(settings.aliases) | {name: name for name in settings.classes}
         self._known = {_composed(word).casefold(): LabelResult(name, None) for word, name in words.items()}
 
@@ -90,8 +93,8 @@ def _composed(text: str) -> str:
 
 
 def parse_table(csv_bytes: bytes) -> dict[str, str]:
-    r"""Parse a table of labels: a CSV file in UTF-8, or UTF-16 as spreadsheets write it, with the columns path (relative to the landing
-    folder, with / or \) and label.
+    r"""Parse a table of labels: a CSV file in UTF-8 or UTF-16, with commas, semicolons or tabs as spreadsheets write it, with the columns
+    path (relative to the landing folder, with / or \) and label.
 
     Returns:
         Path -> label as written in the file. Other columns are ignored.
@@ -101,7 +104,9 @@ def parse_table(csv_bytes: bytes) -> dict[str, str]:
     """
     encoding = "utf-16" if csv_bytes.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        rows = csv.DictReader(io.StringIO(csv_bytes.decode(encoding), newline=""), strict=True)
+        text = csv_bytes.decode(encoding)
+        separator = next((mark for mark in "\t;" if mark in text.partition("\n")[0]), ",")
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
         if missing := [column for column in ("path", "label") if column not in (rows.fieldnames or [])]:
             found = ", ".join(rows.fieldnames or []) or "none"
             raise SettingsError(f"the table of labels has no column {' and no column '.join(missing)} (found: {found})")

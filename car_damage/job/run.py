@@ -18,6 +18,7 @@ from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, SettingsError, UnexpectedError
 from car_damage.job import handover
 from car_damage.job.handover import Place, Step
+from car_damage.machine import keep_to_this_machine
 from car_damage.patience import Patience
 from car_damage.platform import Target
 from car_damage.ports import Clock, Files
@@ -47,6 +48,7 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: 
     Raises:
         CarDamageError: why a stage failed; the flow run finds it in a file, too.
     """
+    keep_to_this_machine()
     place = Place.at(request)
     patiently = Patience(clock or SystemClock(), _WAITS)
     try:

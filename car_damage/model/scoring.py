@@ -19,10 +19,11 @@ CALLS = 2
 BUNCH = 8
 """Requests that one call answers, at most."""
 _JSON = "application/json"
-_PING = "ping"
-"""The content type of a request that asks only whether the process still runs. The model does not see it."""
-_COLUMNS = 16
-"""Columns of a request, at most. Tables of pandas take rows x columns, so a small body could take gigabytes."""
+PING = 2**32 - 1
+"""In place of the length of a content type: the request asks only whether the process still runs. The model does not see it."""
+_COLUMNS, _ROWS = 16, 1_000
+"""Of a request, at most. Tables of pandas take rows x columns, so a small body could take gigabytes."""
+_CSV = "text/csv"
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,11 @@ class Scoring:
         with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 kind, size = struct.unpack(">II", await reader.readexactly(8))
-                content_type = (await reader.readexactly(kind)).decode("latin-1")
-                body = await reader.readexactly(size)
-                response = Response(200, _PING, "") if content_type == _PING else await self.answer(content_type, body)
+                if kind == PING:
+                    response = Response(200, "", "")
+                else:
+                    content_type = (await reader.readexactly(kind)).decode("latin-1")
+                    response = await self.answer(content_type, await reader.readexactly(size))
                 kind, body = response.content_type.encode("latin-1"), response.body.encode()
                 writer.write(struct.pack(">HII", response.status, len(kind), len(body)) + kind + body)
                 await writer.drain()
@@ -105,13 +108,20 @@ class Scoring:
         done.result()
 
     def _work(self, bunch: list[_Request]) -> None:
+        try:
+            self._respond(bunch)
+        finally:
+            for request in bunch:
+                request.respond(_failed())  # counts only where an error left no response
+
+    def _respond(self, bunch: list[_Request]) -> None:
         left = {request: _parsed(request) for request in bunch if not request.response.done()}
         single = [request for request, data in left.items() if self._is_one_row(data)]
         for request, response in zip(single, self._together([left[request] for request in single]), strict=False):
             request.respond(response)
             del left[request]
         for request, data in left.items():
-            problem = data if isinstance(data, Response) else self._too_wide(data)
+            problem = data if isinstance(data, Response) else self._too_large(data, request.content_type)
             request.respond(problem or self._alone(data, request.content_type))
 
     def _is_one_row(self, data: Any) -> bool:
@@ -121,11 +131,23 @@ class Scoring:
                 return list(row) == self._columns and all(type(value) is str for value in row.values())
         return False
 
-    def _too_wide(self, data: Any) -> Response | None:
-        if isinstance(data, bytes) or max(map(_width, data.values()), default=0) <= _COLUMNS:
+    def _too_large(self, data: Any, content_type: str) -> Response | None:
+        """A refusal of a body whose table would have too many rows or columns."""
+        kind = content_type.partition(";")[0].strip()
+        if isinstance(data, dict):
+            shapes = [_shape(value) for value in data.values()]
+        elif kind == _CSV:
+            lines = data.splitlines()
+            shapes = [(len(lines), max((line.count(b",") + 1 for line in lines), default=0))]
+        elif "parquet" in kind:  # it may be compressed, so its size says nothing
+            return Response(415, _JSON, json.dumps({"error_code": "BAD_REQUEST", "message": f"send {_JSON} or {_CSV}"}))
+        else:
             return None
         takes = ", ".join(self._columns) or "no columns"
-        return _refused("INVALID_PARAMETER_VALUE", f"the request has more than {_COLUMNS} columns, and the model takes {takes}")
+        for number, most, what in ((0, _ROWS, "rows"), (1, _COLUMNS, "columns")):
+            if max((shape[number] for shape in shapes), default=0) > most:
+                return _refused("INVALID_PARAMETER_VALUE", f"the request has more than {most:,} {what}, and the model takes {takes}")
+        return None
 
     def _together(self, requests: list[dict[str, Any]]) -> list[Response]:
         """The responses to requests with one row, from one call; empty if the call fails, because one request may be the cause."""
@@ -147,7 +169,7 @@ class Scoring:
             return Response(error.get_http_status_code(), _JSON, error.serialize_as_json())
         except Exception:  # noqa: BLE001 - like a web framework: the stack trace goes to the log, not to the caller
             traceback.print_exc()
-            return Response(500, "text/plain; charset=utf-8", "Internal Server Error")
+            return _failed()
         return Response(response.status, response.mimetype, response.response)
 
 
@@ -162,31 +184,39 @@ def _parsed(request: _Request) -> Any:
     try:
         data = orjson.loads(request.body)
     except orjson.JSONDecodeError:
-        return _other_problem(request.body) or request.body
+        try:
+            data = json.loads(request.body)  # it takes more, such as NaN
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return request.body
+        except (ValueError, RecursionError) as error:
+            return _refused("BAD_REQUEST", f"the request body cannot be read: {error}")
     return data if isinstance(data, dict) else request.body
 
 
-def _other_problem(body: bytes) -> Response | None:
-    try:
-        json.loads(body)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    except (ValueError, RecursionError) as error:
-        return _refused("BAD_REQUEST", f"the request body cannot be read: {error}")
-    return None
+def _shape(value: Any) -> tuple[int, int]:
+    """(rows, columns), at least, of the table that pandas would make of one field of a request. Looks no deeper than its rows."""
+    if isinstance(value, dict):
+        lists = [column for column in value.values() if isinstance(column, list)]
+        data = value.get("data")
+        columns = value.get("columns")
+        widths = [len(value), len(columns) if isinstance(columns, list) else 0, _width(data) if isinstance(data, list) else 0]
+        return max(map(len, lists), default=0), max(widths)
+    return (len(value), _width(value)) if isinstance(value, list) else (0, 0)
 
 
-def _width(value: Any) -> int:
-    """Columns of the table that pandas would make of one field of a request."""
-    match value:
-        case {"columns": list(columns), **rest}:
-            return max(len(columns), _width(rest.get("data")))
-        case dict():
-            return len(value)
-        case list():
-            names = {name for row in value if isinstance(row, dict) for name in row}
-            return max([len(names), *(len(row) for row in value if isinstance(row, list))])
-    return 0
+def _width(rows: list[Any]) -> int:
+    names: set[Any] = set()
+    longest = 0
+    for row in rows:
+        if isinstance(row, dict):
+            names.update(row)
+        elif isinstance(row, list):
+            longest = max(longest, len(row))
+    return max(len(names), longest)
+
+
+def _failed() -> Response:
+    return Response(500, "text/plain; charset=utf-8", "Internal Server Error")
 
 
 def _refused(code: str, message: str) -> Response:

@@ -32,6 +32,7 @@ class Process:
         self.may_stop.set()
         self.running = self.stopped = False
         self.ready_at = self.stopped_at = 0.0
+        self.status = 200
 
     @property
     def pid(self) -> int | None:
@@ -59,7 +60,7 @@ class Process:
     async def score(self, body: bytes, content_type: str) -> ModelResponse:
         del body, content_type
         assert self.running
-        return ModelResponse(200, "application/json", str(self.version).encode())
+        return ModelResponse(self.status, "application/json", str(self.version).encode())
 
     async def finish(self, timeout: float) -> None:
         del timeout

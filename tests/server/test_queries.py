@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.client
 import json
+import re
 import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -295,13 +296,43 @@ def test_a_body_that_no_parser_takes_is_refused_without_a_trace_in_the_log(ready
         pytest.param({"dataframe_records": [{f"column {number}": "x"} for number in range(5_000)]}, id="records"),
         pytest.param({"dataframe_split": {"columns": [str(number) for number in range(5_000)], "data": [[]] * 5_000}}, id="split"),
         pytest.param({"inputs": {f"column {number}": ["x"] for number in range(5_000)}}, id="inputs"),
-        pytest.param({"inputs": [{f"column {number}": "x"} for number in range(5_000)]}, id="inputs of records"),
+        pytest.param({"inputs": [{f"column {number}": "x"} for number in range(100)]}, id="inputs of records"),
+        pytest.param({"dataframe_split": {"data": [["x"] * 5_000, []]}}, id="split without columns"),
+        pytest.param({"dataframe_split": {"columns": None, "data": [["x"] * 5_000, []]}}, id="split with null columns"),
+        pytest.param('{"dataframe_records": [{"image": NaN}, ' + ",".join(f'{{"{n}": 1}}' for n in range(100)) + "]}", id="with NaN"),
+        pytest.param("image" + ",x" * 5_000 + "\n1" * 500, id="CSV"),
+        pytest.param("image\n" + "1," * 5_000, id="CSV with a long line"),
+        pytest.param({"dataframe_records": [{"image": ""}] * 5_000}, id="rows"),
+        pytest.param({"dataframe_split": {"columns": ["image"], "index": [1] * 5_000, "data": []}}, id="index"),
+        pytest.param("image\n" + "1\n" * 5_000, id="rows of CSV"),
     ],
 )
-def test_a_table_with_thousands_of_columns_is_refused_before_it_is_made(ready: Server, body: dict[str, Any]) -> None:
-    answer = ready.call("POST", INVOCATIONS, json=body)
+def test_a_table_of_thousands_is_refused_before_it_is_made(ready: Server, body: Any) -> None:
+    kind = "text/csv" if str(body).startswith("image") else "application/json"
+    content = body if isinstance(body, str) else json.dumps(body)
+    answer = ready.call("POST", INVOCATIONS, content=content, headers={"Content-Type": kind})
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
-    assert answer.json()["message"] == "the request has more than 16 columns, and the model takes image"
+    assert re.fullmatch(r"the request has more than (16 columns|1,000 rows), and the model takes image", answer.json()["message"])
+
+
+def test_a_body_that_is_a_table_in_a_table_a_thousand_times_hinders_no_other_request(ready: Server, photo: bytes) -> None:
+    deep = '{"dataframe_split": ' + '{"columns": [], "data": ' * 1_000 + "[]" + "}" * 1_001
+    with ThreadPoolExecutor(8) as clients:
+        bad = clients.submit(lambda: ready.call("POST", INVOCATIONS, content=deep, headers={"Content-Type": "application/json"}))
+        good = list(clients.map(lambda _: ready.invoke(json=records(photo)), range(7)))
+    assert bad.result().status_code == 400
+    assert [answer.status_code for answer in good] == [200] * 7
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.apache.parquet", "application/x-parquet"])
+def test_a_compressed_table_is_not_opened(ready: Server, kind: str) -> None:
+    answer = ready.call("POST", INVOCATIONS, content=b"PAR1", headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["message"]) == (415, "send application/json or text/csv")
+
+
+def test_a_caller_cannot_ask_for_a_probe_in_place_of_an_answer(ready: Server) -> None:
+    for kind in ("ping", ""):
+        assert ready.call("POST", INVOCATIONS, content=b"x", headers={"Content-Type": kind}).status_code >= 400
 
 
 def test_an_unknown_endpoint_and_an_unknown_api_are_named(ready: Server) -> None:

@@ -270,6 +270,24 @@ def test_a_process_that_hangs_is_stopped_and_started_again_and_no_one_calls_it_r
     asyncio.run(life())
 
 
+def test_a_model_that_takes_too_long_for_several_requests_in_a_row_is_started_again() -> None:
+    async def life() -> None:
+        made = ProcessFactory()
+        of = endpoint(made)
+        of.update(config())
+        await until(lambda: of.ready)
+        for status in (504, 504, 200, 504, 504):
+            made.processes[0].status = status
+            assert (await of.score(b"", "text/csv")).model.status == status
+        assert len(made.processes) == 1
+        assert (await of.score(b"", "text/csv")).model.status == 504
+        await until(lambda: len(made.processes) == 2 and of.ready)
+        assert made.processes[0].stopped
+        await of.close()
+
+    asyncio.run(life())
+
+
 def test_a_real_process_goes_and_comes_back_for_the_next_photo_from_the_copy_on_this_disk(sleepy: Server, photo: bytes) -> None:
     assert sleepy.settled().served == 1
     conftest.until(lambda: sleepy.model_processes() == [], "the end of the process that nobody asks")

@@ -44,9 +44,16 @@ def test_an_accent_is_the_same_letter_however_the_file_system_writes_it(source: 
     assert Labeller(settings, LANDING, table).label(LANDING + path) == LabelResult(word, None)
 
 
+def test_a_path_that_is_listed_in_both_ways_with_two_labels_is_refused() -> None:
+    table = {f"{normalize('NFC', 'é')}.jpg": "minor", f"{normalize('NFD', 'é')}.jpg": "major"}
+    with pytest.raises(SettingsError, match="twice, written with other accents, and with two labels"):
+        labeller("table", table)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le with mark"])
-def test_a_table_from_a_spreadsheet_on_windows_is_read(encoding: str) -> None:
-    text = "path,label\r\nclaim 1\\é.jpg,Minor \r\n"
+def test_a_table_from_a_spreadsheet_on_windows_is_read(encoding: str, separator: str) -> None:
+    text = "path,label\r\nclaim 1\\é.jpg,Minor \r\n".replace(",", separator)
     data = b"\xff\xfe" + text.encode("utf-16-le") if "mark" in encoding else text.encode(encoding)
     assert labeller("table", parse_table(data)).label(f"{LANDING}claim 1/é.jpg") == LabelResult("minor", None)
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
-from car_damage.adapters.databricks.workspace import message_of
+from car_damage.adapters.databricks.workspace import cause_of, message_of
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
@@ -164,18 +164,18 @@ class DatabricksServing:
             try:
                 yield
             except errors.ResourceConflict as error:
-                raise UpdateInProgress(f"{what}: {message_of(error)}") from error
+                raise UpdateInProgress(f"{what}: {message_of(error)}") from cause_of(error)
             except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
                 if is_local(host) and error.error_code not in _ENDPOINT_CODES and not isinstance(error, errors.BadRequest):
                     raise
-                raise RequestRefused(f"{what} was refused: {message_of(error)}") from error
+                raise RequestRefused(f"{what} was refused: {message_of(error)}") from cause_of(error)
             except errors.DatabricksError as error:
                 if error.error_code in _TOO_LARGE:
-                    raise RequestRefused(f"{what} was refused: {message_of(error)}") from error
+                    raise RequestRefused(f"{what} was refused: {message_of(error)}") from cause_of(error)
                 raise
             except (requests.RequestException, TimeoutError) as error:
                 if isinstance(error.__cause__, errors.DatabricksError):  # the last response before the SDK stopped retrying
-                    raise Unavailable(f"{what}: {message_of(error.__cause__)}; try again in a few seconds") from error
+                    raise Unavailable(f"{what}: {message_of(error.__cause__)}; try again in a few seconds") from cause_of(error)
                 raise
 
 
@@ -191,18 +191,18 @@ def _of_the_local_server(what: str, host: str) -> Iterator[None]:
         raise RequestRefused(
             f"{what} was refused: {message_of(error)}; the server at {host} belongs to another home folder, or its token was changed: "
             "stop the server, or set CAR_DAMAGE_HOME to its home folder"
-        ) from error
+        ) from cause_of(error)
     except (errors.NotFound, errors.NotImplemented) as error:
         status = 404 if isinstance(error, errors.NotFound) else 501
         raise RequestRefused(
             f"{host} answers with HTTP {status} and is not an endpoint server: another program listens there; check serving.host"
-        ) from error
+        ) from cause_of(error)
     except errors.DatabricksError as error:
-        raise Unavailable(f"{what}: {host} is temporarily unavailable: {message_of(error)}") from error
+        raise Unavailable(f"{what}: {host} is temporarily unavailable: {message_of(error)}") from cause_of(error)
     except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{what}: nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
+        raise Unavailable(f"{what}: nothing answers at {host}; start the endpoint server (`car-damage serve`)") from cause_of(error)
     except ValueError as error:
-        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {message_of(error)}") from error
+        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {message_of(error)}") from cause_of(error)
 
 
 def workspace_host(settings: Settings) -> str | None:
@@ -216,7 +216,7 @@ def _check_reachable(host: str) -> None:
     try:
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
     except OSError as error:
-        raise Unavailable(f"nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
+        raise Unavailable(f"nothing answers at {host}; start the endpoint server (`car-damage serve`)") from cause_of(error)
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:

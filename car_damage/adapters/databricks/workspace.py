@@ -50,28 +50,28 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     try:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from error
+        raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from cause_of(error)
     except errors.NotFound as error:
         raise WorkspaceIncomplete(
             f"{doing}: {message_of(error)}; correct the name in the settings, or create the missing object"
-        ) from error
+        ) from cause_of(error)
     except errors.BadRequest as error:
-        raise RequestRefused(f"{doing} was refused: {message_of(error)}") from error
+        raise RequestRefused(f"{doing} was refused: {message_of(error)}") from cause_of(error)
     except errors.DatabricksError as error:
-        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {message_of(error)}") from error
+        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {message_of(error)}") from cause_of(error)
     except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{doing}: the workspace does not answer: {message_of(error)}") from error
+        raise Unavailable(f"{doing}: the workspace does not answer: {message_of(error)}") from cause_of(error)
     except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
-        raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
+        raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from cause_of(error)
     except ValueError as error:
         # From a failed token request the SDK keeps only "code: description". And if the workspace does not name its token service,
         # the SDK sends the request to the address None.
         unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
         if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
-            raise Unavailable(f"{doing}: the workspace issued no token: {message_of(error)}") from error
+            raise Unavailable(f"{doing}: the workspace issued no token: {message_of(error)}") from cause_of(error)
         raise RequestRefused(
             f"{doing}: databricks-sdk finds no usable credentials: {message_of(error)}{'; ' if without else ''}{without}"
-        ) from error
+        ) from cause_of(error)
 
 
 def message_of(error: Exception) -> str:
@@ -82,6 +82,16 @@ def message_of(error: Exception) -> str:
     if "Request log:" in message:
         return "the answer is not in Databricks' form; a proxy or a gateway may have sent it"
     return message
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """The error as a cause; None if it or one of its own causes repeats the request, because a log prints all of them."""
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return None if any("Request log:" in str(one) for one in links) else error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
 from car_damage.errors import ModelRefused
 from car_damage.server.hosting.measures import Measures
@@ -27,6 +27,8 @@ from car_damage.server.hosting.model_server import ModelServer
 from car_damage.server.hosting.queue import Queue
 from car_damage.server.requests import Config
 
+_TIMEOUTS = 3
+"""Requests in a row that took too long, after which a process is held to be stuck although it answers probes."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two starts of a process."""
 
@@ -63,7 +65,7 @@ class TimeLimits:
     answer: float
     """Time for one request, including the wait for its turn and for a process that is asleep."""
     again: float
-    """The same for a process that has run before, so that the model's files are there. A caller waits for it."""
+    """The same for a process that a request wakes: the model's files are there, and a caller waits."""
     idle: float
     """Time without requests after which a process stops, if its config has scale_to_zero_enabled."""
 
@@ -82,6 +84,13 @@ class Deployment:
         self._wanted = asyncio.Event()
         self._tried = asyncio.Event()
         self._retired = False
+        self._timeouts, self._stuck = 0, asyncio.Event()
+
+    def note(self, *, timed_out: bool) -> None:
+        """Note whether the model took too long for a request. After some in a row that did, the process is started again."""
+        self._timeouts = self._timeouts + 1 if timed_out else 0
+        if self._timeouts >= _TIMEOUTS:
+            self._stuck.set()
 
     @property
     def state(self) -> DeploymentState:
@@ -137,7 +146,7 @@ class Deployment:
                 await self._wanted.wait()
                 await self._restart(limits.again, Phase.STUCK)
             else:
-                await self._restart(limits.again, Phase.RECOVERING)
+                await self._restart(limits.ready, Phase.RECOVERING)
 
     async def process(self) -> ModelServer | None:
         """The process, or None when there is none; `message` then says why.
@@ -159,7 +168,10 @@ class Deployment:
 
     async def _until_ended_or_idle(self, idle: float, queue: Queue) -> None:
         ended, hangs = asyncio.create_task(self.server.ended()), asyncio.create_task(self.server.hang())
-        waits: set[asyncio.Task[int] | asyncio.Task[None]] = {ended, hangs}
+        self._timeouts = 0
+        self._stuck.clear()
+        stuck = asyncio.create_task(self._stuck.wait())
+        waits: set[asyncio.Task[Any]] = {ended, hangs, stuck}
         if self.config.entity.scale_to_zero_enabled:
             waits.add(asyncio.create_task(queue.quiet_for(idle)))
         try:
@@ -169,7 +181,7 @@ class Deployment:
                 wait.cancel()
         if ended.done():
             self._enter(Phase.RECOVERING, f"the model's process ended (exit {ended.result()}) and is being started again")
-        elif hangs.done():
+        elif hangs.done() or stuck.done():
             self._enter(Phase.RECOVERING, "the model's process did not answer any more, and is being started again")
             await self.server.stop()
         elif not queue.busy:

@@ -21,6 +21,9 @@ from car_damage.server.hosting.model_server import AT_ONCE, ModelResponse
 from car_damage.server.hosting.queue import Queue
 from car_damage.server.requests import Config
 
+_TIMEOUT = 504
+"""The status of a model's process that took too long for a request."""
+
 UpdateState = Literal["NOT_UPDATING", "IN_PROGRESS", "UPDATE_FAILED"]
 
 _log = logging.getLogger(__name__)
@@ -110,12 +113,15 @@ class Endpoint:
         """
         try:
             async with asyncio.timeout(self._limits.answer), self.queue.turn():
-                return await self._score(body, content_type)
+                response = await self._score(body, content_type)
         except Unavailable as error:
             raise ApiError(ErrorKind.NOT_READY, str(error)) from error
         except TimeoutError as error:
             message = f"endpoint {self.name} took longer than {self._limits.answer:g} seconds{_because(self.active)}"
             raise ApiError(ErrorKind.NOT_READY, message) from error
+        if self.active is not None:
+            self.active.note(timed_out=response.model.status == _TIMEOUT)
+        return response
 
     @property
     def needed(self) -> list[int]:

@@ -16,6 +16,8 @@ from car_damage.settings import Settings
 
 _LOG_TAIL = 64 << 10
 """Bytes of a model's log that the server returns."""
+_SLOWEST_WAKE = 300.0
+"""Seconds in which a model must be able to start again, also where requests may take less."""
 _MARGIN = 1.0
 """Seconds beyond `serving.request_timeout` after which the server gives up on a request."""
 
@@ -131,7 +133,7 @@ class Endpoints:
         limits = TimeLimits(
             ready=serving.update_timeout,
             answer=serving.request_timeout + _MARGIN,
-            again=serving.request_timeout,
+            again=max(serving.request_timeout, _SLOWEST_WAKE),
             idle=serving.idle_timeout,
         )
         self._by_name[name] = Endpoint(name, facts, make, limits, self._save)
