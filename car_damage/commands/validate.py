@@ -17,7 +17,6 @@ from car_damage.adapters.folder import Folder, utf8
 from car_damage.adapters.reading import each
 from car_damage.commands.terminal import printable, wide_enough
 from car_damage.data.labels import Labeller, parse_table
-from car_damage.data.ledger import absolute
 from car_damage.errors import SettingsError, Unavailable
 from car_damage.photo import decoder
 from car_damage.settings import Settings
@@ -79,7 +78,7 @@ def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool)
 def _labeller(settings: Settings, folder: Path) -> Labeller:
     table = None
     if settings.labels.table is not None:
-        where = absolute(settings.labels.table)
+        where = os.path.abspath(os.path.expanduser(settings.labels.table))  # noqa: PTH100, PTH111 - links stay as they are
         if Path(where).is_dir():
             raise SettingsError(f"labels.table is {where}, a Delta table, which validate cannot read: add --no-labels")
         if not where.lower().endswith(".csv"):

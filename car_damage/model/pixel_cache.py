@@ -55,7 +55,7 @@ class PixelCache:
         """Raises PhotoChanged or Unavailable if one of them cannot be read."""
         pixels, there = self.read(index)
         if not there.all():
-            raise self.lost[int(np.atleast_1d(self.rows[index])[~there][0])]
+            raise self._failed(self.lost[int(np.atleast_1d(self.rows[index])[~there][0])])
         return pixels[0] if isinstance(index, int | np.integer) else pixels
 
     def read(self, index: int | slice | Rows) -> tuple[Pixels, npt.NDArray[np.bool_]]:
@@ -75,10 +75,12 @@ class PixelCache:
             if read is not None:
                 pixels[place] = read
         if len(self.lost) > self.may_lose:
-            error = next(reversed(self.lost.values()))
-            self.failures.append(error)
-            raise error
+            raise self._failed(next(reversed(self.lost.values())))
         return pixels[there], there
+
+    def _failed(self, error: CarDamageError) -> CarDamageError:
+        self.failures.append(error)
+        return error
 
     def _attempt(self, number: int) -> Pixels | None:
         try:
