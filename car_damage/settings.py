@@ -387,6 +387,10 @@ class Alerts(Section):
     """Seconds without a heartbeat (sent every 30 s) after which a run counts as lost and is started again."""
 
 
+_UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
+"""What no path of the home folder may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends at ?."""
+
+
 class Settings(BaseSettings):
     """All settings of one target."""
 
@@ -418,6 +422,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.tables.names == "folders" or self.tracking.uri is None) and (mark := _UNUSABLE.search(str(self.home))):
+            raise ValueError(
+                f"home is {self.home}, and neither delta-rs nor MLflow finds a path with {mark[0]} again: name a folder without "
+                "[ ] ^ | \\ ? and without % before two digits"
+            )
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":

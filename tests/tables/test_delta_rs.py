@@ -12,7 +12,8 @@ from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta import ATTEMPTS
 from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.errors import CommitConflict, SettingsError, Terminal
-from car_damage.settings import Images
+from car_damage.platform import Target
+from car_damage.settings import Images, Settings
 from tests.tables.things import NAME, content, rows
 
 
@@ -114,3 +115,14 @@ def test_without_deltalake_the_message_names_the_extra(tables, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "deltalake", None)
     with pytest.raises(Terminal, match=r"car-damage\[local\]"):
         tables.read(NAME, ["key"])
+
+
+@pytest.mark.parametrize("mark", ["%", "#", " ", "'", '"', "é", ";", ":", "*", "&", "+", "$HOME", "{}", "~", "<>", "`"])
+def test_a_home_with_marks_in_its_path_has_its_tables_and_its_runs_there(tmp_path, mark):
+    home = tmp_path / f"a{mark}b"
+    target = Target(Settings(home=home))
+    for value in (1, 2):
+        target.tables.merge(NAME, rows(**{f"k{value}": value}), ["key"])
+    target.tables.tidy(NAME, 0, [])
+    assert target.tables.read(NAME, ["key"])[0].num_rows == 2
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]

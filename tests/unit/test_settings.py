@@ -156,3 +156,14 @@ def test_resamples_that_cannot_show_the_confidence_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"promotion\.resamples must be at least 199 to show promotion\.min_confidence = 0\.99"):
         Promotion(resamples=198)
     assert Promotion(resamples=199).min_confidence == 0.99
+
+
+@pytest.mark.parametrize("mark", ["[", "]", "^", "|", "\\", "?", "%20"])
+def test_a_home_that_the_stores_would_not_find_again_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, mark: str) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_HOME", f"/srv/a{mark}b")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert f"a path with {mark} again: name a folder without" in str(refused.value)
+    monkeypatch.setenv("CAR_DAMAGE_TABLES", '{"engine": "spark", "names": "catalog"}')
+    monkeypatch.setenv("CAR_DAMAGE_TRACKING__URI", "databricks")
+    assert load().home.name == f"a{mark}b"
