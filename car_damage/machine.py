@@ -1,4 +1,4 @@
-"""Resources of this machine: its cores, scratch folders, and what leaves it.
+"""Resources of this machine: its cores, paths, scratch folders, and what leaves it.
 
 A scratch folder is removed at the end of its block. A process locks its folder, and the operating system releases the lock
 when the process ends, even when it is killed. So before a scratch folder is created, those of killed processes are removed.
@@ -24,6 +24,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def absolute(path: str) -> str:
+    """A path from the root of the file system, with ~ as the home of the user, and without a slash at its end."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - links are not resolved
+
+
 def keep_to_this_machine() -> None:
     """Set environment variables for this process and those that it starts: nothing that is meant for this machine goes to a proxy, and
     neither MLflow nor Prefect sends telemetry.
@@ -34,6 +39,23 @@ def keep_to_this_machine() -> None:
         if "*" not in hosts:  # it counts only where it stands alone
             os.environ |= dict.fromkeys(names, ",".join(dict.fromkeys([*hosts, *LOOPBACK])))
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+
+
+def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a file that is the old one or the new one at every moment, also after a crash or on a full disk.
+
+    Args:
+        path: the file. One process at a time writes it.
+        text: its contents.
+        mode: permissions, from which the system takes those of its mask.
+    """
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)  # of a killed process; its permissions would stay
+    with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 class Scratch:

@@ -21,6 +21,7 @@ from car_damage.commands import status
 from car_damage.data.labels import Labeller
 from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
+from car_damage.machine import absolute
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction
 from car_damage.server.address import is_local
@@ -92,7 +93,7 @@ def _settings(images: Path | None) -> Settings:
     base = load()
     home = base.home
     if images is not None:
-        folder = Path(os.path.abspath(images.expanduser()))  # noqa: PTH100 - Path.resolve() would follow links, and the listing does not
+        folder = Path(absolute(str(images)))
         if not folder.is_dir():
             raise Terminal(
                 f"IMAGES={images} is not a folder; name one with a subfolder of photos for each class, such as minor/, moderate/, major/"

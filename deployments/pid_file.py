@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from car_damage.errors import Terminal
+from car_damage.machine import write_whole
 from deployments.processes import LOG_VARIABLE, descendants
 from tasks.run_processes import end
 
@@ -53,9 +54,7 @@ def write(home: Path, records: Sequence[ProcessRecord]) -> None:
     """Replace the file."""
     path = _path(home)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"format": FORMAT, "processes": [asdict(one) for one in records]}, indent=1))
-    part.replace(path)
+    write_whole(path, json.dumps({"format": FORMAT, "processes": [asdict(one) for one in records]}, indent=1))
 
 
 def read(home: Path) -> list[ProcessRecord]:

@@ -125,9 +125,8 @@ def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[st
         lines += ["", f"Gain {comparison.gain:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, {sure}."]
     if champion and champion.interval:
         low, high = champion.interval
-        of_them = (
-            "all" if evidence.fresh == evidence.test_photos else "it is unknown how many" if evidence.fresh is None else str(evidence.fresh)
-        )
+        known = "all" if evidence.fresh == evidence.test_photos else evidence.fresh
+        of_them = "it is unknown how many" if known is None else known
         since = f"; {of_them} of the photos arrived after it was chosen"
         lines += ["", f"The champion's macro-F1 is {champion.macro_f1:.3f}, 95 % interval {low:.3f} to {high:.3f}{since}."]
     if evidence.excluded:

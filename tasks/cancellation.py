@@ -7,14 +7,13 @@ These are hooks of the flows. Prefect runs them in a separate process, so they w
 from typing import Any
 
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.concurrency.sync import concurrency
 from prefect.flows import Flow
 from prefect.logging.loggers import flow_run_logger
 
 from car_damage.settings_sources import load
-from car_damage.stage import HOUR, silent
+from car_damage.stage import silent
 from tasks.runner import runner_for
-from tasks.stages import ENDPOINT_LIMIT
+from tasks.stages import endpoint_limit
 
 
 def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
@@ -34,6 +33,6 @@ def stay_as_it_was(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
     del state
     platform = runner_for(load()).platform
     intention.cancel(str(flow_run.id), platform)  # at once, because another run may hold the limit for long
-    with concurrency(ENDPOINT_LIMIT, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
+    with endpoint_limit(strict=False):
         live = endpoint.cancel(str(flow_run.id), platform, silent)
     flow_run_logger(flow_run, flow).info("the run was cancelled: %s", live)

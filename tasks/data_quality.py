@@ -10,6 +10,7 @@ from typing import NamedTuple
 from prefect.artifacts import create_markdown_artifact
 
 from car_damage.errors import CarDamageError
+from car_damage.machine import absolute
 from car_damage.photo import reasons
 from car_damage.pipeline import SilverReport
 from car_damage.ports import Platform
@@ -77,9 +78,8 @@ def _counted(report: SilverReport, reason: str) -> tuple[str, ...]:
 
 
 def _examples(report: SilverReport, by_count: list[str], platform: Platform) -> Iterator[tuple[str, ...]]:
-    from car_damage.data import ledger
 
-    folder = ledger.absolute(platform.settings.landing.folder).rstrip("/") + "/"
+    folder = absolute(platform.settings.landing.folder).rstrip("/") + "/"
     left = PICTURES
     for reason in by_count:
         for path in report.examples.get(reason, ()):

@@ -215,8 +215,9 @@ def update_endpoint(request: EndpointRequest, runner: Runner) -> EndpointReport:
     """Takes the challenger live after the endpoint has answered a real photo with it, or puts everything back."""
     from car_damage.stages import endpoint
 
+    get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
     try:
-        with _endpoint_limit():
+        with endpoint_limit():
             report = runner.run(endpoint.STAGE, request, TaskProgress("endpoint"))
     except (UpdateFailed, PromotionRefused) as error:
         with if_possible("the reason why the endpoint was not updated"):
@@ -242,7 +243,7 @@ def put_right(runner: Runner) -> str:
     try:
         if endpoint.is_right(runner.platform):
             return "the endpoint serves the champion, or nothing is live"
-        with _endpoint_limit():
+        with endpoint_limit():
             return endpoint.put_right(runner.platform, TaskProgress("endpoint"))
     except CarDamageError as error:
         # This run may train a version that can be served, and its own update of the endpoint fails if that is still away.
@@ -251,8 +252,8 @@ def put_right(runner: Runner) -> str:
 
 
 @contextmanager
-def _endpoint_limit() -> Iterator[None]:
-    """Hold the concurrency limit of the endpoint.
+def endpoint_limit(*, strict: bool = True) -> Iterator[None]:
+    """Hold the concurrency limit of the endpoint. Without `strict`, a server that has none is no error.
 
     The stage looks at the champion twice, so two updates at once do no harm; an update that is interrupted does. So a lease that could not
     be renewed must not end it.
@@ -261,9 +262,8 @@ def _endpoint_limit() -> Iterator[None]:
         Transient: another run holds it for too long, or the server does not answer.
         Terminal: there is no such limit.
     """
-    get_run_logger().info("waiting for the concurrency limit; a run that was killed holds it for a minute")
     try:
-        with concurrency(ENDPOINT_LIMIT, strict=True, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
+        with concurrency(ENDPOINT_LIMIT, strict=strict, timeout_seconds=HOUR, lease_duration=60, raise_on_lease_renewal_failure=False):
             yield
     except AcquireConcurrencySlotTimeoutError as error:
         raise Transient("another run has been updating the endpoint for an hour") from error

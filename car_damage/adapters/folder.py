@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from car_damage.errors import FileMissing, SettingsError, Unavailable
+from car_damage.machine import absolute
 from car_damage.ports import File
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,7 +100,7 @@ def walk(folder: str) -> Iterator[tuple[str, int, int]]:
         SettingsError: the folder does not exist.
         Unavailable: the folder, or a folder below it, cannot be listed. Discard the files that were yielded before.
     """
-    root = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - links are not resolved
+    root = absolute(folder)
     if not os.path.isdir(root):  # noqa: PTH112
         raise SettingsError(f"the folder {root} does not exist or is not a folder: mount it, create it, or set landing.folder")
     waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [(root, frozenset())]

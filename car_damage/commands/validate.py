@@ -1,7 +1,6 @@
 """`car-damage validate`: check a folder of photos as the pipeline does. The base install is enough."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from car_damage.adapters.reading import each
 from car_damage.commands.terminal import printable, wide_enough
 from car_damage.data.labels import Labeller, parse_table
 from car_damage.errors import SettingsError, Unavailable
+from car_damage.machine import absolute
 from car_damage.photo import decoder
 from car_damage.settings import Settings
 
@@ -78,14 +78,14 @@ def validate(settings: Settings, folder: Path, as_json: bool, with_labels: bool)
 def _labeller(settings: Settings, folder: Path) -> Labeller:
     table = None
     if settings.labels.table is not None:
-        where = os.path.abspath(os.path.expanduser(settings.labels.table))  # noqa: PTH100, PTH111 - links stay as they are
+        where = absolute(settings.labels.table)
         if Path(where).is_dir():
             raise SettingsError(f"labels.table is {where}, a Delta table, which validate cannot read: add --no-labels")
         if not where.lower().endswith(".csv"):
             raise SettingsError(f"labels.table: {where} is neither a file ending with .csv nor the folder of a Delta table")
         table = parse_table(Folder().read(where))
     # The listing has absolute paths. With any other spelling the folder itself could pass for the name of a class.
-    return Labeller(settings.labels, utf8(os.path.abspath(folder.expanduser())), table)  # noqa: PTH100 - links stay as they are
+    return Labeller(settings.labels, utf8(absolute(str(folder))), table)
 
 
 def _verdicts(settings: Settings, files: list[tuple[str, int]], labeller: Labeller | None) -> Iterator[Verdict]:

@@ -9,7 +9,6 @@ Pure: Arrow tables in, Arrow tables out, without a Python object per row.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.guard import losses
+from car_damage.machine import absolute
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import RECIPE
 from car_damage.ports import File, LandingDiff
@@ -63,11 +63,6 @@ _GONE = pa.schema([*_LISTED, BRONZE.field("status")])
 _LINES = 1 << 16
 """Lines that exist at once."""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-
-
-def absolute(landing: str) -> str:
-    """The landing folder as the start of its paths: absolute, without a slash at the end."""
-    return os.path.abspath(os.path.expanduser(landing))  # noqa: PTH100, PTH111 - links are not resolved
 
 
 def milliseconds(modified: datetime) -> int:

@@ -22,7 +22,7 @@ _JSON = "application/json"
 PING = 2**32 - 1
 """In place of the length of a content type: the request asks only whether the process still runs. The model does not see it."""
 _COLUMNS, _ROWS = 16, 1_000
-"""Of a request, at most. Tables of pandas take rows x columns, so a small body could take gigabytes."""
+"""Columns and rows of a request, at most. Tables of pandas take rows x columns, so a small body could take gigabytes."""
 _CSV = "text/csv"
 
 
@@ -110,9 +110,10 @@ class Scoring:
     def _work(self, bunch: list[_Request]) -> None:
         try:
             self._respond(bunch)
-        finally:
+        except Exception:  # noqa: BLE001 - an error that `_alone` does not expect must not leave the other requests without a response
+            traceback.print_exc()
             for request in bunch:
-                request.respond(_failed())  # counts only where an error left no response
+                request.respond(_failed())
 
     def _respond(self, bunch: list[_Request]) -> None:
         left = {request: _parsed(request) for request in bunch if not request.response.done()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
+from car_damage.machine import write_whole
 from car_damage.server.address import folder, token
 
 FORMAT = 1
@@ -52,15 +53,10 @@ class State:
         Raises:
             Terminal: the file cannot be written, or is not whole.
         """
-        path, draft = self.folder / "token", self.folder / "token.draft"
+        path = self.folder / "token"
         if not path.exists():
             try:
-                draft.unlink(missing_ok=True)
-                with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                    file.write(secrets.token_urlsafe(32))
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(path)
+                write_whole(path, secrets.token_urlsafe(32), 0o600)
             except OSError as error:
                 raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
         return token(self.folder.parent)
@@ -87,13 +83,8 @@ class State:
         Raises:
             Terminal: the file cannot be written; the old one is still there.
         """
-        draft = self._endpoints.with_suffix(".draft")
         try:
-            with draft.open("w") as file:
-                json.dump({"format": FORMAT, "endpoints": endpoints}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._endpoints)
+            write_whole(self._endpoints, json.dumps({"format": FORMAT, "endpoints": endpoints}, indent=1))
         except OSError as error:
             raise Terminal(f"{self._endpoints} cannot be written: {error}; free disk space or give access, then try again") from error
 

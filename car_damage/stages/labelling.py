@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from car_damage.data import ledger
 from car_damage.data.labels import Labeller, parse_table
 from car_damage.errors import SettingsError
+from car_damage.machine import absolute
 from car_damage.ports import Platform
 
 
@@ -16,8 +16,8 @@ def labeller(platform: Platform) -> Labeller:
         Unavailable: the CSV file cannot be read.
     """
     settings = platform.settings
-    table = None if settings.labels.table is None else _table(platform, ledger.absolute(settings.labels.table))
-    return Labeller(settings.labels, ledger.absolute(settings.landing.folder), table)
+    table = None if settings.labels.table is None else _table(platform, absolute(settings.labels.table))
+    return Labeller(settings.labels, absolute(settings.landing.folder), table)
 
 
 def _table(platform: Platform, where: str) -> Mapping[str, str]:

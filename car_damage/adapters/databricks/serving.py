@@ -216,7 +216,7 @@ def _check_reachable(host: str) -> None:
     try:
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2).close()
     except OSError as error:
-        raise Unavailable(f"nothing answers at {host}; start the endpoint server (`car-damage serve`)") from cause_of(error)
+        raise Unavailable(f"nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:

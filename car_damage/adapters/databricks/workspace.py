@@ -62,7 +62,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (requests.RequestException, TimeoutError) as error:
         raise Unavailable(f"{doing}: the workspace does not answer: {message_of(error)}") from cause_of(error)
     except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
-        raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from cause_of(error)
+        raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
     except ValueError as error:
         # From a failed token request the SDK keeps only "code: description". And if the workspace does not name its token service,
         # the SDK sends the request to the address None.
@@ -85,7 +85,7 @@ def message_of(error: Exception) -> str:
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """The error as a cause; None if it or one of its own causes repeats the request, because a log prints all of them."""
+    """What to raise from: the error, or None if it or one of its causes contains the whole request. A log prints every cause."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:

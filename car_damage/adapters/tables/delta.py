@@ -19,6 +19,7 @@ from car_damage.adapters import folder
 from car_damage.adapters.tables.log import Log
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
+from car_damage.machine import absolute
 from car_damage.ports import FileProcessor, Files, LandingDiff, Space
 
 ATTEMPTS = 10
@@ -91,7 +92,7 @@ class DeltaTables(ABC):
             table, version = reading.result()
         known = ledger.conform(table, ledger.BRONZE, columns)
         known = known.filter(pc.is_in(known["status"], value_set=ledger.PRESENT))
-        return ledger.compare(ledger.absolute(landing), listed, known, version, judged_under, retire_others=retire_others)
+        return ledger.compare(absolute(landing), listed, known, version, judged_under, retire_others=retire_others)
 
     def merge(
         self,
