@@ -35,7 +35,10 @@ def _main(
 
 @app.command()
 def validate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photos; every file below it is checked.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Folder of photos; every file below it is checked. By default the landing folder."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and file, in the order of checking.")] = False,
     labels: Annotated[bool, typer.Option(help="Reject photos without a known class, as the pipeline does.")] = True,
 ) -> None:
@@ -46,7 +49,8 @@ def validate(
     from car_damage.commands.validate import validate as run
     from car_damage.settings_sources import load
 
-    run(load(), folder, as_json, labels)
+    settings = load()
+    run(settings, folder or Path(settings.landing.folder), as_json, labels)
 
 
 @app.command()

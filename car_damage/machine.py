@@ -7,13 +7,18 @@ when the process ends, even when it is killed. So before a scratch folder is cre
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
+from car_damage.errors import Terminal
+
 LOOPBACK = ("127.0.0.1", "localhost")
 """Names of this machine, to itself."""
+SHORTEST_SECRET = 32
+"""Characters of a secret that nobody can guess: 192 random bits in base64."""
 _PREFIX = "car-damage."
 _YOUNG = 60.0
 """Seconds. A folder younger than this may have no lock yet, so it is left alone."""
@@ -56,6 +61,32 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def secret(path: Path, create: bool = False) -> str:
+    """The secret in a file that only its owner can read, and that is whole or not there.
+
+    Args:
+        path: the file.
+        create: write the file with a new secret if it does not exist. Only one process at a time may do so.
+
+    Raises:
+        FileNotFoundError: there is no file, and `create` is False.
+        Terminal: the file cannot be written, or the secret is not whole. An empty one would let everybody in.
+    """
+    if create and not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, secrets.token_urlsafe(SHORTEST_SECRET), 0o600)
+        except OSError as error:
+            raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
+    text = path.read_text().strip()
+    if len(text) < SHORTEST_SECRET:
+        raise Terminal(
+            f"the secret in {path} has {len(text)} characters, and {SHORTEST_SECRET} is the least: "
+            "remove the file, and start the server again, which writes another one"
+        )
+    return text
 
 
 class Scratch:

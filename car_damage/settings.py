@@ -1,17 +1,16 @@
 """Every setting, with its default, its unit and its bounds.
 
-Settings come from three sources. A later source overrides an earlier one: the defaults below, the TOML file that
-`CAR_DAMAGE_CONFIG` names, and environment variables (`CAR_DAMAGE_LANDING__FOLDER=/photos`: the prefix, then the key
+Settings come from three sources. A later source overrides an earlier one: the defaults below, which are those of one laptop, a
+TOML file (`config_file`), and environment variables (`CAR_DAMAGE_LANDING__FOLDER=/photos`: the prefix, then the key
 with two underscores for each dot). Settings cannot be changed after they are read. An unknown key or a misspelt
 variable is an error that names it (`settings_sources.load`).
-Each target (one laptop, Databricks) has its own TOML file.
 """
 
 import math
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -21,6 +20,10 @@ from car_damage.photo.limits import Limits
 
 PREFIX = "CAR_DAMAGE_"
 CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
+CONFIG_FILE = "car-damage.toml"
+"""The settings file of the current folder, if the variable names none."""
+HOME = ".car_damage"
+VOLUME = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs"
 
 Job = Literal["ingest", "train", "score"]
 """The jobs that do stages in Databricks."""
@@ -40,9 +43,10 @@ class Section(BaseModel):
 class Landing(Section):
     """Where labelled photos arrive. The software reads this folder and never writes to it."""
 
-    folder: FolderPath = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
-    """The folder with the photos; subfolders are included. A path below /Volumes/ is a Unity Catalog volume. If the volume
-    is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
+    folder: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/landing"
+    """The folder with the photos; subfolders are included. By default the folder landing in the home folder; if the stages run as jobs
+    in Databricks, /Volumes/insurance_uc/landing/raw_data/data/training_imgs/. A path below /Volumes/ is a Unity Catalog volume. If
+    the volume is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
     max_vanished_share: Share = 0.5
     """The largest share of the known photos, and of those of each class, that may vanish between two runs. If more vanish, the run
     stops and writes nothing, because an unmounted folder looks the same. It also stops if so many photos of a class would leave the
@@ -387,6 +391,14 @@ class Alerts(Section):
     """Seconds without a heartbeat (sent every 30 s) after which a run counts as lost and is started again."""
 
 
+def config_file() -> Path | None:
+    """The settings file of this process: the one that `CAR_DAMAGE_CONFIG` names, or car-damage.toml in the current folder; else None."""
+    if named := os.environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    here = Path(CONFIG_FILE)
+    return here if here.is_file() else None
+
+
 _UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
 """What no path of the home folder may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends at ?."""
 
@@ -402,7 +414,7 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    home: AbsolutePath = Path(".car_damage")
+    home: AbsolutePath = Path(HOME)
     """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/."""
     landing: Landing = Landing()
     labels: Labels = Labels()
@@ -419,6 +431,18 @@ class Settings(BaseSettings):
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
     stack: Stack = Stack()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _landing_folder(cls, data: Any) -> Any:
+        """The default of landing.folder depends on other sections."""
+        landing = data.get("landing", {})
+        if not isinstance(landing, dict) or "folder" in landing:
+            return data
+        databricks = data.get("databricks", {})
+        in_jobs = (databricks.get("stages") if isinstance(databricks, dict) else databricks.stages) == "jobs"
+        folder = VOLUME if in_jobs else str(Path(data.get("home", HOME)) / "landing")
+        return {**data, "landing": {**landing, "folder": folder}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -460,7 +484,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment overrides the file. Neither a .env file nor a secrets folder is read, so a value has few possible origins."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, os.environ.get(CONFIG_VARIABLE) or None)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
     @property
     def tracking_uri(self) -> str:

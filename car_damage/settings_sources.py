@@ -12,7 +12,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from car_damage.errors import SettingsError
 from car_damage.machine import keep_to_this_machine
-from car_damage.settings import CONFIG_VARIABLE, PREFIX, Section, Settings
+from car_damage.settings import CONFIG_VARIABLE, PREFIX, Section, Settings, config_file
 
 
 def load() -> Settings:
@@ -24,8 +24,8 @@ def load() -> Settings:
         SettingsError: the file is missing or not TOML, a key is unknown or misspelt, or a value is out of range.
     """
     keep_to_this_machine()
-    config = os.environ.get(CONFIG_VARIABLE)
-    if config and not Path(config).is_file():
+    config = config_file()
+    if config and not config.is_file():
         raise SettingsError(f"{CONFIG_VARIABLE} names {config}, which is not a file")
     _refuse_unknown_variables()
     try:
@@ -72,7 +72,7 @@ def _variables(model: type[BaseModel], prefix: str = PREFIX) -> list[str]:
     return names
 
 
-def _explain(error: ValidationError, config: str | None) -> str:
+def _explain(error: ValidationError, config: Path | None) -> str:
     """One message for all problems: each key, the given value and the allowed ones."""
     lines = []
     for problem in error.errors():

@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from car_damage.commands.terminal import Commands
+
+if TYPE_CHECKING:
+    from car_damage.settings import Settings
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -63,15 +66,14 @@ def bootstrap_command(
     own_credentials: OwnCredentials = False,
 ) -> None:
     """Create what the flows need on the Prefect server, and in Databricks if stages run there. A second run changes nothing."""
-    from car_damage.settings_sources import load
     from deployments.bootstrap import everything, reach_server
     from deployments.databricks import credentials_block as block
     from deployments.databricks.workspace_checks import sign_in
     from deployments.items import apply
     from tasks.workspace import use_credentials
 
+    settings = _settings()
     reach_server()
-    settings = load()
     saved = True
     if credentials_block:
         item = block.item(settings)
@@ -93,6 +95,7 @@ def deploy_command() -> None:
     from deployments import deploy
     from deployments.bootstrap import server_url
 
+    _settings()
     server_url()
     before = deploy.check()
     deploy.deploy()
@@ -103,10 +106,9 @@ def deploy_command() -> None:
 def doctor_command(own_credentials: OwnCredentials = False) -> None:
     """Check everything that a run needs and say what to do; changes nothing. Exit code 1 when a run would fail."""
     from car_damage.platform import Target
-    from car_damage.settings_sources import load
     from deployments.doctor import FAIL, doctor
 
-    settings = load()
+    settings = _settings()
     if own_credentials:
         settings = settings.model_copy(update={"databricks": settings.databricks.model_copy(update={"credentials": None})})
     findings = doctor(settings, Target(settings))
@@ -119,12 +121,36 @@ def doctor_command(own_credentials: OwnCredentials = False) -> None:
 @app.command("watch")
 def watch_command() -> None:
     """Watch the landing folder of this machine, and start a run as soon as new photos have landed there."""
-    from car_damage.settings_sources import load
     from deployments.bootstrap import server_url
     from deployments.watch import watch
 
+    settings = _settings()
     server_url()
-    watch(load())
+    watch(settings)
+
+
+@app.command("env")
+def env_command() -> None:
+    """Print the variables with which `prefect` uses the server of `make up`: eval "$(.venv/bin/python -m deployments env)"."""
+    from car_damage.errors import Terminal
+    from car_damage.settings_sources import load
+    from deployments.variables import assignments
+    from tasks.local_server import variables
+
+    home = load().home
+    if not (found := variables(home)):
+        raise Terminal(f"no Prefect server is running with {home}: start one with `make up`")
+    print(f"export {assignments(found)}")
+
+
+def _settings() -> "Settings":
+    """The settings. From here on this process uses the Prefect server of `make up`, unless another one is set."""
+    from car_damage.settings_sources import load
+    from tasks import local_server
+
+    settings = load()
+    local_server.use(settings.home)
+    return settings
 
 
 def _stop_cleanly() -> None:

@@ -46,8 +46,8 @@ def server_url() -> str:
     if url := PREFECT_API_URL.value():
         return str(url)
     raise SettingsError(
-        "PREFECT_API_URL is not set: export the line that `make up` prints, or your server's URL, or choose a profile with "
-        "`prefect profile use`"
+        "no Prefect server is running with this home folder, and PREFECT_API_URL is not set: run `make up`, or export your server's "
+        "URL, or choose a profile with `prefect profile use`"
     )
 
 

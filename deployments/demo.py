@@ -5,8 +5,10 @@ demo ends with "Nothing new".
 """
 
 import hashlib
+import json
 import os
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,11 @@ from car_damage.commands import status
 from car_damage.data.labels import Labeller
 from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
-from car_damage.machine import absolute
+from car_damage.machine import absolute, write_whole
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction
 from car_damage.server.address import is_local
-from car_damage.settings import CONFIG_VARIABLE, Labels, Settings
+from car_damage.settings import CONFIG_FILE, CONFIG_VARIABLE, HOME, Labels, Settings
 from car_damage.settings_sources import load
 from deployments.processes import free_port, port_is_free
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
@@ -36,6 +38,8 @@ UNSEEN_SEED = 20_261
 """Seed of the photo that the demo classifies; no photo in the demo's folder has it."""
 SHOWN = "major"
 """Class of that photo."""
+PLACES = (CONFIG_VARIABLE, "CAR_DAMAGE_HOME", "CAR_DAMAGE_LANDING__FOLDER")
+"""The variables by which commands in another terminal find what the demo made."""
 TRAINING_PREFIX = "CAR_DAMAGE_TRAINING__"
 """Prefix of the training settings, which the commands after the demo do not need."""
 READY_TIMEOUT = 60.0
@@ -63,13 +67,15 @@ def demo(images: Path | None) -> None:
     """
     console = Console()
     started = time.monotonic()
-    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     variables = {name: value for name, value in given().items() if not name.startswith(TRAINING_PREFIX)}
-    settings = _settings(images)
-    if images is not None:
-        variables["CAR_DAMAGE_LANDING__FOLDER"] = settings.landing.folder
-    if images is not None or "CAR_DAMAGE_HOME" in variables:
-        variables["CAR_DAMAGE_HOME"] = str(settings.home)
+    by_environment = bool(variables.keys() & set(PLACES))
+    found_by_file = not by_environment and may_write()
+    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
+    settings = demo_settings(images, by_environment or found_by_file)
+    if found_by_file:
+        write_whole(Path(CONFIG_FILE), settings_file(str(settings.home), settings.landing.folder))
+    else:
+        variables |= {name: os.environ[name] for name in PLACES}
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
         console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
         os.environ.update(prefect.variables)
@@ -82,17 +88,48 @@ def demo(images: Path | None) -> None:
         prefect.await_ready()
         endpoint.await_ready(ENDPOINT_START)
         ending = _run_flow()
-        example = _predict(platform, images) if platform.registry.champion() else None
+        # The first commands of the README classify this photo, also where the demo has other photos to show.
+        unseen = _draw_unseen(settings.home if images is None else settings.home.parent)
+        example = None
+        if platform.registry.champion():
+            example = _predict(platform, *((unseen, SHOWN) if images is None else _test_photo(platform)))
         _summary(console, settings, status.look(platform), example)
         _next(console, variables)
     console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in total)", soft_wrap=True)
 
 
-def _settings(images: Path | None) -> Settings:
-    """The local target's settings, with a home folder for each folder of photos, so that two folders never mix in one table."""
+def may_write() -> bool:
+    """Whether there is no settings file in the current folder, or one that an earlier demo wrote and nobody changed."""
+    try:
+        text = Path(CONFIG_FILE).read_text()
+        document = tomllib.loads(text)
+        return text == settings_file(document["home"], document["landing"]["folder"])
+    except FileNotFoundError:
+        return True
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def settings_file(home: str, folder: str) -> str:
+    """The local target's settings with these folders, as TOML: commands in the current folder find the demo's tables and models by it."""
+    text = LOCAL_SETTINGS.read_text()
+    for key, default, value in (("home", HOME, home), ("folder", f"{HOME}/landing", folder)):
+        text = text.replace(f'{key} = "{default}"', f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return text
+
+
+def demo_settings(images: Path | None, own_home: bool) -> Settings:
+    """The settings of the demo. Each folder of photos has a home folder, so that two folders never mix in one table.
+
+    Args:
+        images: a folder of labelled photos. None: the demo draws some in the home folder, and never in the folder of somebody's photos.
+        own_home: whether the home of the settings is the demo's. Otherwise it may be in use by somebody, and the demo takes a folder in it.
+    """
     base = load()
-    home = base.home
-    if images is not None:
+    home = base.home if own_home else base.home / "demo"
+    if images is None:
+        os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(home / "landing")
+    else:
         folder = Path(absolute(str(images)))
         if not folder.is_dir():
             raise Terminal(
@@ -154,15 +191,16 @@ def _run_flow() -> str:
     return f"{state.name}: {state.message}"
 
 
-def _predict(platform: Platform, images: Path | None) -> Example:
-    """Classify a photo that the model was not trained on."""
-    if images is None:
-        from deployments.demo_photos import photo
+def _draw_unseen(folder: Path) -> Path:
+    from deployments.demo_photos import photo
 
-        path, label = platform.settings.home / f"unseen_{SHOWN}.jpg", SHOWN
-        path.write_bytes(photo(SHOWN, UNSEEN_SEED))
-    else:
-        path, label = _test_photo(platform)
+    path = folder / f"unseen_{SHOWN}.jpg"
+    path.write_bytes(photo(SHOWN, UNSEEN_SEED))
+    return path
+
+
+def _predict(platform: Platform, path: Path, label: str) -> Example:
+    """Classify a photo that the model was not trained on."""
     deadline = time.monotonic() + READY_TIMEOUT
     while not platform.serving.state().ready and time.monotonic() < deadline:
         platform.clock.sleep(platform.settings.serving.poll)
@@ -206,6 +244,7 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
 
 
 def _next(console: Console, variables: Mapping[str, str]) -> None:
-    console.print(f"Next: export {assignments(variables)}", soft_wrap=True, markup=False)
-    next_commands = "      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
+    if variables:
+        console.print(f"For the next commands: export {assignments(variables)}", soft_wrap=True, markup=False)
+    next_commands = "Next: .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
     console.print(next_commands, soft_wrap=True)

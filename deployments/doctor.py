@@ -60,6 +60,7 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
             _finding("worker", _worker),
             _finding("slots", _slots, WARN),
             _finding("leases", _leases, WARN),
+            _finding("password", _password, WARN),
             _finding("switched off", _disabled, WARN),
             _finding("notifications", lambda: _notifications(settings), WARN),
         ]
@@ -180,6 +181,17 @@ def _leases() -> str:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
         )
     return "kept in files: they survive a restart of the server"
+
+
+def _password() -> str:
+    """Whether the server refuses a client that has no password."""
+    answer = httpx.get(f"{server_url()}/admin/version", timeout=HEALTH_TIMEOUT)
+    if answer.is_success:
+        raise _Problem(
+            "the server asks for none, so everybody who reaches it can start any command on the workers: start it with "
+            "PREFECT_SERVER_API_AUTH_STRING, and its workers with PREFECT_API_AUTH_STRING"
+        )
+    return "the server asks for one"
 
 
 def _notifications(settings: Settings) -> str:

@@ -11,7 +11,8 @@ import psutil
 
 from car_damage.errors import Terminal
 from car_damage.machine import write_whole
-from deployments.processes import LOG_VARIABLE, descendants
+from deployments.processes import descendants
+from tasks.local_server import SERVICE_LOG
 from tasks.run_processes import end
 
 FORMAT = 1
@@ -97,7 +98,7 @@ def _group(leader: int, home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            if os.getpgid(process.pid) == leader and Path(process.environ().get(LOG_VARIABLE, "")).is_relative_to(home):
+            if os.getpgid(process.pid) == leader and Path(process.environ().get(SERVICE_LOG, "")).is_relative_to(home):
                 found.append(process)
     return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import Terminal
+from tasks.local_server import SERVICE_LOG
 from tasks.run_processes import end
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ POLL = 0.1
 """Seconds between two health checks of a process that starts."""
 EXTERNAL_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals that a process does not send to itself."""
-LOG_VARIABLE = "SERVICE_LOG"
-"""The variable that tells the processes of a service from others: the children that it starts have it, too."""
 LOG_TAIL = 1500
 """Characters of the log that an error message shows when a process did not start."""
 
@@ -84,7 +83,7 @@ def service(
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {}), LOG_VARIABLE: str(log)},
+            env={**os.environ, **(env or {}), SERVICE_LOG: str(log)},
             start_new_session=True,  # so that Ctrl-C reaches only this process, and the service's group can be killed
         )
     try:

@@ -11,10 +11,11 @@ from car_damage.settings import Section, Settings
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 HEAD = """# Settings
 
-Each setting has a default. The TOML file that `CAR_DAMAGE_CONFIG` names overrides the defaults, and environment variables override
-the file. The variable for `training.epochs` is `CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors.
+Each setting has a default; the defaults are those of one laptop. A TOML file overrides them: the one that `CAR_DAMAGE_CONFIG` names,
+or `car-damage.toml` in the current folder. Environment variables override the file. The variable for `training.epochs` is
+`CAR_DAMAGE_TRAINING__EPOCHS`. Unknown keys and misspelt variables are errors. `car-damage status` says which file it has read.
 
-`deployments/settings/local.toml` has the settings for one laptop.
+`deployments/settings/local.toml` has the settings of the demo, and `deployments/settings/databricks.toml` what differs in Databricks.
 """
 
 

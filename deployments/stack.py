@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,17 @@ from urllib.parse import urlsplit
 
 from car_damage.adapters.mlflow.client import EXPERIMENT_KIND, FOR_TRAININGS, TRAININGS
 from car_damage.errors import SettingsError
+from car_damage.machine import LOOPBACK, secret
 from car_damage.server.address import is_local
 from car_damage.settings import Settings
 from deployments.processes import Service, free_port, service
+from tasks.local_server import prefect_log
 
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take to start. The first start creates the database: about 15 s on two cores."""
 MLFLOW_START = 120.0
+MLFLOW_USER = "admin"
+"""For whom the pages of MLflow ask, with the password."""
 WORKER = "worker"
 WORKER_START = 60.0
 """Seconds that each may take to start."""
@@ -45,27 +50,39 @@ def api_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
+def password_file(home: Path) -> Path:
+    """The file with the password for which the pages of Prefect and MLflow ask once in each browser."""
+    return home / "run" / "password"
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
-    """Run a Prefect server during the block, on this port or a free one, with its database in the home folder."""
+    """Run a Prefect server during the block, on this port or a free one, with its database and its password in the home folder.
+
+    Whoever reaches the API can start any command as this user. A page in a browser reaches it, too: so it needs a password, and
+    the server tells browsers that only its own pages may read its answers.
+    """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
+    password = secret(password_file(home), create=True)
     variables = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url(port),
+        "PREFECT_API_AUTH_STRING": password,
         # The library's log lines belong in the run's log.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
         # Outside a run they go to the terminal only; by default Prefect warns that there is no run.
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     server = {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    log = home / "logs" / "prefect-server.log"
-    with service("Prefect server", command, log, f"{url}/api/health", {**variables, **server}) as started:
+    with service("Prefect server", command, prefect_log(home), f"{url}/api/health", {**variables, **server}) as started:
         yield Prefect(started, url, variables)
 
 
@@ -97,7 +114,9 @@ def trainings_page(settings: Settings) -> str:
 
     pages = mlflow_pages(settings)
     if settings.tracking_uri.startswith("sqlite"):
-        with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):  # the list of experiments is one click away from the runs
+        with contextlib.suppress(
+            httpx.HTTPError, FileNotFoundError, ValueError, KeyError
+        ):  # the list of experiments is one click away from the runs
             return f"{pages}/#/experiments/{_experiment(settings, pages)}/runs?{FOR_TRAININGS}"
     return f"{pages}/#/experiments?{FOR_TRAININGS}"
 
@@ -107,7 +126,8 @@ def _experiment(settings: Settings, pages: str) -> str:
     import httpx
 
     name = settings.tracking.experiment
-    with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=5) as api:
+    user = (MLFLOW_USER, secret(password_file(settings.home))) if is_local_store(settings) else None
+    with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=5, auth=user) as api:
         found = api.get("get-by-name", params={"experiment_name": name})
         if found.status_code != httpx.codes.NOT_FOUND:
             return str(found.raise_for_status().json()["experiment"]["experiment_id"])
@@ -119,12 +139,32 @@ def _experiment(settings: Settings, pages: str) -> str:
 def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:
     """Run an MLflow server during the block, at `stack.mlflow_port`, with the store that runs are written to."""
     url = mlflow_pages(settings)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.stack.mlflow_port), "--workers", "1"]
+    port = settings.stack.mlflow_port
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--allowed-hosts", ",".join(f"{name}:{port}" for name in LOOPBACK), "--cors-allowed-origins", url]
+    command += ["--app-name", "basic-auth"]
     command += ["--backend-store-uri", settings.tracking_uri, "--registry-store-uri", settings.registry_uri]
     # Clients write artifacts to their run's folder directly, so the server accepts no uploads.
     command += ["--default-artifact-root", str(settings.home / "artifacts"), "--no-serve-artifacts"]
-    variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **_with_password(settings.home)}
     return service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables)
+
+
+def _with_password(home: Path) -> dict[str, str]:
+    """Environment variables of an MLflow server that lets in one user, with our password. The table of users is made anew."""
+    folder = home / "run"
+    password = secret(password_file(home), create=True)
+    (users := folder / "mlflow-users.db").unlink(missing_ok=True)
+    config = folder / "mlflow-auth.ini"
+    config.write_text(
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{users}\nauth_cache_ttl_seconds = 60\n".replace("%", "%%")
+    )
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(),
+    }
 
 
 def worker(home: Path, pool: str, variables: Mapping[str, str]) -> AbstractContextManager[Service]:

@@ -14,17 +14,18 @@ from rich.table import Table
 
 from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.errors import SettingsError, Terminal
+from car_damage.machine import secret
 from car_damage.server.address import is_local
 from car_damage.server.api.page import link
 from car_damage.server.state import State
-from car_damage.settings import CONFIG_VARIABLE, Settings
+from car_damage.settings import CONFIG_VARIABLE, Settings, config_file
 from car_damage.settings_sources import load
 from deployments import pid_file
-from deployments.demo import LOCAL_SETTINGS
 from deployments.processes import Service, port_is_free
 from deployments.stack import (
     ENDPOINT_START,
     MLFLOW_START,
+    MLFLOW_USER,
     WORKER,
     WORKER_START,
     api_url,
@@ -32,6 +33,7 @@ from deployments.stack import (
     is_local_store,
     mlflow_pages,
     mlflow_server,
+    password_file,
     prefect_server,
     trainings_page,
     worker,
@@ -54,18 +56,14 @@ def up() -> None:
         SettingsError: a port is taken, the landing folder does not exist, or the endpoint is not on this machine.
         Terminal: the service is already running, or one of its processes does not start or has ended.
     """
-    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
-    os.environ[CONFIG_VARIABLE] = str(Path(os.environ[CONFIG_VARIABLE]).absolute())
     settings = load()
-    variables = given()
+    variables = _export(settings)
     _refuse_a_second(settings.home)
     _check_ports(settings)
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
         landing.mkdir(parents=True, exist_ok=True)
     elif not landing.is_dir() and not is_elsewhere(settings.landing.folder):
         raise SettingsError(f"landing.folder is {landing}, which is not a folder: mount it, create it, or name another")
-    if settings.tracking.ui is None and is_local_store(settings):
-        os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
     console = Console()
     console.print(f"Starting; the logs are in {settings.home / 'logs'}")
     with contextlib.ExitStack() as block:
@@ -96,7 +94,7 @@ def up() -> None:
         services = [prefect.service, *(service for service, _ in starting)]
         started: list[float] = []
         console.print(_addresses(settings, prefect.url))
-        console.print(_next({"PREFECT_API_URL": api, **variables}), soft_wrap=True, highlight=False, markup=False)
+        console.print(_next(variables), soft_wrap=True, highlight=False, markup=False)
         while True:
             for service in services:
                 if service.name == WORKER and service.process.poll() is not None and _may_start_again(started):
@@ -109,6 +107,21 @@ def up() -> None:
             time.sleep(LOOK)
 
 
+def _export(settings: Settings) -> dict[str, str]:
+    """Set the variables by which runs find the same settings, though they have another current folder.
+
+    Returns:
+        those of them that a command in another terminal needs, too, because they were given to this process.
+    """
+    names = given()
+    if file := config_file():
+        os.environ[CONFIG_VARIABLE] = str(file.absolute())
+    os.environ |= {"CAR_DAMAGE_HOME": str(settings.home), "CAR_DAMAGE_LANDING__FOLDER": settings.landing.folder}
+    if settings.tracking.ui is None and is_local_store(settings):
+        os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
+    return {name: os.environ[name] for name in names}
+
+
 def _may_start_again(started: list[float]) -> bool:
     """Whether a worker may replace one that has ended. Note the start."""
     now = time.monotonic()
@@ -118,7 +131,6 @@ def _may_start_again(started: list[float]) -> bool:
 
 def down() -> None:
     """Stop the processes that `make up` has started in this home folder and could not stop itself; print their names."""
-    os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     settings = load()
     home = settings.home
     ended = pid_file.end_all(pid_file.read(home), home)
@@ -195,11 +207,14 @@ def reschedule() -> None:
 
 def _addresses(settings: Settings, prefect: str) -> Table:
     # No token unless this is a terminal: only its owner may read the token's file, and anybody may read a log.
-    token = State(settings.home).token() if sys.stdout.isatty() else None
+    private = sys.stdout.isatty()
+    token = State(settings.home).token() if private else None
+    password = password_file(settings.home)
     table = Table("", "address", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
     table.add_row("MLflow: trainings and versions", trainings_page(settings))
+    table.add_row(f"  password of both (user {MLFLOW_USER})", secret(password) if private else f"is in {password}")
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))
@@ -210,13 +225,14 @@ def _next(variables: Mapping[str, str]) -> str:
     """What to do next.
 
     Args:
-        variables: environment variables with which commands in another terminal use this service.
+        variables: settings that this process has from its environment, which a command in another terminal needs, too.
     """
     return "\n".join(
         [
-            "Photos that land start a run within two minutes. In another terminal:",
-            f"  export {assignments(variables)}",
-            "There `make watch` starts a run as soon as they have landed. To start one by hand:",
+            "Photos that land start a run within two minutes. In another terminal `make watch` starts one as soon as they have landed.",
+            "To start one by hand there:",
+            *([f"  export {assignments(variables)}"] if variables else []),
+            '  eval "$(.venv/bin/python -m deployments env)"',
             "  .venv/bin/prefect deployment run retrain/retrain",
             "Ctrl-C stops all services. Tables and models stay; the next `make up` continues a run that was active.",
         ]

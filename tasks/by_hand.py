@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import logging
+import secrets
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -11,11 +12,18 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 
 from car_damage.errors import CarDamageError, UnexpectedError
 from car_damage.pipeline import LAST_VERSION
 from car_damage.settings_sources import load
+from tasks import local_server
 from tasks.runner import runner_for
 from tasks.stages import ENDPOINT_LIMIT
 
@@ -27,10 +35,15 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     """Run the flow once, in this process, and return its final state, also when it failed.
 
     For an error of this project the terminal shows the message, which says what to do; the log on the Prefect server has the
-    traceback too. Without PREFECT_API_URL Prefect starts a temporary server, on which this creates what the flow needs.
+    traceback too. The Prefect server is the one that `PREFECT_API_URL` or a profile names, else the one of `make up`. If there is none,
+    Prefect starts a temporary one, on which this creates what the flow needs.
     """
-    with _without_tracebacks(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
-        if PREFECT_API_URL.value() is None:
+    local_server.use(load().home)
+    temporary = PREFECT_API_URL.value() is None
+    password = dict.fromkeys((PREFECT_SERVER_API_AUTH_STRING, PREFECT_API_AUTH_STRING), secrets.token_urlsafe()) if temporary else {}
+    start = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}
+    with _without_tracebacks(), temporary_settings(updates=password, set_defaults=start):
+        if temporary:
             with get_client(sync_client=True) as client:
                 client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         return cast("State[Any]", flow(*args, return_state=True, **kwargs))

@@ -1,4 +1,4 @@
-"""Finds and kills the processes of flow runs on this machine.
+"""Finds processes on this machine by their environment, and kills those of flow runs.
 
 A worker starts each run in a separate session, so a run outlives its worker, and no signal to a process group reaches it.
 Its environment variables identify it.
@@ -19,12 +19,26 @@ def of_run(flow_run: str) -> list[psutil.Process]:
     """Processes of this flow run, except this process, its ancestors and its descendants."""
     current = psutil.Process()
     own = {current.pid, *(process.pid for process in (*current.parents(), *current.children(recursive=True)))}
-    return [process for process in _with(FLOW_RUN, flow_run) if process.pid not in own]
+    return [process for process in with_variable(FLOW_RUN, flow_run) if process.pid not in own]
 
 
 def of_server(api: str) -> list[psutil.Process]:
     """Processes of all flow runs that a worker has started for the Prefect server with this API URL."""
-    return [process for process in _with("PREFECT_API_URL", api) if _variable(process, FLOW_RUN)]
+    return [process for process in with_variable("PREFECT_API_URL", api) if variable(process, FLOW_RUN)]
+
+
+def with_variable(name: str, value: str) -> list[psutil.Process]:
+    """Processes of this user whose initial environment has this value of a variable."""
+    return [process for process in psutil.process_iter() if variable(process, name) == value]
+
+
+def variable(process: psutil.Process, name: str) -> str | None:
+    """A variable of the process' initial environment; None if it is not set or the process belongs to another user."""
+    try:
+        value: str | None = process.environ().get(name)
+    except psutil.Error:
+        return None
+    return value
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
@@ -33,16 +47,3 @@ def end(processes: Sequence[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes, timeout=TIMEOUT)
-
-
-def _with(variable: str, value: str) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if _variable(process, variable) == value]
-
-
-def _variable(process: psutil.Process, name: str) -> str | None:
-    """A variable of the process' initial environment; None if it is not set or the process belongs to another user."""
-    try:
-        value: str | None = process.environ().get(name)
-    except psutil.Error:
-        return None
-    return value

@@ -26,6 +26,10 @@ nobody = tempfile.mkdtemp(prefix="car-damage-tests-")
 atexit.register(shutil.rmtree, nobody, ignore_errors=True)
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{nobody}/nobody.db"
 
+# The car-damage.toml of this checkout, such as the demo's, is not for tests.
+os.environ["CAR_DAMAGE_CONFIG"] = f"{nobody}/settings.toml"
+Path(os.environ["CAR_DAMAGE_CONFIG"]).touch()
+
 STORIES = (
     "tests/prefect/test_service.py",
     "tests/test_demo.py",

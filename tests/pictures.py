@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from car_damage.machine import secret
 from car_damage.server.address import token
 from car_damage.server.api.page import link
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
@@ -24,7 +26,7 @@ from car_damage.settings_sources import load
 from deployments.demo import LOCAL_SETTINGS, UNSEEN_SEED
 from deployments.demo_photos import photo
 from deployments.processes import free_port
-from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+from deployments.stack import ENDPOINT_START, endpoint_server, password_file, prefect_server
 from tests.server.browser import Browser, chromium
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +65,7 @@ def main() -> None:
         with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint, chromium(Path(folder)) as browser:
             prefect.await_ready()
             endpoint.await_ready(ENDPOINT_START)
-            _save(_run(browser, prefect.url), RUN)
+            _save(_run(browser, prefect.url, secret(password_file(settings.home))), RUN)
             _save(_page(browser, link(str(settings.serving.host), token(settings.home)), list(_photos(Path(folder)))), PAGE)
 
 
@@ -90,9 +92,13 @@ def _photos(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _run(browser: Browser, url: str) -> bytes:
+def _run(browser: Browser, url: str, password: str) -> bytes:
     """Screenshot of the demo's run in the Prefect UI."""
-    (run,) = httpx.post(f"{url}/api/flow_runs/filter", json={}).raise_for_status().json()
+    encoded = b64encode(password.encode()).decode()
+    asked = httpx.post(f"{url}/api/flow_runs/filter", json={}, headers={"Authorization": f"Basic {encoded}"})
+    (run,) = asked.raise_for_status().json()
+    _show(browser, RUN_VIEW, url)
+    browser.run(f"localStorage.setItem('prefect-password', {encoded!r})")  # as its page does once a person has given it
     _show(browser, RUN_VIEW, f"{url}/runs/flow-run/{run['id']}")
     return _still(browser, f"return document.body.textContent.includes({run['name']!r}) && document.querySelector('canvas') !== null")
 

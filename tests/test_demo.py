@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from car_damage.settings import PREFIX
-from deployments import demo_photos
+from car_damage.settings_sources import load
+from deployments import demo, demo_photos
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
 
@@ -21,26 +22,24 @@ README = (ROOT / "README.md").read_text()
 
 @dataclass
 class Newcomer:
-    """A shell with its own home folder."""
+    """A fresh terminal in a folder of its own. It exports nothing; only the port of the endpoint is set, because 5055 may be in use."""
 
-    home: Path
+    folder: Path
     port: int
+
+    @property
+    def home(self) -> Path:
+        return self.folder / ".car_damage"
 
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PREFECT_"))}
-        return clean | {
-            "CAR_DAMAGE_CONFIG": str(ROOT / "deployments" / "settings" / "local.toml"),
-            "CAR_DAMAGE_HOME": str(self.home),
-            "CAR_DAMAGE_LANDING__FOLDER": str(self.home / "landing"),
-            "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.port}",
-            "COLUMNS": "200",
-        }
+        return clean | {"CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.port}", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
 
     def run(self, *command: str, timeout: float = 600) -> str:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,7 +66,7 @@ def first(newcomer: Newcomer) -> str:
 
 def test_the_demo_ends_with_the_class_of_a_photo_that_the_model_has_not_seen(newcomer: Newcomer, first: str) -> None:
     assert "\nPredicted class: major\n" in first
-    assert f" CAR_DAMAGE_HOME={newcomer.home} " in first  # the next commands need it
+    assert f"export CAR_DAMAGE_SERVING__HOST=http://127.0.0.1:{newcomer.port}\n" in first
     assert re.search(r"^Promoted: Version 1 is live: no version was live before\.", first, re.MULTILINE)
 
 
@@ -108,15 +107,17 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
     assert [command.split()[1] for command in commands] == ["validate", "status", "predict", "history"]
     serve = [str(binaries / "car-damage"), "serve"]
     health = f"http://127.0.0.1:{newcomer.port}/health"
-    with service("endpoint server", serve, newcomer.home / "serve.log", health, newcomer.environment) as server:
+    environment = newcomer.environment | {"CAR_DAMAGE_CONFIG": str(newcomer.folder / "car-damage.toml")}
+    with service("endpoint server", serve, newcomer.home / "serve.log", health, environment) as server:
         server.await_ready(ENDPOINT_START)
         for command in commands:
-            words = command.replace(".venv/bin/", f"{binaries}/").replace(".car_damage", str(newcomer.home)).split()
+            words = command.replace(".venv/bin/", f"{binaries}/").split()
             told = newcomer.run(*words)
             if words[1] == "predict":
                 assert re.search(r"unseen_major\.jpg: major \(\d+\.\d%; minor 0\.\d+, moderate 0\.\d+, major [01]\.\d+\)", told)
             if words[1] == "status":
                 assert "READY" in told
+                assert re.search(rf"Settings +{newcomer.folder}/car-damage\.toml", told)
                 assert "car_damage_classifier version 1" in told
             if words[1] == "history":
                 assert "no version was live before" in told
@@ -125,6 +126,7 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
 
 
 def test_a_folder_of_one_s_own_is_taken_where_it_lies_and_severe_means_major(newcomer: Newcomer, tmp_path: Path) -> None:
+    (newcomer.home / "unseen_major.jpg").unlink()
     demo_photos.write(tmp_path, seed=4, unusable=False)
     (tmp_path / "major").rename(tmp_path / "severe")
     before = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*"))
@@ -134,11 +136,35 @@ def test_a_folder_of_one_s_own_is_taken_where_it_lies_and_severe_means_major(new
     assert f"{tmp_path}/severe/" in told
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
     assert list(newcomer.home.glob("images-*/mlflow.db"))
+    assert (newcomer.home / "unseen_major.jpg").is_file()  # the README names it
+    binary = str(Path(sys.executable).parent / "car-damage")
+    assert re.search(r"^ *valid +56 *$", newcomer.run(binary, "validate"), re.MULTILINE)
+    told = newcomer.run(binary, "status")
+    assert re.search(rf"Landing folder +{tmp_path}/ ", told)
+    assert "car_damage_classifier version 1" in told
+
+
+def test_a_settings_file_that_a_person_wrote_stays_and_its_home_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    assert demo.may_write()
+    Path("car-damage.toml").write_text(demo.settings_file('/a home/with "quotes"', "/photos/"))
+    assert demo.may_write()
+    assert (load().home, load().landing.folder) == (Path('/a home/with "quotes"'), "/photos/")
+    for text in (Path("car-damage.toml").read_text().replace("0.8", "0.9"), "[landing]\nfolder = '/photos'\n", "not TOML"):
+        Path("car-damage.toml").write_text(text)
+        assert not demo.may_write()
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(demo.LOCAL_SETTINGS))
+    monkeypatch.setenv("CAR_DAMAGE_HOME", "")  # so that it is put back after the test
+    monkeypatch.delenv("CAR_DAMAGE_HOME")
+    own = demo.demo_settings(None, own_home=False)
+    assert (own.home, own.landing.folder) == (tmp_path / ".car_damage" / "demo", f"{tmp_path}/.car_damage/demo/landing/")
 
 
 def test_a_folder_that_is_not_there_is_one_line(newcomer: Newcomer) -> None:
     command = [sys.executable, "-m", "deployments", "demo", "--images", "/nowhere"]
-    done = subprocess.run(command, cwd=ROOT, env=newcomer.environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=newcomer.folder, env=newcomer.environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: IMAGES=/nowhere is not a folder")
 
@@ -158,7 +184,7 @@ def test_a_folder_in_which_no_photo_has_a_class_is_one_line_at_once(newcomer: Ne
     (lies / "photo.jpg").write_bytes(demo_photos.photo("major", 3))
     command = [sys.executable, "-m", "deployments", "demo", "--images", str(given)]
     environment = newcomer.environment | {"CAR_DAMAGE_HOME": str(tmp_path / "home")}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=newcomer.folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
     problem = f"error: no file below {lies} is in a folder named after a class (minor, moderate, major): "
     assert (done.returncode, done.stderr) == (1, problem + advice.format(tmp_path))
     assert not (tmp_path / "home").exists()

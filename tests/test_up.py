@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Running
@@ -63,9 +64,9 @@ class Stack:
         return until(told, "it is up", START)
 
     def command(self, name: str) -> "subprocess.CompletedProcess[str]":
+        """A command in another terminal, which finds the Prefect server by itself."""
         command = [sys.executable, "-m", "deployments", name]
-        api = {"PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api"}
-        return subprocess.run(command, cwd=ROOT, env=self.environment | api, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
 
     def end(self, number: int) -> int:
         assert self.process is not None
@@ -75,7 +76,11 @@ class Stack:
     @property
     def client(self) -> SyncPrefectClient:
         """A client of its Prefect server. It repeats a call that SQLite's lock refused, which the server answers with 503."""
-        return SyncPrefectClient(f"http://127.0.0.1:{self.ports['prefect']}/api")
+        return SyncPrefectClient(f"http://127.0.0.1:{self.ports['prefect']}/api", auth_string=self.password)
+
+    @property
+    def password(self) -> str:
+        return (self.home / "run" / "password").read_text()
 
     def deployment(self) -> UUID:
         """The id of the deployment retrain. A new database would have another one."""
@@ -98,8 +103,9 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     assert [urlsplit(address).port for address in addresses] == list(stack.ports.values())
     assert re.fullmatch(r"/experiments/\d+/runs\?workflowType=machine_learning", urlsplit(addresses[1]).fragment)
     for address in addresses:
-        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - our own servers
-            assert answer.status == 200
+        assert httpx.get(address, auth=("admin", stack.password)).status_code == 200
+    assert stack.password not in told
+    assert f"is in {stack.home / 'run' / 'password'}" in told
     assert (stack.home / "landing").is_dir()
     looked = stack.command("doctor")
     assert looked.returncode == 0, looked.stdout
@@ -109,12 +115,14 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     with stack.client as client:
         run = client.create_flow_run_from_deployment(first, state=Running()).id
     assert "token" not in told
+    found = stack.command("env").stdout
+    assert found == f"export PREFECT_API_URL=http://127.0.0.1:{stack.ports['prefect']}/api PREFECT_API_AUTH_STRING={stack.password}\n"
     exported = re.search(r"^  export (.*)$", told, re.MULTILINE)
     assert exported is not None
     variables = dict(part.split("=", 1) for part in shlex.split(exported[1]))
     given = {name: value for name, value in stack.environment.items() if name.startswith(PREFIX)}
     config = str(ROOT / given["CAR_DAMAGE_CONFIG"])
-    assert variables == given | {"CAR_DAMAGE_CONFIG": config, "PREFECT_API_URL": f"http://127.0.0.1:{stack.ports['prefect']}/api"}
+    assert variables == given | {"CAR_DAMAGE_CONFIG": config, "CAR_DAMAGE_LANDING__FOLDER": f"{stack.home / 'landing'}/"}
     assert stack.end(signal.SIGINT) == 128 + signal.SIGINT
     assert stack.log.read_text().endswith("\nstopping all processes\n")
     assert left_of(stack.home, set()) == []
@@ -123,6 +131,26 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     with stack.client as client:
         states = until(lambda: client.read_flow_run_states(run)[1:], "the run that was left is started again")
     assert (states[0].name, states[0].message) == ("AwaitingRetry", "`make up` was stopped: started again")
+
+
+def test_no_page_of_another_host_and_nobody_without_the_password_reaches_prefect_or_mlflow(stack: Stack) -> None:
+    prefect = f"http://127.0.0.1:{stack.ports['prefect']}/api"
+    mlflow = f"http://127.0.0.1:{stack.ports['mlflow']}/api/2.0/mlflow/experiments/search?max_results=1"
+    admin, stranger = ("admin", stack.password), {"Origin": "http://elsewhere.example", "Content-Type": "text/plain"}
+    # What a page can send without asking the browser's leave: a flow run with a command of its own.
+    sent = httpx.post(f"{prefect}/deployments/{stack.deployment()}/create_flow_run", content="{}", headers=stranger)
+    assert sent.status_code == 401
+    for url in (f"{prefect}/admin/version", mlflow):
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, auth=("admin", "wrong" * 9)).status_code == 401
+    allowed = {"Authorization": f"Basic {b64encode(stack.password.encode()).decode()}"}
+    answered = httpx.get(f"{prefect}/admin/version", headers=stranger | allowed)
+    assert (answered.status_code, answered.headers.get("Access-Control-Allow-Origin")) == (200, None)
+    own = {"Origin": f"http://localhost:{stack.ports['prefect']}"}
+    assert httpx.get(f"{prefect}/admin/version", headers=own | allowed).headers["Access-Control-Allow-Origin"] == own["Origin"]
+    assert httpx.get(mlflow, auth=admin).status_code == 200
+    rebound = {"Host": f"10.elsewhere.example:{stack.ports['mlflow']}"}  # a name that an attacker lets point to 127.0.0.1
+    assert httpx.get(mlflow, auth=admin, headers=rebound).status_code == 403
 
 
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:

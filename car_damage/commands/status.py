@@ -1,6 +1,7 @@
 """`car-damage status`: print the state of tables, versions, endpoint and latest runs."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ from car_damage.data.ledger import PRESENT, VALID, below
 from car_damage.errors import CarDamageError
 from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
 from car_damage.promotion.tags import decided_of, waits_for_approval
+from car_damage.settings import CONFIG_FILE, config_file
 
 LATEST_RUNS = 5
 
@@ -89,6 +91,7 @@ def status(platform: Platform) -> None:
     """Read the state and print it."""
     now, settings = look(platform), platform.settings
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_row("Settings", _settings())
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
     bronze = f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}"
@@ -113,6 +116,12 @@ def status(platform: Platform) -> None:
             number = str(version.version) if version else ""
             runs.add_row(run.name, f"{run.started:%Y-%m-%d %H:%M}", run.status, number, "" if score is None else f"{score:.3f}")
         console.print(runs)
+
+
+def _settings() -> str:
+    """Where the settings of this process come from."""
+    file, here = config_file(), Path.cwd()
+    return str(file.absolute()) if file else f"the defaults, because there is no {CONFIG_FILE} in {here}"
 
 
 def _version(version: int) -> str:

@@ -3,11 +3,8 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from car_damage.errors import Terminal, Unavailable
-from car_damage.machine import LOOPBACK
-
-_SHORTEST = 32
-"""Characters of a token that nobody can guess: 192 random bits in base64."""
+from car_damage.errors import Unavailable
+from car_damage.machine import LOOPBACK, secret
 
 
 def is_local(host: str | None) -> bool:
@@ -26,16 +23,10 @@ def token(home: Path) -> str:
 
     Raises:
         Unavailable: the server was never started with this home folder.
-        Terminal: the token is not whole. An empty one would let everybody in.
+        Terminal: the token is not whole.
     """
     path = folder(home) / "token"
     try:
-        text = path.read_text().strip()
+        return secret(path)
     except FileNotFoundError as error:
         raise Unavailable(f"there is no token at {path}; start the endpoint server with `car-damage serve`") from error
-    if len(text) < _SHORTEST:
-        raise Terminal(
-            f"the token in {path} has {len(text)} characters, and {_SHORTEST} is the least: "
-            "remove the file, and start the endpoint server again, which writes another one"
-        )
-    return text

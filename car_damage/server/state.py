@@ -4,15 +4,14 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.machine import write_whole
-from car_damage.server.address import folder, token
+from car_damage.machine import secret, write_whole
+from car_damage.server.address import folder
 
 FORMAT = 1
 """Of endpoints.json. Raise it when an earlier version could not read what this one writes."""
@@ -48,18 +47,12 @@ class State:
             yield
 
     def token(self) -> str:
-        """The token. It is created at the first start, under the lock; only its owner can read the file, which is whole or not there.
+        """The token. It is created at the first start, under the lock.
 
         Raises:
-            Terminal: the file cannot be written, or is not whole.
+            Terminal: see `machine.secret`.
         """
-        path = self.folder / "token"
-        if not path.exists():
-            try:
-                write_whole(path, secrets.token_urlsafe(32), 0o600)
-            except OSError as error:
-                raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
-        return token(self.folder.parent)
+        return secret(self.folder / "token", create=True)
 
     def read(self) -> list[dict[str, Any]]:
         """Read the endpoints that were saved last. Files of earlier versions name no format.

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.settings import PREFIX
+from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from deployments import demo_photos
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
@@ -91,7 +91,8 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
         "CAR_DAMAGE_TABLES__KEEP_DAYS": "0",
         "CAR_DAMAGE_PROMOTION": json.dumps(PROMOTION),
     }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)} | variables
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == CONFIG_VARIABLE}
+    environment |= variables
     serve = [sys.executable, "-m", "car_damage.cli", "serve"]
     with (
         service("endpoint server", serve, home / "server.log", f"http://127.0.0.1:{port}/health", environment) as server,

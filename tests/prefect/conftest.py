@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from car_damage.platform import Target
 from car_damage.settings import PREFIX
@@ -33,7 +33,9 @@ class PrefectServer:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self._block.enter_context(prefect_server(self.home, self.port)).await_ready()
+        running = self._block.enter_context(prefect_server(self.home, self.port))
+        os.environ["PREFECT_API_AUTH_STRING"] = running.variables["PREFECT_API_AUTH_STRING"]  # for the processes that tests start
+        running.await_ready()
 
     def stop(self) -> None:
         self._block.close()
@@ -54,6 +56,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
         running.start()
         settings: dict[Any, Any] = {
             PREFECT_API_URL: f"{running.url}/api",
+            PREFECT_API_AUTH_STRING: os.environ["PREFECT_API_AUTH_STRING"],
             PREFECT_HOME: home / "prefect",
             PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "storage",
         }
@@ -62,7 +65,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
             yield running
     finally:
         running.stop()
-        del os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"]
+        for name in ("PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS", "PREFECT_API_AUTH_STRING"):
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -131,7 +131,8 @@ print(by_hand.run(needy).result())
 
 
 def test_a_server_that_prefect_starts_for_a_run_by_hand_has_what_the_flow_needs(tmp_path: Path) -> None:
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {"PREFECT_HOME": str(tmp_path)}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    variables |= {"PREFECT_HOME": str(tmp_path), "CAR_DAMAGE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", NEEDY], env=variables, capture_output=True, text=True, check=False, timeout=300)
     assert "had its turn" in done.stdout, done.stderr
 

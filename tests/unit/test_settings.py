@@ -4,16 +4,17 @@ import pytest
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.settings import PREFIX, Promotion, Section, Settings
+from car_damage.settings import PREFIX, VOLUME, Promotion, Section, Settings
 from car_damage.settings_sources import load
 
 LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import os
 
+    monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(PREFIX):
             monkeypatch.delenv(name)
@@ -27,13 +28,46 @@ def write(folder: Path, text: str) -> str:
 
 def test_the_names_that_users_rely_on_are_the_defaults() -> None:
     settings = load()
-    assert settings.landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
     assert settings.tables.bronze == "insurance_uc.bronze.raw_images"
     assert settings.tables.silver == "insurance_uc.silver.training_images"
     assert settings.tables.splits == "insurance_uc.silver.splits"
     assert settings.tracking.model == "insurance_uc.models.car_damage_classifier"
     assert settings.serving.endpoint == "car_damage_model_ep"
     assert settings.labels.classes == ("minor", "moderate", "major")
+
+
+def test_without_a_file_the_settings_are_those_of_one_laptop() -> None:
+    here, settings = Path.cwd(), load()
+    assert (settings.home, settings.landing.folder) == (here / ".car_damage", f"{here}/.car_damage/landing/")
+    assert (settings.tables.engine, settings.tables.names, settings.databricks.stages) == ("delta-rs", "folders", "here")
+    assert settings.serving.host == "http://127.0.0.1:5055"
+
+
+def test_photos_land_below_the_home_folder_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("CAR_DAMAGE_LANDING__MAX_VANISHED_SHARE", "0.2")
+    settings = load()
+    assert (settings.landing.folder, settings.landing.max_vanished_share) == (f"{tmp_path}/elsewhere/landing/", 0.2)
+    monkeypatch.setenv("CAR_DAMAGE_LANDING__FOLDER", "/photos")
+    assert load().landing.folder == "/photos/"
+
+
+def test_jobs_in_databricks_find_the_photos_on_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAR_DAMAGE_DATABRICKS__STAGES", "jobs")
+    assert load().landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
+
+
+def test_a_file_in_the_current_folder_is_read_unless_the_variable_names_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("car-damage.toml").write_text("[training]\nepochs = 5\n")
+    assert load().training.epochs == 5
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", write(tmp_path, "[training]\nepochs = 6\n"))
+    assert load().training.epochs == 6
+
+
+def test_a_mistake_in_the_file_of_the_current_folder_names_the_file() -> None:
+    Path("car-damage.toml").write_text("[training]\nepochs = 0\n")
+    with pytest.raises(SettingsError, match=r"^settings in car-damage\.toml or the environment: training\.epochs"):
+        load()
 
 
 def test_the_local_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +79,7 @@ def test_the_databricks_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(LOCAL.with_name("databricks.toml")))
     settings = load()
     assert (settings.tables.names, settings.databricks.stages) == ("catalog", "jobs")
-    assert settings.landing.folder == Settings().landing.folder
+    assert settings.landing.folder == f"{VOLUME}/"
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,4 +40,4 @@ def test_without_the_address_of_a_server_nothing_is_done_on_one_of_the_moment(co
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: PREFECT_API_URL is not set: ")
+    assert done.stderr.startswith("error: no Prefect server is running with this home folder, and PREFECT_API_URL is not set: ")
