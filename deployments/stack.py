@@ -22,8 +22,8 @@ from tasks.local_server import prefect_log
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take to start. The first start creates the database: about 15 s on two cores."""
 MLFLOW_START = 120.0
-MLFLOW_USER = "admin"
-"""For whom the pages of MLflow ask, with the password."""
+USER = "admin"
+"""The only user of the pages of Prefect and MLflow."""
 WORKER = "worker"
 WORKER_START = 60.0
 """Seconds that each may take to start."""
@@ -57,25 +57,25 @@ def password_file(home: Path) -> Path:
 
 @contextlib.contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
-    """Run a Prefect server during the block, on this port or a free one, with its database and its password in the home folder.
+    """Run a Prefect server during the block, on this port or a free one, with its database and the password in the home folder.
 
     Whoever reaches the API can start any command as this user. A page in a browser reaches it, too: so it needs a password, and
     the server tells browsers that only its own pages may read its answers.
     """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    password = secret(password_file(home), create=True)
+    login = f"{USER}:{secret(password_file(home), create=True)}"
     variables = {
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": api_url(port),
-        "PREFECT_API_AUTH_STRING": password,
+        "PREFECT_API_AUTH_STRING": login,
         # The library's log lines belong in the run's log.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "car_damage",
         # Outside a run they go to the terminal only; by default Prefect warns that there is no run.
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     server = {
-        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_API_AUTH_STRING": login,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Leases in memory are lost when the server stops, and their slots then stay taken.
@@ -126,7 +126,7 @@ def _experiment(settings: Settings, pages: str) -> str:
     import httpx
 
     name = settings.tracking.experiment
-    user = (MLFLOW_USER, secret(password_file(settings.home))) if is_local_store(settings) else None
+    user = (USER, secret(password_file(settings.home))) if is_local_store(settings) else None
     with httpx.Client(base_url=f"{pages}/api/2.0/mlflow/experiments/", timeout=5, auth=user) as api:
         found = api.get("get-by-name", params={"experiment_name": name})
         if found.status_code != httpx.codes.NOT_FOUND:
@@ -161,7 +161,7 @@ def _with_password(home: Path) -> dict[str, str]:
     )
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_USERNAME": MLFLOW_USER,
+        "MLFLOW_AUTH_ADMIN_USERNAME": USER,
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(),
     }

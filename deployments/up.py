@@ -25,7 +25,7 @@ from deployments.processes import Service, port_is_free
 from deployments.stack import (
     ENDPOINT_START,
     MLFLOW_START,
-    MLFLOW_USER,
+    USER,
     WORKER,
     WORKER_START,
     api_url,
@@ -214,7 +214,8 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
     table.add_row("MLflow: trainings and versions", trainings_page(settings))
-    table.add_row(f"  password of both (user {MLFLOW_USER})", secret(password) if private else f"is in {password}")
+    # Prefect asks for both in one field.
+    table.add_row("  login of both, as user:password", f"{USER}:{secret(password)}" if private else f"{USER}:<the content of {password}>")
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))
     table.add_row("New labelled photos go to", settings.landing.folder)
     table.add_row("Tables, models, logs", str(settings.home))

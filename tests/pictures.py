@@ -26,7 +26,7 @@ from car_damage.settings_sources import load
 from deployments.demo import LOCAL_SETTINGS, UNSEEN_SEED
 from deployments.demo_photos import photo
 from deployments.processes import free_port
-from deployments.stack import ENDPOINT_START, endpoint_server, password_file, prefect_server
+from deployments.stack import ENDPOINT_START, USER, endpoint_server, password_file, prefect_server
 from tests.server.browser import Browser, chromium
 
 ROOT = Path(__file__).parents[1]
@@ -94,10 +94,9 @@ def _photos(folder: Path) -> Iterator[Path]:
 
 def _run(browser: Browser, url: str, password: str) -> bytes:
     """Screenshot of the demo's run in the Prefect UI."""
-    encoded = b64encode(password.encode()).decode()
-    asked = httpx.post(f"{url}/api/flow_runs/filter", json={}, headers={"Authorization": f"Basic {encoded}"})
-    (run,) = asked.raise_for_status().json()
+    (run,) = httpx.post(f"{url}/api/flow_runs/filter", json={}, auth=(USER, password)).raise_for_status().json()
     _show(browser, RUN_VIEW, url)
+    encoded = b64encode(f"{USER}:{password}".encode()).decode()
     browser.run(f"localStorage.setItem('prefect-password', {encoded!r})")  # as its page does once a person has given it
     _show(browser, RUN_VIEW, f"{url}/runs/flow-run/{run['id']}")
     return _still(browser, f"return document.body.textContent.includes({run['name']!r}) && document.querySelector('canvas') !== null")

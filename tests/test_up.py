@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -76,7 +75,7 @@ class Stack:
     @property
     def client(self) -> SyncPrefectClient:
         """A client of its Prefect server. It repeats a call that SQLite's lock refused, which the server answers with 503."""
-        return SyncPrefectClient(f"http://127.0.0.1:{self.ports['prefect']}/api", auth_string=self.password)
+        return SyncPrefectClient(f"http://127.0.0.1:{self.ports['prefect']}/api", auth_string=f"admin:{self.password}")
 
     @property
     def password(self) -> str:
@@ -105,7 +104,7 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
     for address in addresses:
         assert httpx.get(address, auth=("admin", stack.password)).status_code == 200
     assert stack.password not in told
-    assert f"is in {stack.home / 'run' / 'password'}" in told
+    assert f"admin:<the content of {stack.home / 'run' / 'password'}>" in told
     assert (stack.home / "landing").is_dir()
     looked = stack.command("doctor")
     assert looked.returncode == 0, looked.stdout
@@ -116,7 +115,7 @@ def test_everything_is_where_the_table_says_and_ctrl_c_ends_all_of_it(stack: Sta
         run = client.create_flow_run_from_deployment(first, state=Running()).id
     assert "token" not in told
     found = stack.command("env").stdout
-    assert found == f"export PREFECT_API_URL=http://127.0.0.1:{stack.ports['prefect']}/api PREFECT_API_AUTH_STRING={stack.password}\n"
+    assert found == f"export PREFECT_API_URL=http://127.0.0.1:{stack.ports['prefect']}/api PREFECT_API_AUTH_STRING=admin:{stack.password}\n"
     exported = re.search(r"^  export (.*)$", told, re.MULTILINE)
     assert exported is not None
     variables = dict(part.split("=", 1) for part in shlex.split(exported[1]))
@@ -143,11 +142,10 @@ def test_no_page_of_another_host_and_nobody_without_the_password_reaches_prefect
     for url in (f"{prefect}/admin/version", mlflow):
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, auth=("admin", "wrong" * 9)).status_code == 401
-    allowed = {"Authorization": f"Basic {b64encode(stack.password.encode()).decode()}"}
-    answered = httpx.get(f"{prefect}/admin/version", headers=stranger | allowed)
+    answered = httpx.get(f"{prefect}/admin/version", headers=stranger, auth=admin)
     assert (answered.status_code, answered.headers.get("Access-Control-Allow-Origin")) == (200, None)
     own = {"Origin": f"http://localhost:{stack.ports['prefect']}"}
-    assert httpx.get(f"{prefect}/admin/version", headers=own | allowed).headers["Access-Control-Allow-Origin"] == own["Origin"]
+    assert httpx.get(f"{prefect}/admin/version", headers=own, auth=admin).headers["Access-Control-Allow-Origin"] == own["Origin"]
     assert httpx.get(mlflow, auth=admin).status_code == 200
     rebound = {"Host": f"10.elsewhere.example:{stack.ports['mlflow']}"}  # a name that an attacker lets point to 127.0.0.1
     assert httpx.get(mlflow, auth=admin, headers=rebound).status_code == 403
