@@ -4,10 +4,12 @@ A network takes the decoder's pixels unchanged, (n, 224, 224, 3) uint8, and resc
 the same input. Augmentation is a layer in front of the network during training. It is not saved.
 """
 
+import contextlib
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from car_damage.photo.limits import SIZE
@@ -21,6 +23,8 @@ BRIGHTNESS = 0.25
 """Photos are made brighter or darker by up to this factor."""
 
 
+_UNUSED = ("matplotlib", "sklearn")
+"""Keras imports these packages where they are installed, for features that are not used here: a third of the time of its import."""
 _STARTUP_LINE = re.compile(rb"[IWE]0000 |WARNING: All log messages before absl|To enable the following instructions")
 
 
@@ -37,8 +41,9 @@ def import_quietly() -> None:
         terminal = os.dup(2)
         os.dup2(kept.fileno(), 2)
         try:
-            import keras  # noqa: F401 - it imports TensorFlow
-            import tensorflow as tf
+            with _without(_UNUSED):
+                import keras  # noqa: F401 - it imports TensorFlow
+                import tensorflow as tf
 
             tf.config.list_logical_devices()  # looks for a GPU, and writes lines about it too
         finally:
@@ -48,6 +53,19 @@ def import_quietly() -> None:
             for line in kept:
                 if not _STARTUP_LINE.match(line):
                     os.write(2, line)
+
+
+@contextlib.contextmanager
+def _without(packages: Iterable[str]) -> Iterator[None]:
+    """During the block an import of these packages fails at once, unless they are already imported."""
+    hidden = [name for name in packages if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # a package that is not there
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def cnn(classes: int, dropout: float = 0.3) -> "keras.Model":

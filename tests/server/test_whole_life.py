@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,6 +36,13 @@ def test_no_credentials_reach_a_model_process(live: Server) -> None:
     assert "PATH" in model.environ()
     assert SECRET not in model.environ().values()
     assert not [name for name in model.environ() if name.startswith(("CAR_DAMAGE_", "MLFLOW_TRACKING_", "MLFLOW_REGISTRY_"))]
+
+
+def test_a_model_process_loads_no_package_that_only_keras_might_want(live: Server) -> None:
+    (model,) = live.model_processes()
+    loaded = [Path(area.path).parts for area in model.memory_maps()]
+    assert any("tensorflow" in parts for parts in loaded)
+    assert not any({"sklearn", "matplotlib"} & set(parts) for parts in loaded)
 
 
 def test_a_model_process_that_dies_is_started_again_and_its_log_stays(live: Server, photo: bytes) -> None:

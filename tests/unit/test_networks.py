@@ -27,6 +27,13 @@ def seeded(keras: Any) -> None:
     keras.utils.set_random_seed(5)
 
 
+def test_packages_that_are_hidden_while_keras_is_imported_are_there_afterwards() -> None:
+    networks.import_quietly()
+    import sklearn  # type: ignore[import-untyped]
+
+    assert sklearn.__version__
+
+
 def test_uint8_photos_go_in_and_one_probability_a_class_comes_out() -> None:
     network = networks.cnn(3)
     assert (network.input_shape, network.output_shape) == ((None, 224, 224, 3), (None, 3))
