@@ -91,11 +91,11 @@ def test_a_client_that_says_nothing_is_not_waited_for(bare: Server) -> None:
 @pytest.mark.parametrize(
     ("begin", "drop"),
     [
-        pytest.param(b"", b"G", id="first line"),
+        pytest.param(b"GET /", b"a", id="first line"),
         pytest.param(b"GET /health HTTP/1.1\r\n", b"X: y\r\n", id="headers"),
         pytest.param(b"", b"\r\n", id="empty lines"),
         pytest.param(HEALTH, b"\r\n", id="empty lines after a request"),
-        pytest.param(HEALTH + HEALTH[:20], b"a", id="second head"),
+        pytest.param(HEALTH + b"GET /", b"a", id="second head"),
         pytest.param(b"POST / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n", b"a", id="a body that was refused"),
         pytest.param(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n", id="chunks that were refused"),
     ],

@@ -15,7 +15,7 @@ Where a route reads the body of a request, `car_damage.server.requests.receive` 
 import asyncio
 from typing import Any, ClassVar, Literal
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 KEEP_ALIVE = 75
 """Seconds for which a connection without a request stays open."""
@@ -61,6 +61,7 @@ class _Connection(HttpToolsProtocol):
         self.since = 0.0
         self._end: asyncio.TimerHandle | None = None
         self._refusal = ""
+        self._unanswered: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -76,6 +77,8 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        for request in self._unanswered:  # uvicorn tells the last one only, and the others would write to a closed connection
+            request.disconnected = True
         self._set(None)
 
     def pause_writing(self) -> None:
@@ -96,6 +99,7 @@ class _Connection(HttpToolsProtocol):
         if len(self.pipeline) >= _PIPELINED:
             self._refuse(f"{_PIPELINED} requests may wait on one connection.")
         super().on_headers_complete()
+        self._unanswered = [*(request for request in self._unanswered if not request.response_complete), self.cycle]
         self._part, self._loose = "body", 0
 
     def on_body(self, body: bytes) -> None:
