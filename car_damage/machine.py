@@ -19,6 +19,8 @@ LOOPBACK = ("127.0.0.1", "localhost")
 """Names of this machine, to itself."""
 SHORTEST_SECRET = 32
 """Characters of a secret that nobody can guess: 192 random bits in base64."""
+LONGEST_LOG = 8 << 20
+"""Bytes of a log, after which it goes on in an empty file. The file of before keeps as many."""
 _PREFIX = "car-damage."
 _YOUNG = 60.0
 """Seconds. A folder younger than this may have no lock yet, so it is left alone."""
@@ -87,6 +89,31 @@ def secret(path: Path, create: bool = False) -> str:
             "remove the file, and start the server again, which writes another one"
         )
     return text
+
+
+def memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process runs in."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):  # of cgroups 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # there is no such file, or it says "max"
+            most = min(most, int(Path(limit).read_text()))
+    return most
+
+
+def shorten(log: Path, keep: int = 0, longest: int = LONGEST_LOG) -> None:
+    """If a log is longer than `longest` bytes, move what follows its first `keep` bytes to `.log.1`.
+
+    Programs write to it meanwhile, and need not know: they have opened it for appending. A line that they write at this moment
+    may be lost. On a full disk, everything that would be moved is.
+    """
+    with contextlib.suppress(FileNotFoundError), log.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size - keep <= longest:
+            return
+        file.seek(max(keep, size - longest))
+        with contextlib.suppress(OSError):
+            log.with_suffix(".log.1").write_bytes(file.read(longest))
+        file.truncate(keep)
 
 
 class Scratch:

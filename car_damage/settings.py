@@ -293,6 +293,9 @@ class Serving(Section):
     """Largest request that the local endpoint server accepts, in bytes. Databricks accepts 16 MiB."""
     max_queue: Annotated[int, Field(ge=1)] = 64
     """Requests that may wait in the local endpoint server. Further requests get status 429."""
+    max_memory_bytes: Annotated[int, Field(ge=64 << 20)] | None = None
+    """Memory that a model's process may take in the local endpoint server, in bytes. One that takes more is killed and started
+    again. None: half of the machine's memory, and at least 2 GiB."""
 
 
 class Databricks(Section):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.errors import Terminal
+from car_damage.machine import shorten
 from tasks.local_server import SERVICE_LOG
 from tasks.run_processes import end
 
@@ -55,7 +56,8 @@ class Service:
             time.sleep(POLL)
 
     def check(self) -> None:
-        """Raise Terminal if the service has ended. The message has the end of its log, or the signal that ended it."""
+        """Keep the log short, and raise Terminal if the service has ended. The message has the end of the log, or the signal."""
+        shorten(self.log)
         code = self.process.poll()
         if code is not None and -code in EXTERNAL_SIGNALS:
             # The log ends abruptly and does not mention the signal.
@@ -77,7 +79,8 @@ def service(
     Does not wait until it is ready, so that several services can start at the same time: call `await_ready`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    log.unlink(missing_ok=True)
+    with log.open("ab") as output:  # for appending, so that `shorten` works
         process = subprocess.Popen(
             list(command),
             stdout=output,

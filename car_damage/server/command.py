@@ -1,6 +1,7 @@
 """`car-damage serve`: run the local endpoint server until it is stopped."""
 
 import contextlib
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from car_damage.settings import Settings
 
 _GRACE = 15
 """Seconds that requests in flight may still take when the server stops."""
+_SPARE = 256
+"""Connections without a request that the endpoint works on or keeps in its queue."""
+_FILES = 128
+"""Files besides connections: those of the models' processes, logs and libraries."""
 
 
 def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
@@ -24,16 +29,28 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
     """
     import uvicorn
 
+    from car_damage.server.api import connection
     from car_damage.server.api.app import application
     from car_damage.server.api.page import link
     from car_damage.server.hosting.endpoints import Endpoints
+    from car_damage.server.hosting.model_server import AT_ONCE
 
     state = State(settings.home)
     with state.locked(), _listening(settings.serving.host) as listening:
         token = state.token()
         state.read()  # an error here is one line; when the application restores the endpoints, it would be a traceback
         app = application(settings, Endpoints(settings, state), token)
-        config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE, timeout_keep_alive=75)
+        most = settings.serving.max_queue + AT_ONCE + _SPARE
+        _allow_files(most + _FILES)
+        config = uvicorn.Config(
+            app,
+            http=connection.protocol(most, settings.serving.request_timeout),
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE,
+            timeout_keep_alive=connection.KEEP_ALIVE,
+        )
         say(f"endpoint server: {settings.serving.host}, token: {state.folder / 'token'}; Ctrl-C stops it")
         # Only the owner can read the token's file, but others may read a log that this line goes to.
         say(f"page: {link(str(settings.serving.host), token if sys.stdout.isatty() else None)}")
@@ -62,3 +79,10 @@ def _listening(host: str | None) -> socket.socket:
             "stop the program that uses it, or change serving.host (CAR_DAMAGE_SERVING__HOST)"
         ) from error
     return listening
+
+
+def _allow_files(number: int) -> None:
+    """Let this process open so many files, as far as the system lets it: macOS begins with 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number if hard == resource.RLIM_INFINITY else min(number, hard), hard))

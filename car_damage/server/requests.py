@@ -14,9 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from car_damage.ports import served_name
 from car_damage.server.errors import ApiError, ErrorKind
 
-_DISCARDED = 64 << 20
-"""Bytes of a request over the limit that are read and dropped, so that the client can read the response."""
-
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
 
@@ -100,14 +97,20 @@ async def receive(request: Request, limit: int, timeout: float) -> bytes:
     """Read a request's body from the network.
 
     Raises:
-        ApiError: LARGE_BODY if it has more than `limit` bytes; no more than that are kept in memory. SLOW_BODY if it has not
-            arrived after `timeout` seconds; otherwise a client that stops in the middle would hold its place for ever.
+        ApiError: LARGE_BODY if it has more than `limit` bytes, or says so in its head; no more than that are read. SLOW_BODY if it
+            has not arrived after `timeout` seconds; otherwise a client that stops in the middle would hold its place for ever.
     """
+    body = bytearray()
+    announced = request.headers.get("content-length", "")
+    _check(int(announced) if announced.isdecimal() else 0, limit)
     try:
         async with asyncio.timeout(timeout):
-            return await _receive(request, limit)
+            async for part in request.stream():
+                body += part
+                _check(len(body), limit)
     except TimeoutError as error:
         raise ApiError(ErrorKind.SLOW_BODY, f"the request's body did not arrive within {timeout:g} seconds; send it again") from error
+    return bytes(body)
 
 
 def parse(body: type[Body], data: bytes) -> Body:
@@ -129,17 +132,6 @@ def parse(body: type[Body], data: bytes) -> Body:
         raise ApiError(ErrorKind.INVALID, "; ".join(problems)) from error
 
 
-async def _receive(request: Request, limit: int) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    kept, size = bytearray(), 0
-    too_long = announced.isdecimal() and int(announced) > limit
-    async for part in request.stream():
-        size += len(part)
-        too_long = too_long or size > limit
-        if not too_long:
-            kept += part
-        elif size > _DISCARDED:
-            break
-    if too_long:
+def _check(size: int, limit: int) -> None:
+    if size > limit:
         raise ApiError(ErrorKind.LARGE_BODY, f"a request may have {limit} bytes; send fewer or smaller photos at once")
-    return bytes(kept)

@@ -15,6 +15,8 @@ from car_damage.server.address import folder
 
 FORMAT = 1
 """Of endpoints.json. Raise it when an earlier version could not read what this one writes."""
+_OLD_LOGS = 20
+"""Logs of earlier deployments that stay."""
 _FIELDS = ("name", "facts", "active", "pending", "active_version", "update_state")
 
 
@@ -90,14 +92,20 @@ class State:
         return self.folder / "models" / f"{endpoint}.{config_version}"
 
     def sweep(self, needed: Iterable[tuple[str, int]]) -> None:
-        """Remove all copies of models, complete or partial, except those of these endpoints and config versions."""
+        """Remove all copies of models, complete or partial, except those of these endpoints and config versions, and old logs."""
         names = {self.model(*deployment).name for deployment in needed}
-        for copy in (self.folder / "models").glob("*"):
-            # The name of a partial copy has a second dot. The name of an endpoint has none.
-            if ".".join(copy.name.split(".")[:2]) not in names:
-                shutil.rmtree(copy, ignore_errors=True)
+        for copy in _others(self.folder / "models", names):
+            shutil.rmtree(copy, ignore_errors=True)
+        for log in sorted(_others(self.folder / "logs", names), key=lambda log: log.stat().st_mtime)[:-_OLD_LOGS]:
+            log.unlink(missing_ok=True)
 
     def delete_logs(self, endpoint: str) -> None:
         """Remove an endpoint's logs, so that a later endpoint of the same name starts with empty ones."""
         for log in (self.folder / "logs").glob(f"{endpoint}.*"):
             log.unlink(missing_ok=True)
+
+
+def _others(folder: Path, names: set[str]) -> list[Path]:
+    """What a folder has of other deployments."""
+    # The name of a partial copy has a second dot. The name of an endpoint has none.
+    return [path for path in folder.glob("*") if ".".join(path.name.split(".")[:2]) not in names]

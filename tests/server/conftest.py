@@ -197,6 +197,11 @@ class Server:
         return str(self.settings.serving.host)
 
     @property
+    def said(self) -> str:
+        """What the process has written since its start."""
+        return self._said.read_text()
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -254,7 +259,7 @@ class Server:
         assert self._process is not None
         self._process.send_signal(how)
         self._process.wait(timeout=DEADLINE)
-        return self._said.read_text()
+        return self.said
 
 
 # All tests of this package that run in one process share a server, because a model's process takes seconds to start. Each module

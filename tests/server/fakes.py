@@ -24,6 +24,7 @@ class Process:
     """
 
     began = built = 0
+    killed_because = ""
 
     def __init__(self, version: int, failure: Exception | None) -> None:
         self.version, self._failure = version, failure

@@ -1,4 +1,5 @@
-"""A registered model without TensorFlow. Its config decides whether it answers, fails to load, or hangs while it loads.
+"""A registered model without TensorFlow. Its config decides whether it answers, fails to load, or hangs while it loads. A request with
+the photo `grow` makes it take more and more memory.
 
 MLflow runs this file as code in processes that do not have our modules.
 """
@@ -21,6 +22,10 @@ class Puppet(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         del context, params
+        hoard = []
+        while model_input["image"][0] == "grow":
+            hoard.append(b"x" * (16 << 20))
+            time.sleep(0.02)
         best = max(self._probabilities, key=lambda name: self._probabilities[name])
         row = {"label": best, "probability": self._probabilities[best]}
         row |= {f"probability_{name}": value for name, value in self._probabilities.items()}

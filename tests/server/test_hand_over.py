@@ -30,6 +30,8 @@ from tests.server.conftest import CLASSES, Server, until
 PUPPET = Path(__file__).with_name("puppet.py")
 CHAMPION, BETTER, RAISES, LIES, HANGS, GONE = 1, 2, 3, 4, 5, 6
 OLD, NEW = {"minor": 0.6, "moderate": 0.3, "major": 0.1}, {"minor": 0.1, "moderate": 0.2, "major": 0.7}
+MEMORY = 768 << 20
+"""Bytes that a model's process may take. A puppet takes less than half of it."""
 PATIENCE = 120.0
 """Seconds that the server waits for a start, and the stage for an update. A puppet takes four, and over thirty on a busy machine."""
 
@@ -88,7 +90,7 @@ def puppets(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> str:
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory, puppets: str) -> Iterator[Server]:
     """A separate server."""
-    running = Server(tmp_path_factory.mktemp("night"), puppets, update_timeout=PATIENCE, poll=0.2).start()
+    running = Server(tmp_path_factory.mktemp("night"), puppets, update_timeout=PATIENCE, poll=0.2, max_memory_bytes=MEMORY).start()
     running.serving.put(CHAMPION)
     assert running.settled().served == CHAMPION
     yield running
@@ -177,6 +179,16 @@ def test_a_version_that_never_gets_ready_does_not_go_live(here: World, night: Se
         with pytest.raises(UpdateFailed, match="not ready with version 5 after 120 s") as error:
             update(here, HANGS)
         refused(here, photo, error, HANGS, "the puppet hangs")
+
+
+def test_a_process_that_takes_too_much_memory_is_ended_and_started_again(here: World, night: Server, photo: bytes) -> None:
+    before = set(night.model_processes())
+    greedy = night.invoke(json={"dataframe_records": [{"image": "grow"}]})
+    assert (greedy.status_code, greedy.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+    assert greedy.json()["message"].endswith("ended during the request: it took more than 768 MiB of memory, see serving.max_memory_bytes")
+    until(lambda: night.settled().ready, "another process")
+    assert not before & set(night.model_processes())
+    assert here.serving.query([photo])[0].probabilities == OLD
 
 
 def test_the_server_ends_a_start_that_takes_longer_than_its_own_limit(tmp_path: Path, puppets: str) -> None:

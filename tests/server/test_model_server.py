@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from car_damage.errors import ModelRefused
-from car_damage.server.hosting.model_server import DeploymentFiles, ModelServer
+from car_damage.server.hosting.model_server import DeploymentFiles, ModelLimits, ModelServer
 
 
 class Registry:
@@ -51,7 +51,7 @@ def test_a_remote_registry_is_asked_with_the_servers_credentials_and_its_answer_
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     files = DeploymentFiles(tmp_path / "models" / "ep.1", tmp_path / "logs" / "ep.1.log")
     variables = {"MLFLOW_TRACKING_URI": registry.url, "MLFLOW_REGISTRY_URI": registry.url}
-    of = ModelServer("models:/m/1", tmp_path / "socket", files, variables, 60)
+    of = ModelServer("models:/m/1", tmp_path / "socket", files, variables, ModelLimits(60, 4 << 30))
     with pytest.raises(ModelRefused, match=r"models:/m/1 could not be fetched .*no such version"):
         asyncio.run(of.start(120))
     assert set(registry.asked) == {"Basic " + base64.b64encode(b"worker:secret").decode()}

@@ -2,19 +2,16 @@
 
 import base64
 import hashlib
-import http.client
 import json
 import re
-import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from car_damage.errors import RequestRefused
+from car_damage.machine import LONGEST_LOG
 from car_damage.server.address import folder, token
 from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus
@@ -214,34 +211,17 @@ def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_th
     assert ready.call("GET", served.replace("-1", "-9") + "/logs").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
 
 
-def test_a_caller_who_stops_in_the_middle_is_told_so_and_holds_no_place_for_ever(tmp_path: Path) -> None:
-    server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", request_timeout=0.5, max_queue=1).start()
-    server.serving.put(1)  # the version does not exist, but the endpoint does
-    head = (
-        f"POST /serving-endpoints/{server.settings.serving.endpoint}/invocations HTTP/1.1\r\nHost: here\r\n"
-        f"Authorization: Bearer {token(tmp_path)}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
-    )
-    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
-        connection.sendall(head.encode())
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        said = answer.read()
-    server.end()
-    assert answer.status == 408
-    assert b"REQUEST_TIMEOUT" in said
-
-
-def test_a_caller_who_hangs_up_in_the_middle_leaves_no_trace_in_the_servers_log(tmp_path: Path) -> None:
-    server = Server(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}").start()
-    head = (
-        f"POST /api/2.0/serving-endpoints HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {token(tmp_path)}\r\nContent-Length: 100\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
-        connection.sendall(head.encode())
-        connection.shutdown(socket.SHUT_WR)
-        assert connection.recv(1) == b"", "the server has hung up too"
-    assert server.call("GET", "/health").status_code == 200
-    assert "ClientDisconnect" not in server.end()
+def test_a_models_log_has_a_length_and_its_build_log_stays(ready: Server) -> None:
+    served = f"/api/2.0/serving-endpoints/{ready.settings.serving.endpoint}/served-models/car_damage_classifier-1"
+    build = ready.call("GET", served + "/build-logs").json()["logs"]
+    log = max((folder(ready.settings.home) / "logs").glob("*.log"), key=lambda log: log.stat().st_mtime)
+    with log.open("ab", buffering=0) as model:  # as the process has it
+        model.write(b"a line that a model prints\n" * 400_000)
+        until(lambda: log.stat().st_size < 1 << 20, "an end of the long log")
+        model.write(b"the line after it\n")
+    assert log.with_suffix(".log.1").stat().st_size == LONGEST_LOG
+    assert ready.call("GET", served + "/logs").json()["logs"].endswith("the line after it\n")
+    assert ready.call("GET", served + "/build-logs").json()["logs"] == build
 
 
 def test_a_request_without_content_type_and_one_with_a_foreign_one_are_refused(ready: Server) -> None:

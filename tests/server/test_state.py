@@ -61,3 +61,13 @@ def test_endpoints_that_cannot_be_read_are_one_sentence(state: State, text: str)
     (state.folder / "endpoints.json").write_text(text)
     with pytest.raises(Terminal, match=r"cannot be read: .*; repair it, or remove it to start without endpoints"):
         state.read()
+
+
+def test_of_the_logs_of_earlier_deployments_the_latest_stay(state: State) -> None:
+    (state.folder / "logs").mkdir()
+    for version in range(1, 31):
+        log = state.log("e", version)
+        log.write_text("")
+        os.utime(log, (version, version))
+    state.sweep([("e", 2)])
+    assert {log.name for log in (state.folder / "logs").iterdir()} == {f"e.{version}.log" for version in (2, *range(11, 31))}

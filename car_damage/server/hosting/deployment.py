@@ -180,7 +180,8 @@ class Deployment:
             for wait in waits:
                 wait.cancel()
         if ended.done():
-            self._enter(Phase.RECOVERING, f"the model's process ended (exit {ended.result()}) and is being started again")
+            why = self.server.killed_because or f"exit {ended.result()}"
+            self._enter(Phase.RECOVERING, f"the model's process ended ({why}) and is being started again")
         elif hangs.done() or stuck.done():
             self._enter(Phase.RECOVERING, "the model's process did not answer any more, and is being started again")
             await self.server.stop()

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from car_damage.errors import Terminal
-from car_damage.machine import Scratch
+from car_damage.machine import Scratch, memory
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.deployment import Deployment, TimeLimits
 from car_damage.server.hosting.endpoint import Endpoint, now
-from car_damage.server.hosting.model_server import DeploymentFiles, ModelServer
+from car_damage.server.hosting.model_server import DeploymentFiles, ModelLimits, ModelServer
 from car_damage.server.requests import Config, NewEndpoint
 from car_damage.server.state import State
 from car_damage.settings import Settings
@@ -18,6 +18,8 @@ _LOG_TAIL = 64 << 10
 """Bytes of a model's log that the server returns."""
 _SLOWEST_WAKE = 300.0
 """Seconds in which a model must be able to start again, also where requests may take less."""
+_LEAST_MEMORY = 2 << 30
+"""Bytes. TensorFlow takes 0.9 GiB, and a request of the largest photos as much again."""
 _MARGIN = 1.0
 """Seconds beyond `serving.request_timeout` after which the server gives up on a request."""
 
@@ -126,7 +128,7 @@ class Endpoints:
                 self._sockets.path / str(self._sockets_made),
                 DeploymentFiles(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
-                serving.request_timeout,
+                ModelLimits(serving.request_timeout, serving.max_memory_bytes or max(memory() // 2, _LEAST_MEMORY)),
             )
 
         # The model's own time limit ends first: then the client learns that its request is too large, and does not try it again.

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from car_damage.errors import ModelRefused, Unavailable
+from car_damage.machine import shorten
 from car_damage.model.environment import scrubbed
 from car_damage.model.process import HOST
+from car_damage.server.hosting.guard import Guard
 
 AT_ONCE = 16
 """Requests that the process gets at once: two calls of the model, each for up to eight requests that it combines."""
 _LAST_LINE = 300
 """Characters of a log's last line that an error quotes."""
-_LONGEST_LOG = 8 << 20
-"""Bytes of a log above which the next start renames it to `.log.1` and begins another, because a model may crash for ever."""
 _GRACE = 10.0
 """Seconds until a process that does not end by itself is killed."""
 _PROBED_EVERY = 10.0
@@ -53,6 +53,16 @@ class DeploymentFiles:
     """What its processes print, one after the other."""
 
 
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a model may take."""
+
+    seconds: float
+    """For one request, rounded up."""
+    memory: int
+    """Bytes. A process that takes more is killed."""
+
+
 class ModelServer:
     """A model's process.
 
@@ -65,13 +75,13 @@ class ModelServer:
         socket: unix socket of the process; its path has at most 107 characters.
         files: files of the deployment.
         registry: environment variables that tell MLflow where the registry is.
-        request_timeout: seconds that the model may take for one request, rounded up.
+        limits: what the model may take.
     """
 
-    def __init__(self, uri: str, socket: Path, files: DeploymentFiles, registry: Mapping[str, str], request_timeout: float) -> None:
-        self._uri, self._socket, self._files, self._registry = uri, socket, files, registry
-        self._limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(request_timeout))}
+    def __init__(self, uri: str, socket: Path, files: DeploymentFiles, registry: Mapping[str, str], limits: ModelLimits) -> None:
+        self._uri, self._socket, self._files, self._registry, self._limits = uri, socket, files, registry, limits
         self._process: asyncio.subprocess.Process | None = None
+        self._guard: Guard | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._open = 0
         self._quiet = asyncio.Event()
@@ -106,6 +116,11 @@ class ModelServer:
         """The id of the process, while it runs."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
+    @property
+    def killed_because(self) -> str:
+        """Why this server has killed the process; empty if it has not."""
+        return self._guard.killed_because if self._guard is not None else ""
+
     async def ended(self) -> int:
         """Wait until the process ends by itself, and return its exit code."""
         assert self._process is not None  # noqa: S101 - for the type checker: called after start
@@ -123,7 +138,8 @@ class ModelServer:
             kind = content_type.encode("latin-1")
             return await self._exchange(struct.pack(">II", len(kind), len(body)) + kind, body)
         except (OSError, asyncio.IncompleteReadError) as error:
-            raise Unavailable(f"the process of {self._uri} ended during the request") from error
+            because = f": {self.killed_because}" if self.killed_because else ""
+            raise Unavailable(f"the process of {self._uri} ended during the request{because}") from error
         finally:
             self._open -= 1
             if not self._open:
@@ -168,8 +184,7 @@ class ModelServer:
         log = self._files.log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._files.model.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > _LONGEST_LOG:
-            log.replace(log.with_suffix(".log.1"))
+        shorten(log)
         with log.open("ab") as file:
             self.began = file.tell()
 
@@ -182,7 +197,8 @@ class ModelServer:
             raise ModelRefused(f"{self._uri} could not be fetched (exit {code}): {self._last_line()}")
 
     async def _await_ready(self) -> None:
-        process = await self._spawn("serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | self._limit)
+        limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(self._limits.seconds))}
+        process = await self._spawn("serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | limit)
         assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         if (await process.stdout.readline()).strip() != b"ready":
             raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_line()}")
@@ -200,6 +216,7 @@ class ModelServer:
                 env=environment,
                 start_new_session=True,
             )
+        self._guard = Guard(self._process, self._limits.memory, self._files.log, lambda: self.built or self.began)
         return self._process
 
     async def _exchange(self, head: bytes, body: bytes = b"") -> ModelResponse:
@@ -226,5 +243,7 @@ class ModelServer:
         return await asyncio.open_unix_connection(str(self._socket))
 
     def _last_line(self) -> str:
+        if self.killed_because:
+            return self.killed_because
         lines = self._files.log.read_bytes()[self.began :].decode(errors="replace").strip().splitlines()
         return lines[-1][-_LAST_LINE:] if lines else "it printed nothing"
