@@ -49,7 +49,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
     home = tmp_path_factory.mktemp("prefect")
     running = PrefectServer(home)
     # A run that waits for another run asks for its slot again after this many seconds; the default is 30.
-    os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "5"
+    # And Prefect keeps out of its log what SQLite refused and a client repeated.
+    own = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5", "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true"}
+    os.environ |= own
     try:
         running.start()
         settings: dict[Any, Any] = {
@@ -62,7 +64,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
             yield running
     finally:
         running.stop()
-        del os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"]
+        for name in own:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")
