@@ -16,18 +16,23 @@ from prefect.exceptions import ObjectNotFound
 from car_damage.errors import SettingsError
 from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
+from tasks.attempts import ENDED, LOST, MOST, STOPPED, TOO_OFTEN
 from tasks.commands import DOCTOR
 
 PREFIX = "car-damage: "
 """Prefix of the automations that bootstrap creates; those of prefect.yaml belong to their deployments."""
 _LOST = f"{PREFIX}a lost run is started again"
+_LOST_TOO_OFTEN = f"{PREFIX}a run that is lost too often fails"
 RUN = "{{ flow_run.name }}"
 LINK = "{{ flow_run|ui_url }}"
 
 
 def declared(alerts: Alerts) -> dict[str, Callable[[], AutomationCore]]:
     """Name -> function that makes the automation. Automations that only notify are included if `alerts.notify` names a block."""
-    found: dict[str, Callable[[], AutomationCore]] = {_LOST: partial(_restart_lost_run, alerts)}
+    found: dict[str, Callable[[], AutomationCore]] = {
+        _LOST: partial(_restart_lost_run, alerts),
+        _LOST_TOO_OFTEN: partial(_end_run_lost_too_often, alerts),
+    }
     if alerts.notify:
         found |= {f"{PREFIX}{one.name}": partial(one.automation, alerts.notify) for one in _notifications(alerts)}
     return found
@@ -61,8 +66,9 @@ def _restart_lost_run(alerts: Alerts) -> AutomationCore:
         trigger=EventTrigger(
             # Pending and Submitting: the worker may die after it took the run and before it starts the process.
             after={"prefect.flow-run.heartbeat", "prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
-            # Any event of the run counts: its final state may have a name of our own, such as Promoted.
-            expect={"prefect.flow-run.*"},
+            # Any event of the run counts: its final state may have a name of our own, such as Promoted. The server may keep the events of
+            # states for a quarter of an hour, so a run also sends one of its own at its end.
+            expect={"prefect.flow-run.*", ENDED},
             **_OURS,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
@@ -71,10 +77,28 @@ def _restart_lost_run(alerts: Alerts) -> AutomationCore:
         ),
         actions=[
             ChangeFlowRunState(
-                state=StateType.SCHEDULED, name="AwaitingRetry", message=f"no heartbeat for {alerts.zombie_after:.0f} s: started again"
+                state=StateType.SCHEDULED, name="AwaitingRetry", message=f"{LOST} {alerts.zombie_after:.0f} s: started again"
             ),
             *([_send(alerts.notify, f"{RUN} was lost and is started again", body)] if alerts.notify else []),
         ],
+    )
+
+
+def _end_run_lost_too_often(alerts: Alerts) -> AutomationCore:
+    """For a run whose process ends before its flow begins: the flow counts, too."""
+    ours = {**_OURS["match"], "prefect.state-message": [f"{LOST}*", f"{STOPPED}*"]}
+    return AutomationCore(
+        name=_LOST_TOO_OFTEN,
+        description=f"Ends a run that was lost {MOST} times, so that it is not started for ever.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.AwaitingRetry"},
+            **{**_OURS, "match": ours},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=MOST,
+            within=timedelta(days=1) + MOST * timedelta(seconds=alerts.zombie_after),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.FAILED, name="Failed", message=TOO_OFTEN)],
     )
 
 

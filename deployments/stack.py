@@ -81,7 +81,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
         # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "deployments.prefect_server", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with service("Prefect server", command, prefect_log(home), f"{url}/api/health", {**variables, **server}) as started:
         yield Prefect(started, url, variables)
 

@@ -186,19 +186,19 @@ def reschedule() -> None:
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowRunFilter, FlowRunFilterNextScheduledStartTime
-    from prefect.client.schemas.objects import State, StateType
+    from prefect.client.schemas.objects import StateType
     from prefect.states import Cancelled
 
+    from tasks.attempts import STOPPED, again
     from tasks.flow_runs import DOORBELL, in_state
 
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=["car-damage"]))
-    again = State(type=StateType.SCHEDULED, name="AwaitingRetry", message="`make up` was stopped: started again")
     with get_client(sync_client=True) as client:
         lost = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING))
         for run in client.read_flow_runs(deployment_filter=ours, flow_run_filter=lost, limit=200):
-            client.set_flow_run_state(run.id, again, force=True)
+            client.set_flow_run_state(run.id, again(run, f"{STOPPED}: started again"), force=True)
         for check in client.read_flow_runs(flow_filter=DOORBELL, flow_run_filter=lost, limit=200):
-            client.set_flow_run_state(check.id, Cancelled(message="`make up` was stopped"))
+            client.set_flow_run_state(check.id, Cancelled(message=STOPPED))
         due = FlowRunFilterNextScheduledStartTime(before_=datetime.now(UTC))
         late = FlowRunFilter(state=in_state(StateType.SCHEDULED), next_scheduled_start_time=due)
         for check in client.read_flow_runs(flow_filter=DOORBELL, flow_run_filter=late, limit=200):

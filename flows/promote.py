@@ -16,7 +16,7 @@ from car_damage.pipeline import LAST_VERSION, ChooseRequest, promote_request
 from car_damage.promotion import outcome
 from car_damage.settings_sources import load
 from tasks import by_hand, naming
-from tasks.attempts import take_over
+from tasks.attempts import take_over, tell_end
 from tasks.author import started_by
 from tasks.cancellation import stay_as_it_was
 from tasks.runner import runner_for
@@ -34,7 +34,10 @@ def _run_name() -> str:
     name="promote",
     flow_run_name=_run_name,
     description="Take a version live that a person has chosen, or roll back to the previous champion.",
-    on_cancellation=[stay_as_it_was],
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
+    on_cancellation=[tell_end, stay_as_it_was],
 )
 def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version: Version = "previous") -> State[Any]:
     """Take a version of the model live, and record the reason.
@@ -43,7 +46,8 @@ def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version:
         reason: The reason, for the champion's history.
         version: The version's number, or previous: the champion before the present one, without those that were rolled back.
     """
-    take_over()
+    if ended := take_over():
+        return ended
     runner = runner_for(load())
     flow_run = str(runtime.flow_run.id)
 

@@ -24,7 +24,7 @@ from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.settings_sources import load
 from tasks import alerts, by_hand, commands, naming
-from tasks.attempts import take_over
+from tasks.attempts import take_over, tell_end
 from tasks.author import started_by
 from tasks.cancellation import end_work, stay_as_it_was
 from tasks.runner import runner_for
@@ -40,7 +40,10 @@ def _run_name() -> str:
     name="retrain",
     flow_run_name=_run_name,
     description="Retrain the car damage classifier, and take it live if it is better.",
-    on_cancellation=[end_work, stay_as_it_was],
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
+    on_cancellation=[tell_end, end_work, stay_as_it_was],
 )
 def retrain(
     dry_run: bool = False,
@@ -58,7 +61,8 @@ def retrain(
         allow_removals: Accept that most of the known photos, or most photos of a class, have vanished from the landing folder.
         retire_other_folders: Stop using photos of other landing folders than the present one.
     """
-    take_over()
+    if ended := take_over():
+        return ended
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)

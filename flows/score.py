@@ -12,7 +12,7 @@ from car_damage.pipeline import LAST_VERSION, ScoreRequest
 from car_damage.promotion import outcome
 from car_damage.settings_sources import load
 from tasks import by_hand, naming
-from tasks.attempts import take_over
+from tasks.attempts import take_over, tell_end
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import score_photos
@@ -28,7 +28,10 @@ def _run_name() -> str:
     name="score",
     flow_run_name=_run_name,
     description="Classify all photos of a folder or a table that the version has not classified before.",
-    on_cancellation=[end_work],
+    on_completion=[tell_end],
+    on_failure=[tell_end],
+    on_crashed=[tell_end],
+    on_cancellation=[tell_end, end_work],
 )
 def score(source: str = "", version: Version = "champion") -> State[Any]:
     """Classify photos with a version of the model, and write the results to the table of predictions.
@@ -37,7 +40,8 @@ def score(source: str = "", version: Version = "champion") -> State[Any]:
         source: A folder, or a table catalog.schema.table with a column path. Empty: the setting scoring.source, or the landing folder.
         version: The version's number, or champion: the one that is live.
     """
-    take_over()
+    if ended := take_over():
+        return ended
     report = score_photos(ScoreRequest(str(runtime.flow_run.id), source, version), runner_for(load()))
     ending = outcome.after_score(report)
     return Completed(name=ending.name, message=ending.message, data=ending.message)

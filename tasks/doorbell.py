@@ -5,7 +5,6 @@ The state is in two Variables. Only the stage validate writes `car_damage_valida
 they announce the photos twice, which costs a run with nothing new. The Variables hold fingerprints and times, no file names.
 """
 
-import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -19,14 +18,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStartTime,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.events import emit_event
-from prefect.events.worker import EventsWorker
 from pydantic import TypeAdapter, ValidationError
 
 from car_damage.data import doorbell
 from car_damage.data.doorbell import Memory, Runs, Signal
-from car_damage.errors import Unavailable
 from car_damage.ports import Platform
+from tasks import events
 from tasks.flow_runs import RETRAIN, in_state
 
 T = TypeVar("T")
@@ -44,8 +41,6 @@ LONGEST_VALIDATION = timedelta(hours=1)
 """A running run that has not validated for so long may be dead, and must not silence the doorbell."""
 LONGEST_START = timedelta(minutes=15)
 """A run that a worker took so long ago and did not start may be dead too."""
-SEND_TIMEOUT = 30.0
-"""Seconds that sending the event may take."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +113,7 @@ def ring(fingerprint: str, folder: str) -> None:
     Raises:
         Unavailable: the event could not be sent in time.
     """
-    emit_event(
-        LANDED,
-        resource={"prefect.resource.id": LANDING, "prefect.resource.name": folder},
-        payload={"fingerprint": fingerprint},
-    )
-    # An events client that cannot connect gives up silently, and its queue then never becomes empty.
-    sending = threading.Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
-    sending.start()
-    sending.join(SEND_TIMEOUT)
-    if sending.is_alive():
-        raise Unavailable(
-            f"the event {LANDED} was not sent within {SEND_TIMEOUT:.0f} s: check that no proxy blocks the server's websockets"
-        )
+    events.send(LANDED, {"prefect.resource.id": LANDING, "prefect.resource.name": folder}, {"fingerprint": fingerprint})
 
 
 def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:

@@ -51,7 +51,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
     home = tmp_path_factory.mktemp("prefect")
     running = PrefectServer(home)
     # A run that waits for another run asks for its slot again after this many seconds; the default is 30.
-    os.environ["PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS"] = "5"
+    # And Prefect keeps out of its log what SQLite refused and a client repeated.
+    own = {"PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5", "PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true"}
+    os.environ |= own
     try:
         running.start()
         settings: dict[Any, Any] = {
@@ -65,7 +67,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
             yield running
     finally:
         running.stop()
-        for name in ("PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS", "PREFECT_API_AUTH_STRING"):
+        for name in (*own, "PREFECT_API_AUTH_STRING"):
             del os.environ[name]
 
 
