@@ -248,7 +248,7 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
         check=True,
     )
     *reasons, grown = done.stdout.splitlines()
-    assert reasons == ["too many pixels", "truncated", "truncated", "truncated", *["too many pixels"] * 6]
+    assert reasons == ["too many pixels", "truncated", "truncated", "truncated", *["too many pixels"] * 8]
     assert int(grown) < 20_000  # kilobytes
 
 

@@ -12,7 +12,7 @@ from car_damage.photo.reasons import CORRUPT
 def read(data: bytes) -> Header:
     """Read the chunks as far as the size and the orientation."""
     riff, kind = struct.unpack_from("<I4x4s", data, 4)
-    orientation = 1
+    orientation, profile = 1, b""
     if kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     elif kind == b"VP8L":
@@ -25,6 +25,8 @@ def read(data: bytes) -> Header:
             name, length = struct.unpack_from("<4sI", data, at)
             if name == b"EXIF":
                 orientation = exif.orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+            elif name == b"ICCP":
+                profile = profile or data[at + 8 : at + 8 + length]
             at += 8 + length + length % 2
     else:
         raise unusable(CORRUPT, f"a WebP whose first chunk is {kind!r}")
@@ -42,4 +44,4 @@ def read(data: bytes) -> Header:
         raw_mode = decoder.get_info()[-1]
         return Image.frombytes("RGB" if raw_mode == "RGBX" else "RGBA", (width, height), frame[0], "raw", raw_mode)
 
-    return Header("WEBP", width, height, load, orientation)
+    return Header("WEBP", width, height, load, orientation, profile)
