@@ -2,8 +2,8 @@
 
 Pillow's own classes obey process-wide switches (LOAD_TRUNCATED_IMAGES, MAX_IMAGE_PIXELS, GIF's LOADING_STRATEGY, the warning
 filters), which any code in the process may have changed. A verdict must depend only on the bytes. So
-`car_damage.photo.formats` reads each container itself, passes only the data for the pixels to Pillow, and runs Pillow's pixel
-decoders directly, which also detects truncated files.
+`car_damage.photo.formats` reads each container itself, as far as the size, and runs Pillow's pixel decoders by `Image.frombytes`, which
+obeys no switch and detects truncated files. WebP and AVIF have no such decoder: their classes in Pillow load the whole frame.
 
 Every registered model contains a copy of this module and of the formats, so they import only Pillow, pi-heif, and modules that are
 copied too.

@@ -32,7 +32,7 @@ def read_heic(data: bytes) -> Header:
     """Read the boxes up to the pixels. libheif turns the photo upright."""
 
     def opened() -> Header:
-        file = pi_heif.open_heif(io.BytesIO(data), reload_size=False)
+        file = pi_heif.open_heif(io.BytesIO(data))
         if not len(file):
             raise ValueError("no photo in the file")
         width, height = file.size

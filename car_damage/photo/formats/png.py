@@ -31,6 +31,7 @@ def read(data: bytes) -> Header:
             raise unusable(TRUNCATED, f"{len(pixels)} bytes cannot hold {width}x{height} pixels")
         image = PngImageFile(io.BytesIO(b"".join([data[:8], *kept.values(), struct.pack(">I", len(pixels)), b"IDAT"])))
         image.tile = [tile._replace(offset=0) for tile in image.tile]
+        image.decoderconfig = (1,) if image.info.get("interlace") else ()
         return load_tiles(image, pixels)
 
     while True:
