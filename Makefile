@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGES ?=
+MINUTES ?= 5
 PYTEST_ARGS ?=
 
 # Many container images set this. Each of our processes would then compile all of TensorFlow again: 25 s in place of 10.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup spark demo up down deploy watch doctor test lint bench bench-scale bench-nights pictures constraints clean
+.PHONY: help setup spark demo up down deploy watch doctor test lint fuzz bench bench-scale bench-nights pictures constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +62,13 @@ lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+fuzz: $(VENV)/installed-fuzz  ## Fuzz the decoder, labels and request bodies for MINUTES=5, then 10,000 mutated photos
+	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+$(VENV)/installed-fuzz: $(VENV)/installed
+	@sh deployments/install.sh $(VENV) fuzz
+	@touch $@
+
 bench: setup  ## Run the benchmarks against their baselines; writes build/bench.json
 	@$(BIN)/python -m benchmarks
 
@@ -78,7 +86,7 @@ pictures: setup  ## Take the README's pictures anew; needs Chromium with its chr
 constraints:  ## Resolve the ranges of pyproject.toml again, and write the versions to constraints.txt
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder/venv" && \
-	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test]' && \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test,fuzz]' && \
 	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
 	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name a URL instead of a version; constraints.txt is unchanged"; exit 1; fi && \
 	sed -i 's/^tensorflow==\(.*\)/&\ntensorflow-cpu==\1/' "$$folder/frozen" && \

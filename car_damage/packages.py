@@ -1,14 +1,14 @@
 """Versions of Python packages: those of this environment, and those that a model names in its requirements.
 
-The code that decodes and trains calls TensorFlow, Keras and Pillow, and another minor version of one may train another model from the
-same photos. Only the machine that trains knows these versions: a worker that starts Databricks jobs has no TensorFlow. So they
-are no part of the key that a flow run computes. They are read where a model has them, in its requirements.txt.
+The code that decodes and trains calls TensorFlow, Keras, Pillow and pi-heif, and another minor version of one may train another
+model from the same photos. Only the machine that trains knows these versions: a worker that starts Databricks jobs has no TensorFlow.
+So they are no part of the key that a flow run computes. They are read where a model has them, in its requirements.txt.
 """
 
 from collections.abc import Mapping
 from importlib import metadata
 
-TRAINING = ("tensorflow", "keras", "pillow")
+TRAINING = ("tensorflow", "keras", "pillow", "pi-heif")
 """The packages whose minor version changes a model."""
 TENSORFLOW_BUILDS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel")
 """The names of the package TensorFlow, which has one version under all of them."""

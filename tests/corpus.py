@@ -4,9 +4,11 @@ import io
 import random
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
+import pillow_heif
 from PIL import Image
 
 
@@ -21,6 +23,15 @@ def picture(seed: int = 0, width: int = 320, height: int = 240) -> Image.Image:
 def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def heic(image: Image.Image, exif: bytes | None = None, **options: object) -> bytes:
+    """A HEIC as libheif writes it, with the turn of this EXIF block. Pillow itself writes none."""
+    buffer = io.BytesIO()
+    file = pillow_heif.from_pillow(image)
+    file.info["exif"] = exif
+    file.save(buffer, **options)
     return buffer.getvalue()
 
 
@@ -47,6 +58,10 @@ def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, byte
         "WEBP": encoded(image, "WEBP"),
         "WEBP lossless": encoded(image, "WEBP", lossless=True),
         "WEBP alpha": encoded(clear, "WEBP"),
+        "HEIC": heic(image),
+        "HEIC alpha": heic(clear),
+        "AVIF": encoded(image, "AVIF", speed=10),
+        "AVIF alpha": encoded(clear, "AVIF", speed=10),
         "BMP": encoded(image, "BMP"),
         "BMP 32 deep": encoded(clear, "BMP"),
         "BMP palette": encoded(image.quantize(64), "BMP"),
@@ -77,7 +92,10 @@ def broken() -> dict[str, tuple[bytes, str]]:
         "netpbm": (encoded(image, "PPM"), "unsupported format"),
         "icon": (encoded(image, "ICO"), "unsupported format"),
         "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "unsupported format"),
-        "heic": (b"\0\0\0\x18ftypheic" + bytes(100), "unsupported format"),
+        "video": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100), "unsupported format"),
+        "only a heic's brands": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "truncated"),
+        "heic with a tail of zeros": (with_tail(heic(image), 400), "truncated"),
+        "avif with a tail of zeros": (with_tail(encoded(image, "AVIF", speed=10), 400), "truncated"),
         "jpeg of a size that lies": (jpeg.replace(struct.pack(">HH", 240, 320), struct.pack(">HH", 5_000, 5_000), 1), "truncated"),
         "12 bit jpeg": (jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "unsupported format"),
         "only a jpeg's magic": (b"\xff\xd8\xff", "truncated"),
@@ -97,7 +115,17 @@ def broken() -> dict[str, tuple[bytes, str]]:
         ),
         "webp bomb": (b"RIFF" + struct.pack("<I4s4sIIII", 22, b"WEBP", b"VP8X", 10, 0, 0xFFFFFF, 0xFFFF), "too many pixels"),
         "tiff bomb": (tiff_bomb(), "too many pixels"),
+        "heic bomb": (heic(image).replace(struct.pack(">II", 320, 240), struct.pack(">II", 60_000, 60_000)), "too many pixels"),
+        "avif bomb": (
+            encoded(image, "AVIF", speed=10).replace(struct.pack(">II", 320, 240), struct.pack(">II", 60_000, 60_000)),
+            "too many pixels",
+        ),
     }
+
+
+def with_tail(data: bytes, zeros: int) -> bytes:
+    """The photo with zeros in place of its last bytes, as an interrupted download leaves it."""
+    return data[:-zeros] + bytes(zeros)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -128,15 +156,21 @@ def with_orientation(image: Image.Image, orientation: int, format_: str) -> byte
     return encoded(image, format_, exif=exif)
 
 
-def fuzzed(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """File names and bytes of `count` photos, each damaged in one of several ways. The same seed gives the same photos."""
+def fuzzed(count: int, seed: int, more: Mapping[str, bytes] = MappingProxyType({})) -> Iterator[tuple[str, bytes]]:
+    """File names and bytes of `count` photos, each damaged in one of several ways. The same seed gives the same photos.
+
+    Args:
+        count: number of photos.
+        seed: of the damage.
+        more: photos to damage besides those of `photos`.
+    """
     random_ = random.Random(seed)  # noqa: S311 - damage, not secrets
-    sources = list(photos(seed, 160, 120).items())
+    sources = [*photos(seed, 160, 120).items(), *more.items()]
     magics = [data[:16] for _, data in sources]
     for number in range(count):
         name, data = random_.choice(sources)
         way = random_.choice(list(_WAYS))
-        suffix = random_.choice([".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ""])
+        suffix = random_.choice([".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".heic", ".avif", ""])
         yield f"{number:05} {name} {way}{suffix}", _WAYS[way](random_, data, magics)
 
 

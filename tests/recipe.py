@@ -110,7 +110,7 @@ def train(photos: Path, result: Path) -> None:
         try:
             return sha256(decode(data).pixels.tobytes())
         except UnusablePhoto as error:
-            return str(error)
+            return error.reason
 
     files = {path.name: path.read_bytes() for path in sorted(photos.iterdir())}
     valid = [name for name in files if name.startswith("valid")]

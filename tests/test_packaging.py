@@ -54,7 +54,7 @@ def test_the_wheel_holds_the_library_and_no_other_package(wheel: Path) -> None:
 def test_neither_prefect_nor_tensorflow_comes_along(clean: Path) -> None:
     listed = json.loads(run(clean, "python", "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
     installed = {package["name"].lower().replace("_", "-") for package in listed}
-    assert {"pillow", "numpy", "pyarrow", "pydantic-settings", "databricks-sdk", "car-damage"} <= installed
+    assert {"pillow", "pi-heif", "numpy", "pyarrow", "pydantic-settings", "databricks-sdk", "car-damage"} <= installed
     unwanted = {
         "prefect",
         "prefect-databricks",

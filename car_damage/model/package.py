@@ -53,7 +53,7 @@ def requirements() -> list[str]:
     """The packages that the model needs, each with the exact version that is installed here."""
     import mlflow
 
-    names = (tensorflow() or "tensorflow", "keras", "pillow", "numpy", "pandas")
+    names = (tensorflow() or "tensorflow", "keras", "pillow", "pi-heif", "numpy", "pandas")
     # The full mlflow, because mlflow-skinny has no scoring application. Both have the same version.
     return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={installed(name)}" for name in names]
 
@@ -72,7 +72,7 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        # errors.py and photo/ import only Pillow and numpy; a model needs no thumbnails.
+        # errors.py and photo/ import only Pillow, pi-heif and numpy; a model needs no thumbnails.
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "__init__.py").touch()

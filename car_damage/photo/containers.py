@@ -2,16 +2,17 @@
 
 Pillow's own classes obey process-wide switches (LOAD_TRUNCATED_IMAGES, MAX_IMAGE_PIXELS, GIF's LOADING_STRATEGY, the warning
 filters), which any code in the process may have changed. A verdict must depend only on the bytes. So
-`car_damage.photo.formats` reads each container itself, passes only the data for the pixels to Pillow, and runs Pillow's pixel
-decoders directly, which also detects truncated files.
+`car_damage.photo.formats` reads each container itself, as far as the size, and runs Pillow's pixel decoders by `Image.frombytes`, which
+obeys no switch and detects truncated files. WebP and AVIF have no such decoder: their classes in Pillow load the whole frame.
 
-Every registered model contains a copy of this module and of the formats, so they import only Pillow, our errors, reasons and limits.
+Every registered model contains a copy of this module and of the formats, so they import only Pillow, pi-heif, and modules that are
+copied too.
 """
 
 import struct
 from collections.abc import Callable
 
-from car_damage.photo.formats import bmp, gif, jpeg, png, tiff, webp
+from car_damage.photo.formats import bmp, gif, heif, jpeg, png, tiff, webp
 from car_damage.photo.formats.header import Header, unusable
 from car_damage.photo.reasons import NOT_AN_IMAGE, TRUNCATED, UNSUPPORTED_FORMAT
 
@@ -19,6 +20,8 @@ READERS: dict[str, Callable[[bytes], Header]] = {
     "JPEG": jpeg.read,
     "PNG": png.read,
     "WEBP": webp.read,
+    "HEIC": heif.read_heic,
+    "AVIF": heif.read_avif,
     "BMP": bmp.read,
     "GIF": gif.read,
     "TIFF": tiff.read,
@@ -56,7 +59,7 @@ def format_of(data: bytes) -> str | None:
     if head.startswith(b"RIFF"):
         return "WEBP" if head[8:12] == b"WEBP" else None
     if head[4:8] == b"ftyp":
-        return "HEIF, AVIF or a video"
+        return heif.format_of(data)
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)
 
 

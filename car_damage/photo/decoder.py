@@ -3,14 +3,15 @@
 So "valid" has one meaning everywhere: `decode` can read the photo. For any bytes, `decode` guarantees:
 
 - An unusable photo raises UnusablePhoto with a reason from a closed list, `car_damage.photo.reasons`. It raises no other error.
-- The size is checked in the header before pixels are decoded, and metadata is never decompressed, so a decompression
-  bomb uses no memory.
+- The size is checked in the header before pixels are decoded, and no metadata is decompressed but the first MiB of a colour
+  profile, so a decompression bomb uses no memory.
 - The result depends only on the bytes and the limits: Pillow's process-wide switches have no effect and are never
   changed (see `car_damage.photo.containers`).
-- It is safe to call from threads: photos larger than LARGE are decoded one at a time, so that memory does not grow
-  with the number of threads.
+- It is safe to call from threads: photos larger than LARGE, and HEIC and AVIF, are decoded one at a time, so that memory does not
+  grow with the number of threads.
+- Colours are those of sRGB, by the ICC profile of the photo.
 
-Every registered model contains a copy of this module, so it imports only Pillow, numpy and modules that are copied too.
+Every registered model contains a copy of this module, so it imports only Pillow, pi-heif, numpy and modules that are copied too.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from car_damage.errors import UnusablePhoto
+from car_damage.photo.colours import to_srgb
 from car_damage.photo.containers import READERS, format_of, read_header
 from car_damage.photo.formats.header import Header, unusable
 from car_damage.photo.limits import SIZE, Limits
@@ -45,7 +47,7 @@ class Photo:
     """Pixels of the original, after applying its EXIF orientation."""
     height: int
     format: str
-    """JPEG, MPO, PNG, WEBP, BMP, GIF or TIFF."""
+    """JPEG, MPO, HEIC, AVIF, PNG, WEBP, BMP, GIF or TIFF."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def decode(data: bytes, limits: Limits = Limits()) -> Photo:
     try:
         header = read_header(data)
         _check_size(header, limits)
-        with _one_large if header.width * header.height > LARGE else nullcontext():
-            square = _square(header.load())
+        with _one_large if header.alone or header.width * header.height > LARGE else nullcontext():
+            square = to_srgb(_square(header.load()), header.profile)
     except UnusablePhoto:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from car_damage.errors import RequestRefused
 from car_damage.machine import LONGEST_LOG
 from car_damage.server.address import folder, token
 from car_damage.server.hosting.model_server import AT_ONCE
-from tests import corpus
+from tests import corpus, phones
 from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
 
 PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
@@ -126,6 +126,16 @@ def test_one_row_that_is_no_photo_refuses_the_whole_request_and_is_named(ready: 
     assert response.status_code == 400
     assert response.json()["error_code"] == "INVALID_PARAMETER_VALUE"
     assert "row 2: not an image" in response.json()["message"]
+
+
+def test_validate_and_the_endpoint_give_one_verdict_on_photos_of_phones_and_on_mutated_ones(ready: Server) -> None:
+    from car_damage.photo import decoder
+
+    photos = phones.photos()
+    for name, data in [*photos.items(), *corpus.fuzzed(100, 17, photos)]:
+        found, response = decoder.inspect(data), ready.invoke(json=records(data))
+        said = "" if response.status_code == 200 else response.json()["message"]
+        assert said == ("" if found.valid else f"row 0: {found.reason}: {found.detail}"), name
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if name.endswith("bomb")])

@@ -27,6 +27,7 @@ from car_damage.stages.silver import ATTEMPTS
 from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.validate import STAGE as VALIDATE
 from car_damage.stages.validate import Verdict
+from tests.corpus import heic, picture
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE, encode, pixels
 
 LABELS = ("minor", "moderate", "major")
@@ -307,6 +308,20 @@ def test_a_photo_gets_a_verdict_again_when_the_limits_change_in_either_direction
     validated, silver = workshop.run()
     assert (validated.judged_again, silver.rows) == (7, 7)
     assert workshop.run()[0].judged_again == 0
+
+
+def test_a_photo_that_an_earlier_decoder_could_not_read_is_valid_when_it_is_judged_again(workshop):
+    workshop.put("minor/phone.heic", heic(picture()))
+    workshop.run()
+    tables = workshop.platform.tables
+    rows, _ = tables.read(BRONZE_TABLE, BRONZE.names)
+    before = {"status": "rejected", "reason": "unsupported format", "judged_under": '{"recipe": 2}', "phash": None}
+    for name, value in before.items():
+        rows = rows.set_column(BRONZE.get_field_index(name), BRONZE.field(name), pa.array([value], BRONZE.field(name).type))
+    tables.merge(BRONZE_TABLE, rows.cast(BRONZE), KEY)
+    validated, silver = workshop.run()
+    assert (validated.judged_again, silver.rows) == (1, 1)
+    assert workshop.bronze()["minor/phone.heic"] == ("valid", None)
 
 
 def test_a_table_of_the_version_before_gets_the_column_and_each_photo_a_verdict(workshop, photo):

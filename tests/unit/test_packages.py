@@ -7,13 +7,13 @@ import pytest
 from car_damage.model import package
 from car_damage.packages import differing, installed, that_train_here, trained_with
 
-HERE = {"tensorflow": "2.21", "keras": "3.15", "pillow": "13.0"}
+HERE = {"tensorflow": "2.21", "keras": "3.15", "pillow": "13.0", "pi-heif": "1.4"}
 MODEL = "mlflow==3.17.2\ntensorflow-cpu==2.21.0\nkeras==3.15.1\npillow==13.0.0\nnumpy==2.4.6\n"
 
 
 def test_the_packages_that_train_here_have_minor_versions() -> None:
     assert that_train_here()["keras"] == ".".join(metadata.version("keras").split(".")[:2])
-    assert list(that_train_here()) == ["tensorflow", "keras", "pillow"]
+    assert list(that_train_here()) == ["tensorflow", "keras", "pillow", "pi-heif"]
 
 
 def test_a_model_that_is_packaged_here_was_trained_with_what_is_here() -> None:

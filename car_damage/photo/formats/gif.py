@@ -34,11 +34,10 @@ def read(data: bytes) -> Header:
     code_bits = data[at]
 
     def load() -> Image.Image:
-        frame = Image.new("P" if palette else "L", (frame_width, frame_height))
+        size, pixels = (frame_width, frame_height), memoryview(data)[at + 1 :]
+        frame = run("P" if palette else "L", size, pixels, "gif", (code_bits, bool(flags & 64), -1))
         if palette:
             frame.putpalette(palette)
-        extents = (0, 0, frame_width, frame_height)
-        run(frame, ("gif", extents, at + 1, (code_bits, bool(flags & 64), -1)), (), data)
         if transparent is not None:
             frame.info["transparency"] = transparent
         elif (frame_width, frame_height) == (width, height):

@@ -21,6 +21,10 @@ class Header:
     """Decodes all pixels; a JPEG at the smallest scale that is not below SIZE."""
     orientation: int = 1
     """EXIF, 1 to 8."""
+    profile: bytes = b""
+    """The ICC profile of its colours; empty if it has none."""
+    alone: bool = False
+    """Whether no other photo may be decoded meanwhile: its decoder uses all cores, and the header does not limit its memory."""
 
     @property
     def upright(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import zlib
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from car_damage.photo.colours import LARGEST
 from car_damage.photo.formats.exif import orientation
 from car_damage.photo.formats.header import Header, ends_early, unusable
 from car_damage.photo.formats.pixels import load as load_tiles
@@ -16,7 +17,7 @@ from car_damage.photo.reasons import CORRUPT, TRUNCATED
 def read(data: bytes) -> Header:
     """Read all chunks, and verify the checksums of those that are used."""
     kept: dict[bytes, bytes] = {}
-    exif, at = b"", 8
+    exif, profile, at = b"", b"", 8
     idat: list[bytes] = []
     if data[12:16] != b"IHDR":
         raise unusable(CORRUPT, "a PNG that does not start with IHDR")
@@ -30,6 +31,7 @@ def read(data: bytes) -> Header:
             raise unusable(TRUNCATED, f"{len(pixels)} bytes cannot hold {width}x{height} pixels")
         image = PngImageFile(io.BytesIO(b"".join([data[:8], *kept.values(), struct.pack(">I", len(pixels)), b"IDAT"])))
         image.tile = [tile._replace(offset=0) for tile in image.tile]
+        image.decoderconfig = (1,) if image.info.get("interlace") else ()
         return load_tiles(image, pixels)
 
     while True:
@@ -50,6 +52,16 @@ def read(data: bytes) -> Header:
                 exif = data[at + 8 : end - 4]
             elif not idat:
                 kept.setdefault(kind, data[at:end])
+        elif kind == b"iCCP" and not idat:
+            profile = profile or _profile(data[at + 8 : end - 4])
         if kind == b"IEND":
-            return Header("PNG", width, height, load, orientation(exif))
+            return Header("PNG", width, height, load, orientation(exif), profile)
         at = end
+
+
+def _profile(body: bytes) -> bytes:
+    """The ICC profile in an iCCP chunk, of which no more than allowed is decompressed; empty if it is broken."""
+    try:
+        return zlib.decompressobj().decompress(body.partition(b"\0")[2][1:], LARGEST + 1)
+    except zlib.error:
+        return b""

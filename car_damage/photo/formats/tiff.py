@@ -6,6 +6,7 @@ import struct
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from car_damage.photo.colours import LARGEST
 from car_damage.photo.formats.header import Header, ends_early, unusable
 from car_damage.photo.formats.pixels import load as load_tiles
 from car_damage.photo.reasons import CORRUPT, TRUNCATED, UNSUPPORTED_FORMAT
@@ -24,8 +25,12 @@ def read(data: bytes) -> Header:
     (count,) = struct.unpack_from(order + "H", data, directory)
     entries: dict[int, tuple[int, int, bytes]] = {}
     values: dict[int, tuple[int, ...]] = {}
+    profile = b""
     for entry in range(count):
         tag, kind, number, inline = struct.unpack_from(order + "HHI4s", data, directory + 2 + 12 * entry)
+        if tag == 34675 and 4 < number <= LARGEST:
+            (at,) = struct.unpack(order + "I", inline)
+            profile = data[at : at + number]
         if tag not in _TAGS or tag in entries or kind not in _TYPES:
             continue
         letter, length = _TYPES[kind]
@@ -71,4 +76,4 @@ def read(data: bytes) -> Header:
             raise unusable(UNSUPPORTED_FORMAT, f"TIFF with {error}") from error
         return load_tiles(image, clean)
 
-    return Header("TIFF", width, height, load, orientation if orientation in range(1, 9) else 1)
+    return Header("TIFF", width, height, load, orientation if orientation in range(1, 9) else 1, profile)

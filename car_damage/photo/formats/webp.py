@@ -1,18 +1,30 @@
 """Reads the container of a WebP."""
 
+import io
 import struct
 
-from PIL import Image, _webp
+from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
 
 from car_damage.photo.formats import exif
 from car_damage.photo.formats.header import Header, ends_early, unusable
 from car_damage.photo.reasons import CORRUPT
 
 
+class _ShortReads(io.BytesIO):
+    """Gives a part of what is asked for, as a file may.
+
+    With the first 30 bytes at once, WebPImageFile would check Pillow's process-wide limit of pixels.
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size, 16) if size is not None and size <= 30 else size)
+
+
 def read(data: bytes) -> Header:
     """Read the chunks as far as the size and the orientation."""
     riff, kind = struct.unpack_from("<I4x4s", data, 4)
-    orientation = 1
+    orientation, profile = 1, b""
     if kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     elif kind == b"VP8L":
@@ -25,6 +37,8 @@ def read(data: bytes) -> Header:
             name, length = struct.unpack_from("<4sI", data, at)
             if name == b"EXIF":
                 orientation = exif.orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+            elif name == b"ICCP":
+                profile = profile or data[at + 8 : at + 8 + length]
             at += 8 + length + length % 2
     else:
         raise unusable(CORRUPT, f"a WebP whose first chunk is {kind!r}")
@@ -34,12 +48,10 @@ def read(data: bytes) -> Header:
         return Header("WEBP", width, height, ends_early)
 
     def load() -> Image.Image:
-        # WebPImageFile would check Pillow's process-wide limit of pixels.
-        decoder = _webp.WebPAnimDecoder(data)
-        frame = decoder.get_next()
-        if frame is None:
-            raise unusable(CORRUPT, "the first frame of the WebP cannot be decoded")
-        raw_mode = decoder.get_info()[-1]
-        return Image.frombytes("RGB" if raw_mode == "RGBX" else "RGBA", (width, height), frame[0], "raw", raw_mode)
+        image = WebPImageFile(_ShortReads(data))
+        # All pixels are there when Pillow looks for them, so that nothing depends on its limit for a block.
+        image.decodermaxblock = 4 * image.width * image.height
+        image.load()
+        return image
 
-    return Header("WEBP", width, height, load, orientation)
+    return Header("WEBP", width, height, load, orientation, profile)

@@ -126,6 +126,9 @@ def _http(response: ModelResponse, served_by: str) -> Response:
 def _reason(message: str) -> str:
     """What was wrong, in one line. MLflow repeats the caller's data before or after it, and adds how its interface was years ago."""
     message = message.partition("\nInput:")[0].partition(" IMPORTANT:")[0]
-    if message.startswith(("Failed to predict data", "Failed to enforce schema")):
+    if message.startswith("Failed to predict data"):
+        # At the start of a line, because the name of an error may be a part of the reason.
+        message = message.rpartition("\nError: ")[2]
+    if message.startswith("Failed to enforce schema"):
         message = message.rpartition("Error: ")[2]
     return " ".join(message.split())
