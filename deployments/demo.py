@@ -18,6 +18,7 @@ from rich.table import Table
 
 from car_damage.adapters.folder import Folder, utf8
 from car_damage.commands import status
+from car_damage.commands.terminal import plain
 from car_damage.data.labels import Labeller
 from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
@@ -61,7 +62,7 @@ def demo(images: Path | None) -> None:
     Raises:
         CarDamageError: a step failed; the message says what to do.
     """
-    console = Console()
+    console = plain()
     started = time.monotonic()
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     variables = {name: value for name, value in given().items() if not name.startswith(TRAINING_PREFIX)}
@@ -71,7 +72,7 @@ def demo(images: Path | None) -> None:
     if images is not None or "CAR_DAMAGE_HOME" in variables:
         variables["CAR_DAMAGE_HOME"] = str(settings.home)
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
-        console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
+        console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}", soft_wrap=True)
         os.environ.update(prefect.variables)
         if images is None:
             from deployments.demo_photos import write
@@ -85,7 +86,7 @@ def demo(images: Path | None) -> None:
         example = _predict(platform, images) if platform.registry.champion() else None
         _summary(console, settings, status.look(platform), example)
         _next(console, variables)
-    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in total)", soft_wrap=True)
+    console.print(f"{ending}  ({time.monotonic() - started:.0f} s in total)", style="bold", soft_wrap=True)
 
 
 def _settings(images: Path | None) -> Settings:
@@ -206,6 +207,6 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
 
 
 def _next(console: Console, variables: Mapping[str, str]) -> None:
-    console.print(f"Next: export {assignments(variables)}", soft_wrap=True, markup=False)
+    console.print(f"Next: export {assignments(variables)}", soft_wrap=True)
     next_commands = "      .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
     console.print(next_commands, soft_wrap=True)

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 
+from car_damage.commands.terminal import one_line
 from car_damage.errors import CarDamageError, UnexpectedError
 from car_damage.pipeline import LAST_VERSION
 from car_damage.settings_sources import load
@@ -29,7 +30,11 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     For an error of this project the terminal shows the message, which says what to do; the log on the Prefect server has the
     traceback too. Without PREFECT_API_URL Prefect starts a temporary server, on which this creates what the flow needs.
     """
-    with _without_tracebacks(), temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}):
+    with (
+        one_line(),
+        _without_tracebacks(),
+        temporary_settings(set_defaults={PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}),
+    ):
         if PREFECT_API_URL.value() is None:
             with get_client(sync_client=True) as client:
                 client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
@@ -42,10 +47,8 @@ def check_endpoint() -> None:
     Raises:
         SystemExit: it does not answer, or the settings are wrong; with a one-line message.
     """
-    try:
+    with one_line():
         runner_for(load()).platform.serving.state()
-    except CarDamageError as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 def version(text: str, word: str) -> int | str:
