@@ -72,10 +72,13 @@ def serve() -> None:
 
     It has the Databricks serving REST API.
     """
+    from car_damage.platform import Target
     from car_damage.server.command import serve as run
     from car_damage.settings_sources import load
 
-    run(load(), typer.echo)
+    target = Target(load())
+    _ = target.home  # the server fetches models by MLflow's locations
+    run(target.settings, typer.echo)
 
 
 @app.command()

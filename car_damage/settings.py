@@ -403,7 +403,10 @@ def config_file() -> Path | None:
 
 
 _UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
-"""What no path of the home folder may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends at ?."""
+"""What no path of the home folder or of a table may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends
+at ?."""
+_UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
+"""What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
 
 
 class Settings(BaseSettings):
@@ -418,7 +421,8 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/. It may be moved, copied and mounted elsewhere
+    while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
@@ -449,11 +453,19 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.tables.names == "folders" or self.tracking.uri is None) and (mark := _UNUSABLE.search(str(self.home))):
+        here = str(self.home) if self.tables.names == "folders" or self.tracking.uri is None else ""
+        if mark := _UNUSABLE.search(here) or _UNQUOTED.search(here):
             raise ValueError(
-                f"home is {self.home}, and neither delta-rs nor MLflow finds a path with {mark[0]} again: name a folder without "
-                "[ ] ^ | \\ ? and without % before two digits"
+                f"home is {here}, and delta-rs or MLflow does not find a path with {mark[0]} again: set home (CAR_DAMAGE_HOME) to a folder "
+                "without [ ] ^ | \\ ?, % before two digits, : before a word, and two kinds of quotes"
             )
+        for name, path in {"home": str(self.home), "landing.folder": self.landing.folder}.items():
+            if any("\ud800" <= letter <= "\udfff" for letter in path):  # as Python writes such bytes
+                raise ValueError(f"{name} is {path!r}, and tables and databases keep only paths in UTF-8: rename the folder")
+        table = self.labels.table or ".csv"
+        where = "" if self.tables.engine == "spark" or table.lower().endswith(".csv") else str(Path(table).expanduser().absolute())
+        if mark := _UNUSABLE.search(where):
+            raise ValueError(f"labels.table is {table}, and delta-rs finds no table at a path with {mark[0]}: move it, or name a .csv file")
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":

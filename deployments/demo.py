@@ -20,6 +20,7 @@ from rich.table import Table
 
 from car_damage.adapters.folder import Folder, utf8
 from car_damage.commands import status
+from car_damage.commands.terminal import plain
 from car_damage.data.labels import Labeller
 from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
@@ -65,7 +66,7 @@ def demo(images: Path | None) -> None:
     Raises:
         CarDamageError: a step failed; the message says what to do.
     """
-    console = Console()
+    console = plain()
     started = time.monotonic()
     variables = {name: value for name, value in given().items() if not name.startswith(TRAINING_PREFIX)}
     by_environment = bool(variables.keys() & set(PLACES))
@@ -73,11 +74,11 @@ def demo(images: Path | None) -> None:
     os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
     settings = demo_settings(images, by_environment or found_by_file)
     if found_by_file:
-        write_whole(Path(CONFIG_FILE), settings_file(str(settings.home), settings.landing.folder))
+        write_whole(Path(CONFIG_FILE), settings_file(_from_here(settings.home), _from_here(Path(settings.landing.folder))))
     else:
         variables |= {name: os.environ[name] for name in PLACES}
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
-        console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}")
+        console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}", soft_wrap=True)
         os.environ.update(prefect.variables)
         if images is None:
             from deployments.demo_photos import write
@@ -95,7 +96,7 @@ def demo(images: Path | None) -> None:
             example = _predict(platform, *((unseen, SHOWN) if images is None else _test_photo(platform)))
         _summary(console, settings, status.look(platform), example)
         _next(console, variables)
-    console.print(f"[bold]{ending}[/bold]  ({time.monotonic() - started:.0f} s in total)", soft_wrap=True)
+    console.print(f"{ending}  ({time.monotonic() - started:.0f} s in total)", style="bold", soft_wrap=True)
 
 
 def may_write() -> bool:
@@ -108,6 +109,11 @@ def may_write() -> bool:
         return True
     except (ValueError, KeyError, TypeError):
         return False
+
+
+def _from_here(path: Path) -> str:
+    """A path in the current folder relative to it, so that the folder may be moved."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def settings_file(home: str, folder: str) -> str:
@@ -245,6 +251,6 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
 
 def _next(console: Console, variables: Mapping[str, str]) -> None:
     if variables:
-        console.print(f"For the next commands: export {assignments(variables)}", soft_wrap=True, markup=False)
+        console.print(f"For the next commands: export {assignments(variables)}", soft_wrap=True)
     next_commands = "Next: .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
     console.print(next_commands, soft_wrap=True)

@@ -20,7 +20,7 @@ from car_damage.errors import CarDamageError
 from car_damage.model.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments import champion
+from deployments import champion, home_folder
 from deployments.administrator import NotVisible
 from deployments.alerts import PREFIX, block_problem
 from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, server_url
@@ -64,16 +64,19 @@ def doctor(settings: Settings, platform: Platform) -> list[Finding]:
             _finding("switched off", _disabled, WARN),
             _finding("notifications", lambda: _notifications(settings), WARN),
         ]
-    return [
-        *findings,
-        *in_databricks(settings),
+    findings += in_databricks(settings)
+    findings += [
+        home := _finding("home folder", lambda: home_folder.check(settings)),
         _finding("landing folder", lambda: _landing(platform)),
-        _finding("tables", lambda: _tables(platform)),
-        _finding("photos elsewhere", lambda: _elsewhere(platform), WARN),
-        _finding("registry", lambda: _registry(platform)),
-        _finding("champion", lambda: champion.check(platform), WARN if has_uv() else FAIL),
-        _finding("endpoint", lambda: _endpoint(platform)),
     ]
+    if home.state != FAIL:
+        findings += [
+            _finding("tables", lambda: _tables(platform)),
+            _finding("photos elsewhere", lambda: _elsewhere(platform), WARN),
+            _finding("registry", lambda: _registry(platform)),
+            _finding("champion", lambda: champion.check(platform), WARN if has_uv() else FAIL),
+        ]
+    return [*findings, _finding("endpoint", lambda: _endpoint(platform))]
 
 
 def in_databricks(settings: Settings) -> list[Finding]:
@@ -102,7 +105,7 @@ def _finding(name: str, check: Callable[[], str], problem: str = FAIL) -> Findin
         return Finding(name, WARN, str(error))
     except ObjectNotFound:
         return Finding(name, problem, f"is missing on the Prefect server: {FIX}")
-    except (_Problem, CarDamageError, PrefectException, httpx.HTTPError) as error:
+    except (_Problem, CarDamageError, PrefectException, httpx.HTTPError, OSError) as error:
         return Finding(name, problem, str(error) or type(error).__name__)
 
 

@@ -55,11 +55,12 @@ def write(home: Path, records: Sequence[ProcessRecord]) -> None:
     """Replace the file."""
     path = _path(home)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"format": FORMAT, "processes": [asdict(one) for one in records]}, indent=1))
+    write_whole(path, json.dumps({"format": FORMAT, "home": str(home), "processes": [asdict(one) for one in records]}, indent=1))
 
 
 def read(home: Path) -> list[ProcessRecord]:
-    """The records in the file; none if there is no file. Earlier versions wrote the list alone.
+    """The records in the file; none if there is no file, or if this home is a copy of the one whose processes they are. Earlier versions
+    wrote the list alone.
 
     Raises:
         Terminal: the file is damaged, or of a later version.
@@ -69,6 +70,8 @@ def read(home: Path) -> list[ProcessRecord]:
         document = json.loads(path.read_text())
         if isinstance(document, dict) and document["format"] != FORMAT:
             raise Terminal(f"{path} has the format {document['format']}, and this version reads {FORMAT}: use the version that wrote it")
+        if isinstance(document, dict) and _is_another(Path(document.get("home", home)), home):
+            return []
         return [ProcessRecord(**one) for one in (document["processes"] if isinstance(document, dict) else document)]
     except FileNotFoundError:
         return []
@@ -91,6 +94,11 @@ def end_all(records: Sequence[ProcessRecord], home: Path) -> list[str]:
     psutil.wait_procs(families, timeout=10)
     end(families)
     return [name for name, _ in running]
+
+
+def _is_another(noted: Path, home: Path) -> bool:
+    """Whether both are there and are two folders. A home that was moved is not at the noted path any more."""
+    return noted.exists() and not noted.samefile(home)
 
 
 def _group(leader: int, home: Path) -> list[psutil.Process]:

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rich.console import Console
 from rich.table import Table
 
 from car_damage.adapters.databricks.volume import is_elsewhere
+from car_damage.commands.terminal import plain
 from car_damage.errors import SettingsError, Terminal
 from car_damage.machine import secret
+from car_damage.platform import Target
 from car_damage.server.address import is_local
 from car_damage.server.api.page import link
 from car_damage.server.state import State
@@ -64,9 +65,10 @@ def up() -> None:
         landing.mkdir(parents=True, exist_ok=True)
     elif not landing.is_dir() and not is_elsewhere(settings.landing.folder):
         raise SettingsError(f"landing.folder is {landing}, which is not a folder: mount it, create it, or name another")
-    console = Console()
-    console.print(f"Starting; the logs are in {settings.home / 'logs'}")
-    with contextlib.ExitStack() as block:
+    console = plain()
+    console.print(f"Starting; the logs are in {settings.home / 'logs'}", soft_wrap=True)
+    # The home folder is open before the servers use it, and in use as long as they run.
+    with contextlib.nullcontext(Target(settings).home), contextlib.ExitStack() as block:
         block.callback(pid_file.delete, settings.home)
         records = [pid_file.record(MAKE_UP)]
 
@@ -94,7 +96,7 @@ def up() -> None:
         services = [prefect.service, *(service for service, _ in starting)]
         started: list[float] = []
         console.print(_addresses(settings, prefect.url))
-        console.print(_next(variables), soft_wrap=True, highlight=False, markup=False)
+        console.print(_next(variables), soft_wrap=True, highlight=False)
         while True:
             for service in services:
                 if service.name == WORKER and service.process.poll() is not None and _may_start_again(started):

@@ -20,6 +20,7 @@ from car_damage.pipeline import (
     silver_request,
     train_request,
 )
+from car_damage.platform import as_first_used
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.settings_sources import load
@@ -74,7 +75,7 @@ def retrain(
     validated = validate_images(landing, runner)
     silver = write_silver(silver_request(landing, validated), runner)
 
-    live_query = live_request(silver, settings)
+    live_query = live_request(silver, as_first_used(settings))
     live = look_at_live(live_query, runner)
     leftovers = TidyRequest(live_query.training_key)
     if live.settled and not (train_again or judge_again):

@@ -20,6 +20,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from car_damage.commands.terminal import one_line
 from car_damage.errors import CarDamageError, UnexpectedError
 from car_damage.pipeline import LAST_VERSION
 from car_damage.settings_sources import load
@@ -38,15 +39,16 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
     traceback too. The Prefect server is the one that `PREFECT_API_URL` or a profile names, else the one of `make up`. If there is none,
     Prefect starts a temporary one, on which this creates what the flow needs.
     """
-    local_server.use(load().home)
-    temporary = PREFECT_API_URL.value() is None
-    password = dict.fromkeys((PREFECT_SERVER_API_AUTH_STRING, PREFECT_API_AUTH_STRING), secrets.token_urlsafe()) if temporary else {}
-    start = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}
-    with _without_tracebacks(), temporary_settings(updates=password, set_defaults=start):
-        if temporary:
-            with get_client(sync_client=True) as client:
-                client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
-        return cast("State[Any]", flow(*args, return_state=True, **kwargs))
+    with one_line():
+        local_server.use(load().home)
+        temporary = PREFECT_API_URL.value() is None
+        password = dict.fromkeys((PREFECT_SERVER_API_AUTH_STRING, PREFECT_API_AUTH_STRING), secrets.token_urlsafe()) if temporary else {}
+        start = {PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START}
+        with _without_tracebacks(), temporary_settings(updates=password, set_defaults=start):
+            if temporary:
+                with get_client(sync_client=True) as client:
+                    client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
+            return cast("State[Any]", flow(*args, return_state=True, **kwargs))
 
 
 def check_endpoint() -> None:
@@ -55,10 +57,8 @@ def check_endpoint() -> None:
     Raises:
         SystemExit: it does not answer, or the settings are wrong; with a one-line message.
     """
-    try:
+    with one_line():
         runner_for(load()).platform.serving.state()
-    except CarDamageError as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 def version(text: str, word: str) -> int | str:

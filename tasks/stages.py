@@ -56,9 +56,16 @@ def is_transient(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> 
     return isinstance(state.result(raise_on_failure=False), Transient)
 
 
+def _place(inputs: dict[str, Any]) -> str:
+    """Where tables and trainings are kept. A report of one place says nothing about another, such as a home folder that has moved."""
+    settings = inputs["runner"].platform.settings
+    tables = str(settings.home) if settings.tables.names == "folders" else ""
+    return digest([settings.tracking_uri, settings.registry_uri, tables])[:16]
+
+
 def _once_a_flow_run(context: TaskRunContext, inputs: dict[str, Any]) -> str:
     """The key of a stage that is not done again when its flow run is retried."""
-    return f"{context.task.name}-{context.task_run.flow_run_id}-{digest(inputs['request'])}"
+    return f"{context.task.name}-{context.task_run.flow_run_id}-{digest(inputs['request'])}-{_place(inputs)}"
 
 
 def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> str:
@@ -66,7 +73,7 @@ def _once_a_training_key(_context: TaskRunContext, inputs: dict[str, Any]) -> st
 
     It holds the finished run, because the report of an earlier run must not hide a run that was trained again and then killed.
     """
-    return f"train-{inputs['request'].training_key}-{inputs['request'].finished_run}"
+    return f"train-{inputs['request'].training_key}-{inputs['request'].finished_run}-{_place(inputs)}"
 
 
 def _choice() -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -229,6 +230,14 @@ def test_the_file_of_the_version_before_is_read_and_that_of_a_later_one_refused(
     file.write_text(json.dumps(document | {"format": 2}))
     with pytest.raises(Terminal, match="has the format 2, and this version reads 1: use the version that wrote it"):
         pid_file.read(tmp_path)
+
+
+def test_a_copy_of_a_home_has_none_of_its_processes_and_one_that_was_moved_has_all(tmp_path: Path) -> None:
+    home, records = tmp_path / "home", [pid_file.ProcessRecord("worker", 1, 2.5)]
+    pid_file.write(home, records)
+    copy = shutil.copytree(home, tmp_path / "copy")
+    assert (pid_file.read(home), pid_file.read(copy)) == (records, [])
+    assert pid_file.read(home.rename(tmp_path / "moved")) == records
 
 
 def test_a_pid_that_another_process_has_by_then_is_left_alone(tmp_path: Path) -> None:

@@ -67,6 +67,5 @@ def _table(moves: Sequence[Move]) -> Table:
             intention.by,
             intention.reason if move.state in (DONE, UNDERWAY) else move.failure,
         )
-        # As Text, because rich would take brackets in a reason for markup.
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
     return table

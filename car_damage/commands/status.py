@@ -91,6 +91,8 @@ def status(platform: Platform) -> None:
     """Read the state and print it."""
     now, settings = look(platform), platform.settings
     table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path is shown whole
     table.add_row("Settings", _settings())
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"

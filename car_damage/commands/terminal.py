@@ -1,7 +1,9 @@
 """What all commands share: printing errors, tables and untrusted text on a terminal."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -15,28 +17,40 @@ NO_TERMINAL = 400
 
 
 class Commands(TyperGroup):
-    """Commands that end with exit code 1, and print one message without a traceback, on a CarDamageError and where the file system
-    refuses: a home folder that cannot be written, a full disk.
-    """
+    """Commands that end as `one_line` says."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with one_line():
             return super().invoke(ctx)
-        except CarDamageError as error:
-            typer.echo("error: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
-            raise typer.Exit(1) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader of the output has gone; typer ends quietly
-            advice = "make room, give access, or set CAR_DAMAGE_HOME to another folder"
-            typer.echo(f"error: {printable(str(error))}; {advice}", err=True)
-            raise typer.Exit(1) from error
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """End this process with exit code 1 and one message without a traceback on a CarDamageError, and where the file system refuses: a
+    home folder that cannot be written, a full disk.
+    """
+    try:
+        yield
+    except CarDamageError as error:
+        typer.echo("error: " + "\n".join(printable(line) for line in str(error).splitlines()), err=True)
+        raise SystemExit(1) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # the reader of the output has gone; typer ends quietly
+        advice = "make room, give access, or set CAR_DAMAGE_HOME to another folder"
+        typer.echo(f"error: {printable(str(error))}; {advice}", err=True)
+        raise SystemExit(1) from error
+
+
+def plain(width: int | None = None) -> Console:
+    """A console that prints text as it is: paths and reasons may have what Rich takes for markup and for emoji."""
+    return Console(width=width, markup=False, emoji=False)
 
 
 def wide_enough() -> Console:
-    """A console with the width of the terminal. A pipe or a file gets a width at which no word is cut in two."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=NO_TERMINAL)
+    """A plain console with the width of the terminal. A pipe or a file gets a width at which no word is cut in two."""
+    console = plain()
+    return console if console.is_terminal or "COLUMNS" in os.environ else plain(NO_TERMINAL)
 
 
 def printable(text: str) -> str:

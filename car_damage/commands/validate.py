@@ -121,7 +121,6 @@ def _print_summary(seen: Counter[str], rejected: list[Verdict]) -> None:
     if rejected:
         table = Table("file", "reason", "detail", box=None, pad_edge=False)
         for verdict in sorted(rejected, key=lambda one: one.path):
-            # As Text, because rich would take brackets in a file name for markup.
             cells = (verdict.path, verdict.reason or verdict.verdict, verdict.detail)
             table.add_row(*(Text(printable(cell), overflow="fold") for cell in cells))
         console.print(table)

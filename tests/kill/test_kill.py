@@ -41,6 +41,7 @@ class Ground:
     home: Path
     kept: Path
     process: "subprocess.Popen[str]"
+    environment: dict[str, str]
 
     def ask(self, **command: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -100,7 +101,7 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
             [sys.executable, "-m", "tests.kill.world"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         ) as process,
     ):
-        here = Ground(home, kept, process)
+        here = Ground(home, kept, process, environment)
         server.await_ready(ENDPOINT_START)
         same_times(home / "landing")
         here.done(do="run", upto="endpoint", environment={"TOLD_RIGHT": "0.4"})
@@ -178,6 +179,38 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     effects = {call.split(" ")[1] for call in undisturbed["calls"] if is_effect(call)}
     assert {"tables.merge", "tracking.log", "registry.create", "registry.move", "registry.tag", "serving.put"} <= effects
     assert {"history.begin", "history.close"} <= effects
+
+
+def test_a_backup_that_is_restored_elsewhere_retrains_promotes_rolls_back_and_serves(
+    grounds: list[Ground], undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    ground, home, port = grounds[1], tmp_path / "restored" / "home", free_port()
+    ground.restore(STAGES[0])
+    original = files_of(ground.home)
+    shutil.copytree(ground.home, home)
+    variables = {
+        "CAR_DAMAGE_HOME": str(home),
+        "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
+        "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{port}",
+    }
+    serve = [sys.executable, "-m", "car_damage.cli", "serve"]
+    environment = ground.environment | variables
+    with service("endpoint server", serve, tmp_path / "server.log", f"http://127.0.0.1:{port}/health", environment) as server:
+        server.await_ready(ENDPOINT_START)
+        assert ground.done(do="run", upto="tidy", environment=BETTER | variables)["ended"] == "tidy"
+        world = ground.done(do="world", environment=variables)
+        assert {**world, "versions": None} == {**undisturbed["worlds"]["tidy"], "versions": None}  # its silver has one version more
+        assert ground.done(do="promote", environment=variables)["ended"] == "promoted"
+        after = ground.done(do="world", environment=variables)
+        assert ground.done(do="run", upto="tidy", environment=BETTER | variables)["ended"] == "settled"
+    assert (after["champion"], after["served"], after["history"][0]) == (1, [True, False, 1, None], ["rollback", 2, 1, "done"])
+    assert files_of(ground.home) == original
+
+
+def files_of(home: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file that a run writes."""
+    found = [path for name in KEPT for path in (home / name, *(home / name).rglob("*")) if path.is_file()]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
 @pytest.mark.slow

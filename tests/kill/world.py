@@ -41,7 +41,7 @@ from car_damage.pipeline import (
     silver_request,
     train_request,
 )
-from car_damage.platform import Target
+from car_damage.platform import Target, as_first_used
 from car_damage.settings_sources import load
 from car_damage.stage import silent
 from car_damage.stages import register
@@ -141,7 +141,7 @@ def pipeline(upto: str, killer: Killer, told: dict[str, Any] | None = None) -> s
     silver = run(SILVER, silver_request(ValidateRequest("flow"), validated))
     if upto == "silver":
         return upto
-    asked = live_request(silver, platform.settings)
+    asked = live_request(silver, as_first_used(platform.settings))
     live = run(LIVE, asked)
     if live.settled:
         if upto == "tidy":

@@ -315,12 +315,32 @@ def test_a_database_of_another_version_of_mlflow_is_not_retried_and_told_with_th
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_locked_database_may_be_free_later(tracking: MlflowTracking, home: Path) -> None:
+def test_a_locked_database_may_be_free_later_and_is_told_in_one_line(
+    tracking: MlflowTracking, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     run_id = tracking.start("run", {"training_key": KEY})
     with closing(sqlite3.connect(home / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(Unavailable, match="database is locked"):
+        with pytest.raises(Unavailable, match="database is locked") as told:
             tracking.fail(run_id, "never written")
+    assert "\n" not in str(told.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_database_that_cannot_be_written_is_not_retried_and_told_in_one_line(tracking: MlflowTracking) -> None:
+    from sqlalchemy import Engine, event
+
+    def read_only(_c: object, cursor: sqlite3.Cursor, *_: object) -> None:
+        cursor.execute("PRAGMA query_only = ON")
+
+    run_id = tracking.start("run", {"training_key": KEY})
+    event.listen(Engine, "before_cursor_execute", read_only)
+    try:
+        with pytest.raises(RegistryError, match="MLflow's database cannot be written: give this user access") as told:
+            tracking.fail(run_id, "never written")
+    finally:
+        event.remove(Engine, "before_cursor_execute", read_only)
+    assert "\n" not in str(told.value)
 
 
 @contextmanager

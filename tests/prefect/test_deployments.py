@@ -25,7 +25,7 @@ from car_damage.errors import Unavailable
 from car_damage.pipeline import ValidateReport
 from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts, Settings
-from deployments import automations, deploy, doctor
+from deployments import automations, deploy, doctor, home_folder
 from deployments.alerts import PREFIX
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
@@ -203,13 +203,13 @@ def test_an_event_that_cannot_be_sent_is_an_error_and_no_endless_wait(monkeypatc
         stuck.set()
 
 
-def test_doctor_tells_what_somebody_has_switched_off() -> None:
+def test_doctor_tells_what_somebody_has_switched_off(tmp_path: Path) -> None:
     with get_client(sync_client=True) as client:
         found = client.read_deployment_by_name("retrain/retrain")
         lost = client.read_automations_by_name(f"{PREFIX}a lost run is started again")[0]
         client.update_deployment_schedule(found.id, found.schedules[0].id, active=False)
         client.pause_automation(lost.id)
-        settings = Settings()
+        settings = Settings(home=tmp_path)
         world = World(settings, Photos({}), Versions(), Endpoint({}), Runs({}), Table(BRONZE.empty_table()))
         try:
             told = {finding.name: finding for finding in doctor.doctor(settings, world)}  # type: ignore[arg-type]
@@ -320,6 +320,29 @@ def test_doctor_tells_how_many_photos_of_other_folders_are_used_and_how_to_retir
     assert found.state == doctor.WARN
     assert found.detail.startswith("2 photos of other folders than /landing")
     assert "flows.retrain --retire-other-folders" in found.detail
+
+
+def test_doctor_tells_where_the_home_folder_was_before_and_what_keeps_a_run_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(home: Path) -> dict[str, doctor.Finding]:
+        settings = Settings(home=home)
+        world = World(settings, Photos({}), Versions(), Endpoint({}), Runs({}), Table(BRONZE.empty_table()))
+        return {one.name: one for one in doctor.doctor(settings, world)}  # type: ignore[arg-type]
+
+    home, there = tmp_path / "home", tmp_path / "there"
+    first = told(home)["home folder"]
+    assert (first.state, first.detail.startswith(f"{home}, ")) == (doctor.OK, True)
+    home.rename(there)
+    assert told(there)["home folder"].detail.endswith(f"; it was {home} before, and the paths stored in it are rewritten")
+    monkeypatch.setattr(home_folder, "LEAST", 1 << 62)
+    full = told(there)
+    assert full["home folder"].state == doctor.FAIL
+    assert "bytes left on its disk" in full["home folder"].detail
+    (tmp_path / "file").write_text("")
+    lost = told(tmp_path / "file" / "home")
+    assert lost["home folder"].detail.startswith(f"the home folder {tmp_path}/file/home cannot be used: ")
+    assert "registry" not in lost
 
 
 def test_doctor_goes_on_where_parts_do_not_answer(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -175,6 +176,10 @@ def test_training_is_cached_over_flow_runs_until_what_it_follows_from_changes() 
     assert trains(asked("photos of monday", longer))
     assert trains(first, stages.train_model.with_options(refresh_cache=True))
     assert trains(asked("photos of monday", settings, finished_run="one that was trained again"))
+    moved = Runner(report)
+    moved.platform = World(Settings(home=Path("/moved")), Photos({}), Versions(), Endpoint({}), Runs({}))
+    assert run(stages.train_model, first, moved) == report
+    assert moved.calls
 
 
 def test_the_recipe_is_part_of_the_training_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,5 @@
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import os
 
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
@@ -197,7 +198,28 @@ def test_a_home_that_the_stores_would_not_find_again_is_refused_in_one_sentence(
     monkeypatch.setenv("CAR_DAMAGE_HOME", f"/srv/a{mark}b")
     with pytest.raises(SettingsError) as refused:
         load()
-    assert f"a path with {mark} again: name a folder without" in str(refused.value)
+    assert f"a path with {mark} again: set home (CAR_DAMAGE_HOME) to a folder without" in str(refused.value)
+    monkeypatch.delenv("CAR_DAMAGE_HOME")
+    labels = {"source": "table", "table": f"/srv/a{mark}b/labels"}
+    with pytest.raises(ValidationError, match=f"delta-rs finds no table at a path with {re.escape(mark)}: move it, or name a .csv file"):
+        Settings(labels=labels)  # type: ignore[arg-type]
+    assert Settings(labels=labels | {"table": f"/srv/a{mark}b/labels.csv"}).labels.table  # type: ignore[arg-type]
+    monkeypatch.setenv("CAR_DAMAGE_HOME", f"/srv/a{mark}b")
     monkeypatch.setenv("CAR_DAMAGE_TABLES", '{"engine": "spark", "names": "catalog"}')
     monkeypatch.setenv("CAR_DAMAGE_TRACKING__URI", "databricks")
     assert load().home.name == f"a{mark}b"
+
+
+@pytest.mark.parametrize(("home", "mark"), [("/srv/:b", ":b"), ("/srv/a :b/c", ":b"), ("/srv/a'b/\"c", "'b/\""), ("/srv/\"a'", "\"a'")])
+def test_a_home_that_mlflow_would_not_quote_is_refused_too(home: str, mark: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(f"a path with {mark} again: set home")):
+        Settings(home=home)  # type: ignore[arg-type]
+    assert Settings(home="/srv/it's/a:b/c::d/e: f")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["HOME", "LANDING__FOLDER"])
+def test_a_folder_whose_name_is_not_utf_8_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"CAR_DAMAGE_{name}", os.fsdecode(b"/srv/lat\xefn"))
+    with pytest.raises(SettingsError, match=r"is '/srv/lat.udcefn/?', and tables and databases keep only paths in UTF-8: rename") as told:
+        load()
+    told.value.args[0].encode()  # it can be printed

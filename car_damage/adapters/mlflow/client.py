@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
 PAGE = 1_000
+_READ_ONLY = "attempt to write a readonly database"
+"""SQLite's message, also where the file system is read-only."""
 _DUPLICATE = ("UNIQUE constraint failed", "UniqueViolation", "Duplicate entry")
 """How SQLite, Postgres and MySQL say that a row exists already."""
 
@@ -73,9 +76,29 @@ def client(settings: Settings) -> "MlflowClient":
 
     for name in ("mlflow", "alembic"):  # the variables have no effect if MLflow was imported before
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
     if settings.tracking_uri.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
+    if settings.tracking.uri is None and not (settings.home / "mlflow.db").exists():
+        _create(settings.home / "mlflow.db", settings.home / "artifacts")
     return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+
+
+def _create(database: Path, artifacts: Path) -> None:
+    """Create MLflow's database whole or not at all: MLflow could use none that a full disk or a kill has cut short.
+
+    It is told where artifacts are, because it writes its default, the working directory, into a statement of SQL without quoting it.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=".mlflow.") as folder:
+        draft = Path(folder) / database.name
+        SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts)).engine.dispose()
+        try:
+            database.hardlink_to(draft)
+        except OSError:  # another process was first, or the file system has no links
+            if not database.exists():
+                draft.rename(database)
 
 
 def fluent(settings: Settings) -> Any:
@@ -143,19 +166,23 @@ def translated(doing: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
     later = "try again when MLflow answers"
+    no_access = "MLflow's database cannot be written: give this user access, or set home to another folder"
     try:
         yield
     except MlflowException as error:
         status = error.get_http_status_code()
+        said = error.message.partition("\n[SQL:")[0]  # the statement has many lines, and its values
+        if _READ_ONLY in said:
+            raise RegistryError(f"{doing}: {no_access}") from error
         if "out-of-date database schema" in error.message:  # MLflow calls it an internal error, and retries do not help
             raise RegistryError(
                 f"{doing}: MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
                 f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
             ) from error
         if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: MLflow is unavailable ({error.message}); {later}") from error
+            raise Unavailable(f"{doing}: MLflow is unavailable ({said}); {later}") from error
         if repeated(error):
-            raise Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({error.message}); {later}") from error
+            raise Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({said}); {later}") from error
         raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.message_of(error)}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 500
@@ -163,6 +190,8 @@ def translated(doing: str) -> Iterator[None]:
             raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {later}") from error
         raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
     except sqlalchemy.exc.DBAPIError as error:
+        if _READ_ONLY in str(error.orig):
+            raise RegistryError(f"{doing}: {no_access}") from error
         raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
     except OSError as error:  # errors of the file system and of connections
         raise Unavailable(f"{doing}: {error}; {later}") from error

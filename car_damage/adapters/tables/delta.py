@@ -203,7 +203,7 @@ def disk_full(what: str, message: str) -> Unavailable | None:
     """Our error if the message of an engine's error reports a full disk, else None. Nothing was committed: a retry may succeed."""
     if DISK_FULL not in message:
         return None
-    return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message[:500]})")
+    return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message.splitlines()[0][:500]})")
 
 
 def result_schema(schema: pa.Schema) -> pa.Schema:
