@@ -63,6 +63,11 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # otherwise a crash may bring the old file back
+    finally:
+        os.close(folder)
 
 
 def secret(path: Path, create: bool = False) -> str:
@@ -82,7 +87,7 @@ def secret(path: Path, create: bool = False) -> str:
             write_whole(path, secrets.token_urlsafe(SHORTEST_SECRET), 0o600)
         except OSError as error:
             raise Terminal(f"{path} cannot be written: {error}; free disk space or give access, then start again") from error
-    text = path.read_text().strip()
+    text = path.read_text(errors="replace").strip()
     if len(text) < SHORTEST_SECRET:
         raise Terminal(
             f"the secret in {path} has {len(text)} characters, and {SHORTEST_SECRET} is the least: "

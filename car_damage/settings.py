@@ -443,12 +443,11 @@ class Settings(BaseSettings):
     @classmethod
     def _landing_folder(cls, data: Any) -> Any:
         """The default of landing.folder depends on other sections."""
-        landing = data.get("landing", {})
-        if not isinstance(landing, dict) or "folder" in landing:
+        landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
+        if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
             return data
-        databricks = data.get("databricks", {})
-        in_jobs = (databricks.get("stages") if isinstance(databricks, dict) else databricks.stages) == "jobs"
-        folder = VOLUME if in_jobs else str(Path(data.get("home", HOME)) / "landing")
+        stages = databricks.get("stages") if isinstance(databricks, dict) else getattr(databricks, "stages", None)
+        folder = VOLUME if stages == "jobs" else str(Path(home) / "landing")
         return {**data, "landing": {**landing, "folder": folder}}
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ def load() -> Settings:
         raise SettingsError(f"settings in the environment: {', '.join(_unreadable()) or error}") from error
     except ValidationError as error:
         raise SettingsError(_explain(error, config)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{config} is not TOML: {error}") from error
 
 

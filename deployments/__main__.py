@@ -104,7 +104,7 @@ def deploy_command() -> None:
 
 @app.command("doctor")
 def doctor_command(own_credentials: OwnCredentials = False) -> None:
-    """Check everything that a run needs and say what to do; changes nothing. Exit code 1 when a run would fail."""
+    """Check everything that a run needs and say what to do; repairs nothing. Exit code 1 when a run would fail."""
     from car_damage.platform import Target
     from deployments.doctor import FAIL, doctor
 

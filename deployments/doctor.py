@@ -3,15 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import httpx
-import prefect
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from car_damage.data import ledger
@@ -20,16 +15,13 @@ from car_damage.errors import CarDamageError
 from car_damage.model.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from deployments import champion, home_folder
+from deployments import champion, home_folder, prefect_checks
 from deployments.administrator import NotVisible
-from deployments.alerts import PREFIX, block_problem
-from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, on_the_server, server_url
+from deployments.alerts import block_problem
+from deployments.bootstrap import on_the_server
 from deployments.databricks import needs, workspace_checks
 from deployments.items import Item
-from deployments.stack import workers_online
 from tasks.commands import BOOTSTRAP, RETIRE
-from tasks.flow_runs import UPDATES, in_state
-from tasks.stages import ENDPOINT_LIMIT
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 FIX = f"`{BOOTSTRAP}` fixes it"
@@ -46,22 +38,18 @@ class Finding:
     """What the check found; for a problem also what to do."""
 
 
-class _Problem(Exception):
-    """A check failed. The message says what is wrong and what to do."""
-
-
 def doctor(settings: Settings, platform: Platform) -> list[Finding]:
-    """Check everything and change nothing."""
-    server = _finding("Prefect server", _server)
+    """Check everything. Only a home folder that has moved is changed, as by every command: the paths stored in it are rewritten."""
+    server = _finding("Prefect server", prefect_checks.server)
     findings = [server]
     if server.state != FAIL:
         findings += [_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in on_the_server(settings)]
         findings += [
-            _finding("worker", _worker),
-            _finding("slots", _slots, WARN),
-            _finding("leases", _leases, WARN),
-            _finding("password", _password, WARN),
-            _finding("switched off", _disabled, WARN),
+            _finding("worker", prefect_checks.worker),
+            _finding("slots", prefect_checks.slots, WARN),
+            _finding("leases", prefect_checks.leases, WARN),
+            _finding("password", prefect_checks.password, WARN),
+            _finding("switched off", prefect_checks.disabled, WARN),
             _finding("notifications", lambda: _notifications(settings), WARN),
         ]
     findings += in_databricks(settings)
@@ -105,103 +93,21 @@ def _finding(name: str, check: Callable[[], str], problem: str = FAIL) -> Findin
         return Finding(name, WARN, str(error))
     except ObjectNotFound:
         return Finding(name, problem, f"is missing on the Prefect server: {FIX}")
-    except (_Problem, CarDamageError, PrefectException, httpx.HTTPError, OSError) as error:
+    except (prefect_checks.Problem, CarDamageError, PrefectException, httpx.HTTPError, OSError) as error:
         return Finding(name, problem, str(error) or type(error).__name__)
 
 
 def _item(item: Item) -> str:
     if problem := item.check():
-        raise _Problem(f"{problem}: {FIX}")
+        raise prefect_checks.Problem(f"{problem}: {FIX}")
     return "ok"
-
-
-def _server() -> str:
-    url = server_url()
-    with _client() as client:
-        try:
-            client.request("GET", "/health", timeout=HEALTH_TIMEOUT)
-            served = client.api_version()
-        except httpx.HTTPStatusError as error:
-            raise _Problem(
-                f"{url} answers {error.response.status_code}: "
-                + ("export PREFECT_API_AUTH_STRING" if error.response.status_code in (401, 403) else "see the server's log")
-            ) from error
-        except httpx.HTTPError as error:
-            raise _Problem(
-                f"no server answers at {url} ({type(error).__name__}): start one with `make up`, or correct PREFECT_API_URL"
-            ) from error
-    if served != prefect.__version__:
-        raise _Problem(f"{url} runs Prefect {served}, and this machine {prefect.__version__}: install the same version on both")
-    return f"{url}, Prefect {served}"
-
-
-def _worker() -> str:
-    with _client() as client:
-        paused = client.read_work_pool(WORK_POOL).is_paused
-    online = workers_online(WORK_POOL)
-    if not online:
-        start = f"start one with `make up`, or `.venv/bin/prefect worker start --pool {WORK_POOL}`"
-        raise _Problem(f"none is online on the work pool {WORK_POOL}, so no run starts: {start}")
-    if paused:
-        raise _Problem(f"the work pool {WORK_POOL} is paused, so no run starts: `.venv/bin/prefect work-pool resume {WORK_POOL}`")
-    return f"{', '.join(online)} online on {WORK_POOL}"
-
-
-def _slots() -> str:
-    """Concurrency slots that are taken although no run is active."""
-    holding = FlowRunFilter(state=in_state(StateType.PENDING, StateType.RUNNING, StateType.CANCELLING))
-    with _client() as client:
-        names = [ENDPOINT_LIMIT, *(f"deployment:{one.id}" for one in client.read_deployments() if one.name == "retrain")]
-        taken = [name for name in names if client.read_global_concurrency_limit_by_name(name).active_slots > 0]
-        if not taken:
-            return "all are free"
-        if runs := client.read_flow_runs(flow_filter=UPDATES, flow_run_filter=holding, limit=5):
-            return f"taken by {', '.join(run.name for run in runs)}"
-    raise _Problem(
-        f"{', '.join(taken)}: taken, and no run is active. The slot of a killed run becomes free within five minutes; if it does not, "
-        f"free it with `.venv/bin/prefect gcl update {taken[0]} --active-slots 0`"
-    )
-
-
-def _disabled() -> str:
-    """What is disabled or paused in the UI. That may be on purpose, so bootstrap does not change it."""
-    with _client() as client:
-        ours = [found for found in client.read_deployments() if "car-damage" in found.tags]
-        off = [f"automation {found.name}" for found in client.read_automations() if found.name.startswith(PREFIX) and not found.enabled]
-    off += [f"deployment {found.name}" for found in ours if found.paused]
-    off += [f"schedule {one.slug} of {found.name}" for found in ours for one in found.schedules if not one.active]
-    if off:
-        raise _Problem(f"{', '.join(off)}: enable it in the UI, unless it is off on purpose")
-    return "nothing"
-
-
-def _leases() -> str:
-    with _client() as client:
-        storage = client.request("GET", "/admin/settings").json()["server"]["concurrency"]["lease_storage"]
-    if storage.endswith("memory"):
-        raise _Problem(
-            "the server keeps them in memory, so a restart of the server ends runs and leaves slots taken: start it with "
-            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem"
-        )
-    return "kept in files: they survive a restart of the server"
-
-
-def _password() -> str:
-    """Whether the server refuses a client that has no password."""
-    answer = httpx.get(f"{server_url()}/admin/version", timeout=HEALTH_TIMEOUT)
-    if answer.is_success:
-        raise _Problem(
-            "the server asks for none, so everybody who reaches it can start any command on the workers: start it with "
-            "PREFECT_SERVER_API_AUTH_STRING, and its workers with PREFECT_API_AUTH_STRING"
-        )
-    return "the server asks for one"
 
 
 def _notifications(settings: Settings) -> str:
     if settings.alerts.notify is None:
-        raise _Problem("nobody is notified when a run fails: set alerts.notify to a Prefect notification block")
+        raise prefect_checks.Problem("nobody is notified when a run fails: set alerts.notify to a Prefect notification block")
     if problem := block_problem(settings.alerts.notify):
-        raise _Problem(problem)
+        raise prefect_checks.Problem(problem)
     return f"by {settings.alerts.notify}"
 
 
@@ -228,7 +134,7 @@ def _elsewhere(platform: Platform) -> str:
     present = rows.filter(pc.is_in(rows["status"].cast(pa.string()), value_set=ledger.PRESENT))
     others = present.num_rows - present.filter(ledger.below(settings.landing.folder, present["path"].cast(pa.string()))).num_rows
     if others:
-        raise _Problem(
+        raise prefect_checks.Problem(
             f"{others:,} photos of other folders than {settings.landing.folder} are still used: "
             f"`{RETIRE}` takes them out of the training data"
         )
@@ -251,12 +157,7 @@ def _endpoint(platform: Platform) -> str:
     if state.updating:
         return f"{name}: is updating to version {state.pending}"
     if not state.ready:
-        raise _Problem(
+        raise prefect_checks.Problem(
             f"{name} does not serve{': ' + state.message if state.message else ''}; the next run of retrain restores the champion"
         )
     return f"{name}: READY, serves version {state.served}"
-
-
-def _client() -> Any:  # its declared type accepts literal paths only
-
-    return get_client(sync_client=True)

@@ -15,6 +15,8 @@ from deployments.processes import descendants
 from tasks.local_server import SERVICE_LOG
 from tasks.run_processes import end
 
+MAKE_UP = "make up"
+"""The name in the file of the process that starts the others."""
 FORMAT = 1
 """Of the file. Raise it when an earlier version could not read what this one writes."""
 SAME_START = 1.0
@@ -77,6 +79,15 @@ def read(home: Path) -> list[ProcessRecord]:
         return []
     except (ValueError, TypeError, KeyError) as error:
         raise Terminal(f"{path} cannot be read ({error}): end the processes of {home} yourself, and remove the file") from error
+
+
+def refuse_a_second(home: Path) -> None:
+    """Raise Terminal if `make up` runs with this home folder, or a killed one has left processes."""
+    running = [one.name for one in read(home) if one.running(home)]
+    if MAKE_UP in running:
+        raise Terminal(f"`make up` is already running with {home}, in another terminal or in the background; `make down` stops it")
+    if running:
+        raise Terminal(f"an earlier `make up` with {home} left these running: {', '.join(running)}; `make down` stops them")
 
 
 def delete(home: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from car_damage.adapters.mlflow.client import EXPERIMENT_KIND, FOR_TRAININGS, TRAININGS
-from car_damage.errors import SettingsError
+from car_damage.errors import SettingsError, Terminal
 from car_damage.machine import LOOPBACK, secret
 from car_damage.server.address import is_local
 from car_damage.settings import Settings
@@ -77,7 +78,6 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
     server = {
         "PREFECT_SERVER_API_AUTH_STRING": login,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
@@ -136,6 +136,22 @@ def _experiment(settings: Settings, pages: str) -> str:
         return str(api.post("create", json=wanted).raise_for_status().json()["experiment_id"])
 
 
+def create_store(settings: Settings) -> None:
+    """Create MLflow's database whole or not at all. MLflow's own server would leave a part of it on a full disk, or where it is killed.
+
+    In a process of its own, because MLflow takes seconds and memory that this process would keep.
+
+    Raises:
+        Terminal: it cannot be created; with the reason.
+    """
+    if settings.tracking.uri is not None or (settings.home / "mlflow.db").exists():
+        return
+    command = [sys.executable, "-m", "car_damage.cli", "history", "--limit", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MLFLOW_START, check=False)
+    if done.returncode:
+        raise Terminal(done.stderr.strip().removeprefix("error: "))
+
+
 def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:
     """Run an MLflow server during the block, at `stack.mlflow_port`, with the store that runs are written to."""
     url = mlflow_pages(settings)
@@ -146,7 +162,7 @@ def mlflow_server(settings: Settings) -> AbstractContextManager[Service]:
     command += ["--backend-store-uri", settings.tracking_uri, "--registry-store-uri", settings.registry_uri]
     # Clients write artifacts to their run's folder directly, so the server accepts no uploads.
     command += ["--default-artifact-root", str(settings.home / "artifacts"), "--no-serve-artifacts"]
-    variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **_with_password(settings.home)}
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **_with_password(settings.home)}
     return service("MLflow server", command, settings.home / "logs" / "mlflow-server.log", f"{url}/health", variables)
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.commands.terminal import plain
-from car_damage.errors import SettingsError, Terminal
+from car_damage.errors import SettingsError
 from car_damage.machine import secret
 from car_damage.platform import Target
 from car_damage.server.address import is_local
@@ -30,6 +30,7 @@ from deployments.stack import (
     WORKER,
     WORKER_START,
     api_url,
+    create_store,
     endpoint_server,
     is_local_store,
     mlflow_pages,
@@ -42,8 +43,6 @@ from deployments.stack import (
 from deployments.variables import assignments, given
 from tasks.run_processes import end, of_server
 
-MAKE_UP = "make up"
-"""The name of this process in the PID file."""
 WORKERS, WORKER_PERIOD = 3, 600.0
 """Workers that may replace one that has ended, within so many seconds. A worker holds nothing, so a kill of it must not end the rest."""
 LOOK = 1.0
@@ -59,7 +58,7 @@ def up() -> None:
     """
     settings = load()
     variables = _export(settings)
-    _refuse_a_second(settings.home)
+    pid_file.refuse_a_second(settings.home)
     _check_ports(settings)
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
         landing.mkdir(parents=True, exist_ok=True)
@@ -70,7 +69,7 @@ def up() -> None:
     # The home folder is open before the servers use it, and in use as long as they run.
     with contextlib.nullcontext(Target(settings).home), contextlib.ExitStack() as block:
         block.callback(pid_file.delete, settings.home)
-        records = [pid_file.record(MAKE_UP)]
+        records = [pid_file.record(pid_file.MAKE_UP)]
 
         def recorded(service: Service) -> Service:
             records.append(pid_file.record(service.name, service.process.pid))
@@ -83,6 +82,7 @@ def up() -> None:
         recorded(prefect.service)
         starting = [(recorded(block.enter_context(endpoint_server(settings))), ENDPOINT_START)]
         if is_local_store(settings):
+            create_store(settings)
             starting.append((recorded(block.enter_context(mlflow_server(settings))), MLFLOW_START))
         os.environ.update(prefect.variables)  # before Prefect is imported
         prefect.await_ready()
@@ -102,7 +102,8 @@ def up() -> None:
                 if service.name == WORKER and service.process.poll() is not None and _may_start_again(started):
                     print(f"the worker ended (exit {service.process.poll()}), and another one is starting", flush=True)
                     of_worker.close()
-                    service.log.replace(service.log.with_suffix(".log.1"))  # it says why
+                    with contextlib.suppress(FileNotFoundError):
+                        service.log.replace(service.log.with_suffix(".log.1"))  # it says why
                     services[-1] = recorded(of_worker.enter_context(worker(settings.home, pool, prefect.variables)))
                     break
                 service.check()
@@ -116,8 +117,12 @@ def _export(settings: Settings) -> dict[str, str]:
         those of them that a command in another terminal needs, too, because they were given to this process.
     """
     names = given()
-    if file := config_file():
-        os.environ[CONFIG_VARIABLE] = str(file.absolute())
+    file = config_file()
+    if file is None:  # so that runs read no file that lies, or comes to lie, in theirs
+        file = settings.home / "run" / "no-settings.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    os.environ |= {CONFIG_VARIABLE: str(file.absolute())}
     os.environ |= {"CAR_DAMAGE_HOME": str(settings.home), "CAR_DAMAGE_LANDING__FOLDER": settings.landing.folder}
     if settings.tracking.ui is None and is_local_store(settings):
         os.environ["CAR_DAMAGE_TRACKING__UI"] = mlflow_pages(settings)
@@ -143,14 +148,6 @@ def down() -> None:
         ended.append("runs")
     pid_file.delete(home)
     print(f"stopped: {', '.join(ended)}" if ended else f"no process of {home} was running")
-
-
-def _refuse_a_second(home: Path) -> None:
-    running = [one.name for one in pid_file.read(home) if one.running(home)]
-    if MAKE_UP in running:
-        raise Terminal(f"`make up` is already running with {home}, in another terminal or in the background; `make down` stops it")
-    if running:
-        raise Terminal(f"an earlier `make up` with {home} left these running: {', '.join(running)}; `make down` stops them")
 
 
 def _check_ports(settings: Settings) -> None:

@@ -1,6 +1,3 @@
 """Prefect flows: the order of the stages."""
 
-from car_damage.machine import keep_to_this_machine
-
-# Before a flow's module imports Prefect, which sends telemetry when it is imported.
-keep_to_this_machine()
+import tasks  # noqa: F401 - before a flow's module imports Prefect

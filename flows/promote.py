@@ -37,7 +37,7 @@ def _run_name() -> str:
     on_completion=[tell_end],
     on_failure=[tell_end],
     on_crashed=[tell_end],
-    on_cancellation=[tell_end, stay_as_it_was],
+    on_cancellation=[stay_as_it_was, tell_end],
 )
 def promote(reason: Annotated[str, Field(min_length=1, pattern=r"\S")], version: Version = "previous") -> State[Any]:
     """Take a version of the model live, and record the reason.

@@ -44,7 +44,7 @@ def _run_name() -> str:
     on_completion=[tell_end],
     on_failure=[tell_end],
     on_crashed=[tell_end],
-    on_cancellation=[tell_end, end_work, stay_as_it_was],
+    on_cancellation=[end_work, stay_as_it_was, tell_end],
 )
 def retrain(
     dry_run: bool = False,

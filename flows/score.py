@@ -31,7 +31,7 @@ def _run_name() -> str:
     on_completion=[tell_end],
     on_failure=[tell_end],
     on_crashed=[tell_end],
-    on_cancellation=[tell_end, end_work],
+    on_cancellation=[end_work, tell_end],
 )
 def score(source: str = "", version: Version = "champion") -> State[Any]:
     """Classify photos with a version of the model, and write the results to the table of predictions.

@@ -48,7 +48,13 @@ def run(flow: "Flow[..., Any]", *args: Any, **kwargs: Any) -> "State[Any]":
             if temporary:
                 with get_client(sync_client=True) as client:
                     client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
-            return cast("State[Any]", flow(*args, return_state=True, **kwargs))
+            return cast("State[Any]", _cancelled_by_ctrl_c(flow)(*args, return_state=True, **kwargs))
+
+
+def _cancelled_by_ctrl_c(flow: "Flow[..., Any]") -> "Flow[..., Any]":
+    """The flow with the clean-up of a cancelled run also where it crashes: nobody starts a run by hand again, and Ctrl-C is a crash."""
+    hooks = dict.fromkeys([*flow.on_cancellation_hooks, *flow.on_crashed_hooks])
+    return flow.with_options(on_crashed=list(hooks))
 
 
 def check_endpoint() -> None:

@@ -5,6 +5,7 @@ Its environment variables identify it.
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 
 import psutil
@@ -29,7 +30,15 @@ def of_server(api: str) -> list[psutil.Process]:
 
 def with_variable(name: str, value: str) -> list[psutil.Process]:
     """Processes of this user whose initial environment has this value of a variable."""
-    return [process for process in psutil.process_iter() if variable(process, name) == value]
+    return [process for process in psutil.process_iter() if variable(process, name) == value and _is_ours(process)]
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    """Whether this user started it: root can read the environment of everybody's, and whoever started one chose it."""
+    try:
+        return bool(process.uids().real == os.getuid())
+    except psutil.Error:
+        return False
 
 
 def variable(process: psutil.Process, name: str) -> str | None:

@@ -23,8 +23,9 @@ from car_damage.server.address import token
 from car_damage.server.api.page import link
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from car_damage.settings_sources import load
-from deployments.demo import LOCAL_SETTINGS, UNSEEN_SEED
+from deployments.demo import UNSEEN_SEED
 from deployments.demo_photos import photo
+from deployments.demo_settings import LOCAL_SETTINGS
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, USER, endpoint_server, password_file, prefect_server
 from tests.server.browser import Browser, chromium

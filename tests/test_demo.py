@@ -12,9 +12,10 @@ import pytest
 
 from car_damage.settings import PREFIX
 from car_damage.settings_sources import load
-from deployments import demo, demo_photos
+from deployments import demo_photos, demo_settings
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
+from tests.prefect.service import until
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -113,6 +114,8 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
         for command in commands:
             words = command.replace(".venv/bin/", f"{binaries}/").split()
             told = newcomer.run(*words)
+            if words[1] == "status":  # until the server has started the model again
+                told = until(lambda ask=words: told if "READY" in (told := newcomer.run(*ask)) else "", "the endpoint is ready")
             if words[1] == "predict":
                 assert re.search(r"unseen_major\.jpg: major \(\d+\.\d%; minor 0\.\d+, moderate 0\.\d+, major [01]\.\d+\)", told)
             if words[1] == "status":
@@ -148,17 +151,20 @@ def test_a_settings_file_that_a_person_wrote_stays_and_its_home_is_not_used(tmp_
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
-    assert demo.may_write()
-    Path("car-damage.toml").write_text(demo.settings_file('/a home/with "quotes"', "/photos/"))
-    assert demo.may_write()
+    assert demo_settings.is_free()
+    Path(".car_damage").mkdir()
+    Path(".car_damage/mlflow.db").touch()  # of `make up`
+    assert not demo_settings.is_free()
+    Path("car-damage.toml").write_text(demo_settings.settings_file('/a home/with "quotes"', "/photos/"))
+    assert demo_settings.is_free()
     assert (load().home, load().landing.folder) == (Path('/a home/with "quotes"'), "/photos/")
     for text in (Path("car-damage.toml").read_text().replace("0.8", "0.9"), "[landing]\nfolder = '/photos'\n", "not TOML"):
         Path("car-damage.toml").write_text(text)
-        assert not demo.may_write()
-    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(demo.LOCAL_SETTINGS))
+        assert not demo_settings.is_free()
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(demo_settings.LOCAL_SETTINGS))
     monkeypatch.setenv("CAR_DAMAGE_HOME", "")  # so that it is put back after the test
     monkeypatch.delenv("CAR_DAMAGE_HOME")
-    own = demo.demo_settings(None, own_home=False)
+    own = demo_settings.demo_settings(None, own_home=False)
     assert (own.home, own.landing.folder) == (tmp_path / ".car_damage" / "demo", f"{tmp_path}/.car_damage/demo/landing/")
 
 

@@ -58,6 +58,7 @@ def open_home(home: Path, unnoted: Callable[[], Path | None], move: Callable[[Pa
     Raises:
         Terminal: another process uses it at another path, or the note cannot be read.
         SettingsError, Unavailable: the folder cannot be created, read or written.
+        CarDamageError: `move` raised it.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,9 @@ def _settle(home: Path, lock: int, unnoted: Callable[[], Path | None], move: Cal
         if _locked(lock, fcntl.LOCK_EX):
             earlier = _alone(home, unnoted, move)
             _share(home, lock, time.monotonic() + PATIENCE)
-            return earlier
+            # Between the two locks another process may have opened it elsewhere.
+            if (note := noted(home)) is None or note.path == home:
+                return earlier
         if note is None or _is_same(note.path, home):  # what is stored leads here; a process that is alone will note the path
             _share(home, lock, deadline)
             return None
@@ -98,12 +101,18 @@ def _alone(home: Path, unnoted: Callable[[], Path | None], move: Callable[[Path]
     """Rewrite the earlier path and note this one, while nobody else uses the home."""
     note = noted(home)
     before = note.path if note is not None else unnoted() or home
+    first = before if note is None else note.first
     if before != home:
+        if note is None:  # a move that is killed on the way leaves nothing else by which the next process could find it
+            _write(home, Note(before, first))
         move(before)
     with contextlib.suppress(OSError) if before == home else contextlib.nullcontext():  # a home that cannot be written may be read
-        fresh = Note(home, before if note is None else note.first)
-        write_whole(home / NOTE, json.dumps({"format": FORMAT, **{name: str(path) for name, path in asdict(fresh).items()}}))
+        _write(home, Note(home, first))
     return before if before != home else None
+
+
+def _write(home: Path, note: Note) -> None:
+    write_whole(home / NOTE, json.dumps({"format": FORMAT, **{name: str(path) for name, path in asdict(note).items()}}))
 
 
 def noted(home: Path) -> Note | None:
@@ -121,7 +130,9 @@ def noted(home: Path) -> Note | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise Terminal(f"{note} cannot be read ({error}): remove it, and the path is looked up in MLflow's database") from error
+        raise Terminal(
+            f"{note} cannot be read ({error}): remove it: the path is then looked up in MLflow's database, and the next run trains again"
+        ) from error
 
 
 def _is_same(one: Path, other: Path) -> bool:

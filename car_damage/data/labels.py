@@ -92,6 +92,11 @@ def _composed(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def path_in_table(written: str) -> str:
+    r"""A path of a table of labels, which people may write with \\ or ./ and with spaces around it, as it is looked up."""
+    return written.strip().replace("\\", "/").removeprefix("./")
+
+
 def parse_table(csv_bytes: bytes) -> dict[str, str]:
     r"""Parse a table of labels: a CSV file in UTF-8 or UTF-16, with commas, semicolons or tabs as spreadsheets write it, with the columns
     path (relative to the landing folder, with / or \) and label.
@@ -115,7 +120,7 @@ def parse_table(csv_bytes: bytes) -> dict[str, str]:
             path, word = row["path"], row["label"]
             if path is None or word is None:
                 raise SettingsError(f"line {rows.line_num} of the table of labels is incomplete")
-            path = path.strip().replace("\\", "/").removeprefix("./")
+            path = path_in_table(path)
             if table.setdefault(path, word) != word:
                 raise SettingsError(f"the table of labels lists {path} as {table[path]} and, in line {rows.line_num}, as {word}: keep one")
     except UnicodeDecodeError as error:

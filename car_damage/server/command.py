@@ -14,7 +14,7 @@ from car_damage.settings import Settings
 
 _GRACE = 15
 """Seconds that requests in flight may still take when the server stops."""
-_SPARE = 256
+SPARE = 256
 """Connections without a request that the endpoint works on or keeps in its queue."""
 _FILES = 128
 """Files besides connections: those of the models' processes, logs and libraries."""
@@ -40,7 +40,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
         token = state.token()
         state.read()  # an error here is one line; when the application restores the endpoints, it would be a traceback
         app = application(settings, Endpoints(settings, state), token)
-        most = settings.serving.max_queue + AT_ONCE + _SPARE
+        most = settings.serving.max_queue + AT_ONCE + SPARE
         _allow_files(most + _FILES)
         config = uvicorn.Config(
             app,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from car_damage.data.labels import Labeller, parse_table
+from car_damage.data.labels import Labeller, parse_table, path_in_table
 from car_damage.errors import SettingsError
 from car_damage.machine import absolute
 from car_damage.ports import Platform
@@ -28,6 +28,8 @@ def _table(platform: Platform, where: str) -> Mapping[str, str]:
         raise SettingsError(f"labels.table: {where} is neither a file ending with .csv nor the folder of a Delta table")
     labels: dict[str, str] = {}
     for path, word in zip(rows["path"].to_pylist(), rows["label"].to_pylist(), strict=True):
-        if path is not None and word is not None and labels.setdefault(path, word) != word:
-            raise SettingsError(f"the table of labels {where} lists {path} as {labels[path]} and as {word}: keep one")
+        if path is None or word is None:
+            continue
+        if labels.setdefault(found := path_in_table(path), word) != word:
+            raise SettingsError(f"the table of labels {where} lists {path} as {labels[found]} and as {word}: keep one")
     return labels

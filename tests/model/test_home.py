@@ -16,6 +16,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from car_damage.adapters import home as homes
+from car_damage.adapters import relocation
 from car_damage.adapters.home import NOTE, Note, noted
 from car_damage.adapters.mlflow.client import client, experiment_id
 from car_damage.errors import SettingsError, Terminal, Unavailable
@@ -92,6 +93,24 @@ def test_a_move_that_was_killed_on_the_way_is_ended_by_the_next_process(home: Pa
     opened(there)
     (there / NOTE).write_bytes(note)
     is_whole(there, home, run_id, tmp_path / "fetched")
+
+
+def test_a_move_from_the_version_before_is_ended_too(
+    home: Path, contents: RunContents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = with_a_champion(home, contents)
+    (home / NOTE).unlink()
+    there = home.rename(tmp_path / "there")
+    with monkeypatch.context() as killed:
+        killed.setattr(relocation, "move_photos", fails)
+        with pytest.raises(Unavailable, match="no room"):
+            opened(there)
+    assert noted(there) == Note(path=home, first=home)
+    is_whole(there, home, run_id, tmp_path / "fetched")
+
+
+def fails(*_: object) -> None:
+    raise Unavailable("no room")
 
 
 @pytest.mark.parametrize("is_noted", [True, False], ids=["noted", "of the version before"])

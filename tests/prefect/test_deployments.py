@@ -9,12 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pytest
 import yaml
 from prefect import flow, tags
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import AutomationCore
@@ -25,7 +26,7 @@ from car_damage.errors import Unavailable
 from car_damage.pipeline import ValidateReport
 from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts, Settings
-from deployments import automations, deploy, doctor, home_folder
+from deployments import automations, deploy, doctor, home_folder, prefect_checks
 from deployments.alerts import PREFIX
 from deployments.bootstrap import everything
 from deployments.items import bootstrap
@@ -305,10 +306,25 @@ def test_doctor_has_a_line_for_everything_and_says_what_to_do(target: LocalTarge
     assert {name for name, finding in found.items() if finding.state == doctor.FAIL} == {"worker"}
     assert "so no run starts: start one with `make up`" in found["worker"].detail
     assert found["notifications"].state == doctor.WARN
+    assert (found["password"].state, found["password"].detail) == (doctor.OK, "the server asks for one")
     assert {"Prefect server", "work pool car-damage", "deployments", "slots", "leases", "landing folder", "tables", "registry"} <= set(
         found
     )
     assert found["endpoint"].detail == "car_damage_model_ep: does not exist yet; the first version that goes live creates it"
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, "the server asks for none, so everybody"), (404, "404")])
+def test_doctor_warns_about_a_prefect_server_that_does_not_ask_for_a_password(
+    monkeypatch: pytest.MonkeyPatch, status: int, told: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, json="3.0", request=request)
+
+    def client() -> SyncPrefectClient:
+        return SyncPrefectClient("http://127.0.0.1:9/api", httpx_settings={"transport": httpx.MockTransport(answer)})
+
+    monkeypatch.setattr(prefect_checks, "_client", client)
+    assert told in doctor._finding("password", prefect_checks.password, doctor.WARN).detail
 
 
 def test_doctor_tells_how_many_photos_of_other_folders_are_used_and_how_to_retire_them(tmp_path: Path) -> None:

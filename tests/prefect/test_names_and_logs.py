@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -116,7 +117,10 @@ def test_an_error_that_was_foreseen_is_a_sentence_in_the_terminal_and_whole_in_t
 
 
 NEEDY = """
+import httpx
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
 from prefect.concurrency.sync import concurrency
 from tasks import by_hand
 from tasks.stages import ENDPOINT_LIMIT
@@ -124,7 +128,8 @@ from tasks.stages import ENDPOINT_LIMIT
 @flow(name="needy")
 def needy():
     with concurrency(ENDPOINT_LIMIT, strict=True):
-        return "had its turn"
+        api = PREFECT_API_URL.value() or get_client(sync_client=True).api_url
+        return f"had its turn, and without a password {httpx.get(f'{api}/admin/version').status_code}"
 
 print(by_hand.run(needy).result())
 """
@@ -134,7 +139,7 @@ def test_a_server_that_prefect_starts_for_a_run_by_hand_has_what_the_flow_needs(
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     variables |= {"PREFECT_HOME": str(tmp_path), "CAR_DAMAGE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", NEEDY], env=variables, capture_output=True, text=True, check=False, timeout=300)
-    assert "had its turn" in done.stdout, done.stderr
+    assert "had its turn, and without a password 401" in done.stdout, done.stderr
 
 
 def test_a_run_by_hand_ends_at_once_where_no_endpoint_answers(tmp_path: Path) -> None:
@@ -151,6 +156,22 @@ def test_a_run_by_hand_ends_at_once_where_no_endpoint_answers(tmp_path: Path) ->
     assert told.startswith("error: ")
     assert "car-damage serve" in told
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("server")
+def test_ctrl_c_in_a_terminal_cleans_up_as_a_cancellation_does() -> None:
+    told = []
+
+    def clean(flow: Any, flow_run: Any, state: Any) -> None:
+        told.append(state.name)
+
+    @flow(name="interrupted", on_cancellation=[clean])
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        by_hand.run(interrupted)
+    assert told == ["Crashed"]
 
 
 @pytest.mark.usefixtures("server")

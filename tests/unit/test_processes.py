@@ -1,6 +1,7 @@
 """The error for a service that does not start, and the length of its log."""
 
 import errno
+import signal
 import sys
 from pathlib import Path
 
@@ -44,9 +45,12 @@ def test_a_log_has_a_length_and_its_service_need_not_know(tmp_path: Path) -> Non
     with service("thing", [sys.executable, "-c", code], tmp_path / "thing.log", never) as thing:
         for _ in range(2):
             until(lambda: thing.log.stat().st_size > LONGEST_LOG, "a long log")
+            thing.process.send_signal(signal.SIGSTOP)  # it writes as much in less time than this process may be made to wait
             thing.check()
             assert thing.log.stat().st_size < LONGEST_LOG
             assert (tmp_path / "thing.log.1").stat().st_size == LONGEST_LOG
+            thing.process.send_signal(signal.SIGCONT)
+            until(lambda: thing.log.stat().st_size > 10_000, "it goes on")
     _, *whole, _ = thing.log.read_text().splitlines()  # the first and the last line may be parts
     assert int(whole[0].split()[0]) < int(whole[-1].split()[0])
     assert {path.name for path in tmp_path.iterdir()} == {"thing.log", "thing.log.1"}

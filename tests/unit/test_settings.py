@@ -95,6 +95,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     [
         ("[trainin]\nepochs = 5\n", "unknown setting trainin; did you mean training?"),
         ("[training]\nepoch = 5\n", "unknown setting training.epoch; did you mean epochs?"),
+        ("home = 5\n", "home: Input is not a valid path"),
+        ('databricks = "x"\n', "databricks: Input should be a valid dictionary or instance of Databricks"),
         ("[training]\nepochs = 0\n", "training.epochs: Input should be greater than or equal to 1 (given: 0)"),
         ('[labels]\nsource = "guess"\n', "labels.source: Input should be 'folder', 'file_name' or 'table' (given: 'guess')"),
         ('[labels]\naliases = {bad = "worse"}\n', "aliases point to worse, which is not among classes minor, moderate, major"),
@@ -121,6 +123,13 @@ def test_an_error_in_the_file_names_the_key_and_what_is_allowed(
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "[training\n")
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", path)
+    with pytest.raises(SettingsError, match=r"settings\.toml is not TOML"):
+        load()
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings.toml").write_bytes('home = "/tmp/\xfc"'.encode("latin-1"))
+    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(tmp_path / "settings.toml"))
     with pytest.raises(SettingsError, match=r"settings\.toml is not TOML"):
         load()
 

@@ -79,6 +79,7 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         for request in self._unanswered:  # uvicorn tells the last one only, and the others would write to a closed connection
             request.disconnected = True
+            request.message_event.set()
         self._set(None)
 
     def pause_writing(self) -> None:
