@@ -77,6 +77,13 @@ def test_a_file_cut_in_the_header_of_its_pixels_is_truncated(data: bytes) -> Non
         assert decoder.inspect(data[:cut]).reason == "truncated", cut - start
 
 
+@pytest.mark.parametrize("format_", BY_FORMAT)
+def test_an_interrupted_download_into_a_file_of_the_full_size_is_truncated(format_: str) -> None:
+    data = BY_FORMAT[format_]
+    for kept in range(data.index(b"hdlr"), len(data) - 256, len(data) // 40):
+        assert decoder.inspect(corpus.with_tail(data, len(data) - kept)).reason == "truncated", kept
+
+
 def test_zeros_behind_the_last_pixel_are_no_missing_pixels() -> None:
     start = HEIC.index(b"mdat") - 4
     length = len(HEIC) - start

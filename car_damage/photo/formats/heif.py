@@ -144,7 +144,7 @@ def _content(data: bytes) -> _Content:
                 items, problem = (None, "two boxes meta") if problem != "no box meta" else (boxes.items(data, start, stop), "")
     except _UNREADABLE as error:
         problem = problem and f"{type(error).__name__}: {error}"
-    return _Content(_has_pixels(data, items) if items else problem != "no box meta", items, problem)
+    return _Content(_has_pixels(data, items) if items else problem != "no box meta" and any(data[-256:]), items, problem)
 
 
 def _has_pixels(data: bytes, items: Items) -> bool:
