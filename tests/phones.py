@@ -65,6 +65,50 @@ def ten_bits(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def grid(tile: int, columns: int, rows: int, size: tuple[int, int], declared: tuple[int, int] | None = None) -> bytes:
+    """A HEIC of one colour: square tiles of this side, which are all the same, around a photo of this size.
+
+    Args:
+        declared: another size, for its box ispe.
+    """
+    single = heic(Image.new("RGB", (tile, tile), (90, 120, 200)))
+    stream, head = single[single.index(b"mdat") + 4 :], single[: single.index(b"meta") - 4]
+    start = single.index(b"hvcC") - 4
+    config = single[start : start + int.from_bytes(single[start : start + 4], "big")]
+    tiles = range(2, columns * rows + 2)
+    sizes = [box(b"ispe", 0, struct.pack(">II", *one)) for one in (declared or size, (tile, tile))]
+    descriptor = struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, *size)
+    kinds = [
+        box(b"infe", 2 << 24, struct.pack(">HH4sx", number, 0, kind)) for number, kind in [(1, b"grid"), *((one, b"hvc1") for one in tiles)]
+    ]
+    places = [struct.pack(">HHHHII", 1, 1, 0, 1, 0, len(descriptor))]
+    places += [struct.pack(">HHHHII", number, 0, 0, 1, len(head) + 8, len(stream)) for number in tiles]
+    uses = [struct.pack(">HBB", 1, 1, 1), *(struct.pack(">HBBB", number, 2, 0x83, 2) for number in tiles)]
+    count = len(tiles) + 1
+    meta = [
+        box(b"hdlr", 0, bytes(4) + b"pict" + bytes(13)),
+        box(b"pitm", 0, struct.pack(">H", 1)),
+        box(b"iloc", 1 << 24, struct.pack(">HH", 0x4400, count), *places),
+        box(b"iinf", 0, struct.pack(">H", count), *kinds),
+        box(b"iprp", None, box(b"ipco", None, *sizes, config), box(b"ipma", 0, struct.pack(">I", count), *uses)),
+        box(b"iref", 0, box(b"dimg", None, struct.pack(f">HH{len(tiles)}H", 1, len(tiles), *tiles))),
+        box(b"idat", None, descriptor),
+    ]
+    return head + box(b"mdat", None, stream) + box(b"meta", 0, *meta)
+
+
+def box(kind: bytes, version: int | None, *content: bytes) -> bytes:
+    """A box of ISO/IEC 14496-12, with its version and flags if it has them."""
+    body = (b"" if version is None else struct.pack(">I", version)) + b"".join(content)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def mislabelled(data: bytes, old: tuple[int, int], new: tuple[int, int]) -> bytes:
+    """A HEIC or AVIF whose boxes declare another size than its stream."""
+    assert struct.pack(">II", *old) in data
+    return data.replace(struct.pack(">II", *old), struct.pack(">II", *new))
+
+
 def with_profile(image: Image.Image, profile: bytes) -> Image.Image:
     image = image.copy()
     image.info["icc_profile"] = profile

@@ -3,8 +3,8 @@
 So "valid" has one meaning everywhere: `decode` can read the photo. For any bytes, `decode` guarantees:
 
 - An unusable photo raises UnusablePhoto with a reason from a closed list, `car_damage.photo.reasons`. It raises no other error.
-- The size is checked in the header before pixels are decoded, and no metadata is decompressed but the first MiB of a colour
-  profile, so a decompression bomb uses no memory.
+- The size is checked in the header before pixels are decoded, for HEIC and AVIF also in the streams and for all tiles, and no
+  metadata is decompressed but the first MiB of a colour profile, so a decompression bomb uses no memory.
 - The result depends only on the bytes and the limits: Pillow's process-wide switches have no effect and are never
   changed (see `car_damage.photo.containers`).
 - It is safe to call from threads: photos larger than LARGE, and HEIC and AVIF, are decoded one at a time, so that memory does not
@@ -156,8 +156,9 @@ def _check_size(header: Header, limits: Limits) -> None:
     width, height = header.upright
     if width < 1 or height < 1:
         raise unusable(CORRUPT, f"{width}x{height} pixels")
-    if width * height > limits.max_pixels:
-        raise unusable(TOO_MANY_PIXELS, f"{width}x{height}, the limit is {limits.max_pixels} pixels")
+    for wide, high in (header.upright, header.largest):
+        if wide * high > limits.max_pixels:
+            raise unusable(TOO_MANY_PIXELS, f"{wide}x{high}, the limit is {limits.max_pixels} pixels")
     if min(width, height) < limits.min_side:
         raise unusable(TOO_SMALL, f"{width}x{height}, each side must have at least {limits.min_side} pixels")
 

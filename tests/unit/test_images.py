@@ -20,7 +20,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, ImageFil
 from car_damage.errors import UnusablePhoto
 from car_damage.photo import decoder, reasons
 from car_damage.photo.limits import Limits
-from tests import corpus
+from tests import corpus, phones
 
 PHOTOS = corpus.photos()
 BROKEN = corpus.broken()
@@ -234,11 +234,14 @@ print(peak() - before)
 def test_bombs_cost_no_memory(tmp_path: Path) -> None:
     text = b"Comment\0\0" + zlib.compress(bytes(200 << 20), 9)
     profile = b"icc\0\0" + zlib.compress(bytes(200 << 20), 9)
+    flat = Image.new("RGB", (4096, 2048), (90, 120, 200))
     bombs = {
         "pixels": corpus.bomb(60_000, 60_000),
         "no pixels behind a size that is allowed": corpus.bomb(9_999, 9_999),
         "text": corpus.bomb(320, 240, corpus.chunk(b"zTXt", text) * 20),
         "profile": corpus.bomb(320, 240, corpus.chunk(b"iCCP", profile)),
+        "avif of another size": phones.mislabelled(corpus.encoded(flat, "AVIF", speed=10), flat.size, (320, 240)),
+        "heic of another size": phones.grid(512, 16, 12, (8064, 6048), (320, 240)),
         **{name: data for name, (data, reason) in BROKEN.items() if reason == "too many pixels"},
     }
     (tmp_path / "whole").write_bytes(PHOTOS["PNG"])
@@ -252,7 +255,7 @@ def test_bombs_cost_no_memory(tmp_path: Path) -> None:
         check=True,
     )
     *reasons, grown = done.stdout.splitlines()
-    assert reasons == ["too many pixels", "truncated", "truncated", "truncated", *["too many pixels"] * 8]
+    assert reasons == ["too many pixels", *["truncated"] * 3, *["corrupt"] * 2, *["too many pixels"] * 8]
     assert int(grown) < 20_000  # kilobytes
 
 

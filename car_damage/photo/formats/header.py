@@ -25,6 +25,8 @@ class Header:
     """The ICC profile of its colours; empty if it has none."""
     alone: bool = False
     """Whether no other photo may be decoded meanwhile: its decoder uses all cores, and the header does not limit its memory."""
+    largest: tuple[int, int] = (0, 0)
+    """Width and height of the largest picture in the file, if it can be larger than the photo."""
 
     @property
     def upright(self) -> tuple[int, int]:

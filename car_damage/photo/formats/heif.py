@@ -3,13 +3,16 @@
 import io
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import pi_heif
 from PIL import Image
 from PIL.AvifImagePlugin import AvifImageFile
 
-from car_damage.photo.formats import exif
+from car_damage.photo.formats import boxes, exif
+from car_damage.photo.formats.boxes import Items
+from car_damage.photo.formats.codecs import CODECS, Pictures
 from car_damage.photo.formats.header import Header, ends_early, unusable
 from car_damage.photo.reasons import CORRUPT, TRUNCATED
 
@@ -18,6 +21,14 @@ _ANY = (b"mif1", b"msf1", b"mif2")
 """Brands of files with a photo of any codec."""
 _ERRORS = (OSError, ValueError, SyntaxError, RuntimeError, EOFError, NotImplementedError)
 """What Pillow and pi-heif raise for a file that they cannot read."""
+_UNREADABLE = (ValueError, KeyError, IndexError, struct.error)
+"""What reading boxes and streams raises for hostile bytes."""
+_PADDING = 64
+"""Pixels of a side: codecs fill the last of their blocks."""
+_LITTLE = 4_000_000
+"""Pixels that cost nothing worth counting: the tiles of a small photo are larger than the photo."""
+_WORK = 8
+"""Times the pixels of the largest picture: a photo is decoded once as tiles, and once more for each of its further channels."""
 
 
 def format_of(data: bytes) -> str:
@@ -25,7 +36,11 @@ def format_of(data: bytes) -> str:
     (length,) = struct.unpack_from(">I", data)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(length, 256), 4))]
     named = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
-    return named or ("HEIC" if set(_ANY).intersection(brands) else f"a video or another file of the brand {brands[0]!r}")
+    if named or not set(_ANY).intersection(brands):
+        return named or f"a video or another file of the brand {brands[0]!r}"
+    content = _content(data)
+    codec = content.items and content.items.codec()
+    return CODECS.get(codec, f"a HEIF of the codec {codec!r}") if codec else "HEIC"
 
 
 def read_heic(data: bytes) -> Header:
@@ -45,7 +60,8 @@ def read_avif(data: bytes) -> Header:
     """Read the boxes up to the pixels."""
 
     def opened() -> Header:
-        image = AvifImageFile(io.BytesIO(data))
+        # With the brand of a sequence, libavif would read a track instead of the photo.
+        image = AvifImageFile(io.BytesIO(data[:8] + b"avif" + data[12:]))
         # All pixels are there when Pillow looks for them, so that nothing depends on its limit for a block.
         image.decodermaxblock = 4 * image.width * image.height
 
@@ -67,42 +83,78 @@ def _pixels(file: pi_heif.HeifFile) -> Image.Image:
 
 def _read(data: bytes, format_: str, opened: Callable[[], Header]) -> Header:
     """The header; where the file cannot be read, one with the size that the boxes declare."""
-    whole = _is_whole(data)
+    content = _content(data)
     try:
         header = opened()
     except _ERRORS as error:
-        problem = f"{type(error).__name__}: {error}"
-
-        def load() -> NoReturn:
-            raise unusable(CORRUPT, problem)
-
         width, height = _declared_size(data)
-        if not (whole or width):
+        if not (content.whole or width):
             raise unusable(TRUNCATED, "the file ends before it describes a photo") from error
+        header = Header(format_, width, height, _fails(f"{type(error).__name__}: {error}"))
         if not width:
-            load()
-        return Header(format_, width, height, load if whole else ends_early)
-    return header if whole else Header(header.format, header.width, header.height, ends_early, header.orientation)
+            header.load()
+    if not content.whole:
+        return replace(header, load=ends_early)
+    try:
+        return _bounded(header, Pictures(data, content.items)) if content.items else replace(header, load=_fails(content.problem))
+    except _UNREADABLE as error:
+        return replace(header, load=_fails(f"{type(error).__name__}: {error}"))
 
 
-def _is_whole(data: bytes) -> bool:
-    """Whether the file has all of its boxes, and pixels at the end of the last one with pixels.
+def _fails(problem: str) -> Callable[[], NoReturn]:
+    def load() -> NoReturn:
+        raise unusable(CORRUPT, problem)
 
-    An interrupted download into a file of the full size has zeros there, which the decoders would take for a picture. What a camera
-    writes behind the boxes is no box.
+    return load
+
+
+def _bounded(header: Header, pictures: Pictures) -> Header:
+    """The header, which loads nothing that is larger than the file says or takes much longer than its size."""
+    (width, height), (coded_width, coded_height), work = pictures.declared(), pictures.coded(), pictures.work()
+    header = replace(header, largest=(width, height))
+    if coded_width * coded_height > (width + _PADDING) * (height + _PADDING):
+        return replace(header, load=_fails(f"a picture of {coded_width}x{coded_height} in a file that declares {width}x{height}"))
+    if work > _WORK * max(width * height, _LITTLE):
+        return replace(header, load=_fails(f"the parts of one picture have {work} pixels, the largest picture is {width}x{height}"))
+    return header
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What the boxes of a file say."""
+
+    whole: bool
+    """Whether the file has all of its boxes and all bytes of its pictures."""
+    items: Items | None
+    """None if they cannot be read."""
+    problem: str
+    """Why they cannot be read."""
+
+
+def _content(data: bytes) -> _Content:
+    """Read the boxes. What a camera writes behind them is no box."""
+    items, problem = None, "no box meta"
+    try:
+        for kind, start, stop in boxes.boxes(data, 0, len(data)):
+            if stop > len(data):
+                if kind.isalnum():
+                    return _Content(False, items, problem)
+                break
+            if kind == b"meta":
+                items, problem = (None, "two boxes meta") if problem != "no box meta" else (boxes.items(data, start, stop), "")
+    except _UNREADABLE as error:
+        problem = problem and f"{type(error).__name__}: {error}"
+    return _Content(_has_pixels(data, items) if items else problem != "no box meta" and any(data[-256:]), items, problem)
+
+
+def _has_pixels(data: bytes, items: Items) -> bool:
+    """Whether all bytes of the pictures are there.
+
+    An interrupted download into a file of the full size has zeros at their ends, which the decoders would take for a picture. No
+    picture of HEVC or AV1 ends in zeros.
     """
-    at, described, pixels = 0, False, data
-    while at + 16 <= len(data):
-        length, kind, long = struct.unpack_from(">I4sQ", data, at)
-        length = {0: len(data) - at, 1: long}.get(length, length)
-        if not kind.isalnum() or length < 8:
-            break
-        if at + length > len(data):
-            return False
-        described = described or kind == b"meta"
-        pixels = data[max(at, at + length - 256) : at + length] if kind == b"mdat" else pixels
-        at += length
-    return described and any(pixels[-256:])
+    extents = [extent for item in items.every.values() if item.kind in CODECS for extent in item.extents]
+    return all(stop <= len(data) and any(data[max(start, stop - 256) : stop]) for start, stop in extents)
 
 
 def _declared_size(data: bytes) -> tuple[int, int]:
