@@ -108,7 +108,7 @@ def test_the_commands_of_the_readme_work_after_it(newcomer: Newcomer, first: str
     assert [command.split()[1] for command in commands] == ["validate", "status", "predict", "history"]
     serve = [str(binaries / "car-damage"), "serve"]
     health = f"http://127.0.0.1:{newcomer.port}/health"
-    environment = newcomer.environment | {"CAR_DAMAGE_CONFIG": str(newcomer.folder / "car-damage.toml")}
+    environment = newcomer.environment | {"CAR_DAMAGE_HOME": str(newcomer.home)}  # `service` starts it in another folder
     with service("endpoint server", serve, newcomer.home / "serve.log", health, environment) as server:
         server.await_ready(ENDPOINT_START)
         for command in commands:
