@@ -87,7 +87,9 @@ def demo(images: Path | None) -> None:
         if platform.registry.champion():
             example = _predict(platform, *((unseen, SHOWN) if images is None else _test_photo(platform)))
         _summary(console, settings, status.look(platform), example)
-        _next(console, variables)
+        if found_by_file:
+            console.print(f"{CONFIG_FILE} names this folder and {settings.landing.folder}: other commands find them by it", soft_wrap=True)
+        _next(console, variables, settings.landing.folder, example is not None)
     console.print(f"{ending}  ({time.monotonic() - started:.0f} s in total)", style="bold", soft_wrap=True)
 
 
@@ -155,7 +157,9 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
             if name.startswith("test_"):
                 table.add_row(name.replace("_", " ").capitalize(), f"{value:.0f}" if name == "test_photos" else f"{value:.3f}")
         table.add_row("Registered version", f"{settings.tracking.model} version {now.champion.version}, champion")
-    if now.endpoint:
+    if now.endpoint and not now.endpoint.exists:
+        table.add_row("Endpoint", f"{settings.serving.endpoint}: does not exist yet; the first version that goes live creates it")
+    elif now.endpoint:
         state = "READY" if now.endpoint.ready else "NOT READY"
         table.add_row("Endpoint", f"{settings.serving.endpoint}: {state}, serves version {now.endpoint.served}")
     else:
@@ -168,8 +172,9 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
     console.print(f"Everything is in {settings.home}: tables/, mlflow.db, artifacts/, endpoint/, logs/", soft_wrap=True)
 
 
-def _next(console: Console, variables: Mapping[str, str]) -> None:
+def _next(console: Console, variables: Mapping[str, str], landing: str, is_live: bool) -> None:
     if variables:
         console.print(f"For the next commands: export {assignments(variables)}", soft_wrap=True)
-    next_commands = "Next: .venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
-    console.print(next_commands, soft_wrap=True)
+    ask = ".venv/bin/car-damage serve &   then   .venv/bin/car-damage predict PHOTO   and   .venv/bin/car-damage status"
+    more = f"add photos to {landing} and run this command again; .venv/bin/car-damage status shows the version that was trained"
+    console.print(f"Next: {ask if is_live else more}", soft_wrap=True)

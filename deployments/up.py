@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from car_damage.adapters.databricks.volume import is_elsewhere
-from car_damage.commands.terminal import plain
+from car_damage.commands.terminal import plain, wide_enough
 from car_damage.errors import SettingsError
 from car_damage.machine import secret
 from car_damage.platform import Target
@@ -95,7 +95,7 @@ def up() -> None:
             service.await_ready(timeout)
         services = [prefect.service, *(service for service, _ in starting)]
         started: list[float] = []
-        console.print(_addresses(settings, prefect.url))
+        wide_enough().print(_addresses(settings, prefect.url))
         console.print(_next(variables), soft_wrap=True, highlight=False)
         while True:
             for service in services:
