@@ -1,5 +1,6 @@
 """The Prefect server's SQLite database, as this project starts the server."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -15,7 +16,7 @@ def test_clients_that_write_at_the_same_time_wait_for_each_other(prefect: Prefec
     before = log.stat().st_size
 
     def write(name: str) -> None:
-        with SyncPrefectClient(f"{prefect.url}/api") as client:
+        with SyncPrefectClient(f"{prefect.url}/api", auth_string=os.environ["PREFECT_API_AUTH_STRING"]) as client:
             client.create_variable(VariableCreate(name=name, value=0))
             for value in range(WRITES):
                 client.update_variable(VariableUpdate(name=name, value=value))
