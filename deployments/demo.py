@@ -20,9 +20,9 @@ from car_damage.data.splits import TEST
 from car_damage.errors import Terminal
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction
-from car_damage.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings
+from car_damage.settings import CONFIG_FILE, Settings
 from deployments import pid_file
-from deployments.demo_settings import LOCAL_SETTINGS, PLACES, demo_settings, is_free, write_settings
+from deployments.demo_settings import PLACES, demo_settings, write_settings
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 from deployments.variables import assignments, given
 
@@ -58,14 +58,12 @@ def demo(images: Path | None) -> None:
     console = plain()
     started = time.monotonic()
     variables = {name: value for name, value in given().items() if not name.startswith(TRAINING_PREFIX)}
-    by_environment = bool(variables.keys() & set(PLACES))
-    found_by_file = not by_environment and is_free()
-    if images is None or not Path(CONFIG_FILE).exists() or found_by_file:  # somebody's own file may name other classes
-        os.environ.setdefault(CONFIG_VARIABLE, str(LOCAL_SETTINGS))
-    settings = demo_settings(images, by_environment or found_by_file)
+    settings, found_by_file = demo_settings(images)
     pid_file.refuse_a_second(settings.home)
-    if not found_by_file:
-        os.environ.setdefault(CONFIG_VARIABLE, str(Path(CONFIG_FILE).absolute()))
+    if found_by_file:  # before anything is made there: a demo that is interrupted goes on with the next one
+        write_settings(settings)
+        console.print(f"{CONFIG_FILE} names {settings.home} and {settings.landing.folder}: other commands find them by it", soft_wrap=True)
+    else:
         variables |= {name: os.environ[name] for name in PLACES}
     with prefect_server(settings.home) as prefect, endpoint_server(settings) as endpoint:
         console.print(f"Starting a Prefect server and the endpoint server; their logs are in {settings.home / 'logs'}", soft_wrap=True)
@@ -79,16 +77,12 @@ def demo(images: Path | None) -> None:
         prefect.await_ready()
         endpoint.await_ready(ENDPOINT_START)
         ending = _run_flow()
-        if found_by_file:
-            write_settings(settings)
         # The first commands of the README classify this photo, also where the demo has other photos to show.
         unseen = _draw_unseen(settings.home if images is None else settings.home.parent)
         example = None
         if platform.registry.champion():
             example = _predict(platform, *((unseen, SHOWN) if images is None else _test_photo(platform)))
         _summary(console, settings, status.look(platform), example)
-        if found_by_file:
-            console.print(f"{CONFIG_FILE} names this folder and {settings.landing.folder}: other commands find them by it", soft_wrap=True)
         _next(console, variables, settings.landing.folder, example is not None)
     console.print(f"{ending}  ({time.monotonic() - started:.0f} s in total)", style="bold", soft_wrap=True)
 
@@ -157,13 +151,7 @@ def _summary(console: Console, settings: Settings, now: status.Status, example: 
             if name.startswith("test_"):
                 table.add_row(name.replace("_", " ").capitalize(), f"{value:.0f}" if name == "test_photos" else f"{value:.3f}")
         table.add_row("Registered version", f"{settings.tracking.model} version {now.champion.version}, champion")
-    if now.endpoint and not now.endpoint.exists:
-        table.add_row("Endpoint", f"{settings.serving.endpoint}: does not exist yet; the first version that goes live creates it")
-    elif now.endpoint:
-        state = "READY" if now.endpoint.ready else "NOT READY"
-        table.add_row("Endpoint", f"{settings.serving.endpoint}: {state}, serves version {now.endpoint.served}")
-    else:
-        table.add_row("Endpoint", now.endpoint_problem)
+    table.add_row("Endpoint", f"{settings.serving.endpoint}: {status.endpoint_in_words(now)}")
     if example:
         table.add_row("Photo", f"{example.photo} (true class {example.label}; not trained on)")
         table.add_row("Probabilities", ", ".join(f"{name} {value:.2f}" for name, value in example.answer.probabilities.items()))

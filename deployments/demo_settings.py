@@ -15,6 +15,7 @@ from car_damage.server.address import is_local
 from car_damage.settings import CONFIG_FILE, CONFIG_VARIABLE, HOME, Labels, Settings
 from car_damage.settings_sources import load
 from deployments.processes import free_port, port_is_free
+from deployments.variables import given
 
 LOCAL_SETTINGS = Path(__file__).parent / "settings" / "local.toml"
 PLACES = (CONFIG_VARIABLE, "CAR_DAMAGE_HOME", "CAR_DAMAGE_LANDING__FOLDER")
@@ -53,15 +54,25 @@ def settings_file(home: str, folder: str) -> str:
     return text
 
 
-def demo_settings(images: Path | None, own_home: bool) -> Settings:
-    """The settings of the demo. Each folder of photos has a home folder, so that two folders never mix in one table.
+def demo_settings(images: Path | None) -> tuple[Settings, bool]:
+    """The settings of the demo, which are also put into the environment.
+
+    Each folder of photos has a home folder, so that two folders never mix in one table. Where a home may be somebody's, the demo takes
+    a folder in it.
 
     Args:
         images: a folder of labelled photos. None: the demo draws some in the home folder, and never in the folder of somebody's photos.
-        own_home: whether the home of the settings is the demo's. Otherwise it is somebody's, and the demo takes a folder in it.
+
+    Returns:
+        The settings, and whether the settings file of the current folder may name their places. Otherwise other commands need PLACES.
     """
+    by_environment = bool(given().keys() & set(PLACES))
+    found_by_file = not by_environment and is_free()
+    file = Path(CONFIG_FILE)
+    somebodys = images is not None and not found_by_file and file.exists()  # it may name other classes
+    os.environ.setdefault(CONFIG_VARIABLE, str(file.absolute() if somebodys else LOCAL_SETTINGS))
     base = load()
-    home = base.home if own_home else base.home / "demo"
+    home = base.home if by_environment or found_by_file else base.home / "demo"
     if images is None:
         os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(home / "landing")
     else:
@@ -77,7 +88,7 @@ def demo_settings(images: Path | None, own_home: bool) -> Settings:
     port = urlsplit(base.serving.host or "").port
     if not is_local(base.serving.host) or port is None or not port_is_free(port):
         os.environ["CAR_DAMAGE_SERVING__HOST"] = f"http://127.0.0.1:{free_port()}"
-    return load()
+    return load(), found_by_file
 
 
 def _refuse_without_classes(folder: Path, labels: Labels) -> None:

@@ -161,10 +161,11 @@ def test_a_settings_file_that_a_person_wrote_stays_and_its_home_is_not_used(tmp_
     for text in (Path("car-damage.toml").read_text().replace("0.8", "0.9"), "[landing]\nfolder = '/photos'\n", "not TOML"):
         Path("car-damage.toml").write_text(text)
         assert not demo_settings.is_free()
-    monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(demo_settings.LOCAL_SETTINGS))
-    monkeypatch.setenv("CAR_DAMAGE_HOME", "")  # so that it is put back after the test
-    monkeypatch.delenv("CAR_DAMAGE_HOME")
-    own = demo_settings.demo_settings(None, own_home=False)
+    for name in (*demo_settings.PLACES, "CAR_DAMAGE_SERVING__HOST"):
+        monkeypatch.setenv(name, "")  # so that it is put back after the test
+        monkeypatch.delenv(name)
+    own, found_by_file = demo_settings.demo_settings(None)
+    assert not found_by_file
     assert (own.home, own.landing.folder) == (tmp_path / ".car_damage" / "demo", f"{tmp_path}/.car_damage/demo/landing/")
 
 

@@ -107,7 +107,7 @@ def status(platform: Platform) -> None:
         table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", goes live with the next run")
     for waiting in now.awaiting:
         table.add_row("Awaiting approval", f"{_model(settings.tracking.model, waiting)}; the flow promote takes it live")
-    table.add_row("Endpoint", f"{settings.serving.endpoint}: {_endpoint(now)}")
+    table.add_row("Endpoint", f"{settings.serving.endpoint}: {endpoint_in_words(now)}")
     console = wide_enough()
     console.print(table)
     if now.runs:
@@ -137,7 +137,8 @@ def _model(name: str, version: ModelVersion | None) -> str:
     return f"{name} version {version.version}" + (f", test macro-F1 {float(score):.3f}" if score else "")
 
 
-def _endpoint(now: Status) -> str:
+def endpoint_in_words(now: Status) -> str:
+    """The state of the endpoint, or why it does not answer."""
     state = now.endpoint
     if state is None:
         return now.endpoint_problem

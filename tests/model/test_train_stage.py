@@ -169,7 +169,7 @@ def test_the_same_key_trains_nothing_and_reports_the_same(trained: tuple[World, 
     world, report = trained
     before = runs(world.target.settings)
     target = Target(world.target.settings)
-    target.tables = Wrapped(world.target.tables, "read", Killed())  # type: ignore[assignment]  # a second read fails the test
+    target._tables = Wrapped(world.target.tables, "read", Killed())  # type: ignore[assignment]  # a second read fails the test
     assert TRAIN.work(asked(world), target, silent) == report
     assert runs(world.target.settings) == before
 

@@ -44,6 +44,11 @@ def test_it_is_found_by_the_home_folder_only(home: Path, tmp_path: Path) -> None
     assert local_server.variables(tmp_path / "another") == {}
 
 
+def test_a_process_of_another_user_is_not_believed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4242)  # root can read every environment
+    assert local_server.variables(home) == {}
+
+
 def test_a_command_uses_it_for_itself_and_for_the_processes_that_it_starts(home: Path) -> None:
     local_server.use(home)
     assert PREFECT_API_URL.value() == VARIABLES["PREFECT_API_URL"]
