@@ -98,7 +98,7 @@ def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
     mlflow.set_tracking_uri(settings.tracking_uri)
     experiment = mlflow.create_experiment("bench", artifact_location=(home / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
-        uri = package.log(keras_file, data, CLASSES, "model")
+        uri = package.log(package.NetworkFiles(keras_file, keras_file.with_suffix(".onnx")), data, CLASSES, "model")
     client = mlflow.MlflowClient()
     client.create_registered_model(settings.tracking.model)
     for _ in range(2):
