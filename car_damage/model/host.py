@@ -92,7 +92,8 @@ def _load(folder: str) -> Any:
 
     for name in hidden:
         del sys.modules[name]
-    return load_model(folder)
+    # Without its comparison of the installed packages, a third of the start: the judging of a version and doctor compare them.
+    return load_model(folder, suppress_warnings=True)
 
 
 def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
