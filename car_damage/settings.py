@@ -183,6 +183,9 @@ class Training(Section):
     """Mirror, shift, brighten and darken training photos at random."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
     """Random seed of the initial weights, the order of the photos and the augmentation."""
+    int8: bool = False
+    """The model answers with 8-bit integers in place of 32-bit numbers: a smaller model with other probabilities. It is evaluated and
+    judged as it answers."""
 
 
 class Tracking(Section):
