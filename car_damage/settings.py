@@ -327,8 +327,9 @@ class Databricks(Section):
     """Databricks Runtime version of the job clusters. It must have Python 3.11 or later."""
     node_type: Annotated[str, Field(pattern=r"^\S+$")] | None = None
     """Node type of the job clusters, for example m5d.xlarge or Standard_D4ds_v5. None: the cluster policy sets it."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Number of workers of a job cluster. 0: a single node, which is enough unless the landing folder is very large."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Number of workers of a job cluster. 0: a single node, which is enough unless the landing folder is very large. None: the number
+    or the autoscaling of the cluster policy; without a policy, a single node."""
     cluster_policy: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
     """Id of the cluster policy of the job clusters. Its default and fixed values apply to everything that is not set here."""
     package_index: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None

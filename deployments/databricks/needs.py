@@ -24,6 +24,7 @@ from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
 from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
+from deployments.databricks.differences import differences, stated
 from deployments.databricks.existence import absent
 from deployments.databricks.principal import Api, Who, principal
 from deployments.items import ABSENT, DIFFERS, Item
@@ -94,7 +95,7 @@ def _check_job(api: Api, job: dict[str, Any], settings: Settings) -> str | None:
         return ABSENT
     if of_a_bundle(found):
         return None  # the bundle defines its settings
-    different = bundle.differences(job, found.settings.as_dict())
+    different = differences(job, found.settings.as_dict())
     principal = settings.databricks.service_principal
     if principal and found.run_as_user_name != principal:
         different.append(f"run_as: {found.run_as_user_name!r} -> {principal!r}")
@@ -107,13 +108,13 @@ def _write_job(api: Api, who: Who, job: dict[str, Any], settings: Settings) -> N
     found = find_job(api, job["name"])
     principal = settings.databricks.service_principal
     run_as = {"run_as": {"service_principal_name": principal}} if principal else {}
-    wanted = JobSettings.from_dict((found.settings.as_dict() if found else {}) | job | run_as)
+    wanted = JobSettings.from_dict(stated((found.settings.as_dict() if found else {}) | job | run_as))
     needs = "CAN MANAGE on it, or permission to create jobs"
     if principal:
         needs += f"; and, because the job runs as it, the role Service Principal: User on {principal}"
     with permitted(f"writing the job {job['name']}", needs=needs, command=BOOTSTRAP):
         if found is None:
-            made = api().jobs.create(**{name: getattr(wanted, name) for name, value in (job | run_as).items() if value is not None}).job_id
+            made = api().jobs.create(**{name: getattr(wanted, name) for name in stated(job | run_as)}).job_id
             _keep_one(api, job["name"], made, who().caller)
         else:
             # A reset removes settings that it does not name, so `wanted` keeps the tags and notifications that others have set.
