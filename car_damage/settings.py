@@ -9,6 +9,7 @@ variable is an error that names it (`settings_sources.load`).
 import math
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -114,7 +115,8 @@ class Tables(Section):
     """delta-rs: a library in the same process; the tables are on a local disk. spark: Apache Spark, see the section spark."""
     names: Literal["folders", "catalog"] = "folders"
     """Where a table is stored. folders: in the folder catalog/schema/table below tables/ in the home folder. catalog: in Unity
-    Catalog, under its three-level name; needs engine = "spark"."""
+    Catalog, under its three-level name; needs engine = "spark". Unity Catalog stores names in lower case, so capitals in
+    the names of its tables, volumes and models are read as small letters."""
     bronze: str = "insurance_uc.bronze.raw_images"
     """catalog.schema.table. One row for each version of each file that was ever in the landing folder."""
     silver: str = "insurance_uc.silver.training_images"
@@ -410,6 +412,12 @@ _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
 
 
+def _volume(path: str) -> str:
+    """A path with its catalog, schema and volume in lower case. Names below a volume keep their case."""
+    parts = path.split("/")
+    return "/".join(part.lower() if 2 <= at <= 4 else part for at, part in enumerate(parts)) if parts[:2] == ["", "Volumes"] else path
+
+
 class Settings(BaseSettings):
     """All settings of one target."""
 
@@ -500,6 +508,23 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment overrides the file. Neither a .env file nor a secrets folder is read, so a value has few possible origins."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @model_validator(mode="after")
+    def _as_unity_catalog_stores_names(self) -> Self:
+        """Fold names of Unity Catalog to lower case: it stores them so, and a name in its answers must equal that of the settings."""
+        catalog, jobs = self.tables.names == "catalog", self.databricks.stages == "jobs"
+        self._fold("tables", ["bronze", "silver", "splits", "predictions"] if catalog else [], str.lower)
+        self._fold("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
+        self._fold("serving", ["inference_table"], str.lower)
+        self._fold("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._fold("databricks", ["handovers", "wheels"] if jobs else [], _volume)
+        return self
+
+    def _fold(self, section: str, names: Iterable[str], folded: Callable[[str], str]) -> None:
+        there = getattr(self, section)
+        changed = {name: folded(value) for name in names if (value := getattr(there, name)) and folded(value) != value}
+        if changed:
+            self.__dict__[section] = there.model_copy(update=changed)  # not an assignment, because settings are frozen
 
     @property
     def tracking_uri(self) -> str:

@@ -232,3 +232,21 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_in_one_sentence(monkeypatch
     with pytest.raises(SettingsError, match=r"is '/srv/lat.udcefn/?', and tables and databases keep only paths in UTF-8: rename") as told:
         load()
     told.value.args[0].encode()  # it can be printed
+
+
+def test_names_of_unity_catalog_are_folded_and_names_of_folders_are_not() -> None:
+    capitals = {"tables": {"bronze": "Insurance_UC.Bronze.Raw"}, "tracking": {"model": "Insurance_UC.Models.Cars"}}
+    here = Settings(**capitals, landing={"folder": "/Volumes/Photos/DCIM/2026/New"})
+    assert (here.tables.bronze, here.tracking.model) == ("Insurance_UC.Bronze.Raw", "Insurance_UC.Models.Cars")
+    assert here.landing.folder == "/Volumes/Photos/DCIM/2026/New/"
+    there = Settings(
+        tables={**capitals["tables"], "engine": "spark", "names": "catalog"},
+        tracking={**capitals["tracking"], "registry_uri": "databricks-uc"},
+        serving={"host": "databricks", "inference_table": "Insurance_UC.gold.Asked"},
+        databricks={"stages": "jobs", "wheels": "/Volumes/Insurance_UC/ops/Wheels/"},
+        landing={"folder": "/Volumes/Insurance_UC/Landing/Raw/Photos/New"},
+    )
+    assert (there.tables.bronze, there.tracking.model) == ("insurance_uc.bronze.raw", "insurance_uc.models.cars")
+    assert (there.serving.inference_table, there.databricks.wheels) == ("insurance_uc.gold.asked", "/Volumes/insurance_uc/ops/wheels/")
+    assert there.landing.folder == "/Volumes/insurance_uc/landing/raw/Photos/New/"
+    assert Settings.model_validate(there.model_dump()) == there

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.databricks.twin.core import Handle, Refused, page
+from tests.databricks.twin.core import Handle, Refused, folded_path, page
 from tests.databricks.twin.permissions import Permissions
 
 INTERNAL = ("/WorkspaceInternal/Mlflow/Artifacts/", "/Models/")
@@ -38,7 +38,7 @@ class FilesApi(Permissions):
         """The answer, or None for a path of another API."""
         for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
             if path.startswith(tuple(start + root for root in ROOTS)):
-                return handle(method, unquote(path.removeprefix(start)), query, body)
+                return handle(method, folded_path(unquote(path.removeprefix(start))), query, body)
         return None
 
     def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
@@ -115,6 +115,6 @@ class FilesApi(Permissions):
 
     def _may_reach(self, path: str, privilege: str) -> None:
         """Refuse a caller without the privilege, if the volume exists."""
-        parts = Path(path).parts[2:5]
+        parts = Path(folded_path(path)).parts[2:5]
         if len(parts) == 3 and self.storage.joinpath(*parts).is_dir():
             self.need("volume", ".".join(parts), privilege)

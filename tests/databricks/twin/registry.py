@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.databricks.twin.core import PAGE, Handle, Refused
+from tests.databricks.twin.core import PAGE, Handle, Refused, folded
 from tests.databricks.twin.permissions import Permissions, denied
 
 PREFIX = "/api/2.0/mlflow/unity-catalog/"
@@ -76,7 +76,15 @@ class RegistryApi(Permissions):
             ("POST", "model-versions/emit-lineage"): self._emit_lineage,
             ("GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled"): self._files_by_sdk,
         }
-        return {(method, PREFIX + path): handle for (method, path), handle in of.items()}
+        return {(method, PREFIX + path): self._folding(handle) for (method, path), handle in of.items()}
+
+    @staticmethod
+    def _folding(handle: Handle) -> Handle:
+        def folding(query: dict[str, str], body: Any) -> Any:
+            query, body = ({**of, "name": folded(of["name"])} if isinstance(of, dict) and "name" in of else of for of in (query, body))
+            return handle(query, body)
+
+        return folding
 
     def _files_by_sdk(self, query: dict[str, str], body: Any) -> Any:
         return {"is_databricks_sdk_models_artifact_repository_enabled": True}
