@@ -24,7 +24,8 @@ CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 CONFIG_FILE = "car-damage.toml"
 """The settings file of the current folder, if the variable names none."""
 HOME = ".car_damage"
-VOLUME = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs"
+CATALOG = "insurance_uc"
+_LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
 
 Job = Literal["ingest", "train", "score"]
 """The jobs that do stages in Databricks."""
@@ -46,8 +47,8 @@ class Landing(Section):
 
     folder: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/landing"
     """The folder with the photos; subfolders are included. By default the folder landing in the home folder; if the stages run as jobs
-    in Databricks, /Volumes/insurance_uc/landing/raw_data/data/training_imgs/. A path below /Volumes/ is a Unity Catalog volume. If
-    the volume is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
+    in Databricks, /Volumes/<databricks.catalog>/landing/raw_data/data/training_imgs/. A path below /Volumes/ is a Unity Catalog
+    volume. If the volume is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
     max_vanished_share: Share = 0.5
     """The largest share of the known photos, and of those of each class, that may vanish between two runs. If more vanish, the run
     stops and writes nothing, because an unmounted folder looks the same. It also stops if so many photos of a class would leave the
@@ -310,6 +311,10 @@ class Databricks(Section):
     service_principal: Annotated[str, Field(min_length=1)] | None = None
     """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
     needs. None: the user who runs bootstrap."""
+    catalog: Annotated[str, Field(pattern=r"^[^./\s]+$")] = CATALOG
+    """The catalog in the names of tables, model and volumes that the settings leave at their defaults, for example insurance_uc_dev."""
+    bundle_target: str | None = None
+    """The target of databricks.yml whose variables the jobs have that bootstrap creates. None: the variables' defaults."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
     """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
     keep_days: Annotated[int, Field(ge=2)] = 60
@@ -455,8 +460,9 @@ class Settings(BaseSettings):
         landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
         if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
             return data
-        stages = databricks.get("stages") if isinstance(databricks, dict) else getattr(databricks, "stages", None)
-        folder = VOLUME if stages == "jobs" else str(Path(home) / "landing")
+        given = databricks if isinstance(databricks, dict) else dict(databricks) if isinstance(databricks, Databricks) else {}
+        there = _LANDING.format(given.get("catalog", CATALOG))
+        folder = there if given.get("stages") == "jobs" else str(Path(home) / "landing")
         return {**data, "landing": {**landing, "folder": folder}}
 
     @model_validator(mode="after")
@@ -510,19 +516,28 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
 
     @model_validator(mode="after")
+    def _in_the_catalog(self) -> Self:
+        """Default names are in the catalog that the settings name."""
+        names = {"tables": ("bronze", "silver", "splits", "predictions"), "tracking": ("model",), "databricks": ("handovers", "wheels")}
+        for section, fields in names.items():
+            unset = [name for name in fields if name not in getattr(self, section).model_fields_set]
+            self._change(section, unset, lambda name: name.replace(CATALOG, self.databricks.catalog, 1))
+        return self
+
+    @model_validator(mode="after")
     def _as_unity_catalog_stores_names(self) -> Self:
         """Fold names of Unity Catalog to lower case: it stores them so, and a name in its answers must equal that of the settings."""
         catalog, jobs = self.tables.names == "catalog", self.databricks.stages == "jobs"
-        self._fold("tables", ["bronze", "silver", "splits", "predictions"] if catalog else [], str.lower)
-        self._fold("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
-        self._fold("serving", ["inference_table"], str.lower)
-        self._fold("landing", ["folder"] if catalog or jobs else [], _volume)
-        self._fold("databricks", ["handovers", "wheels"] if jobs else [], _volume)
+        self._change("tables", ["bronze", "silver", "splits", "predictions"] if catalog else [], str.lower)
+        self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
+        self._change("serving", ["inference_table"], str.lower)
+        self._change("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 
-    def _fold(self, section: str, names: Iterable[str], folded: Callable[[str], str]) -> None:
+    def _change(self, section: str, names: Iterable[str], change: Callable[[str], str]) -> None:
         there = getattr(self, section)
-        changed = {name: folded(value) for name in names if (value := getattr(there, name)) and folded(value) != value}
+        changed = {name: change(value) for name in names if (value := getattr(there, name)) and change(value) != value}
         if changed:
             self.__dict__[section] = there.model_copy(update=changed)  # not an assignment, because settings are frozen
 

@@ -6,7 +6,6 @@ of another kind of compute than the task's, although the documentation says for 
 """
 
 import copy
-
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +42,7 @@ def _supply(cluster: dict[str, Any], path: list[str], value: Any, *, fixed: bool
     for parent in parents:
         cluster = cluster.setdefault(parent, {})
     if fixed and cluster.setdefault(last, value) != value:
-        raise _refused(f"Cluster validation error: Validation failed for {', '.join(path)} must be {value} (is \"{cluster[last]}\")")
+        raise _refused(f'Cluster validation error: Validation failed for {", ".join(path)} must be {value} (is "{cluster[last]}")')
     cluster.setdefault(last, value)
 
 

@@ -71,7 +71,7 @@ class JobsApi(Permissions):
         self.policies: clusters.Policies = {}
 
     def make_job(self, name: str) -> Job:
-        """Create a job as deployments/databricks.yml describes it, with a wheel of the current code."""
+        """Create a job as databricks.yml describes it, with a wheel of the current code."""
         wheel = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
         if not self.volume(wheel).exists():
             self.volume(wheel).parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +90,11 @@ class JobsApi(Permissions):
     def _keep(self, job: Job) -> None:
         self.jobs[job.job_id] = job
         self.levels["jobs", str(job.job_id)] = {job.creator: "IS_OWNER"}
+
+    def run_as(self, job: Job) -> str:
+        """The identity of the job's runs: the one that its settings name, or its owner."""
+        [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
+        return str(next(iter(job.settings.get("run_as", {}).values()), owner))
 
     def _of_jobs(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -115,9 +120,7 @@ class JobsApi(Permissions):
         filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
         for path in NOT_RETURNED:
             _take_out(filled, path.split("."))
-        [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
-        run_as = next(iter(job.settings.get("run_as", {}).values()), owner)
-        return {"job_id": job.job_id, "creator_user_name": job.creator, "run_as_user_name": run_as, "settings": filled}
+        return {"job_id": job.job_id, "creator_user_name": job.creator, "run_as_user_name": self.run_as(job), "settings": filled}
 
     def _create_job(self, query: dict[str, str], body: Any) -> Any:
         settings = self._checked(body)
@@ -145,7 +148,7 @@ class JobsApi(Permissions):
         """The settings as they are stored. Refuses a job that Databricks would refuse or could not run."""
         known = {
             "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
-            "format", "timeout_seconds", "email_notifications", "tags", "job_clusters",
+            "format", "timeout_seconds", "email_notifications", "tags", "job_clusters", "deployment", "edit_mode",
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
         self._typed(settings, name=str, tasks=list, max_concurrent_runs=int, queue=dict, parameters=list, environments=list)
@@ -178,7 +181,7 @@ def _take_out(value: Any, path: list[str]) -> None:
     if len(path) == 1:
         value.pop(name, None)
         return
-    for inner in (value.get(name, []) if each else [value[name]] if name in value else []):
+    for inner in value.get(name, []) if each else [value[name]] if name in value else []:
         _take_out(inner, path[1:])
 
 

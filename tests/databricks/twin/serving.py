@@ -126,7 +126,9 @@ class ServingApi(Permissions):
             self._typed(entity, entity_name=str, entity_version=str, scale_to_zero_enabled=bool)
             self._only(entity, _ENTITY, {"entity_name", "entity_version", "workload_size", "scale_to_zero_enabled"})
             if not re.fullmatch(r"[A-Za-z0-9_-]+", entity.get("name", "x")):  # databricks-sdk, ServedEntityInput.name
-                raise Refused(400, "INVALID_PARAMETER_VALUE", "A served entity name has alphanumeric characters, dashes, and underscores only")
+                raise Refused(
+                    400, "INVALID_PARAMETER_VALUE", "A served entity name has alphanumeric characters, dashes, and underscores only"
+                )
             entity["entity_name"] = folded(entity["entity_name"])
             model = self.registered.get(entity["entity_name"])
             version = model and model.versions.get(int(entity["entity_version"]))
