@@ -9,7 +9,7 @@ NOT_RETURNED = {
     "job_clusters[*].new_cluster.apply_policy_default_values": "databricks/cli, bundle/direct/dresources/configs/jobs.yml and "
     "acceptance/bundle/resources/cluster_policies/policy_value_semantics, recorded from a workspace",
 }
-"""Fields that the Jobs API takes and that no response contains -> where that is written."""
+"""Fields that the Jobs API takes and does not return, or need not return -> where that is written."""
 _KEYS = ("task_key", "environment_key", "job_cluster_key", "name")
 """Keys that identify the entries of a list, whatever their order."""
 _UNSET: tuple[Any, ...] = (None, 0, "", False, [], {}, "PERFORMANCE_OPTIMIZED")
