@@ -94,6 +94,12 @@ class MlflowRegistry(MlflowAdapter):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self._name, str(version), key, value)
 
+    def describe(self, version: int, description: str, ours: str) -> None:
+        with translated(f"describing version {version} of {self._name}"):
+            found = self._client.get_model_version(self._name, str(version)).description or ""
+            if found.startswith(ours) and found != description:
+                self._client.update_model_version(self._name, str(version), description)
+
     def remove(self, version: int) -> None:
         with translated(f"removing version {version} of {self._name}"):
             self._client.delete_model_version(self._name, str(version))
