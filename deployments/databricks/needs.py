@@ -23,7 +23,7 @@ from car_damage.job.jobs import named
 from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
-from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
+from deployments.databricks import access_control, approval_page, bundle, compute, grants, unity_catalog
 from deployments.databricks.existence import absent
 from deployments.databricks.principal import Api, Who, principal
 from deployments.items import ABSENT, DIFFERS, Item
@@ -50,6 +50,7 @@ def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
         ),
         *grants.items(settings, api, who),
         *access_control.permission_items(settings, api, who),
+        *approval_page.items(settings, api),
     ]
 
 
@@ -58,7 +59,7 @@ def jobs(settings: Settings) -> list[dict[str, Any]]:
     wanted = bundle.jobs({"wheel": wheel_path(settings)})
     ours = settings.databricks
     extras = compute.extras(ROOT)
-    return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in ours.jobs.items()]
+    return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in settings.jobs.items()]
 
 
 def wheel_path(settings: Settings) -> str:

@@ -19,7 +19,7 @@ def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, C
     api = cache(client)
     return {
         "hand-overs": partial(_check_folder, api, settings.databricks.handovers),
-        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in settings.databricks.jobs.values()},
+        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in settings.jobs.values()},
     }
 
 

@@ -162,6 +162,27 @@ def test_what_others_were_granted_and_more_than_is_needed_stays(person: Person) 
     assert person.twin.grants["catalog", "insurance_uc"] == {CLIENT: {"CREATE_SCHEMA", "USE_CATALOG"}, OTHER: {"USE_CATALOG"}}
 
 
+def test_an_administrator_prepares_the_approval_on_the_model_s_page(person: Person) -> None:
+    """The model's owner needs CAN MANAGE RUN on the job before it can be connected, so the connection comes last."""
+    waits = SETTINGS.model_copy(update={"promotion": SETTINGS.promotion.model_copy(update={"mode": "approval"})})
+    connection = f"approval on the page of {MODEL}"
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(waits)), dry_run=True)
+    assert well
+    assert lines[-1] == f"+ {connection}  the job car-damage-approval"
+    well, lines, _ = person.bootstraps(but_wheel(needs.items(waits)))
+    assert (well, lines[-1]) == (True, f"{connection}: lack the job car-damage-approval: fixed")
+    [job] = [job for job in person.twin.jobs.values() if job.name == "car-damage-approval"]
+    assert person.twin.connected == {MODEL: job.job_id}
+    assert (job.settings["run_as"], person.twin.levels["jobs", str(job.job_id)][CLIENT]) == (
+        {"service_principal_name": CLIENT},
+        "CAN_MANAGE_RUN",
+    )
+    well, lines, methods = person.bootstraps(but_wheel(needs.items(waits)))
+    assert well, lines
+    assert methods <= {"GET", "HEAD"}
+    assert (doctor._item(needs.items(waits)[-1]), needs.items(waits)[-1].name) == ("ok", connection)
+
+
 def test_a_plan_is_a_diff_and_changes_nothing(person: Person) -> None:
     well, lines, methods = person.becomes(ADMIN_TOKEN).bootstraps(dry_run=True)
     assert well

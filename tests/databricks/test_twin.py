@@ -8,7 +8,7 @@ import requests
 
 from tests.databricks.twin import ADMIN_TOKEN, SECRET, Twin
 
-ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of"}
+ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of", "_deployment_job", "_version_is_there"}
 
 
 MODELS = "/api/2.0/mlflow/unity-catalog/registered-models"

@@ -48,6 +48,7 @@ class Model:
     description: str = ""
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     last: int = 0
     """The highest version number so far, deleted versions included: no number is reused."""
 
@@ -72,6 +73,8 @@ class RegistryApi(Permissions):
             ("GET", "model-versions/get"): self._get_version,
             ("GET", "model-versions/search"): self._search,
             ("DELETE", "model-versions/delete"): self._delete_version,
+            ("PATCH", "model-versions/update"): self._update_version,
+            ("POST", "registered-models/set-tag"): self._set_model_tag,
             ("POST", "model-versions/set-tag"): self._set_tag,
             ("POST", "model-versions/emit-lineage"): self._emit_lineage,
             ("GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled"): self._files_by_sdk,
@@ -138,6 +141,7 @@ class RegistryApi(Permissions):
             raise Refused(400, "INVALID_STATE", f"version {version.number} of {body['name']} has no file MLmodel")
         version.finalized, version.ready_after = True, self.ready_after
         version.status = "PENDING_REGISTRATION" if version.ready_after else "READY"
+        self._version_is_there(body["name"], version)
         return {"model_version": self._version_shown(self._model(body["name"]), version)}
 
     def _get_version(self, query: dict[str, str], body: Any) -> Any:
@@ -174,6 +178,21 @@ class RegistryApi(Permissions):
         del model.versions[version.number]
         return {}
 
+    def _update_version(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version", "description"}, {"name", "version"})
+        model, version = self._own(body["name"]), self._version(body["name"], body["version"])
+        version.description = body.get("description", version.description)
+        return {"model_version": self._version_shown(model, version)}
+
+    def _set_model_tag(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "key", "value"}, {"name", "key", "value"})
+        model = self._model(body["name"])
+        if not (self.manages("function", model.name) or self.has("function", model.name, "APPLY_TAG")):
+            raise denied("APPLY TAG", "function", model.name)
+        _check_tag(body)
+        model.tags[body["key"]] = body["value"]
+        return {}
+
     def _set_tag(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "version", "key", "value"}, {"name", "version", "key", "value"})
         self._own(body["name"])
@@ -181,12 +200,7 @@ class RegistryApi(Permissions):
         return {}
 
     def _tag(self, version: Version, tag: Any) -> None:
-        if not tag["key"] or len(tag["key"]) > 255 or set(tag["key"]) & set(".,-=/:"):
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{tag['key']}' is no key of a tag")
-        if len(tag["value"]) > _VALUE:
-            raise Refused(
-                400, "INVALID_PARAMETER_VALUE", f"the value of tag {tag['key']} has {len(tag['value'])} characters, over {_VALUE}"
-            )
+        _check_tag(tag)
         version.tags[tag["key"]] = tag["value"]
         if len(version.tags) > _TAGS:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"version {version.number} has {len(version.tags)} tags, over {_TAGS}")
@@ -194,7 +208,7 @@ class RegistryApi(Permissions):
     def _model(self, name: str) -> Model:
         if name not in self.models:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Routine or Model '{name}' does not exist.")
-        self.need("function", name, "EXECUTE")
+        self.need("function", name, "EXECUTE", administrators=True)  # as databricks-sdk says of RegisteredModelsAPI.get
         return self.registered.setdefault(name, Model(name))
 
     def _own(self, name: str) -> Model:
@@ -217,10 +231,18 @@ class RegistryApi(Permissions):
         """Refuse a name in a schema that does not exist."""
         raise NotImplementedError
 
-    @staticmethod
-    def _model_shown(model: Model) -> dict[str, Any]:
+    def _deployment_job(self, model: Model) -> dict[str, str]:
+        """The fields that tell the model's deployment job."""
+        raise NotImplementedError
+
+    def _version_is_there(self, name: str, version: Version) -> None:
+        """Start the deployment job for a new version."""
+        raise NotImplementedError
+
+    def _model_shown(self, model: Model) -> dict[str, Any]:
         aliases = [{"alias": alias, "version": str(version)} for alias, version in model.aliases.items()]
-        return {"name": model.name, "description": model.description, "aliases": aliases}
+        tags = [{"key": key, "value": value} for key, value in model.tags.items()]
+        return {"name": model.name, "description": model.description, "aliases": aliases, "tags": tags, **self._deployment_job(model)}
 
     @staticmethod
     def _version_shown(model: Model, version: Version, *, whole: bool = True) -> dict[str, Any]:
@@ -238,3 +260,10 @@ class RegistryApi(Permissions):
             shown["tags"] = [{"key": key, "value": value} for key, value in version.tags.items()]
             shown["aliases"] = [{"alias": alias} for alias, number in model.aliases.items() if number == version.number]
         return shown
+
+
+def _check_tag(tag: Any) -> None:
+    if not tag["key"] or len(tag["key"]) > 255 or set(tag["key"]) & set(".,-=/:"):
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{tag['key']}' is no key of a tag")
+    if len(tag["value"]) > _VALUE:
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"the value of tag {tag['key']} has {len(tag['value'])} characters, over {_VALUE}")
