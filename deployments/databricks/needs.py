@@ -23,7 +23,7 @@ from car_damage.job.jobs import named
 from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
 from deployments.administrator import permitted
-from deployments.databricks import access_control, approval_page, bundle, compute, grants, unity_catalog
+from deployments.databricks import access_control, approval_page, bundle, compute, descriptions, grants, unity_catalog
 from deployments.databricks.existence import absent
 from deployments.databricks.principal import Api, Who, principal
 from deployments.items import ABSENT, DIFFERS, Item
@@ -42,6 +42,7 @@ def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
     wheel = wheel_path(settings)
     return [
         *unity_catalog.items(settings, api),
+        *descriptions.items(settings, api),
         *access_control.experiment_items(settings, api),
         Item(f"wheel {Path(wheel).name}", partial(_check_wheel, api, wheel), partial(_upload_wheel, api, wheel)),
         *(

@@ -1,7 +1,10 @@
 """MLflow's client against the twin, with tracking URI `databricks` and registry URI `databricks-uc`."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -26,6 +29,7 @@ from tests.databricks.twin.registry import Version
 from tests.prefect.service import until
 
 MODEL = "insurance_uc.models.car_damage_classifier"
+SILVER_TABLE = "insurance_uc.silver.training_images"
 
 
 @pytest.fixture
@@ -177,6 +181,27 @@ def test_tidying_deletes_a_refused_training_with_its_version_and_keeps_its_decis
     document = json.loads(tracking.fetch(archive.info.run_id, f"decisions/version-{version.version}.json"))
     assert (document["decision"], document["tags"]["decision"]) == ({"version": 1}, "keep")
     assert STAGE.work(TidyRequest("k" * 64), eager, silent) == TidyReport(())
+
+
+def test_the_lineage_of_a_version_names_the_silver_table_and_the_job(
+    logged: Logged, target: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A job on Databricks has the module `dbruntime`, from which MLflow learns the job."""
+    here = SimpleNamespace(jobId="77", idInJob="78")
+    monkeypatch.setitem(sys.modules, "dbruntime", ModuleType("dbruntime"))
+    monkeypatch.setitem(sys.modules, "dbruntime.databricks_repl_context", SimpleNamespace(get_context=lambda: here))
+    logged.twin.tables[SILVER_TABLE] = "table-1"
+    contents = small_model.run_of(small_model.network(tmp_path), tmp_path / "run")
+    run_id = target.tracking.start("run", {})
+    dataset = replace(contents.dataset, table=SILVER_TABLE, fingerprint="cd" * 32)  # MLflow keeps the first source of a digest
+    uri = target.tracking.log(run_id, replace(contents, dataset=dataset))
+    target.registry.create(run_id, uri, {}, "")
+    sent = logged.twin.lineages[-1]
+    assert sent["entities"] == [{"job": {"id": "77", "job_run_id": "78"}}]
+    assert {json.dumps(source) for source in sent["lineages"][0]["source_securables"]} == {
+        json.dumps({"table": {"name": SILVER_TABLE, "table_id": "table-1"}})
+    }
+    logged.twin.tables.clear()
 
 
 def test_an_administrator_connects_the_approval_job_which_fails_until_a_person_approves(logged: Logged, target: Target) -> None:

@@ -17,6 +17,8 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
+DESCRIPTION = "Severity of car damage from a photo"
+"""Of the registered model."""
 READY_TIMEOUT = 300.0
 """Seconds that a new version may take to become READY: enough for uploading a model of a few MB, with a wide margin."""
 READY_POLL = 3.0
@@ -156,7 +158,7 @@ class MlflowRegistry(MlflowAdapter):
             if error.error_code not in ABSENT:
                 raise
             try:
-                self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
+                self._client.create_registered_model(self._name, description=DESCRIPTION)
             except MlflowException as created:
                 if created.error_code not in _EXISTS:  # another run has just created it
                     raise

@@ -172,9 +172,15 @@ class MlflowTracking(MlflowAdapter):
 
 def _job() -> dict[str, str]:
     """The tags with the Databricks job that this process runs in: MLflow shows it, and puts it into the lineage of the model's versions."""
-    from mlflow.tracking.context.registry import resolve_tags
+    from mlflow.utils import databricks_utils, mlflow_tags
 
-    return {key: value for key, value in resolve_tags().items() if key.startswith("mlflow.databricks.")}
+    if not databricks_utils.is_in_databricks_job():
+        return {}
+    found = {
+        mlflow_tags.MLFLOW_DATABRICKS_JOB_ID: databricks_utils.get_job_id(),
+        mlflow_tags.MLFLOW_DATABRICKS_JOB_RUN_ID: databricks_utils.get_job_run_id(),
+    }
+    return {key: str(value) for key, value in found.items()}
 
 
 def summary(run: "Run") -> RunSummary:

@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.databricks.twin.approvals import ApprovalsApi
 from tests.databricks.twin.artifacts import ArtifactsApi
-from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
+from tests.databricks.twin.entity_tags import EntityTagsApi
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
@@ -25,7 +25,7 @@ from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(ApprovalsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, ArtifactsApi, ServingApi, Server):
+class Twin(ApprovalsApi, FilesApi, EntityTagsApi, WorkspaceObjectsApi, ArtifactsApi, ServingApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -44,7 +44,15 @@ class Twin(ApprovalsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, ArtifactsApi
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """Return the answer of the API that has the path."""
-        for room in (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving):
+        for room in (
+            self._at_a_path,
+            self._of_tags,
+            self._named,
+            self._with_permissions,
+            self._of_artifacts,
+            self._of_tracking,
+            self._of_serving,
+        ):
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer

@@ -30,7 +30,8 @@ class ApprovalsApi(RunsApi, RegistryApi):
         self._only(body, {"name", "description", "deployment_job_id"}, {"name"})
         self._typed(body, name=str, description=str, deployment_job_id=str)
         model = self._own(body["name"])
-        model.description = body.get("description", model.description)
+        if "description" in body:
+            self.comments["function", model.name] = body["description"]
         if body.get("deployment_job_id"):
             self._connect(model, int(body["deployment_job_id"]))
         elif "deployment_job_id" in body:  # https://github.com/mlflow/mlflow/pull/18488: an empty id disconnects the job

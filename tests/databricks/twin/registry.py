@@ -45,7 +45,6 @@ class Model:
     """A registered model."""
 
     name: str
-    description: str = ""
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -98,7 +97,8 @@ class RegistryApi(Permissions):
         if name in self.models:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Registered model '{name}' already exists")
         self.models[name] = self.caller
-        self.registered[name] = Model(name, body.get("description", ""))
+        self.registered[name] = Model(name)
+        self.comments["function", name] = body.get("description", "")
         return {"registered_model": self._model_shown(self.registered[name])}
 
     def _get_model(self, query: dict[str, str], body: Any) -> Any:
@@ -242,7 +242,8 @@ class RegistryApi(Permissions):
     def _model_shown(self, model: Model) -> dict[str, Any]:
         aliases = [{"alias": alias, "version": str(version)} for alias, version in model.aliases.items()]
         tags = [{"key": key, "value": value} for key, value in model.tags.items()]
-        return {"name": model.name, "description": model.description, "aliases": aliases, "tags": tags, **self._deployment_job(model)}
+        description = self.comments.get(("function", model.name), "")
+        return {"name": model.name, "description": description, "aliases": aliases, "tags": tags, **self._deployment_job(model)}
 
     @staticmethod
     def _version_shown(model: Model, version: Version, *, whole: bool = True) -> dict[str, Any]:
