@@ -330,6 +330,8 @@ class Databricks(Section):
     """Name of the job that trains a model and evaluates it."""
     score_job: str = "car-damage-score"
     """Name of the job that predicts many photos at once."""
+    approval_job: str = "car-damage-approval"
+    """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
     """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
     each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""
@@ -353,7 +355,7 @@ class Databricks(Section):
 
     @property
     def jobs(self) -> dict[Job, str]:
-        """The name of each job."""
+        """The name of each job that does stages."""
         return {"ingest": self.ingest_job, "train": self.train_job, "score": self.score_job}
 
     @model_validator(mode="after")
@@ -455,6 +457,12 @@ class Settings(BaseSettings):
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
     stack: Stack = Stack()
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """The name of each Databricks job that the service needs, by its key in databricks.yml."""
+        jobs: dict[str, str] = dict(self.databricks.jobs.items())
+        return jobs | {"approval": self.databricks.approval_job} if self.promotion.mode == "approval" else jobs
 
     @model_validator(mode="before")
     @classmethod

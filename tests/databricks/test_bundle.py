@@ -155,6 +155,7 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     settings = Settings(
         databricks={"stages": "jobs", "catalog": "c"},
         tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": "/Shared/car-damage"},
+        promotion={"mode": "approval"},
     )
     resources = yaml.safe_load(bundle.BUNDLE.read_text())["resources"]
     schemas = {f"c.{schema['name']}" for schema in resources["schemas"].values()}
@@ -162,7 +163,7 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     assert {f"c.ops.{volume['name']}" for volume in resources["volumes"].values()} == set(unity_catalog.volumes(settings))
     assert [f"c.models.{model['name']}" for model in resources["registered_models"].values()] == unity_catalog.models(settings)
     assert [experiment["name"] for experiment in resources["experiments"].values()] == access_control.experiments(settings)
-    assert {job["name"] for job in resources["jobs"].values()} == set(settings.databricks.jobs.values())
+    assert {job["name"] for job in resources["jobs"].values()} == set(settings.jobs.values())
     kept = [one for kind, those in resources.items() if kind != "jobs" for one in those.values()]
     assert all(one["lifecycle"] == {"prevent_destroy": True} for one in kept), "a bundle that is taken away must not take the data along"
 

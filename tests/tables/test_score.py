@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from car_damage.adapters.folder import Folder
+from car_damage.data.described import comment_of
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
 from car_damage.model.process import ModelAnswer
@@ -97,6 +99,8 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     assert (row["sha256"], row["size"], row["scored"]) == (hashlib.sha256(b"0.jpg").hexdigest(), 5, world.clock.time)
     refused = world.rows()["text.jpg", 1]
     assert (refused["label"], refused["refused"]) == (None, "not an image")
+    made = DeltaTable(world.tables.uri(world.settings.tables.predictions))
+    assert [field.metadata["comment"] for field in made.schema().fields] == [comment_of(field) for field in PREDICTIONS]
 
     world.asked.clear()
     world.photo("new.jpg")

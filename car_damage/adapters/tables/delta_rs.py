@@ -31,6 +31,7 @@ from car_damage.adapters.tables.delta import (
     result_schema,
     with_columns,
 )
+from car_damage.data.described import comment_of
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
@@ -131,6 +132,7 @@ class DeltaRs(DeltaTables):
                     rows,
                     mode="error",
                     name=table,
+                    description=comment_of(rows.schema) or None,
                     configuration={LOG_CLEANUP: "false"},
                     commit_properties=deltalake.CommitProperties(max_commit_retries=0),
                 )

@@ -36,6 +36,7 @@ from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, condition, foreign, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
+from car_damage.data.described import COMMENT, comment_of
 from car_damage.errors import CommitConflict, SettingsError
 from car_damage.ports import FileProcessor, Files
 
@@ -140,9 +141,11 @@ class SparkDelta(DeltaTables):
         with translated(self._called(table)):
             has = set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns)
             if missing := [field.with_nullable(True) for field in change.rows.schema if field.name not in has]:
-                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({_described(pa.schema(missing))})").collect()
+                self._session().sql(
+                    f"ALTER TABLE {self._name(table)} ADD COLUMNS ({_described(pa.schema(missing), comments=True)})"
+                ).collect()
                 there += 1
-        with translated(self._called(table)), self._view(changed, mark):
+        with translated(self._called(table)), self._view(self._frame(changed), mark):
             statement = self._statement(table, change, mark, insert=has <= set(change.rows.column_names))
             [counts] = awaited(self._session(), lambda: self._session().sql(statement).collect())
         mine = self._own(table, mark, there)
@@ -171,17 +174,24 @@ class SparkDelta(DeltaTables):
         from pyspark.errors import PySparkException
 
         with translated(self._called(table)):
-            writer = self._frame(rows).coalesce(1).write.format("delta").mode("error")
+            frame = self._frame(rows).coalesce(1)
+            for field in rows.schema:
+                frame = frame.withMetadata(field.name, {COMMENT: comment_of(field)}) if comment_of(field) else frame
             try:
-                awaited(
-                    self._session(),
-                    lambda: writer.saveAsTable(self._name(table)) if self._root is None else writer.save(self.uri(table)),
-                )
+                awaited(self._session(), lambda: self._write_first(table, frame, comment_of(rows.schema)))
             except PySparkException as error:
                 if condition(error) in _CREATED:
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
                 raise
         return 0
+
+    def _write_first(self, table: str, frame: "DataFrame", comment: str) -> None:
+        if self._root is not None:
+            frame.write.format("delta").mode("error").save(self.uri(table))
+            return
+        with self._view(frame, f"rows_{uuid.uuid4().hex}") as view:  # only SQL takes a table's comment, in the same commit
+            described = f"COMMENT {_literal(comment)} " if comment else ""
+            self._session().sql(f"CREATE TABLE {self._name(table)} USING delta {described}AS SELECT * FROM {view}").collect()
 
     def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
         """The commit with the mark among those after a version, or None. Usually it is the latest commit."""
@@ -227,7 +237,7 @@ class SparkDelta(DeltaTables):
             files = _inventory(folder, used, keep_days)
             if not files.num_rows:
                 return []
-            with self._view(files, f"inventory_{uuid.uuid4().hex}") as view:
+            with self._view(self._frame(files), f"inventory_{uuid.uuid4().hex}") as view:
                 statement = f"VACUUM {name} USING INVENTORY (SELECT * FROM {view}) RETAIN {24 * keep_days} HOURS"
                 session.conf.set(_RETENTION_CHECK, "false")
                 try:
@@ -253,8 +263,8 @@ class SparkDelta(DeltaTables):
         return self._session().createDataFrame([], _described(rows.schema))  # Connect accepts no empty Arrow table
 
     @contextmanager
-    def _view(self, rows: pa.Table, name: str) -> Iterator[str]:
-        self._frame(rows).createOrReplaceTempView(name)
+    def _view(self, frame: "DataFrame", name: str) -> Iterator[str]:
+        frame.createOrReplaceTempView(name)
         try:
             yield name
         finally:
@@ -280,9 +290,17 @@ def _inventory(folder: Path, used: Collection[str], keep_days: int) -> pa.Table:
     )
 
 
-def _described(schema: pa.Schema) -> str:
+def _described(schema: pa.Schema, *, comments: bool = False) -> str:
     """The schema as a Spark DDL string."""
-    return ", ".join(f"{_quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}" for field in schema)
+    return ", ".join(
+        f"{_quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}"
+        f"{f' COMMENT {_literal(comment_of(field))}' if comments and comment_of(field) else ''}"
+        for field in schema
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _quoted(name: str) -> str:
