@@ -108,7 +108,7 @@ def test_the_documented_order_and_then_that_of_the_workflow_make_each_job_once(e
     assert "the volume insurance_uc_dev.ops.wheels is missing; `databricks bundle deploy`" in str(first)
     assert second is None
     jobs = list(empty.jobs.values())
-    assert sorted(job.name for job in jobs) == ["car-damage-ingest", "car-damage-score", "car-damage-train"]
+    assert sorted(job.name for job in jobs) == ["car-damage-approval", "car-damage-ingest", "car-damage-score", "car-damage-train"]
     assert {job.settings["deployment"]["kind"] for job in jobs} == {"BUNDLE"}
     assert {job.settings["run_as"]["service_principal_name"] for job in jobs} == {CLIENT}
     assert empty.owner("function", "insurance_uc_dev.models.car_damage_classifier") == CLIENT
