@@ -371,6 +371,19 @@ class Databricks(Section):
         return self
 
 
+class Workers(Section):
+    """Where flow runs start: the work pool car-damage, and the image and the code of its runs."""
+
+    pool: Literal["process", "docker", "kubernetes"] = "process"
+    """Type of the work pool. process: a flow run is a process on its worker's machine. docker: a container of the image below.
+    kubernetes: a job of this image. deployments/containers/Dockerfile builds the image."""
+    image: Annotated[str, Field(pattern=r"^\S+$")] = "car-damage"
+    """Image of the containers in which flow runs start, for docker and kubernetes."""
+    code: Annotated[str, Field(pattern=r"^/")] | None = None
+    """Folder that holds the code where a flow run starts. None: /opt/car-damage, where the image has it; for process, the checkout from
+    which it is deployed."""
+
+
 class Stack(Section):
     """Ports on 127.0.0.1 of the servers that `make up` starts. The port of the endpoint is in serving.host."""
 
@@ -456,6 +469,7 @@ class Settings(BaseSettings):
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
+    workers: Workers = Workers()
     stack: Stack = Stack()
 
     @property
@@ -495,6 +509,11 @@ class Settings(BaseSettings):
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
             raise ValueError("serving.inference_table needs an endpoint in a workspace: the local endpoint server does not log requests")
+        if self.workers.pool == "kubernetes" and urlsplit(self.serving.host or "").hostname in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(
+                f'workers.pool = "kubernetes" needs an endpoint that a pod reaches, and serving.host is {self.serving.host}: '
+                'set serving.host = "databricks"'
+            )
         if self.databricks.stages == "jobs":
             for setting in ("uri", "registry_uri"):
                 if urlsplit(getattr(self.tracking, setting) or "").password:

@@ -18,14 +18,13 @@ from tests.databricks.twin.entity_tags import EntityTagsApi
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
+from tests.databricks.twin.removal import RemovalApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
-from tests.databricks.twin.serving import ServingApi
-from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(ApprovalsApi, FilesApi, EntityTagsApi, WorkspaceObjectsApi, ArtifactsApi, ServingApi, Server):
+class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -45,6 +44,7 @@ class Twin(ApprovalsApi, FilesApi, EntityTagsApi, WorkspaceObjectsApi, Artifacts
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """Return the answer of the API that has the path."""
         for room in (
+            self._of_removal,
             self._at_a_path,
             self._of_tags,
             self._named,
