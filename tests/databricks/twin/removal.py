@@ -5,7 +5,6 @@ Sources: https://docs.databricks.com/api/workspace/schemas/delete, .../volumes/d
 """
 
 import shutil
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,11 +20,6 @@ _KINDS = {"schemas": "schema", "volumes": "volume", "models": "function", "table
 
 class RemovalApi(CatalogApi, RegistryApi, WorkspaceObjectsApi, ServingApi):
     """What removes."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.tables: set[str] = set()
-        """Full names of tables that a test added; the jobs of the twin have theirs in folders."""
 
     def _of_removal(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """The answer, or None for a path of another API."""
@@ -56,7 +50,7 @@ class RemovalApi(CatalogApi, RegistryApi, WorkspaceObjectsApi, ServingApi):
     def _delete_securable(self, kind: str, name: str, query: dict[str, str]) -> Any:
         self._only(query, {"force"})
         if kind == "table":
-            self.tables.discard(name)
+            self.tables.pop(name, None)
             return {}
         self._exists(kind, name)
         if not self.manages(kind, name):
