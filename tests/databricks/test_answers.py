@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from car_damage.adapters.databricks import limits, workspace
 from car_damage.errors import RegistryError, RequestRefused, Unavailable
@@ -15,6 +16,7 @@ from car_damage.platform import Target
 from car_damage.settings import Settings
 from deployments.administrator import NeedsAdministrator, permitted
 from deployments.databricks.existence import absent
+from deployments.doctor import FAIL, doctor
 from deployments.processes import free_port
 from tasks.workspace import start
 from tests.databricks.twin import CLIENT, SECRET, Twin
@@ -165,3 +167,20 @@ def test_without_a_limit_a_wait_must_fit_into_those_that_are_left() -> None:
     with pytest.raises(Unavailable):
         Patience(clock, [10.0, 10.0, 10.0])(busy)
     assert clock.seconds == 40.0
+
+
+def test_doctor_asks_the_workspace_nothing_else_once_its_credentials_have_failed(twin: Twin, tmp_path: Path) -> None:
+    twin.pats.clear()
+    settings = Settings(
+        home=tmp_path,
+        landing={"folder": "/Volumes/insurance_uc/landing/raw_data/"},
+        tracking={"uri": "databricks", "registry_uri": "databricks-uc"},
+        serving={"host": "databricks"},
+    )
+    looked: list[str] = []
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        found = {finding.name: finding for finding in doctor(settings, Target(settings), looked.append)}
+    assert [call for call in twin.asked if "/api/" in call] == ["GET /api/2.0/preview/scim/v2/Me"]
+    told = "not asked, because its credentials failed: landing folder, registry, champion, endpoint"
+    assert (found["Databricks credentials"].state, found["rest of the workspace"].detail) == (FAIL, told)
+    assert looked == ["Prefect server", "Databricks credentials", "home folder", "tables", "photos elsewhere"]
