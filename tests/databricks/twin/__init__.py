@@ -21,12 +21,13 @@ from tests.databricks.twin.registry import RegistryApi
 from tests.databricks.twin.runs import RunsApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
 from tests.databricks.twin.serving import ServingApi
+from tests.databricks.twin.statements import StatementsApi
 from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
+class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, StatementsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -45,7 +46,8 @@ class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Arti
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """Return the answer of the API that has the path."""
-        for room in (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving):
+        rooms = (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving)
+        for room in (*rooms, self._of_statements):
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer
