@@ -1,14 +1,14 @@
 """Versions of Python packages: those of this environment, and those that a model names in its requirements.
 
-The code that decodes and trains calls TensorFlow, Keras, Pillow and pi-heif, and another minor version of one may train another
-model from the same photos. Only the machine that trains knows these versions: a worker that starts Databricks jobs has no TensorFlow.
-So they are no part of the key that a flow run computes. They are read where a model has them, in its requirements.txt.
+The code that decodes, trains and answers calls TensorFlow, Keras, ONNX Runtime, Pillow and pi-heif, and another minor version of one may
+make another model from the same photos. Only the machine that trains knows these versions: a worker that starts Databricks jobs has no
+TensorFlow. So they are no part of the key that a flow run computes. They are read where a training has noted them.
 """
 
 from collections.abc import Mapping
 from importlib import metadata
 
-TRAINING = ("tensorflow", "keras", "pillow", "pi-heif")
+TRAINING = ("tensorflow", "keras", "onnxruntime", "pillow", "pi-heif")
 """The packages whose minor version changes a model."""
 TENSORFLOW_BUILDS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel")
 """The names of the package TensorFlow, which has one version under all of them."""
@@ -32,11 +32,16 @@ def that_train_here() -> dict[str, str]:
     return {package: _minor(version) for package in TRAINING if (version := _here(package))}
 
 
+def that_train_here_exactly() -> str:
+    """A line for each package of TRAINING that this environment has, such as keras==3.15.1. `trained_with` reads it."""
+    return "\n".join(f"{package}=={version}" for package in TRAINING if (version := _here(package)))
+
+
 def trained_with(requirements: str, packages: Mapping[str, str]) -> bool:
     """Whether a model with these requirements was trained with these packages. What only one of the two names counts as the same.
 
     Args:
-        requirements: the text of a requirements.txt.
+        requirements: the text of a requirements.txt, or of `that_train_here_exactly`.
         packages: package -> minor version.
     """
     pinned = _pinned(requirements)

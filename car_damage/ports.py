@@ -4,6 +4,7 @@ Every lasting effect of a stage goes through a port. So a stage knows no platfor
 and stop the process before and after each call.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,8 @@ CHALLENGER = "challenger"
 """The alias of the version that is intended to go live next."""
 KEY_TAG = "training_key"
 """The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
+PACKAGES_TAG = "packages"
+"""Tag of a training run: the packages that have trained it, see `car_damage.packages.that_train_here_exactly`."""
 SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FLOW_RUN_TAG = "flow_run"
@@ -274,7 +277,9 @@ class RunContents:
     folder: Path
     """A folder whose files are all logged: the .keras file, plots, figures, predictions."""
     keras_file: Path
-    """The model: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
+    """The network: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
+    onnx_file: Path | None
+    """The same network in the format ONNX, with which the model answers. None: the model answers by Keras."""
     example: bytes
     """A photo's bytes, the model's input example."""
     dataset: Dataset
@@ -417,8 +422,11 @@ class EndpointState:
 
 
 def served_name(model: str, version: int | str) -> str:
-    """The name of a version in an endpoint's answers, routes and logs: the last part of the model's name, and the version."""
-    return f"{model.rpartition('.')[2]}-{version}"
+    """The name of a version in an endpoint's answers, routes and logs: the last part of the model's name, and the version.
+
+    It has a dash for each character that Databricks refuses there: databricks-sdk, ServedEntityInput.name.
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{model.rpartition('.')[2]}-{version}")
 
 
 @dataclass(frozen=True)

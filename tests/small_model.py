@@ -8,8 +8,8 @@ from tests.corpus import encoded, picture
 
 
 def network(folder: Path) -> Path:
-    """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out."""
-    from car_damage.model import networks
+    """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out. The same network is beside it as .onnx."""
+    from car_damage.model import export, networks
 
     networks.import_quietly()
     import keras
@@ -17,7 +17,9 @@ def network(folder: Path) -> Path:
     photo = keras.Input((224, 224, 3), dtype="uint8")
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(photo))
     file = folder / "car_damage_classifier.keras"
-    keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled)).save(file)
+    small = keras.Model(photo, keras.layers.Dense(3, activation="softmax")(pooled))
+    small.save(file)
+    export.write(small, file.with_suffix(".onnx"))
     return file
 
 
@@ -31,6 +33,7 @@ def run_of(network_file: Path, folder: Path) -> RunContents:
         history={"loss": [1.1, 0.9, 0.8]},
         folder=folder,
         keras_file=network_file,
+        onnx_file=network_file.with_suffix(".onnx"),
         example=encoded(picture(), "JPEG"),
         dataset=Dataset("/tables/silver", 7, "ab" * 32, SILVER, {"train": 9, "validation": 3, "test": 4}),
     )

@@ -30,7 +30,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -41,6 +44,11 @@ _BATCH_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
 _UNUSED = ("matplotlib", "sklearn")
 """Keras imports these packages where they are installed: a third of the time that it takes to import, and no answer needs them."""
+_UNUSED_BY_MLFLOW = ("pyarrow", "pyspark", "scipy")
+"""MLflow and pandas import these where they are installed. A model's own requirements do not have them."""
+_LATER = ("mlflow.gateway", "mlflow.genai")
+"""MLflow's parts for language models: half of the time of its import. Their code runs when something uses them. MLflow's stores do, and
+then its modules import each other in a circle that ends in an error; so a process that fetches a model imports them at once."""
 
 
 def main() -> None:
@@ -48,8 +56,7 @@ def main() -> None:
     _end_with_parent()
     out = _private_stdout()
     mode, model, *rest = sys.argv[1:]
-    for package in _UNUSED:
-        sys.modules[package] = None  # type: ignore[assignment]  # an import of it fails at once
+    _hide(_UNUSED)
     if mode == "answer":
         _answer(model, sys.stdin.buffer, out)
     elif mode in ("fetch", "serve"):
@@ -59,10 +66,38 @@ def main() -> None:
         raise SystemExit(f"{mode} is not a command: use answer, fetch or serve")
 
 
-def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
+class _Later(MetaPathFinder):
+    """Finds the modules of _LATER."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in _LATER else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+def _hide(packages: Iterable[str]) -> list[str]:
+    """Let an import of these packages fail at once, except of those that are already imported; returns their names."""
+    hidden = [name for name in packages if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # a package that is not there
+    return hidden
+
+
+def _load(folder: str) -> Any:
+    """The model in a folder."""
+    sys.meta_path.insert(0, _Later())
+    hidden = _hide(_UNUSED_BY_MLFLOW)
     from mlflow.pyfunc import load_model
 
-    model = load_model(folder)
+    for name in hidden:
+        del sys.modules[name]
+    # Without its comparison of the installed packages, a third of the start: the judging of a version and doctor compare them.
+    return load_model(folder, suppress_warnings=True)
+
+
+def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
+    model = _load(folder)
     for batch in _batches(photos):
         out.writelines(json.dumps(row).encode() + b"\n" for row in _rows(model, batch))
         out.flush()
@@ -118,15 +153,13 @@ def _fetch(uri: str, folder: str) -> None:
 
 
 def _serve(folder: str, socket: str, out: BinaryIO) -> None:
-    from mlflow.pyfunc import load_model
-
     # Like MLflow's scoring application.
     os.environ["_MLFLOW_IS_IN_SERVING_ENVIRONMENT"] = "true"
     # TensorFlow's default, one thread per core in each call, costs a third more processor time, and one photo is not faster.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     scoring = _scoring()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // scoring.CALLS)))
-    model = load_model(folder)
+    model = _load(folder)
     _warm_up(model, folder)
 
     def ready() -> None:

@@ -1,15 +1,16 @@
 """Packages a trained network as the MLflow model to be registered.
 
-The model contains everything that its answers depend on: the .keras file, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with errors.py and photo/) and its limits, a signature, an example
-photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of ours.
+The model contains everything that its answers depend on: the network as .onnx and .keras, the classes in the order of its outputs, the
+decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and model/onnx_network.py) and its limits, a signature, an example
+photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of ours, and, where the
+network answers by ONNX Runtime, no TensorFlow.
 """
 
 import base64
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,20 @@ _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
 
 
-def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = Limits()) -> str:
+@dataclass(frozen=True)
+class NetworkFiles:
+    """A network: input (n, 224, 224, 3) uint8, output (n, classes) float32, each row adds up to 1."""
+
+    keras: Path
+    onnx: Path | None
+    """The same network, with which the model answers. None: the model answers by Keras."""
+
+
+def log(network: NetworkFiles, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = Limits()) -> str:
     """Log the model to the active MLflow run.
 
     Args:
-        keras_file: the network: input (n, 224, 224, 3) uint8, output (n, classes) softmax.
+        network: its files.
         example: the bytes of a photo that the model can classify.
         classes: in the order of the outputs.
         name: of the logged model; MLflow allows none of / : . % " ' in it.
@@ -37,29 +47,31 @@ def log(keras_file: Path, example: bytes, classes: Sequence[str], name: str, *, 
     """
     import mlflow
 
-    with _parts(keras_file, example, classes, limits) as parts:
+    with _parts(network, example, classes, limits) as parts:
         return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
 
 
-def save(folder: Path, keras_file: Path, example: bytes, classes: Sequence[str], *, limits: Limits = Limits()) -> None:
+def save(folder: Path, network: NetworkFiles, example: bytes, classes: Sequence[str], *, limits: Limits = Limits()) -> None:
     """Write the model that `log` would log to a folder that does not exist yet, without an MLflow run."""
     import mlflow
 
-    with _parts(keras_file, example, classes, limits) as parts:
+    with _parts(network, example, classes, limits) as parts:
         mlflow.pyfunc.save_model(path=str(folder), **parts)
 
 
-def requirements() -> list[str]:
-    """The packages that the model needs, each with the exact version that is installed here."""
+def requirements(*, onnx: bool) -> list[str]:
+    """The packages that a model needs which answers by ONNX Runtime, or by Keras, each with the exact version that is installed here."""
     import mlflow
 
-    names = (tensorflow() or "tensorflow", "keras", "pillow", "pi-heif", "numpy", "pandas")
-    # The full mlflow, because mlflow-skinny has no scoring application. Both have the same version.
-    return [f"mlflow=={mlflow.__version__}"] + [f"{name}=={installed(name)}" for name in names]
+    runtime = ("onnxruntime",) if onnx else (tensorflow() or "tensorflow", "keras")
+    # mlflow-skinny has the scoring application, and is without the packages of MLflow's own server.
+    return [f"mlflow-skinny=={mlflow.__version__}"] + [
+        f"{name}=={installed(name)}" for name in (*runtime, "pillow", "pi-heif", "numpy", "pandas")
+    ]
 
 
 @contextmanager
-def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Limits) -> Iterator[dict[str, Any]]:
+def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits: Limits) -> Iterator[dict[str, Any]]:
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -72,17 +84,20 @@ def _parts(keras_file: Path, example: bytes, classes: Sequence[str], limits: Lim
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        # errors.py and photo/ import only Pillow, pi-heif and numpy; a model needs no thumbnails.
+        # None of these imports a package that a model does not name; a model needs no thumbnails.
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
-        (package / "__init__.py").touch()
+        (package / "model").mkdir()
+        shutil.copyfile(_HERE / "onnx_network.py", package / "model" / "onnx_network.py")
+        for folder in (package, package / "model"):
+            (folder / "__init__.py").touch()
         yield {
             "python_model": str(_HERE / "served_model.py"),
-            "artifacts": {"network": str(keras_file)},
+            "artifacts": {"network": str(network.keras)} | ({"onnx": str(network.onnx)} if network.onnx else {}),
             "model_config": {"classes": list(classes), "limits": asdict(limits)},
             "signature": ModelSignature(inputs=inputs, outputs=outputs),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
             # Explicit, because MLflow would load the model in a subprocess to find the requirements.
-            "pip_requirements": requirements(),
+            "pip_requirements": requirements(onnx=network.onnx is not None),
             "code_paths": [str(package)],
         }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from car_damage.model.photos import Photos
 
 KERAS_FILE = "car_damage_classifier.keras"
+ONNX_FILE = "car_damage_classifier.onnx"
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
 TRAINING_CURVE_FILE = "training_curve.png"
 WORST_MISTAKES_FILE = "worst_mistakes.png"

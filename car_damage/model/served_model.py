@@ -1,8 +1,9 @@
 """The registered model: a photo in, a severity out.
 
 MLflow runs this file as code when the model is logged and when it is loaded ("models from code"), so nothing is
-unpickled. Besides MLflow and TensorFlow it imports only modules that the model's own folder contains. So a model
-always uses the decoder that it was trained with (see car_damage.model.package).
+unpickled. Besides MLflow and ONNX Runtime it imports only modules that the model's own folder contains. So a model
+always uses the decoder that it was trained with (see car_damage.model.package). A model whose network could not be exported to the
+format ONNX imports TensorFlow instead.
 
 Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo come from the model's
         config; without them the decoder's defaults apply.
@@ -18,9 +19,11 @@ import binascii
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -37,7 +40,7 @@ from car_damage.photo.limits import SIZE, Limits
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
 CHUNK = 32
-"""Photos in one TensorFlow call, at most, because the network's activations need much more memory than the photos."""
+"""Photos in one call of the network, at most, because its activations need much more memory than the photos."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,32 +57,23 @@ class _Row:
 
 
 class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """Decodes photos and classifies them with the Keras model."""
+    """Decodes photos and classifies them with the network."""
 
     def load_context(self, context: Any) -> None:
-        """Load the network in safe mode, without its optimiser, and compile one function for any number of photos.
+        """Load the network.
 
         Raises:
             MlflowException: the network does not have one output per class.
         """
-        import keras
-        import tensorflow as tf
-
         self.classes = tuple(str(name) for name in context.model_config["classes"])
         self._limits = Limits(**context.model_config.get("limits", {}))
-        network = keras.saving.load_model(context.artifacts["network"], compile=False, safe_mode=True)
-        if network.output_shape[-1] != len(self.classes):
+        artifacts = context.artifacts
+        self._network, outputs = _onnx_network(artifacts["onnx"]) if "onnx" in artifacts else _keras_network(artifacts["network"])
+        if outputs != len(self.classes):
             raise MlflowException(
-                f"the network has {network.output_shape[-1]} outputs for the {len(self.classes)} classes {', '.join(self.classes)}",
+                f"the network has {outputs} outputs for the {len(self.classes)} classes {', '.join(self.classes)}",
                 error_code=INVALID_PARAMETER_VALUE,
             )
-        # The concrete function avoids Keras' predict loop (30 ms for one photo), and is traced once for all batch sizes.
-        self._network = tf.function(
-            lambda photos: network(photos, training=False),
-            input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)],
-            autograph=False,
-        ).get_concrete_function()
-        self._constant = tf.constant
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -119,8 +113,8 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         return pd.DataFrame(columns)
 
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:
-        """The probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one TensorFlow call."""
-        return np.asarray(self._network(self._constant(np.stack(photos))), dtype=np.float64)
+        """The probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one call of the network."""
+        return np.asarray(self._network(np.stack(photos)), dtype=np.float64)
 
     def _rows(self, images: list[Any]) -> list[_Row]:
         if not 1 <= len(images) <= MAX_ROWS:
@@ -128,6 +122,29 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         if len(images) == 1:
             return [_row(0, images[0], self._limits)]
         return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits)))
+
+
+def _onnx_network(file: str) -> tuple[Callable[[np.ndarray], Any], int]:
+    """The network, and the number of its outputs."""
+    from car_damage.model.onnx_network import OnnxNetwork
+
+    network = OnnxNetwork(Path(file))
+    return network, network.output_shape[-1]
+
+
+def _keras_network(file: str) -> tuple[Callable[[np.ndarray], Any], int]:
+    """Load the network in safe mode, without its optimiser, and compile one function for any number of photos."""
+    import keras
+    import tensorflow as tf
+
+    network = keras.saving.load_model(file, compile=False, safe_mode=True)
+    # The concrete function avoids Keras' predict loop (30 ms for one photo), and is traced once for all batch sizes.
+    call = tf.function(
+        lambda photos: network(photos, training=False),
+        input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)],
+        autograph=False,
+    ).get_concrete_function()
+    return lambda photos: call(tf.constant(photos)), network.output_shape[-1]
 
 
 def _row(index: int, image: Any, limits: Limits) -> _Row:

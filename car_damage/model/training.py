@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from car_damage.model.onnx_network import OnnxNetwork
+
 PREDICT_BATCH = 64
 """Photos in a batch of validation or prediction."""
 
@@ -78,7 +80,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
     return TrainingResult(network, history, int(np.argmin(history["val_loss"])) + 1)
 
 
-def predict(network: "keras.Model", photos: Photos) -> npt.NDArray[np.float32]:
+def predict(network: "keras.Model | OnnxNetwork", photos: Photos) -> npt.NDArray[np.float32]:
     """(n, classes) float32 probabilities, in the order of the photos; NaN for a photo that cannot be read any more."""
     networks.import_quietly()
     probabilities = np.full((len(photos), network.output_shape[-1]), np.nan, np.float32)

@@ -22,13 +22,14 @@ from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model import plots, training
+from car_damage.model import export, plots, training
 from car_damage.model.evaluation import Evaluation, evaluate
 from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     KERAS_FILE,
+    ONNX_FILE,
     PREDICTIONS_FILE,
     SMOKE_PHOTO_FILE,
     TRAINED_FILE,
@@ -37,15 +38,17 @@ from car_damage.model.run_files import (
     write_predictions,
     write_trained,
 )
-from car_damage.packages import that_train_here
+from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, Dataset, Platform, RunContents
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 if TYPE_CHECKING:
     import keras
+
+    from car_damage.model.onnx_network import OnnxNetwork
 
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
@@ -132,6 +135,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
     tags = {
         KEY_TAG: request.training_key,
         FLOW_RUN_TAG: request.flow_run,
+        PACKAGES_TAG: that_train_here_exactly(),
         "silver_table": settings.tables.silver,
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
@@ -172,12 +176,13 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
     classes = settings.labels.classes
     train, validation, test = (photos.part(split) for split in SPLITS)
     trained = training.train(train, validation, len(classes), settings.training, progress)
-    (test, on_test), (validation, on_validation) = (_predicted(trained.network, photos) for photos in (test, validation))
+    keras_file = folder / KERAS_FILE
+    trained.network.save(keras_file)
+    served = _served(trained.network, folder / ONNX_FILE, photos, settings.training.int8, progress)
+    (test, on_test), (validation, on_validation) = (_predicted(served.network, photos) for photos in (test, validation))
     scores = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
     photos_of = {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}
     smoke = _smoke_photo(platform, test)
-    keras_file = folder / KERAS_FILE
-    trained.network.save(keras_file)
     title = f"Test photos of silver version {request.silver_version}"
     drawings: dict[str, Callable[[], bytes]] = {
         CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(scores[TEST], title),
@@ -199,17 +204,30 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
             **settings.training.model_dump(mode="json"),
             "silver_table": settings.tables.silver,
             "silver_version": request.silver_version,
+            "answers_by": "keras" if served.file is None else "onnxruntime",
         },
         metrics=_metrics(scores, trained, photos_of),
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
+        onnx_file=served.file,
         example=smoke,
         dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
     )
 
 
-def _predicted(network: "keras.Model", photos: Photos) -> tuple[Photos, npt.NDArray[np.float32]]:
+def _served(network: "keras.Model", file: Path, photos: PhotoSet, int8: bool, progress: Progress) -> export.ServedNetwork:
+    """The network as it will answer. Everything after the training judges this one."""
+    served = export.served(network, file, photos.part(TEST))
+    if served.why_keras:
+        progress("export", 1, 1, f"the network cannot be exported to ONNX, so the model answers by Keras: {served.why_keras}")
+    elif int8:
+        progress("export", 0, 1, "computing with 8-bit integers")
+        served = export.int8(served, photos.part(TRAIN))
+    return served
+
+
+def _predicted(network: "OnnxNetwork | keras.Model", photos: Photos) -> tuple[Photos, npt.NDArray[np.float32]]:
     """The photos that can be read, and their probabilities.
 
     Raises:

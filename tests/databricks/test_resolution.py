@@ -91,16 +91,19 @@ def test_tensorflow_2_21_would_not_leave_the_environment_as_it_is(tmp_path: Path
     assert f"protobuf=={HELD['protobuf']}" in done.stderr + done.stdout
 
 
-def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("onnx", [True, False])
+def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path, onnx: bool) -> None:
     """The serving container has only the Python version with which the model was logged."""
     # The job uses TensorFlow's default build; this machine may have the CPU build.
-    named = [requirement.partition("==")[0].replace("tensorflow-cpu", "tensorflow") for requirement in package.requirements()]
+    named = [line.partition("==")[0].replace("tensorflow-cpu", "tensorflow") for line in package.requirements(onnx=onnx)]
     exact = [f"{name}=={train[name]}" for name in named]
     there = resolved(tmp_path, *exact)
     assert {name: there[name] for name in named} == {name: train[name] for name in named}
     assert "car-damage" not in there
+    assert ("tensorflow" in there) is not onnx
 
 
-def test_a_model_names_exact_versions_and_nothing_of_ours() -> None:
-    requirements = package.requirements()
+@pytest.mark.parametrize("onnx", [True, False])
+def test_a_model_names_exact_versions_and_nothing_of_ours(onnx: bool) -> None:
+    requirements = package.requirements(onnx=onnx)
     assert all(version and name not in {"car-damage", "car_damage"} for name, _, version in (line.partition("==") for line in requirements))

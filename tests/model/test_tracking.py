@@ -27,7 +27,6 @@ from car_damage.moves import UNDERWAY, Intention
 from car_damage.packages import that_train_here
 from car_damage.ports import RunContents
 from car_damage.settings import Settings, Tracking
-from tests import small_model
 
 KEY = "k" * 64
 SILVER_COLUMNS = {
@@ -136,36 +135,36 @@ def test_a_run_whose_model_is_gone_is_not_found(tracking: MlflowTracking, conten
     assert tracking.run_for(KEY, {}) is None
 
 
-def made_with(settings: Settings, uri: str, **packages: str) -> None:
-    """Change a logged model's requirements, as if other versions had been installed when it was trained."""
-    file = settings.home / "artifacts" / "models" / uri.removeprefix("models:/") / "artifacts" / "requirements.txt"
-    for package, version in packages.items():
-        file.write_text(re.sub(rf"^({package}\S*)==.*$", rf"\1=={version}", file.read_text(), flags=re.MULTILINE))
-
-
-def test_a_run_is_found_by_machines_with_the_minor_versions_that_trained_it(
-    tracking: MlflowTracking, contents: RunContents, settings: Settings
-) -> None:
-    run_id = tracking.start("run", {"training_key": KEY})
+def finished(tracking: MlflowTracking, contents: RunContents, **tags: str) -> tuple[str, str]:
+    """A finished run with these tags: its id and its model's URI."""
+    run_id = tracking.start("run", {"training_key": KEY, **tags})
     uri = tracking.log(run_id, contents)
     tracking.finish(run_id, uri)
-    assert tracking.run_for(KEY, that_train_here()) is not None
-    made_with(settings, uri, tensorflow="2.1.0")
+    return run_id, uri
+
+
+def is_found_by_those_with_tensorflow_2_1(tracking: MlflowTracking) -> None:
     assert tracking.run_for(KEY, that_train_here()) is None
     assert tracking.run_for(KEY, {"tensorflow": "2.1"}) is not None
     assert tracking.run_for(KEY, {}) is not None
 
 
-def test_two_machines_with_different_packages_find_a_run_each(
-    tracking: MlflowTracking, network_file: Path, tmp_path: Path, settings: Settings
+def test_a_run_is_found_by_machines_with_the_minor_versions_that_trained_it(tracking: MlflowTracking, contents: RunContents) -> None:
+    finished(tracking, contents, packages="tensorflow==2.1.0\nkeras==3.15.1")
+    is_found_by_those_with_tensorflow_2_1(tracking)
+
+
+def test_a_run_of_an_earlier_release_has_its_packages_in_its_models_requirements(
+    tracking: MlflowTracking, contents: RunContents, settings: Settings
 ) -> None:
-    runs = {}
-    for version in ("2.1.0", "2.2.0"):
-        run_id = tracking.start("run", {"training_key": KEY})
-        uri = tracking.log(run_id, small_model.run_of(network_file, tmp_path / version))
-        tracking.finish(run_id, uri)
-        made_with(settings, uri, tensorflow=version)
-        runs[version[:3]] = run_id
+    _, uri = finished(tracking, contents)
+    files = settings.home / "artifacts" / "models" / uri.removeprefix("models:/") / "artifacts"
+    (files / "requirements.txt").write_text("mlflow==3.17.2\ntensorflow-cpu==2.1.0\nkeras==3.15.1\n")
+    is_found_by_those_with_tensorflow_2_1(tracking)
+
+
+def test_two_machines_with_different_packages_find_a_run_each(tracking: MlflowTracking, contents: RunContents) -> None:
+    runs = {minor: finished(tracking, contents, packages=f"tensorflow=={minor}.0")[0] for minor in ("2.1", "2.2")}
     for minor, run_id in runs.items():
         found = tracking.run_for(KEY, {"tensorflow": minor})
         assert found is not None

@@ -25,9 +25,11 @@ from car_damage.model.run_files import (
     read_predictions,
     read_trained,
 )
+from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
+from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
 from car_damage.stages import train
@@ -88,6 +90,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     files = {file.path for file in mlflow.list_artifacts(report.run_id)}
     assert files == {
         "car_damage_classifier.keras",
+        "car_damage_classifier.onnx",
         "confusion_matrix.png",
         "training_curve.png",
         "worst_mistakes.png",
@@ -188,9 +191,8 @@ def test_train_again_trains_the_same_model_in_a_run_of_its_own(trained: tuple[Wo
 def test_a_run_of_another_pillow_is_trained_again_with_this_one(trained: tuple[World, TrainReport]) -> None:
     world, _ = trained
     before = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
-    model = world.target.settings.home / "artifacts" / "models" / before.model_uri.removeprefix("models:/") / "artifacts"
-    requirements = model / "requirements.txt"
-    requirements.write_text(re.sub(r"pillow==.*", "pillow==1.0", requirements.read_text()))
+    noted = re.sub(r"pillow==.*", "pillow==1.0", that_train_here_exactly())
+    client(world.target.settings).set_tag(before.run_id, PACKAGES_TAG, noted)
     after = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
     assert after.run_id != before.run_id
     assert TRAIN.work(asked(world, training_key="key-3"), world.target, silent) == after

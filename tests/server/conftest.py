@@ -61,8 +61,10 @@ def jpeg(width: int, height: int, turn: int = 0) -> bytes:
 
 
 def network(folder: Path, seed: int) -> Path:
-    """A .keras file whose network takes uint8 pixels and returns a softmax. The seed determines the weights."""
+    """A .keras file whose network takes uint8 pixels and returns a softmax, and beside it the .onnx file. The seed gives the weights."""
     import keras
+
+    from car_damage.model import export
 
     keras.utils.set_random_seed(seed)
     layers = [
@@ -73,7 +75,9 @@ def network(folder: Path, seed: int) -> Path:
         keras.layers.Dense(len(CLASSES), activation="softmax"),
     ]
     path = folder / f"{seed}.keras"
-    keras.Sequential(layers).save(path)
+    small = keras.Sequential(layers)
+    small.save(path)
+    export.write(small, path.with_suffix(".onnx"))
     return path
 
 
@@ -127,7 +131,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             files[version] = network(folder, version)
             limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = package.log(files[version], photo, CLASSES, "model", limits=limits)
+                model_uri = package.log(
+                    package.NetworkFiles(files[version], files[version].with_suffix(".onnx")), photo, CLASSES, "model", limits=limits
+                )
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:
@@ -147,7 +153,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             "    photo = _ours(data, limits)\n"
             "    return replace(photo, pixels=255 - photo.pixels)\n"
         )
-    next((folders[4] / "artifacts").glob("*.keras")).write_bytes(b"not a network")
+    next((folders[4] / "artifacts").glob("*.onnx")).write_bytes(b"not a network")
     return Models(uri, files, folders, altered=3, broken=4)
 
 

@@ -197,13 +197,8 @@ def _of_mlflow(doing: str, error: "MlflowException", failed: Sequence[Exception]
     from requests import RequestException
 
     said = error.message.partition("\n[SQL:")[0].rstrip(": ")  # the statement has many lines, and its values
-    if _READ_ONLY in said:
-        return RegistryError(f"{doing}: {_NO_ACCESS}")
-    if "out-of-date database schema" in error.message:  # MLflow calls it an internal error, and retries do not help
-        return RegistryError(
-            f"{doing}: MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
-            f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
-        )
+    if why := _of_this_machine(error):
+        return RegistryError(f"{doing}: {why}")
     if failed and not isinstance(error, RestException):  # MLflow then says that there are no credentials
         return _of_no_answer(doing, failed[-1]) if isinstance(failed[-1], RequestException) else _unavailable(doing, failed[-1])
     status = error.get_http_status_code()
@@ -212,6 +207,23 @@ def _of_mlflow(doing: str, error: "MlflowException", failed: Sequence[Exception]
     if repeated(error):
         return Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({said}); {_LATER}")
     return RegistryError(f"{doing}: MLflow refused with {error.error_code}: {answers.message_of(error)}")
+
+
+def _of_this_machine(error: "MlflowException") -> str:
+    """What to put right here, where MLflow calls it an internal error and retries do not help; empty for other errors."""
+    if _READ_ONLY in error.message:
+        return _NO_ACCESS
+    if "out-of-date database schema" in error.message:
+        return (
+            "MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
+            f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
+        )
+    if isinstance(error.__cause__, ImportError):
+        return (
+            "the workspace keeps models in storage of its cloud, and MLflow reaches it only with the package "
+            f"{error.__cause__.name}: install it here, and for a job add it to the job's dependencies"
+        )
+    return ""
 
 
 def _unavailable(doing: str, error: Exception) -> Unavailable:

@@ -28,7 +28,7 @@ from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
 from car_damage.packages import trained_with
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MlflowTracking(MlflowAdapter):
         with translated("looking for a finished run with this training key"):
             for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
-                if uri and self._readable(uri) and (not packages or trained_with(requirements(self._settings, uri), packages)):
+                if uri and self._readable(uri) and (not packages or trained_with(self._trained_with(run, uri), packages)):
                     return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get(FLOW_RUN_TAG, ""))
         return None
 
@@ -150,6 +150,10 @@ class MlflowTracking(MlflowAdapter):
     def _search(self, tag: str, value: str, status: str) -> "list[Run]":
         return self._runs(f"tags.{tag} = '{value}' and attributes.status = '{status}'")
 
+    def _trained_with(self, run: "Run", model_uri: str) -> str:
+        """The packages that have trained a run's network. Runs of earlier releases have them in their model's requirements."""
+        return run.data.tags.get(PACKAGES_TAG) or requirements(self._settings, model_uri)
+
     def _readable(self, model_uri: str) -> bool:
         """Whether the model is still recorded, and its files are where MLflow expects them."""
         from mlflow.exceptions import MlflowException
@@ -170,7 +174,8 @@ class MlflowTracking(MlflowAdapter):
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
             name, limits = model_name(self._settings), self._settings.images.limits()
-            return package.log(contents.keras_file, contents.example, self._settings.labels.classes, name, limits=limits)
+            network = package.NetworkFiles(contents.keras_file, contents.onnx_file)
+            return package.log(network, contents.example, self._settings.labels.classes, name, limits=limits)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 

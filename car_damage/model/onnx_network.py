@@ -1,0 +1,37 @@
+"""A network in the format ONNX. ONNX Runtime starts it in a third of the time that TensorFlow takes, in a quarter of the memory.
+
+A copy of this module is part of every model that answers with it, so it imports nothing else of this project.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class OnnxNetwork:
+    """Called like the Keras network that it was made from. Several threads may call it at the same time.
+
+    Args:
+        file: input (n, 224, 224, 3) uint8, output (n, classes) float32.
+    """
+
+    def __init__(self, file: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # Threads that wait for work would take the processor from those that decode photos.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        (self.input,) = (tensor.name for tensor in self._session.get_inputs())
+        (output,) = self._session.get_outputs()
+        self.output_shape: tuple[Any, ...] = tuple(output.shape)
+        """(anything, classes)."""
+
+    def __call__(self, photos: npt.NDArray[np.uint8], training: bool = False) -> npt.NDArray[np.float32]:
+        """(n, 224, 224, 3) uint8 -> (n, classes) float32. `training` is for Keras' sake: this network can only answer."""
+        if training:
+            raise ValueError("a network in the format ONNX cannot be trained")
+        (probabilities,) = self._session.run(None, {self.input: photos})
+        return np.asarray(probabilities, dtype=np.float32)
