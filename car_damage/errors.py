@@ -44,6 +44,9 @@ class CommitConflict(Transient):
 class Unavailable(Transient):
     """A service, a folder or a file did not answer, or is temporarily unable to."""
 
+    retry_after: float = 0.0
+    """Seconds that the service asks to wait before the next try."""
+
 
 class FileMissing(Unavailable):
     """A file is not there. It was removed, or nobody has written it yet."""

@@ -22,6 +22,8 @@ def log_retry(error: Unavailable, seconds: float) -> None:
 class Patience:
     """Repeats a call while it raises Unavailable; raises the last such error when it gives up.
 
+    It waits for as long as the service asks for. It gives up at once if that is longer than it would go on trying.
+
     Args:
         clock: measures the time, and waits.
         waits: seconds before the second try, the third, and so on.
@@ -46,15 +48,17 @@ class Patience:
         Raises:
             Unavailable: the call still failed when the tries or the time were used up.
         """
-        deadline = math.inf if self._limit is None else self._clock.monotonic() + self._limit
-        tries = 0
+        started, tries = self._clock.monotonic(), 0
         while True:
             try:
                 return call(*args, **kwargs)
             except Unavailable as error:
                 tries += 1
-                if tries >= self._tries or self._clock.monotonic() >= deadline:
+                seconds = self._waits[min(tries, len(self._waits)) - 1] if self._waits else 0.0
+                left = sum(self._waits[tries - 1 :]) if self._limit is None else started + self._limit - self._clock.monotonic()
+                over = tries >= self._tries or (self._limit is not None and left <= 0)
+                if over or left < error.retry_after > seconds:
                     raise
-                seconds = self._waits[min(tries, len(self._waits)) - 1]
+                seconds = max(seconds, error.retry_after)
                 self._retrying(error, seconds)
                 self._clock.sleep(seconds)

@@ -4,7 +4,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from car_damage.ports import Archive, Clock, Files, History, Registry, Serving, Tables, Tracking
+from car_damage.ports import Archive, Census, Clock, Files, History, Registry, Serving, Tables, Tracking
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +50,17 @@ class Target:
         if self.settings.tables.names == "folders":
             _ = self.home
         return tables
+
+    @cached_property
+    def census(self) -> Census:
+        databricks = self.settings.databricks
+        if databricks.stages == "jobs" and self.settings.tables.names == "catalog":  # only the jobs have Spark
+            from car_damage.adapters.databricks.census import WorkspaceCensus
+
+            return WorkspaceCensus(databricks.warehouse, self.clock)
+        from car_damage.adapters.tables.census import TablesCensus
+
+        return TablesCensus(self.tables)
 
     @cached_property
     def tracking(self) -> Tracking:

@@ -206,6 +206,29 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True)
+class RowCounts:
+    """How many rows a table has."""
+
+    exists: bool
+    version: int | None = None
+    """None: the table does not exist, or its version is not known here."""
+    rows: Mapping[tuple[Any, ...], int] | None = field(default_factory=dict)
+    """Values of columns -> rows that have them. None: the rows cannot be looked at from here."""
+
+
+class Census(Protocol):
+    """Counts the rows of tables. It works also where nothing is installed that could open a table."""
+
+    def count(self, table: str, by: Sequence[str], folder: str | None = None) -> RowCounts:
+        """The rows by the values of these columns, of text.
+
+        With a folder the key has one value more: whether the row's `path` is below the folder.
+
+        Raises Unavailable, RequestRefused, or what `Tables.read` raises.
+        """
+
+
+@dataclass(frozen=True)
 class TrainedRun:
     """A finished MLflow run whose model exists."""
 
@@ -469,6 +492,8 @@ class Platform(Protocol):
     def files(self) -> Files: ...
     @property
     def tables(self) -> Tables: ...
+    @property
+    def census(self) -> Census: ...
     @property
     def tracking(self) -> Tracking: ...
     @property

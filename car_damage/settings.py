@@ -348,6 +348,9 @@ class Databricks(Section):
     """URL of the package index from which the jobs install, without credentials. None: the workspace's default index."""
     existing_cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] | None = None
     """Id of the existing cluster, for example 0923-164208-meows279. Its access mode must be dedicated to the identity of the jobs."""
+    warehouse: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
+    """Id of the SQL warehouse by which `car-damage status` counts the rows of the tables, for example 4a1b2c3d4e5f6071. None: it only
+    says whether the tables exist, because only the jobs can open them."""
     poll: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two checks of a job run."""
     patience: Annotated[float, Field(ge=0)] = 900.0

@@ -116,13 +116,19 @@ def deploy_command() -> None:
 @app.command("doctor")
 def doctor_command(own_credentials: OwnCredentials = False) -> None:
     """Check everything that a run needs and say what to do; repairs nothing. Exit code 1 when a run would fail."""
+    from rich.console import Console
+    from rich.markup import escape
+
     from car_damage.platform import Target
     from deployments.doctor import FAIL, doctor
 
     settings = _settings()
     if own_credentials:
         settings = settings.model_copy(update={"databricks": settings.databricks.model_copy(update={"credentials": None})})
-    findings = doctor(settings, Target(settings))
+    terminal = Console(stderr=True)
+    with terminal.status("checking") if terminal.is_terminal else contextlib.nullcontext() as shown:
+        looking = (lambda name: shown.update(f"checking {escape(name)}")) if shown else (lambda _: None)
+        findings = doctor(settings, Target(settings), looking)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         print(f"{finding.state:4}  {finding.name:{width}}  {finding.detail}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Self
 
-from car_damage.adapters.databricks import workspace
+from car_damage.adapters.databricks import answers, workspace
 from car_damage.errors import SettingsError, Terminal
 
 
@@ -45,7 +45,7 @@ def permitted(doing: str, *, needs: str, command: str) -> Iterator[None]:
         try:
             yield
         except PermissionDenied as error:
-            message = f"{doing} was refused: {workspace.message_of(error)}; it needs {needs}; somebody who has that must run: {command}"
+            message = f"{doing} was refused{answers.because(error)}; it needs {needs}; somebody who has that must run: {command}"
             raise NeedsAdministrator.to_run(command, message) from error
 
 

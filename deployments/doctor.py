@@ -38,41 +38,55 @@ class Finding:
     """What the check found; for a problem also what to do."""
 
 
-def doctor(settings: Settings, platform: Platform) -> list[Finding]:
-    """Check everything. Only a home folder that has moved is changed, as by every command: the paths stored in it are rewritten."""
-    server = _finding("Prefect server", prefect_checks.server)
-    findings = [server]
+def doctor(settings: Settings, platform: Platform, looking: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Check everything. Only a home folder that has moved is changed, as by every command: the paths stored in it are rewritten.
+
+    Once the workspace has refused the credentials, or has not answered, it is asked nothing else.
+
+    Args:
+        settings: the settings.
+        platform: the platform of the settings.
+        looking: called with the name of each check before it begins.
+    """
+    look = partial(_finding, looking=looking)
+    findings = [server := look("Prefect server", prefect_checks.server)]
     if server.state != FAIL:
-        findings += [_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in on_the_server(settings)]
+        findings += [look(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in on_the_server(settings)]
         findings += [
-            _finding("worker", prefect_checks.worker),
-            _finding("slots", prefect_checks.slots, WARN),
-            _finding("leases", prefect_checks.leases, WARN),
-            _finding("password", prefect_checks.password, WARN),
-            _finding("switched off", prefect_checks.disabled, WARN),
-            _finding("notifications", lambda: _notifications(settings), WARN),
+            look("worker", prefect_checks.worker),
+            look("slots", prefect_checks.slots, WARN),
+            look("leases", prefect_checks.leases, WARN),
+            look("password", prefect_checks.password, WARN),
+            look("switched off", prefect_checks.disabled, WARN),
+            look("notifications", lambda: _notifications(settings), WARN),
         ]
-    findings += in_databricks(settings)
-    findings += [
-        home := _finding("home folder", lambda: home_folder.check(settings)),
-        _finding("landing folder", lambda: _landing(platform)),
-    ]
-    if home.state != FAIL:
-        findings += [
-            _finding("tables", lambda: _tables(platform)),
-            _finding("photos elsewhere", lambda: _elsewhere(platform), WARN),
-            _finding("registry", lambda: _registry(platform)),
-            _finding("champion", lambda: champion.check(platform), WARN if has_uv() else FAIL),
-        ]
-    return [*findings, _finding("endpoint", lambda: _endpoint(platform))]
+    workspace = in_databricks(settings, looking)
+    findings += [*workspace, home := look("home folder", lambda: home_folder.check(settings))]
+    checks = {
+        "landing folder": (partial(_landing, platform), FAIL),
+        "tables": (partial(_tables, platform), FAIL),
+        "photos elsewhere": (partial(_elsewhere, platform), WARN),
+        "registry": (partial(_registry, platform), FAIL),
+        "champion": (partial(champion.check, platform), WARN if has_uv() else FAIL),
+        "endpoint": (partial(_endpoint, platform), FAIL),
+    }
+    if home.state == FAIL:
+        checks = {name: checks[name] for name in ("landing folder", "endpoint")}
+    out_of_reach = workspace_checks.asking(settings) if workspace and workspace[0].state == FAIL else frozenset()
+    findings += [look(name, check, problem) for name, (check, problem) in checks.items() if name not in out_of_reach]
+    if unasked := [name for name in checks if name in out_of_reach]:
+        findings.append(Finding("rest of the workspace", WARN, f"not asked, because its credentials failed: {', '.join(unasked)}"))
+    return findings
 
 
-def in_databricks(settings: Settings) -> list[Finding]:
+def in_databricks(settings: Settings, looking: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Whom the credentials belong to, and whether everything that a run needs there exists and is permitted."""
-    if settings.databricks.stages != "jobs" and settings.databricks.credentials is None:
+    jobs = settings.databricks.stages == "jobs"
+    if not (jobs or settings.databricks.credentials or workspace_checks.asking(settings)):
         return []
-    credentials = _finding("Databricks credentials", lambda: workspace_checks.credentials(settings))
-    if credentials.state == FAIL or settings.databricks.stages != "jobs":
+    look = partial(_finding, looking=looking)
+    credentials = look("Databricks credentials", lambda: workspace_checks.credentials(settings))
+    if credentials.state == FAIL or not jobs:
         return [credentials]
     try:
         items, checks = needs.items(settings), workspace_checks.checks(settings)
@@ -80,14 +94,15 @@ def in_databricks(settings: Settings) -> list[Finding]:
         return [credentials, Finding("names in Databricks", FAIL, str(error))]
     return [
         credentials,
-        *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
-        *(_finding(name, check) for name, check in checks.items()),
-        *(_finding(name, check, WARN) for name, check in workspace_checks.advice(settings).items()),
+        *(look(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
+        *(look(name, check) for name, check in checks.items()),
+        *(look(name, check, WARN) for name, check in workspace_checks.advice(settings).items()),
     ]
 
 
-def _finding(name: str, check: Callable[[], str], problem: str = FAIL) -> Finding:
+def _finding(name: str, check: Callable[[], str], problem: str = FAIL, looking: Callable[[str], None] = lambda _: None) -> Finding:
     """Run a check; `problem` is the state of the finding when it fails."""
+    looking(name)
     try:
         return Finding(name, OK, check())
     except NotVisible as error:

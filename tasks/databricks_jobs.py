@@ -3,7 +3,8 @@
 A stage has succeeded when its report is there, wherever it comes from. So the runner looks for the report first, then for a live
 run of the job that works for this flow run, and only then does it start a run, from this stage on. Each start has an idempotency
 token that is made of the request and the number of the attempt: a start that is repeated after a lost answer or a kill finds the
-run that it has started, instead of starting a second one.
+run that it has started, instead of starting a second one. Databricks keeps the token of a run that somebody has deleted, and refuses
+it; then the next attempt's token counts.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from prefect.logging import get_run_logger
 
-from car_damage.errors import CarDamageError, Terminal, Transient, Unavailable
+from car_damage.errors import CarDamageError, RequestRefused, Terminal, Transient, Unavailable
 from car_damage.job import handover
 from car_damage.job.handover import Place
 from car_damage.job.jobs import FLOW_RUN, JobRun, Jobs
@@ -35,6 +36,10 @@ ENDING = 600.0
 """Seconds that a cancelled run may take to end."""
 
 
+class StartRefused(RequestRefused):
+    """The workspace refused to start a run, or has deleted the run that this token started: the refusal does not say which."""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A workspace, and the flow run, as the runner needs them."""
@@ -44,7 +49,7 @@ class Workspace:
     jobs: Jobs
     start: Callable[[int, Mapping[str, str], str], int]
     """Starts a run of a job from its id, parameters and a token, and returns the run's id; where the token has started a run before,
-    that run's id. Raises Unavailable, or RequestRefused."""
+    that run's id. Raises Unavailable, StartRefused, or RequestRefused."""
     options: Mapping[str, bool]
     """The parameters of the flow run; the requests of later stages follow from them."""
     cancelled: Callable[[], bool]
@@ -146,11 +151,18 @@ class _Wait:
         ended = self._patiently(self._jobs.ended, job, self._place.flow_run, self._patiently(self._workspace.since))
         if self._workspace.cancelled():
             raise Terminal("the flow run is being cancelled")
+        refusals: list[StartRefused] = []
         for attempt in range(STARTS):
             words = "\n".join((self._place.flow_run, str(job), self._stage.name, self._place.key, str(attempt)))
-            run_id = self._patiently(self._workspace.start, job, parameters, hashlib.sha256(words.encode()).hexdigest())
+            try:
+                run_id = self._patiently(self._workspace.start, job, parameters, hashlib.sha256(words.encode()).hexdigest())
+            except StartRefused as error:
+                refusals.append(error)
+                continue
             if run_id not in ended:
                 return self._patiently(self._jobs.look, run_id)
+        if len(refusals) == STARTS:
+            raise refusals[0]
         raise Terminal(
             f"{STARTS} runs of the job {self._job_name} have ended without a report for this flow run: see why, and start a new run"
         )

@@ -15,12 +15,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectException
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from car_damage.adapters.databricks import workspace
-from car_damage.errors import RequestRefused, SettingsError, Unavailable
+from car_damage.adapters.databricks import answers, limits, workspace
+from car_damage.errors import SettingsError, Unavailable
 from car_damage.job.jobs import JobRun, Jobs
 from car_damage.platform import Target
 from tasks.commands import BOOTSTRAP, SAVE_CREDENTIALS
-from tasks.databricks_jobs import DatabricksJobs, Workspace
+from tasks.databricks_jobs import DatabricksJobs, StartRefused, Workspace
 from tasks.progress import if_possible
 
 VARIABLES = (
@@ -101,7 +101,8 @@ def start(job: int, parameters: Mapping[str, str], token: str) -> int:
 
     Raises:
         Unavailable: the workspace does not answer, or is temporarily unable to.
-        RequestRefused: the workspace refused the credentials or the request.
+        StartRefused: the workspace refused the request, or has deleted the run that the token started.
+        RequestRefused: the workspace refused the credentials.
     """
     from prefect_databricks import DatabricksCredentials
     from prefect_databricks.jobs import jobs_run_now
@@ -110,24 +111,28 @@ def start(job: int, parameters: Mapping[str, str], token: str) -> int:
     with workspace.translated(doing, needs="CAN MANAGE RUN on the job"):
         config = workspace.client().config
         bearer = config.authenticate()["Authorization"].removeprefix("Bearer ")
-    credentials = DatabricksCredentials(
-        databricks_instance=urlsplit(config.host).netloc, token=bearer, client_kwargs={"timeout": workspace.CALL_TIMEOUT}
-    )
-    try:
-        # `.fn` calls the plain function: a task would appear in the flow run and store a useless result.
-        answer: Any = run_coro_as_sync(jobs_run_now.fn(credentials, job_id=job, idempotency_token=token, job_parameters=dict(parameters)))
-    except httpx.HTTPStatusError as error:
-        status = error.response.status_code
-        if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {error}") from error
-        permission = "check the credentials, and CAN MANAGE RUN on the job"
-        advice = permission if status in {401, 403} else f"`{BOOTSTRAP}` creates or updates the job"
-        raise RequestRefused(f"{doing} was refused: {error}; {advice}") from error
-    except httpx.HTTPError as error:
-        raise Unavailable(f"{doing}: the workspace does not answer: {error or type(error).__name__}") from error
+        credentials = DatabricksCredentials(
+            databricks_instance=urlsplit(config.host).netloc, token=bearer, client_kwargs={"timeout": limits.CALL}
+        )
+        try:
+            # `.fn` calls the plain function: a task would appear in the flow run and store a useless result.
+            call = jobs_run_now.fn(credentials, job_id=job, idempotency_token=token, job_parameters=dict(parameters))
+            answer: Any = run_coro_as_sync(call)
+        except httpx.HTTPStatusError as error:
+            raise _refusal(doing, error.response) from error
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{doing}: the workspace does not answer: {error or type(error).__name__}") from error
     if not isinstance(answer, dict) or "run_id" not in answer:
         raise Unavailable(f"{doing}: the response is not that of a workspace: {str(answer)[:200]}")
     return int(answer["run_id"])
+
+
+def _refusal(doing: str, response: httpx.Response) -> Exception:
+    """databricks-sdk's error; StartRefused where neither time nor a permission would help."""
+    error = answers.error_of(response)
+    if answers.is_foreign(error) or answers.may_pass(error) or response.status_code in {401, 403}:
+        return error
+    return StartRefused(f"{doing} was refused{answers.because(error)}; `{BOOTSTRAP}` creates or updates the job")
 
 
 def being_cancelled() -> bool:

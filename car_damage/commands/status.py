@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich.table import Table
 
 from car_damage.commands.terminal import wide_enough
-from car_damage.data.ledger import PRESENT, VALID, below
+from car_damage.data.ledger import REJECTED, VALID
 from car_damage.errors import CarDamageError
-from car_damage.ports import EndpointState, ModelVersion, Platform, RunSummary
+from car_damage.ports import EndpointState, ModelVersion, Platform, RowCounts, RunSummary
 from car_damage.promotion.tags import decided_of, waits_for_approval
 from car_damage.settings import CONFIG_FILE, config_file
 
@@ -21,15 +19,16 @@ LATEST_RUNS = 5
 class Status:
     """State of tables, versions, endpoint and latest runs."""
 
-    bronze_version: int
-    """-1 if the table does not exist."""
+    bronze: RowCounts
+    """By status, reason, and whether the file is in the landing folder."""
+    silver: RowCounts
+    """By label and split."""
     files: int
     """Files in the landing folder that have a verdict."""
     elsewhere: int
     """Valid files in other landing folders, from times when the setting had another value. They are still used."""
     rejected: dict[str, int]
     """Reason -> files."""
-    silver_version: int
     classes: dict[str, dict[str, int]]
     """Label -> split -> photos."""
     champion: ModelVersion | None
@@ -56,12 +55,9 @@ class Status:
 def look(platform: Platform) -> Status:
     """Read the state. An endpoint that does not answer is part of the state; a failure of any other part is an error."""
     names = platform.settings.tables
-    bronze, bronze_version = platform.tables.read(names.bronze, ["path", "status", "reason"])
-    present = here = bronze
-    if bronze_version >= 0:  # otherwise the columns have no types to filter by
-        present = bronze.filter(pc.is_in(bronze["status"], PRESENT))
-        here = present.filter(below(platform.settings.landing.folder, present["path"]))
-    silver, silver_version = platform.tables.read(names.silver, ["label", "split"])
+    bronze = platform.census.count(names.bronze, ["status", "reason"], platform.settings.landing.folder)
+    silver = platform.census.count(names.silver, ["label", "split"])
+    rows = bronze.rows or {}
     runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
     versions_of = {run.run_id: platform.registry.versions_for(run.run_id) for run in runs}
     versions = {run_id: decided_of(some) or some[0] for run_id, some in versions_of.items() if some}
@@ -71,12 +67,12 @@ def look(platform: Platform) -> Status:
     except CarDamageError as error:
         problem = str(error)
     return Status(
-        bronze_version=bronze_version,
-        files=here.num_rows,
-        elsewhere=_valid(present) - _valid(here),
-        rejected=_counts(here["reason"].drop_null()),
-        silver_version=silver_version,
-        classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver_version >= 0 else {},
+        bronze=bronze,
+        silver=silver,
+        files=sum(number for (state, _, here), number in rows.items() if here and state in {VALID, REJECTED}),
+        elsewhere=sum(number for (state, _, here), number in rows.items() if not here and state == VALID),
+        rejected={str(reason): number for (state, reason, here), number in rows.items() if here and state == REJECTED},
+        classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver.exists else {},
         champion=champion,
         challenger=platform.registry.challenger(),
         runs=runs,
@@ -96,12 +92,12 @@ def status(platform: Platform) -> None:
     table.add_row("Settings", _settings())
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
-    bronze = f"{settings.tables.bronze}, {_version(now.bronze_version)}: {now.files} files; rejected: {rejected}"
+    bronze = f"{now.files} files; rejected: {rejected}"
     if now.elsewhere:
         bronze += f"; {now.elsewhere} more from other landing folders, still used"
-    table.add_row("Bronze", bronze)
+    table.add_row("Bronze", _table(settings.tables.bronze, now.bronze, bronze))
     balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
-    table.add_row("Silver", f"{settings.tables.silver}, {_version(now.silver_version)}: {now.photos} photos ({balance})")
+    table.add_row("Silver", _table(settings.tables.silver, now.silver, f"{now.photos} photos ({balance})"))
     table.add_row("Champion", _model(settings.tracking.model, now.champion))
     if now.challenger:
         table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", goes live with the next run")
@@ -126,8 +122,12 @@ def _settings() -> str:
     return str(file.absolute()) if file else f"the defaults, because there is no {CONFIG_FILE} in {here}"
 
 
-def _version(version: int) -> str:
-    return "does not exist yet" if version < 0 else f"version {version}"
+def _table(name: str, counts: RowCounts, rows: str) -> str:
+    """What is in a table, or that only the jobs see it."""
+    state = "does not exist yet" if not counts.exists else "exists" if counts.version is None else f"version {counts.version}"
+    if counts.rows is None:
+        return f"{name}, {state}; its rows are not looked at here: only the jobs open tables, or the SQL warehouse of databricks.warehouse"
+    return f"{name}, {state}: {rows}"
 
 
 def _model(name: str, version: ModelVersion | None) -> str:
@@ -150,13 +150,5 @@ def endpoint_in_words(now: Status) -> str:
     return f"{'READY' if state.ready else 'NOT READY'}, serves {served}{pending}{message}"
 
 
-def _valid(bronze: pa.Table) -> int:
-    return _counts(bronze["status"]).get(VALID, 0)
-
-
-def _splits(silver: pa.Table, label: str) -> dict[str, int]:
-    return _counts(silver.filter(pc.equal(silver["label"], label))["split"])
-
-
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+def _splits(silver: RowCounts, label: str) -> dict[str, int]:
+    return {str(split): number for (of, split), number in (silver.rows or {}).items() if of == label}

@@ -36,8 +36,10 @@ _PASSING = frozenset(
         "WORKSPACE_RUN_LIMIT_EXCEEDED",
     }
 )
-"""Termination codes after which another run may succeed. For any other code the termination's type decides."""
-_THEIR_FAULT = frozenset({"CLOUD_FAILURE", "INTERNAL_ERROR"})
+"""Termination codes after which another run may succeed. Without a code the termination's type decides."""
+_INTERNAL = "INTERNAL_ERROR"
+"""The code of a failure of the platform, and also of an ordinary failure of a task: then its type is another one."""
+_OF_THE_PLATFORM = frozenset({"CLOUD_FAILURE", _INTERNAL})
 """Termination types for which neither the user nor the job is at fault."""
 
 
@@ -144,17 +146,22 @@ def _works_for(run: Any, flow_run: str) -> bool:
 
 def _run(run: Any) -> JobRun:
     url = run.run_page_url or ""
-    if run.status is None or run.status.state is None:
+    state = run.status.state.value if run.status and run.status.state else ""
+    if not state or (state in _ENDED and not run.status.termination_details):
         return _by_old_words(run, url)
-    state = run.status.state.value
-    details = run.status.termination_details
     if state not in _ENDED:
         return JobRun(run.run_id, url, ended=False, waiting=state in {"BLOCKED", "PENDING", "QUEUED", "WAITING"})
-    code = details.code.value if details and details.code else ""
-    kind = details.type.value if details and details.type else ""
-    why = ": ".join(filter(None, (code, details.message if details else "")))
-    passing = code in _PASSING or (not code and kind in _THEIR_FAULT)
-    return JobRun(run.run_id, url, True, code == "SUCCESS", why or "it ended without a reason", passing)
+    details = run.status.termination_details
+    code = details.code.value if details.code else ""
+    kind = details.type.value if details.type else ""
+    why = ": ".join(filter(None, (code, details.message))) or "it ended without a reason"
+    return JobRun(run.run_id, url, True, code == "SUCCESS", why, _may_pass(code, kind))
+
+
+def _may_pass(code: str, kind: str) -> bool:
+    if code == _INTERNAL:
+        return kind != "CLIENT_ERROR"
+    return code in _PASSING or (not code and kind in _OF_THE_PLATFORM)
 
 
 def _by_old_words(run: Any, url: str) -> JobRun:
@@ -164,7 +171,19 @@ def _by_old_words(run: Any, url: str) -> JobRun:
         return JobRun(run.run_id, url, ended=False, waiting=life in {"PENDING", "QUEUED", "BLOCKED", "WAITING_FOR_RETRY"})
     result = run.state.result_state.value if run.state.result_state else life
     why = ": ".join(filter(None, (result, run.state.state_message)))
-    return JobRun(run.run_id, url, True, result == "SUCCESS", why, passing=life == "INTERNAL_ERROR")
+    passing = life == _INTERNAL and not _has_failed_by_itself(run, result)
+    return JobRun(run.run_id, url, True, result == "SUCCESS", why, passing)
+
+
+def _has_failed_by_itself(run: Any, result: str) -> bool:
+    """Whether the task has failed, and not the platform, where a run's life ended with INTERNAL_ERROR.
+
+    It ends so also where the task ran and failed. Then the run's result is FAILED, and the task's own life ended with TERMINATED. If the
+    platform could not run the task, that ends with INTERNAL_ERROR, too.
+    """
+    last = max(run.tasks or (), key=lambda task: task.attempt_number or 0, default=None)
+    life = last.state.life_cycle_state if last and last.state else None
+    return result == "FAILED" and (life is None or life.value != _INTERNAL)
 
 
 def _translated(doing: str, needs: str = "CAN VIEW") -> "contextlib.AbstractContextManager[None]":

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.databricks import limits
 from car_damage.adapters.folder import Folder
 from car_damage.errors import CarDamageError, SettingsError, UnexpectedError
 from car_damage.job import handover
@@ -49,6 +50,7 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: 
         CarDamageError: why a stage failed; the flow run finds it in a file, too.
     """
     keep_to_this_machine()
+    limits.impose_on_a_job()
     place = Place.at(request)
     patiently = Patience(clock or SystemClock(), _WAITS)
     try:

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from car_damage.adapters.databricks import workspace
+from car_damage.adapters.databricks import answers, workspace
 from car_damage.adapters.databricks.serving import workspace_host
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import named
@@ -76,7 +76,7 @@ def _check(api: Api, who: Who, one: RequiredPermission) -> str | None:
             if who().is_caller:
                 raise NotVisible("reading this needs CAN MANAGE on it: an administrator can run `doctor --own-credentials`") from error
             command = _command(one, found, who())
-            message = f"{doing} was refused: {workspace.message_of(error)}; it needs CAN MANAGE on it; somebody who has that must make sure"
+            message = f"{doing} was refused{answers.because(error)}; it needs CAN MANAGE on it; somebody who has that must make sure"
             raise NeedsAdministrator.to_run(command, f"{message} that {who().name} has {level}: {command}") from error
     names = {who().name, *who().groups}
     ours = [entry for entry in listed if {entry.user_name, entry.service_principal_name, entry.group_name} & names]

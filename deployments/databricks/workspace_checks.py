@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 
 from car_damage.adapters.databricks import workspace
+from car_damage.adapters.databricks.serving import workspace_host
+from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import NotVisible, quoted
@@ -26,6 +28,15 @@ def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, C
 def advice(settings: Settings, client: Api = workspace.client) -> Mapping[str, Callable[[], str]]:
     """Name -> check whose failure keeps no run from success."""
     return {"predictive optimisation": partial(_check_optimisation, cache(client), unity_catalog.tables(settings))}
+
+
+def asking(settings: Settings) -> frozenset[str]:
+    """The doctor's other checks that ask the workspace of the credentials."""
+    stores = (settings.tracking_uri, settings.registry_uri)
+    mlflow = {"registry", "champion"} if any(uri.startswith("databricks") for uri in stores) else set()
+    landing = {"landing folder"} if is_elsewhere(settings.landing.folder) else set()
+    endpoint = {"endpoint"} if workspace_host(settings) is None else set()
+    return frozenset(mlflow | landing | endpoint)
 
 
 def credentials(settings: Settings, client: Api = workspace.client) -> str:

@@ -100,6 +100,7 @@ def test_what_the_stage_raises_in_the_job_is_raised_here_and_another_try_is_anot
     [
         (("CLUSTER_ERROR", "CLOUD_FAILURE", "no capacity"), Transient, "CLUSTER_ERROR: no capacity"),
         (("INTERNAL_ERROR", "INTERNAL_ERROR", "try again"), Transient, "INTERNAL_ERROR: try again"),
+        (("INTERNAL_ERROR", "CLIENT_ERROR", "it raised"), Terminal, "INTERNAL_ERROR: it raised"),
         (("RUN_EXECUTION_ERROR", "CLIENT_ERROR", "exit code 137"), Terminal, "RUN_EXECUTION_ERROR: exit code 137"),
         (("USER_CANCELED", "CLIENT_ERROR", "cancelled by x"), Terminal, "USER_CANCELED: cancelled by x"),
         (("LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR", "no wheel"), Terminal, "LIBRARY_INSTALLATION_ERROR: no wheel"),
@@ -116,6 +117,32 @@ def test_a_run_that_ends_without_a_word_is_told_by_how_it_ended_and_not_waited_f
         assert told in str(raised.value)
         assert type(raised.value) is kind
         assert len(twin.runs()) == tries
+
+
+def test_a_platform_that_fails_is_tried_again_although_the_workspace_has_only_old_words(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.old_words = True
+    twin.endings = [("INTERNAL_ERROR", "INTERNAL_ERROR", "no cluster")]
+    with pytest.raises(Transient, match="FAILED: no cluster"):
+        runner.run(VALIDATE, REQUEST, silent)
+
+
+def test_a_run_that_somebody_has_deleted_is_followed_by_another_one(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.endings = [("CLUSTER_ERROR", "CLOUD_FAILURE", "no capacity")] * 2
+    with pytest.raises(Transient):
+        runner.run(VALIDATE, REQUEST, silent)
+    [first] = twin.runs()
+    twin.delete_run(first)
+    with pytest.raises(Transient, match="no capacity"):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert [run.run_id for run in twin.runs()] != [first.run_id]
+    assert len(twin.runs()) == 1
+
+
+def test_a_request_that_is_refused_whatever_its_token_is_told_with_the_workspace_s_words(runner: DatabricksJobs, twin: Twin) -> None:
+    twin.jobs[next(iter(twin.jobs))].settings["parameters"] = []
+    with pytest.raises(RequestRefused, match=r"Job parameters .* are not defined in the job; `.*deployments bootstrap` creates or updates"):
+        runner.run(VALIDATE, REQUEST, silent)
+    assert twin.runs() == []
 
 
 def test_runs_are_not_started_for_ever(runner: DatabricksJobs, twin: Twin) -> None:

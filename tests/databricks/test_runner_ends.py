@@ -46,7 +46,8 @@ def test_a_run_that_dies_before_it_can_say_why_is_told_with_the_error_and_the_en
     with pytest.raises(Terminal) as raised:
         runner.run(VALIDATE, REQUEST, silent)
     first, *rest = str(raised.value).splitlines()
-    assert first.endswith(" ended without a report: RUN_EXECUTION_ERROR: Workload failed, see run output for details.")
+    told = "Task stages failed with message: Workload failed, see run output for details."
+    assert first.endswith(f" ended without a report: RUN_EXECUTION_ERROR: {told}")
     assert first.startswith(f"stage validate: the run {twin.host}/?o=1234#job/")
     if fault:
         assert rest == []  # a failed fetch of the output does not hide the error
@@ -54,6 +55,17 @@ def test_a_run_that_dies_before_it_can_say_why_is_told_with_the_error_and_the_en
         assert rest[0] == "ImportError: this wheel is broken"
         assert 'errors.py", line 2, in <module>' in "\n".join(rest)
         assert len("\n".join(rest)) <= 2 * TRACE + 1
+
+
+def test_a_workload_that_is_broken_is_started_once_although_its_life_ends_with_an_internal_error(
+    runner: DatabricksJobs, twin: Twin
+) -> None:
+    twin.old_words = True
+    break_the_wheel(twin, "raise ImportError('this wheel is broken')\n")
+    with pytest.raises(Terminal, match=r"ended without a report: FAILED: Task stages failed with message: Workload failed"):
+        runner.run(VALIDATE, REQUEST, silent)
+    [run] = twin.runs()
+    assert twin._shown(run)["state"]["life_cycle_state"] == "INTERNAL_ERROR"
 
 
 def test_a_long_error_is_told_by_its_beginning_and_a_long_trace_by_its_end(runner: DatabricksJobs, twin: Twin) -> None:

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from car_damage.adapters.databricks import endpoint_config, endpoint_state, workspace
-from car_damage.adapters.databricks.workspace import cause_of, message_of
+from car_damage.adapters.databricks import answers, endpoint_config, endpoint_state, limits, workspace
+from car_damage.adapters.databricks.answers import because
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
@@ -26,8 +26,8 @@ _CALL_TIMEOUT = 30.0
 """Seconds that one call of the management API may take."""
 _MARGIN = 10.0
 """Seconds that a query waits beyond the endpoint's own limit, so that the endpoint's message arrives before our timeout."""
-_RETRIES_LOCAL, _RETRIES_REMOTE = 2, 15
-"""Seconds during which the SDK itself retries a call. Tasks retry for longer; this only covers short failures."""
+_RETRIES_LOCAL = 2
+"""Seconds during which the SDK itself retries a call to the local server."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
 """The error code of a 404 for a missing endpoint."""
 _ENDPOINT_CODES = frozenset({_ABSENT, "NOT_IMPLEMENTED"})
@@ -132,19 +132,17 @@ class DatabricksServing:
         return self._client(self._settings.serving.request_timeout + _MARGIN)
 
     def _client(self, timeout: float) -> Any:
+        host = self._settings.serving.host
+        if not is_local(host):
+            return workspace.client(workspace_host(self._settings), timeout)
+        limits.impose()
         from databricks.sdk import WorkspaceClient
         from databricks.sdk.config import Config
 
-        host = self._settings.serving.host
-        if is_local(host):
-            token_here = token(self._settings.home)
-            _check_reachable(host or "")
-            # auth_type, because the SDK refuses to choose if the environment has other credentials.
-            config = Config(
-                host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL
-            )
-        else:
-            config = Config(host=workspace_host(self._settings), http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_REMOTE)
+        token_here = token(self._settings.home)
+        _check_reachable(host or "")
+        # auth_type, because the SDK refuses to choose if the environment has other credentials.
+        config = Config(host=host, token=token_here, auth_type="pat", http_timeout_seconds=timeout, retry_timeout_seconds=_RETRIES_LOCAL)
         return WorkspaceClient(config=config)
 
     @contextlib.contextmanager
@@ -154,7 +152,6 @@ class DatabricksServing:
         Args:
             doing: the beginning of the messages; the name of the endpoint follows it.
         """
-        import requests
         from databricks.sdk import errors
 
         what = f"{doing} endpoint {self._name}"
@@ -164,18 +161,14 @@ class DatabricksServing:
             try:
                 yield
             except errors.ResourceConflict as error:
-                raise UpdateInProgress(f"{what}: {message_of(error)}") from cause_of(error)
+                raise UpdateInProgress(f"{what}{because(error)}") from error
             except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
                 if is_local(host) and error.error_code not in _ENDPOINT_CODES and not isinstance(error, errors.BadRequest):
                     raise
-                raise RequestRefused(f"{what} was refused: {message_of(error)}") from cause_of(error)
+                raise RequestRefused(f"{what} was refused{because(error)}") from error
             except errors.DatabricksError as error:
                 if error.error_code in _TOO_LARGE:
-                    raise RequestRefused(f"{what} was refused: {message_of(error)}") from cause_of(error)
-                raise
-            except (requests.RequestException, TimeoutError) as error:
-                if isinstance(error.__cause__, errors.DatabricksError):  # the last response before the SDK stopped retrying
-                    raise Unavailable(f"{what}: {message_of(error.__cause__)}; try again in a few seconds") from cause_of(error)
+                    raise RequestRefused(f"{what} was refused{because(error)}") from error
                 raise
 
 
@@ -189,20 +182,21 @@ def _of_the_local_server(what: str, host: str) -> Iterator[None]:
         yield
     except (errors.PermissionDenied, errors.Unauthenticated) as error:
         raise RequestRefused(
-            f"{what} was refused: {message_of(error)}; the server at {host} belongs to another home folder, or its token was changed: "
+            f"{what} was refused{because(error)}; the server at {host} belongs to another home folder, or its token was changed: "
             "stop the server, or set CAR_DAMAGE_HOME to its home folder"
-        ) from cause_of(error)
-    except (errors.NotFound, errors.NotImplemented) as error:
-        status = 404 if isinstance(error, errors.NotFound) else 501
-        raise RequestRefused(
-            f"{host} answers with HTTP {status} and is not an endpoint server: another program listens there; check serving.host"
-        ) from cause_of(error)
+        ) from error
     except errors.DatabricksError as error:
-        raise Unavailable(f"{what}: {host} is temporarily unavailable: {message_of(error)}") from cause_of(error)
+        if (status := answers.status_of(error)) in {404, 501}:
+            raise RequestRefused(
+                f"{host} answers with HTTP {status} and is not an endpoint server: another program listens there; check serving.host"
+            ) from error
+        if answers.is_foreign(error) and not answers.may_pass(error):
+            raise RequestRefused(f"{what} was refused by {host}{answers.in_full(error)}") from error
+        raise workspace.unavailable(f"{what}: {host} is temporarily unavailable{answers.in_full(error)}", error) from error
     except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{what}: nothing answers at {host}; start the endpoint server (`car-damage serve`)") from cause_of(error)
+        raise Unavailable(f"{what}: nothing answers at {host}; start the endpoint server (`car-damage serve`)") from error
     except ValueError as error:
-        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials: {message_of(error)}") from cause_of(error)
+        raise RequestRefused(f"{what}: databricks-sdk finds no usable credentials{because(error)}") from error
 
 
 def workspace_host(settings: Settings) -> str | None:

@@ -7,27 +7,42 @@ this process runs in.
 import contextlib
 from collections.abc import Iterator
 from traceback import walk_tb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from car_damage.errors import RequestRefused, Unavailable, WorkspaceIncomplete
+from car_damage.adapters.databricks import answers, limits
+from car_damage.adapters.databricks.answers import because
+from car_damage.errors import CarDamageError, RequestRefused, Unavailable, WorkspaceIncomplete
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
 
-CALL_TIMEOUT = 60
-"""Seconds that one call may take."""
 _REFUSED = ("invalid_client", "unauthorized_client", "invalid_grant", "invalid_scope")
 """Error codes for credentials that are not valid (RFC 6749, 5.2)."""
-RETRIES = 15
-"""Seconds during which the SDK itself retries a call. Callers retry for longer; this only covers short failures."""
 
 
-def client() -> "WorkspaceClient":
-    """A client of the workspace. Without usable credentials it raises ValueError, which `translated` handles."""
+def client(host: str | None = None, call: float = limits.CALL) -> "WorkspaceClient":
+    """A client of the workspace. What it raises is handled by `translated`; without usable credentials it is a ValueError.
+
+    Args:
+        host: the workspace's URL; None: the workspace of the credentials.
+        call: seconds that one call may wait for its answer.
+    """
+    limits.impose()
+    import requests
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.config import Config
 
-    return WorkspaceClient(config=Config(http_timeout_seconds=CALL_TIMEOUT, retry_timeout_seconds=RETRIES))
+    config = None
+    with limits.failures() as failed:
+        try:
+            config = Config(host=host, http_timeout_seconds=call, retry_timeout_seconds=limits.RETRIES)
+        except ValueError as error:
+            if not (failed and _names_no_token_service(error)):
+                raise
+    if failed and (config is None or isinstance(failed[0], requests.RequestException)):
+        # The SDK goes on without the workspace's description of itself. The next call would meet the same, or miss the token service.
+        raise failed[0]
+    return WorkspaceClient(config=config)
 
 
 @contextlib.contextmanager
@@ -40,7 +55,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
         without: what to do if there are no credentials.
 
     Raises:
-        RequestRefused: the credentials, a permission or the request are not valid.
+        RequestRefused: the credentials, a permission or the request are not valid; or a proxy or a gateway refused the call.
         SettingsError: the object that the settings name does not exist.
         Unavailable: the workspace, or its token service, does not answer or is temporarily unable to.
     """
@@ -49,56 +64,57 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
 
     try:
         yield
-    except (errors.PermissionDenied, errors.Unauthenticated) as error:
-        raise RequestRefused(f"{doing} was refused: {message_of(error)}; check the credentials, and {needs}") from cause_of(error)
-    except errors.NotFound as error:
-        raise WorkspaceIncomplete(
-            f"{doing}: {message_of(error)}; correct the name in the settings, or create the missing object"
-        ) from cause_of(error)
-    except errors.BadRequest as error:
-        raise RequestRefused(f"{doing} was refused: {message_of(error)}") from cause_of(error)
-    except errors.DatabricksError as error:
-        raise Unavailable(f"{doing}: the workspace is temporarily unavailable: {message_of(error)}") from cause_of(error)
-    except (requests.RequestException, TimeoutError) as error:
-        raise Unavailable(f"{doing}: the workspace does not answer: {message_of(error)}") from cause_of(error)
+    except (errors.DatabricksError, requests.RequestException, TimeoutError) as error:
+        cause = answers.last(error)
+        raise (_of_an_answer if isinstance(cause, errors.DatabricksError) else _of_no_answer)(doing, needs, cause) from error
     except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
         raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
     except ValueError as error:
-        # From a failed token request the SDK keeps only "code: description". And if the workspace does not name its token service,
-        # the SDK sends the request to the address None.
-        unknown = isinstance(_root(error), requests.exceptions.MissingSchema)
-        if unknown or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
-            raise Unavailable(f"{doing}: the workspace issued no token: {message_of(error)}") from cause_of(error)
+        # From a failed token request the SDK keeps only "code: description".
+        nameless = _names_no_token_service(error)
+        if nameless or (_is_about_a_token(error) and not any(word in str(error) for word in _REFUSED)):
+            why = "; it does not name its token service" if nameless else because(error)
+            raise Unavailable(f"{doing}: the workspace issued no token{why}") from error
         raise RequestRefused(
-            f"{doing}: databricks-sdk finds no usable credentials: {message_of(error)}{'; ' if without else ''}{without}"
-        ) from cause_of(error)
+            f"{doing}: databricks-sdk finds no usable credentials{because(error)}{'; ' if without else ''}{without}"
+        ) from error
 
 
-def message_of(error: Exception) -> str:
-    """Databricks' message in an error of databricks-sdk or MLflow, without what the SDK adds: its configuration, and the whole request
-    where it cannot read the answer, with up to 10 kB of a photo.
-    """
-    message = str(error).partition(". Config: ")[0]
-    if "Request log:" in message:
-        return "the answer is not in Databricks' form; a proxy or a gateway may have sent it"
-    return message
+def unavailable(message: str, error: object) -> Unavailable:
+    """The error with the seconds that the answer asks to wait."""
+    told = Unavailable(message)
+    told.retry_after = answers.wait_of(error)
+    return told
 
 
-def cause_of(error: BaseException) -> BaseException | None:
-    """What to raise from: the error, or None if it or one of its causes contains the whole request. A log prints every cause."""
-    links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links:
-        links.append(link)
-        link = link.__cause__ or link.__context__
-    return None if any("Request log:" in str(one) for one in links) else error
+def _of_an_answer(doing: str, needs: str, error: Any) -> CarDamageError:
+    from databricks.sdk import errors
+
+    if answers.is_foreign(error) and not answers.may_pass(error):
+        return RequestRefused(f"{doing} was refused{answers.in_full(error)}; check that this machine may reach the workspace")
+    if isinstance(error, errors.PermissionDenied | errors.Unauthenticated):
+        return RequestRefused(f"{doing} was refused{because(error)}; check the credentials, and {needs}")
+    if isinstance(error, errors.NotFound):
+        return WorkspaceIncomplete(f"{doing}{because(error)}; correct the name in the settings, or create the missing object")
+    if isinstance(error, errors.BadRequest):
+        return RequestRefused(f"{doing} was refused{because(error)}")
+    return unavailable(f"{doing}: the workspace is temporarily unavailable{answers.in_full(error)}", error)
 
 
-def _root(error: BaseException) -> BaseException:
-    """The first error in the chain of causes."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+def _of_no_answer(doing: str, _needs: str, error: Any) -> CarDamageError:
+    if limits.of_a_certificate(error):
+        return RequestRefused(
+            f"{doing}: the workspace's certificate is not valid here{answers.of_a_connection(error)}; check DATABRICKS_HOST, and "
+            "REQUESTS_CA_BUNDLE if a proxy signs certificates"
+        )
+    return Unavailable(f"{doing}: the workspace does not answer{answers.of_a_connection(error)}")
+
+
+def _names_no_token_service(error: BaseException) -> bool:
+    """Whether the SDK sent its request for a token to the address None, as the workspace has not described itself."""
+    from requests.exceptions import MissingSchema
+
+    return any(isinstance(link, MissingSchema) for link in answers.chain(error))
 
 
 def _is_about_a_token(error: Exception) -> bool:

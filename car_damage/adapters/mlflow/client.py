@@ -3,14 +3,14 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from car_damage.adapters.databricks import workspace
-from car_damage.errors import RegistryError, Unavailable
+from car_damage.adapters.databricks import answers, limits, workspace
+from car_damage.errors import CarDamageError, RegistryError, Unavailable
 from car_damage.machine import Scratch
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
@@ -32,6 +32,9 @@ the two; they are in ExperimentKind, in the source of the pages."""
 FOR_TRAININGS = "workflowType=machine_learning"
 """A part of the links to pages that MLflow 3.17 serves itself. They ignore the tag, and open with what the link names, or with what
 the browser opened last, which is traces at first."""
+
+_LATER = "try again when MLflow answers"
+_NO_ACCESS = "MLflow's database cannot be written: give this user access, or set home to another folder"
 
 ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 """The error codes of MLflow and of Unity Catalog for an object that does not exist."""
@@ -68,6 +71,7 @@ class MlflowAdapter:
 
 def client(settings: Settings) -> "MlflowClient":
     """MLflow's client for these settings, without MLflow's output on the terminal."""
+    limits.impose()
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -77,6 +81,7 @@ def client(settings: Settings) -> "MlflowClient":
     for name in ("mlflow", "alembic"):  # the variables have no effect if MLflow was imported before
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of each error that it raises
+    logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)  # it warns of what our error says
     if settings.tracking_uri.startswith("sqlite"):
         settings.home.mkdir(parents=True, exist_ok=True)
     if settings.tracking.uri is None and not (settings.home / "mlflow.db").exists():
@@ -103,6 +108,7 @@ def _create(database: Path, artifacts: Path) -> None:
 
 def fluent(settings: Settings) -> Any:
     """The module mlflow, for what its client cannot do. Sets the stores of these settings for the whole process."""
+    limits.impose()
     import mlflow
 
     mlflow.set_tracking_uri(settings.tracking_uri)
@@ -165,38 +171,67 @@ def translated(doing: str) -> Iterator[None]:
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 
-    later = "try again when MLflow answers"
-    no_access = "MLflow's database cannot be written: give this user access, or set home to another folder"
-    try:
-        yield
-    except MlflowException as error:
-        status = error.get_http_status_code()
-        said = error.message.partition("\n[SQL:")[0]  # the statement has many lines, and its values
-        if _READ_ONLY in said:
-            raise RegistryError(f"{doing}: {no_access}") from error
-        if "out-of-date database schema" in error.message:  # MLflow calls it an internal error, and retries do not help
-            raise RegistryError(
-                f"{doing}: MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
-                f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
-            ) from error
-        if isinstance(error.__cause__, ImportError):  # MLflow calls it an internal error, and retries do not help
-            raise RegistryError(
-                f"{doing}: the workspace keeps models in storage of its cloud, and MLflow reaches it only with the package "
-                f"{error.__cause__.name}: install it here, and for a job add it to the job's dependencies"
-            ) from error
-        if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: MLflow is unavailable ({said}); {later}") from error
-        if repeated(error):
-            raise Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({said}); {later}") from error
-        raise RegistryError(f"{doing}: MLflow refused with {error.error_code}: {workspace.message_of(error)}") from error
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 500
-        if status == 429 or status >= 500:
-            raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {later}") from error
-        raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
-    except sqlalchemy.exc.DBAPIError as error:
-        if _READ_ONLY in str(error.orig):
-            raise RegistryError(f"{doing}: {no_access}") from error
-        raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {later}") from error
-    except OSError as error:  # errors of the file system and of connections
-        raise Unavailable(f"{doing}: {error}; {later}") from error
+    with limits.failures() as failed:
+        try:
+            yield
+        except MlflowException as error:
+            raise _of_mlflow(doing, error, failed) from error
+        except requests.HTTPError as error:
+            status = error.response.status_code if error.response is not None else 500
+            if status == 429 or status >= 500:
+                raise Unavailable(f"{doing}: MLflow's artifact store is unavailable ({error}); {_LATER}") from error
+            raise RegistryError(f"{doing}: MLflow's artifact store refused: {error}") from error
+        except requests.RequestException as error:
+            raise _of_no_answer(doing, error) from error
+        except sqlalchemy.exc.DBAPIError as error:
+            if _READ_ONLY in str(error.orig):
+                raise RegistryError(f"{doing}: {_NO_ACCESS}") from error
+            raise Unavailable(f"{doing}: MLflow's database failed ({error.orig}); {_LATER}") from error
+        except OSError as error:  # errors of the file system and of other connections
+            raise Unavailable(f"{doing}: {error}; {_LATER}") from error
+
+
+def _of_mlflow(doing: str, error: "MlflowException", failed: Sequence[Exception]) -> CarDamageError:
+    """Our error for MLflow's, with the failures of the calls before it."""
+    from mlflow.exceptions import RestException
+    from requests import RequestException
+
+    said = error.message.partition("\n[SQL:")[0].rstrip(": ")  # the statement has many lines, and its values
+    if why := _of_this_machine(error):
+        return RegistryError(f"{doing}: {why}")
+    if failed and not isinstance(error, RestException):  # MLflow then says that there are no credentials
+        return _of_no_answer(doing, failed[-1]) if isinstance(failed[-1], RequestException) else _unavailable(doing, failed[-1])
+    status = error.get_http_status_code()
+    if status == 429 or status >= 500:
+        return workspace.unavailable(f"{doing}: MLflow is unavailable ({said}); {_LATER}", failed[-1] if failed else None)
+    if repeated(error):
+        return Unavailable(f"{doing}: MLflow's client repeated a call after a lost response ({said}); {_LATER}")
+    return RegistryError(f"{doing}: MLflow refused with {error.error_code}: {answers.message_of(error)}")
+
+
+def _of_this_machine(error: "MlflowException") -> str:
+    """What to put right here, where MLflow calls it an internal error and retries do not help; empty for other errors."""
+    if _READ_ONLY in error.message:
+        return _NO_ACCESS
+    if "out-of-date database schema" in error.message:
+        return (
+            "MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
+            f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
+        )
+    if isinstance(error.__cause__, ImportError):
+        return (
+            "the workspace keeps models in storage of its cloud, and MLflow reaches it only with the package "
+            f"{error.__cause__.name}: install it here, and for a job add it to the job's dependencies"
+        )
+    return ""
+
+
+def _unavailable(doing: str, error: Exception) -> Unavailable:
+    return workspace.unavailable(f"{doing}: MLflow is unavailable{answers.in_full(error)}; {_LATER}", error)
+
+
+def _of_no_answer(doing: str, error: Exception) -> CarDamageError:
+    why = answers.of_a_connection(error)
+    if limits.of_a_certificate(error):
+        return RegistryError(f"{doing}: the server's certificate is not valid here{why}; check its address, and REQUESTS_CA_BUNDLE")
+    return Unavailable(f"{doing}: MLflow does not answer{why}; {_LATER}")

@@ -20,11 +20,12 @@ from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
 from tests.databricks.twin.removal import RemovalApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
+from tests.databricks.twin.statements import StatementsApi
 
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Server):
+class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, StatementsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -52,6 +53,7 @@ class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Serv
             self._of_artifacts,
             self._of_tracking,
             self._of_serving,
+            self._of_statements,
         ):
             answer = room(method, path, query, body)
             if answer is not None:

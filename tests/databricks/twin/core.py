@@ -43,6 +43,10 @@ class Fault:
     """An HTTP status, "slow", or a connection reset before or after the effect: "reset before", "reset after"."""
     times: int = 1
     whole: bool = False
+    retry_after: int = 1
+    """Seconds that a 429 or a 503 asks to wait."""
+    page: bytes | None = None
+    """What the answer consists of, instead of an error in Databricks' form."""
     seen: int = 0
 
 
@@ -93,8 +97,18 @@ class Core:
         """The local path of any file that the Files API serves."""
         return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / folded_path(path).lstrip("/")
 
-    def fault(self, method: str, path: str, kind: int | str, times: int = 1, *, whole: bool = False) -> Fault:
-        fault = Fault(method, path, kind, times, whole)
+    def fault(
+        self,
+        method: str,
+        path: str,
+        kind: int | str,
+        times: int = 1,
+        *,
+        whole: bool = False,
+        retry_after: int = 1,
+        page: bytes | None = None,
+    ) -> Fault:
+        fault = Fault(method, path, kind, times, whole, retry_after, page)
         self.faults.append(fault)
         return fault
 

@@ -35,6 +35,8 @@ class Run:
     process: "subprocess.Popen[bytes] | None" = None
     output: str = ""
     cancelled: bool = False
+    failed: bool = False
+    """Its task ran and failed."""
     task_run_ids: list[int] = field(default_factory=list)
     """Ids of the runs of its task, one for each attempt."""
 

@@ -1,6 +1,7 @@
 """Runs of jobs, which execute the wheel's entry point in a process.
 
-Source: https://docs.databricks.com/api/workspace/jobs
+Sources: https://docs.databricks.com/api/workspace/jobs; and for what a real workspace answers about a task that failed,
+libs/testserver/jobs.go in https://github.com/databricks/cli.
 """
 
 import json
@@ -21,6 +22,8 @@ from tests.engines import FAST_JAVA, FEW_ROWS
 MOUNT = Path(__file__).parents[1] / "mount"
 TOKEN = 64
 """Most characters of an idempotency token."""
+FAILED = "Workload failed, see run output for details"
+"""What a workspace says of a task that failed: taskFailureMessage in libs/testserver/jobs.go."""
 
 
 class RunsApi(JobsApi):
@@ -36,11 +39,22 @@ class RunsApi(JobsApi):
         """(code, type, message) with which the next runs end without starting a process."""
         self.retried: list[str] = []
         """How the next task attempts end before Databricks retries them: "killed" or "ended"."""
+        self.deleted: set[str] = set()
+        """Idempotency tokens of runs that were deleted. A token stays reserved: acceptance/bundle/resources/job_runs in
+        https://github.com/databricks/cli, and run_now in databricks-sdk says that using it again is an error."""
+        self.old_words = False
+        """Whether runs are told as older workspaces do, without `status`."""
         self.stuck = ""
         """PENDING, RUNNING or TERMINATING: the state in which runs stay forever, without a process."""
 
     def runs(self) -> list[Run]:
         return [run for job in self.jobs.values() for run in job.runs]
+
+    def delete_run(self, run: Run) -> None:
+        """Delete a run, as a person may do on its page."""
+        with self.lock:
+            next(job for job in self.jobs.values() if run in job.runs).runs.remove(run)
+            self.deleted |= {token for token, started in self.tokens.items() if started is run}
 
     def _of_runs(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -107,15 +121,14 @@ class RunsApi(JobsApi):
     def _tasks(self, run: Run) -> list[dict[str, Any]]:
         job = next(job for job in self.jobs.values() if run in job.runs)
         [task] = job.settings["tasks"]
-        shown = self._shown(run)
+        failed = {"life_cycle_state": "TERMINATED", "result_state": "FAILED", "state_message": FAILED}
+        last = failed if run.failed else self._shown(run)["state"]
         return [
             {
                 "run_id": task_run_id,
                 "task_key": task["task_key"],
                 "attempt_number": attempt,
-                "state": shown["state"]
-                if task_run_id == run.task_run_ids[-1]
-                else {"life_cycle_state": "TERMINATED", "result_state": "FAILED"},
+                "state": last if task_run_id == run.task_run_ids[-1] else failed,
             }
             for attempt, task_run_id in enumerate(run.task_run_ids)
         ]
@@ -136,6 +149,8 @@ class RunsApi(JobsApi):
         if len(json.dumps(given)) > 10_000:
             raise Refused(400, "INVALID_PARAMETER_VALUE", "job_parameters may have 10000 bytes")
         with self.lock:
+            if token in self.deleted:
+                raise Refused(400, "INVALID_PARAMETER_VALUE", f"The run of the idempotency token {token} was deleted.")
             if token in self.tokens:
                 return {"run_id": self.tokens[token].run_id}
             run = Run(self._id(), job.name, job.defaults | given)
@@ -247,7 +262,9 @@ class RunsApi(JobsApi):
         elif run.cancelled:
             self._end(run, "USER_CANCELED", "CLIENT_ERROR", "Run cancelled.")
         elif code:
-            self._end(run, "RUN_EXECUTION_ERROR", "CLIENT_ERROR", "Workload failed, see run output for details.")
+            run.failed = True
+            [task] = next(job for job in self.jobs.values() if run in job.runs).settings["tasks"]
+            self._end(run, "RUN_EXECUTION_ERROR", "CLIENT_ERROR", f"Task {task['task_key']} failed with message: {FAILED}.")
         else:
             self._end(run, "SUCCESS", "SUCCESS", "")
 
@@ -263,6 +280,8 @@ class RunsApi(JobsApi):
             "state_message": run.message,
             "user_cancelled_or_timedout": run.cancelled,
         }
+        if run.failed or run.code == "INTERNAL_ERROR":
+            state["life_cycle_state"] = "INTERNAL_ERROR"  # terminateRun in libs/testserver/jobs.go
         if run.state == "TERMINATED":
             status["termination_details"] = {"code": run.code, "type": run.kind, "message": run.message}
             state["result_state"] = {"SUCCESS": "SUCCESS", "USER_CANCELED": "CANCELED"}.get(run.code, "FAILED")
@@ -273,6 +292,6 @@ class RunsApi(JobsApi):
             "run_page_url": f"{self.host}/?o=1234#job/{job.job_id}/run/{run.run_id}",
             "start_time": int(run.started * 1000),
             "state": state,
-            "status": status,
+            **({} if self.old_words else {"status": status}),
             "job_parameters": [{"name": name, "default": default, "value": run.parameters[name]} for name, default in job.defaults.items()],
         }

@@ -111,10 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] = {}
         if isinstance(answer, WithHeaders):
             answer, headers = answer.body, answer.headers
+        if fault and status == fault.kind and fault.page is not None:
+            answer = fault.page
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
-        if status == 429:
-            self.send_header("Retry-After", "1")
+        if fault and status in {429, 503}:
+            self.send_header("Retry-After", str(fault.retry_after))
         if not isinstance(answer, bytes):
             self.send_header("Content-Type", "application/json")
         for name, value in {"x-databricks-org-id": "1234", **headers}.items():
