@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import requests
 
-from car_damage.adapters.databricks.workspace import message_of
+from car_damage.adapters.databricks.answers import message_of
 
 LONGEST = 500
 """Characters of an error's text."""

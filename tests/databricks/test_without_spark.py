@@ -59,7 +59,7 @@ def worker(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for package in ("pyspark", "delta", "deltalake"):
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setenv("COLUMNS", "200")
-    twin.tables, twin.looks = dict(ROWS), 1
+    twin.rows, twin.looks = dict(ROWS), 1
     return load()
 
 
@@ -79,7 +79,7 @@ def shown(command: str) -> str:
 def test_status_says_which_tables_exist_and_that_it_does_not_look_at_their_rows(twin: Twin) -> None:
     told = "its rows are not looked at here: only the jobs open tables, or the SQL warehouse of databricks.warehouse"
     assert f"{BRONZE}, exists; {told}" in shown("status")
-    twin.tables.clear()
+    twin.rows.clear()
     assert f"{SILVER}, does not exist yet: 0 photos" in shown("status")
 
 

@@ -23,7 +23,7 @@ class StatementsApi(Permissions):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.tables: dict[str, list[dict[str, str | None]]] = {}
+        self.rows: dict[str, list[dict[str, str | None]]] = {}
         """Full name -> rows."""
         self.looks = 1
         """Times that a statement is still running when somebody looks."""
@@ -35,9 +35,9 @@ class StatementsApi(Permissions):
         if method == "GET" and path.startswith(TABLES) and path.endswith("/exists"):
             name = path.removeprefix(TABLES).removesuffix("/exists")
             schema = name.rpartition(".")[0]
-            if schema not in {table.rpartition(".")[0] for table in self.tables}:
+            if schema not in {table.rpartition(".")[0] for table in self.rows}:
                 raise Refused(404, "SCHEMA_DOES_NOT_EXIST", f"Schema '{schema}' does not exist.")
-            return {"table_exists": name in self.tables}
+            return {"table_exists": name in self.rows}
         if (method, path) == ("POST", STATEMENTS):
             return self._execute(body)
         if method == "POST" and path.startswith(f"{STATEMENTS}/") and path.endswith("/cancel"):
@@ -64,7 +64,7 @@ class StatementsApi(Permissions):
     def _counted(self, statement: str, parameters: list[dict[str, str]]) -> dict[str, Any]:
         found = _COUNT.fullmatch(statement)
         name = found[2].replace("`", "") if found else ""
-        if not found or found[1] != found[3] or name not in self.tables:
+        if not found or found[1] != found[3] or name not in self.rows:
             return _failed(f"[TABLE_OR_VIEW_NOT_FOUND] {statement}")
         given = {parameter["name"]: parameter["value"] for parameter in parameters}
 
@@ -75,7 +75,7 @@ class StatementsApi(Permissions):
 
         columns = re.split(r", (?![^(]*\))", found[1])
         try:
-            groups = Counter(tuple(value(row, column) for column in columns) for row in self.tables[name])
+            groups = Counter(tuple(value(row, column) for column in columns) for row in self.rows[name])
         except KeyError as error:
             return _failed(f"[UNRESOLVED_COLUMN] {error}")
         return {"status": {"state": "SUCCEEDED"}, "result": {"data_array": [[*key, str(rows)] for key, rows in groups.items()]}}
