@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ def answers(
     return given
 
 
-def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Environment = "this") -> Iterator[ModelAnswer]:
+def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Environment = "this") -> Generator[ModelAnswer]:
     """The answers for photos, in their order. Photos are read one by one when the process needs them, never all at once.
 
     A model may refuse photos that other models accept, because its decoder is older or its limits are narrower. Such a refusal

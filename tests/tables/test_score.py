@@ -3,25 +3,65 @@
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables import delta
 from car_damage.data.predictions import PREDICTIONS
-from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
+from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
 from car_damage.settings import Settings
 from car_damage.stage import silent
-from car_damage.stages import score
 from car_damage.stages.score import STAGE as SCORE
 from tests import engines
-from tests.engines import ENGINES
+from tests.engines import DELTA_RS, ENGINES
 from tests.fakes import Versions
 from tests.tables.conftest import HandClock
 
 TABLE = "insurance_uc.gold.predictions"
+
+
+MODEL = """
+import base64
+import hashlib
+from pathlib import Path
+
+import mlflow
+import pandas
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+ASKED, LABEL = Path({asked!r}), {label!r}
+
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        photos = [base64.b64decode(image) for image in model_input["image"]]
+        if any(photo.startswith(b"text") for photo in photos):
+            raise MlflowException("row 0: not an image", error_code=INVALID_PARAMETER_VALUE)
+        with ASKED.open("a") as asked:
+            asked.writelines(photo.decode() + "\\n" for photo in photos)
+        return pandas.DataFrame(
+            [
+                {{
+                    "label": LABEL,
+                    "probability": 0.75,
+                    "probability_minor": 0.75,
+                    "probability_major": 0.25,
+                    "sha256": hashlib.sha256(photo).hexdigest(),
+                }}
+                for photo in photos
+            ]
+        )
+
+
+mlflow.models.set_model(Model())
+"""
+"""Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
 
 
 @dataclass
@@ -33,7 +73,6 @@ class World:
     files: object = field(default_factory=Folder)
     registry: Versions = field(default_factory=Versions)
     clock: HandClock = field(default_factory=HandClock)
-    asked: list = field(default_factory=list)
 
     def photo(self, name, data=None):
         path = self.settings.home / "photos" / name
@@ -43,6 +82,14 @@ class World:
 
     def score(self, source="", version="champion"):
         return SCORE.work(ScoreRequest("flow-run", source, version), self, silent)
+
+    def asked(self):
+        """The photos that a model was asked about since the last call, sorted."""
+        if not (log := self.settings.home / "asked").exists():
+            return []
+        photos = log.read_text().splitlines()
+        log.unlink()
+        return sorted(photos)
 
     def rows(self):
         """(name, version) -> row."""
@@ -56,25 +103,38 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
     settings = Settings(home=folder, landing={"folder": str(folder / "photos")}, scoring=scoring)
     (folder / "photos").mkdir()
     world = World(settings, engines.tables(engine, folder / "tables", sessions))
-    for version in (1, 2):
+    for version, label in ((1, "minor"), (2, "major")):
         world.registry.add(version)
+        if engine != DELTA_RS:
+            world.registry.folders[f"models:/model/{version}"] = _saved(folder, label)
     world.registry.move("champion", 1)
 
     def answer(model, photos, timeout, environment):
         """Answer as a model's process does: version 1 answers minor and version 2 major; both refuse text."""
-        assert (timeout, environment) == (300.0, "fitting")
+        assert (engine, timeout, environment) == (DELTA_RS, 300.0, "fitting")
         for photo in photos:
-            world.asked.append(photo)
             if photo.startswith(b"text"):
                 yield ModelAnswer("", 0.0, {}, "", "not an image")
             elif photo == b"end":
                 raise ModelRefused("the model ended")
             else:
+                with (folder / "asked").open("a") as asked:
+                    asked.write(photo.decode() + "\n")
                 label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith("2") else "minor"
                 yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
 
-    monkeypatch.setattr(score, "stream", answer)
+    monkeypatch.setattr(delta, "stream", answer)
     return world
+
+
+def _saved(folder, label):
+    """The folder of a model that gives this label."""
+    import mlflow
+
+    code = folder / f"{label}.py"
+    code.write_text(MODEL.format(asked=str(folder / "asked"), label=label))
+    mlflow.pyfunc.save_model(path=str(folder / label), python_model=str(code), pip_requirements=[])
+    return folder / label
 
 
 @pytest.fixture
@@ -83,7 +143,7 @@ def world(tmp_path, engine, sessions, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch):
+def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch, caplog):
     world = world_of(name, tmp_path, sessions, monkeypatch)
     for number in range(4):
         world.photo(f"{number}.jpg")
@@ -98,14 +158,15 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     refused = world.rows()["text.jpg", 1]
     assert (refused["label"], refused["refused"]) == (None, "not an image")
 
-    world.asked.clear()
+    world.asked()
     world.photo("new.jpg")
     again = world.score()
-    assert (again.found, again.scored, again.refused, world.asked) == (6, 1, 0, [b"new.jpg"])
+    assert (again.found, again.scored, again.refused, world.asked()) == (6, 1, 0, ["new.jpg"])
     assert world.score().predictions_version == again.predictions_version
     other = world.score(version=2)
     assert (other.scored, other.labels) == (5, {"major": 5})
     assert len(world.rows()) == 12
+    assert "scored on this machine" not in caplog.text
 
 
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
@@ -143,7 +204,7 @@ def test_an_empty_file_is_refused_and_ends_nothing(world):
     (world.settings.home / "photos" / "a-empty.jpg").touch()
     world.photo("b.jpg")
     report = world.score()
-    assert (report.scored, report.refused, world.asked) == (1, 1, [b"b.jpg"])
+    assert (report.scored, report.refused, world.asked()) == (1, 1, ["b.jpg"])
     assert world.rows()["a-empty.jpg", 1]["refused"] == "empty"
     assert world.score().refused == 0
 
@@ -157,7 +218,7 @@ def test_a_folder_or_table_by_setting(tmp_path, engine, sessions, monkeypatch):
 
 
 def test_nothing_to_ask_starts_no_model_and_leaves_a_table(world, monkeypatch):
-    monkeypatch.setattr(score, "stream", None)
+    monkeypatch.setattr(world.registry, "download", None)
     report = world.score()
     assert (report.found, report.scored, report.labels, report.predictions_version) == (0, 0, {}, 0)
     assert world.rows() == {}
@@ -176,21 +237,16 @@ def test_what_was_answered_before_a_model_ended_is_kept_chunk_by_chunk(world):
 
 
 def test_a_photo_that_cannot_be_read_is_reported_and_asked_about_by_the_next_run(world, caplog):
-    class Torn(Folder):
-        def read(self, path):
-            if path.endswith("1.jpg"):
-                raise Unavailable(f"{path} cannot be read")
-            return super().read(path)
-
     paths = [world.photo(f"{number}.jpg") for number in range(3)]
-    world.files = Torn()
+    target = Path(paths[1]).rename(world.settings.home / "elsewhere.jpg")
+    Path(paths[1]).symlink_to(world.settings.home / "gone.jpg")
     report = world.score()
     assert (report.scored, report.unreadable, report.unreadable_count) == (2, (paths[1],), 1)
-    assert f"{paths[1]} cannot be read" in caplog.text
+    assert f"{paths[1]} does not exist" in caplog.text
     assert {name: row["sha256"] for (name, _), row in world.rows().items()} == {
         f"{number}.jpg": hashlib.sha256(f"{number}.jpg".encode()).hexdigest() for number in (0, 2)
     }
-    world.files = Folder()
+    target.rename(world.settings.home / "gone.jpg")
     assert world.score().scored == 1
 
 

@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables import spark, spark_files
+from car_damage.adapters.tables import spark_files, spark_work
 from car_damage.adapters.tables.delta import ATTEMPTS
 from car_damage.adapters.tables.spark import SparkDelta
 from car_damage.adapters.tables.spark_session import session
@@ -79,7 +79,7 @@ def sizes(done):
 
 def test_each_file_is_worked_on_once_and_progress_told_to_the_last(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(spark_files, "PART_BYTES", 4 * spark_files.OPEN_BYTES)
-    monkeypatch.setattr(spark, "LEAST", 2)
+    monkeypatch.setattr(spark_work, "LEAST", 2)
     files, told = put(tmp_path, [b"x" * size for size in range(40)]), []
     done = tables.each(files, Size(""), ROW, told.append)
     assert done.schema.names == ["path", "unreadable", "size", "note"]
@@ -274,7 +274,7 @@ class Interrupted(SparkDelta):
             write_deltalake(table, rows(**{name: 0}), mode="append")
             yield from batches
 
-        return super()._frame(changed).coalesce(1).mapInArrow(late, spark._described(changed.schema))
+        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.described(changed.schema))
 
 
 def test_a_merge_that_meets_a_commit_is_computed_again(classic, tmp_path, sessions):
