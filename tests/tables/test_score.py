@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables import delta
+from car_damage.adapters.tables import delta, spark_files, spark_work
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.process import ModelAnswer
@@ -18,7 +21,7 @@ from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.score import STAGE as SCORE
 from tests import engines
-from tests.engines import DELTA_RS, ENGINES
+from tests.engines import DELTA_RS, ENGINES, SPARK
 from tests.fakes import Versions
 from tests.tables.conftest import HandClock
 
@@ -28,6 +31,7 @@ TABLE = "insurance_uc.gold.predictions"
 MODEL = """
 import base64
 import hashlib
+import os
 from pathlib import Path
 
 import mlflow
@@ -44,7 +48,7 @@ class Model(mlflow.pyfunc.PythonModel):
         if any(photo.startswith(b"text") for photo in photos):
             raise MlflowException("row 0: not an image", error_code=INVALID_PARAMETER_VALUE)
         with ASKED.open("a") as asked:
-            asked.writelines(photo.decode() + "\\n" for photo in photos)
+            asked.writelines(f"{{os.getpid()}} {{photo.decode()}}\\n" for photo in photos)
         return pandas.DataFrame(
             [
                 {{
@@ -85,11 +89,17 @@ class World:
 
     def asked(self):
         """The photos that a model was asked about since the last call, sorted."""
-        if not (log := self.settings.home / "asked").exists():
-            return []
-        photos = log.read_text().splitlines()
-        log.unlink()
-        return sorted(photos)
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return sorted(line.partition(" ")[2] for line in lines)
+
+    def processes(self):
+        """The numbers of the processes that have answered since the last call of `asked`."""
+        return {line.partition(" ")[0] for line in self.log.read_text().splitlines()}
+
+    @property
+    def log(self):
+        return self.settings.home / "asked"
 
     def rows(self):
         """(name, version) -> row."""
@@ -111,7 +121,7 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
 
     def answer(model, photos, timeout, environment):
         """Answer as a model's process does: version 1 answers minor and version 2 major; both refuse text."""
-        assert (engine, timeout, environment) == (DELTA_RS, 300.0, "fitting")
+        assert (timeout, environment) == (world.settings.tracking.check_timeout, world.settings.tracking.champion_environment)
         for photo in photos:
             if photo.startswith(b"text"):
                 yield ModelAnswer("", 0.0, {}, "", "not an image")
@@ -119,8 +129,8 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
                 raise ModelRefused("the model ended")
             else:
                 with (folder / "asked").open("a") as asked:
-                    asked.write(photo.decode() + "\n")
-                label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith("2") else "minor"
+                    asked.write(f"{os.getpid()} {photo.decode()}\n")
+                label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith(("2", "major")) else "minor"
                 yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
 
     monkeypatch.setattr(delta, "stream", answer)
@@ -144,29 +154,58 @@ def world(tmp_path, engine, sessions, monkeypatch):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch, caplog):
+    monkeypatch.setattr(spark_files, "PART_BYTES", spark_files.OPEN_BYTES)  # a task for each photo
+    monkeypatch.setattr(spark_work, "LEAST", 4)
     world = world_of(name, tmp_path, sessions, monkeypatch)
-    for number in range(4):
+    for number in range(7):
         world.photo(f"{number}.jpg")
     world.photo("text.jpg")
+    (tmp_path / "photos" / "empty.jpg").touch()
+    (tmp_path / "photos" / "nowhere.jpg").symlink_to(tmp_path / "nowhere")
     report = world.score()
-    assert (report.version, report.found, report.scored, report.labels, report.refused) == (1, 5, 4, {"minor": 4}, 1)
-    assert report.examples == {str(tmp_path / "photos" / "text.jpg"): "not an image"}
+    assert (report.version, report.found, report.scored, report.labels, report.refused) == (1, 10, 7, {"minor": 7}, 2)
+    path = f"{tmp_path}/photos/"
+    assert report.examples == {f"{path}empty.jpg": "empty", f"{path}text.jpg": "not an image"}
+    assert (report.unreadable, report.unreadable_count) == ((f"{path}nowhere.jpg",), 1)
     row = world.rows()["0.jpg", 1]
     assert (row["label"], row["probability"], row["refused"], row["flow_run"]) == ("minor", 0.75, None, "flow-run")
     assert json.loads(row["probabilities"]) == {"minor": 0.75, "major": 0.25}
     assert (row["sha256"], row["size"], row["scored"]) == (hashlib.sha256(b"0.jpg").hexdigest(), 5, world.clock.time)
     refused = world.rows()["text.jpg", 1]
     assert (refused["label"], refused["refused"]) == (None, "not an image")
+    assert 1 <= len(world.processes()) <= 2  # one for each of Spark's Python workers
+    assert world.asked() == [f"{number}.jpg" for number in range(7)]
 
-    world.asked()
-    world.photo("new.jpg")
+    world.photo("nowhere")
+    (tmp_path / "photos" / "nowhere").rename(tmp_path / "nowhere")
     again = world.score()
-    assert (again.found, again.scored, again.refused, world.asked()) == (6, 1, 0, ["new.jpg"])
+    assert (again.found, again.scored, again.refused, world.asked()) == (10, 1, 0, ["nowhere"])
     assert world.score().predictions_version == again.predictions_version
     other = world.score(version=2)
-    assert (other.scored, other.labels) == (5, {"major": 5})
-    assert len(world.rows()) == 12
+    assert (other.scored, other.labels) == (8, {"major": 8})
+    assert len(world.rows()) == 20
     assert "scored on this machine" not in caplog.text
+
+
+def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, sessions, monkeypatch, caplog):
+    world = world_of(SPARK, tmp_path, sessions, monkeypatch)
+    for number in range(3):
+        world.photo(f"{number}.jpg")
+    fresh = {"check_environment": "uv"}
+    for version, (changed, why) in enumerate(
+        [({"check_timeout": 0.01}, "ModelRefused: the model in .* gave no answer for 0.01 s"), (fresh, "needs an environment of its own")],
+        1,
+    ):
+        tracking = world.settings.tracking.model_copy(update=changed)
+        world.settings = world.settings.model_copy(update={"tracking": tracking})
+        assert world.score(version=version).scored == 3
+        [said] = [line for line in caplog.messages if "scored on this machine" in line]
+        assert re.search(f"3 photos are scored on this machine, not on Spark's: .*{why}", said)
+        caplog.clear()
+    world.tables._files = Volume()
+    world.photo("4.jpg")
+    assert world.score().scored == 1
+    assert "1 photos are scored on this machine, not on Spark's: their folder is not mounted here" in caplog.text
 
 
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
