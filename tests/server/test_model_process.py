@@ -141,9 +141,13 @@ def test_an_error_while_photos_are_read_is_the_callers_error(models: Models, pho
         answers(models.folders[1], photos(), timeout=120)
 
 
-def test_a_process_answers_one_series_after_another(models: Models, photo: bytes) -> None:
+def test_a_process_answers_one_series_after_another_with_the_threads_that_it_may_have(
+    models: Models, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with conversation(models.folders[1], timeout=120) as asked:
         first = list(asked.answers([photo, b"no photo"], 120))
         assert [bool(answer.refused) for answer in first] == [False, True]
         assert list(asked.answers([], 120)) == []
         assert list(asked.answers([photo], 120)) == first[:1]
+        assert psutil.Process(asked._process.pid).num_threads() <= 3  # one that decodes, and those of MLflow and of the answers
