@@ -1,3 +1,3 @@
 """Benchmarks against named baselines. Each module's `run()` returns rows with name, value, unit, baseline and ratio."""
 
-MODULES = ("validation", "near_duplicates", "planner", "ingest", "training", "serving", "load", "orchestration", "gate")
+MODULES = ("validation", "near_duplicates", "planner", "ingest", "training", "serving", "load", "runtimes", "orchestration", "gate")

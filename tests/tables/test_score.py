@@ -155,7 +155,7 @@ def world(tmp_path, engine, sessions, monkeypatch):
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch, caplog):
     monkeypatch.setattr(spark_files, "PART_BYTES", spark_files.OPEN_BYTES)  # a task for each photo
-    monkeypatch.setattr(spark_work, "LEAST", 4)
+    monkeypatch.setattr(spark_work, "LEAST", 5)
     world = world_of(name, tmp_path, sessions, monkeypatch)
     for number in range(7):
         world.photo(f"{number}.jpg")
@@ -184,7 +184,9 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     other = world.score(version=2)
     assert (other.scored, other.labels) == (8, {"major": 8})
     assert len(world.rows()) == 20
-    assert "scored on this machine" not in caplog.text
+    left = [line for line in caplog.messages if "left to this machine" in line]
+    assert len(left) == (0 if name == DELTA_RS else 1)
+    assert all(line.startswith("1 of 10 photos are left to this machine: Spark's machines cannot read some") for line in left)
 
 
 def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, sessions, monkeypatch, caplog):
@@ -199,13 +201,18 @@ def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, 
         tracking = world.settings.tracking.model_copy(update=changed)
         world.settings = world.settings.model_copy(update={"tracking": tracking})
         assert world.score(version=version).scored == 3
-        [said] = [line for line in caplog.messages if "scored on this machine" in line]
-        assert re.search(f"3 photos are scored on this machine, not on Spark's: .*{why}", said)
+        [said] = [line for line in caplog.messages if "left to this machine" in line]
+        assert re.search(f"3 of 3 photos are left to this machine: .*{why}", said)
         caplog.clear()
-    world.tables._files = Volume()
     world.photo("4.jpg")
+    world.tables._files = Volume()
     assert world.score().scored == 1
-    assert "1 photos are scored on this machine, not on Spark's: their folder is not mounted here" in caplog.text
+    assert "1 of 1 photos are left to this machine: their folder is not mounted here" in caplog.text
+    world.photo("5.jpg")
+    world.tables._files = Folder()
+    monkeypatch.setattr(spark_work, "HEAVIEST", 3)
+    assert world.score(version=1).scored == 1
+    assert "1 of 1 photos are left to this machine: 1 have more than 0 MiB" in caplog.text
 
 
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
