@@ -1,3 +1,16 @@
 """Benchmarks against named baselines. Each module's `run()` returns rows with name, value, unit, baseline and ratio."""
 
-MODULES = ("validation", "near_duplicates", "planner", "ingest", "training", "serving", "load", "runtimes", "orchestration", "gate")
+MODULES = (
+    "validation",
+    "near_duplicates",
+    "planner",
+    "ingest",
+    "training",
+    "int8",
+    "serving",
+    "model_start",
+    "load",
+    "runtimes",
+    "orchestration",
+    "gate",
+)

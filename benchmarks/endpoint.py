@@ -1,4 +1,4 @@
-"""Shared by the benchmarks of serving: a photo, a network, a local endpoint that serves it, and the baseline without a server."""
+"""Shared by the benchmarks of serving: a photo, a network, a local endpoint that serves it, and the baselines without a server."""
 
 import base64
 import io
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.model.package import NetworkFiles
 from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port, service
@@ -20,7 +21,8 @@ from deployments.processes import free_port, service
 TIMEOUT = 120.0
 """Seconds that a server may take to start, or a version to go live."""
 CLASSES = ("minor", "moderate", "major")
-BARE = "decode + one TensorFlow call in process"
+BARE = "decode + one call of ONNX Runtime in process"
+BARE_TENSORFLOW = "decode + one compiled TensorFlow call in process"
 
 
 @dataclass(frozen=True)
@@ -60,24 +62,38 @@ def photo() -> bytes:
     return file.getvalue()
 
 
-def network(home: Path) -> Path:
-    """Save an untrained network; return its path."""
+def network(home: Path) -> NetworkFiles:
+    """Save an untrained network."""
+    from car_damage.model.export import write
     from car_damage.model.networks import build
 
-    path = home / "network.keras"
-    build("cnn", len(CLASSES)).save(path)
-    return path
+    files = NetworkFiles(home / "network.keras", home / "network.onnx")
+    built = build("cnn", len(CLASSES))
+    built.save(files.keras)
+    write(built, files.onnx)
+    return files
 
 
-def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
-    """The baseline: this project's decoder and one call of the compiled network, with TensorFlow's default settings."""
+def bare(files: NetworkFiles, data: bytes) -> Callable[[], Any]:
+    """The baseline: this project's decoder and one call of ONNX Runtime with its default settings."""
+    import onnxruntime
+
+    from car_damage.photo.decoder import decode
+
+    session = onnxruntime.InferenceSession(str(files.onnx), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: decode(data).pixels[None]})
+
+
+def bare_tensorflow(files: NetworkFiles, data: bytes) -> Callable[[], Any]:
+    """The same with one call of the compiled Keras network, with TensorFlow's default settings."""
     import keras
     import tensorflow as tf
 
     from car_damage.photo.decoder import decode
     from car_damage.photo.limits import SIZE
 
-    model = keras.saving.load_model(keras_file, compile=False)
+    model = keras.saving.load_model(files.keras, compile=False)
     call = tf.function(
         lambda photos: model(photos, training=False), input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)], autograph=False
     ).get_concrete_function()
@@ -85,7 +101,7 @@ def bare(keras_file: Path, data: bytes) -> Callable[[], Any]:
 
 
 @contextmanager
-def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
+def endpoint(home: Path, files: NetworkFiles, data: bytes) -> Iterator[Endpoint]:
     """Register the network as two versions, run an endpoint server during the block and take version 1 live."""
     import mlflow
 
@@ -98,7 +114,7 @@ def endpoint(home: Path, keras_file: Path, data: bytes) -> Iterator[Endpoint]:
     mlflow.set_tracking_uri(settings.tracking_uri)
     experiment = mlflow.create_experiment("bench", artifact_location=(home / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=experiment):
-        uri = package.log(package.NetworkFiles(keras_file, keras_file.with_suffix(".onnx")), data, CLASSES, "model")
+        uri = package.log(files, data, CLASSES, "model")
     client = mlflow.MlflowClient()
     client.create_registered_model(settings.tracking.model)
     for _ in range(2):

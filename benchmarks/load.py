@@ -1,11 +1,11 @@
 """Load on the local endpoint: photos a second and latency with many clients, also while version 2 replaces version 1.
 
-The baseline runs this project's decoder and one compiled TensorFlow call for each photo, in as many threads of one process as
-there are clients. Endpoint and baseline take turns on the same cores, so that other load on the machine affects both. The
+The baseline runs this project's decoder and one call of ONNX Runtime for each photo, in as many threads of one process as there are
+clients. Endpoint and baseline take turns on the same cores, so that other load on the machine affects both. The
 clients (see client.py) use these cores too. Besides wall time the benchmark gives the processor time of the server, the model's
 process and the clients, because that hardly depends on other load.
 
-While version 2 replaces version 1, a second model process starts and loads TensorFlow on the same cores for some seconds. The
+While version 2 replaces version 1, a second model process starts on the same cores. The
 latency of requests during that time is compared with that of requests before and after it, with the same four clients.
 """
 
@@ -62,9 +62,9 @@ def run() -> list[dict[str, Any]]:
     """Rates, latencies and processor times; then latencies during a swap of versions."""
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as temporary:
         home, data = Path(temporary), photo()
-        keras_file = network(home)
-        with endpoint(home, keras_file, data) as served:
-            work = bare(keras_file, data)
+        files = network(home)
+        with endpoint(home, files, data) as served:
+            work = bare(files, data)
             request = home / "request"
             head = "".join(f"{name}: {value}\r\n" for name, value in served.headers.items())
             request.write_bytes(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.endpoint import network
 from car_damage.model.onnx_network import OnnxNetwork
 
 BATCHES = (1, 8, 32, 256)
@@ -23,7 +24,7 @@ PHOTOS = 768
 def run() -> list[dict[str, Any]]:
     """Milliseconds a photo, the median of all rounds. The ratio compares times, so less is better."""
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as folder:
-        onnx, keras = _networks(Path(folder) / "network.onnx")
+        onnx, keras = _networks(Path(folder))
         return [row for batch in BATCHES for row in _measured(onnx, keras, batch)]
 
 
@@ -47,18 +48,17 @@ def _times(call: Callable[[Any], Any], pixels: Any) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def _networks(file: Path) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _networks(folder: Path) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """Both runtimes with an untrained network: (n, 224, 224, 3) uint8 -> (n, classes) float32."""
-    from car_damage.model import export, networks
-
-    networks.import_quietly()
+    files = network(folder)
+    import keras
     import tensorflow as tf
 
-    model = networks.build("cnn", 3)
-    export.write(model, file)
+    assert files.onnx is not None
+    model = keras.saving.load_model(files.keras, compile=False)
     signature = [tf.TensorSpec((None, 224, 224, 3), tf.uint8)]
     call = tf.function(lambda photos: model(photos, training=False), input_signature=signature, autograph=False).get_concrete_function()
-    return OnnxNetwork(file), lambda photos: call(tf.constant(photos)).numpy()
+    return OnnxNetwork(files.onnx), lambda photos: call(tf.constant(photos)).numpy()
 
 
 if __name__ == "__main__":

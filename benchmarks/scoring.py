@@ -44,18 +44,13 @@ def run() -> list[dict[str, Any]]:
 
 
 def _prepare(folder: Path) -> None:
-    from car_damage.model import export, package
+    from car_damage.model import package
 
     data = photo()
     (folder / "photos").mkdir()
     for number in range(PHOTOS):
         (folder / "photos" / f"{number:05}.jpg").write_bytes(data)
-    keras_file = network(folder)
-    import keras
-
-    onnx_file = keras_file.with_suffix(".onnx")
-    export.write(keras.saving.load_model(keras_file, compile=False), onnx_file)
-    package.save(folder / "model", package.NetworkFiles(keras_file, onnx_file), data, CLASSES)
+    package.save(folder / "model", network(folder), data, CLASSES)
 
 
 class _Engine:

@@ -1,6 +1,7 @@
-"""Time to classify one photo with the local endpoint, compared with three baselines.
+"""Time to classify one photo with the local endpoint, compared with four baselines.
 
-- "decode + one TensorFlow call in process": this project's decoder and the compiled network, without a server.
+- "decode + one call of ONNX Runtime in process": this project's decoder and the network that answers, without a server.
+- "decode + one compiled TensorFlow call in process": the same with the Keras network that it was made from.
 - "decode + Keras predict in process": the same with the network's `predict`, which most people call.
 - "a JSON tensor to mlflow models serve": the same network as a plain Keras model, which gets the photo as 224x224x3 numbers,
   as in most tutorials.
@@ -22,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.endpoint import BARE, TIMEOUT, bare, endpoint, network, photo
+from benchmarks.endpoint import BARE, BARE_TENSORFLOW, TIMEOUT, bare, bare_tensorflow, endpoint, network, photo
 from deployments.processes import free_port, service
 
 ROUNDS = 150
@@ -34,13 +35,14 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as temporary, ExitStack() as stack:
         home = Path(temporary)
         data = photo()
-        keras_file = network(home)
-        served = stack.enter_context(endpoint(home, keras_file, data))
-        usual = stack.enter_context(_mlflow_models_serve(home, keras_file, data))
+        files = network(home)
+        served = stack.enter_context(endpoint(home, files, data))
+        usual = stack.enter_context(_mlflow_models_serve(home, files.keras, data))
         calls = {
             "endpoint": _client(served.port, served.path, served.body, served.headers),
-            "bare": bare(keras_file, data),
-            "predict": _keras_predict(keras_file, data),
+            "bare": bare(files, data),
+            "tensorflow": bare_tensorflow(files, data),
+            "predict": _keras_predict(files.keras, data),
             "usual": usual,
         }
         for call in [*calls.values()] * 3:
@@ -50,12 +52,13 @@ def run() -> list[dict[str, Any]]:
             for name, call in calls.items():
                 if name != "usual" or index < USUAL_ROUNDS:
                     times[name].append(_timed(call))
-    ours, own, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in ("endpoint", "bare", "predict", "usual"))
+    ours, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
     least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
     name = f"serving one 1000x667 JPEG of {len(data) // 1000} kB, a demo photo enlarged and noisy"
     return [
         _row(f"{name}, p50", ours, f"{BARE}, {own:.1f} ms", ours / own),
         _row(f"{name}, best", least, f"{BARE}, {own_least:.1f} ms", least / own_least),
+        _row(f"{name}, p50", ours, f"{BARE_TENSORFLOW}, {compiled:.1f} ms", ours / compiled),
         _row(f"{name}, p50", ours, f"decode + Keras predict in process, {predicted:.1f} ms", ours / predicted),
         _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {usual_ms:.1f} ms", ours / usual_ms),
     ]

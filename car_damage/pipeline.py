@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
@@ -19,6 +20,9 @@ from car_damage.settings import Settings
 RECIPE = 3
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
+
+_AS_BEFORE = MappingProxyType({"int8": False})
+"""Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -442,7 +446,7 @@ def training_key(silver_fingerprint: str, settings: Settings) -> str:
             "silver": silver_fingerprint,
             "classes": settings.labels.classes,
             "limits": asdict(settings.images.limits()),
-            "training": settings.training.model_dump(mode="json"),
+            "training": dict(settings.training.model_dump(mode="json").items() - _AS_BEFORE.items()),
             "recipe": RECIPE,
         }
     )

@@ -4,6 +4,7 @@ Every lasting effect of a stage goes through a port. So a stage knows no platfor
 and stop the process before and after each call.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -418,8 +419,11 @@ class EndpointState:
 
 
 def served_name(model: str, version: int | str) -> str:
-    """The name of a version in an endpoint's answers, routes and logs: the last part of the model's name, and the version."""
-    return f"{model.rpartition('.')[2]}-{version}"
+    """The name of a version in an endpoint's answers, routes and logs: the last part of the model's name, and the version.
+
+    It has a dash for each character that Databricks refuses there: databricks-sdk, ServedEntityInput.name.
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{model.rpartition('.')[2]}-{version}")
 
 
 @dataclass(frozen=True)

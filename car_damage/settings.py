@@ -9,6 +9,7 @@ variable is an error that names it (`settings_sources.load`).
 import math
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ CONFIG_VARIABLE = "CAR_DAMAGE_CONFIG"
 CONFIG_FILE = "car-damage.toml"
 """The settings file of the current folder, if the variable names none."""
 HOME = ".car_damage"
-VOLUME = "/Volumes/insurance_uc/landing/raw_data/data/training_imgs"
+CATALOG = "insurance_uc"
+_LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
 
 Job = Literal["ingest", "train", "score"]
 """The jobs that do stages in Databricks."""
@@ -45,8 +47,8 @@ class Landing(Section):
 
     folder: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/landing"
     """The folder with the photos; subfolders are included. By default the folder landing in the home folder; if the stages run as jobs
-    in Databricks, /Volumes/insurance_uc/landing/raw_data/data/training_imgs/. A path below /Volumes/ is a Unity Catalog volume. If
-    the volume is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
+    in Databricks, /Volumes/<databricks.catalog>/landing/raw_data/data/training_imgs/. A path below /Volumes/ is a Unity Catalog
+    volume. If the volume is not mounted, it is read through Databricks' Files API, and databricks-sdk finds the credentials."""
     max_vanished_share: Share = 0.5
     """The largest share of the known photos, and of those of each class, that may vanish between two runs. If more vanish, the run
     stops and writes nothing, because an unmounted folder looks the same. It also stops if so many photos of a class would leave the
@@ -114,7 +116,8 @@ class Tables(Section):
     """delta-rs: a library in the same process; the tables are on a local disk. spark: Apache Spark, see the section spark."""
     names: Literal["folders", "catalog"] = "folders"
     """Where a table is stored. folders: in the folder catalog/schema/table below tables/ in the home folder. catalog: in Unity
-    Catalog, under its three-level name; needs engine = "spark"."""
+    Catalog, under its three-level name; needs engine = "spark". Unity Catalog stores names in lower case, so capitals in
+    the names of its tables, volumes and models are read as small letters."""
     bronze: str = "insurance_uc.bronze.raw_images"
     """catalog.schema.table. One row for each version of each file that was ever in the landing folder."""
     silver: str = "insurance_uc.silver.training_images"
@@ -312,6 +315,10 @@ class Databricks(Section):
     service_principal: Annotated[str, Field(min_length=1)] | None = None
     """Application id of the service principal that the worker and the jobs run as; bootstrap grants it the permissions that it
     needs. None: the user who runs bootstrap."""
+    catalog: Annotated[str, Field(pattern=r"^[^./\s]+$")] = CATALOG
+    """The catalog in the names of tables, model and volumes that the settings leave at their defaults, for example insurance_uc_dev."""
+    bundle_target: str | None = None
+    """The target of databricks.yml whose variables the jobs have that bootstrap creates. None: the variables' defaults."""
     handovers: FolderPath = "/Volumes/insurance_uc/ops/runs/"
     """Folder in which flow runs and jobs exchange requests and reports. Both write to it."""
     keep_days: Annotated[int, Field(ge=2)] = 60
@@ -331,8 +338,9 @@ class Databricks(Section):
     """Databricks Runtime version of the job clusters. It must have Python 3.11 or later."""
     node_type: Annotated[str, Field(pattern=r"^\S+$")] | None = None
     """Node type of the job clusters, for example m5d.xlarge or Standard_D4ds_v5. None: the cluster policy sets it."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Number of workers of a job cluster. 0: a single node, which is enough unless the landing folder is very large."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Number of workers of a job cluster. 0: a single node, which is enough unless the landing folder is very large. None: the number
+    or the autoscaling of the cluster policy; without a policy, a single node."""
     cluster_policy: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")] | None = None
     """Id of the cluster policy of the job clusters. Its default and fixed values apply to everything that is not set here."""
     package_index: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
@@ -413,6 +421,12 @@ _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
 
 
+def _volume(path: str) -> str:
+    """A path with its catalog, schema and volume in lower case. Names below a volume keep their case."""
+    parts = path.split("/")
+    return "/".join(part.lower() if 2 <= at <= 4 else part for at, part in enumerate(parts)) if parts[:2] == ["", "Volumes"] else path
+
+
 class Settings(BaseSettings):
     """All settings of one target."""
 
@@ -450,8 +464,9 @@ class Settings(BaseSettings):
         landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
         if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
             return data
-        stages = databricks.get("stages") if isinstance(databricks, dict) else getattr(databricks, "stages", None)
-        folder = VOLUME if stages == "jobs" else str(Path(home) / "landing")
+        given = databricks if isinstance(databricks, dict) else dict(databricks) if isinstance(databricks, Databricks) else {}
+        there = _LANDING.format(given.get("catalog", CATALOG))
+        folder = there if given.get("stages") == "jobs" else str(Path(home) / "landing")
         return {**data, "landing": {**landing, "folder": folder}}
 
     @model_validator(mode="after")
@@ -503,6 +518,32 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment overrides the file. Neither a .env file nor a secrets folder is read, so a value has few possible origins."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @model_validator(mode="after")
+    def _in_the_catalog(self) -> Self:
+        """Default names are in the catalog that the settings name."""
+        names = {"tables": ("bronze", "silver", "splits", "predictions"), "tracking": ("model",), "databricks": ("handovers", "wheels")}
+        for section, fields in names.items():
+            unset = [name for name in fields if name not in getattr(self, section).model_fields_set]
+            self._change(section, unset, lambda name: name.replace(CATALOG, self.databricks.catalog, 1))
+        return self
+
+    @model_validator(mode="after")
+    def _as_unity_catalog_stores_names(self) -> Self:
+        """Fold names of Unity Catalog to lower case: it stores them so, and a name in its answers must equal that of the settings."""
+        catalog, jobs = self.tables.names == "catalog", self.databricks.stages == "jobs"
+        self._change("tables", ["bronze", "silver", "splits", "predictions"] if catalog else [], str.lower)
+        self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
+        self._change("serving", ["inference_table"], str.lower)
+        self._change("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
+        return self
+
+    def _change(self, section: str, names: Iterable[str], change: Callable[[str], str]) -> None:
+        there = getattr(self, section)
+        changed = {name: change(value) for name in names if (value := getattr(there, name)) and change(value) != value}
+        if changed:
+            self.__dict__[section] = there.model_copy(update=changed)  # not an assignment, because settings are frozen
 
     @property
     def tracking_uri(self) -> str:

@@ -64,6 +64,14 @@ def bootstrap_command(
         typer.Option("--credentials-block", help="Save this environment's credentials in the block that databricks.credentials names."),
     ] = False,
     own_credentials: OwnCredentials = False,
+    wheel_only: Annotated[
+        bool,
+        typer.Option(
+            "--wheel-only",
+            help="Only upload the wheel of the jobs, and print its path for `databricks bundle deploy --var wheel=`. "
+            "With --dry-run, only print the path.",
+        ),
+    ] = False,
 ) -> None:
     """Create what the flows need on the Prefect server, and in Databricks if stages run there. A second run changes nothing."""
     from deployments.bootstrap import everything, reach_server
@@ -73,6 +81,9 @@ def bootstrap_command(
     from tasks.workspace import use_credentials
 
     settings = _settings()
+    if wheel_only:
+        _wheel_only(settings, dry_run=dry_run, own_credentials=own_credentials)
+        return
     reach_server()
     saved = True
     if credentials_block:
@@ -141,6 +152,19 @@ def env_command() -> None:
     if not (found := variables(home)):
         raise Terminal(f"no Prefect server is running with {home}: start one with `make up`")
     print(f"export {assignments(found)}")
+
+
+def _wheel_only(settings: "Settings", *, dry_run: bool, own_credentials: bool) -> None:
+    """Standard output has the path alone, so that a shell can keep it in a variable."""
+    from deployments.databricks.needs import deliver_wheel, wheel_path
+    from tasks.workspace import use_credentials
+
+    if not dry_run:
+        if not own_credentials:
+            use_credentials(settings.databricks.credentials)
+        if why := deliver_wheel(settings):
+            typer.echo(why, err=True)
+    print(wheel_path(settings))
 
 
 def _settings() -> "Settings":

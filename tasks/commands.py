@@ -19,6 +19,9 @@ SAVE_CREDENTIALS = f"{BOOTSTRAP} --credentials-block"
 DOCTOR = f"{_PYTHON} -m deployments doctor"
 """Checks everything that a run needs."""
 
+BUNDLE_DEPLOY = "databricks bundle deploy"
+"""Creates and updates what databricks.yml declares, where a bundle owns the jobs."""
+
 RETIRE = f"{_PYTHON} -m flows.retrain --retire-other-folders"
 """Stops using photos of other landing folders than the present one."""
 

@@ -134,13 +134,16 @@ def test_only_the_job_that_runs_no_code_of_others_may_write() -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_use_github_s_own_actions_and_files_that_are_there(path: Path) -> None:
-    steps = [step for job in workflow(path.name)["jobs"].values() for step in job["steps"]]
+    jobs = workflow(path.name)["jobs"].values()
+    steps = [step for job in jobs for step in job.get("steps", [job])]  # a job without steps is a workflow of its own
     used = [step["uses"] for step in steps if "uses" in step]
     assert used
-    assert [name for name in used if not re.fullmatch(r"actions/[a-z-]+@v\d+", name)] == []
-    called = {name for step in steps for name in re.findall(r"\.ci/[\w.]+", step.get("run", ""))}
-    assert called
-    assert [name for name in sorted(called) if not (ROOT / name).is_file()] == []
+    # Databricks' action installs its command line, and does so in a release that does not move.
+    theirs = r"actions/[a-z-]+@v\d+|databricks/setup-cli@v\d+\.\d+\.\d+"
+    here = [name.removeprefix("./") for name in used if not re.fullmatch(theirs, name)]
+    here += [name for step in steps for name in re.findall(r"\.ci/[\w.]+", step.get("run", ""))]
+    assert here or path.name == "databricks-target.yml"
+    assert [name for name in here if not (ROOT / name).is_file()] == []
 
 
 @pytest.mark.parametrize(

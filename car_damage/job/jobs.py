@@ -82,7 +82,7 @@ class Jobs:
         if len(found) > 1:
             raise SettingsError(
                 f"there are {len(found)} jobs {name} in the workspace ({', '.join(map(str, found))}), and it must be one: "
-                "delete those that no bundle and no bootstrap owns"
+                "doctor says which of them to delete"
             )
         return int(found[0] or 0)
 

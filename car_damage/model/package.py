@@ -84,7 +84,7 @@ def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        # errors.py and photo/ import only Pillow, pi-heif and numpy; a model needs no thumbnails.
+        # None of these imports a package that a model does not name; a model needs no thumbnails.
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()

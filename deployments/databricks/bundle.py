@@ -1,4 +1,9 @@
-"""Reads databricks.yml, in the subset of Databricks Asset Bundles that this project uses."""
+"""Reads the jobs from databricks.yml, a Declarative Automation Bundle (formerly Asset Bundle).
+
+Bootstrap makes jobs of this file as `databricks bundle deploy` would, and refuses what it cannot do. Everything else in the
+file is for bundles: bootstrap takes the names of schemas, volumes, model and experiment, and whom the jobs run as, from the
+settings.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,29 +13,33 @@ from typing import Any
 import yaml
 
 from car_damage.errors import SettingsError
+from deployments.databricks.differences import differing
 
-BUNDLE = Path(__file__).parents[1] / "databricks.yml"
+BUNDLE = Path(__file__).parents[2] / "databricks.yml"
+_TOP = {"bundle", "variables", "workspace", "sync", "run_as", "permissions", "targets", "resources"}
+_RESOURCES = {"schemas", "volumes", "registered_models", "experiments", "jobs"}
+_TARGET = {"default", "mode", "variables", "workspace", "sync", "run_as", "permissions"}
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
-def jobs(given: Mapping[str, str], path: Path = BUNDLE) -> dict[str, dict[str, Any]]:
+def jobs(given: Mapping[str, str], path: Path = BUNDLE, target: str | None = None) -> dict[str, dict[str, Any]]:
     """Job name -> settings of the job.
 
     Args:
-        given: variable -> value; overrides the file's defaults.
+        given: variable -> value; overrides the file's values.
         path: the file.
+        target: the target whose variables apply; None: the defaults of the variables.
 
     Raises:
-        SettingsError: the file contains something that bootstrap does not support, or that Databricks does not know.
+        SettingsError: the file has no such target, or contains something that bootstrap cannot do, or that Databricks does not know.
     """
     bundle = yaml.safe_load(path.read_text())
-    _only(bundle, {"bundle", "variables", "resources"}, path.name)
+    _only(bundle, _TOP, path.name)
     _only(bundle["bundle"], {"name"}, f"{path.name}: bundle")
-    _only(bundle["resources"], {"jobs"}, f"{path.name}: resources")
-    variables = {name: str(variable["default"]) for name, variable in bundle.get("variables", {}).items() if "default" in variable}
+    _only(bundle["resources"], _RESOURCES, f"{path.name}: resources")
     if unknown := sorted(set(given) - set(bundle.get("variables", {}))):
         raise SettingsError(f"{path.name} has no variables {', '.join(unknown)}")
-    variables |= given
+    variables = {**_variables(bundle, path.name, target), **given}
     found = {}
     for key, job in bundle["resources"]["jobs"].items():
         where = f"{path.name}: resources.jobs.{key}"
@@ -38,6 +47,23 @@ def jobs(given: Mapping[str, str], path: Path = BUNDLE) -> dict[str, dict[str, A
         _known_to_databricks(settings, where)
         found[settings["name"]] = settings
     return found
+
+
+def _variables(bundle: Mapping[str, Any], name: str, target: str | None) -> dict[str, str]:
+    """Variable -> value, without those that have none. A target gives a value, or a mapping with a default."""
+    chosen: Mapping[str, Any] = {}
+    if target is not None:
+        if target not in bundle.get("targets", {}):
+            raise SettingsError(
+                f"{name} has no target {target}, which databricks.bundle_target names; it has {', '.join(bundle['targets'])}"
+            )
+        chosen = bundle["targets"][target] or {}
+        _only(chosen, _TARGET, f"{name}: targets.{target}")
+        if chosen.get("mode") == "development":
+            raise SettingsError(f"{name}: targets.{target} has mode development, which renames jobs: remove it, or deploy it as a bundle")
+    values = bundle.get("variables", {}) | chosen.get("variables", {})
+    plain = {key: value.get("default") if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: str(value) for key, value in plain.items() if value is not None}
 
 
 def _only(given: Mapping[str, Any], known: set[str], where: str) -> None:
@@ -69,39 +95,5 @@ def _known_to_databricks(settings: Mapping[str, Any], where: str) -> None:
     """Raise SettingsError for keys that the SDK does not know: it drops them silently, so a misspelt key would be lost."""
     from databricks.sdk.service.jobs import JobSettings
 
-    if lost := [at for at, _, _ in _differing(settings, JobSettings.from_dict(dict(settings)).as_dict())]:
+    if lost := [at for at, _, _ in differing(settings, JobSettings.from_dict(dict(settings)).as_dict())]:
         raise SettingsError(f"{where}: databricks-sdk does not know {', '.join(lost)}")
-
-
-_KEYS = ("task_key", "environment_key", "job_cluster_key", "name")
-"""Keys that identify the entries of a list, whatever their order."""
-_UNSET: tuple[Any, ...] = (None, 0, "", False, [], {}, "PERFORMANCE_OPTIMIZED")
-"""Values that Databricks may omit from a response, or fill in as defaults: https://docs.databricks.com/aws/en/compute/serverless/performance-modes"""
-
-
-def _differing(wanted: Any, actual: Any, at: str = "") -> list[tuple[str, Any, Any]]:
-    """Where the actual value lacks something or differs: (path, actual value, wanted value)."""
-    if isinstance(wanted, dict) and isinstance(actual, dict):
-        return [row for key, value in wanted.items() for row in _differing(value, actual.get(key), f"{at}.{key}" if at else key)]
-    if isinstance(wanted, list) and isinstance(actual, list) and (key := _key(wanted)):
-        named = {entry.get(key): entry for entry in actual if isinstance(entry, dict)}
-        rows = [row for entry in wanted for row in _differing(entry, named.pop(entry[key], None), f"{at}[{entry[key]}]")]
-        return rows + [(f"{at}[{name}]", entry, None) for name, entry in named.items()]
-    if _entries(wanted) and _entries(actual):  # libraries have no key
-        missing = [entry for entry in wanted if all(_differing(entry, other) for other in actual)]
-        others = [other for other in actual if all(_differing(entry, other) for entry in wanted)]
-        return [(at, others, missing)] if missing or others else []
-    return [] if wanted == actual or (wanted in _UNSET and actual in _UNSET) else [(at, actual, wanted)]
-
-
-def _key(entries: list[Any]) -> str | None:
-    return next((key for key in _KEYS if _entries(entries) and all(key in entry for entry in entries)), None)
-
-
-def _entries(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
-
-
-def differences(wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
-    """Where a job differs from the wanted settings, as `key: actual -> wanted`. Settings that are not wanted are ignored."""
-    return [f"{at}: {found!r} -> {should!r}" for at, found, should in _differing(wanted, actual)]

@@ -108,10 +108,9 @@ def _environment(index: str | None, environment: Mapping[str, Any]) -> dict[str,
 
 
 def _cluster(settings: Databricks) -> dict[str, Any]:
-    """The cluster that Databricks creates for each run of a job and terminates after it."""
+    """The cluster that Databricks creates for each run of a job and terminates after it. Keys that it must not have are None."""
     cluster: dict[str, Any] = {
         "spark_version": settings.spark_version,
-        "num_workers": settings.workers,
         # Dedicated to the identity that the job runs as: Unity Catalog needs standard or dedicated access mode, the ML runtime dedicated.
         # DATA_SECURITY_MODE_DEDICATED is the later name of the same mode, but needs kind CLASSIC_PREVIEW.
         "data_security_mode": "SINGLE_USER",
@@ -120,4 +119,15 @@ def _cluster(settings: Databricks) -> dict[str, Any]:
         cluster["node_type_id"] = settings.node_type
     if settings.cluster_policy:
         cluster |= {"policy_id": settings.cluster_policy, "apply_policy_default_values": True}
-    return cluster if settings.workers else cluster | _SINGLE_NODE
+    else:
+        cluster |= {"policy_id": None, "autoscale": None}
+    return cluster | _size(settings)
+
+
+def _size(settings: Databricks) -> dict[str, Any]:
+    if settings.workers is None and settings.cluster_policy:
+        # A number beside a policy's autoscale is refused: https://github.com/databricks/terraform-provider-databricks/pull/5380
+        return {}
+    if not settings.workers:
+        return {"num_workers": 0, **_SINGLE_NODE}
+    return {"num_workers": settings.workers, **{key: dict.fromkeys(values) for key, values in _SINGLE_NODE.items()}}

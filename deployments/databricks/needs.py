@@ -4,13 +4,11 @@ Everything is found by name, created if it is missing, and updated if it differs
 except duplicates of a job that a retry has created.
 """
 
-import contextlib
 import hashlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,13 @@ import car_damage
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.job import code
-from car_damage.job.jobs import named
 from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
-from deployments.administrator import permitted
-from deployments.databricks import access_control, bundle, compute, grants, unity_catalog
+from deployments.databricks import access_control, bundle, compute, grants, jobs, unity_catalog
 from deployments.databricks.existence import absent
-from deployments.databricks.principal import Api, Who, principal
-from deployments.items import ABSENT, DIFFERS, Item
-from tasks.commands import BOOTSTRAP
+from deployments.databricks.principal import Api, principal
+from deployments.items import Item
+from tasks.commands import BOOTSTRAP, BUNDLE_DEPLOY
 
 ROOT = Path(car_damage.__file__).parents[1]
 """The checkout."""
@@ -44,19 +40,16 @@ def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
         *unity_catalog.items(settings, api),
         *access_control.experiment_items(settings, api),
         Item(f"wheel {Path(wheel).name}", partial(_check_wheel, api, wheel), partial(_upload_wheel, api, wheel)),
-        *(
-            Item(f"job {job['name']}", partial(_check_job, api, job, settings), partial(_write_job, api, who, job, settings))
-            for job in jobs(settings)
-        ),
+        *jobs.items(settings, api, who, wanted_jobs(settings)),
         *grants.items(settings, api, who),
         *access_control.permission_items(settings, api, who),
     ]
 
 
-def jobs(settings: Settings) -> list[dict[str, Any]]:
+def wanted_jobs(settings: Settings) -> list[dict[str, Any]]:
     """The settings of each job from databricks.yml, with the job names and the compute of the settings."""
-    wanted = bundle.jobs({"wheel": wheel_path(settings)})
     ours = settings.databricks
+    wanted = bundle.jobs({"wheel": wheel_path(settings)}, target=ours.bundle_target)
     extras = compute.extras(ROOT)
     return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in ours.jobs.items()]
 
@@ -66,6 +59,21 @@ def wheel_path(settings: Settings) -> str:
     requirements = (ROOT / "pyproject.toml").read_bytes()
     build = hashlib.sha256(code.of(ROOT / "car_damage").encode() + requirements).hexdigest()[:12]
     return f"{settings.databricks.wheels}car_damage-{car_damage.__version__}-0{build}-py3-none-any.whl"
+
+
+def deliver_wheel(settings: Settings, client: Api = workspace.client) -> str | None:
+    """Upload the wheel of this checkout, if it is not there and its volume exists. Returns why it was not uploaded, or None.
+
+    Raises:
+        SettingsError, RequestRefused, Unavailable: as the item for the wheel.
+    """
+    api, path = cache(client), wheel_path(settings)
+    *_, volume = unity_catalog.volumes(settings)
+    if absent(f"reading the volume {volume}", "READ VOLUME on it", lambda: api().volumes.read(volume)):
+        return f"not uploaded: the volume {volume} is missing; `{BUNDLE_DEPLOY}` or `{BOOTSTRAP}` creates it, and `{BOOTSTRAP}` uploads"
+    if _check_wheel(api, path) is not None:
+        _upload_wheel(api, path)
+    return None
 
 
 def _check_wheel(api: Api, path: str) -> str | None:
@@ -86,76 +94,3 @@ def _upload_wheel(api: Api, path: str) -> None:
         if done.returncode or len(wheels) != 1:
             raise SettingsError(f"the wheel could not be built from {ROOT}: {(done.stderr or done.stdout).strip()[-500:]}")
         Volume(api).replace(path, wheels[0].read_bytes())
-
-
-def _check_job(api: Api, job: dict[str, Any], settings: Settings) -> str | None:
-    found = find_job(api, job["name"])
-    if found is None:
-        return ABSENT
-    if of_a_bundle(found):
-        return None  # the bundle defines its settings
-    different = bundle.differences(job, found.settings.as_dict())
-    principal = settings.databricks.service_principal
-    if principal and found.run_as_user_name != principal:
-        different.append(f"run_as: {found.run_as_user_name!r} -> {principal!r}")
-    return f"{DIFFERS}{'; '.join(different)}" if different else None
-
-
-def _write_job(api: Api, who: Who, job: dict[str, Any], settings: Settings) -> None:
-    from databricks.sdk.service.jobs import JobSettings
-
-    found = find_job(api, job["name"])
-    principal = settings.databricks.service_principal
-    run_as = {"run_as": {"service_principal_name": principal}} if principal else {}
-    wanted = JobSettings.from_dict((found.settings.as_dict() if found else {}) | job | run_as)
-    needs = "CAN MANAGE on it, or permission to create jobs"
-    if principal:
-        needs += f"; and, because the job runs as it, the role Service Principal: User on {principal}"
-    with permitted(f"writing the job {job['name']}", needs=needs, command=BOOTSTRAP):
-        if found is None:
-            made = api().jobs.create(**{name: getattr(wanted, name) for name, value in (job | run_as).items() if value is not None}).job_id
-            _keep_one(api, job["name"], made, who().caller)
-        else:
-            # A reset removes settings that it does not name, so `wanted` keeps the tags and notifications that others have set.
-            # Without a service principal run_as stays as it is: no response contains it, and a reset does not change it.
-            api().jobs.reset(found.job_id, wanted)
-
-
-def _keep_one(api: Api, name: str, made: int, caller: str) -> None:
-    """Delete the caller's jobs of this name except that with the lowest id.
-
-    The SDK retries after a lost response, and each try creates a job. Two bootstraps at once also create two jobs; both keep the
-    same one.
-    """
-    from databricks.sdk.errors import InvalidParameterValue, NotFound
-
-    found = named(api().jobs, name)
-    own = {made, *(job.job_id for job in found if job.creator_user_name == caller)}
-    duplicates = own - {min(own)}
-    for one in duplicates:
-        with contextlib.suppress(InvalidParameterValue, NotFound):  # the API's errors for a job that the other bootstrap has deleted
-            api().jobs.delete(one)
-    _refuse_several({made, *(job.job_id for job in found)} - duplicates, name)
-
-
-def _refuse_several(ids: Iterable[int], name: str) -> None:
-    if len(found := sorted(ids)) > 1:
-        raise SettingsError(f"there are {len(found)} jobs {name} ({', '.join(map(str, found))}), and there must be one: delete the others")
-
-
-def find_job(api: Api, name: str) -> Any:
-    """The only job of this name, with its settings; None if it does not exist."""
-    with workspace.translated(f"reading the job {name}", needs="CAN VIEW on it"):
-        found = named(api().jobs, name)
-        if not found:
-            return None
-        _refuse_several((job.job_id for job in found), name)
-        return api().jobs.get(found[0].job_id)
-
-
-def of_a_bundle(job: Any) -> bool:
-    """Whether a Databricks Asset Bundle defines the job."""
-    from databricks.sdk.service.jobs import JobDeploymentKind
-
-    deployment = job.settings.deployment
-    return deployment is not None and deployment.kind is JobDeploymentKind.BUNDLE

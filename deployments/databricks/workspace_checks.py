@@ -7,10 +7,10 @@ from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import NotVisible
-from deployments.databricks import needs
+from deployments.databricks import jobs, needs
 from deployments.databricks.principal import Api, Principal, principal
 from deployments.items import ABSENT
-from tasks.commands import BOOTSTRAP
+from tasks.commands import BOOTSTRAP, BUNDLE_DEPLOY
 from tasks.workspace import use_credentials
 
 
@@ -64,14 +64,14 @@ def _check_folder(api: Api, folder: str) -> str:
 
 
 def _check_wheel(api: Api, name: str, wheel: str) -> str:
-    job = needs.find_job(api, name)
+    job = jobs.find(api, name)
     if job is None:
         raise SettingsError(f"the job {name} {ABSENT}: `{BOOTSTRAP}` creates it")
     dependencies = [need for environment in job.settings.environments or [] for need in environment.spec.dependencies or []]
     dependencies += [library.whl for task in job.settings.tasks or [] for library in task.libraries or [] if library.whl]
     installed = [need.partition("[")[0] for need in dependencies if ".whl" in need]
     if installed != [wheel]:
-        command = f"databricks bundle deploy --var wheel={wheel}" if needs.of_a_bundle(job) else BOOTSTRAP
+        command = f"{BUNDLE_DEPLOY} --var wheel={wheel}" if jobs.of_a_bundle(job) else BOOTSTRAP
         raise SettingsError(
             f"{name} installs {', '.join(installed) or 'no wheel'}, and the wheel of this checkout is {wheel}: `{command}` fixes it"
         )

@@ -162,13 +162,14 @@ def test_a_catalog_is_an_administrator_s_to_make(empty: Twin, settings: Settings
 @pytest.mark.usefixtures("_bootstrapped")
 def test_two_jobs_of_one_name_are_told_by_their_ids(empty: Twin, settings: Settings) -> None:
     again = empty.make_job("car-damage-ingest")
-    with pytest.raises(SettingsError, match=rf"there are 2 jobs car-damage-ingest \(\d+, {again.job_id}\)"):
+    told = rf"there are 2 jobs car-damage-ingest \(\d+ of {CLIENT}, .* of {CLIENT}\), and .*: `databricks jobs delete {again.job_id}`$"
+    with pytest.raises(SettingsError, match=told):
         bootstrap(needs.items(settings))
 
 
 def test_a_job_that_somebody_else_makes_meanwhile_survives_and_is_told(empty: Twin, settings: Settings) -> None:
     empty.rivals.append(OTHER)
-    with pytest.raises(SettingsError, match=r"there are 2 jobs car-damage-ingest \(\d+, \d+\)"):
+    with pytest.raises(SettingsError, match=rf"there are 2 jobs car-damage-ingest \(\d+ of {OTHER}, \d+ of {ADMIN}\)"):
         bootstrap(needs.items(settings, administrator(empty)))
     assert [(job.name, job.creator) for job in empty.jobs.values()] == [("car-damage-ingest", OTHER), ("car-damage-ingest", ADMIN)]
 
@@ -213,7 +214,7 @@ def ingest(whole: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda whole: whole.update(targets={}), "databricks.yml contains targets, which bootstrap does not support"),
+        (lambda whole: whole.update(include=["*.yml"]), "databricks.yml contains include, which bootstrap does not support"),
         (lambda whole: whole["resources"].update(models={}), "resources contains models, which bootstrap does not support"),
         (
             lambda whole: whole["resources"]["jobs"]["ingest"].update(max_concurent_runs=1),
@@ -236,7 +237,7 @@ def test_a_bundle_that_says_more_than_is_done_is_refused(change: Callable[[Any],
     path = tmp_path / "databricks.yml"
     path.write_text(yaml.safe_dump(whole))
     with pytest.raises(SettingsError, match=told):
-        bundle.jobs({}, path)
+        bundle.jobs({"wheel": "/Volumes/x.whl"}, path)
 
 
 def test_a_variable_that_the_bundle_lacks_is_refused() -> None:

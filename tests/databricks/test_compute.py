@@ -10,13 +10,14 @@ import pytest
 from prefect.logging import disable_run_logger
 from pydantic import ValidationError
 
-from car_damage.errors import SettingsError
+from car_damage.errors import RequestRefused, SettingsError
 from car_damage.pipeline import ValidateRequest
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
 from deployments.databricks import bundle, compute, needs, workspace_checks
+from deployments.databricks.differences import differences, stated
 from deployments.items import bootstrap
 from tests.databricks import twin as twins
 from tests.databricks.conftest import LANDING, Seen, make_runner
@@ -93,9 +94,9 @@ def test_another_compute_is_told_as_a_difference_and_leaves_nothing_of_the_one_b
 def test_what_somebody_left_of_another_compute_is_told_and_taken_off() -> None:
     there = form("car-damage-ingest", compute="job_cluster", node_type="m5d.xlarge")
     left = there | {"environments": [{"environment_key": "x", "spec": {"environment_version": "5"}}], "performance_target": "STANDARD"}
-    assert [told.partition(":")[0] for told in bundle.differences(there, left)] == ["performance_target", "environments"]
+    assert [told.partition(":")[0] for told in differences(there, left)] == ["performance_target", "environments"]
     # The API may return this default for any job.
-    assert bundle.differences(there, there | {"performance_target": "PERFORMANCE_OPTIMIZED"}) == []
+    assert differences(there, there | {"performance_target": "PERFORMANCE_OPTIMIZED"}) == []
 
 
 def test_a_job_cluster_has_dedicated_access_and_is_one_node_unless_workers_are_asked_for() -> None:
@@ -104,7 +105,61 @@ def test_a_job_cluster_has_dedicated_access_and_is_one_node_unless_workers_are_a
     assert (cluster["spark_version"], cluster["node_type_id"], cluster["num_workers"]) == ("17.3.x-scala2.13", "m5d.xlarge", 0)
     assert (cluster["data_security_mode"], cluster["custom_tags"]) == ("SINGLE_USER", {"ResourceClass": "SingleNode"})
     [more] = form("car-damage-train", compute="job_cluster", cluster_policy="ABC123", workers=2)["job_clusters"]
-    assert more["new_cluster"].keys() == {"spark_version", "num_workers", "data_security_mode", "policy_id", "apply_policy_default_values"}
+    assert (more["new_cluster"]["num_workers"], stated(more["new_cluster"]["spark_conf"])) == (2, {})
+
+
+POLICIES = {
+    "autoscaled": {
+        "node_type_id": {"type": "fixed", "value": "m5d.xlarge"},
+        "autoscale.min_workers": {"type": "fixed", "value": 1},
+        "autoscale.max_workers": {"type": "range", "maxValue": 4, "defaultValue": 2},
+        "custom_tags.team": {"type": "fixed", "value": "claims"},
+    },
+    "sized": {
+        "node_type_id": {"type": "allowlist", "values": ["m5d.xlarge"], "defaultValue": "m5d.xlarge"},
+    },
+}
+
+
+def write_jobs(settings: Settings) -> list[str]:
+    """Bootstrap the jobs only, and return what was wrong with them."""
+    jobs = [item for item in needs.items(settings) if item.name.startswith("job ")]
+    return [result.problem for result in bootstrap(jobs) if result.problem]
+
+
+@pytest.mark.parametrize("given", [{"cluster_policy": "autoscaled"}, {"cluster_policy": "sized", "workers": 0}])
+def test_a_job_under_a_cluster_policy_is_left_alone_a_second_time_and_changed_when_the_policy_is_taken_out(
+    empty: Twin, settings: Settings, given: dict[str, Any]
+) -> None:
+    empty.policies |= POLICIES
+    chosen, without = on(settings, "job_cluster", node_type=None, **given), on(settings, "job_cluster")
+    write_jobs(chosen)
+    [cluster] = written(empty).settings["job_clusters"]
+    assert cluster["new_cluster"]["node_type_id"] == "m5d.xlarge"
+    assert ("autoscale" in cluster["new_cluster"]) == ("workers" not in given)
+    assert write_jobs(chosen) == []
+    told = write_jobs(without)
+    assert len(told) == 3
+    assert all("new_cluster.policy_id: " in problem for problem in told)
+    [cluster] = written(empty).settings["job_clusters"]
+    assert {"policy_id", "autoscale"} & cluster["new_cluster"].keys() == set()
+    assert write_jobs(without) == []
+
+
+def test_a_policy_without_a_size_needs_one_in_the_settings(empty: Twin, settings: Settings) -> None:
+    empty.policies |= POLICIES
+    with pytest.raises(RequestRefused, match="NumWorkers could be 0 only for SingleNode clusters"):
+        write_jobs(on(settings, "job_cluster", node_type=None, cluster_policy="sized"))
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 2)])
+def test_another_number_of_workers_is_a_difference_and_leaves_no_single_node(
+    empty: Twin, settings: Settings, before: int, after: int
+) -> None:
+    for workers in (before, after):
+        chosen = on(settings, "job_cluster", workers=workers)
+        assert len(write_jobs(chosen)) == 3
+        assert write_jobs(chosen) == []
 
 
 def test_an_extra_of_the_wheel_becomes_libraries_and_what_is_asked_for_twice_is_one() -> None:
@@ -158,14 +213,14 @@ def test_each_form_is_one_that_databricks_sdk_knows_and_order_makes_no_differenc
         known = JobSettings.from_dict(job).as_dict()
         for task in known["tasks"]:
             task["libraries"] = list(reversed(task.get("libraries", [])))
-        assert bundle.differences(job, known) == []
+        assert differences(job, known) == []
 
 
 def test_a_library_more_or_less_is_a_difference() -> None:
     job = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")
     [task] = job["tasks"]
     for others in (task["libraries"][1:], [*task["libraries"], {"pypi": {"package": "x"}}]):
-        [told] = bundle.differences(job, job | {"tasks": [task | {"libraries": others}]})
+        [told] = differences(job, job | {"tasks": [task | {"libraries": others}]})
         assert told.startswith("tasks[stages].libraries: ")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from car_damage.errors import RequestRefused, Unavailable, UpdateFailed
 from car_damage.platform import Target
+from car_damage.ports import served_name
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.swap import bring, serves
@@ -23,6 +24,7 @@ NAME = "car_damage_model_ep"
 class Workspace:
     """A workspace with two versions of a model."""
 
+    logged: Logged
     twin: Twin
     settings: Settings
 
@@ -35,7 +37,7 @@ class Workspace:
 def workspace(logged: Logged) -> Workspace:
     for _ in range(2):
         Target(logged.settings).registry.create(logged.run_id, logged.uri, {}, "what it is")
-    return Workspace(logged.twin, logged.settings)
+    return Workspace(logged, logged.twin, logged.settings)
 
 
 def test_an_endpoint_is_made_with_its_tags_and_answers_a_photo(workspace: Workspace) -> None:
@@ -134,3 +136,16 @@ def test_credentials_that_will_not_do_are_told_with_the_permission(workspace: Wo
 def test_a_table_of_requests_is_a_workspace_s(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the local endpoint server does not log requests"):
         Settings(home=tmp_path, serving={"inference_table": "a.b.c"})
+
+
+def test_a_model_that_is_named_with_capitals_is_registered_once_and_served(workspace: Workspace) -> None:
+    named = workspace.settings.tracking.model_dump() | {"model": "Insurance_UC.models.Cars"}
+    target = Target(Settings.model_validate(workspace.settings.model_dump() | {"tracking": named}))
+    assert target.registry.create(workspace.logged.run_id, workspace.logged.uri, {}, "what it is").version == 1
+    assert [version.version for version in target.registry.versions_for(workspace.logged.run_id)] == [1]
+    assert [*workspace.twin.registered][-1] == "insurance_uc.models.cars"
+    assert serves(bring(target, 1, silent), 1)
+
+
+def test_the_name_of_a_served_version_has_only_what_an_endpoint_takes() -> None:
+    assert served_name("insurance_uc.models.schäden&mehr", 3) == "sch-den-mehr-3"

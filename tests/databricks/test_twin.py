@@ -11,6 +11,7 @@ from tests.databricks.twin import ADMIN_TOKEN, SECRET, Twin
 ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of"}
 
 
+ENTITY = {"entity_name": "a.b.c", "entity_version": "1", "workload_size": "Small", "scale_to_zero_enabled": True}
 MODELS = "/api/2.0/mlflow/unity-catalog/registered-models"
 
 
@@ -56,6 +57,11 @@ def test_what_is_not_documented_is_refused_and_kept(twin: Twin, method: str, pat
         ("/api/2.2/jobs/create", {"name": "x", "tasks": "all"}, "MALFORMED_REQUEST"),
         ("/api/2.1/unity-catalog/schemas", {"name": 7, "catalog_name": "insurance_uc"}, "MALFORMED_REQUEST"),
         ("/api/2.0/mlflow/unity-catalog/registered-models/create", {"name": "two.levels"}, "INVALID_PARAMETER_VALUE"),
+        (
+            "/api/2.0/serving-endpoints",
+            {"name": "e", "config": {"served_entities": [ENTITY | {"name": "a.b-1"}]}},
+            "INVALID_PARAMETER_VALUE",
+        ),
     ],
 )
 def test_what_is_missing_or_of_another_type_is_refused(twin: Twin, path: str, body: Any, code: str) -> None:

@@ -1,6 +1,7 @@
 """MLflow's client against the twin, with tracking URI `databricks` and registry URI `databricks-uc`."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,29 @@ def test_a_model_comes_back_as_it_was_registered(logged: Logged, target: Target,
     version = target.registry.create(logged.run_id, logged.uri, {}, "what it is")
     folder = target.registry.download(version.uri, tmp_path)
     assert {"MLmodel", "artifacts", "car_damage"} & {path.name for path in folder.rglob("*")} == {"MLmodel", "artifacts", "car_damage"}
+
+
+def test_a_model_goes_by_presigned_urls_where_the_workspace_wants_no_files_api(
+    logged: Logged, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logged.twin, "model_files", "presigned")
+    refused = [logged.twin.fault(method, "/fs/files/Models", 403, times=100) for method in ("PUT", "GET")]
+    version = target.registry.create(logged.run_id, logged.uri, {}, "what it is")
+    assert "MLmodel" in {path.name for path in target.registry.download(version.uri, tmp_path).rglob("*")}
+    assert [fault.seen for fault in refused] == [0, 0]
+
+
+def test_a_package_of_the_cloud_that_is_missing_is_named_and_not_waited_for(
+    logged: Logged, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logged.twin, "model_files", "cloud")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(
+        RegistryError, match=r"only with the package boto3: install it here, and for a job add it to the job's dependencies"
+    ):
+        target.registry.create(logged.run_id, logged.uri, {}, "what it is")
+    monkeypatch.undo()
+    assert target.registry.versions_for(logged.run_id) == []
 
 
 def test_too_long_a_tag_is_refused_with_the_workspace_s_words(logged: Logged, target: Target) -> None:

@@ -90,6 +90,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     files = {file.path for file in mlflow.list_artifacts(report.run_id)}
     assert files == {
         "car_damage_classifier.keras",
+        "car_damage_classifier.onnx",
         "confusion_matrix.png",
         "training_curve.png",
         "worst_mistakes.png",

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from car_damage.errors import SettingsError
-from car_damage.settings import PREFIX, VOLUME, Promotion, Section, Settings
+from car_damage.settings import PREFIX, Promotion, Section, Settings
 from car_damage.settings_sources import load
 
 LOCAL = Path(__file__).parents[2] / "deployments" / "settings" / "local.toml"
@@ -80,7 +80,7 @@ def test_the_databricks_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(LOCAL.with_name("databricks.toml")))
     settings = load()
     assert (settings.tables.names, settings.databricks.stages) == ("catalog", "jobs")
-    assert settings.landing.folder == f"{VOLUME}/"
+    assert settings.landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,3 +232,32 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_in_one_sentence(monkeypatch
     with pytest.raises(SettingsError, match=r"is '/srv/lat.udcefn/?', and tables and databases keep only paths in UTF-8: rename") as told:
         load()
     told.value.args[0].encode()  # it can be printed
+
+
+def test_names_of_unity_catalog_are_folded_and_names_of_folders_are_not() -> None:
+    capitals = {"tables": {"bronze": "Insurance_UC.Bronze.Raw"}, "tracking": {"model": "Insurance_UC.Models.Cars"}}
+    here = Settings(**capitals, landing={"folder": "/Volumes/Photos/DCIM/2026/New"})
+    assert (here.tables.bronze, here.tracking.model) == ("Insurance_UC.Bronze.Raw", "Insurance_UC.Models.Cars")
+    assert here.landing.folder == "/Volumes/Photos/DCIM/2026/New/"
+    there = Settings(
+        tables={**capitals["tables"], "engine": "spark", "names": "catalog"},
+        tracking={**capitals["tracking"], "registry_uri": "databricks-uc"},
+        serving={"host": "databricks", "inference_table": "Insurance_UC.gold.Asked"},
+        databricks={"stages": "jobs", "wheels": "/Volumes/Insurance_UC/ops/Wheels/"},
+        landing={"folder": "/Volumes/Insurance_UC/Landing/Raw/Photos/New"},
+    )
+    assert (there.tables.bronze, there.tracking.model) == ("insurance_uc.bronze.raw", "insurance_uc.models.cars")
+    assert (there.serving.inference_table, there.databricks.wheels) == ("insurance_uc.gold.asked", "/Volumes/insurance_uc/ops/wheels/")
+    assert there.landing.folder == "/Volumes/insurance_uc/landing/raw/Photos/New/"
+    assert Settings.model_validate(there.model_dump()) == there
+
+
+def test_another_catalog_is_that_of_every_name_that_is_left_at_its_default() -> None:
+    given = {"stages": "jobs", "catalog": "insurance_uc_dev", "wheels": "/Volumes/insurance_uc/shared/wheels/"}
+    settings = Settings(databricks=given, tables={"splits": "insurance_uc.splits.all"})
+    assert settings.landing.folder == "/Volumes/insurance_uc_dev/landing/raw_data/data/training_imgs/"
+    assert (settings.tables.bronze, settings.tables.splits) == ("insurance_uc_dev.bronze.raw_images", "insurance_uc.splits.all")
+    assert settings.tracking.model == "insurance_uc_dev.models.car_damage_classifier"
+    assert settings.databricks.handovers == "/Volumes/insurance_uc_dev/ops/runs/"
+    assert settings.databricks.wheels == "/Volumes/insurance_uc/shared/wheels/"
+    assert Settings.model_validate(settings.model_dump()) == settings

@@ -179,6 +179,11 @@ def translated(doing: str) -> Iterator[None]:
                 f"{doing}: MLflow's database is of another version than the installed MLflow: install the MLflow that wrote it, or make a "
                 f"backup and run `mlflow db upgrade` with the database's address ({error.message.partition(').')[0]}))"
             ) from error
+        if isinstance(error.__cause__, ImportError):  # MLflow calls it an internal error, and retries do not help
+            raise RegistryError(
+                f"{doing}: the workspace keeps models in storage of its cloud, and MLflow reaches it only with the package "
+                f"{error.__cause__.name}: install it here, and for a job add it to the job's dependencies"
+            ) from error
         if status == 429 or status >= 500:
             raise Unavailable(f"{doing}: MLflow is unavailable ({said}); {later}") from error
         if repeated(error):

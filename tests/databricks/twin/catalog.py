@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.databricks.twin.core import Handle, Refused
+from tests.databricks.twin.core import Handle, Refused, folded
 from tests.databricks.twin.permissions import PRINCIPALS, Permissions, denied
 
 ROOT = "/api/2.1/unity-catalog"
@@ -24,6 +24,7 @@ GRANTABLE = {
     "function": {"EXECUTE", "APPLY_TAG"},
 }
 ALWAYS = {"MANAGE", "ALL_PRIVILEGES"}
+_NAMES = {"name", "catalog_name", "schema_name"}
 
 
 class CatalogApi(Permissions):
@@ -46,6 +47,7 @@ class CatalogApi(Permissions):
         if not path.startswith(f"{ROOT}/"):
             return None
         what, _, name = unquote(path.removeprefix(f"{ROOT}/")).partition("/")
+        name = folded(name)
         if what in KINDS and name and "/" not in name:
             if method == "GET":
                 return self._securable(KINDS[what], name, query)
@@ -146,6 +148,7 @@ class CatalogApi(Permissions):
     def _create_schema(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "catalog_name", "comment"}, {"name", "catalog_name"})
         self._typed(body, name=str, catalog_name=str)
+        body = {key: folded(value) if key in _NAMES else value for key, value in body.items()}
         self._exists("catalog", body["catalog_name"])
         self.need("catalog", body["catalog_name"], "USE_CATALOG")
         self.need("catalog", body["catalog_name"], "CREATE_SCHEMA")
@@ -159,6 +162,7 @@ class CatalogApi(Permissions):
     def _create_volume(self, query: dict[str, str], body: Any) -> Any:
         needed = {"name", "catalog_name", "schema_name", "volume_type"}
         self._only(body, needed | {"comment", "storage_location"}, needed)
+        body = {key: folded(value) if key in _NAMES else value for key, value in body.items()}
         schema = f"{body['catalog_name']}.{body['schema_name']}"
         self._exists("schema", schema)
         self._makes_in(schema, "CREATE_VOLUME")
@@ -173,6 +177,7 @@ class CatalogApi(Permissions):
     def _create_model(self, query: dict[str, str], body: Any) -> Any:
         needed = {"name", "catalog_name", "schema_name"}
         self._only(body, needed | {"comment", "storage_location"}, needed)
+        body = {key: folded(value) if key in _NAMES else value for key, value in body.items()}
         schema = f"{body['catalog_name']}.{body['schema_name']}"
         self._exists("schema", schema)
         self._makes_in(schema, "CREATE_MODEL")

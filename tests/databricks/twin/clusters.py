@@ -1,9 +1,11 @@
 """The compute of a job's tasks: a serverless environment, a job cluster, or an existing cluster.
 
-Source: https://docs.databricks.com/api/workspace/jobs/create. The twin refuses settings of another kind of compute than the task's,
-although the documentation says for some of them only that they have no effect.
+Sources: https://docs.databricks.com/api/workspace/jobs/create; for cluster policies, databricks/cli's record of a real workspace in
+acceptance/bundle/resources/cluster_policies/policy_value_semantics, and libs/testserver/cluster_policies.go. The twin refuses settings
+of another kind of compute than the task's, although the documentation says for some of them only that they have no effect.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +13,37 @@ from tests.databricks.twin.core import Refused
 
 Only = Callable[..., None]
 """The type of `Core._only`."""
+Policies = dict[str, dict[str, dict[str, Any]]]
+"""Id of a cluster policy -> path of an attribute -> its element: {"type": "fixed", "value": ...} | {"type": ..., "defaultValue": ...}"""
 _MODES = {"SINGLE_USER", "USER_ISOLATION"}
 """Modes with Unity Catalog. DATA_SECURITY_MODE_DEDICATED and _STANDARD need kind CLASSIC_PREVIEW (see the reference of `kind`)."""
 _ALONE = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*, 4]"}
+
+
+def with_policies(settings: dict[str, Any], policies: Policies) -> dict[str, Any]:
+    """The settings with what the policies of their clusters supply, as a workspace stores them."""
+    settings = copy.deepcopy(settings)
+    for one in settings.get("job_clusters", []):
+        cluster = one["new_cluster"]
+        if (policy := cluster.get("policy_id")) is None:
+            continue
+        if policy not in policies:
+            raise _refused(f"Cluster policy {policy} does not exist")
+        for path, element in policies[policy].items():
+            fixed = element["type"] == "fixed"
+            value = element.get("value") if fixed else element.get("defaultValue") if cluster.get("apply_policy_default_values") else None
+            if value is not None:
+                _supply(cluster, path.split("."), value, fixed=fixed)
+    return settings
+
+
+def _supply(cluster: dict[str, Any], path: list[str], value: Any, *, fixed: bool) -> None:
+    *parents, last = path
+    for parent in parents:
+        cluster = cluster.setdefault(parent, {})
+    if fixed and cluster.setdefault(last, value) != value:
+        raise _refused(f'Cluster validation error: Validation failed for {", ".join(path)} must be {value} (is "{cluster[last]}")')
+    cluster.setdefault(last, value)
 
 
 def check(only: Only, settings: dict[str, Any], there: set[str]) -> None:
@@ -49,19 +79,23 @@ def check(only: Only, settings: dict[str, Any], there: set[str]) -> None:
 
 def _check_cluster(only: Only, cluster: dict[str, Any]) -> None:
     known = {
-        "spark_version", "node_type_id", "num_workers", "data_security_mode", "spark_conf", "custom_tags", "policy_id",
+        "spark_version", "node_type_id", "num_workers", "autoscale", "data_security_mode", "spark_conf", "custom_tags", "policy_id",
         "apply_policy_default_values",
     }  # fmt: skip
-    only(cluster, known, {"spark_version", "num_workers", "data_security_mode"})
+    only(cluster, known, {"spark_version", "data_security_mode"})
     if cluster["data_security_mode"] not in _MODES:
         raise _refused(f"data_security_mode {cluster['data_security_mode']} gives no access to Unity Catalog")
-    if "node_type_id" not in cluster and not cluster.get("apply_policy_default_values"):
+    if "node_type_id" not in cluster:
         raise _refused("node_type_id is missing")
+    if "autoscale" in cluster and "num_workers" in cluster:
+        # https://github.com/databricks/terraform-provider-databricks/issues/4982
+        raise _refused("Cluster validation error: num_workers and autoscale must not both be set")
     if cluster.get("apply_policy_default_values") and "policy_id" not in cluster:
         raise _refused("apply_policy_default_values without a policy_id")
     alone = cluster.get("spark_conf", {}).items() >= _ALONE.items() and cluster.get("custom_tags", {}).get("ResourceClass") == "SingleNode"
-    if alone != (cluster["num_workers"] == 0):
-        raise _refused("num_workers 0 is a single node, which spark_conf and custom_tags must say too")
+    if alone != ("autoscale" not in cluster and cluster.get("num_workers", 0) == 0):
+        # https://github.com/databricks/cli/issues/1546
+        raise _refused("NumWorkers could be 0 only for SingleNode clusters, which spark_conf and custom_tags must say too")
 
 
 def _check_library(only: Only, library: dict[str, Any]) -> None:

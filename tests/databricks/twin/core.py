@@ -57,6 +57,21 @@ def call(path: str) -> str:
     return _NAMED.sub(lambda found: f"/{found[1]}/*" if found[1] else "/*", plain)
 
 
+def folded(name: str) -> str:
+    """The name of a securable as Unity Catalog stores it.
+
+    Source: https://docs.databricks.com/aws/en/sql/language-manual/sql-ref-names, "Unity Catalog stores all object names as lowercase"
+    """
+    return name.lower()
+
+
+def folded_path(path: str) -> str:
+    """A path with the names of its catalog, schema and volume or model as Unity Catalog stores them."""
+    start = "/Volumes/" if path.startswith("/Volumes/") else "/Models/" if path.startswith("/Models/") else path
+    names = path.removeprefix(start).split("/", 3)
+    return start + "/".join([*map(folded, names[:3]), *names[3:]])
+
+
 class Core:
     """The state and checks that all APIs of the twin share."""
 
@@ -72,11 +87,11 @@ class Core:
 
     def volume(self, path: str) -> Path:
         """The local path of a file on a volume."""
-        return self.storage / path.removeprefix("/Volumes/")
+        return self.storage / folded_path(path).removeprefix("/Volumes/")
 
     def place(self, path: str) -> Path:
         """The local path of any file that the Files API serves."""
-        return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / path.lstrip("/")
+        return self.volume(path) if path.startswith("/Volumes/") else self.folder / "internal" / folded_path(path).lstrip("/")
 
     def fault(self, method: str, path: str, kind: int | str, times: int = 1, *, whole: bool = False) -> Fault:
         fault = Fault(method, path, kind, times, whole)

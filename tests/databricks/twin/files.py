@@ -3,12 +3,13 @@
 Source: https://docs.databricks.com/api/workspace/files
 """
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.databricks.twin.core import Handle, Refused, page
+from tests.databricks.twin.core import Handle, Refused, folded_path, page
 from tests.databricks.twin.permissions import Permissions
 
 INTERNAL = ("/WorkspaceInternal/Mlflow/Artifacts/", "/Models/")
@@ -32,13 +33,16 @@ class FilesApi(Permissions):
             raise Refused(404, "NOT_FOUND", f"{path} is not there") from error
 
     def _of_files(self) -> dict[tuple[str, str], Handle]:
-        return {("POST", "/api/2.0/fs/create-download-url"): self._download_url}
+        return {
+            ("POST", "/api/2.0/fs/create-download-url"): self._download_url,
+            ("POST", "/api/2.0/fs/create-upload-url"): self._upload_url,
+        }
 
     def _at_a_path(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """The answer, or None for a path of another API."""
         for start, handle in (("/api/2.0/fs/files", self._file), ("/api/2.0/fs/directories", self._directory)):
             if path.startswith(tuple(start + root for root in ROOTS)):
-                return handle(method, unquote(path.removeprefix(start)), query, body)
+                return handle(method, folded_path(unquote(path.removeprefix(start))), query, body)
         return None
 
     def _file(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
@@ -106,15 +110,29 @@ class FilesApi(Permissions):
         return page("contents", entries, query)
 
     def _download_url(self, query: dict[str, str], body: Any) -> Any:
-        self._only(query, {"path", "expire_time"})
-        self._may_reach(query["path"], "READ_VOLUME")
-        if not self.place(query["path"]).is_file():
-            raise Refused(404, "NOT_FOUND", f"The file {query['path']} does not exist")
-        self.signed[name := uuid.uuid4().hex] = self.place(query["path"])
+        path = self._path_of(query, body)
+        self._may_reach(path, "READ_VOLUME")
+        if not self.place(path).is_file():
+            raise Refused(404, "NOT_FOUND", f"The file {path} does not exist")
+        return self._signed(path)
+
+    def _upload_url(self, query: dict[str, str], body: Any) -> Any:
+        path = self._path_of(query, body)
+        self._may_reach(path, "WRITE_VOLUME")
+        return self._signed(path)
+
+    def _path_of(self, query: dict[str, str], body: bytes) -> str:
+        """databricks-sdk names the path in the query, MLflow's client in the body."""
+        given = query or json.loads(body)
+        self._only(given, {"path", "expire_time"}, {"path"})
+        return str(given["path"])
+
+    def _signed(self, path: str) -> Any:
+        self.signed[name := uuid.uuid4().hex] = self.place(path)
         return {"url": f"{self.host}/presigned/{name}", "headers": []}
 
     def _may_reach(self, path: str, privilege: str) -> None:
         """Refuse a caller without the privilege, if the volume exists."""
-        parts = Path(path).parts[2:5]
+        parts = Path(folded_path(path)).parts[2:5]
         if len(parts) == 3 and self.storage.joinpath(*parts).is_dir():
             self.need("volume", ".".join(parts), privilege)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.databricks import bundle
+from deployments.databricks.differences import NOT_RETURNED
 from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.permissions import CLIENT, PRINCIPALS, Permissions
@@ -67,9 +68,10 @@ class JobsApi(Permissions):
         """Users. At each next creation of a job, one of them first creates a job with the same settings."""
         self.clusters: set[str] = set()
         """Ids of all-purpose clusters."""
+        self.policies: clusters.Policies = {}
 
     def make_job(self, name: str) -> Job:
-        """Create a job as deployments/databricks.yml describes it, with a wheel of the current code."""
+        """Create a job as databricks.yml describes it, with a wheel of the current code."""
         wheel = "/Volumes/insurance_uc/ops/wheels/car_damage-0-0-py3-none-any.whl"
         if not self.volume(wheel).exists():
             self.volume(wheel).parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,11 @@ class JobsApi(Permissions):
     def _keep(self, job: Job) -> None:
         self.jobs[job.job_id] = job
         self.levels["jobs", str(job.job_id)] = {job.creator: "IS_OWNER"}
+
+    def run_as(self, job: Job) -> str:
+        """The identity of the job's runs: the one that its settings name, or its owner."""
+        [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
+        return str(next(iter(job.settings.get("run_as", {}).values()), owner))
 
     def _of_jobs(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -111,26 +118,24 @@ class JobsApi(Permissions):
         job = self._job(int(query["job_id"]), "CAN_VIEW")
         # Databricks fills in some fields that nobody set, omits some default values, and returns lists in its own order.
         filled = _lean({"format": "MULTI_TASK", "timeout_seconds": 0, "email_notifications": {}} | job.settings)
-        # databricks-sdk calls run_as write-only: the resulting identity is returned beside the settings.
-        filled.pop("run_as", None)
-        [owner] = [name for name, level in self.levels["jobs", str(job.job_id)].items() if level == "IS_OWNER"]
-        run_as = next(iter(job.settings.get("run_as", {}).values()), owner)
-        return {"job_id": job.job_id, "creator_user_name": job.creator, "run_as_user_name": run_as, "settings": filled}
+        for path in NOT_RETURNED:
+            _take_out(filled, path.split("."))
+        return {"job_id": job.job_id, "creator_user_name": job.creator, "run_as_user_name": self.run_as(job), "settings": filled}
 
     def _create_job(self, query: dict[str, str], body: Any) -> Any:
-        self._check(body)
+        settings = self._checked(body)
         if self.rivals:
-            self._keep(Job(self._id(), dict(body), self.rivals.pop(0)))
-        job = Job(self._id(), body, self.caller)
+            self._keep(Job(self._id(), dict(settings), self.rivals.pop(0)))
+        job = Job(self._id(), settings, self.caller)
         self._keep(job)
         return {"job_id": job.job_id}
 
     def _reset_job(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"job_id", "new_settings"}, {"job_id", "new_settings"})
         job = self._job(body["job_id"], "CAN_MANAGE")
-        self._check(body["new_settings"])
+        settings = self._checked(body["new_settings"])
         # run_as stays as it is if the new settings do not name it.
-        job.settings = {name: value for name, value in job.settings.items() if name == "run_as"} | body["new_settings"]
+        job.settings = {name: value for name, value in job.settings.items() if name == "run_as"} | settings
         return {}
 
     def _delete_job(self, query: dict[str, str], body: Any) -> Any:
@@ -139,14 +144,15 @@ class JobsApi(Permissions):
         del self.jobs[body["job_id"]], self.levels["jobs", str(body["job_id"])]
         return {}
 
-    def _check(self, settings: Any) -> None:
-        """Refuse a job that Databricks would refuse or could not run."""
+    def _checked(self, settings: Any) -> dict[str, Any]:
+        """The settings as they are stored. Refuses a job that Databricks would refuse or could not run."""
         known = {
             "name", "description", "max_concurrent_runs", "queue", "performance_target", "parameters", "environments", "tasks", "run_as",
-            "format", "timeout_seconds", "email_notifications", "tags", "job_clusters",
+            "format", "timeout_seconds", "email_notifications", "tags", "job_clusters", "deployment", "edit_mode",
         }  # fmt: skip
         self._only(settings, known, {"name", "tasks"})
         self._typed(settings, name=str, tasks=list, max_concurrent_runs=int, queue=dict, parameters=list, environments=list)
+        settings = clusters.with_policies(settings, self.policies)
         clusters.check(self._only, settings, self.clusters)
         wanted = settings.get("run_as", {}).get("service_principal_name")
         if wanted is not None and wanted not in PRINCIPALS:
@@ -156,6 +162,7 @@ class JobsApi(Permissions):
         names = [parameter["name"] for parameter in settings.get("parameters", [])]
         if len(set(names)) < len(names):
             raise Refused(400, "INVALID_PARAMETER_VALUE", "Job parameters must have different names")
+        return settings
 
     def _job(self, job_id: int, level: str) -> Job:
         if job_id not in self.jobs:
@@ -166,6 +173,16 @@ class JobsApi(Permissions):
 
 def _listed(job: Job) -> dict[str, Any]:
     return {"job_id": job.job_id, "creator_user_name": job.creator, "settings": {"name": job.name}}
+
+
+def _take_out(value: Any, path: list[str]) -> None:
+    """Remove a path such as ["job_clusters[*]", "new_cluster", "policy_id"]."""
+    name, each, _ = path[0].partition("[*]")
+    if len(path) == 1:
+        value.pop(name, None)
+        return
+    for inner in value.get(name, []) if each else [value[name]] if name in value else []:
+        _take_out(inner, path[1:])
 
 
 def _lean(value: Any) -> Any:

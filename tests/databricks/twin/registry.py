@@ -3,7 +3,8 @@
 It does what differs from MLflow's own registry: a search filters by one field and returns neither tags nor aliases; a version
 is PENDING_REGISTRATION until its files are uploaded and it is finalized; the number and length of tags are limited.
 
-Sources: mlflow's store/_unity_catalog/registry/rest_store.py and databricks_uc_registry_messages.proto,
+Sources: mlflow's store/_unity_catalog/registry/rest_store.py, store/artifact/unity_catalog_models_artifact_repo.py and
+databricks_uc_registry_messages.proto,
 https://docs.databricks.com/aws/en/database-objects/tags (50 tags, 1,000 characters, keys without . , - = / :)
 """
 
@@ -11,9 +12,9 @@ import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tests.databricks.twin.core import PAGE, Handle, Refused
+from tests.databricks.twin.core import PAGE, Handle, Refused, folded
 from tests.databricks.twin.permissions import Permissions, denied
 
 PREFIX = "/api/2.0/mlflow/unity-catalog/"
@@ -60,6 +61,9 @@ class RegistryApi(Permissions):
         self.registered: dict[str, Model] = {}
         self.ready_after = 0
         """Reads after which versions that are finalized next become READY."""
+        self.model_files: Literal["files api", "presigned", "cloud"] = "files api"
+        """How MLflow's client reaches the files of versions. A workspace says whether by its Files API; otherwise it gives temporary
+        credentials for its own storage, which is used through presigned URLs, or for a bucket of the customer's."""
 
     def _of_registry(self) -> dict[tuple[str, str], Handle]:
         of = {
@@ -74,12 +78,35 @@ class RegistryApi(Permissions):
             ("DELETE", "model-versions/delete"): self._delete_version,
             ("POST", "model-versions/set-tag"): self._set_tag,
             ("POST", "model-versions/emit-lineage"): self._emit_lineage,
+            ("POST", "model-versions/generate-temporary-credentials"): self._credentials,
+            ("GET", "model-versions/get-download-uri"): self._download_uri,
             ("GET", "registered-models:is-databricks-sdk-models-artifact-repository-enabled"): self._files_by_sdk,
         }
-        return {(method, PREFIX + path): handle for (method, path), handle in of.items()}
+        return {(method, PREFIX + path): self._folding(handle) for (method, path), handle in of.items()}
+
+    @staticmethod
+    def _folding(handle: Handle) -> Handle:
+        def folding(query: dict[str, str], body: Any) -> Any:
+            query, body = ({**of, "name": folded(of["name"])} if isinstance(of, dict) and "name" in of else of for of in (query, body))
+            return handle(query, body)
+
+        return folding
 
     def _files_by_sdk(self, query: dict[str, str], body: Any) -> Any:
-        return {"is_databricks_sdk_models_artifact_repository_enabled": True}
+        return {"is_databricks_sdk_models_artifact_repository_enabled": self.model_files == "files api"}
+
+    def _credentials(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version", "operation"}, {"name", "version", "operation"})
+        if body["operation"] == "MODEL_VERSION_OPERATION_READ_WRITE":
+            self._own(body["name"])
+        self._version(body["name"], body["version"])
+        key = {"access_key_id": "a", "secret_access_key": "s", "session_token": "t"}
+        mode = "DEFAULT_STORAGE" if self.model_files == "presigned" else "CUSTOMER_HOSTED"
+        return {"credentials": {"aws_temp_credentials": key, "storage_mode": mode}}
+
+    def _download_uri(self, query: dict[str, str], body: Any) -> Any:
+        self._only(query, {"name", "version"}, {"name", "version"})
+        return {"artifact_uri": f"s3://bucket/models/{self._version(query['name'], query['version']).number}"}
 
     def _emit_lineage(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "version", "model_version_lineage_info", "securable"}, {"name", "version"})

@@ -16,7 +16,6 @@ from typing import Any
 from tests.databricks.twin import clusters
 from tests.databricks.twin.core import Handle, Refused, page
 from tests.databricks.twin.jobs import ROOT, JobsApi, Run
-from tests.databricks.twin.permissions import CLIENT
 from tests.engines import FAST_JAVA, FEW_ROWS
 
 MOUNT = Path(__file__).parents[1] / "mount"
@@ -206,7 +205,7 @@ class RunsApi(JobsApi):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABRICKS_", "CAR_DAMAGE_", "PREFECT_"))}
         # In a workspace, the runtime passes the job's identity to the SDK and to MLflow.
         token = f"job-run-{run.run_id}"
-        self.pats[token] = CLIENT
+        self.pats[token] = self.run_as(job)
         environment |= self.environment | {"DATABRICKS_TOKEN": token}
         environment["PYTHONPATH"] = os.pathsep.join([str(MOUNT), str(self._unpacked(wheel)), str(ROOT)])
         environment["TWIN_VOLUMES"] = str(self.storage)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.databricks.twin.core import Refused
+from tests.databricks.twin.core import Refused, folded
 from tests.databricks.twin.mounted import Mounted, free_port
 from tests.databricks.twin.permissions import Permissions
 
@@ -125,6 +125,11 @@ class ServingApi(Permissions):
             # Documented as optional, but an update without it would turn it off.
             self._typed(entity, entity_name=str, entity_version=str, scale_to_zero_enabled=bool)
             self._only(entity, _ENTITY, {"entity_name", "entity_version", "workload_size", "scale_to_zero_enabled"})
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", entity.get("name", "x")):  # databricks-sdk, ServedEntityInput.name
+                raise Refused(
+                    400, "INVALID_PARAMETER_VALUE", "A served entity name has alphanumeric characters, dashes, and underscores only"
+                )
+            entity["entity_name"] = folded(entity["entity_name"])
             model = self.registered.get(entity["entity_name"])
             version = model and model.versions.get(int(entity["entity_version"]))
             if version is None or version.status != "READY":
