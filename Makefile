@@ -74,6 +74,7 @@ bench: setup  ## Run the benchmarks against their baselines; writes build/bench.
 
 bench-scale: setup spark  ## Measure both table engines with up to 100,000 photos; takes half an hour
 	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks scoring
 
 bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes twenty minutes
 	@$(BIN)/python -m benchmarks nights

@@ -10,6 +10,7 @@ MODULES = (
     "serving",
     "model_start",
     "load",
+    "runtimes",
     "orchestration",
     "gate",
 )

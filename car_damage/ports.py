@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from car_damage.moves import Intention, Move
 from car_damage.settings import Settings
@@ -145,6 +145,26 @@ class Tables(Protocol):
         Returns:
             `schema` with two columns in front: path, and unreadable (string: the reason why the file could not be read, and
             then the rest of the row is null; null for a file that was read). One row per file, in any order.
+        """
+
+    def answers(
+        self, files: "pa.Table", model: Path, timeout: float, environment: Literal["this", "uv", "fitting"], chunk: int
+    ) -> "Iterator[pa.Table]":
+        """Read each file once and ask a model about it, with bounded memory, where the engine does its work.
+
+        Args:
+            files: path (string) and size (int64, bytes; null: unknown), one row per file.
+            model: the folder of a saved MLflow model, on this machine.
+            timeout: seconds that the model may take for its first answers, and again for each further one.
+            environment: see `car_damage.model.process.Environment`.
+            chunk: files in one table. An engine that works on many files at the same time may have more.
+
+        Yields:
+            The columns `car_damage.data.predictions.ANSWER` behind path and unreadable, which are as `each` has them. All tables
+            together have one row per file, in any order.
+
+        Raises:
+            ModelRefused: the model's process ended, or gave no answer in time. What was yielded before stays right.
         """
 
     def read(

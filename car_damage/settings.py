@@ -269,7 +269,8 @@ class Scoring(Section):
     source: str = ""
     """A folder, or a table with a column path, as catalog.schema.table. Empty: the landing folder."""
     chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
-    """Predictions are written after each chunk of this many photos, so a run that is killed loses at most one chunk."""
+    """Predictions are written after each chunk of this many photos, so a run that is killed loses at most one chunk. Spark writes after
+    each twentieth of the photos, but at least 64 tasks."""
 
 
 class Serving(Section):

@@ -30,6 +30,8 @@ PREDICTIONS = described.table(
 KEY = ("path", "model_version")
 FILE = ("path", "size", "modified")
 """The columns of a photo to be scored."""
+ANSWER = pa.schema([PREDICTIONS.field(name) for name in ("label", "probability", "probabilities", "refused", "sha256")])
+"""The columns of a model's answer."""
 
 
 def of_paths(paths: pa.ChunkedArray) -> pa.Table:

@@ -4,9 +4,10 @@ It imports none of our modules: MLflow puts a model's own code in front of sys.p
 already imported would hide the model's own decoder. It has three commands:
 
     python -P host.py answer FOLDER
-        Reads photos from stdin, each as 8 bytes of length (big endian) and its bytes; a length of zero ends them. Writes
-        one JSON object per line to stdout, in the same order, after each batch. A photo that the model refuses
-        gets {"refused": reason}; the other photos of its batch are answered.
+        Reads photos from stdin, each as 8 bytes of length (big endian) and its bytes; a length of zero ends a series of them,
+        and the end of stdin the process. Writes one JSON object per line to stdout, in the same order, after each batch, and an
+        empty line after each series. A photo that the model refuses gets {"refused": reason}; the other photos of its batch
+        are answered.
     python -P host.py fetch URI FOLDER
         Downloads a model into a folder, which it creates. It runs no code of the model, so it may have the credentials of
         the registry and of its artifacts. The other two commands need none.
@@ -40,7 +41,8 @@ from typing import Any, BinaryIO
 
 BATCH = 64
 """Photos in one call of the model, at most."""
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 8 << 20
+"""Bytes that end a batch. It is in memory several times, and a model of a Spark task has less than a gigabyte."""
 _PR_SET_PDEATHSIG = 1
 _UNUSED = ("matplotlib", "sklearn")
 """Keras imports these packages where they are installed: a third of the time that it takes to import, and no answer needs them."""
@@ -100,6 +102,8 @@ def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
     model = _load(folder)
     for batch in _batches(photos):
         out.writelines(json.dumps(row).encode() + b"\n" for row in _rows(model, batch))
+        if not batch:
+            out.write(b"\n")
         out.flush()
 
 
@@ -108,6 +112,8 @@ def _rows(model: Any, batch: list[bytes]) -> list[dict[str, Any]]:
     import pandas as pd
     from mlflow.exceptions import MlflowException
 
+    if not batch:
+        return []
     frame = pd.DataFrame({"image": [base64.b64encode(photo).decode() for photo in batch]})
     try:
         return list(model.predict(frame).to_dict(orient="records"))
@@ -120,17 +126,18 @@ def _rows(model: Any, batch: list[bytes]) -> list[dict[str, Any]]:
 
 
 def _batches(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Batches of at most BATCH photos. A batch also ends with the photo that brings it to 64 MiB."""
+    """Batches of at most BATCH photos; an empty one ends a series. A batch also ends with the photo that brings it to 8 MiB."""
     batch: list[bytes] = []
     size = 0
-    while length := int.from_bytes(_exactly(stream, 8), "big"):
-        batch.append(_exactly(stream, length))
-        size += length
-        if len(batch) == BATCH or size >= _BATCH_BYTES:
+    while head := stream.read(8):
+        if length := int.from_bytes(head, "big"):
+            batch.append(_exactly(stream, length))
+            size += length
+        if batch and (not length or len(batch) == BATCH or size >= _BATCH_BYTES):
             yield batch
             batch, size = [], 0
-    if batch:
-        yield batch
+        if not length:
+            yield []
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytes:

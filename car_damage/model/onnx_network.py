@@ -15,12 +15,14 @@ class OnnxNetwork:
 
     Args:
         file: input (n, 224, 224, 3) uint8, output (n, classes) float32.
+        threads: that work on one call, at most; 0: one for each core.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, threads: int = 0) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         # Threads that wait for work would take the processor from those that decode photos.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,7 +64,7 @@ def answers(
     return given
 
 
-def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Environment = "this") -> Iterator[ModelAnswer]:
+def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: Environment = "this") -> Generator[ModelAnswer]:
     """The answers for photos, in their order. Photos are read one by one when the process needs them, never all at once.
 
     A model may refuse photos that other models accept, because its decoder is older or its limits are narrower. Such a refusal
@@ -81,40 +81,60 @@ def stream(model: Path, photos: Iterable[bytes], timeout: float, environment: En
         ModelRefused: the model does not load, or does not answer in time, or its environment cannot be built.
         Terminal: environment is "uv" and uv is not installed.
     """
+    with conversation(model, timeout, environment) as asked:
+        yield from asked.answers(photos, timeout)
+
+
+@contextlib.contextmanager
+def conversation(model: Path, timeout: float, environment: Environment = "this") -> "Iterator[Conversation]":
+    """Start a model's process, which ends with the block. The arguments and errors are those of `stream`."""
     with Scratch("model") as scratch:
         python = _python(model, scratch, timeout, environment)
         with _process([python, "-P", str(HOST), "answer", str(model.absolute())], scratch) as (process, stderr):
-            yield from _converse(process, stderr, model, photos, timeout)
+            yield Conversation(process, stderr, model)
 
 
-def _converse(
-    process: "subprocess.Popen[bytes]", stderr: Path, model: Path, photos: Iterable[bytes], timeout: float
-) -> Iterator[ModelAnswer]:
-    sent = _Sender(process, photos)
-    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
-    sent.start()
-    count = 0
-    left = timeout
-    while True:
-        try:
-            line = lines.get(timeout=left)
-        except queue.Empty:
-            left = timeout - sent.done_reading_for()
-            if left > 0:  # the model was waiting for a photo, and its time started when it got the photo
-                continue
-            raise ModelRefused(f"the model in {model} gave no answer for {timeout:g} seconds; its last output: {_tail(stderr)}") from None
+class Conversation:
+    """Asks a model's process about one series of photos after another. After an error it is over.
+
+    Args:
+        process: runs the command `answer` of car_damage.model.host.
+        stderr: the file of its other output.
+        model: the model's folder, for messages.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", stderr: Path, model: Path) -> None:
+        self._process, self._stderr, self._model = process, stderr, model
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=_read_lines, args=(process, self._lines), daemon=True).start()
+
+    def answers(self, photos: Iterable[bytes], timeout: float) -> Iterator[ModelAnswer]:
+        """The answers for a series; see `stream`. The next series can begin when all of them were taken."""
+        sent = _Sender(self._process, photos)
+        sent.start()
+        count = 0
         left = timeout
-        if line is None:
-            break
-        count += 1
-        yield _answer(json.loads(line))
-    sent.join()
-    if sent.failure:
-        raise sent.failure
-    code = process.wait()
-    if code or count != sent.count:
-        raise ModelRefused(f"the model in {model} ended (exit {code}) after {count} answers; its last output: {_tail(stderr)}")
+        while True:
+            try:
+                line = self._lines.get(timeout=left)
+            except queue.Empty:
+                left = timeout - sent.done_reading_for()
+                if left > 0:  # the model was waiting for a photo, and its time started when it got the photo
+                    continue
+                raise ModelRefused(
+                    f"the model in {self._model} gave no answer for {timeout:g} seconds; its last output: {_tail(self._stderr)}"
+                ) from None
+            left = timeout
+            if line is None or not line.strip():
+                break
+            count += 1
+            yield _answer(json.loads(line))
+        sent.join()
+        if sent.failure:
+            raise sent.failure
+        if line is None or count != sent.count:
+            ended = "went on" if line else f"ended (exit {self._process.wait()})"
+            raise ModelRefused(f"the model in {self._model} {ended} after {count} answers; its last output: {_tail(self._stderr)}")
 
 
 class _Sender(threading.Thread):
@@ -148,9 +168,9 @@ class _Sender(threading.Thread):
                 stream.write(photo)
                 self.count += 1
             stream.write(bytes(8))
-            stream.close()
+            stream.flush()
         except BrokenPipeError:
-            pass  # the process has ended; `_converse` checks its exit code
+            pass  # the process has ended; `Conversation.answers` checks its exit code
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._read_at = time.monotonic()
             self.failure = error

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from car_damage.errors import ModelRefused
-from car_damage.model.process import ModelAnswer, _converse, answers
+from car_damage.model.process import Conversation, ModelAnswer, answers, conversation
 from car_damage.photo.decoder import decode
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
 
@@ -119,6 +119,7 @@ def test_the_time_that_reading_a_photo_takes_is_not_the_models(tmp_path: Path) -
         "while length := int.from_bytes(sys.stdin.buffer.read(8), 'big'):\n"
         "    sys.stdin.buffer.read(length)\n"
         '    print(\'{"refused": "no photo"}\', flush=True)\n'
+        "print(flush=True)\n"
     )
 
     def photos() -> Iterator[bytes]:
@@ -127,7 +128,7 @@ def test_the_time_that_reading_a_photo_takes_is_not_the_models(tmp_path: Path) -
 
     command = [sys.executable, "-c", host]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        given = list(_converse(process, tmp_path / "stderr", tmp_path, photos(), timeout=2))
+        given = list(Conversation(process, tmp_path / "stderr", tmp_path).answers(photos(), timeout=2))
     assert [answer.refused for answer in given] == ["no photo"]
 
 
@@ -138,3 +139,15 @@ def test_an_error_while_photos_are_read_is_the_callers_error(models: Models, pho
 
     with pytest.raises(LookupError, match="the second photo is gone"):
         answers(models.folders[1], photos(), timeout=120)
+
+
+def test_a_process_answers_one_series_after_another_with_the_threads_that_it_may_have(
+    models: Models, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with conversation(models.folders[1], timeout=120) as asked:
+        first = list(asked.answers([photo, b"no photo"], 120))
+        assert [bool(answer.refused) for answer in first] == [False, True]
+        assert list(asked.answers([], 120)) == []
+        assert list(asked.answers([photo], 120)) == first[:1]
+        assert psutil.Process(asked._process.pid).num_threads() <= 3  # one that decodes, and those of MLflow and of the answers

@@ -2,28 +2,72 @@
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables import delta, spark_files, spark_work
 from car_damage.data.described import comment_of
 from car_damage.data.predictions import PREDICTIONS
-from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal, Unavailable
+from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
 from car_damage.settings import Settings
 from car_damage.stage import silent
-from car_damage.stages import score
 from car_damage.stages.score import STAGE as SCORE
 from tests import engines
-from tests.engines import ENGINES
+from tests.engines import DELTA_RS, ENGINES, SPARK
 from tests.fakes import Versions
 from tests.tables.conftest import HandClock
 
 TABLE = "insurance_uc.gold.predictions"
+
+
+MODEL = """
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import mlflow
+import pandas
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+ASKED, LABEL = Path({asked!r}), {label!r}
+
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        photos = [base64.b64decode(image) for image in model_input["image"]]
+        if any(photo.startswith(b"text") for photo in photos):
+            raise MlflowException("row 0: not an image", error_code=INVALID_PARAMETER_VALUE)
+        with ASKED.open("a") as asked:
+            asked.writelines(f"{{os.getpid()}} {{photo.decode()}}\\n" for photo in photos)
+        return pandas.DataFrame(
+            [
+                {{
+                    "label": LABEL,
+                    "probability": 0.75,
+                    "probability_minor": 0.75,
+                    "probability_major": 0.25,
+                    "sha256": hashlib.sha256(photo).hexdigest(),
+                }}
+                for photo in photos
+            ]
+        )
+
+
+mlflow.models.set_model(Model())
+"""
+"""Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
 
 
 @dataclass
@@ -35,7 +79,6 @@ class World:
     files: object = field(default_factory=Folder)
     registry: Versions = field(default_factory=Versions)
     clock: HandClock = field(default_factory=HandClock)
-    asked: list = field(default_factory=list)
 
     def photo(self, name, data=None):
         path = self.settings.home / "photos" / name
@@ -45,6 +88,20 @@ class World:
 
     def score(self, source="", version="champion"):
         return SCORE.work(ScoreRequest("flow-run", source, version), self, silent)
+
+    def asked(self):
+        """The photos that a model was asked about since the last call, sorted."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return sorted(line.partition(" ")[2] for line in lines)
+
+    def processes(self):
+        """The numbers of the processes that have answered since the last call of `asked`."""
+        return {line.partition(" ")[0] for line in self.log.read_text().splitlines()}
+
+    @property
+    def log(self):
+        return self.settings.home / "asked"
 
     def rows(self):
         """(name, version) -> row."""
@@ -58,25 +115,38 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
     settings = Settings(home=folder, landing={"folder": str(folder / "photos")}, scoring=scoring)
     (folder / "photos").mkdir()
     world = World(settings, engines.tables(engine, folder / "tables", sessions))
-    for version in (1, 2):
+    for version, label in ((1, "minor"), (2, "major")):
         world.registry.add(version)
+        if engine != DELTA_RS:
+            world.registry.folders[f"models:/model/{version}"] = _saved(folder, label)
     world.registry.move("champion", 1)
 
     def answer(model, photos, timeout, environment):
         """Answer as a model's process does: version 1 answers minor and version 2 major; both refuse text."""
-        assert (timeout, environment) == (300.0, "fitting")
+        assert (timeout, environment) == (world.settings.tracking.check_timeout, world.settings.tracking.champion_environment)
         for photo in photos:
-            world.asked.append(photo)
             if photo.startswith(b"text"):
                 yield ModelAnswer("", 0.0, {}, "", "not an image")
             elif photo == b"end":
                 raise ModelRefused("the model ended")
             else:
-                label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith("2") else "minor"
+                with (folder / "asked").open("a") as asked:
+                    asked.write(f"{os.getpid()} {photo.decode()}\n")
+                label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith(("2", "major")) else "minor"
                 yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
 
-    monkeypatch.setattr(score, "stream", answer)
+    monkeypatch.setattr(delta, "stream", answer)
     return world
+
+
+def _saved(folder, label):
+    """The folder of a model that gives this label."""
+    import mlflow
+
+    code = folder / f"{label}.py"
+    code.write_text(MODEL.format(asked=str(folder / "asked"), label=label))
+    mlflow.pyfunc.save_model(path=str(folder / label), python_model=str(code), pip_requirements=[])
+    return folder / label
 
 
 @pytest.fixture
@@ -85,14 +155,20 @@ def world(tmp_path, engine, sessions, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch):
+def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path, sessions, monkeypatch, caplog):
+    monkeypatch.setattr(spark_files, "PART_BYTES", spark_files.OPEN_BYTES)  # a task for each photo
+    monkeypatch.setattr(spark_work, "LEAST", 5)
     world = world_of(name, tmp_path, sessions, monkeypatch)
-    for number in range(4):
+    for number in range(7):
         world.photo(f"{number}.jpg")
     world.photo("text.jpg")
+    (tmp_path / "photos" / "empty.jpg").touch()
+    (tmp_path / "photos" / "nowhere.jpg").symlink_to(tmp_path / "nowhere")
     report = world.score()
-    assert (report.version, report.found, report.scored, report.labels, report.refused) == (1, 5, 4, {"minor": 4}, 1)
-    assert report.examples == {str(tmp_path / "photos" / "text.jpg"): "not an image"}
+    assert (report.version, report.found, report.scored, report.labels, report.refused) == (1, 10, 7, {"minor": 7}, 2)
+    path = f"{tmp_path}/photos/"
+    assert report.examples == {f"{path}empty.jpg": "empty", f"{path}text.jpg": "not an image"}
+    assert (report.unreadable, report.unreadable_count) == ((f"{path}nowhere.jpg",), 1)
     row = world.rows()["0.jpg", 1]
     assert (row["label"], row["probability"], row["refused"], row["flow_run"]) == ("minor", 0.75, None, "flow-run")
     assert json.loads(row["probabilities"]) == {"minor": 0.75, "major": 0.25}
@@ -101,15 +177,46 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     assert (refused["label"], refused["refused"]) == (None, "not an image")
     made = DeltaTable(world.tables.uri(world.settings.tables.predictions))
     assert [field.metadata["comment"] for field in made.schema().fields] == [comment_of(field) for field in PREDICTIONS]
+    assert 1 <= len(world.processes()) <= 2  # one for each of Spark's Python workers
+    assert world.asked() == [f"{number}.jpg" for number in range(7)]
 
-    world.asked.clear()
-    world.photo("new.jpg")
+    world.photo("nowhere")
+    (tmp_path / "photos" / "nowhere").rename(tmp_path / "nowhere")
     again = world.score()
-    assert (again.found, again.scored, again.refused, world.asked) == (6, 1, 0, [b"new.jpg"])
+    assert (again.found, again.scored, again.refused, world.asked()) == (10, 1, 0, ["nowhere"])
     assert world.score().predictions_version == again.predictions_version
     other = world.score(version=2)
-    assert (other.scored, other.labels) == (5, {"major": 5})
-    assert len(world.rows()) == 12
+    assert (other.scored, other.labels) == (8, {"major": 8})
+    assert len(world.rows()) == 20
+    left = [line for line in caplog.messages if "left to this machine" in line]
+    assert len(left) == (0 if name == DELTA_RS else 1)
+    assert all(line.startswith("1 of 10 photos are left to this machine: Spark's machines cannot read some") for line in left)
+
+
+def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, sessions, monkeypatch, caplog):
+    world = world_of(SPARK, tmp_path, sessions, monkeypatch)
+    for number in range(3):
+        world.photo(f"{number}.jpg")
+    fresh = {"check_environment": "uv"}
+    for version, (changed, why) in enumerate(
+        [({"check_timeout": 0.01}, "ModelRefused: the model in .* gave no answer for 0.01 s"), (fresh, "needs an environment of its own")],
+        1,
+    ):
+        tracking = world.settings.tracking.model_copy(update=changed)
+        world.settings = world.settings.model_copy(update={"tracking": tracking})
+        assert world.score(version=version).scored == 3
+        [said] = [line for line in caplog.messages if "left to this machine" in line]
+        assert re.search(f"3 of 3 photos are left to this machine: .*{why}", said)
+        caplog.clear()
+    world.photo("4.jpg")
+    world.tables._files = Volume()
+    assert world.score().scored == 1
+    assert "1 of 1 photos are left to this machine: their folder is not mounted here" in caplog.text
+    world.photo("5.jpg")
+    world.tables._files = Folder()
+    monkeypatch.setattr(spark_work, "HEAVIEST", 3)
+    assert world.score(version=1).scored == 1
+    assert "1 of 1 photos are left to this machine: 1 have more than 0 MiB" in caplog.text
 
 
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
@@ -147,7 +254,7 @@ def test_an_empty_file_is_refused_and_ends_nothing(world):
     (world.settings.home / "photos" / "a-empty.jpg").touch()
     world.photo("b.jpg")
     report = world.score()
-    assert (report.scored, report.refused, world.asked) == (1, 1, [b"b.jpg"])
+    assert (report.scored, report.refused, world.asked()) == (1, 1, ["b.jpg"])
     assert world.rows()["a-empty.jpg", 1]["refused"] == "empty"
     assert world.score().refused == 0
 
@@ -161,7 +268,7 @@ def test_a_folder_or_table_by_setting(tmp_path, engine, sessions, monkeypatch):
 
 
 def test_nothing_to_ask_starts_no_model_and_leaves_a_table(world, monkeypatch):
-    monkeypatch.setattr(score, "stream", None)
+    monkeypatch.setattr(world.registry, "download", None)
     report = world.score()
     assert (report.found, report.scored, report.labels, report.predictions_version) == (0, 0, {}, 0)
     assert world.rows() == {}
@@ -180,21 +287,16 @@ def test_what_was_answered_before_a_model_ended_is_kept_chunk_by_chunk(world):
 
 
 def test_a_photo_that_cannot_be_read_is_reported_and_asked_about_by_the_next_run(world, caplog):
-    class Torn(Folder):
-        def read(self, path):
-            if path.endswith("1.jpg"):
-                raise Unavailable(f"{path} cannot be read")
-            return super().read(path)
-
     paths = [world.photo(f"{number}.jpg") for number in range(3)]
-    world.files = Torn()
+    target = Path(paths[1]).rename(world.settings.home / "elsewhere.jpg")
+    Path(paths[1]).symlink_to(world.settings.home / "gone.jpg")
     report = world.score()
     assert (report.scored, report.unreadable, report.unreadable_count) == (2, (paths[1],), 1)
-    assert f"{paths[1]} cannot be read" in caplog.text
+    assert f"{paths[1]} does not exist" in caplog.text
     assert {name: row["sha256"] for (name, _), row in world.rows().items()} == {
         f"{number}.jpg": hashlib.sha256(f"{number}.jpg".encode()).hexdigest() for number in (0, 2)
     }
-    world.files = Folder()
+    target.rename(world.settings.home / "gone.jpg")
     assert world.score().scored == 1
 
 

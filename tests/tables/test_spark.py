@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables import spark, spark_files
+from car_damage.adapters.tables import spark_files, spark_work
 from car_damage.adapters.tables.delta import ATTEMPTS
 from car_damage.adapters.tables.spark import SparkDelta
 from car_damage.adapters.tables.spark_session import session
@@ -79,7 +79,7 @@ def sizes(done):
 
 def test_each_file_is_worked_on_once_and_progress_told_to_the_last(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(spark_files, "PART_BYTES", 4 * spark_files.OPEN_BYTES)
-    monkeypatch.setattr(spark, "LEAST", 2)
+    monkeypatch.setattr(spark_work, "LEAST", 2)
     files, told = put(tmp_path, [b"x" * size for size in range(40)]), []
     done = tables.each(files, Size(""), ROW, told.append)
     assert done.schema.names == ["path", "unreadable", "size", "note"]
@@ -138,11 +138,14 @@ class Slow(Size):
     """Takes longer than any test waits."""
 
     def __call__(self, path, data):
-        Path(self.folder, "begun").write_text(str(os.getpid()))
+        Path(self.folder, "part").write_text(str(os.getpid()))
+        Path(self.folder, "part").rename(Path(self.folder, "begun"))
         time.sleep(600)
 
 
-def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
+def assert_ends_when_cancelled(work, begun):
+    """Cancel the work as soon as the file names a process that works on it; the process must end."""
+
     class Cancelled(BaseException):
         pass
 
@@ -155,14 +158,12 @@ def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    files = put(tmp_path, [b"one"])
-    begun = tmp_path / "begun"
     before = signal.signal(signal.SIGUSR1, cancel)
     other = threading.Thread(target=cancel_when_begun)
     try:
         other.start()
         with pytest.raises(Cancelled):
-            tables.each(files, Slow(str(tmp_path)), ROW, lambda _: None)
+            work()
     finally:
         other.join()
         signal.signal(signal.SIGUSR1, before)
@@ -171,6 +172,41 @@ def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
     while at_work.exists():
         assert time.monotonic() < deadline, "the task goes on"
         time.sleep(0.1)
+
+
+def test_a_run_that_is_cancelled_ends_its_tasks_in_spark(tables, tmp_path):
+    files = put(tmp_path, [b"one"])
+    assert_ends_when_cancelled(lambda: tables.each(files, Slow(str(tmp_path)), ROW, lambda _: None), tmp_path / "begun")
+
+
+SLOW_MODEL = """
+import os
+import time
+from pathlib import Path
+
+import mlflow
+import pandas
+
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input: pandas.DataFrame, params=None):
+        Path({begun!r}).with_suffix(".part").write_text(str(os.getpid()))
+        Path({begun!r}).with_suffix(".part").rename({begun!r})
+        time.sleep(600)
+
+
+mlflow.models.set_model(Model())
+"""
+
+
+def test_a_run_that_is_cancelled_ends_the_models_of_its_tasks(classic, tmp_path):
+    import mlflow
+
+    begun = tmp_path / "begun"
+    (tmp_path / "slow.py").write_text(SLOW_MODEL.format(begun=str(begun)))
+    mlflow.pyfunc.save_model(path=str(tmp_path / "model"), python_model=str(tmp_path / "slow.py"), pip_requirements=[])
+    files = put(tmp_path, [b"one"])
+    assert_ends_when_cancelled(lambda: list(classic.answers(files, tmp_path / "model", 300.0, "this", 100)), begun)
 
 
 class Beaten(SparkDelta):
@@ -274,7 +310,7 @@ class Interrupted(SparkDelta):
             write_deltalake(table, rows(**{name: 0}), mode="append")
             yield from batches
 
-        return super()._frame(changed).coalesce(1).mapInArrow(late, spark._described(changed.schema))
+        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.described(changed.schema))
 
 
 def test_a_merge_that_meets_a_commit_is_computed_again(classic, tmp_path, sessions):

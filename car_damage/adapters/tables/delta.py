@@ -7,19 +7,24 @@ import logging
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.adapters import folder
+from car_damage.adapters.tables.answers import answered
+from car_damage.adapters.tables.columns import ANSWERS, plain
 from car_damage.adapters.tables.log import Log
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.machine import absolute
+from car_damage.model.process import Environment, stream
 from car_damage.ports import FileProcessor, Files, LandingDiff, Space
 
 ATTEMPTS = 10
@@ -171,6 +176,13 @@ class DeltaTables(ABC):
     def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
         """See the port."""
 
+    def answers(self, files: pa.Table, model: Path, timeout: float, environment: Environment, chunk: int) -> Iterator[pa.Table]:
+        """See the port. The model's process runs on this machine."""
+        items = zip(files["path"].to_pylist(), files["size"].to_pylist(), strict=True)
+        with closing(answered(self._files, items, lambda photos: stream(model, photos, timeout, environment))) as rows:
+            while some := list(islice(rows, chunk)):
+                yield pa.Table.from_pylist(some, schema=ANSWERS)
+
     @abstractmethod
     def _commit(self, table: str, change: Change) -> int:
         """Create the table, or merge once. Raises CommitConflict if another writer committed first."""
@@ -204,32 +216,6 @@ def disk_full(what: str, message: str) -> Unavailable | None:
     if DISK_FULL not in message:
         return None
     return Unavailable(f"{what}: {DISK_FULL}, and nothing was committed; free disk space, and run again ({message.splitlines()[0][:500]})")
-
-
-def result_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of the result of `each`, for work that returns rows of `schema`."""
-    front = [pa.field("path", pa.string()), pa.field("unreadable", pa.string())]
-    return pa.schema([*front, *(field.with_nullable(True) for field in schema)])
-
-
-def plain(rows: pa.Table) -> pa.Table:
-    """The same rows with types that all readers of Delta tables support: no views, no large strings, timestamps in UTC."""
-    if unsigned := [field.name for field in rows.schema if pa.types.is_unsigned_integer(field.type)]:
-        raise ValueError(f"Delta tables have no unsigned integers: {', '.join(unsigned)}")
-    return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema], rows.schema.metadata))
-
-
-def with_columns(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The columns in their order; one that the rows lack is null."""
-    return pa.table({name: rows[name] if name in rows.column_names else pa.nulls(rows.num_rows) for name in columns})
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_timestamp(kind) and kind.tz:
-        return pa.timestamp(kind.unit, "UTC")
-    return kind
 
 
 def _nullable(table: pa.Table) -> pa.Table:

@@ -19,18 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from car_damage.adapters import reading
-from car_damage.adapters.tables.delta import (
-    LOG_CLEANUP,
-    MANY,
-    REMOVE,
-    UNCOMMITTED,
-    Change,
-    DeltaTables,
-    disk_full,
-    plain,
-    result_schema,
-    with_columns,
-)
+from car_damage.adapters.tables.columns import plain, result_schema, with_columns
+from car_damage.adapters.tables.delta import LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change, DeltaTables, disk_full
 from car_damage.data.described import comment_of
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files

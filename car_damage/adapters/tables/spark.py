@@ -12,39 +12,24 @@ written only once, and the caller plans again from the table's latest version.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables.delta import (
-    DAY,
-    LOG_CLEANUP,
-    MANY,
-    REMOVE,
-    UNCOMMITTED,
-    Change,
-    DeltaTables,
-    plain,
-    result_schema,
-    with_columns,
-)
+from car_damage.adapters.tables.columns import plain, with_columns
+from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change
 from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
-from car_damage.adapters.tables.spark_errors import WorkerDied, condition, foreign, translated
-from car_damage.adapters.tables.spark_files import Reader, parts
+from car_damage.adapters.tables.spark_errors import condition, foreign, translated
+from car_damage.adapters.tables.spark_work import SparkWork, described, literal, quoted
 from car_damage.data.described import COMMENT, comment_of
-from car_damage.errors import CommitConflict, SettingsError
-from car_damage.ports import FileProcessor, Files
+from car_damage.errors import CommitConflict
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-LOOKS, LEAST = 20, 64
-"""Number of steps in which files are processed, with progress after each; and the least number of tasks in a step."""
+    from pyspark.sql import DataFrame
 
 _ABSENT = frozenset(
     {"DELTA_MISSING_DELTA_TABLE", "DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND"}
@@ -61,15 +46,13 @@ _CREATED = frozenset(
         "DELTA_METADATA_CHANGED",
     }
 )
-_TYPES = {"string": "string", "int64": "bigint", "bool": "boolean", "double": "double", "timestamp[us, tz=UTC]": "timestamp"}
-
 _RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 """Spark refuses to remove what is younger than a week, because it does not know which files another process needs. We do."""
 
 _log = logging.getLogger(__name__)
 
 
-class SparkDelta(DeltaTables):
+class SparkDelta(SparkWork):
     """The port `Tables` on a Spark session.
 
     Args:
@@ -79,36 +62,6 @@ class SparkDelta(DeltaTables):
         sleep: as `DeltaTables` has it.
     """
 
-    def __init__(
-        self, session: "Callable[[], SparkSession]", files: Files, root: Path | None, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        super().__init__(root, files, sleep)
-        self._session = session
-
-    def each(self, files: pa.Table, work: FileProcessor, schema: pa.Schema, tick: Callable[[int], None]) -> pa.Table:
-        """See the port. Spark's machines read the files by their paths.
-
-        If a photo ends the Python worker of its task, all files of that step are processed again, each in a process of its
-        own, to find the photo.
-        """
-        if not isinstance(self._files, Folder):
-            raise SettingsError(
-                'landing.folder: with tables.engine = "spark" Spark\'s machines read the photos, and the folder is not mounted here: '
-                'mount it at this path on all machines, or set tables.engine = "delta-rs"'
-            )
-        tasks = parts(files)
-        step = max(LEAST, -(-tasks.num_rows // LOOKS))
-        done = [result_schema(schema).empty_table()]
-        for start in range(0, tasks.num_rows, step):
-            some = tasks.slice(start, step)
-            try:
-                done.append(self._work_on(some, work, schema, alone=False))
-            except WorkerDied as error:
-                _log.warning("a file may have ended its process; processing the files of %d tasks one by one: %s", some.num_rows, error)
-                done.append(self._work_on(some, work, schema, alone=True))
-            tick(sum(rows.num_rows for rows in done))
-        return pa.concat_tables(done)
-
     def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
         latest = self._latest(table)
         if latest < 0:
@@ -117,15 +70,8 @@ class SparkDelta(DeltaTables):
         with translated(self._called(table)):
             whole = self._session().sql(f"SELECT * FROM {self._name(table)} VERSION AS OF {at}")
             lacks = set(optional) - set(whole.columns) if optional else set()
-            rows = whole.select(*(_quoted(name) for name in columns if name not in lacks)).toArrow()
+            rows = whole.select(*(quoted(name) for name in columns if name not in lacks)).toArrow()
         return with_columns(plain(rows), columns), at
-
-    def _work_on(self, tasks: pa.Table, work: FileProcessor, schema: pa.Schema, *, alone: bool) -> pa.Table:
-        whole = result_schema(schema)
-        with translated("the new files"):
-            # One row per task: repartition distributes the rows of a single partition evenly.
-            frame = self._frame(tasks).coalesce(1).repartition(tasks.num_rows)
-            return awaited(self._session(), frame.mapInArrow(Reader(work, whole, alone=alone), _described(whole)).toArrow).cast(whole)
 
     def _commit(self, table: str, change: Change) -> int:
         there = self._latest(table)
@@ -141,9 +87,8 @@ class SparkDelta(DeltaTables):
         with translated(self._called(table)):
             has = set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns)
             if missing := [field.with_nullable(True) for field in change.rows.schema if field.name not in has]:
-                self._session().sql(
-                    f"ALTER TABLE {self._name(table)} ADD COLUMNS ({_described(pa.schema(missing), comments=True)})"
-                ).collect()
+                columns = described(pa.schema(missing), comments=True)
+                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({columns})").collect()
                 there += 1
         with translated(self._called(table)), self._view(self._frame(changed), mark):
             statement = self._statement(table, change, mark, insert=has <= set(change.rows.column_names))
@@ -159,13 +104,13 @@ class SparkDelta(DeltaTables):
 
     def _statement(self, table: str, change: Change, mark: str, *, insert: bool) -> str:
         columns = change.rows.column_names
-        same = " AND ".join(f"t.{_quoted(column)} = s.{_quoted(column)}" for column in change.key)
+        same = " AND ".join(f"t.{quoted(column)} = s.{quoted(column)}" for column in change.key)
         text = f"MERGE INTO {self._name(table)} t USING {mark} s ON {same} WHEN MATCHED AND s.{mark} THEN DELETE"
         if change.updated:
-            text += " WHEN MATCHED THEN UPDATE SET " + ", ".join(f"{_quoted(column)} = s.{_quoted(column)}" for column in change.updated)
+            text += " WHEN MATCHED THEN UPDATE SET " + ", ".join(f"{quoted(column)} = s.{quoted(column)}" for column in change.updated)
         if insert:
-            names = ", ".join(map(_quoted, columns))
-            values = ", ".join(f"s.{_quoted(column)}" for column in columns)
+            names = ", ".join(map(quoted, columns))
+            values = ", ".join(f"s.{quoted(column)}" for column in columns)
             text += f" WHEN NOT MATCHED AND NOT s.{mark} THEN INSERT ({names}) VALUES ({values})"
         return text
 
@@ -190,7 +135,7 @@ class SparkDelta(DeltaTables):
             frame.write.format("delta").mode("error").save(self.uri(table))
             return
         with self._view(frame, f"rows_{uuid.uuid4().hex}") as view:  # only SQL takes a table's comment, in the same commit
-            described = f"COMMENT {_literal(comment)} " if comment else ""
+            described = f"COMMENT {literal(comment)} " if comment else ""
             self._session().sql(f"CREATE TABLE {self._name(table)} USING delta {described}AS SELECT * FROM {view}").collect()
 
     def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
@@ -253,14 +198,8 @@ class SparkDelta(DeltaTables):
         """The table's name in SQL."""
         where = self.uri(table)
         if where.startswith("/"):
-            return f"delta.{_quoted(where)}"
-        return ".".join(map(_quoted, table.split(".")))
-
-    def _frame(self, rows: pa.Table) -> "DataFrame":
-        if rows.num_rows:
-            # As one chunk: Spark 4.2 stops reading at a chunk without rows, and loses the chunks after it.
-            return self._session().createDataFrame(rows.combine_chunks())
-        return self._session().createDataFrame([], _described(rows.schema))  # Connect accepts no empty Arrow table
+            return f"delta.{quoted(where)}"
+        return ".".join(map(quoted, table.split(".")))
 
     @contextmanager
     def _view(self, frame: "DataFrame", name: str) -> Iterator[str]:
@@ -288,20 +227,3 @@ def _inventory(folder: Path, used: Collection[str], keep_days: int) -> pa.Table:
             "modificationTime": pa.array([int(of.st_mtime * 1000) for _, of in found], pa.int64()),
         }
     )
-
-
-def _described(schema: pa.Schema, *, comments: bool = False) -> str:
-    """The schema as a Spark DDL string."""
-    return ", ".join(
-        f"{_quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}"
-        f"{f' COMMENT {_literal(comment_of(field))}' if comments and comment_of(field) else ''}"
-        for field in schema
-    )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

@@ -75,7 +75,7 @@ def condition(error: Exception) -> str:
 def short(error: Exception) -> str:
     """One line: the first line of Spark's message and the wrapped Python error, without the stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    python = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line) and not line.startswith(("org.", "java."))]
+    python = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Refused)\b", line) and not line.startswith(("org.", "java."))]
     return " ".join(dict.fromkeys([*lines[:1], *python[-1:]]))[:_LENGTH].rstrip(".")
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import apart
+from car_damage.adapters.tables.answers import UNKNOWN_BYTES
 from car_damage.errors import Unavailable
 from car_damage.ports import FileProcessor
 
@@ -23,11 +25,12 @@ SECONDS = 300.0
 
 
 def parts(files: pa.Table) -> pa.Table:
-    """Column paths (list of string): one row per task, with about the same number of bytes."""
-    ends = np.cumsum(files["size"].to_numpy() + OPEN_BYTES)
+    """Columns paths (list of string) and sizes (list of int64): one row per task, with about the same number of bytes."""
+    ends = np.cumsum(pc.fill_null(files["size"], UNKNOWN_BYTES).to_numpy() + OPEN_BYTES)
     part = pa.array(ends // PART_BYTES)
-    grouped = pa.table({"part": part, "paths": files["path"]}).group_by("part").aggregate([("paths", "list")])
-    return grouped.select(["paths_list"]).rename_columns(["paths"])
+    whole = pa.table({"part": part, "paths": files["path"], "sizes": files["size"]})
+    grouped = whole.group_by("part", use_threads=False).aggregate([("paths", "list"), ("sizes", "list")])
+    return grouped.select(["paths_list", "sizes_list"]).rename_columns(["paths", "sizes"])
 
 
 class Reader:

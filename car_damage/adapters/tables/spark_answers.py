@@ -1,0 +1,103 @@
+"""Asks a model about files on Spark's machines. Each Python worker of Spark has a process of the model, and keeps it for its next task.
+
+The model travels as a part of the function that Spark calls: Spark sends a function once to each executor, on a classic session, over
+Spark Connect and on serverless compute. Files that a session distributes (addArtifact) are not always visible there
+(github.com/mlflow/mlflow/pull/22300), and a registry would need credentials. The model's process gets none.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.answers import answered
+from car_damage.errors import Terminal
+from car_damage.machine import Scratch
+from car_damage.model.process import Conversation, ModelAnswer, conversation
+
+LARGEST = 64 << 20
+"""Bytes of a packed model that travels, at most. A message to a Spark Connect server may have 128 MiB."""
+CHUNK = 64
+"""Rows in one batch of a task's result."""
+
+
+def packed(model: Path) -> bytes:
+    """The files of a model's folder as one archive.
+
+    Raises:
+        Terminal: they are too large to travel.
+    """
+    with Scratch("packed") as scratch:
+        data = Path(shutil.make_archive(str(scratch / "model"), "zip", model)).read_bytes()
+    if len(data) > LARGEST:
+        raise Terminal(f"the model has {len(data) >> 20} MiB, and at most {LARGEST >> 20} MiB travel to Spark's machines")
+    return data
+
+
+class Asker:
+    """Asks the model about the files of each task.
+
+    Args:
+        model: its archive.
+        timeout: see `car_damage.model.process.stream`.
+        schema: of the rows.
+    """
+
+    def __init__(self, model: bytes, timeout: float, schema: pa.Schema) -> None:
+        self._model, self._timeout, self._schema = model, timeout, schema
+        self._name = hashlib.sha256(model).hexdigest()
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Spark calls this in each task: rows of paths and sizes in, rows of answers out."""
+        items = (
+            item
+            for batch in batches
+            for item in zip(batch.column("paths").flatten().to_pylist(), batch.column("sizes").flatten().to_pylist(), strict=True)
+        )
+        with closing(answered(Folder(), items, self._ask)) as rows:
+            while some := list(islice(rows, CHUNK)):
+                yield pa.RecordBatch.from_pylist(some, schema=self._schema)
+
+    def _ask(self, photos: Iterator[bytes]) -> Generator[ModelAnswer]:
+        if _kept.name != self._name:
+            _kept.end()
+            _kept.start(self._name, self._model, self._timeout)
+        assert _kept.asked is not None  # noqa: S101 - for the type checker
+        try:
+            yield from _kept.asked.answers(photos, self._timeout)
+        except BaseException:
+            _kept.end()  # also when the task ends before all answers were taken
+            raise
+
+
+class _Kept:
+    """The model's process of this Python worker. It ends with the worker, which Spark ends after a minute without tasks."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.asked: Conversation | None = None
+        self._stack = ExitStack()
+
+    def start(self, name: str, model: bytes, timeout: float) -> None:
+        # As many threads as Spark has processors for one task; Spark sets this variable, too.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        folder = self._stack.enter_context(Scratch("score"))
+        archive = folder / "model.zip"
+        archive.write_bytes(model)
+        shutil.unpack_archive(archive, folder / "model")
+        archive.unlink()
+        self.asked = self._stack.enter_context(conversation(folder / "model", timeout))
+        self.name = name
+
+    def end(self) -> None:
+        self.name, self.asked = "", None
+        self._stack.close()
+
+
+_kept = _Kept()
