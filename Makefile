@@ -87,7 +87,7 @@ pictures: setup  ## Take the README's pictures anew; needs Chromium with its chr
 constraints:  ## Resolve the ranges of pyproject.toml again, and write the versions to constraints.txt
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	$(PYTHON) -m venv "$$folder/venv" && \
-	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,test,fuzz]' && \
+	"$$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[train,local,spark,service,docker,kubernetes,test,fuzz]' && \
 	"$$folder/venv/bin/python" -m pip freeze --disable-pip-version-check --exclude-editable > "$$folder/frozen" && \
 	if grep -nE '@|://' "$$folder/frozen"; then echo "these lines name a URL instead of a version; constraints.txt is unchanged"; exit 1; fi && \
 	sed -i 's/^tensorflow==\(.*\)/&\ntensorflow-cpu==\1/' "$$folder/frozen" && \

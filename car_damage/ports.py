@@ -360,6 +360,9 @@ class Registry(Protocol):
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version, in the order of the mapping."""
 
+    def describe(self, version: int, description: str, ours: str) -> None:
+        """Set a version's description, unless a person has written one: theirs does not begin with `ours`."""
+
     def remove(self, version: int) -> None:
         """Remove a version that has no alias, for good."""
 

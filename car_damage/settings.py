@@ -331,6 +331,8 @@ class Databricks(Section):
     """Name of the job that trains a model and evaluates it."""
     score_job: str = "car-damage-score"
     """Name of the job that predicts many photos at once."""
+    approval_job: str = "car-damage-approval"
+    """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
     """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
     each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""
@@ -354,7 +356,7 @@ class Databricks(Section):
 
     @property
     def jobs(self) -> dict[Job, str]:
-        """The name of each job."""
+        """The name of each job that does stages."""
         return {"ingest": self.ingest_job, "train": self.train_job, "score": self.score_job}
 
     @model_validator(mode="after")
@@ -368,6 +370,19 @@ class Databricks(Section):
             if getattr(self, name) and self.compute != owner:
                 raise ValueError(f"{name} is only for compute {owner}, but compute is {self.compute}: remove {name}, or change compute")
         return self
+
+
+class Workers(Section):
+    """Where flow runs start: the work pool car-damage, and the image and the code of its runs."""
+
+    pool: Literal["process", "docker", "kubernetes"] = "process"
+    """Type of the work pool. process: a flow run is a process on its worker's machine. docker: a container of the image below.
+    kubernetes: a job of this image. deployments/containers/Dockerfile builds the image."""
+    image: Annotated[str, Field(pattern=r"^\S+$")] = "car-damage"
+    """Image of the containers in which flow runs start, for docker and kubernetes."""
+    code: Annotated[str, Field(pattern=r"^/")] | None = None
+    """Folder that holds the code where a flow run starts. None: /opt/car-damage, where the image has it; for process, the checkout from
+    which it is deployed."""
 
 
 class Stack(Section):
@@ -455,7 +470,14 @@ class Settings(BaseSettings):
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
+    workers: Workers = Workers()
     stack: Stack = Stack()
+
+    @property
+    def jobs(self) -> dict[str, str]:
+        """The name of each Databricks job that the service needs, by its key in databricks.yml."""
+        jobs: dict[str, str] = dict(self.databricks.jobs.items())
+        return jobs | {"approval": self.databricks.approval_job} if self.promotion.mode == "approval" else jobs
 
     @model_validator(mode="before")
     @classmethod
@@ -488,6 +510,11 @@ class Settings(BaseSettings):
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
             raise ValueError("serving.inference_table needs an endpoint in a workspace: the local endpoint server does not log requests")
+        if self.workers.pool == "kubernetes" and urlsplit(self.serving.host or "").hostname in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(
+                f'workers.pool = "kubernetes" needs an endpoint that a pod reaches, and serving.host is {self.serving.host}: '
+                'set serving.host = "databricks"'
+            )
         if self.databricks.stages == "jobs":
             for setting in ("uri", "registry_uri"):
                 if urlsplit(getattr(self.tracking, setting) or "").password:

@@ -129,6 +129,24 @@ def doctor_command(own_credentials: OwnCredentials = False) -> None:
     raise typer.Exit(any(finding.state == FAIL for finding in findings))
 
 
+@app.command("smoke")
+def smoke_command(
+    endpoint: Annotated[
+        bool, typer.Option("--endpoint", help="Also create an endpoint: up to an hour, and it costs while it is up.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="The folder for the report.")] = Path(),
+    own_credentials: OwnCredentials = False,
+) -> None:
+    """Try every call of the service once in a Databricks workspace, remove what it made, and write a report without secrets."""
+    from deployments.smoke.command import smoke
+    from tasks.workspace import use_credentials
+
+    settings = _settings()
+    use_credentials(None if own_credentials else settings.databricks.credentials)
+    _stop_cleanly()
+    raise typer.Exit(not smoke(settings, folder, endpoint=endpoint).succeeded)
+
+
 @app.command("watch")
 def watch_command() -> None:
     """Watch the landing folder of this machine, and start a run as soon as new photos have landed there."""

@@ -2,21 +2,19 @@
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments import automations, deploy
+from deployments import automations, deploy, work_pool
 from deployments.databricks import needs
 from deployments.items import ABSENT, Item
 from tasks.stages import ENDPOINT_LIMIT
 
 HEALTH_TIMEOUT = 10.0
 """Seconds that the Prefect server may take to answer its health check."""
-WORK_POOL = "car-damage"
-"""The work pool of prefect.yaml; bootstrap creates it with type process."""
 
 
 def limits() -> list[Item]:
@@ -31,10 +29,9 @@ def everything(settings: Settings) -> list[Item]:
 
 def on_the_server(settings: Settings) -> list[Item]:
     """What scheduled runs need on the Prefect server."""
-    pool = Item(f"work pool {WORK_POOL}", _check_pool, _create_pool)
     deployments = Item("deployments", deploy.check, deploy.deploy)
     code = Item("deployed code", deploy.check_code, deploy.deploy, vital=False)
-    return [*limits(), pool, deployments, code, *automations.items(settings.alerts)]
+    return [*limits(), work_pool.item(settings), deployments, code, *automations.items(settings.alerts)]
 
 
 def server_url() -> str:
@@ -79,20 +76,3 @@ def _fix_limit() -> None:
         client.upsert_global_concurrency_limit_by_name(ENDPOINT_LIMIT, 1)
         # The upsert does not activate a limit that somebody has deactivated.
         client.update_global_concurrency_limit(ENDPOINT_LIMIT, GlobalConcurrencyLimitUpdate(active=True, limit=1))
-
-
-def _check_pool() -> str | None:
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_work_pool(WORK_POOL)
-        except ObjectNotFound:
-            return ABSENT
-    return None  # its type, and whether it is paused, is the choice of whoever runs the workers
-
-
-def _create_pool() -> None:
-    from prefect.workers.process import ProcessWorker
-
-    template = ProcessWorker.get_default_base_job_template()
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process", base_job_template=template))

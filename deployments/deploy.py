@@ -19,10 +19,12 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import get_current_settings
+from prefect.utilities.templating import apply_values
 
 from car_damage.errors import Terminal
+from car_damage.settings import CONFIG_VARIABLE, config_file
 from deployments.items import ABSENT
-from deployments.release import ROOT, version
+from deployments.release import ROOT, release, version
 
 FILE = ROOT / "prefect.yaml"
 TAGS = ["car-damage", "car-damage-doorbell"]
@@ -65,7 +67,7 @@ def deploy(file: Path = FILE) -> None:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env=os.environ | _client(),
+            env=os.environ | _client() | _settings_file(),
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
@@ -101,6 +103,13 @@ def _differs(name: str, declared: Mapping[str, Any], server: Server) -> str | No
     slugs = {schedule.slug: _deployed(schedule) for schedule in found.schedules}
     wanted = {schedule["slug"]: _declared(schedule) for schedule in declared.get("schedules") or []}
     lost = {trigger["name"] for trigger in declared.get("triggers") or []} - server.triggers[name]
+    place = (
+        found.work_pool_name,
+        found.pull_steps,
+        {name: (found.job_variables or {}).get(name) for name in declared["work_pool"]["job_variables"]},
+    )
+    if place != (declared["work_pool"]["name"], declared["pull"], declared["work_pool"]["job_variables"]):
+        return f"{name} starts in another place than the file says, or with other code: {place[0]}, {place[1]}, {place[2]}"
     if slugs != wanted:
         return f"{name} has the schedules {_listed(slugs)} instead of {_listed(wanted)}"
     if (has, strategy) != (limit.get("limit"), limit.get("collision_strategy")):
@@ -125,7 +134,9 @@ def _listed(schedules: Mapping[Any, str]) -> str:
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in yaml.safe_load(file.read_text())["deployments"]}
+    """The deployments of the file by name, each with its pull steps, and with the values of the build step."""
+    whole: Any = apply_values(yaml.safe_load(file.read_text()), {"release": release()}, remove_notset=False)
+    return {one["name"]: {"pull": whole["pull"], **one} for one in whole["deployments"]}
 
 
 def _server() -> Server:
@@ -140,6 +151,12 @@ def _server() -> Server:
             for name, one in found.items()
         }
     return Server(found, owned)
+
+
+def _settings_file() -> dict[str, str]:
+    """The settings file of this process, for one in another folder."""
+    found = config_file()
+    return {} if found is None else {CONFIG_VARIABLE: str(found.absolute())}
 
 
 def _client() -> dict[str, str]:

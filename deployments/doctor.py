@@ -82,6 +82,7 @@ def in_databricks(settings: Settings) -> list[Finding]:
         credentials,
         *(_finding(item.name, partial(_item, item), FAIL if item.vital else WARN) for item in items),
         *(_finding(name, check) for name, check in checks.items()),
+        *(_finding(name, check, WARN) for name, check in workspace_checks.advice(settings).items()),
     ]
 
 

@@ -60,7 +60,7 @@ def fix(item: Item) -> Result:
     """Fix one item if it is wrong.
 
     Raises:
-        SettingsError: the item is vital and cannot be fixed with these settings.
+        SettingsError: the item is vital and cannot be fixed with these settings, or an administrator can fix it.
     """
     problem = None
     try:
@@ -70,7 +70,7 @@ def fix(item: Item) -> Result:
     except NotVisible as error:
         return Result(item.name, None, not_visible=str(error))
     except SettingsError as error:
-        if item.vital:
+        if item.vital or isinstance(error, NeedsAdministrator):
             raise
         return Result(item.name, problem or str(error), str(error))
     return Result(item.name, problem)

@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
 
 from deployments.alerts import PREFIX
-from deployments.bootstrap import HEALTH_TIMEOUT, WORK_POOL, server_url
+from deployments.bootstrap import HEALTH_TIMEOUT, server_url
 from deployments.stack import workers_online
+from deployments.work_pool import WORK_POOL
 from tasks.flow_runs import UPDATES, in_state
 from tasks.stages import ENDPOINT_LIMIT
 

@@ -1,16 +1,20 @@
-"""The version of the deployed code: the package's version and a digest of the files that a run uses.
+"""What is deployed: the version of the code, the folder that has it where a run starts, and the image of containers.
 
 prefect.yaml uses it as a build step (`{{ release.version }}`), and `doctor` compares it with the deployments on the server.
+The version is the package's and a digest of the files that a run uses.
 """
 
 import hashlib
 from pathlib import Path
 
 from car_damage import __version__
+from car_damage.settings_sources import load
 
 ROOT = Path(__file__).parents[1]
 _FLOORS = ("car_damage", "tasks", "flows")
 _DIGITS = 10
+IN_THE_IMAGE = "/opt/car-damage"
+"""The folder of the code in the image: deployments/containers/Dockerfile."""
 
 
 def version() -> str:
@@ -23,4 +27,9 @@ def version() -> str:
 
 def release() -> dict[str, str]:
     """The build step; prefect.yaml refers to its values as `{{ release.<name> }}`."""
-    return {"version": version()}
+    workers = load().workers
+    return {
+        "version": version(),
+        "code": workers.code or (str(ROOT) if workers.pool == "process" else IN_THE_IMAGE),
+        "image": workers.image,
+    }

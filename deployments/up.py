@@ -59,6 +59,10 @@ def up() -> None:
     settings = load()
     variables = _export(settings)
     pid_file.refuse_a_second(settings.home)
+    if settings.workers.pool != "process":
+        raise SettingsError(
+            f'`make up` starts runs as processes, and workers.pool is {settings.workers.pool}: set workers.pool = "process"'
+        )
     _check_ports(settings)
     if (landing := Path(settings.landing.folder)).is_relative_to(settings.home):
         landing.mkdir(parents=True, exist_ok=True)
@@ -168,8 +172,9 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _bootstrap(settings: Settings) -> str:
-    from deployments.bootstrap import WORK_POOL, everything
+    from deployments.bootstrap import everything
     from deployments.items import bootstrap
+    from deployments.work_pool import WORK_POOL
 
     for result in bootstrap(everything(settings)):
         if result.unresolved:

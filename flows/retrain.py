@@ -24,10 +24,11 @@ from car_damage.platform import as_first_used
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.settings_sources import load
-from tasks import alerts, by_hand, commands, naming
+from tasks import alerts, approvals, by_hand, commands, naming
 from tasks.attempts import take_over, tell_end
 from tasks.author import started_by
 from tasks.cancellation import end_work, stay_as_it_was
+from tasks.progress import if_possible
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, put_right, register_model, train_model, update_endpoint, validate_images, write_silver
 from tasks.tidying import tidy_if_possible
@@ -96,6 +97,9 @@ def retrain(
 
 def _ended(ending: outcome.Outcome, settings: Settings) -> State[Any]:
     alerts.of_ending(ending, settings.alerts)
+    if ending.awaiting is not None:
+        with if_possible("the version that waits, for the doorbell"):
+            approvals.remember(ending.awaiting)
     message = commands.with_approval(ending)
     return Completed(name=ending.name, message=message, data=message)
 

@@ -1,6 +1,7 @@
 """The doorbell: one check of the landing folder. New photos start a run of `retrain` once the folder is quiet.
 
-It lists the folder and reads no table, so a check is cheap on every target.
+It lists the folder and reads no table, so a check is cheap on every target. It also looks whether a person has approved a version that
+waits, which starts a run of `promote`.
 """
 
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from car_damage.settings_sources import load
-from tasks import doorbell
+from tasks import approvals, doorbell
 from tasks.runner import runner_for
 
 
@@ -22,13 +23,17 @@ def _run_name() -> str:
 @flow(
     name="watch-landing",
     flow_run_name=_run_name,
-    description="Checks whether photos have landed, and announces them once the folder is quiet; this starts `retrain`.",
+    description="Checks whether photos have landed, and announces them once the folder is quiet; this starts `retrain`. "
+    "Takes a version live that a person has approved on its page; this starts `promote`.",
     timeout_seconds=600,
 )
 def watch_landing() -> State[Any]:
-    """Check the landing folder once, and announce new photos if the folder is quiet."""
-    answer = doorbell.look(runner_for(load()).platform)
-    return Completed(name="Announced" if answer.ring else "Quiet", message=answer.why)
+    """Check the landing folder once, and announce new photos if the folder is quiet. Start promote for versions that were approved."""
+    platform = runner_for(load()).platform
+    answer = doorbell.look(platform)
+    approved = approvals.look(platform)  # after the bell, which needs no registry
+    why = f"{answer.why} Approved: version {', '.join(map(str, approved))}; promote checks it." if approved else answer.why
+    return Completed(name="Announced" if answer.ring else "Quiet", message=why)
 
 
 if __name__ == "__main__":

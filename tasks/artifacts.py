@@ -24,6 +24,7 @@ from car_damage.pipeline import (
     ValidateReport,
 )
 from car_damage.ports import Platform, Tracking
+from car_damage.promotion.tags import APPROVAL
 from car_damage.settings import Serving
 from tasks import commands
 from tasks.markdown import picture, plain, table
@@ -97,6 +98,8 @@ def decided(request: RegisterRequest, report: RegisterReport, platform: Platform
             f"**It waits for a person's approval.** To take it live, {as_long}:",
             "",
             f"```\n{commands.promote(report.version)}\n```",
+            "",
+            f"Or approve it on its page in the registry: with the button Approve, or the tag `{APPROVAL}` with the value `Approved`.",
             "",
         ]
     if evidence is not None:

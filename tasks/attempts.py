@@ -15,7 +15,7 @@ from prefect.events.related import tags_as_related_resources
 from prefect.flows import Flow
 
 from car_damage.errors import Terminal
-from tasks import events, run_processes
+from tasks import events, run_processes, succession
 from tasks.progress import if_possible
 
 MOST = 5
@@ -37,7 +37,8 @@ def take_over() -> State[Any] | None:
     """Make this process the only one of its flow run.
 
     When the Prefect server was down for longer than `alerts.zombie_after`, the automation restarts a run that is still alive. This
-    kills the earlier process, because otherwise both would do the same work at the same time.
+    kills the earlier process, because otherwise both would do the same work at the same time. One on another machine, or in another
+    container, ends by itself: see `succession`.
 
     Returns:
         The state in which the flow must end at once, because the run had ended in it before; None for a run that must go on.
@@ -60,6 +61,7 @@ def take_over() -> State[Any] | None:
     if run.run_count > 1 and (earlier := run_processes.of_run(str(run.id))):
         get_run_logger().warning("an earlier process of this run is still active on this machine (PID %s): killing it", earlier[0].pid)
         run_processes.end(earlier)
+    succession.watch(run)
     return None
 
 
@@ -104,4 +106,6 @@ def _since_a_person(states: Sequence[State[Any]]) -> Sequence[State[Any]]:
 
 
 def _again(state: State[Any]) -> bool:
+    if not state.message and state.name == "AwaitingRetry":
+        return True  # by the run itself, in a pod that Kubernetes ends
     return state.is_scheduled() and (state.message or "").startswith((LOST, STOPPED))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from car_damage.errors import WorkspaceIncomplete
 from car_damage.promotion.outcome import Outcome
+from car_damage.promotion.tags import APPROVAL
 
 _PYTHON = ".venv/bin/python"
 
@@ -32,8 +33,10 @@ def promote(version: int) -> str:
 
 
 def with_approval(ending: Outcome) -> str:
-    """The message of a run's ending, with the command that takes a waiting version live."""
-    return ending.message if ending.awaiting is None else f"{ending.message} To take the version live: {promote(ending.awaiting)}"
+    """The message of a run's ending, with the ways to take a waiting version live."""
+    if ending.awaiting is None:
+        return ending.message
+    return f"{ending.message} To take the version live, approve it on its page ({APPROVAL}: Approved), or: {promote(ending.awaiting)}"
 
 
 @contextmanager

@@ -62,6 +62,11 @@ class DatabricksJobs:
         self.platform = platform
         self._workspace = workspace
 
+    @property
+    def jobs(self) -> Jobs:
+        """The jobs of its workspace."""
+        return self._workspace.jobs
+
     def run(self, stage: Stage[Req, Rep], request: Req, progress: Progress) -> Rep:
         """Run a stage to its end and return its report.
 

@@ -7,10 +7,8 @@ they announce the photos twice, which costs a run with nothing new. The Variable
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
@@ -18,15 +16,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStartTime,
 )
 from prefect.client.schemas.objects import StateType
-from pydantic import TypeAdapter, ValidationError
 
 from car_damage.data import doorbell
 from car_damage.data.doorbell import Memory, Runs, Signal
 from car_damage.ports import Platform
-from tasks import events
+from tasks import events, variables
 from tasks.flow_runs import RETRAIN, in_state
-
-T = TypeVar("T")
 
 VALIDATED = "car_damage_validated"
 DOORBELL = "car_damage_doorbell"
@@ -71,23 +66,23 @@ def look(platform: Platform, quiet: str | None = None) -> Signal:
     # Ring first: after a kill between the two calls the next check rings again, which costs a run with nothing new.
     if signal.ring:
         ring(found, settings.landing.folder)
-    _write(DOORBELL, signal.memory)
+    variables.write(DOORBELL, signal.memory)
     return signal
 
 
 def remember_validated(fingerprint: str, flow_run: str) -> None:
     """Save what was validated. Only the stage validate calls this."""
-    _write(VALIDATED, Validation(fingerprint, flow_run))
+    variables.write(VALIDATED, Validation(fingerprint, flow_run))
 
 
 def last_validation() -> Validation:
     """What the last validation saw."""
-    return _read(VALIDATED, Validation)
+    return variables.read(VALIDATED, Validation)
 
 
 def memory() -> Memory:
     """The doorbell's memory after its last check."""
-    return _read(DOORBELL, Memory)
+    return variables.read(DOORBELL, Memory)
 
 
 def runs(last: Validation, rung_at: datetime | None) -> Runs:
@@ -118,22 +113,3 @@ def ring(fingerprint: str, folder: str) -> None:
 
 def _found(client: SyncPrefectClient, which: FlowRunFilter) -> list[str]:
     return [str(run.id) for run in client.read_flow_runs(flow_filter=RETRAIN, flow_run_filter=which, limit=20)]
-
-
-def _read(name: str, kind: type[T]) -> T:
-    """A Variable's value; the default of its kind if it does not exist or holds anything else."""
-    with get_client(sync_client=True) as client:
-        found = client.read_variable_by_name(name)
-    try:
-        return TypeAdapter(kind).validate_python(found.value if found else {})
-    except ValidationError:
-        return kind()
-
-
-def _write(name: str, content: Memory | Validation) -> None:
-    value = TypeAdapter(type(content)).dump_python(content, mode="json")
-    with get_client(sync_client=True) as client:
-        if client.read_variable_by_name(name) is None:
-            client.create_variable(VariableCreate(name=name, value=value, tags=["car-damage"]))
-        else:
-            client.update_variable(VariableUpdate(name=name, value=value, tags=["car-damage"]))

@@ -78,6 +78,10 @@ class Versions:
         self.versions[version] = ModelVersion(version, run_id, dict(tags), uri=model_uri)
         return self.versions[version]
 
+    def describe(self, version: int, description: str, ours: str) -> None:
+        if self.descriptions.get(version, "").startswith(ours):
+            self.descriptions[version] = description
+
     def remove(self, version: int) -> None:
         if version in self.aliases.values():
             raise RegistryError(f"version {version} has an alias")

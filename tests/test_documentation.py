@@ -139,7 +139,7 @@ def test_commands_of_prefect_in_the_documentation_are_there_with_their_options(c
 def test_prefect_s_variables_in_the_documentation_and_the_units_are_its_settings() -> None:
     import prefect.settings
 
-    places = [*PAGES, *(ROOT / "deployments" / "systemd").iterdir(), ROOT / "deployments" / "worker.Containerfile"]
+    places = [*PAGES, *(path for folder in ("systemd", "containers") for path in (ROOT / "deployments" / folder).iterdir())]
     named = {name for path in places for name in re.findall(r"PREFECT_[A-Z_]*[A-Z]", path.read_text())}
     assert "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE" in named
     assert [name for name in sorted(named) if not hasattr(prefect.settings, name)] == []

@@ -11,19 +11,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import digests, near_duplicates
+from car_damage.data import described, digests, near_duplicates
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.settings import Split
 
-ASSIGNED = pa.schema(
+ASSIGNED = described.table(
+    "The split of each photo that was ever in silver. Rows are inserted, and never changed or removed: a photo keeps its split for ever.",
     [
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("phash", pa.int64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-    ]
+        described.column("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal: the key.", nullable=False),
+        described.column("phash", pa.int64(), "Perceptual hash of the photo, as in bronze.", nullable=False),
+        described.column("split", pa.string(), "train, validation or test.", nullable=False),
+    ],
 )
-"""The table of splits: one row for each content that was ever in silver. Rows are inserted, and never changed or removed. sha256: of the
-file's bytes, the key. phash: as in bronze. split: train, validation or test."""
 
 _FLAGS = {TRAIN: 1, TEST: 2, VALIDATION: 4}
 _FLAG_OF = np.array([*_FLAGS.values(), 0], np.uint8)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data import described
 from car_damage.data.guard import losses
 from car_damage.machine import absolute
 from car_damage.photo.limits import Limits
@@ -26,28 +27,33 @@ from car_damage.ports import File, LandingDiff
 
 INSTANT = pa.timestamp("us", tz="UTC")
 
-BRONZE = pa.schema(
+BRONZE = described.table(
+    "One row for each version of a file that was ever in the landing folder, with the verdict on it. The photos themselves are not here.",
     [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("modified", INSTANT, nullable=False),
-        pa.field("sha256", pa.string()),
-        pa.field("phash", pa.int64()),
-        pa.field("label", pa.string()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("reason", pa.string()),
-        pa.field("detail", pa.string()),
-        pa.field("format", pa.string()),
-        pa.field("width", pa.int64()),
-        pa.field("height", pa.int64()),
-        pa.field("ingest_run", pa.string()),
-        pa.field("ingested", INSTANT),
-        pa.field("judged_under", pa.string()),
-    ]
+        described.column("path", pa.string(), "Path of the file.", nullable=False),
+        described.column("size", pa.int64(), "Size of the file in bytes.", nullable=False),
+        described.column("modified", INSTANT, "Time at which the file was last changed.", nullable=False),
+        described.column("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal."),
+        described.column(
+            "phash",
+            pa.int64(),
+            "The 64 bits of the photo's perceptual hash, as a signed number. Photos that look alike differ in few bits.",
+        ),
+        described.column("label", pa.string(), "Class of the damage, from the file's folder or a table of labels."),
+        described.column("status", pa.string(), "valid, rejected, replaced (the path has another file), or vanished.", nullable=False),
+        described.column("reason", pa.string(), "Why the file cannot be used; null for one that can."),
+        described.column("detail", pa.string(), "Details of the reason, such as the path of the photo that it repeats."),
+        described.column("format", pa.string(), "Format of the file, as its bytes say."),
+        described.column("width", pa.int64(), "Width of the upright photo in pixels."),
+        described.column("height", pa.int64(), "Height of the upright photo in pixels."),
+        described.column("ingest_run", pa.string(), "Prefect flow run that gave the verdict."),
+        described.column("ingested", INSTANT, "Time of the verdict."),
+        described.column(
+            "judged_under", pa.string(), "Recipe of the decoder and limits of the verdict, as JSON; null where the file needs a verdict."
+        ),
+    ],
 )
-"""size: bytes. phash: the 64 bits of the perceptual hash as a signed number. width, height: pixels, upright.
-ingest_run, ingested: the flow run and the time of the verdict. judged_under: the recipe and the limits of the verdict; null in rows of
-earlier versions, and where the file's bytes turned out to be others: both need a verdict."""
+"""judged_under is null in rows of earlier versions, and where the file's bytes turned out to be others."""
 
 KEY = ("path", "size", "modified")
 VALID, REJECTED, REPLACED, VANISHED = "valid", "rejected", "replaced", "vanished"

@@ -6,27 +6,26 @@ Pure: Arrow tables in, Arrow tables out.
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
+from car_damage.data import described, ledger
 from car_damage.data.ledger import INSTANT
 
-PREDICTIONS = pa.schema(
+PREDICTIONS = described.table(
+    "The answers of model versions to photos that were scored in batches, without the endpoint.",
     [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("model_version", pa.int64(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("probability", pa.float64()),
-        pa.field("probabilities", pa.string()),
-        pa.field("refused", pa.string()),
-        pa.field("size", pa.int64()),
-        pa.field("modified", INSTANT),
-        pa.field("sha256", pa.string()),
-        pa.field("flow_run", pa.string()),
-        pa.field("scored", INSTANT),
-    ]
+        described.column("path", pa.string(), "Path of the file.", nullable=False),
+        described.column("model_version", pa.int64(), "Version of the registered model that answered.", nullable=False),
+        described.column("label", pa.string(), "The most probable class."),
+        described.column("probability", pa.float64(), "Probability of the label."),
+        described.column("probabilities", pa.string(), "Probabilities of all classes, as a JSON object."),
+        described.column("refused", pa.string(), "Why the model could not use the file; null if it answered."),
+        described.column("size", pa.int64(), "Size of the file in bytes; null for a photo of a table."),
+        described.column("modified", INSTANT, "Time at which the file was last changed; null for a photo of a table."),
+        described.column("sha256", pa.string(), "SHA-256 of the bytes that the model saw, in hexadecimal."),
+        described.column("flow_run", pa.string(), "Prefect flow run that scored the photo."),
+        described.column("scored", INSTANT, "Time of the answer."),
+    ],
 )
-"""probability: of the label. probabilities: of all classes, as a JSON object, so that a change of classes changes no column.
-refused: why the model could not use the file. size (bytes), modified: of a file in a folder, so that an overwritten photo is
-recognised; null for a photo of a table. sha256: of the bytes that the model saw. scored: the time."""
+"""probabilities is JSON, so that a change of classes changes no column. By size and modified an overwritten photo is recognised."""
 
 KEY = ("path", "model_version")
 FILE = ("path", "size", "modified")

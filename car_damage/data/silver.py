@@ -25,23 +25,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import digests, ledger, near_duplicates
+from car_damage.data import described, digests, ledger, near_duplicates
 from car_damage.data.assignment import ASSIGNED, Codes, Contents, assign, flags_of, splits_of
 from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
 from car_damage.settings import Split
 
-SILVER = pa.schema(
+SILVER = described.table(
+    "The photos that models are trained and tested on: valid, labelled, each content once. The photos themselves are not here.",
     [
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("height", pa.int64(), nullable=False),
-        pa.field("width", pa.int64(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("phash", pa.int64(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-    ]
+        described.column("path", pa.string(), "Path of the file.", nullable=False),
+        described.column("label", pa.string(), "Class of the damage.", nullable=False),
+        described.column("height", pa.int64(), "Height of the upright photo in pixels.", nullable=False),
+        described.column("width", pa.int64(), "Width of the upright photo in pixels.", nullable=False),
+        described.column("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal: the key.", nullable=False),
+        described.column("phash", pa.int64(), "Perceptual hash of the photo, as in bronze.", nullable=False),
+        described.column("split", pa.string(), "train, validation or test.", nullable=False),
+    ],
 )
-"""height, width: pixels. sha256: of the file's bytes, the key. phash: as in bronze. split: train, validation or test."""
 
 BRONZE_COLUMNS = (*ledger.KEY, "sha256", "phash", "label", "status", "reason", "detail", "width", "height")
 """The columns of bronze that the planner reads."""

@@ -27,7 +27,7 @@ from car_damage.pipeline import Leftover, digest
 from car_damage.ports import File, Files, Space
 from car_damage.settings import Settings
 
-LEFT_OUT = {"spark", "stack", "alerts", "doorbell", "databricks"}
+LEFT_OUT = {"spark", "stack", "alerts", "doorbell", "databricks", "workers"}
 """Sections of the settings that no stage reads in a job. Those of Spark are the job's own, and may hold secrets."""
 
 

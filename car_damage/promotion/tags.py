@@ -23,6 +23,11 @@ UNDECIDED = "deciding"
 JUDGED_AGAINST = "judged_against"
 """The tag that names the champion's version at the decision, or `moves.NO_VERSION`."""
 REASONS = "decision_reasons"
+APPROVAL, APPROVED = "Approval", "approved"
+"""The tag by which a person approves a version on its page, and its value in any case. Databricks' button Approve sets the tag that has the
+name of the approval task: https://docs.databricks.com/aws/en/mlflow/deployment-job#approve-the-deployment-job-experimental"""
+NOT_APPROVED = "Not yet"
+"""The tag's value after a new decision: an approval counts for the evidence that the person saw."""
 
 _NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost")
 """Tags that hold a number of the evidence."""
@@ -79,3 +84,8 @@ def is_outdated(version: ModelVersion, champion: ModelVersion | None, moves: Ite
 def waits_for_approval(version: ModelVersion, champion: ModelVersion | None) -> bool:
     """Whether the rule is for the version, no person has decided, and it was judged against the present champion."""
     return version.tags.get(DECISION) == AWAIT and version.tags.get(JUDGED_AGAINST) == named(champion)
+
+
+def is_approved(version: ModelVersion) -> bool:
+    """Whether a person has approved the version on its page."""
+    return version.tags.get(APPROVAL, "").strip().lower() == APPROVED

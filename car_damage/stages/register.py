@@ -19,16 +19,36 @@ from car_damage.model.evaluation import macro_f1
 from car_damage.model.process import answers
 from car_damage.model.run_files import confusion_plot_file, evidence_file
 from car_damage.moves import DONE, NO_VERSION, rollback_of
-from car_damage.pipeline import AWAIT, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
+from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
 from car_damage.ports import CHALLENGER, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, ModelVersion, Platform
 from car_damage.promotion.rule import Decision
-from car_damage.promotion.tags import DECISION, DRY_RUN, JUDGED_AGAINST, REASONS, UNDECIDED, decided_of, is_decided, is_outdated, tags_of
+from car_damage.promotion.tags import (
+    APPROVAL,
+    DECISION,
+    DRY_RUN,
+    JUDGED_AGAINST,
+    NOT_APPROVED,
+    REASONS,
+    UNDECIDED,
+    decided_of,
+    is_approved,
+    is_decided,
+    is_outdated,
+    tags_of,
+)
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages.judging import PhotosToJudge, judge, read_test_photos
 from car_damage.stages.verdicts import leave_out
 
 _EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(StoredEvidence)
+_SUMMARY = "Network "
+"""What the descriptions of versions begin with, unless a person has written another one."""
+_FATES = {
+    PROMOTE: "Goes live{instead}",
+    AWAIT: "May go live{instead} when a person approves it",
+    KEEP: "Does not go live{instead}",
+}
 ROUNDING = 1e-3
 """Largest difference of a probability from the one after training, on the same machine: float32, and another batch size."""
 
@@ -42,7 +62,7 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
     if decided is not None and not _is_open(request, decided, champion, platform):
         return _found(decided, platform)
     test = read_test_photos(request, platform)
-    version = decided or (versions[0] if versions else None)
+    version, summary = decided or (versions[0] if versions else None), _summary(request, test, platform)
     left_out: dict[str, CarDamageError] = {}
     if version is None:
         left_out |= _check_answer(request, test, platform)
@@ -50,11 +70,14 @@ def work(request: RegisterRequest, platform: Platform, progress: Progress) -> Re
             request.run_id,
             request.model_uri,
             {FLOW_RUN_TAG: request.flow_run, SILVER_TAG: str(request.silver_version), KEY_TAG: request.training_key},
-            _description(request, test, platform),
+            summary,
         )
     champion = registry.champion()
     judgement = judge(test, version, champion, platform, progress)
     judged = _hold_back(request, version, judgement.decision, platform)
+    if not request.dry_run:
+        with if_possible(f"the decision in the description of version {version.version}"):
+            platform.registry.describe(version.version, _description(summary, version, champion, judged, platform), _SUMMARY)
     _record(request, version, champion, judged, platform)
     leave_out({**left_out, **judgement.left_out}, platform)
     return RegisterReport(
@@ -117,6 +140,8 @@ def _record(request: RegisterRequest, version: ModelVersion, champion: ModelVers
     if request.dry_run:
         registry.tag(version.version, {DRY_RUN + key: value for key, value in (tags | {DECISION: judged.decision}).items()})
         return
+    if is_approved(registry.get(version.version)):
+        tags |= {APPROVAL: NOT_APPROVED}  # before the decision: nobody has seen its evidence
     registry.tag(version.version, tags)
     if judged.decision == PROMOTE:
         registry.move(CHALLENGER, version.version)
@@ -149,14 +174,21 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
     return report
 
 
-def _description(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> str:
-    """The version's description in the registry. The run was trained with these settings: they are part of its training key."""
+def _summary(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> str:
+    """The version's model, for people. The run was trained with these settings: they are part of its training key."""
     settings = platform.settings
     return (
-        f"Network {settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
+        f"{_SUMMARY}{settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
         f"{request.silver_version}; macro-F1 {macro_f1(test.truth, test.candidate, len(settings.labels.classes)):.3f} on "
         f"{len(test.truth):,} test photos"
     )
+
+
+def _description(summary: str, version: ModelVersion, champion: ModelVersion | None, judged: Decision, platform: Platform) -> str:
+    """The version's description in the registry: its model, the decision, and the run."""
+    instead = f" in place of version {champion.version}" if champion else ""
+    decision = f"{_FATES[judged.decision].format(instead=instead)}: {'; '.join(judged.reasons)}"
+    return "\n\n".join((summary, decision, f"MLflow run: {platform.tracking.url(version.run_id) or version.run_id}"))
 
 
 def _check_answer(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> dict[str, CarDamageError]:

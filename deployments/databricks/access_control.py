@@ -54,7 +54,7 @@ def permission_items(settings: Settings, api: Api, who: Who) -> list[Item]:
         for name in experiments(settings)
     ]
     run = ("CAN_MANAGE_RUN", "CAN_MANAGE", "IS_OWNER")
-    wanted += [RequiredPermission("jobs", f"job {name}", run, partial(_job, api, name)) for name in settings.databricks.jobs.values()]
+    wanted += [RequiredPermission("jobs", f"job {name}", run, partial(job_id, api, name)) for name in settings.jobs.values()]
     endpoint = f"endpoint {settings.serving.endpoint}"
     wanted += [RequiredPermission("serving-endpoints", endpoint, ("CAN_MANAGE",), partial(_endpoint, api, settings))]
     return [Item(f"permissions on {one.named}", partial(_check, api, who, one), partial(_grant, api, who, one)) for one in wanted]
@@ -133,7 +133,8 @@ def _create_experiment(api: Api, name: str) -> None:
         create_once(lambda: api().experiments.create_experiment(name))
 
 
-def _job(api: Api, name: str) -> str | None:
+def job_id(api: Api, name: str) -> str | None:
+    """The id of the job, if it exists."""
     with workspace.translated(f"reading the job {name}", needs="CAN VIEW on it"):
         return next((str(job.job_id) for job in named(api().jobs, name)), None)
 

@@ -19,7 +19,7 @@ from car_damage.errors import SettingsError
 from car_damage.job import code
 from car_damage.model.environment import scrubbed
 from car_damage.settings import Settings
-from deployments.databricks import access_control, bundle, compute, grants, jobs, unity_catalog
+from deployments.databricks import access_control, approval_page, bundle, compute, descriptions, grants, jobs, unity_catalog
 from deployments.databricks.existence import absent
 from deployments.databricks.principal import Api, principal
 from deployments.items import Item
@@ -38,11 +38,13 @@ def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
     wheel = wheel_path(settings)
     return [
         *unity_catalog.items(settings, api),
+        *descriptions.items(settings, api),
         *access_control.experiment_items(settings, api),
         Item(f"wheel {Path(wheel).name}", partial(_check_wheel, api, wheel), partial(_upload_wheel, api, wheel)),
         *jobs.items(settings, api, who, wanted_jobs(settings)),
         *grants.items(settings, api, who),
         *access_control.permission_items(settings, api, who),
+        *approval_page.items(settings, api),
     ]
 
 
@@ -51,7 +53,7 @@ def wanted_jobs(settings: Settings) -> list[dict[str, Any]]:
     ours = settings.databricks
     wanted = bundle.jobs({"wheel": wheel_path(settings)}, target=ours.bundle_target)
     extras = compute.extras(ROOT)
-    return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in ours.jobs.items()]
+    return [compute.form(wanted[f"car-damage-{job}"] | {"name": name}, ours, extras) for job, name in settings.jobs.items()]
 
 
 def wheel_path(settings: Settings) -> str:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from car_damage.adapters.mlflow.registry import DESCRIPTION
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import quoted
@@ -17,8 +18,8 @@ def items(settings: Settings, api: Api) -> list[Item]:
     below_volume = bool(landing(settings)) and len(Path(folder).parts) > 5
     return [
         *(_catalog(api, name) for name in catalogs(settings)),
-        *(_schema(api, name) for name in schemas(settings)),
-        *(_volume(api, name) for name in [*landing(settings), *volumes(settings)]),
+        *(_schema(api, name, comments(settings).get(name)) for name in schemas(settings)),
+        *(_volume(api, name, comments(settings).get(name)) for name in [*landing(settings), *volumes(settings)]),
         *([_folder(api, folder)] if below_volume else []),
         *(_model(api, name) for name in models(settings)),
     ]
@@ -68,6 +69,23 @@ def models(settings: Settings) -> list[str]:
     return [settings.tracking.model] if settings.registry_uri.startswith("databricks-uc") else []
 
 
+def comments(settings: Settings) -> dict[str, str]:
+    """Full name of a schema or volume -> what it is, for people. Of two uses of one schema the later one counts."""
+    names, databricks, photos = settings.tables, settings.databricks, "Photos of damaged cars, a folder for each class."
+    uses = {
+        settings.tracking.model: "The model of the severity of car damage.",
+        databricks.wheels: "Wheels that the jobs of the car damage service install.",
+        databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
+        names.predictions: "Answers of the car damage model to many photos.",
+        names.splits: "The split of each photo of damaged cars.",
+        names.silver: "Photos of damaged cars that models are trained and tested on.",
+        names.bronze: "The verdict on each photo of a damaged car that has landed.",
+        settings.landing.folder: photos,
+    }
+    found = {volume: text for place, text in uses.items() if (volume := volume_of(place))}
+    return {(volume_of(place) or place).rpartition(".")[0]: text for place, text in uses.items()} | found
+
+
 def volume_of(folder: str) -> str | None:
     """catalog.schema.volume of a folder; None if it does not lie on a volume."""
     parts = Path(folder).parts
@@ -84,23 +102,23 @@ def _catalog(api: Api, name: str) -> Item:
     return Item(f"catalog {name}", check, lambda: None)
 
 
-def _schema(api: Api, name: str) -> Item:
+def _schema(api: Api, name: str, comment: str | None) -> Item:
     catalog, _, schema = name.partition(".")
     return creatable(
         f"schema {name}",
         lambda: api().schemas.get(name),
         "USE SCHEMA on it",
-        lambda: api().schemas.create(schema, catalog),
+        lambda: api().schemas.create(schema, catalog, comment=comment),
         f"CREATE SCHEMA on the catalog {catalog}",
         f"CREATE SCHEMA {quoted(name)};",
     )
 
 
-def _volume(api: Api, name: str) -> Item:
+def _volume(api: Api, name: str, comment: str | None) -> Item:
     def create() -> None:
         from databricks.sdk.service.catalog import VolumeType
 
-        api().volumes.create(*name.split("."), VolumeType.MANAGED)
+        api().volumes.create(*name.split("."), VolumeType.MANAGED, comment=comment)
 
     needs, command = f"CREATE VOLUME on the schema {name.rpartition('.')[0]}", f"CREATE VOLUME {quoted(name)};"
     return creatable(f"volume {name}", lambda: api().volumes.read(name), "READ VOLUME on it", create, needs, command)
@@ -125,7 +143,7 @@ def _model(api: Api, name: str) -> Item:
         f"registered model {name}",
         lambda: api().registered_models.get(name),
         "EXECUTE on it",
-        lambda: api().registered_models.create(**fields),
+        lambda: api().registered_models.create(**fields, comment=DESCRIPTION),
         f"CREATE MODEL on the schema {catalog}.{schema}",
         f"databricks registered-models create --json '{json.dumps(fields)}'",
     )

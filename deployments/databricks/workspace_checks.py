@@ -1,13 +1,13 @@
 """Doctor's checks of a workspace besides bootstrap's items: the credentials, the hand-over folder, and the wheel of each job."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
-from deployments.administrator import NotVisible
-from deployments.databricks import jobs, needs
+from deployments.administrator import NotVisible, quoted
+from deployments.databricks import jobs, needs, unity_catalog
 from deployments.databricks.principal import Api, Principal, principal
 from deployments.items import ABSENT
 from tasks.commands import BOOTSTRAP, BUNDLE_DEPLOY
@@ -19,8 +19,13 @@ def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, C
     api = cache(client)
     return {
         "hand-overs": partial(_check_folder, api, settings.databricks.handovers),
-        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in settings.databricks.jobs.values()},
+        **{f"wheel of {name}": partial(_check_wheel, api, name, needs.wheel_path(settings)) for name in settings.jobs.values()},
     }
+
+
+def advice(settings: Settings, client: Api = workspace.client) -> Mapping[str, Callable[[], str]]:
+    """Name -> check whose failure keeps no run from success."""
+    return {"predictive optimisation": partial(_check_optimisation, cache(client), unity_catalog.tables(settings))}
 
 
 def credentials(settings: Settings, client: Api = workspace.client) -> str:
@@ -47,6 +52,24 @@ def sign_in(settings: Settings, client: Api = workspace.client) -> tuple[Princip
         api = client()
     who = principal(lambda: api, settings)
     return who, f"{who.caller} by {api.config.auth_type} at {api.config.host}"
+
+
+def _check_optimisation(api: Api, tables: Iterable[str]) -> str:
+    """Whether the workspace compacts and vacuums the tables. Bootstrap leaves it as it is: it is the company's choice."""
+    from databricks.sdk.service.catalog import EnablePredictiveOptimization
+
+    for schema in dict.fromkeys(table.rpartition(".")[0] for table in tables):
+        with workspace.translated(f"reading the schema {schema}", needs="USE SCHEMA on it"):
+            flag = api().schemas.get(schema).effective_predictive_optimization_flag
+        if flag is None:
+            return f"the workspace does not tell whether it is on for {schema}"
+        if flag.value is EnablePredictiveOptimization.DISABLE:
+            above = f", by the {flag.inherited_from_type.value.lower()} {flag.inherited_from_name}" if flag.inherited_from_type else ""
+            command = f"ALTER SCHEMA {quoted(schema)} ENABLE PREDICTIVE OPTIMIZATION;"
+            raise SettingsError(
+                f"it is off for {schema}{above}, so nothing compacts and vacuums the tables there: an owner can run {command}"
+            )
+    return "on"
 
 
 def _check_folder(api: Api, folder: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 from car_damage.errors import SettingsError
 from car_damage.job.jobs import Jobs
 from car_damage.pipeline import ValidateRequest
+from car_damage.promotion.tags import APPROVAL
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.validate import STAGE as VALIDATE
@@ -44,7 +45,7 @@ AS_THEY_ARE = [(name, None) for name in OURS]
 def told(results: list[Result]) -> list[tuple[str, str | None]]:
     """Results for the things that must exist; test_permissions.py tests the other results."""
     named = [(result.name.partition(" car_damage-")[0], result) for result in results]
-    return [(name, result.problem) for name, result in named if not name.startswith(("grants", "permissions", "owner"))]
+    return [(name, result.problem) for name, result in named if not name.startswith(("grants", "permissions", "owner", "description"))]
 
 
 @pytest.fixture
@@ -249,8 +250,20 @@ def test_the_jobs_install_what_their_stages_need_and_databricks_retries_nothing(
     jobs = bundle.jobs({"wheel": "/Volumes/x.whl"})
     needs = {name: job["environments"][0]["spec"]["dependencies"] for name, job in jobs.items()}
     trained = ["/Volumes/x.whl[train]", "tensorflow<2.21"]
-    assert needs == {"car-damage-ingest": ["/Volumes/x.whl"], "car-damage-train": trained, "car-damage-score": trained}
+    assert needs == {
+        "car-damage-ingest": ["/Volumes/x.whl"],
+        "car-damage-train": trained,
+        "car-damage-score": trained,
+        "car-damage-approval": ["/Volumes/x.whl"],
+    }
     for job in jobs.values():
         assert (job["max_concurrent_runs"], job["queue"]) == (1, {"enabled": True})
         [task] = job["tasks"]
         assert (task["max_retries"], task["disable_auto_optimization"]) == (0, True)
+
+
+def test_the_approval_task_has_the_name_of_the_tag_that_the_button_sets() -> None:
+    job = bundle.jobs({"wheel": "/Volumes/x.whl"})["car-damage-approval"]
+    assert [task["task_key"] for task in job["tasks"]] == [APPROVAL]
+    assert APPROVAL.lower().startswith("approval")
+    assert [parameter["name"] for parameter in job["parameters"]] == ["model_name", "model_version"]

@@ -108,7 +108,7 @@ def test_the_documented_order_and_then_that_of_the_workflow_make_each_job_once(e
     assert "the volume insurance_uc_dev.ops.wheels is missing; `databricks bundle deploy`" in str(first)
     assert second is None
     jobs = list(empty.jobs.values())
-    assert sorted(job.name for job in jobs) == ["car-damage-ingest", "car-damage-score", "car-damage-train"]
+    assert sorted(job.name for job in jobs) == ["car-damage-approval", "car-damage-ingest", "car-damage-score", "car-damage-train"]
     assert {job.settings["deployment"]["kind"] for job in jobs} == {"BUNDLE"}
     assert {job.settings["run_as"]["service_principal_name"] for job in jobs} == {CLIENT}
     assert empty.owner("function", "insurance_uc_dev.models.car_damage_classifier") == CLIENT
@@ -155,6 +155,7 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     settings = Settings(
         databricks={"stages": "jobs", "catalog": "c"},
         tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": "/Shared/car-damage"},
+        promotion={"mode": "approval"},
     )
     resources = yaml.safe_load(bundle.BUNDLE.read_text())["resources"]
     schemas = {f"c.{schema['name']}" for schema in resources["schemas"].values()}
@@ -162,7 +163,7 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     assert {f"c.ops.{volume['name']}" for volume in resources["volumes"].values()} == set(unity_catalog.volumes(settings))
     assert [f"c.models.{model['name']}" for model in resources["registered_models"].values()] == unity_catalog.models(settings)
     assert [experiment["name"] for experiment in resources["experiments"].values()] == access_control.experiments(settings)
-    assert {job["name"] for job in resources["jobs"].values()} == set(settings.databricks.jobs.values())
+    assert {job["name"] for job in resources["jobs"].values()} == set(settings.jobs.values())
     kept = [one for kind, those in resources.items() if kind != "jobs" for one in those.values()]
     assert all(one["lifecycle"] == {"prevent_destroy": True} for one in kept), "a bundle that is taken away must not take the data along"
 

@@ -185,7 +185,14 @@ def test_another_package_index_is_named_to_each_compute_and_holds_no_secret() ->
 def test_the_extra_is_the_checkout_s() -> None:
     [task] = form("car-damage-train", compute="job_cluster", node_type="m5d.xlarge")["tasks"]
     packages = [library["pypi"]["package"] for library in task["libraries"] if "pypi" in library]
-    assert [package.partition("<")[0].partition(">")[0] for package in packages] == ["tensorflow", "mlflow", "matplotlib"]
+    assert [package.partition("<")[0].partition(">")[0] for package in packages] == [
+        "tensorflow",
+        "mlflow",
+        "matplotlib",
+        "onnxruntime",
+        "onnx",
+        "tf2onnx",
+    ]
 
 
 def test_databricks_sdk_may_be_as_old_as_serverless_compute_has_it_and_no_older() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from car_damage.adapters.databricks import workspace
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.errors import RequestRefused
 from car_damage.settings import Settings
 from deployments import doctor
-from deployments.databricks import grants, needs
-from deployments.items import Item, apply
+from deployments.databricks import descriptions, grants, needs
+from deployments.items import Item, apply, plan
 from tasks.workspace import start
 from tests.databricks import twin as twins
 from tests.databricks.conftest import HANDOVERS, LANDING
@@ -160,6 +161,89 @@ def test_what_others_were_granted_and_more_than_is_needed_stays(person: Person) 
     person.twin.grants["catalog", "insurance_uc"] = {CLIENT: {"CREATE_SCHEMA"}, OTHER: {"USE_CATALOG"}}
     person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(SETTINGS)))
     assert person.twin.grants["catalog", "insurance_uc"] == {CLIENT: {"CREATE_SCHEMA", "USE_CATALOG"}, OTHER: {"USE_CATALOG"}}
+
+
+def test_an_administrator_prepares_the_approval_on_the_model_s_page(person: Person) -> None:
+    """The model's owner needs CAN MANAGE RUN on the job before it can be connected, so the connection comes last."""
+    waits = SETTINGS.model_copy(update={"promotion": SETTINGS.promotion.model_copy(update={"mode": "approval"})})
+    connection = f"approval on the page of {MODEL}"
+    well, lines, _ = person.becomes(ADMIN_TOKEN).bootstraps(but_wheel(needs.items(waits)), dry_run=True)
+    assert well
+    assert lines[-1] == f"+ {connection}  the job car-damage-approval"
+    well, lines, _ = person.bootstraps(but_wheel(needs.items(waits)))
+    assert (well, lines[-1]) == (True, f"{connection}: lack the job car-damage-approval: fixed")
+    [job] = [job for job in person.twin.jobs.values() if job.name == "car-damage-approval"]
+    assert person.twin.connected == {MODEL: job.job_id}
+    assert (job.settings["run_as"], person.twin.levels["jobs", str(job.job_id)][CLIENT]) == (
+        {"service_principal_name": CLIENT},
+        "CAN_MANAGE_RUN",
+    )
+    well, lines, methods = person.bootstraps(but_wheel(needs.items(waits)))
+    assert well, lines
+    assert methods <= {"GET", "HEAD"}
+    assert (doctor._item(needs.items(waits)[-1]), needs.items(waits)[-1].name) == ("ok", connection)
+
+
+def test_what_the_service_owns_says_what_it_is_and_the_data_team_s_volume_keeps_its_own_tags(at_work: Person) -> None:
+    twin = at_work.twin
+    named = {name: comment for (_, name), comment in twin.comments.items()}
+    assert set(named) == {*twin.schemas, LANDING_VOLUME, "insurance_uc.ops.runs", "insurance_uc.ops.wheels", MODEL}
+    assert named["insurance_uc.silver"] == "Photos of damaged cars that models are trained and tested on."
+    assert named[LANDING_VOLUME] == "Photos of damaged cars, a folder for each class."
+    ours = (set(twin.schemas) - {"insurance_uc.landing"}) | {"insurance_uc.ops.runs", "insurance_uc.ops.wheels"}
+    assert {name: tags for (_, name), tags in twin.entity_tags.items()} == {name: {"service": "car-damage"} for name in ours}
+    assert twin.registered[MODEL].tags == {"service": "car-damage"}
+
+
+def test_a_comment_or_a_tag_of_a_person_s_stays(person: Person) -> None:
+    twin = person.becomes(ADMIN_TOKEN).twin
+    twin.schemas.add("insurance_uc.gold")
+    twin.owners["schema", "insurance_uc.gold"] = ADMIN
+    twin.comments["schema", "insurance_uc.gold"] = "everything for the board"
+    twin.entity_tags["schema", "insurance_uc.gold"] = {"service": "reporting"}
+    well, lines, _ = person.bootstraps(but_wheel(needs.items(SETTINGS)))
+    assert well, lines
+    assert twin.comments["schema", "insurance_uc.gold"] == "everything for the board"
+    assert twin.entity_tags["schema", "insurance_uc.gold"] == {"service": "reporting"}
+
+
+def test_tables_are_tagged_by_their_owner_once_a_run_has_made_them(at_work: Person) -> None:
+    in_catalog = SETTINGS.model_copy(update={"tables": SETTINGS.tables.model_copy(update={"names": "catalog", "engine": "spark"})})
+    made, tables = "insurance_uc.bronze.raw_images", descriptions.items(in_catalog, workspace.client)
+    assert [plan(item).problem for item in tables] == [None] * len(tables), "a table that is not there lacks nothing"
+    at_work.twin.tables[made] = "t-1"
+    [lacking] = [item for item in tables if item.name == f"description of table {made}"]
+    well, lines, _ = at_work.becomes(ADMIN_TOKEN).bootstraps([lacking])
+    assert (well, lines[-1]) == (False, f"  ALTER TABLE {made} SET TAGS ('service' = 'car-damage');")
+    well, lines, _ = at_work.becomes(SECRET).bootstraps([lacking])
+    assert (well, lines) == (True, [f"description of table {made}: lack the tag service: fixed"])
+    assert plan(lacking).problem is None
+    at_work.twin.tables.clear()
+
+
+def test_a_key_that_unity_catalog_does_not_take_is_left_to_the_endpoint(at_work: Person) -> None:
+    tags = {"cost-center": "7", "team": "claims"}
+    tagged = SETTINGS.model_copy(update={"serving": SETTINGS.serving.model_copy(update={"tags": tags})})
+    lacking = {plan(item).problem for item in descriptions.items(tagged, workspace.client)}
+    assert lacking == {"lack the tag team"}
+
+
+def test_doctor_tells_whether_the_workspace_tidies_the_tables(at_work: Person) -> None:
+    def told() -> doctor.Finding:
+        [found] = [one for one in doctor.in_databricks(SETTINGS) if one.name == "predictive optimisation"]
+        return found
+
+    assert (told().state, told().detail) == ("ok", "on")
+    before = dict(at_work.twin.optimised)
+    at_work.twin.optimised |= {"value": "DISABLE", "inherited_from_type": "CATALOG", "inherited_from_name": "insurance_uc"}
+    off = told()
+    at_work.twin.optimised.clear()
+    unknown = told()
+    at_work.twin.optimised |= before
+    assert off.state == "warn"
+    assert off.detail.startswith("it is off for insurance_uc.bronze, by the catalog insurance_uc, so nothing compacts")
+    assert off.detail.endswith("an owner can run ALTER SCHEMA insurance_uc.bronze ENABLE PREDICTIVE OPTIMIZATION;")
+    assert (unknown.state, unknown.detail) == ("ok", "the workspace does not tell whether it is on for insurance_uc.bronze")
 
 
 def test_a_plan_is_a_diff_and_changes_nothing(person: Person) -> None:

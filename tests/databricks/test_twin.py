@@ -8,7 +8,7 @@ import requests
 
 from tests.databricks.twin import ADMIN_TOKEN, SECRET, Twin
 
-ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of"}
+ABSTRACT = {"answer", "presigned", "take_upload", "_schema_of", "_deployment_job", "_version_is_there"}
 
 
 ENTITY = {"entity_name": "a.b.c", "entity_version": "1", "workload_size": "Small", "scale_to_zero_enabled": True}

@@ -2,23 +2,34 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from car_damage.adapters.databricks import workspace
 from car_damage.adapters.mlflow.archive import ARCHIVE_TAG
 from car_damage.adapters.mlflow.client import client
-from car_damage.errors import RegistryError, Unavailable
+from car_damage.errors import RegistryError, RequestRefused, Unavailable
 from car_damage.packages import that_train_here
 from car_damage.pipeline import TidyReport, TidyRequest
 from car_damage.platform import Target
+from car_damage.promotion.tags import is_approved
+from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.tidy import STAGE
+from deployments.administrator import NeedsAdministrator
+from deployments.databricks import approval_page
+from deployments.items import bootstrap
 from tests import small_model
 from tests.databricks.conftest import HastyClock, Logged
+from tests.databricks.twin import ADMIN, CLIENT
 from tests.databricks.twin.registry import Version
+from tests.prefect.service import until
 
 MODEL = "insurance_uc.models.car_damage_classifier"
+SILVER_TABLE = "insurance_uc.silver.training_images"
 
 
 @pytest.fixture
@@ -193,3 +204,94 @@ def test_tidying_deletes_a_refused_training_with_its_version_and_keeps_its_decis
     document = json.loads(tracking.fetch(archive.info.run_id, f"decisions/version-{version.version}.json"))
     assert (document["decision"], document["tags"]["decision"]) == ({"version": 1}, "keep")
     assert STAGE.work(TidyRequest("k" * 64), eager, silent) == TidyReport(())
+
+
+def test_the_lineage_of_a_version_names_the_silver_table_and_the_job(
+    logged: Logged, target: Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A job on Databricks has the module `dbruntime`, from which MLflow learns the job."""
+    here = SimpleNamespace(jobId="77", idInJob="78")
+    monkeypatch.setitem(sys.modules, "dbruntime", ModuleType("dbruntime"))
+    monkeypatch.setitem(sys.modules, "dbruntime.databricks_repl_context", SimpleNamespace(get_context=lambda: here))
+    logged.twin.tables[SILVER_TABLE] = "table-1"
+    contents = small_model.run_of(small_model.network(tmp_path), tmp_path / "run")
+    run_id = target.tracking.start("run", {})
+    dataset = replace(contents.dataset, table=SILVER_TABLE, fingerprint="cd" * 32)  # MLflow keeps the first source of a digest
+    uri = target.tracking.log(run_id, replace(contents, dataset=dataset))
+    target.registry.create(run_id, uri, {}, "")
+    sent = logged.twin.lineages[-1]
+    assert sent["entities"] == [{"job": {"id": "77", "job_run_id": "78"}}]
+    assert {json.dumps(source) for source in sent["lineages"][0]["source_securables"]} == {
+        json.dumps({"table": {"name": SILVER_TABLE, "table_id": "table-1"}})
+    }
+    logged.twin.tables.clear()
+
+
+def test_an_administrator_connects_the_approval_job_which_fails_until_a_person_approves(logged: Logged, target: Target) -> None:
+    twin, waits = logged.twin, approving(logged.settings)
+    twin.make_job("car-damage-approval")
+    target.registry.champion()  # which creates the registered model
+    [connection] = approval_page.items(waits, workspace.client)
+    assert bootstrap([connection])[0].problem == "lack the job car-damage-approval"
+    assert bootstrap([connection])[0].problem is None
+    version = target.registry.create(logged.run_id, logged.uri, {"decision": "await_approval"}, "")
+    [run] = twin.runs()
+    until(lambda: twin.settled(run), "the first run ends")
+    assert (run.code, run.parameters) == ("RUN_EXECUTION_ERROR", {"model_name": MODEL, "model_version": "1"})
+    assert f"PromotionRefused: version 1 of {MODEL} is not approved" in Path(run.output).read_text()
+    assert not is_approved(target.registry.get(version.version))
+    assert twin.approve(MODEL, 1) is run
+    until(lambda: twin.settled(run), "the repaired run ends")
+    assert run.code == "SUCCESS", Path(run.output).read_text()
+    assert is_approved(target.registry.get(version.version))
+
+
+def test_the_approval_job_is_disconnected_where_no_version_waits_and_another_s_job_stays(logged: Logged, target: Target) -> None:
+    twin = logged.twin
+    twin.jobs.clear()
+    twin.connected.clear()
+    job, theirs = (twin.make_job("car-damage-approval") for _ in range(2))
+    theirs.settings = theirs.settings | {"name": "claims-approval"}
+    target.registry.champion()
+    bootstrap(approval_page.items(approving(logged.settings), workspace.client))
+    assert twin.connected == {MODEL: job.job_id}
+    [result] = bootstrap(approval_page.items(logged.settings, workspace.client))
+    assert result.problem == "differs: the job car-damage-approval -> none, because promotion.mode is automatic"
+    assert twin.connected == {}
+    twin.connected[MODEL] = theirs.job_id
+    [result] = bootstrap(approval_page.items(approving(logged.settings), workspace.client))
+    assert f"is {theirs.job_id}, which is not car-damage-approval" in str(result.unresolved)
+    assert twin.connected == {MODEL: theirs.job_id}
+    del twin.jobs[theirs.job_id]
+    [result] = bootstrap(approval_page.items(approving(logged.settings), workspace.client))
+    assert result.problem == f"differs: the deleted job {theirs.job_id} -> the job car-damage-approval"
+    twin.jobs.clear()
+    twin.connected.clear()
+
+
+def test_who_may_not_connect_the_job_is_told_the_command(logged: Logged, target: Target) -> None:
+    job = logged.twin.make_job("car-damage-approval")
+    target.registry.champion()
+    logged.twin.models[MODEL] = logged.twin.owners["schema", "insurance_uc.models"] = ADMIN
+    logged.twin.grants["schema", "insurance_uc.models"] = {CLIENT: {"USE_SCHEMA", "EXECUTE"}}
+    [connection] = approval_page.items(approving(logged.settings), workspace.client)
+    with pytest.raises(NeedsAdministrator) as refused:
+        bootstrap([connection])
+    body = f'{{"name": "{MODEL}", "deployment_job_id": "{job.job_id}"}}'
+    assert refused.value.command == f"databricks api patch /api/2.0/mlflow/unity-catalog/registered-models/update --json '{body}'"
+    logged.twin.jobs.clear()
+    del logged.twin.grants["schema", "insurance_uc.models"], logged.twin.owners["schema", "insurance_uc.models"]
+
+
+def test_a_job_without_the_parameters_of_a_deployment_job_is_refused(logged: Logged, target: Target) -> None:
+    job = logged.twin.make_job("car-damage-approval")
+    job.settings = job.settings | {"parameters": []}
+    target.registry.champion()
+    with pytest.raises(RequestRefused, match="does not have the parameters"):
+        bootstrap(approval_page.items(approving(logged.settings), workspace.client))
+    logged.twin.jobs.clear()
+
+
+def approving(settings: Settings) -> Settings:
+    """The settings with which versions wait for a person."""
+    return settings.model_copy(update={"promotion": settings.promotion.model_copy(update={"mode": "approval"})})

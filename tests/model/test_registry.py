@@ -57,6 +57,18 @@ def test_a_version_is_described_for_people(registry: MlflowRegistry, settings: S
     )
 
 
+def test_a_description_gives_way_to_a_later_one_and_never_a_person_s(
+    registry: MlflowRegistry, settings: Settings, logged: tuple[str, str]
+) -> None:
+    registry.create(*logged, {}, "Network cnn")
+    registry.describe(1, "Network cnn; it goes live", "Network ")
+    of_ours = client(settings).get_model_version(settings.tracking.model, "1").description
+    client(settings).update_model_version(settings.tracking.model, "1", "the night of the hail")
+    registry.describe(1, "Network cnn; it does not go live", "Network ")
+    theirs = client(settings).get_model_version(settings.tracking.model, "1").description
+    assert (of_ours, theirs) == ("Network cnn; it goes live", "the night of the hail")
+
+
 def test_an_alias_moves_and_goes_and_may_go_twice(registry: MlflowRegistry, logged: tuple[str, str]) -> None:
     for _ in range(2):
         registry.create(*logged, {}, "what it is")

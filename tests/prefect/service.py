@@ -22,9 +22,10 @@ from prefect.states import Scheduled
 
 from car_damage.platform import Target
 from car_damage.settings_sources import load
-from deployments.bootstrap import WORK_POOL, everything
+from deployments.bootstrap import everything
 from deployments.items import bootstrap
 from deployments.stack import workers_online
+from deployments.work_pool import WORK_POOL
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]

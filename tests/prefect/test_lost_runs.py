@@ -1,22 +1,27 @@
 """Runs that are lost, and runs that only seem so, on a real Prefect server with the automations of this service."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import Event, emit_event
 from prefect.events.related import tags_as_related_resources
 from prefect.flow_engine import run_flow
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
 
 from car_damage.settings import Alerts
 from deployments import automations
 from deployments.items import bootstrap
 from flows.promote import promote
-from tasks import attempts
+from tasks import attempts, run_processes, succession
 from tasks.attempts import ENDED, LOST, MOST, TOO_OFTEN, again, states_of, tell_end
 from tests.prefect.service import until
 
@@ -105,3 +110,30 @@ def test_a_run_that_is_lost_each_time_before_its_flow_begins_is_not_started_for_
     set_states(run, lost(run))
     until(lambda: state_of(run).is_final(), "the run fails")
     assert (state_of(run).name, state_of(run).message) == ("Failed", TOO_OFTEN)
+
+
+def test_a_process_on_another_machine_ends_when_its_run_is_started_again() -> None:
+    run = created(Pending())
+    code = (
+        "import os, subprocess, sys, threading; from prefect.client.orchestration import get_client; from tasks import succession;"
+        "succession.LOOK = 0.2; child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE);"
+        "client = get_client(sync_client=True); succession.watch(client.__enter__().read_flow_run(os.environ['PREFECT__FLOW_RUN_ID']));"
+        "print(child.pid, flush=True); threading.Event().wait(120); sys.exit(1)"
+    )
+    set_states(run, Running())
+    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True) | {run_processes.FLOW_RUN: str(run.id)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        set_states(run, lost(run), Pending(), Running())
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert not child.is_running()
+    assert [state.name for state in states_of(run)][-1] == "Running"
+
+
+def test_a_process_that_no_worker_has_started_does_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(succession.threading, "Thread", lambda **_: pytest.fail("it looks"))
+    succession.watch(created(Pending()))

@@ -6,19 +6,25 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
 from prefect.states import State
 
 from car_damage.commands.status import Status, look
+from car_damage.errors import SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
-from tasks import progress
+from flows.watch_landing import watch_landing
+from tasks import approvals, progress, variables
 from tests.prefect.conftest import LocalTarget
 
 SEED = 5
@@ -201,9 +207,45 @@ def test_with_approval_a_run_ends_awaiting_it_and_changes_nothing_that_is_live(t
     assert run().name == "Awaiting approval"
 
 
-def test_a_person_s_approval_takes_the_version_live(target: LocalTarget) -> None:
-    state = word("looked at its mistakes", version=2)
-    assert (state.name, now(target).champion) == ("Promoted", target.platform.registry.get(2))
+def promotions() -> list[FlowRun]:
+    """The runs that looks have started, oldest first."""
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=["promote"])))
+    return sorted(found, key=lambda run: str(run.created))
+
+
+def taken_up(run: FlowRun) -> State[Any]:
+    """Execute a run, as a worker does, in this process."""
+    run_flow(promote, flow_run=run, parameters=run.parameters, return_type="state")
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run.id).state
+    assert state is not None
+    return state
+
+
+def test_an_approval_on_the_version_s_page_starts_one_promotion(target: LocalTarget) -> None:
+    registry = target.platform.registry
+    assert approvals.look(target.platform) == []
+    registry.tag(2, {"Approval": "Approved"})
+    with pytest.raises(SettingsError, match=r"version 2 was approved, but the flow promote is not deployed: run `.*bootstrap`"):
+        approvals.look(target.platform)
+    with get_client(sync_client=True) as client:
+        client.create_deployment(client.create_flow(promote), "promote")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variables, "write", Mock(side_effect=KeyboardInterrupt))  # a kill between the two effects
+        with pytest.raises(KeyboardInterrupt):
+            approvals.look(target.platform)
+    assert watch_landing(return_state=True).message.endswith("Approved: version 2; promote checks it.")
+    assert approvals.look(target.platform) == []
+    [run] = promotions()
+    state = taken_up(run)
+    assert (state.name, now(target).champion) == ("Promoted", registry.get(2))
+    [move, *_] = target.platform.history.moves()
+    assert (move.intention.by, move.intention.reason) == ("promote, by a person in MLflow", "approved on the model's page in MLflow")
+    assert registry.get(2).tags["approved_by"] == "promote, by a person in MLflow"
+
+
+def test_what_a_person_approved_is_live(target: LocalTarget) -> None:
     assert word("looked once more", version=2).name == "Already live"
     assert run().name == "Nothing new"
     target.set(PROMOTION__MODE="automatic")
@@ -221,6 +263,21 @@ def test_a_worse_version_is_registered_and_kept_out(target: LocalTarget) -> None
     assert refused.is_failed()
     assert "version 3 was judged, and the decision is against it: " in str(refused.message)
     assert run().name == "Nothing new"
+
+
+def test_an_approval_of_what_the_champion_has_overtaken_is_refused_once_and_in_promote_s_words(target: LocalTarget) -> None:
+    registry, before = target.platform.registry, dict(target.platform.registry.get(3).tags)
+    registry.tag(3, {"decision": "await_approval", "judged_against": "1", "Approval": "approved"})
+    seen = {run.id for run in promotions()}
+    for _ in range(2):  # as after nights that note it again
+        approvals.remember(3)
+        assert approvals.look(target.platform) == [3]
+    [run] = [run for run in promotions() if run.id not in seen]
+    state = taken_up(run)
+    assert state.is_failed()
+    assert "version 3 was judged against champion 1, but the champion is 2; run retrain with judge_again" in str(state.message)
+    assert approvals.look(target.platform) == []
+    registry.tag(3, before | {"Approval": ""})
 
 
 def test_deleted_photos_leave_silver_and_a_new_model_is_trained_without_them(target: LocalTarget) -> None:

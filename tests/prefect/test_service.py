@@ -4,20 +4,26 @@ The Prefect server, workers, tables, MLflow and endpoint are real. The tests tel
 """
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import psutil
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
+from prefect.settings import get_current_settings
 from prefect.states import Pending
 
 from car_damage.settings import Alerts
-from deployments import automations, demo_photos
+from deployments import automations, demo_photos, deploy
 from deployments.items import bootstrap
 from flows.watch_landing import watch_landing
 from tests.prefect.conftest import LocalTarget, PrefectServer
@@ -110,6 +116,22 @@ class TestPhotosThatLand:
         assert [len(platform.registry.versions_for(run.run_id)) for run in runs] == [1, 1]
         assert service.slots_of(RETRAIN) == 0
 
+    def test_a_run_has_the_code_of_the_repository_that_its_pull_step_clones(self, service: Service, tmp_path: Path) -> None:
+        repository = repository_of(deploy.ROOT, tmp_path / "repository", "has been validated.", "has been validated, says the clone.")
+        declared = yaml.safe_load(deploy.FILE.read_text())
+        declared["pull"] = [{"prefect.deployments.steps.git_clone": {"repository": str(repository)}}]
+        declared["deployments"] = [one for one in declared["deployments"] if one["name"] == "watch-landing"]
+        file = deploy.FILE.with_name(".prefect-cloned.yaml")  # paths of flows are relative to this file
+        try:
+            file.write_text(yaml.safe_dump(declared))
+            done = of_prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        finally:
+            file.unlink(missing_ok=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        look()
+        assert service.completed(service.start(LOOK)) == ("Quiet", "Everything in the landing folder has been validated, says the clone.")
+        assert "watch-landing starts in another place than the file says, or with other code" in str(deploy.check())
+
     def test_runs_that_come_late_after_an_outage_each_end_early(self, service: Service) -> None:
         runs = [service.start(RETRAIN, late=timedelta(hours=hours)) for hours in (2, 1)]
         assert [service.completed(run)[0] for run in runs] == ["Nothing new", "Nothing new"]
@@ -183,18 +205,25 @@ class TestARunThatIsEnded:
 
 def _retry(run: UUID) -> None:
     """Retry a run on the command line, as a person does."""
-    import subprocess
-    import sys
-
-    from prefect.settings import get_current_settings
-
-    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "flow-run", "retry", str(run)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = of_prefect("flow-run", "retry", str(run))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def of_prefect(*words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of Prefect in the checkout, as a person does."""
+    environment = os.environ | get_current_settings().to_environment_variables(exclude_unset=True)
+    command = [sys.executable, "-m", "prefect", *words]
+    return subprocess.run(command, cwd=deploy.ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def repository_of(checkout: Path, folder: Path, text: str, other: str) -> Path:
+    """A git repository with the code of a checkout, in which the doorbell has another text."""
+    for floor in ("car_damage", "tasks", "flows"):
+        shutil.copytree(checkout / floor, folder / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    doorbell = folder / "car_damage" / "data" / "doorbell.py"
+    assert text in doorbell.read_text()
+    doorbell.write_text(doorbell.read_text().replace(text, other))
+    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "other words")):
+        author = ("-c", "user.name=a test", "-c", "user.email=test@example.com")
+        subprocess.run(["git", "-C", str(folder), *author, *words], check=True, timeout=60)  # noqa: S607 - whichever git is there
+    return folder

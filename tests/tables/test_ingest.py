@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 
 from car_damage.adapters.folder import Folder
 from car_damage.data import ledger
+from car_damage.data import silver as silver_table
+from car_damage.data.assignment import ASSIGNED
+from car_damage.data.described import comment_of
 from car_damage.data.labels import Labeller
 from car_damage.data.ledger import BRONZE, KEY
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
@@ -40,6 +43,15 @@ def filled(workshop, photo):
         workshop.put(f"{LABELS[seed % 3]}/p{seed:02}.jpg", photo(seed))
     workshop.run()
     return workshop
+
+
+def test_the_tables_that_the_stages_make_tell_people_what_they_are(filled):
+    for name, schema in ((BRONZE_TABLE, BRONZE), (SILVER_TABLE, silver_table.SILVER), (SPLITS_TABLE, ASSIGNED)):
+        made = DeltaTable(filled.platform.tables.uri(name))
+        assert {field.name: field.metadata["comment"] for field in made.schema().fields} == {
+            field.name: comment_of(field) for field in schema
+        }
+        assert made.metadata().description == comment_of(schema) != ""
 
 
 def versions(workshop):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import delta, spark_files, spark_work
+from car_damage.data.described import comment_of
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.process import ModelAnswer
@@ -175,6 +177,8 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     assert (refused["label"], refused["refused"]) == (None, "not an image")
     assert 1 <= len(world.processes()) <= 2  # one for each of Spark's Python workers
     assert world.asked() == [f"{number}.jpg" for number in range(7)]
+    made = DeltaTable(world.tables.uri(world.settings.tables.predictions))
+    assert [field.metadata["comment"] for field in made.schema().fields] == [comment_of(field) for field in PREDICTIONS]
 
     world.photo("nowhere")
     (tmp_path / "photos" / "nowhere").rename(tmp_path / "nowhere")

@@ -310,7 +310,7 @@ class Interrupted(SparkDelta):
             write_deltalake(table, rows(**{name: 0}), mode="append")
             yield from batches
 
-        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.described(changed.schema))
+        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.ddl(changed.schema))
 
 
 def test_a_merge_that_meets_a_commit_is_computed_again(classic, tmp_path, sessions):
@@ -463,6 +463,26 @@ def test_settings_choose_the_engine_and_start_nothing(tmp_path):
     assert by_name.uri(NAME) == f"{tmp_path}/tables/lab/bronze/things"
     in_catalog = Target(Settings(home=tmp_path, tables={"engine": "spark", "names": "catalog"})).tables
     assert in_catalog.uri(NAME) == NAME
+
+
+@pytest.mark.parametrize("kind", ["classic", "connected"])
+def test_a_table_in_a_catalog_has_a_comment_and_is_read_and_written_by_its_three_level_name(tmp_path, sessions, kind):
+    """Delta's catalog works in open-source Spark under this name only: https://github.com/delta-io/delta/issues/3312"""
+    session = getattr(sessions, kind)()
+    schema = f"spark_catalog.lab_{kind}"
+    session.sql(f"CREATE SCHEMA {schema} LOCATION '{tmp_path}/{kind}'").collect()
+    tables, name = SparkDelta(lambda: session, Folder(), None), f"{schema}.things"
+    try:
+        assert tables.merge(name, rows(a=1), ["key"]) == 0
+        assert tables.merge(name, rows(a=2, b=3), ["key"], base=0) == 1
+        assert tables.read(name, ["value"])[0]["value"].to_pylist() == [2, 3]
+        told = {row["col_name"]: row for row in session.sql(f"DESCRIBE EXTENDED {name}").collect()}
+        assert told["Comment"]["data_type"] == "Things of a lab, each with somebody's note."
+        assert told["value"]["comment"] == "What it's worth."
+        with pytest.raises(CommitConflict):
+            tables._create(name, rows(a=1))
+    finally:
+        session.sql(f"DROP SCHEMA {schema} CASCADE").collect()
 
 
 def test_names_of_a_catalog_need_spark(tmp_path):

@@ -31,6 +31,26 @@ def test_a_table_lies_where_its_name_says(tables, tmp_path):
     assert DeltaTable(tables.uri(NAME)).version() == 0
 
 
+@pytest.mark.parametrize("first", [{"a": 1}, {}], ids=["with rows", "without rows"])
+def test_a_table_is_made_with_the_comments_on_its_columns_in_one_commit(tables, first):
+    assert tables.merge(NAME, rows(**first), ["key"]) == 0
+    table = DeltaTable(tables.uri(NAME))
+    assert table.version() == 0
+    assert comments(table) == {"key": "The thing's name.", "value": "What it's worth.", "note": None}
+
+
+def test_a_column_that_is_added_later_has_its_comment_and_a_person_s_comments_stay(tables):
+    tables.merge(NAME, pa.table(rows(a=1).drop_columns(["value"]).to_pydict()), ["key"])
+    person = DeltaTable(tables.uri(NAME))
+    person.alter.set_column_metadata("note", {"comment": "ask Anna"})
+    tables.merge(NAME, rows(a=1, b=2), ["key"])
+    assert comments(DeltaTable(tables.uri(NAME))) == {"key": None, "note": "ask Anna", "value": "What it's worth."}
+
+
+def comments(table: DeltaTable) -> dict[str, str | None]:
+    return {field.name: field.metadata.get("comment") for field in table.schema().fields}
+
+
 def test_one_merge_updates_inserts_and_deletes_in_one_commit(tables):
     tables.merge(NAME, rows(a=1, b=2, c=3), ["key"])
     assert tables.merge(NAME, rows(b=20, d=4), ["key"], remove=keys("a", "nobody")) == 1

@@ -2,8 +2,17 @@
 
 import pyarrow as pa
 
+from car_damage.data import described
+
 NAME = "lab.bronze.things"
-SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64()), pa.field("note", pa.string())])
+SCHEMA = described.table(
+    "Things of a lab, each with somebody's note.",
+    [
+        described.column("key", pa.string(), "The thing's name.", nullable=False),
+        described.column("value", pa.int64(), "What it's worth."),
+        pa.field("note", pa.string()),
+    ],
+)
 
 
 def rows(**values):

@@ -88,6 +88,7 @@ def test_a_run_that_never_ended_goes_on() -> None:
 def test_losses_are_counted_whether_the_flow_began_or_not_and_anew_after_a_retry_by_a_person() -> None:
     assert losses([*BEGUN, BY_LOSS, *TAKEN[1:], BY_MAKE_UP, *WAITING]) == 2
     assert losses([*TAKEN, BY_LOSS, *TAKEN[1:], BY_LOSS, *TAKEN[1:]]) == 2
+    assert losses([*BEGUN, AwaitingRetry(), *BEGUN[1:], AwaitingRetry(), *WAITING]) == 2  # a pod that was evicted twice
     assert losses([*BEGUN, *([BY_LOSS, Pending()] * MOST), Failed(), IN_UI, *WAITING, BY_LOSS, *WAITING]) == 1
 
 

@@ -254,7 +254,9 @@ def test_a_version_that_waits_for_approval_is_told_with_the_command_by_the_run_t
     assert ending.name == "Awaiting approval"
     message = "Version 3 may go live when a person approves it: macro-F1 0.9 against the champion's 0.8; version 2 goes on serving."
     assert ending.message == message
-    assert commands.with_approval(ending) == f"{message} To take the version live: {command}"
+    assert (
+        commands.with_approval(ending) == f"{message} To take the version live, approve it on its page (Approval: Approved), or: {command}"
+    )
     later = outcome.nothing_new(VALIDATED, SILVER, replace(LIVE, champion=2, served=2, awaiting=True))
     assert later.name == "Awaiting approval"
     assert command in commands.with_approval(later)

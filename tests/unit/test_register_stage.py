@@ -19,6 +19,7 @@ from car_damage.model.process import ModelAnswer
 from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, write_predictions, write_trained
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
 from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
+from car_damage.promotion.tags import is_approved
 from car_damage.settings import Landing, Promotion, Settings
 from car_damage.stage import silent
 from car_damage.stages import judging, register
@@ -166,6 +167,31 @@ def test_a_decision_is_made_once_and_found_the_next_time(models: Models) -> None
     assert len(models.asked) == asked
 
 
+def test_an_approval_counts_for_the_evidence_that_the_person_saw(models: Models) -> None:
+    here = world(models)
+    here.settings = replace_promotion(here, mode="approval")
+    assert judge(here).decision == "await_approval"
+    here.registry.tag(1, {"Approval": "Approved"})
+    assert is_approved(here.registry.get(1))
+    assert judge(here).decided_before
+    assert is_approved(here.registry.get(1))
+    assert not judge(here, judge_again=True).decided_before
+    assert here.registry.get(1).tags["Approval"] == "Not yet"
+
+
+def test_the_description_tells_the_decision_and_its_run_unless_a_person_wrote_another(models: Models) -> None:
+    here = world(models, right=15)
+    with_champion(here, models, right=COUNT)
+    judge(here)
+    first, decision, run = here.registry.descriptions[2].split("\n\n")
+    assert first.startswith("Network cnn, trained on 70 photos of insurance_uc.silver.training_images version 4; macro-F1 0.500 on 30 test")
+    assert decision.startswith("Does not go live in place of version 1: macro-F1 0.500 against the champion's 1.000: ")
+    assert run == "MLflow run: run"
+    here.registry.descriptions[2] = "the one from the night of the hail"
+    judge(here, judge_again=True)
+    assert here.registry.descriptions[2] == "the one from the night of the hail"
+
+
 def with_another_champion(models: Models, *, by_person: bool) -> World:
     """Version 1 was decided for; since then, version 2, which is better, has gone live."""
     here = world(models, right=20)
@@ -273,9 +299,9 @@ def test_a_dry_run_leaves_the_version_undecided_and_the_aliases_alone(models: Mo
 def test_a_version_says_what_it_is_and_how_good(models: Models) -> None:
     here = world(models, right=27)
     judge(here)
-    assert here.registry.descriptions == {
-        1: "Network cnn, trained on 70 photos of insurance_uc.silver.training_images version 4; macro-F1 0.900 on 30 test photos"
-    }
+    assert here.registry.descriptions[1].startswith(
+        "Network cnn, trained on 70 photos of insurance_uc.silver.training_images version 4; macro-F1 0.900 on 30 test photos\n\nGoes live"
+    )
 
 
 def test_an_undecided_version_that_a_kill_left_is_used_and_no_second_one_made(models: Models) -> None:

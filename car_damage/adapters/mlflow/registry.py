@@ -17,6 +17,8 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
+DESCRIPTION = "Severity of car damage from a photo"
+"""Of the registered model."""
 READY_TIMEOUT = 300.0
 """Seconds that a new version may take to become READY: enough for uploading a model of a few MB, with a wide margin."""
 READY_POLL = 3.0
@@ -94,6 +96,12 @@ class MlflowRegistry(MlflowAdapter):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self._name, str(version), key, value)
 
+    def describe(self, version: int, description: str, ours: str) -> None:
+        with translated(f"describing version {version} of {self._name}"):
+            found = self._client.get_model_version(self._name, str(version)).description or ""
+            if found.startswith(ours) and found != description:
+                self._client.update_model_version(self._name, str(version), description)
+
     def remove(self, version: int) -> None:
         with translated(f"removing version {version} of {self._name}"):
             self._client.delete_model_version(self._name, str(version))
@@ -150,7 +158,7 @@ class MlflowRegistry(MlflowAdapter):
             if error.error_code not in ABSENT:
                 raise
             try:
-                self._client.create_registered_model(self._name, description="Severity of car damage from a photo")
+                self._client.create_registered_model(self._name, description=DESCRIPTION)
             except MlflowException as created:
                 if created.error_code not in _EXISTS:  # another run has just created it
                     raise

@@ -4,15 +4,14 @@ Lookups by training key return only FINISHED runs, and a run is finished last, a
 run of a killed training never counts as a result. The next start with the same key ends it.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from car_damage.adapters.mlflow import datasets
 from car_damage.adapters.mlflow.client import (
     ABSENT,
     FOR_TRAININGS,
@@ -28,11 +27,11 @@ from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model import package
 from car_damage.packages import trained_with
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, TAG_LIMIT, Dataset, RunContents, RunSummary, TrainedRun
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.entities import Metric, Run
 
 _log = logging.getLogger(__name__)
 
@@ -42,12 +41,8 @@ FAILURE_TAG = "failure"
 _METRICS = 500
 _PARAMS = 100
 """Items in one batch: half of MLflow's limit for metrics, and its limit for params."""
-_DIGEST = 16
-"""Characters of a dataset's digest; MLflow takes 36."""
 _NOT_IN_A_NAME = "/:.%\"'"
 """Characters that MLflow refuses in a logged model's name, while a registry may take some of them."""
-_TYPES: Mapping[str, str] = MappingProxyType({"string": "string", "int64": "long"})
-"""Arrow's names of the silver table's types -> MLflow's."""
 
 
 class MlflowTracking(MlflowAdapter):
@@ -74,7 +69,7 @@ class MlflowTracking(MlflowAdapter):
                     _log.warning(
                         "marking MLflow run %s as killed: an earlier process with the same training did not end it", run.info.run_id
                     )
-            tags = {**software(), **tags}
+            tags = {**_job(), **software(), **tags}
             return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
 
     def log(self, run_id: str, contents: RunContents) -> str:
@@ -88,7 +83,7 @@ class MlflowTracking(MlflowAdapter):
                 self._client.log_batch(run_id, params=chunk)
             for batch in chunk_list(_metrics(contents), _METRICS):
                 self._client.log_batch(run_id, metrics=batch)
-            self._client.log_inputs(run_id, _inputs(contents.dataset))
+            self._client.log_inputs(run_id, datasets.inputs(contents.dataset, self._settings))
             self._client.log_artifacts(run_id, str(contents.folder))
             try:
                 return self._log_model(run_id, contents)
@@ -180,6 +175,19 @@ class MlflowTracking(MlflowAdapter):
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 
 
+def _job() -> dict[str, str]:
+    """The tags with the Databricks job that this process runs in: MLflow shows it, and puts it into the lineage of the model's versions."""
+    from mlflow.utils import databricks_utils, mlflow_tags
+
+    if not databricks_utils.is_in_databricks_job():
+        return {}
+    found = {
+        mlflow_tags.MLFLOW_DATABRICKS_JOB_ID: databricks_utils.get_job_id(),
+        mlflow_tags.MLFLOW_DATABRICKS_JOB_RUN_ID: databricks_utils.get_job_run_id(),
+    }
+    return {key: str(value) for key, value in found.items()}
+
+
 def summary(run: "Run") -> RunSummary:
     """A run as the ports know it."""
     data, info = run.data, run.info
@@ -201,33 +209,3 @@ def _metrics(contents: RunContents) -> "list[Metric]":
     return [Metric(key, float(value), now, 0) for key, value in contents.metrics.items()] + [
         Metric(key, float(value), now, epoch) for key, values in contents.history.items() for epoch, value in enumerate(values, 1)
     ]
-
-
-def _inputs(dataset: Dataset) -> "list[DatasetInput]":
-    """A dataset for each split, with the split as its context: MLflow takes a name and digest once a run, and one context each."""
-    from mlflow.entities import Dataset as Logged
-    from mlflow.entities import DatasetInput, InputTag
-
-    source, schema, digest = _source(dataset), _schema(dataset), dataset.fingerprint[:_DIGEST]
-    return [
-        DatasetInput(
-            Logged(f"silver-{split}", digest, "delta_table", source, schema, profile=json.dumps({"num_rows": photos})),
-            [InputTag("mlflow.data.context", split)],
-        )
-        for split, photos in dataset.photos.items()
-    ]
-
-
-def _source(dataset: Dataset) -> str:
-    """As MLflow's own DeltaDatasetSource would write it; that class would start Spark for a table's name."""
-    where = dataset.table
-    place = {"path": where} if "/" in where or "\\" in where else {"delta_table_name": where}
-    return json.dumps({**place, "delta_table_version": dataset.version})
-
-
-def _schema(dataset: Dataset) -> str:
-    """As MLflow's own PandasDataset would write it."""
-    from mlflow.types import ColSpec, Schema
-
-    columns = Schema([ColSpec(_TYPES[str(field.type)], field.name, required=not field.nullable) for field in dataset.schema])
-    return json.dumps({"mlflow_colspec": columns.to_dict()})

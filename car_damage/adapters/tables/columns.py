@@ -21,7 +21,7 @@ def plain(rows: pa.Table) -> pa.Table:
     """The same rows with types that all readers of Delta tables support: no views, no large strings, timestamps in UTC."""
     if unsigned := [field.name for field in rows.schema if pa.types.is_unsigned_integer(field.type)]:
         raise ValueError(f"Delta tables have no unsigned integers: {', '.join(unsigned)}")
-    return rows.cast(pa.schema([pa.field(field.name, _plain(field.type), field.nullable) for field in rows.schema]))
+    return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema], rows.schema.metadata))
 
 
 def with_columns(rows: pa.Table, columns: Sequence[str]) -> pa.Table:

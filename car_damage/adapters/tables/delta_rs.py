@@ -21,6 +21,7 @@ import pyarrow as pa
 from car_damage.adapters import reading
 from car_damage.adapters.tables.columns import plain, result_schema, with_columns
 from car_damage.adapters.tables.delta import LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change, DeltaTables, disk_full
+from car_damage.data.described import comment_of
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import FileProcessor, Files
 from car_damage.settings import Images
@@ -121,6 +122,7 @@ class DeltaRs(DeltaTables):
                     rows,
                     mode="error",
                     name=table,
+                    description=comment_of(rows.schema) or None,
                     configuration={LOG_CLEANUP: "false"},
                     commit_properties=deltalake.CommitProperties(max_commit_retries=0),
                 )

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,8 +24,12 @@ from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNC
 from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import condition, foreign, translated
-from car_damage.adapters.tables.spark_work import SparkWork, described, quoted
+from car_damage.adapters.tables.spark_work import SparkWork, ddl, literal, quoted
+from car_damage.data.described import COMMENT, comment_of
 from car_damage.errors import CommitConflict
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 _ABSENT = frozenset(
     {"DELTA_MISSING_DELTA_TABLE", "DELTA_PATH_DOES_NOT_EXIST", "DELTA_TABLE_NOT_FOUND", "PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND"}
@@ -83,9 +87,9 @@ class SparkDelta(SparkWork):
         with translated(self._called(table)):
             has = set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns)
             if missing := [field.with_nullable(True) for field in change.rows.schema if field.name not in has]:
-                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({described(pa.schema(missing))})").collect()
+                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({ddl(pa.schema(missing), comments=True)})").collect()
                 there += 1
-        with translated(self._called(table)), self._view(changed, mark):
+        with translated(self._called(table)), self._view(self._frame(changed), mark):
             statement = self._statement(table, change, mark, insert=has <= set(change.rows.column_names))
             [counts] = awaited(self._session(), lambda: self._session().sql(statement).collect())
         mine = self._own(table, mark, there)
@@ -114,17 +118,24 @@ class SparkDelta(SparkWork):
         from pyspark.errors import PySparkException
 
         with translated(self._called(table)):
-            writer = self._frame(rows).coalesce(1).write.format("delta").mode("error")
+            frame = self._frame(rows).coalesce(1)
+            for field in rows.schema:
+                frame = frame.withMetadata(field.name, {COMMENT: comment_of(field)}) if comment_of(field) else frame
             try:
-                awaited(
-                    self._session(),
-                    lambda: writer.saveAsTable(self._name(table)) if self._root is None else writer.save(self.uri(table)),
-                )
+                awaited(self._session(), lambda: self._write_first(table, frame, comment_of(rows.schema)))
             except PySparkException as error:
                 if condition(error) in _CREATED:
                     raise CommitConflict(f"{table} was created by another writer at the same time") from error
                 raise
         return 0
+
+    def _write_first(self, table: str, frame: "DataFrame", comment: str) -> None:
+        if self._root is not None:
+            frame.write.format("delta").mode("error").save(self.uri(table))
+            return
+        with self._view(frame, f"rows_{uuid.uuid4().hex}") as view:  # only SQL takes a table's comment, in the same commit
+            described = f"COMMENT {literal(comment)} " if comment else ""
+            self._session().sql(f"CREATE TABLE {self._name(table)} USING delta {described}AS SELECT * FROM {view}").collect()
 
     def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
         """The commit with the mark among those after a version, or None. Usually it is the latest commit."""
@@ -170,7 +181,7 @@ class SparkDelta(SparkWork):
             files = _inventory(folder, used, keep_days)
             if not files.num_rows:
                 return []
-            with self._view(files, f"inventory_{uuid.uuid4().hex}") as view:
+            with self._view(self._frame(files), f"inventory_{uuid.uuid4().hex}") as view:
                 statement = f"VACUUM {name} USING INVENTORY (SELECT * FROM {view}) RETAIN {24 * keep_days} HOURS"
                 session.conf.set(_RETENTION_CHECK, "false")
                 try:
@@ -190,8 +201,8 @@ class SparkDelta(SparkWork):
         return ".".join(map(quoted, table.split(".")))
 
     @contextmanager
-    def _view(self, rows: pa.Table, name: str) -> Iterator[str]:
-        self._frame(rows).createOrReplaceTempView(name)
+    def _view(self, frame: "DataFrame", name: str) -> Iterator[str]:
+        frame.createOrReplaceTempView(name)
         try:
             yield name
         finally:

@@ -17,6 +17,7 @@ from car_damage.adapters.tables.spark_answers import Asker, packed
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
+from car_damage.data.described import comment_of
 from car_damage.errors import SettingsError, Terminal
 from car_damage.model.process import Environment
 from car_damage.ports import FileProcessor, Files
@@ -111,13 +112,13 @@ class SparkWork(DeltaTables, ABC):
         with translated("the photos"):
             # One row per task: repartition distributes the rows of a single partition evenly.
             frame = self._frame(tasks).coalesce(1).repartition(tasks.num_rows)
-            return awaited(self._session(), frame.mapInArrow(function, described(schema)).toArrow).cast(schema)
+            return awaited(self._session(), frame.mapInArrow(function, ddl(schema)).toArrow).cast(schema)
 
     def _frame(self, rows: pa.Table) -> "DataFrame":
         if rows.num_rows:
             # As one chunk: Spark 4.2 stops reading at a chunk without rows, and loses the chunks after it.
             return self._session().createDataFrame(rows.combine_chunks())
-        return self._session().createDataFrame([], described(rows.schema))  # Connect accepts no empty Arrow table
+        return self._session().createDataFrame([], ddl(rows.schema))  # Connect accepts no empty Arrow table
 
 
 def _steps(tasks: pa.Table) -> Iterator[pa.Table]:
@@ -126,9 +127,18 @@ def _steps(tasks: pa.Table) -> Iterator[pa.Table]:
     return (tasks.slice(start, step) for start in range(0, tasks.num_rows, step))
 
 
-def described(schema: pa.Schema) -> str:
+def ddl(schema: pa.Schema, *, comments: bool = False) -> str:
     """The schema as a Spark DDL string."""
-    return ", ".join(f"{quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}" for field in schema)
+    return ", ".join(
+        f"{quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}"
+        f"{f' COMMENT {literal(comment_of(field))}' if comments and comment_of(field) else ''}"
+        for field in schema
+    )
+
+
+def literal(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def quoted(name: str) -> str:

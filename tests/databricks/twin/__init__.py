@@ -11,22 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.databricks.twin.approvals import ApprovalsApi
 from tests.databricks.twin.artifacts import ArtifactsApi
-from tests.databricks.twin.catalog import CatalogApi
 from tests.databricks.twin.core import Refused
+from tests.databricks.twin.entity_tags import EntityTagsApi
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
-from tests.databricks.twin.registry import RegistryApi
-from tests.databricks.twin.runs import RunsApi
+from tests.databricks.twin.removal import RemovalApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
-from tests.databricks.twin.serving import ServingApi
-from tests.databricks.twin.workspace_objects import WorkspaceObjectsApi
 
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, ArtifactsApi, ServingApi, Server):
+class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -45,11 +43,28 @@ class Twin(RunsApi, FilesApi, CatalogApi, WorkspaceObjectsApi, RegistryApi, Arti
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """Return the answer of the API that has the path."""
-        for room in (self._at_a_path, self._named, self._with_permissions, self._of_artifacts, self._of_tracking, self._of_serving):
+        for room in (
+            self._of_removal,
+            self._at_a_path,
+            self._of_tags,
+            self._named,
+            self._with_permissions,
+            self._of_artifacts,
+            self._of_tracking,
+            self._of_serving,
+        ):
             answer = room(method, path, query, body)
             if answer is not None:
                 return answer
-        routes = self._of_jobs() | self._of_runs() | self._of_files() | self._of_catalog() | self._of_registry() | self._of_workspace()
+        routes = (
+            self._of_approvals()
+            | self._of_jobs()
+            | self._of_runs()
+            | self._of_files()
+            | self._of_catalog()
+            | self._of_registry()
+            | self._of_workspace()
+        )
         if (method, path) not in routes:
             self.strange.append(f"{method} {path}")
             raise Refused(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")

@@ -12,8 +12,8 @@ from tests.databricks.twin.core import Handle, Refused, folded
 from tests.databricks.twin.permissions import PRINCIPALS, Permissions, denied
 
 ROOT = "/api/2.1/unity-catalog"
-KINDS = {"catalogs": "catalog", "schemas": "schema", "volumes": "volume", "models": "function"}
-SEES = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME", "function": "EXECUTE"}
+KINDS = {"catalogs": "catalog", "schemas": "schema", "volumes": "volume", "models": "function", "tables": "table"}
+SEES = {"catalog": "USE_CATALOG", "schema": "USE_SCHEMA", "volume": "READ_VOLUME", "function": "EXECUTE", "table": "SELECT"}
 """The privilege with which a user who does not own a securable can see it."""
 _VOLUME = {"READ_VOLUME", "WRITE_VOLUME"}
 _SCHEMA = {"USE_SCHEMA", "CREATE_TABLE", "CREATE_VOLUME", "CREATE_MODEL", "CREATE_FUNCTION", "SELECT", "MODIFY", "EXECUTE"} | _VOLUME
@@ -34,6 +34,10 @@ class CatalogApi(Permissions):
         super().__init__(folder)
         self.schemas: set[str] = set()
         """Schemas that were created through the API. Other schemas exist because they have a folder with volumes."""
+        self.tables: dict[str, str] = {}
+        """Full name of a table -> its id. Spark here has no catalog, so only tests create tables."""
+        self.optimised: dict[str, str] = {"value": "ENABLE", "inherited_from_type": "METASTORE", "inherited_from_name": "metastore"}
+        """As databricks/cli records it of a schema: acceptance tests, bundle/direct/dresources."""
 
     def _of_catalog(self) -> dict[tuple[str, str], Handle]:
         return {
@@ -51,7 +55,7 @@ class CatalogApi(Permissions):
         if what in KINDS and name and "/" not in name:
             if method == "GET":
                 return self._securable(KINDS[what], name, query)
-            if method == "PATCH" and what != "catalogs":
+            if method == "PATCH" and what not in {"catalogs", "tables"}:
                 return self._change(KINDS[what], name, body)
         kind, _, name = name.partition("/")
         if what == "permissions" and kind in GRANTABLE and method == "PATCH":
@@ -62,8 +66,13 @@ class CatalogApi(Permissions):
 
     def _exists(self, kind: str, name: str) -> None:
         parts = name.split(".")
-        there = {"catalog": name == self.catalog, "schema": name in self.schemas, "function": name in self.models}
-        folder = kind != "function" and self.storage.joinpath(*parts).is_dir()
+        there = {
+            "catalog": name == self.catalog,
+            "schema": name in self.schemas,
+            "function": name in self.models,
+            "table": name in self.tables,
+        }
+        folder = kind not in {"function", "table"} and self.storage.joinpath(*parts).is_dir()
         if not folder and not there.get(kind):
             code, word = ("MODEL", "Registered Model") if kind == "function" else (kind.upper(), kind.title())
             # A caller who may not look into a schema does not learn what is missing there.
@@ -84,14 +93,22 @@ class CatalogApi(Permissions):
     def _told(self, kind: str, name: str) -> dict[str, Any]:
         parts = name.split(".")
         schema = {"schema_name": parts[1]} if len(parts) > 2 else {}
-        return {"name": parts[-1], "full_name": name, "catalog_name": parts[0], "owner": self.owner(kind, name), **schema}
+        told = {"name": parts[-1], "full_name": name, "catalog_name": parts[0], "owner": self.owner(kind, name), **schema}
+        if comment := self.comments.get((kind, name)):
+            told["comment"] = comment
+        if kind == "schema" and self.optimised:
+            told["effective_predictive_optimization_flag"] = dict(self.optimised)
+        return told | ({"table_id": self.tables[name]} if kind == "table" else {})
 
     def _change(self, kind: str, name: str, body: Any) -> Any:
-        """Change the owner: a metastore admin who is not the owner may change nothing else, and no caller here needs more."""
-        self._only(body, {"owner"}, {"owner"})
+        """Change the owner or the comment. "If the caller is a metastore admin, only the owner field can be changed." (databricks-sdk)"""
+        self._only(body, {"owner", "comment"})
         self._exists(kind, name)
-        if not self.manages(kind, name):
+        if not self.manages(kind, name) or ("comment" in body and not self.has(kind, name, "MANAGE")):
             raise denied("MANAGE", kind, name)
+        if "comment" in body:
+            self.comments[kind, name] = body["comment"]
+            return self._told(kind, name)
         self._known(body["owner"])
         if kind == "function":
             self.models[name] = body["owner"]
@@ -157,6 +174,7 @@ class CatalogApi(Permissions):
             raise Refused(400, "SCHEMA_ALREADY_EXISTS", f"Schema '{name}' already exists")
         self.schemas.add(name)
         self.owners["schema", name] = self.caller
+        self._commented("schema", name, body)
         return self._told("schema", name)
 
     def _create_volume(self, query: dict[str, str], body: Any) -> Any:
@@ -172,6 +190,7 @@ class CatalogApi(Permissions):
         folder.mkdir(parents=True)
         name = f"{schema}.{body['name']}"
         self.owners["volume", name] = self.caller
+        self._commented("volume", name, body)
         return {**self._told("volume", name), "volume_type": body["volume_type"]}
 
     def _create_model(self, query: dict[str, str], body: Any) -> Any:
@@ -185,7 +204,12 @@ class CatalogApi(Permissions):
         if name in self.models:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Registered Model '{name}' already exists")
         self.models[name] = self.caller
+        self._commented("function", name, body)
         return self._told("function", name)
+
+    def _commented(self, kind: str, name: str, body: Any) -> None:
+        if body.get("comment"):
+            self.comments[kind, name] = body["comment"]
 
     def _makes_in(self, schema: str, privilege: str) -> None:
         self.need("schema", schema, "USE_SCHEMA")

@@ -44,6 +44,8 @@ class Permissions(Core):
         """(kind, full name) -> owner. The service principal owns schemas and volumes that a test created on disk."""
         self.models: dict[str, str] = {}
         """Full name of a registered model -> its owner."""
+        self.comments: dict[tuple[str, str], str] = {}
+        """(kind, full name) -> comment."""
         self.grants: dict[tuple[str, str], dict[str, set[str]]] = {("catalog", self.catalog): {CLIENT: {"USE_CATALOG", "CREATE_SCHEMA"}}}
         """(kind, full name) -> principal -> privileges."""
         self.levels: dict[tuple[str, str], dict[str, str]] = {}

@@ -46,9 +46,9 @@ class Model:
     """A registered model."""
 
     name: str
-    description: str = ""
     versions: dict[int, Version] = field(default_factory=dict)
     aliases: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     last: int = 0
     """The highest version number so far, deleted versions included: no number is reused."""
 
@@ -76,6 +76,8 @@ class RegistryApi(Permissions):
             ("GET", "model-versions/get"): self._get_version,
             ("GET", "model-versions/search"): self._search,
             ("DELETE", "model-versions/delete"): self._delete_version,
+            ("PATCH", "model-versions/update"): self._update_version,
+            ("POST", "registered-models/set-tag"): self._set_model_tag,
             ("POST", "model-versions/set-tag"): self._set_tag,
             ("POST", "model-versions/emit-lineage"): self._emit_lineage,
             ("POST", "model-versions/generate-temporary-credentials"): self._credentials,
@@ -122,7 +124,8 @@ class RegistryApi(Permissions):
         if name in self.models:
             raise Refused(400, "RESOURCE_ALREADY_EXISTS", f"Registered model '{name}' already exists")
         self.models[name] = self.caller
-        self.registered[name] = Model(name, body.get("description", ""))
+        self.registered[name] = Model(name)
+        self.comments["function", name] = body.get("description", "")
         return {"registered_model": self._model_shown(self.registered[name])}
 
     def _get_model(self, query: dict[str, str], body: Any) -> Any:
@@ -165,6 +168,7 @@ class RegistryApi(Permissions):
             raise Refused(400, "INVALID_STATE", f"version {version.number} of {body['name']} has no file MLmodel")
         version.finalized, version.ready_after = True, self.ready_after
         version.status = "PENDING_REGISTRATION" if version.ready_after else "READY"
+        self._version_is_there(body["name"], version)
         return {"model_version": self._version_shown(self._model(body["name"]), version)}
 
     def _get_version(self, query: dict[str, str], body: Any) -> Any:
@@ -201,6 +205,21 @@ class RegistryApi(Permissions):
         del model.versions[version.number]
         return {}
 
+    def _update_version(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "version", "description"}, {"name", "version"})
+        model, version = self._own(body["name"]), self._version(body["name"], body["version"])
+        version.description = body.get("description", version.description)
+        return {"model_version": self._version_shown(model, version)}
+
+    def _set_model_tag(self, query: dict[str, str], body: Any) -> Any:
+        self._only(body, {"name", "key", "value"}, {"name", "key", "value"})
+        model = self._model(body["name"])
+        if not (self.manages("function", model.name) or self.has("function", model.name, "APPLY_TAG")):
+            raise denied("APPLY TAG", "function", model.name)
+        _check_tag(body)
+        model.tags[body["key"]] = body["value"]
+        return {}
+
     def _set_tag(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"name", "version", "key", "value"}, {"name", "version", "key", "value"})
         self._own(body["name"])
@@ -208,12 +227,7 @@ class RegistryApi(Permissions):
         return {}
 
     def _tag(self, version: Version, tag: Any) -> None:
-        if not tag["key"] or len(tag["key"]) > 255 or set(tag["key"]) & set(".,-=/:"):
-            raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{tag['key']}' is no key of a tag")
-        if len(tag["value"]) > _VALUE:
-            raise Refused(
-                400, "INVALID_PARAMETER_VALUE", f"the value of tag {tag['key']} has {len(tag['value'])} characters, over {_VALUE}"
-            )
+        _check_tag(tag)
         version.tags[tag["key"]] = tag["value"]
         if len(version.tags) > _TAGS:
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"version {version.number} has {len(version.tags)} tags, over {_TAGS}")
@@ -221,7 +235,7 @@ class RegistryApi(Permissions):
     def _model(self, name: str) -> Model:
         if name not in self.models:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Routine or Model '{name}' does not exist.")
-        self.need("function", name, "EXECUTE")
+        self.need("function", name, "EXECUTE", administrators=True)  # as databricks-sdk says of RegisteredModelsAPI.get
         return self.registered.setdefault(name, Model(name))
 
     def _own(self, name: str) -> Model:
@@ -244,10 +258,19 @@ class RegistryApi(Permissions):
         """Refuse a name in a schema that does not exist."""
         raise NotImplementedError
 
-    @staticmethod
-    def _model_shown(model: Model) -> dict[str, Any]:
+    def _deployment_job(self, model: Model) -> dict[str, str]:
+        """The fields that tell the model's deployment job."""
+        raise NotImplementedError
+
+    def _version_is_there(self, name: str, version: Version) -> None:
+        """Start the deployment job for a new version."""
+        raise NotImplementedError
+
+    def _model_shown(self, model: Model) -> dict[str, Any]:
         aliases = [{"alias": alias, "version": str(version)} for alias, version in model.aliases.items()]
-        return {"name": model.name, "description": model.description, "aliases": aliases}
+        tags = [{"key": key, "value": value} for key, value in model.tags.items()]
+        description = self.comments.get(("function", model.name), "")
+        return {"name": model.name, "description": description, "aliases": aliases, "tags": tags, **self._deployment_job(model)}
 
     @staticmethod
     def _version_shown(model: Model, version: Version, *, whole: bool = True) -> dict[str, Any]:
@@ -265,3 +288,10 @@ class RegistryApi(Permissions):
             shown["tags"] = [{"key": key, "value": value} for key, value in version.tags.items()]
             shown["aliases"] = [{"alias": alias} for alias, number in model.aliases.items() if number == version.number]
         return shown
+
+
+def _check_tag(tag: Any) -> None:
+    if not tag["key"] or len(tag["key"]) > 255 or set(tag["key"]) & set(".,-=/:"):
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"'{tag['key']}' is no key of a tag")
+    if len(tag["value"]) > _VALUE:
+        raise Refused(400, "INVALID_PARAMETER_VALUE", f"the value of tag {tag['key']} has {len(tag['value'])} characters, over {_VALUE}")

@@ -37,6 +37,8 @@ class Server(Permissions):
         self.access: dict[str, float] = {}
         """OAuth access token -> time at which it expires."""
         self.lifetime = 3600.0
+        self.lineages: list[Any] = []
+        """What MLflow's client told with new versions of a model: its notebook or job, and the tables."""
 
     def listen(self) -> None:
         certificate = _certificate(self.folder)
@@ -136,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
         if given not in twin.pats and twin.access.get(given, 0) < time.time():
             raise Refused(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
         twin.caller = twin.pats.get(given, CLIENT)
+        if lineage := self.headers.get("x-databricks-lineage-identifier"):
+            twin.lineages.append(json.loads(base64.b64decode(lineage)))
         if self.command in {"POST", "PUT", "PATCH", "DELETE"} and not path.startswith("/api/2.0/fs/"):
             try:
                 body = json.loads(raw or b"{}")

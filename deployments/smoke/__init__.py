@@ -1,0 +1,1 @@
+"""`python -m deployments smoke`: tries every call of the service once in a real workspace, and removes what it made."""
