@@ -175,10 +175,10 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     assert (row["sha256"], row["size"], row["scored"]) == (hashlib.sha256(b"0.jpg").hexdigest(), 5, world.clock.time)
     refused = world.rows()["text.jpg", 1]
     assert (refused["label"], refused["refused"]) == (None, "not an image")
-    made = DeltaTable(world.tables.uri(world.settings.tables.predictions))
-    assert [field.metadata["comment"] for field in made.schema().fields] == [comment_of(field) for field in PREDICTIONS]
     assert 1 <= len(world.processes()) <= 2  # one for each of Spark's Python workers
     assert world.asked() == [f"{number}.jpg" for number in range(7)]
+    made = DeltaTable(world.tables.uri(world.settings.tables.predictions))
+    assert [field.metadata["comment"] for field in made.schema().fields] == [comment_of(field) for field in PREDICTIONS]
 
     world.photo("nowhere")
     (tmp_path / "photos" / "nowhere").rename(tmp_path / "nowhere")

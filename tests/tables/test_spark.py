@@ -310,7 +310,7 @@ class Interrupted(SparkDelta):
             write_deltalake(table, rows(**{name: 0}), mode="append")
             yield from batches
 
-        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.described(changed.schema))
+        return super()._frame(changed).coalesce(1).mapInArrow(late, spark_work.ddl(changed.schema))
 
 
 def test_a_merge_that_meets_a_commit_is_computed_again(classic, tmp_path, sessions):

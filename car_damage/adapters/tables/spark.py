@@ -24,7 +24,7 @@ from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNC
 from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import condition, foreign, translated
-from car_damage.adapters.tables.spark_work import SparkWork, described, literal, quoted
+from car_damage.adapters.tables.spark_work import SparkWork, ddl, literal, quoted
 from car_damage.data.described import COMMENT, comment_of
 from car_damage.errors import CommitConflict
 
@@ -87,8 +87,7 @@ class SparkDelta(SparkWork):
         with translated(self._called(table)):
             has = set(self._session().sql(f"SELECT * FROM {self._name(table)} LIMIT 0").columns)
             if missing := [field.with_nullable(True) for field in change.rows.schema if field.name not in has]:
-                columns = described(pa.schema(missing), comments=True)
-                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({columns})").collect()
+                self._session().sql(f"ALTER TABLE {self._name(table)} ADD COLUMNS ({ddl(pa.schema(missing), comments=True)})").collect()
                 there += 1
         with translated(self._called(table)), self._view(self._frame(changed), mark):
             statement = self._statement(table, change, mark, insert=has <= set(change.rows.column_names))

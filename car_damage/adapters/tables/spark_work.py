@@ -112,13 +112,13 @@ class SparkWork(DeltaTables, ABC):
         with translated("the photos"):
             # One row per task: repartition distributes the rows of a single partition evenly.
             frame = self._frame(tasks).coalesce(1).repartition(tasks.num_rows)
-            return awaited(self._session(), frame.mapInArrow(function, described(schema)).toArrow).cast(schema)
+            return awaited(self._session(), frame.mapInArrow(function, ddl(schema)).toArrow).cast(schema)
 
     def _frame(self, rows: pa.Table) -> "DataFrame":
         if rows.num_rows:
             # As one chunk: Spark 4.2 stops reading at a chunk without rows, and loses the chunks after it.
             return self._session().createDataFrame(rows.combine_chunks())
-        return self._session().createDataFrame([], described(rows.schema))  # Connect accepts no empty Arrow table
+        return self._session().createDataFrame([], ddl(rows.schema))  # Connect accepts no empty Arrow table
 
 
 def _steps(tasks: pa.Table) -> Iterator[pa.Table]:
@@ -127,7 +127,7 @@ def _steps(tasks: pa.Table) -> Iterator[pa.Table]:
     return (tasks.slice(start, step) for start in range(0, tasks.num_rows, step))
 
 
-def described(schema: pa.Schema, *, comments: bool = False) -> str:
+def ddl(schema: pa.Schema, *, comments: bool = False) -> str:
     """The schema as a Spark DDL string."""
     return ", ".join(
         f"{quoted(field.name)} {_TYPES[str(field.type)]}{'' if field.nullable else ' NOT NULL'}"
