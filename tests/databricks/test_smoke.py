@@ -142,6 +142,10 @@ def test_settings_of_a_laptop_are_refused() -> None:
         ("owner is jane.doe@corp.example.com", "owner is <mail>"),
         ("run 0f8fad5b-d9cb-469f-a165-70867728950e of 123456789", "run <id> of <id>"),
         ("Bearer abc.def and dapi0123456789abcdef", "<token> and <token>"),
+        ("https://b.s3.amazonaws.com/x?X-Amz-Credential=ASIAABCDEFGHIJKLMNOP%2Feu&X-Amz-Security-Token=Fwo%2FabC==", "<host>/x"),
+        ("with url: /x?X-Goog-Credential=a-b%40c&X-Goog-Signature=Zz9 (Caused by", "with url: /x (Caused by"),
+        ("<AWSAccessKeyId>ASIAABCDEFGHIJKLMNOP</AWSAccessKeyId>", "<AWSAccessKeyId><token></AWSAccessKeyId>"),
+        ("Source IP address: 203.0.113.7 is blocked for workspace: 1234567", "Source IP address: <address> is blocked for workspace: <id>"),
         ("insurance_uc.bronze in 'insurance_uc'; insurance_uc2", "<catalog>.bronze in '<catalog>'; insurance_uc2"),
     ],
 )
