@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from car_damage.errors import SettingsError
-from car_damage.settings import Databricks, Settings
+from car_damage.settings import Databricks, Settings, Workers
 from deployments import doctor
 from deployments.__main__ import app
 from deployments.databricks import access_control, bundle, needs, unity_catalog, workspace_checks
@@ -209,6 +209,9 @@ def test_the_workflow_goes_from_target_to_target_with_variables_that_exist() -> 
     named = {name.removeprefix("CAR_DAMAGE_DATABRICKS__").lower() for name in deploy["env"] if name.startswith("CAR_DAMAGE_D")}
     assert named == {"catalog", "bundle_target", "service_principal"}
     assert named <= set(Databricks.model_fields)
+    assert deploy["env"]["CAR_DAMAGE_WORKERS__CODE"] == "${{ vars.WORKERS_CODE }}", "no worker has the checkout of the runner"
+    with pytest.raises(ValueError, match="should match pattern"):
+        Workers(code="")  # where the variable is not set, the workflow fails and deploys nothing
     assert (ROOT / deploy["env"]["CAR_DAMAGE_CONFIG"]).is_file()
     given = set(re.findall(r"BUNDLE_VAR_(\w+)", (WORKFLOWS / "databricks-target.yml").read_text()))
     assert given == {name for name, variable in whole["variables"].items() if "default" not in variable}
