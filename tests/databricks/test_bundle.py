@@ -13,7 +13,7 @@ from car_damage.errors import SettingsError
 from car_damage.settings import Databricks, Settings, Workers
 from deployments import doctor
 from deployments.__main__ import app
-from deployments.databricks import access_control, bundle, needs, unity_catalog, workspace_checks
+from deployments.databricks import access_control, bundle, jobs, needs, unity_catalog, workspace_checks
 from deployments.items import Item, bootstrap, plan
 from tests.databricks import twin as twins
 from tests.databricks.bundled import Bundle
@@ -127,6 +127,16 @@ def test_a_bundle_and_bootstrap_that_both_made_a_job_are_told_apart(empty: Twin,
     for one in own.values():
         client().jobs.delete(one)
     assert [item.check() for item in job_items(settings)] == [None, None, None]
+
+
+def test_bootstrap_never_deletes_a_bundle_s_job_that_was_made_at_the_same_moment(empty: Twin, settings: Settings) -> None:
+    name = settings.databricks.ingest_job
+    bootstrap(job_items(settings)[:1])
+    [made] = empty.jobs
+    Bundle(client(), "dev").deploy(wheel=WHEEL, service_principal=CLIENT)
+    with pytest.raises(SettingsError, match=f"`databricks jobs delete {made}`"):
+        jobs._keep_one(client, name, made, ADMIN)
+    assert len([job for job in empty.jobs.values() if job.name == name]) == 2
 
 
 def test_two_bundles_with_the_same_job_are_told(empty: Twin, settings: Settings) -> None:
