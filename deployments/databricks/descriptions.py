@@ -75,9 +75,9 @@ def _lacking(api: Api, one: Entry, tags: Mapping[str, str]) -> tuple[bool, dict[
         try:
             service = _service(api, one)
             comment = (service.read if one.kind == "volume" else service.get)(one.name).comment
-            has = _tags(api, one)
         except NotFound:
             return bool(one.comment), {} if one.kind == "table" else dict(tags)
+        has = _tags(api, one)
     return bool(one.comment) and not comment, {key: value for key, value in tags.items() if key not in has}
 
 
