@@ -17,8 +17,8 @@ import requests
 
 from car_damage.adapters.databricks.answers import message_of
 
-LONGEST = 500
-"""Characters of an error's text."""
+LONGEST = 20_000
+"""Characters of an error's text that are kept."""
 ELSEWHERE = "(cloud storage)"
 """The path of a call to another host, such as the storage that an upload or a download is sent to: its address is a credential."""
 _CODE = re.compile(r"<Code>(\w+)</Code>")
