@@ -143,7 +143,7 @@ def smoke_command(
     folder: Annotated[Path, typer.Option(help="The folder for the report.")] = Path(),
     own_credentials: OwnCredentials = False,
 ) -> None:
-    """Try every call of the service once in a Databricks workspace, remove what it made, and write a report without secrets."""
+    """Try the calls of the service once in a Databricks workspace, remove what it made, and write a report without secrets."""
     from deployments.smoke.command import smoke
     from tasks.workspace import use_credentials
 

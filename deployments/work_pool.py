@@ -126,8 +126,14 @@ def _place(template: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
     """The object in the template that holds the last step of the path, and that step."""
     *parents, last = path.split("/")
     place: Any = template
-    for step in parents:
-        place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
+    try:
+        for step in parents:
+            place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
+    except (AttributeError, IndexError, ValueError) as error:
+        raise SettingsError(
+            f"the template of the work pool {WORK_POOL} has no {path}, which the runs need: put back what was removed there (Work Pools, "
+            f"Edit), or delete the pool when no run is active and run `{BOOTSTRAP}`"
+        ) from error
     return place, last
 
 
@@ -166,5 +172,8 @@ def _of_prefect(kind: str) -> dict[str, Any]:
     """Prefect's own template of a type. The server knows that of every type, whether its package is installed here or not."""
     with get_client(sync_client=True) as client:
         found = client.read_worker_metadata()
-    template: dict[str, Any] = next(types[kind] for types in found.values() if kind in types)["default_base_job_configuration"]
-    return template
+    for types in found.values():
+        if kind in types:
+            template: dict[str, Any] = types[kind]["default_base_job_configuration"]
+            return template
+    raise SettingsError(f"the Prefect server knows no work pools of the type {kind}: upgrade it, or choose another workers.pool")

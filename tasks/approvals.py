@@ -50,7 +50,7 @@ def look(platform: Platform) -> list[int]:
         The approved versions.
 
     Raises:
-        RegistryError, Unavailable: the registry does not answer.
+        RegistryError, Unavailable: the registry refuses, or does not answer. No approval is forgotten.
         SettingsError: the flow promote is not deployed.
     """
     numbers = variables.read(WAITING, Waiting).versions
@@ -71,6 +71,8 @@ def _waiting(platform: Platform, number: int) -> ModelVersion | None:
     try:
         version = platform.registry.get(number)
     except RegistryError:
+        if any(other.version == number for other in platform.registry.all_versions()):
+            raise
         return None
     return version if version.tags.get(DECISION) == AWAIT else None
 

@@ -75,9 +75,9 @@ def _lacking(api: Api, one: Entry, tags: Mapping[str, str]) -> tuple[bool, dict[
         try:
             service = _service(api, one)
             comment = (service.read if one.kind == "volume" else service.get)(one.name).comment
-            has = _tags(api, one)
         except NotFound:
             return bool(one.comment), {} if one.kind == "table" else dict(tags)
+        has = _tags(api, one)
     return bool(one.comment) and not comment, {key: value for key, value in tags.items() if key not in has}
 
 
@@ -91,18 +91,23 @@ def _tags(api: Api, one: Entry) -> Mapping[str, str | None]:
 def _describe(api: Api, one: Entry, tags: Mapping[str, str]) -> None:
     comment, lacking = _lacking(api, one, tags)
     if comment:
-        command = f"COMMENT ON {one.kind.upper()} {quoted(one.name)} IS '{one.comment}';"
+        command = f"COMMENT ON {one.kind.upper()} {quoted(one.name)} IS {_text(one.comment)};"
         if one.kind == "model":
             command = f"databricks registered-models update {one.name} --comment '{one.comment}'"
         with permitted(f"commenting on the {one.kind} {one.name}", needs="ownership of it, or MANAGE on it", command=command):
             _service(api, one).update(one.name, comment=one.comment)
     for key, value in lacking.items():
-        command = f"ALTER {one.kind.upper()} {quoted(one.name)} SET TAGS ('{key}' = '{value}');"
+        command = f"ALTER {one.kind.upper()} {quoted(one.name)} SET TAGS ({_text(key)} = {_text(value)});"
         if one.kind == "model":
             body = json.dumps({"name": one.name, "key": key, "value": value})
             command = f"databricks api post {registered_model.MODELS}/set-tag --json '{body}'"
         with permitted(f"tagging the {one.kind} {one.name}", needs="ownership of it, or APPLY TAG on it", command=command):
             _set_tag(api, one, key, value)
+
+
+def _text(value: str) -> str:
+    """A text in SQL, of which only its quotes need care: neither comments nor tags of the service have a backslash."""
+    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _set_tag(api: Api, one: Entry, key: str, value: str) -> None:

@@ -113,7 +113,7 @@ def _write(api: Api, who: Who, job: dict[str, Any], settings: Settings) -> None:
 
 
 def _keep_one(api: Api, name: str, made: int, caller: str) -> None:
-    """Delete the caller's jobs of this name except that with the lowest id.
+    """Delete the caller's jobs of this name except that with the lowest id, and except those of a bundle.
 
     The SDK retries after a lost response, and each try creates a job. Two bootstraps at once also create two jobs; both keep the
     same one.
@@ -121,7 +121,8 @@ def _keep_one(api: Api, name: str, made: int, caller: str) -> None:
     own = {made, *(job.job_id for job in named(api().jobs, name) if job.creator_user_name == caller)}
     for one in own - {min(own)}:
         with contextlib.suppress(*_gone()):
-            api().jobs.delete(one)
+            if not of_a_bundle(api().jobs.get(one)):
+                api().jobs.delete(one)
     find(api, name)
 
 

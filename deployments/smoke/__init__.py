@@ -1,1 +1,1 @@
-"""`python -m deployments smoke`: tries every call of the service once in a real workspace, and removes what it made."""
+"""`python -m deployments smoke`: tries the calls of the service once in a real workspace, and removes what it made."""

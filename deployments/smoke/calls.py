@@ -5,6 +5,7 @@ whatever makes them. Neither headers nor what was sent is recorded, and of answe
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ import requests
 
 from car_damage.adapters.databricks.answers import message_of
 
-LONGEST = 500
-"""Characters of an error's text."""
+LONGEST = 20_000
+"""Characters of an error's text that are kept."""
 ELSEWHERE = "(cloud storage)"
 """The path of a call to another host, such as the storage that an upload or a download is sent to: its address is a credential."""
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+"""The kind of an error of cloud storage. The rest of the answer repeats keys and tokens of the request."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Calls:
         status = None if answer is None else int(answer.status_code)
         text = f"{type(error).__name__}: {message_of(error)}" if isinstance(error, Exception) else ""
         if answer is not None and status is not None and status >= 400:
-            text = str(answer.text)
+            text = " ".join(_CODE.findall(str(answer.text))) if path == ELSEWHERE else str(answer.text)
         self.made.append(Call(self.step, method, path, status, milliseconds, text[:LONGEST]))
 
 

@@ -80,7 +80,7 @@ def _know(run: Smoke, calls: Calls, hidden: redaction.Redaction) -> None:
     """Learn the workspace's host, and what the credentials hold."""
     try:
         config = run.client().config
-    except ValueError:  # the step itself says so
+    except (ValueError, OSError):  # the step itself says so; errors of the SDK and of requests are OSErrors
         return
     calls.host = urlsplit(config.host).netloc
     hidden.known[calls.host] = "<host>"

@@ -14,12 +14,13 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|_KEY$|AUTH_STRING|CREDENTIAL
 _SHORTEST = 6
 """Characters of a secret, at least: a shorter value, such as `true`, is no secret and would be found in other words."""
 _SHAPES = (
-    (re.compile(r"\?\w+=[\w.~%&=+/-]*"), ""),
+    (re.compile(r"\?[\w-]+=[^\s\"'<>()#]*"), ""),
     (re.compile(r"(?i)\bbearer\s+\S+"), "<token>"),
-    (re.compile(r"\b(?:dapi|dose|dkea|oauth-)[\w-]{8,}|\beyJ[\w-]+\.[\w.-]+"), "<token>"),
+    (re.compile(r"\b(?:dapi|dose|dkea|oauth-)[\w-]{8,}|\beyJ[\w-]+\.[\w.-]+|\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"), "<token>"),
     (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "<mail>"),
     (re.compile(r"\b[a-z]+://[^\s\"'<>/]+(?:\?[^\s\"'<>]*)?"), "<host>"),
     (re.compile(r"\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|us|cn|org|io|dev)\b(?::\d+)?"), "<host>"),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+)?"), "<address>"),
     (re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"), "<id>"),
     (re.compile(r"\b(?:m-)?[0-9a-f]{12,}\b"), "<id>"),
     (re.compile(r"\b\d{4}-\d{6}-\w+\b|\b\d{4,}\b"), "<id>"),

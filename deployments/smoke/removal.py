@@ -5,7 +5,7 @@ It looks for everything that the test could have made, by name, and not only for
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from car_damage.adapters.databricks import workspace
@@ -14,6 +14,7 @@ from car_damage.job.jobs import named
 from car_damage.patience import Patience
 from car_damage.ports import CHALLENGER, CHAMPION
 from deployments.databricks import access_control, unity_catalog
+from deployments.databricks.principal import Api
 from deployments.smoke.steps import ENDING, Smoke
 
 REMOVED, ABSENT, LEFT = "removed", "was not there", "LEFT"
@@ -47,6 +48,8 @@ def remove(smoke: Smoke, begin: Callable[[str], None]) -> list[Removal]:
             done.append(Removal(what, LEFT, str(error)))
             if isinstance(error, Unavailable):
                 patiently = Patience(smoke.target.clock, ())  # a workspace that is away is waited for once
+        except Exception as error:  # noqa: BLE001 - whatever it is, a person must know what is left
+            done.append(Removal(what, LEFT, f"{type(error).__name__}: {error}"))
         else:
             done.append(Removal(what, state))
     return done
@@ -55,18 +58,18 @@ def remove(smoke: Smoke, begin: Callable[[str], None]) -> list[Removal]:
 def _things(smoke: Smoke) -> Iterator[tuple[str, Callable[[], str]]]:
     """Name and removal of everything, what uses something before what it uses."""
     place, settings = smoke.place, smoke.place.settings
-    api = smoke.client()
+    api = cache(smoke.client)
     yield "runs of the jobs", lambda: _end_runs(smoke)
     for name in settings.databricks.jobs.values():
         yield f"job {name}", partial(_jobs, api, name)
-    yield f"endpoint {settings.serving.endpoint}", _gone(lambda: api.serving_endpoints.delete(settings.serving.endpoint))
+    yield f"endpoint {settings.serving.endpoint}", _gone(lambda: api().serving_endpoints.delete(settings.serving.endpoint))
     yield f"registered model {settings.tracking.model}", lambda: _model(smoke, api)
     for name in access_control.experiments(settings):
         yield f"experiment {name}", _gone(partial(_experiment, api, name))
     yield f"tables of {place.schema}", lambda: _tables(api, place.catalog, place.name)
     for name in [*unity_catalog.landing(settings), *unity_catalog.volumes(settings)]:
-        yield f"volume {name}", _gone(partial(api.volumes.delete, name))
-    yield f"schema {place.schema}", _gone(lambda: api.schemas.delete(place.schema))
+        yield f"volume {name}", _gone(partial(_volume, api, name))
+    yield f"schema {place.schema}", _gone(lambda: api().schemas.delete(place.schema))
 
 
 def _gone(delete: Callable[[], Any]) -> Callable[[], str]:
@@ -102,43 +105,47 @@ def _end_runs(smoke: Smoke) -> str:
     return REMOVED if cancelled else ABSENT
 
 
-def _jobs(api: Any, name: str) -> str:
+def _jobs(api: Api, name: str) -> str:
     with workspace.translated("removing it", needs="CAN MANAGE on it"):
-        found = named(api.jobs, name)
+        found = named(api().jobs, name)
         for job in found:
-            api.jobs.delete(job.job_id)
+            api().jobs.delete(job.job_id)
     return REMOVED if found else ABSENT
 
 
-def _model(smoke: Smoke, api: Any) -> str:
+def _model(smoke: Smoke, api: Api) -> str:
     from databricks.sdk.errors import NotFound
 
     name, registry = smoke.place.settings.tracking.model, smoke.target.registry
     with workspace.translated("removing it", needs="ownership of it"):
         try:
-            api.registered_models.get(name)
+            api().registered_models.get(name)
         except NotFound:
             return ABSENT
-        api.registered_models.update(name, owner=smoke.found["sign in"][0].caller)  # only an owner may remove versions
+        api().registered_models.update(name, owner=smoke.found["sign in"][0].caller)  # only an owner may remove versions
     for alias in (CHAMPION, CHALLENGER):
         registry.move(alias, None)
     for version in registry.all_versions():
         registry.remove(version.version)
-    return _gone(lambda: api.registered_models.delete(name))()
+    return _gone(lambda: api().registered_models.delete(name))()
 
 
-def _experiment(api: Any, name: str) -> None:
-    api.experiments.delete_experiment(api.experiments.get_by_name(name).experiment.experiment_id)
+def _experiment(api: Api, name: str) -> None:
+    api().experiments.delete_experiment(api().experiments.get_by_name(name).experiment.experiment_id)
 
 
-def _tables(api: Any, catalog: str, schema: str) -> str:
+def _volume(api: Api, name: str) -> None:
+    api().volumes.delete(name)
+
+
+def _tables(api: Api, catalog: str, schema: str) -> str:
     from databricks.sdk.errors import NotFound
 
     with workspace.translated("removing them", needs="ownership of them"):
         try:
-            found = list(api.tables.list(catalog, schema))
+            found = list(api().tables.list(catalog, schema))
         except NotFound:  # the schema
             return ABSENT
         for table in found:
-            api.tables.delete(table.full_name)
+            api().tables.delete(table.full_name)
     return REMOVED if found else ABSENT

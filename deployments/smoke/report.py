@@ -14,6 +14,8 @@ from deployments.smoke.removal import LEFT, Removal
 
 _FILE = re.compile(r"/[^/]*\.(jpg|json|whl)$")
 """The name of a file at the end of a path."""
+_SHOWN = 500
+"""Characters of a call's error. It is cut after the redaction, because a part of a secret would not be found."""
 OK, FAILED, NOT_REACHED = "ok", "FAILED", "not reached"
 
 
@@ -53,6 +55,8 @@ class Report:
 def write(report: Report, folder: Path, name: str, redaction: Redaction) -> list[Path]:
     """Write `<name>.json` and `<name>.txt` into the folder, and return their paths."""
     plain = redaction.everywhere(asdict(report))
+    for call in plain["calls"]:
+        call["error"] = call["error"][:_SHOWN]
     paths = [folder / f"{name}.json", folder / f"{name}.txt"]
     folder.mkdir(parents=True, exist_ok=True)
     paths[0].write_text(json.dumps(plain, indent=1) + "\n")

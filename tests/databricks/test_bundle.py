@@ -10,10 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from car_damage.errors import SettingsError
-from car_damage.settings import Databricks, Settings
+from car_damage.settings import Databricks, Settings, Workers
 from deployments import doctor
 from deployments.__main__ import app
-from deployments.databricks import access_control, bundle, needs, unity_catalog, workspace_checks
+from deployments.databricks import access_control, bundle, jobs, needs, unity_catalog, workspace_checks
 from deployments.items import Item, bootstrap, plan
 from tests.databricks import twin as twins
 from tests.databricks.bundled import Bundle
@@ -129,6 +129,16 @@ def test_a_bundle_and_bootstrap_that_both_made_a_job_are_told_apart(empty: Twin,
     assert [item.check() for item in job_items(settings)] == [None, None, None]
 
 
+def test_bootstrap_never_deletes_a_bundle_s_job_that_was_made_at_the_same_moment(empty: Twin, settings: Settings) -> None:
+    name = settings.databricks.ingest_job
+    bootstrap(job_items(settings)[:1])
+    [made] = empty.jobs
+    Bundle(client(), "dev").deploy(wheel=WHEEL, service_principal=CLIENT)
+    with pytest.raises(SettingsError, match=f"`databricks jobs delete {made}`"):
+        jobs._keep_one(client, name, made, ADMIN)
+    assert len([job for job in empty.jobs.values() if job.name == name]) == 2
+
+
 def test_two_bundles_with_the_same_job_are_told(empty: Twin, settings: Settings) -> None:
     one = Bundle(client(), "dev")
     one.deploy(wheel=WHEEL, service_principal=CLIENT)
@@ -209,6 +219,9 @@ def test_the_workflow_goes_from_target_to_target_with_variables_that_exist() -> 
     named = {name.removeprefix("CAR_DAMAGE_DATABRICKS__").lower() for name in deploy["env"] if name.startswith("CAR_DAMAGE_D")}
     assert named == {"catalog", "bundle_target", "service_principal"}
     assert named <= set(Databricks.model_fields)
+    assert deploy["env"]["CAR_DAMAGE_WORKERS__CODE"] == "${{ vars.WORKERS_CODE }}", "no worker has the checkout of the runner"
+    with pytest.raises(ValueError, match="should match pattern"):
+        Workers(code="")  # where the variable is not set, the workflow fails and deploys nothing
     assert (ROOT / deploy["env"]["CAR_DAMAGE_CONFIG"]).is_file()
     given = set(re.findall(r"BUNDLE_VAR_(\w+)", (WORKFLOWS / "databricks-target.yml").read_text()))
     assert given == {name for name, variable in whole["variables"].items() if "default" not in variable}

@@ -205,6 +205,12 @@ def test_a_comment_or_a_tag_of_a_person_s_stays(person: Person) -> None:
     assert well, lines
     assert twin.comments["schema", "insurance_uc.gold"] == "everything for the board"
     assert twin.entity_tags["schema", "insurance_uc.gold"] == {"service": "reporting"}
+    [gold] = [item for item in descriptions.items(SETTINGS, workspace.client) if item.name == "description of schema insurance_uc.gold"]
+    unknown = twin.fault("GET", "/unity-catalog/entity-tag-assignments", 404, times=100)
+    assert not person.bootstraps([gold])[0], "a workspace may not have the API of tags"
+    assert unknown.seen
+    assert twin.comments["schema", "insurance_uc.gold"] == "everything for the board"
+    twin.faults.remove(unknown)
 
 
 def test_tables_are_tagged_by_their_owner_once_a_run_has_made_them(at_work: Person) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from car_damage.errors import SettingsError, Terminal
 from car_damage.settings import Settings
-from deployments.smoke import redaction, steps
+from deployments.processes import free_port
+from deployments.smoke import place, redaction, removal, steps
 from deployments.smoke.command import smoke
 from deployments.smoke.report import Report
 from tests.databricks import twin as twins
@@ -130,6 +132,38 @@ def test_what_cannot_be_removed_is_named(twin: Twin, settings: Settings, tmp_pat
     assert [line for line in said if line.startswith("LEFT")][-1].startswith(f"LEFT  schema {schema}: ")
 
 
+@pytest.mark.usefixtures("twin")
+def test_a_workspace_that_does_not_answer_is_reported(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABRICKS_HOST", f"https://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT", "1")
+    smoke(settings, tmp_path / "report", endpoint=False, show=lambda _: None)
+    data, _ = files(tmp_path / "report")
+    assert data["steps"][0]["state"] == "FAILED"
+    assert data["steps"][0]["error"].startswith("looking for credentials: the workspace does not answer at <")
+    assert (data["interrupted"], data["removals"]) == (False, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (requests.ConnectionError("gone"), "removing it: the workspace does not answer: gone"),
+        (TypeError("object of type '_io.BytesIO' has no len()"), "TypeError: object of type '_io.BytesIO' has no len()"),
+    ],
+)
+def test_everything_is_named_that_a_workspace_has_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def client() -> Any:
+        raise error
+
+    monkeypatch.setattr(removal, "_WAITS", ())
+    run = steps.Smoke(place.new(settings), client=client)
+    found = removal.remove(run, lambda _: None)
+    assert {one.state for one in found} == {removal.LEFT}
+    assert [one.what for one in found if one.error == told]
+    assert found[-1].what == f"schema {run.place.schema}"
+
+
 def test_settings_of_a_laptop_are_refused() -> None:
     with pytest.raises(SettingsError, match="needs settings of a workspace"):
         smoke(Settings(), Path(), endpoint=False)
@@ -142,6 +176,10 @@ def test_settings_of_a_laptop_are_refused() -> None:
         ("owner is jane.doe@corp.example.com", "owner is <mail>"),
         ("run 0f8fad5b-d9cb-469f-a165-70867728950e of 123456789", "run <id> of <id>"),
         ("Bearer abc.def and dapi0123456789abcdef", "<token> and <token>"),
+        ("https://b.s3.amazonaws.com/x?X-Amz-Credential=ASIAABCDEFGHIJKLMNOP%2Feu&X-Amz-Security-Token=Fwo%2FabC==", "<host>/x"),
+        ("with url: /x?X-Goog-Credential=a-b%40c&X-Goog-Signature=Zz9 (Caused by", "with url: /x (Caused by"),
+        ("<AWSAccessKeyId>ASIAABCDEFGHIJKLMNOP</AWSAccessKeyId>", "<AWSAccessKeyId><token></AWSAccessKeyId>"),
+        ("Source IP address: 203.0.113.7 is blocked for workspace: 1234567", "Source IP address: <address> is blocked for workspace: <id>"),
         ("insurance_uc.bronze in 'insurance_uc'; insurance_uc2", "<catalog>.bronze in '<catalog>'; insurance_uc2"),
     ],
 )

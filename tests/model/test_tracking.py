@@ -433,7 +433,7 @@ def test_without_a_server_a_run_has_no_address(tracking: MlflowTracking) -> None
     assert tracking.url("r1") is None
 
 
-def test_mlflow_says_nothing_on_the_terminal_and_starts_no_spark(tmp_path: Path) -> None:
+def test_mlflow_says_nothing_on_the_terminal_starts_no_spark_and_needs_no_databricks_sdk(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
@@ -447,6 +447,7 @@ tracking.finish(run, "models:/m-1")
 assert tracking.fetch(run, "a.txt") == b"a"
 spark = sys.modules.get("pyspark")  # MLflow imports it where it is installed
 assert spark is None or spark.SparkContext._gateway is None
+assert "databricks.sdk" not in sys.modules  # no call leaves this machine
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -17,7 +17,7 @@ from prefect.flow_engine import run_flow
 from prefect.states import State
 
 from car_damage.commands.status import Status, look
-from car_damage.errors import SettingsError
+from car_damage.errors import RegistryError, SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos
 from flows.promote import promote
@@ -229,6 +229,10 @@ def test_an_approval_on_the_version_s_page_starts_one_promotion(target: LocalTar
     registry.tag(2, {"Approval": "Approved"})
     with pytest.raises(SettingsError, match=r"version 2 was approved, but the flow promote is not deployed: run `.*bootstrap`"):
         approvals.look(target.platform)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(registry), "get", Mock(side_effect=RegistryError("no permission")))
+        with pytest.raises(RegistryError, match="no permission"):  # not a version that is gone, which would forget the approval
+            approvals.look(target.platform)
     with get_client(sync_client=True) as client:
         client.create_deployment(client.create_flow(promote), "promote")
     with pytest.MonkeyPatch.context() as patch:

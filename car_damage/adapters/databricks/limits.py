@@ -29,13 +29,16 @@ _MLFLOW = "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT"
 
 _log = logging.getLogger("databricks.sdk")
 _failures = threading.local()
+_installing = threading.Lock()
+"""Two threads at once would wrap what is wrapped already, and then the wait that an answer asks for is lost."""
 
 
 def impose() -> None:
     """Limit all calls that this process makes by databricks-sdk, requests and MLflow. Variables of MLflow that are set stay as they are."""
     for name, value in {_MLFLOW: RETRIES, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 3, "MLFLOW_HTTP_REQUEST_TIMEOUT": CALL}.items():
         os.environ.setdefault(name, str(value))
-    _install()
+    with _installing:
+        _install()
 
 
 def impose_on_a_job() -> None:

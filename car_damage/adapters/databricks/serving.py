@@ -96,12 +96,12 @@ class DatabricksServing:
             response = api.query(self._name, dataframe_records=records)
             latency = time.perf_counter() - start
         try:
-            answers = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
+            given = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"the answer of endpoint {self._name} is not from a car damage model: {error!r}") from error
-        if len(answers) != len(photos):
-            raise RequestRefused(f"endpoint {self._name} returned {len(answers)} predictions for {len(photos)} photos: check its model")
-        return answers
+        if len(given) != len(photos):
+            raise RequestRefused(f"endpoint {self._name} returned {len(given)} predictions for {len(photos)} photos: check its model")
+        return given
 
     def build_log(self, version: int) -> str:
         from databricks.sdk.errors import NotFound

@@ -71,7 +71,7 @@ class MlflowAdapter:
 
 def client(settings: Settings) -> "MlflowClient":
     """MLflow's client for these settings, without MLflow's output on the terminal."""
-    limits.impose()
+    _limit_calls(settings)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -87,6 +87,12 @@ def client(settings: Settings) -> "MlflowClient":
     if settings.tracking.uri is None and not (settings.home / "mlflow.db").exists():
         _create(settings.home / "mlflow.db", settings.home / "artifacts")
     return MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.registry_uri)
+
+
+def _limit_calls(settings: Settings) -> None:
+    """Limit the calls to a server. Databases of this machine need no limits, for which each local command would import databricks-sdk."""
+    if not all(uri.startswith("sqlite") for uri in (settings.tracking_uri, settings.registry_uri)):
+        limits.impose()
 
 
 def _create(database: Path, artifacts: Path) -> None:
@@ -108,7 +114,7 @@ def _create(database: Path, artifacts: Path) -> None:
 
 def fluent(settings: Settings) -> Any:
     """The module mlflow, for what its client cannot do. Sets the stores of these settings for the whole process."""
-    limits.impose()
+    _limit_calls(settings)
     import mlflow
 
     mlflow.set_tracking_uri(settings.tracking_uri)
