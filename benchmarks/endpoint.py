@@ -86,18 +86,25 @@ def bare(files: NetworkFiles, data: bytes) -> Callable[[], Any]:
 
 
 def bare_tensorflow(files: NetworkFiles, data: bytes) -> Callable[[], Any]:
-    """The same with one call of the compiled Keras network, with TensorFlow's default settings."""
+    """The same with one call of the compiled Keras network."""
+    from car_damage.photo.decoder import decode
+
+    call = compiled(files)
+    return lambda: call(decode(data).pixels[None])
+
+
+def compiled(files: NetworkFiles) -> Callable[[Any], Any]:
+    """The compiled Keras network, (n, 224, 224, 3) uint8 -> (n, classes) float32, with TensorFlow's default settings."""
     import keras
     import tensorflow as tf
 
-    from car_damage.photo.decoder import decode
     from car_damage.photo.limits import SIZE
 
     model = keras.saving.load_model(files.keras, compile=False)
     call = tf.function(
         lambda photos: model(photos, training=False), input_signature=[tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8)], autograph=False
     ).get_concrete_function()
-    return lambda: call(tf.constant(decode(data).pixels[None])).numpy()
+    return lambda photos: call(tf.constant(photos)).numpy()
 
 
 @contextmanager

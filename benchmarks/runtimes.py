@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.endpoint import network
+from benchmarks.endpoint import compiled, network
 from car_damage.model.onnx_network import OnnxNetwork
 
 BATCHES = (1, 8, 32, 256)
@@ -24,7 +24,9 @@ PHOTOS = 768
 def run() -> list[dict[str, Any]]:
     """Milliseconds a photo, the median of all rounds. The ratio compares times, so less is better."""
     with tempfile.TemporaryDirectory(prefix="car-damage-bench-") as folder:
-        onnx, keras = _networks(Path(folder))
+        files = network(Path(folder))
+        assert files.onnx is not None
+        onnx, keras = OnnxNetwork(files.onnx), compiled(files)
         return [row for batch in BATCHES for row in _measured(onnx, keras, batch)]
 
 
@@ -46,21 +48,3 @@ def _times(call: Callable[[Any], Any], pixels: Any) -> tuple[float, float]:
     wall, processor = time.perf_counter(), time.process_time()
     call(pixels)
     return time.perf_counter() - wall, time.process_time() - processor
-
-
-def _networks(folder: Path) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Both runtimes with an untrained network: (n, 224, 224, 3) uint8 -> (n, classes) float32."""
-    files = network(folder)
-    import keras
-    import tensorflow as tf
-
-    assert files.onnx is not None
-    model = keras.saving.load_model(files.keras, compile=False)
-    signature = [tf.TensorSpec((None, 224, 224, 3), tf.uint8)]
-    call = tf.function(lambda photos: model(photos, training=False), input_signature=signature, autograph=False).get_concrete_function()
-    return OnnxNetwork(files.onnx), lambda photos: call(tf.constant(photos)).numpy()
-
-
-if __name__ == "__main__":
-    for row in run():
-        print(f"{row['name']}: {row['value']:.2f} {row['unit']}, {row['ratio']:.2f}x of {row['baseline']}")

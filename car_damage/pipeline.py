@@ -437,6 +437,7 @@ def training_key(silver_fingerprint: str, settings: Settings) -> str:
     Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
     champion is no part of it.
     """
+    training = settings.training.model_dump(mode="json")
     return digest(
         {
             "tracking": settings.tracking_uri,
@@ -446,7 +447,7 @@ def training_key(silver_fingerprint: str, settings: Settings) -> str:
             "silver": silver_fingerprint,
             "classes": settings.labels.classes,
             "limits": asdict(settings.images.limits()),
-            "training": dict(settings.training.model_dump(mode="json").items() - _AS_BEFORE.items()),
+            "training": {name: value for name, value in training.items() if (name, value) not in _AS_BEFORE.items()},
             "recipe": RECIPE,
         }
     )

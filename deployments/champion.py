@@ -8,7 +8,7 @@ from car_damage.ports import Platform
 
 
 def check(platform: Platform) -> str:
-    """Load the champion, if it was made with other packages than those that are here: it takes as long as the start of TensorFlow.
+    """Load the champion, if it was made with other packages than those that are here: the start of its process takes some seconds.
 
     Raises:
         ModelRefused: it does not load. The message says what judging will do, and what a person can do.

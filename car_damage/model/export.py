@@ -55,13 +55,16 @@ def served(network: "keras.Model", file: Path, test: Photos) -> ServedNetwork:
     except Exception as error:  # noqa: BLE001 - Keras, tf2onnx and ONNX Runtime raise errors of every kind for what they do not know
         file.unlink(missing_ok=True)
         return ServedNetwork(network, None, f"{type(error).__name__}: {error}")
-    for pixels in _batches(test, np.arange(len(test)), _BATCH):
-        _compare(np.asarray(network(pixels, training=False)), exported(pixels))
+    import keras
+
+    with keras.device("cpu:0"):  # a GPU may multiply in TensorFloat-32, which differs by more than the tolerance
+        for pixels in _batches(test, np.arange(len(test)), _BATCH):
+            _compare(np.asarray(network(pixels, training=False)), exported(pixels))
     return ServedNetwork(exported, file)
 
 
 def int8(exported: ServedNetwork, train: Photos) -> ServedNetwork:
-    """The same network with 8-bit integers, whose ranges are those of some training photos. One that Keras answers for stays as it is.
+    """The same network with 8-bit integers, whose ranges are those of some training photos. Without an ONNX file it stays as it is.
 
     Weights and maps become integers by static quantisation
     (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).

@@ -47,7 +47,7 @@ _PR_SET_PDEATHSIG = 1
 _UNUSED = ("matplotlib", "sklearn")
 """Keras imports these packages where they are installed: a third of the time that it takes to import, and no answer needs them."""
 _UNUSED_BY_MLFLOW = ("pyarrow", "pyspark", "scipy")
-"""MLflow and pandas import these where they are installed. A model's own requirements do not have them."""
+"""MLflow and pandas import these where they are installed. A model that answers by ONNX Runtime does not ask for them."""
 _LATER = ("mlflow.gateway", "mlflow.genai")
 """MLflow's parts for language models: half of the time of its import. Their code runs when something uses them. MLflow's stores do, and
 then its modules import each other in a circle that ends in an error; so a process that fetches a model imports them at once."""
@@ -99,6 +99,8 @@ def _load(folder: str) -> Any:
 
 
 def _answer(folder: str, photos: BinaryIO, out: BinaryIO) -> None:
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # TensorFlow does not read it
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", threads)
     model = _load(folder)
     for batch in _batches(photos):
         out.writelines(json.dumps(row).encode() + b"\n" for row in _rows(model, batch))

@@ -60,7 +60,7 @@ def save(folder: Path, network: NetworkFiles, example: bytes, classes: Sequence[
 
 
 def requirements(*, onnx: bool) -> list[str]:
-    """The packages that a model needs which answers by ONNX Runtime, or by Keras, each with the exact version that is installed here."""
+    """The packages of a model, each with the exact version that is installed here. It answers by ONNX Runtime, or else by Keras."""
     import mlflow
 
     runtime = ("onnxruntime",) if onnx else (tensorflow() or "tensorflow", "keras")
@@ -84,7 +84,7 @@ def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        # None of these imports a package that a model does not name; a model needs no thumbnails.
+        # These modules import only packages of `requirements`; a model needs no thumbnails.
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CALLS = 2
-"""Calls of a model at the same time: one runs Python while the other one decodes photos or runs TensorFlow."""
+"""Calls of a model at the same time: one runs Python while the other one decodes photos or runs the network."""
 BUNCH = 8
 """Requests that one call answers, at most."""
 _JSON = "application/json"

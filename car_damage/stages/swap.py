@@ -20,7 +20,7 @@ from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
 from car_damage.stage import Progress
 
 OTHER_MACHINE = 1e-2
-"""Largest difference of a probability from the one after training: the endpoint may have another processor or TensorFlow build."""
+"""Largest difference of a probability from the one after training: the endpoint may have another processor or build of its runtime."""
 LOST_AFTER = 5
 """Looks at an endpoint that neither updates nor serves the requested version, until the update counts as lost."""
 REQUESTS = 2

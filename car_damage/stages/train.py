@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 ENVELOPE = 4096
 """Bytes of a request to the endpoint, without the photo."""
 
+_LONGEST_PARAM = 500
+"""Characters of a parameter's value that every MLflow server takes."""
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
 
@@ -205,6 +207,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
             "silver_table": settings.tables.silver,
             "silver_version": request.silver_version,
             "answers_by": "keras" if served.file is None else "onnxruntime",
+            **({"why_keras": served.why_keras[:_LONGEST_PARAM]} if served.why_keras else {}),
         },
         metrics=_metrics(scores, trained, photos_of),
         history=trained.history,

@@ -85,8 +85,9 @@ def test_the_score_job_needs_what_the_train_job_needs(wheel: str) -> None:
     assert dependencies(wheel, "car-damage-score") == dependencies(wheel, "car-damage-train")
 
 
-def test_tensorflow_2_21_would_not_leave_the_environment_as_it_is(tmp_path: Path) -> None:
-    done = pip(*LIKE_THERE, f"--target={tmp_path}", f"--constraint={ENVIRONMENT}", "tensorflow==2.21.0")
+@pytest.mark.parametrize("later", ["tensorflow==2.21.0", "onnx==1.23.2"])
+def test_later_versions_would_not_leave_the_environment_as_it_is(tmp_path: Path, later: str) -> None:
+    done = pip(*LIKE_THERE, f"--target={tmp_path}", f"--constraint={ENVIRONMENT}", later)
     assert done.returncode
     assert f"protobuf=={HELD['protobuf']}" in done.stderr + done.stdout
 

@@ -13,8 +13,9 @@ import pytest
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
-from car_damage.model import networks, plots
+from car_damage.model import export, networks, plots
 from car_damage.model.photos import Photos
+from car_damage.model.process import answers
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
@@ -196,6 +197,51 @@ def test_a_run_of_another_pillow_is_trained_again_with_this_one(trained: tuple[W
     after = TRAIN.work(asked(world, training_key="key-3"), world.target, silent)
     assert after.run_id != before.run_id
     assert TRAIN.work(asked(world, training_key="key-3"), world.target, silent) == after
+
+
+def noted_answer(world: World, report: TrainReport) -> tuple[str, list[float]]:
+    """Path and probabilities of the first test photo in the run's predictions."""
+    row = read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()[0]
+    return row["path"], [row[f"probability_{name}"] for name in CLASSES]
+
+
+def assert_answers_as_noted(world: World, report: TrainReport, folder: Path) -> None:
+    """The registered model answers in its own process as its run has noted."""
+    path, noted = noted_answer(world, report)
+    [answer] = answers(world.target.registry.download(report.model_uri, folder), [Path(path).read_bytes()], timeout=120)
+    assert list(answer.probabilities.values()) == pytest.approx(noted, abs=1e-5)
+
+
+def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_says_why(
+    trained: tuple[World, TrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: Any, file: Path) -> None:
+        file.write_bytes(b"half of a network")
+        raise NotImplementedError("no such layer")
+
+    monkeypatch.setattr(export, "write", fail)
+    world, _ = trained
+    steps: list[str] = []
+    report = TRAIN.work(asked(world, training_key="key-4"), world.target, lambda *step: steps.append(str(step)))
+    mlflow = client(world.target.settings)
+    params = mlflow.get_run(report.run_id).data.params
+    assert (params["answers_by"], params["why_keras"]) == ("keras", "NotImplementedError: no such layer")
+    assert any(params["why_keras"] in step for step in steps)
+    assert not [file.path for file in mlflow.list_artifacts(report.run_id) if file.path.endswith(".onnx")]
+    assert "tensorflow" in world.target.registry.requirements(report.model_uri)
+    assert_answers_as_noted(world, report, tmp_path)
+
+
+def test_a_model_with_int8_answers_as_it_was_evaluated(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
+    world, plain = trained
+    settings = world.target.settings
+    small = Target(settings.model_copy(update={"training": settings.training.model_copy(update={"int8": True})}))
+    report = TRAIN.work(asked(world, training_key="key-5"), small, silent)
+    assert client(settings).get_run(report.run_id).data.params["answers_by"] == "onnxruntime"
+    files, as_plain = ({file.path for file in client(settings).list_artifacts(run.run_id)} for run in (report, plain))
+    assert files == as_plain
+    assert_answers_as_noted(world, report, tmp_path)
+    assert noted_answer(world, report)[1] != pytest.approx(noted_answer(world, plain)[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("after", ["start", "log"])

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables import delta, spark_files, spark_work
+from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_work
 from car_damage.data.described import comment_of
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
@@ -217,6 +217,13 @@ def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, 
     monkeypatch.setattr(spark_work, "HEAVIEST", 3)
     assert world.score(version=1).scored == 1
     assert "1 of 1 photos are left to this machine: 1 have more than 0 MiB" in caplog.text
+    world.photo("6.jpg")
+    monkeypatch.setattr(spark_work, "HEAVIEST", 1 << 20)
+    monkeypatch.setattr(spark_answers, "LARGEST", 1)
+    tracking = world.settings.tracking.model_copy(update={"check_environment": "this"})
+    world.settings = world.settings.model_copy(update={"tracking": tracking})
+    assert world.score(version=1).scored == 1
+    assert "1 of 1 photos are left to this machine: the model has 0 MiB, and at most 0 MiB travel" in caplog.text
 
 
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):

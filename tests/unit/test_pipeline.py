@@ -166,6 +166,15 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("data", settings)
 
 
+def test_the_training_key_takes_a_setting_that_is_a_list() -> None:
+    class WithSizes(Training):
+        sizes: tuple[int, ...] = (3, 4)
+
+    others = WithSizes(sizes=(5,))
+    keys = {training_key("data", Settings().model_copy(update={"training": training})) for training in (Training(), WithSizes(), others)}
+    assert len(keys) == 3
+
+
 def test_the_training_key_of_the_version_before_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it changes, all models are trained again after the update, and the changelog must say so."""
     monkeypatch.setattr(pipeline, "RECIPE", 2)

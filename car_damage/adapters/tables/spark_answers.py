@@ -17,14 +17,13 @@ import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.answers import answered
+from car_damage.adapters.tables.spark_files import CHUNK
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
 from car_damage.model.process import Conversation, ModelAnswer, conversation
 
 LARGEST = 64 << 20
 """Bytes of a packed model that travels, at most. A message to a Spark Connect server may have 128 MiB."""
-CHUNK = 64
-"""Rows in one batch of a task's result."""
 
 
 def packed(model: Path) -> bytes:
@@ -65,18 +64,18 @@ class Asker:
                 yield pa.RecordBatch.from_pylist(some, schema=self._schema)
 
     def _ask(self, photos: Iterator[bytes]) -> Generator[ModelAnswer]:
-        if _kept.name != self._name:
-            _kept.end()
-            _kept.start(self._name, self._model, self._timeout)
-        assert _kept.asked is not None  # noqa: S101 - for the type checker
+        if _process.name != self._name:
+            _process.end()
+            _process.start(self._name, self._model, self._timeout)
+        assert _process.asked is not None  # noqa: S101 - for the type checker
         try:
-            yield from _kept.asked.answers(photos, self._timeout)
+            yield from _process.asked.answers(photos, self._timeout)
         except BaseException:
-            _kept.end()  # also when the task ends before all answers were taken
+            _process.end()  # also when the task ends before all answers were taken
             raise
 
 
-class _Kept:
+class _Process:
     """The model's process of this Python worker. It ends with the worker, which Spark ends after a minute without tasks."""
 
     def __init__(self) -> None:
@@ -100,4 +99,4 @@ class _Kept:
         self._stack.close()
 
 
-_kept = _Kept()
+_process = _Process()
