@@ -50,8 +50,9 @@ def served(network: "keras.Model", file: Path, test: Photos) -> ServedNetwork:
         ModelRefused: the exported network gives another answer for a photo.
     """
     try:
-        write(network, file)
-        exported = OnnxNetwork(file)
+        exported = _exported(network, file)
+    except (OSError, MemoryError):  # of this machine, such as a full disk, and not of the network
+        raise
     except Exception as error:  # noqa: BLE001 - Keras, tf2onnx and ONNX Runtime raise errors of every kind for what they do not know
         file.unlink(missing_ok=True)
         return ServedNetwork(network, None, f"{type(error).__name__}: {error}")
@@ -68,6 +69,9 @@ def int8(exported: ServedNetwork, train: Photos) -> ServedNetwork:
 
     Weights and maps become integers by static quantisation
     (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+
+    Raises:
+        ModelRefused: it cannot be made.
     """
     if exported.file is None:
         return exported
@@ -89,6 +93,12 @@ def int8(exported: ServedNetwork, train: Photos) -> ServedNetwork:
     try:
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         quantize_static(str(prepared), str(exported.file), Reader(), per_channel=True, op_types_to_quantize=_INTEGER)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ModelRefused(
+            f"the network cannot answer with 8-bit integers: set training.int8 = false ({type(error).__name__}: {error})"
+        ) from error
     finally:
         plain.unlink(missing_ok=True)
         prepared.unlink(missing_ok=True)
@@ -101,6 +111,14 @@ def write(network: "keras.Model", file: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Keras and tf2onnx about old names in numpy
         network.export(str(file), format="onnx", verbose=False)
+
+
+def _exported(network: "keras.Model", file: Path) -> OnnxNetwork:
+    write(network, file)
+    exported = OnnxNetwork(file)
+    if exported.output_shape[-1] != network.output_shape[-1]:
+        raise ValueError(f"its output has the shape {exported.output_shape}")
+    return exported
 
 
 def _compare(by_keras: npt.NDArray[np.float32], by_onnx: npt.NDArray[np.float32]) -> None:

@@ -226,6 +226,17 @@ def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, 
     assert "1 of 1 photos are left to this machine: the model has 0 MiB, and at most 0 MiB travel" in caplog.text
 
 
+def test_a_task_opens_no_heavy_file_whose_size_nobody_knew(tmp_path):
+    small, large = tmp_path / "small.jpg", tmp_path / "large.jpg"
+    small.write_bytes(b"1234")
+    with large.open("wb") as file:
+        file.truncate(spark_answers.HEAVIEST + 1)
+    paths, heavy = [str(small), str(large), str(tmp_path / "gone.jpg")], []
+    batch = pa.record_batch({"paths": pa.array([paths]), "sizes": pa.array([[None] * 3], pa.list_(pa.int64()))})
+    assert list(spark_answers._light([batch], heavy)) == [(paths[0], 4), (paths[2], None)]
+    assert [row["path"] for row in heavy] == [paths[1]]
+
+
 def test_answers_are_counted_from_mildest_to_worst_and_then_what_only_an_older_model_says(world):
     for label in ("wreck", "major", "minor", "moderate", "dent"):
         world.photo(label, f"says {label}".encode())

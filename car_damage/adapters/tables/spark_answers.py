@@ -8,7 +8,7 @@ Spark Connect and on serverless compute. Files that a session distributes (addAr
 import hashlib
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -16,12 +16,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from car_damage.adapters.folder import Folder
-from car_damage.adapters.tables.answers import answered
+from car_damage.adapters.tables.answers import Row, answered
 from car_damage.adapters.tables.spark_files import CHUNK
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
 from car_damage.model.process import Conversation, ModelAnswer, conversation
 
+HEAVIEST = 32 << 20
+"""Bytes of a file that a model on Spark's machines is asked about, at most. Then the Python worker of a task and its model stay below
+1 GB, which is all that they may have on Databricks' serverless compute. Measured: 185 and 590 MB for a PNG of 98 megapixels."""
 LARGEST = 64 << 20
 """Bytes of a packed model that travels, at most. A message to a Spark Connect server may have 128 MiB."""
 
@@ -54,14 +57,12 @@ class Asker:
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Spark calls this in each task: rows of paths and sizes in, rows of answers out."""
-        items = (
-            item
-            for batch in batches
-            for item in zip(batch.column("paths").flatten().to_pylist(), batch.column("sizes").flatten().to_pylist(), strict=True)
-        )
-        with closing(answered(Folder(), items, self._ask)) as rows:
+        heavy: list[Row] = []
+        with closing(answered(Folder(), _light(batches, heavy), self._ask)) as rows:
             while some := list(islice(rows, CHUNK)):
                 yield pa.RecordBatch.from_pylist(some, schema=self._schema)
+        if heavy:
+            yield pa.RecordBatch.from_pylist(heavy, schema=self._schema)
 
     def _ask(self, photos: Iterator[bytes]) -> Generator[ModelAnswer]:
         if _process.name != self._name:
@@ -73,6 +74,26 @@ class Asker:
         except BaseException:
             _process.end()  # also when the task ends before all answers were taken
             raise
+
+
+def _light(batches: Iterable[pa.RecordBatch], heavy: list[Row]) -> Iterator[tuple[str, int | None]]:
+    """Path and size of each file that a task may open. The rows of the others go into `heavy`: the driver asks the model about those."""
+    for batch in batches:
+        paths, sizes = (batch.column(name).flatten().to_pylist() for name in ("paths", "sizes"))
+        for path, known in zip(paths, sizes, strict=True):
+            size = _size(path) if known is None else known
+            if size is not None and size > HEAVIEST:
+                heavy.append({"path": path, "unreadable": f"{path} has more than {HEAVIEST >> 20} MiB"})
+            else:
+                yield path, size
+
+
+def _size(path: str) -> int | None:
+    """Bytes of a file whose size the driver did not know, such as that of a path in a table; None: it cannot be told."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
 
 
 class _Process:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.columns import ANSWERS, result_schema
 from car_damage.adapters.tables.delta import DeltaTables
-from car_damage.adapters.tables.spark_answers import Asker, packed
+from car_damage.adapters.tables.spark_answers import HEAVIEST, Asker, packed
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 LOOKS, LEAST = 20, 64
 """Number of steps in which files are processed, with progress after each; and the least number of tasks in a step."""
 
-HEAVIEST = 32 << 20
-"""Bytes of a file that a model on Spark's machines is asked about, at most. Then the Python worker of a task and its model stay below
-1 GB, which is all that they may have on Databricks' serverless compute. Measured: 185 and 590 MB for a PNG of 98 megapixels."""
 
 _TYPES = {"string": "string", "int64": "bigint", "bool": "boolean", "double": "double", "timestamp[us, tz=UTC]": "timestamp"}
 
