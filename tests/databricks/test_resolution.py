@@ -92,16 +92,14 @@ def test_later_versions_would_not_leave_the_environment_as_it_is(tmp_path: Path,
     assert f"protobuf=={HELD['protobuf']}" in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("onnx", [True, False])
-def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path, onnx: bool) -> None:
+def test_what_a_model_of_the_train_job_needs_can_be_installed_where_it_is_served(train: dict[str, str], tmp_path: Path) -> None:
     """The serving container has only the Python version with which the model was logged."""
-    # The job uses TensorFlow's default build; this machine may have the CPU build.
-    named = [line.partition("==")[0].replace("tensorflow-cpu", "tensorflow") for line in package.requirements(onnx=onnx)]
+    named = [line.partition("==")[0] for line in package.requirements(onnx=True)]
     exact = [f"{name}=={train[name]}" for name in named]
     there = resolved(tmp_path, *exact)
     assert {name: there[name] for name in named} == {name: train[name] for name in named}
     assert "car-damage" not in there
-    assert ("tensorflow" in there) is not onnx
+    assert "tensorflow" not in there
 
 
 @pytest.mark.parametrize("onnx", [True, False])

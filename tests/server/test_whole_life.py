@@ -38,11 +38,11 @@ def test_no_credentials_reach_a_model_process(live: Server) -> None:
     assert not [name for name in model.environ() if name.startswith(("CAR_DAMAGE_", "MLFLOW_TRACKING_", "MLFLOW_REGISTRY_"))]
 
 
-def test_a_model_process_loads_no_package_that_only_keras_might_want(live: Server) -> None:
+def test_a_model_process_loads_nothing_that_only_training_needs(live: Server) -> None:
     (model,) = live.model_processes()
     loaded = [Path(area.path).parts for area in model.memory_maps()]
-    assert any("tensorflow" in parts for parts in loaded)
-    assert not any({"sklearn", "matplotlib"} & set(parts) for parts in loaded)
+    assert any("onnxruntime" in parts for parts in loaded)
+    assert not any({"tensorflow", "sklearn", "matplotlib", "pyarrow"} & set(parts) for parts in loaded)
 
 
 def test_a_model_process_that_dies_is_started_again_and_its_log_stays(live: Server, photo: bytes) -> None:
