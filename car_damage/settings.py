@@ -109,6 +109,10 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
+TABLES = ("bronze", "silver", "splits", "predictions")
+"""The settings of Tables that name a table."""
+
+
 class Tables(Section):
     """The Delta tables and the engine that reads and writes them."""
 
@@ -134,7 +138,7 @@ class Tables(Section):
     @property
     def all(self) -> tuple[str, ...]:
         """The names of all tables."""
-        return tuple(value for value in dict(self).values() if isinstance(value, str) and value.count(".") == 2)
+        return tuple(getattr(self, name) for name in TABLES)
 
 
 class Spark(Section):
@@ -552,7 +556,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _in_the_catalog(self) -> Self:
         """Default names are in the catalog that the settings name."""
-        names = {"tables": ("bronze", "silver", "splits", "predictions"), "tracking": ("model",), "databricks": ("handovers", "wheels")}
+        names = {"tables": TABLES, "tracking": ("model",), "databricks": ("handovers", "wheels")}
         for section, fields in names.items():
             unset = [name for name in fields if name not in getattr(self, section).model_fields_set]
             self._change(section, unset, lambda name: name.replace(CATALOG, self.databricks.catalog, 1))
@@ -562,7 +566,7 @@ class Settings(BaseSettings):
     def _as_unity_catalog_stores_names(self) -> Self:
         """Fold names of Unity Catalog to lower case: it stores them so, and a name in its answers must equal that of the settings."""
         catalog, jobs = self.tables.names == "catalog", self.databricks.stages == "jobs"
-        self._change("tables", ["bronze", "silver", "splits", "predictions"] if catalog else [], str.lower)
+        self._change("tables", TABLES if catalog else [], str.lower)
         self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)

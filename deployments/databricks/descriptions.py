@@ -12,6 +12,7 @@ from typing import Any
 
 from car_damage.adapters.databricks import registered_model, workspace
 from car_damage.adapters.mlflow.registry import DESCRIPTION
+from car_damage.adapters.tables.spark_work import literal
 from car_damage.settings import Settings
 from deployments.administrator import permitted, quoted
 from deployments.databricks import unity_catalog
@@ -91,23 +92,18 @@ def _tags(api: Api, one: Entry) -> Mapping[str, str | None]:
 def _describe(api: Api, one: Entry, tags: Mapping[str, str]) -> None:
     comment, lacking = _lacking(api, one, tags)
     if comment:
-        command = f"COMMENT ON {one.kind.upper()} {quoted(one.name)} IS {_text(one.comment)};"
+        command = f"COMMENT ON {one.kind.upper()} {quoted(one.name)} IS {literal(one.comment)};"
         if one.kind == "model":
             command = f"databricks registered-models update {one.name} --comment '{one.comment}'"
         with permitted(f"commenting on the {one.kind} {one.name}", needs="ownership of it, or MANAGE on it", command=command):
             _service(api, one).update(one.name, comment=one.comment)
     for key, value in lacking.items():
-        command = f"ALTER {one.kind.upper()} {quoted(one.name)} SET TAGS ({_text(key)} = {_text(value)});"
+        command = f"ALTER {one.kind.upper()} {quoted(one.name)} SET TAGS ({literal(key)} = {literal(value)});"
         if one.kind == "model":
             body = json.dumps({"name": one.name, "key": key, "value": value})
             command = f"databricks api post {registered_model.MODELS}/set-tag --json '{body}'"
         with permitted(f"tagging the {one.kind} {one.name}", needs="ownership of it, or APPLY TAG on it", command=command):
             _set_tag(api, one, key, value)
-
-
-def _text(value: str) -> str:
-    """A text in SQL, of which only its quotes need care: neither comments nor tags of the service have a backslash."""
-    return "'" + value.replace("'", "\\'") + "'"
 
 
 def _set_tag(api: Api, one: Entry, key: str, value: str) -> None:

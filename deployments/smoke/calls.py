@@ -16,6 +16,7 @@ import httpx
 import requests
 
 from car_damage.adapters.databricks.answers import message_of
+from car_damage.machine import LOOPBACK
 
 LONGEST = 20_000
 """Characters of an error's text that are kept."""
@@ -52,7 +53,7 @@ class Calls:
     def add(self, method: str, url: str, start: float, answer: Any = None, error: BaseException | None = None) -> None:
         """Record a call by its answer, of requests or httpx, or by the error that came instead."""
         address = urlsplit(url)
-        if not self.host or (address.hostname in {"127.0.0.1", "localhost"} and address.netloc != self.host):
+        if not self.host or (address.hostname in LOOPBACK and address.netloc != self.host):
             return  # a server of this machine, such as Prefect's
         path = address.path if address.netloc == self.host else ELSEWHERE
         milliseconds = int((time.monotonic() - start) * 1000)

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from car_damage.errors import SettingsError
-from car_damage.settings import Promotion, Settings
+from car_damage.settings import TABLES, Promotion, Settings
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def new(settings: Settings) -> Place:
 def _settings(settings: Settings, name: str, catalog: str) -> Settings:
     """The same workspace and compute, with other names, and with as little training as there can be."""
     volume, schema = f"/Volumes/{catalog}/{name}", f"{catalog}.{name}"
-    tables = {table: f"{schema}.{table}" for table in ("bronze", "silver", "splits", "predictions")}
+    tables = {table: f"{schema}.{table}" for table in TABLES}
     jobs = {f"{job}_job": f"{name}-{job}" for job in settings.databricks.jobs}
     changes = {
         "landing": {"folder": f"{volume}/photos/"},

@@ -15,7 +15,8 @@ from car_damage.patience import Patience
 from car_damage.ports import CHALLENGER, CHAMPION
 from deployments.databricks import access_control, unity_catalog
 from deployments.databricks.principal import Api
-from deployments.smoke.steps import ENDING, Smoke
+from deployments.smoke.steps import Smoke
+from tasks.databricks_jobs import ENDING
 
 REMOVED, ABSENT, LEFT = "removed", "was not there", "LEFT"
 _WAITS = (5.0, 15.0, 30.0)

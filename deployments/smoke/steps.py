@@ -37,10 +37,8 @@ from deployments.databricks.principal import Api
 from deployments.items import Item, fix
 from deployments.smoke.place import Place
 from tasks import workspace as entrance
-from tasks.databricks_jobs import DatabricksJobs, Workspace
+from tasks.databricks_jobs import ENDING, DatabricksJobs, Workspace
 
-ENDING = 600.0
-"""Seconds that a cancelled run may take to end."""
 PHOTOS = 12
 """Photos, spread evenly over the classes: enough for each split to have one of each class."""
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from car_damage.adapters.mlflow.registry import DESCRIPTION
 from car_damage.errors import SettingsError
 from car_damage.settings import Databricks, Settings, Workers
 from deployments import doctor
@@ -171,6 +172,10 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     schemas = {f"c.{schema['name']}" for schema in resources["schemas"].values()}
     assert schemas == set(unity_catalog.schemas(settings)) - {"c.landing"}
     assert {f"c.ops.{volume['name']}" for volume in resources["volumes"].values()} == set(unity_catalog.volumes(settings))
+    comments = unity_catalog.comments(settings)
+    assert {f"c.{schema['name']}": schema["comment"] for schema in resources["schemas"].values()}.items() <= comments.items()
+    assert {f"c.ops.{volume['name']}": volume["comment"] for volume in resources["volumes"].values()}.items() <= comments.items()
+    assert [model["comment"] for model in resources["registered_models"].values()] == [DESCRIPTION]
     assert [f"c.models.{model['name']}" for model in resources["registered_models"].values()] == unity_catalog.models(settings)
     assert [experiment["name"] for experiment in resources["experiments"].values()] == access_control.experiments(settings)
     assert {job["name"] for job in resources["jobs"].values()} == set(settings.jobs.values())
