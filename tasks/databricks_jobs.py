@@ -137,6 +137,9 @@ class _Wait:
             self._log.info("a run of the job %s works for this flow run already", self._job_name)
             if (report := self._follow(run)) is not None:
                 return report
+        # Only now is it known that none is still to be written: a run may have ended since the first look.
+        if (report := self._written_report()) is not None:
+            return report
         return self._follow(self._start(job), last=True)
 
     def _written_report(self) -> Any:
