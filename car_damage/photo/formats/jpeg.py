@@ -63,7 +63,7 @@ def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marke
     if precision != 8 or components not in _MODES or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise unusable(UNSUPPORTED_FORMAT, f"JPEG of {precision} bits, {components} components, process {marker - 0xC0}")
 
-    def load() -> Image.Image:
+    def load(pixels: int = 0) -> Image.Image:
         # Each scan of a progressive JPEG costs time for every pixel, and almost no bytes.
         scans, ended = (1, True) if marker in (0xC0, 0xC1) else _scans(data, at - 2)
         if scans * width * height > 4_000_000_000:
@@ -78,15 +78,16 @@ def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marke
             raise unusable(TRUNCATED, f"{len(data) - at} bytes cannot hold {width}x{height} pixels")
         end = samsung.trailer(data)
         if end and data[end - 2 : end] != _END and marker in (0xC0, 0xC1) and data[at + 2] == components:
-            return _without_end(data[:end], decoded)
-        return decoded(data)
+            return _without_end(data[:end], lambda whole: decoded(whole, pixels))
+        return decoded(data, pixels)
 
-    def decoded(data: bytes) -> Image.Image:
-        scale = next((scale for scale in (8, 4, 2) if min(width, height) >= scale * SIZE), 1)
+    def decoded(data: bytes, pixels: int) -> Image.Image:
+        enough = (scale for scale in (8, 4, 2) if min(width, height) >= scale * SIZE and width * height >= pixels * scale**2)
+        scale = next(enough, 1)
         mode, raw = _MODES[components]
         return run(mode, (-(-width // scale), -(-height // scale)), data, "jpeg", (raw, "", scale, 0))
 
-    return Header(format_, width, height, load, orientation(exif), b"".join(profile[part] for part in sorted(profile)))
+    return Header(format_, width, height, load, orientation(exif), b"".join(profile[part] for part in sorted(profile)), reduced=load)
 
 
 def _scans(data: bytes, at: int) -> tuple[int, bool]:

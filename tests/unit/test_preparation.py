@@ -1,0 +1,133 @@
+"""A model's own preparation: what it does to photos, and what it leaves alone."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, ImageOps
+
+from car_damage.errors import UnusablePhoto
+from car_damage.photo.decoder import decode
+from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import MOST, Preparation
+from tests import corpus
+
+PHOTOS = corpus.photos()
+THUMBNAILS = Preparation(pixels=259 * 194, quality=75)
+
+
+def prepared(data: bytes, preparation: Preparation = THUMBNAILS) -> np.ndarray:
+    return decode(data, Limits(), preparation).pixels.astype(int)
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).mean())
+
+
+@pytest.mark.parametrize("size", [(1000, 667), (667, 1000), (6000, 1000), (320, 240)])
+def test_a_larger_photo_gets_the_area_and_keeps_its_aspect(size: tuple[int, int]) -> None:
+    wide, high = THUMBNAILS.size(*size)
+    assert wide * high == pytest.approx(259 * 194, rel=0.02)
+    assert wide / high == pytest.approx(size[0] / size[1], rel=0.02)
+
+
+def test_no_photo_is_enlarged_and_no_side_is_too_long_for_a_jpeg() -> None:
+    assert THUMBNAILS.size(200, 150) == (200, 150)
+    assert Preparation(MOST, 80).size(2_000_000, 48) == (65_500, 2)
+    assert Preparation(MOST, 80).square(np.full((2, 65_500, 3), 90, np.uint8)).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_a_photo_with_no_more_pixels_than_the_preparation_stays_as_it_is(name: str) -> None:
+    plain = decode(PHOTOS[name]).pixels.astype(int)
+    assert apart(prepared(PHOTOS[name], Preparation(pixels=MOST)), plain) < 1
+    assert np.array_equal(prepared(PHOTOS[name], Preparation()), plain)
+
+
+def test_the_compression_is_that_of_a_jpeg_of_this_quality() -> None:
+    as_jpeg = decode(corpus.encoded(corpus.picture(), "JPEG", quality=20)).pixels
+    assert np.array_equal(prepared(PHOTOS["PNG"], Preparation(quality=20)), as_jpeg)
+    assert not np.array_equal(decode(PHOTOS["PNG"]).pixels, as_jpeg)
+
+
+def detailed(width: int, height: int) -> Image.Image:
+    """A picture with detail down to its pixels, as a sharp photo has."""
+    pixels = np.asarray(corpus.picture(7, width, height)).astype(int)
+    noise = np.random.default_rng(7).normal(0, 40, (height, width, 1))
+    return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))
+
+
+def test_a_large_and_a_small_version_of_a_photo_come_closer() -> None:
+    large = detailed(1200, 900)
+    files = corpus.encoded(large, "JPEG", quality=95), corpus.encoded(large.resize((259, 194)), "JPEG", quality=75)
+    without = apart(*(decode(data).pixels.astype(int) for data in files))
+    assert apart(*map(prepared, files)) < 0.6 * without
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_upright_before_it_is_compressed(orientation: int) -> None:
+    image = detailed(404, 300)  # reduced to no multiples of the blocks of a JPEG
+    data = corpus.with_orientation(image, orientation, "PNG")
+    image.getexif()[274] = orientation
+    upright = corpus.encoded(ImageOps.exif_transpose(image), "PNG")
+    strong = Preparation(pixels=259 * 194, quality=10)
+    assert apart(prepared(data, strong), prepared(upright, strong)) < 1
+
+
+def verdict(data: bytes, preparation: Preparation) -> str:
+    try:
+        decode(data, Limits(), preparation)
+    except UnusablePhoto as error:
+        return str(error)
+    return ""
+
+
+def test_a_preparation_refuses_nothing_that_is_usable_without_it_and_accepts_nothing_else() -> None:
+    files = [*PHOTOS.values(), *(data for data, _ in corpus.broken().values()), *(data for _, data in corpus.fuzzed(60, 5))]
+    files.append(corpus.encoded(Image.new("1", (200_000, 48)), "PNG"))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda data: verdict(data, THUMBNAILS), files)) == [verdict(data, Preparation()) for data in files]
+
+
+@pytest.mark.parametrize(("owner", "switch", "value"), [(Image, "MAX_IMAGE_PIXELS", 10), (ImageFile, "MAXBLOCK", 16)])
+def test_pillow_s_process_wide_switches_change_no_prepared_photo(
+    monkeypatch: pytest.MonkeyPatch, owner: object, switch: str, value: int
+) -> None:
+    before = prepared(PHOTOS["PNG"])
+    monkeypatch.setattr(owner, switch, value)
+    assert np.array_equal(prepared(PHOTOS["PNG"]), before)
+
+
+@pytest.mark.parametrize("values", [{"pixels": 0}, {"pixels": MOST + 1}, {"quality": 0}, {"quality": 101}])
+def test_a_preparation_that_cannot_be_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="a preparation takes values from 1 to"):
+        Preparation(**values)
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from car_damage.photo.decoder import decode
+from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import Preparation
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+small, large = (Path(path).read_bytes() for path in sys.argv[1:])
+for preparation in (Preparation(), Preparation(50_000, 75), Preparation(quality=75)):
+    decode(small, Limits(), preparation)
+before = peak()
+for preparation in (Preparation(50_000, 75), Preparation(quality=75)):
+    decode(large, Limits(), preparation)
+print(peak() - before)
+"""
+
+
+def test_a_jpeg_of_24_megapixels_is_prepared_in_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(PHOTOS["JPEG"])
+    (tmp_path / "large").write_bytes(corpus.encoded(Image.new("RGB", (6000, 4000), (90, 120, 200)), "JPEG"))
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "small"), str(tmp_path / "large")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < 20_000  # kilobytes; all its pixels are 72,000
