@@ -5,7 +5,7 @@ served model needs nothing else. Keras opens a file in its safe mode, which refu
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from car_damage.model import networks
 from car_damage.model.applications import mode, of_keras, preprocessed
 from car_damage.packages import that_train_here
 from car_damage.photo.limits import SIZE
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import RECIPE, digest, named_file
 from car_damage.ports import Files
 from car_damage.settings import Training, is_path
@@ -53,8 +54,14 @@ class Backbone:
         return np.concatenate(parts) if parts else np.zeros((0, self.length), np.float32)
 
 
-def load(settings: Training, files: Files, seconds: int = DOWNLOAD) -> Backbone:
-    """The backbone that the settings name. A download of its weights may take so many seconds.
+def load(settings: Training, files: Files, preparation: Preparation = Preparation(), seconds: int = DOWNLOAD) -> Backbone:
+    """The backbone that the settings name.
+
+    Args:
+        settings: the settings of training.
+        files: reads the files.
+        preparation: of the photos that it will be given.
+        seconds: that a download of weights may take.
 
     Raises:
         SettingsError: there is no such network or file, the file is no such network, or its weights cannot be had.
@@ -65,7 +72,16 @@ def load(settings: Training, files: Files, seconds: int = DOWNLOAD) -> Backbone:
     network.trainable = False
     taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone))
     return Backbone(
-        taking, digest({"backbone": content, "pooling": _POOLING, "size": SIZE, "recipe": RECIPE, "packages": that_train_here()})
+        taking,
+        digest(
+            {
+                "backbone": content,
+                "pooling": _POOLING,
+                "preparation": asdict(preparation),
+                "recipe": RECIPE,
+                "packages": that_train_here(),
+            }
+        ),
     )
 
 
@@ -87,7 +103,7 @@ def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLO
     if not here:
         where = ", ".join(digests) or f"{settings.backbone}, weights {settings.weights}: the job train downloads them"
         return f"{where}; not opened here, because only the jobs have TensorFlow"
-    length = load(settings, files, seconds).length
+    length = load(settings, files, seconds=seconds).length
     return f"{', '.join(digests) or f'{settings.backbone}, weights {settings.weights}'}: {length} features of a photo"
 
 

@@ -4,6 +4,8 @@ Features are computed for what the table lacks, and written chunk by chunk with 
 after the last chunk. They are computed where the training runs, on every engine of the tables.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -80,6 +82,22 @@ def features_of(photos: Photos, backbone: Backbone, platform: Platform, progress
         _compute(photos, missing[at : at + CHUNK], views, backbone, platform, features, there)
     progress("features", len(missing), len(missing), f"{len(photos) - len(missing):,} photos had their features before")
     return features, np.asarray(there.all(axis=1))
+
+
+def superfluous(platform: Platform, digests: Collection[str]) -> pa.Table:
+    """The keys of rows that belong to no photo of silver, or to none of these digests."""
+    names = platform.settings.tables
+    keys, version = platform.tables.read(names.features, table.KEY)
+    if version < 0:
+        return keys
+    photos, _ = platform.tables.read(names.silver, ["sha256"])
+    return table.superfluous(keys, digests, photos["sha256"].to_pylist())
+
+
+def remove(keys: pa.Table, platform: Platform) -> None:
+    """Remove these rows."""
+    if keys.num_rows:
+        platform.tables.merge(platform.settings.tables.features, table.FEATURES.empty_table(), table.KEY, remove=keys)
 
 
 def _compute(  # noqa: PLR0917 - what, of which, and where to

@@ -39,7 +39,7 @@ def schemas(settings: Settings) -> list[str]:
 def tables(settings: Settings) -> list[str]:
     """catalog.schema.table of the tables that the jobs and the endpoint create."""
     names, inference = settings.tables, settings.serving.inference_table
-    return [names.bronze, names.silver, names.splits, names.predictions, *([inference] if inference else [])]
+    return [names.bronze, names.silver, names.splits, names.features, names.predictions, *([inference] if inference else [])]
 
 
 def volumes(settings: Settings) -> list[str]:
@@ -77,6 +77,7 @@ def comments(settings: Settings) -> dict[str, str]:
         databricks.wheels: "Wheels that the jobs of the car damage service install.",
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
         names.predictions: "Answers of the car damage model to many photos.",
+        names.features: "What a backbone sees in each photo of a damaged car.",
         names.splits: "The split of each photo of damaged cars.",
         names.silver: "Photos of damaged cars that models are trained and tested on.",
         names.bronze: "The verdict on each photo of a damaged car that has landed.",
