@@ -119,7 +119,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(rows, platform, photos, seeing, progress)
+            trained = _trained(request, rows, platform, photos, seeing, progress)
             whole = contents(request, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -135,11 +135,13 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos))
 
 
-def _trained(
-    rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
+    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
 ) -> training.TrainingResult:
     if seeing is not None:
-        return transfer.train(rows, photos, seeing, platform, progress)
+        trained = transfer.train(rows, photos, seeing, platform, progress)
+        transfer.remove_in_a_job(platform, request.training_key)
+        return trained
     settings = platform.settings
     return training.train(photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes), settings.training, progress)
 

@@ -22,6 +22,8 @@ from car_damage.model.photos import Photos, PhotoSet
 from car_damage.model.training import TrainingResult
 from car_damage.model.views import VIEWS, chosen
 from car_damage.ports import Platform
+from car_damage.promotion.retention import Holdings
+from car_damage.showing import if_possible
 from car_damage.stage import Progress
 
 CHUNK = 512
@@ -98,6 +100,13 @@ def remove(keys: pa.Table, platform: Platform) -> None:
     """Remove these rows."""
     if keys.num_rows:
         platform.tables.merge(platform.settings.tables.features, table.FEATURES.empty_table(), table.KEY, remove=keys)
+
+
+def remove_in_a_job(platform: Platform, training_key: str) -> None:
+    """Remove what is superfluous after a training. Elsewhere the stage tidy does it, which no job runs."""
+    if platform.settings.databricks.stages == "jobs":
+        with if_possible("the removal of old features"):
+            remove(superfluous(platform, Holdings.of(platform).features(training_key)), platform)
 
 
 def _compute(  # noqa: PLR0917 - what, of which, and where to
