@@ -26,7 +26,7 @@ change of the code: see tests/recipe.py."""
 _AS_BEFORE = MappingProxyType({"int8": False})
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
-_OF_TRANSFER = ("backbone", "weights", "head")
+_OF_TRANSFER = ("backbone", "weights", "layers", "head")
 """Settings of training that only the network transfer reads."""
 _FILES = ("backbone", "weights")
 """Settings of training that may name a file. The key has the file's content in place of its path."""

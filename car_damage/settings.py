@@ -207,6 +207,9 @@ class Training(Section):
     weights: Annotated[NameOrFile, AfterValidator(_weights)] = "imagenet"
     """For a backbone of keras.applications: imagenet (Keras downloads them once), a file of Keras with weights (.h5), or none: random
     numbers. A .keras file has weights of its own."""
+    layers: tuple[str, ...] = ()
+    """For transfer: names of more layers of the backbone. The mean of each of their maps becomes a feature beside those of the output:
+    earlier layers see smaller things."""
     head: Literal["softmax", "ordinal"] = "ordinal"
     """For transfer: softmax: any class may be as near to another as to a third. ordinal: classes have the order of labels.classes, and
     the head decides for each but the first whether the damage is that severe."""

@@ -5,9 +5,10 @@ served model needs nothing else. Keras opens a file in its safe mode, which refu
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class Backbone:
     """A backbone, and what its features depend on."""
 
     network: "keras.Model"
-    """(n, 224, 224, 3) uint8 -> (n, d) float32, the mean of each map of features."""
+    """(n, 224, 224, 3) uint8 -> (n, d) float32, the mean of each map of features, of its output and of `training.layers`."""
     digest: str
     """sha256 of the architecture, the weights, the preparation of the photos, the decoder, and the packages that compute."""
 
@@ -70,12 +71,13 @@ def load(settings: Training, files: Files, preparation: Preparation = Preparatio
     networks.import_quietly()
     network, content = _of_file(settings.backbone, files) if is_path(settings.backbone) else of_keras(settings, files, seconds)
     network.trainable = False
-    taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone))
+    taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone), settings.layers)
     return Backbone(
         taking,
         digest(
             {
                 "backbone": content,
+                "layers": settings.layers,
                 "pooling": _POOLING,
                 "preparation": asdict(preparation),
                 "recipe": RECIPE,
@@ -138,8 +140,8 @@ _POOLED = MappingProxyType({2: None, 3: "GlobalAveragePooling1D", 4: "GlobalAver
 """Dimensions of a backbone's output -> the layer that averages it over the photo."""
 
 
-def _taking_pixels(network: "keras.Model", wanted: str) -> "keras.Model":
-    """The network between the decoder's pixels and the mean of its maps."""
+def _taking_pixels(network: "keras.Model", wanted: str, more: Sequence[str]) -> "keras.Model":
+    """The network between the decoder's pixels and the means of its maps, and of those of more of its layers."""
     import keras
     from keras import layers
 
@@ -152,6 +154,27 @@ def _taking_pixels(network: "keras.Model", wanted: str) -> "keras.Model":
         pixels = layers.Resizing(side, side, name="resized")(pixels)
     if wanted != "none":
         pixels = preprocessed(pixels, wanted)
-    maps = network(pixels)
-    pooling = _POOLED[len(network.output_shape)]
-    return keras.Model(photo, getattr(layers, pooling)(name="features")(maps) if pooling else maps, name="backbone")
+    if not more:
+        return keras.Model(photo, _mean(network(pixels)), name="backbone")
+    maps = [network.output, *(_maps_of(network, name) for name in more)]
+    means = [_mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
+    return keras.Model(photo, layers.Concatenate(name="features")(means), name="backbone")
+
+
+def _maps_of(network: "keras.Model", layer: str) -> Any:
+    try:
+        maps = network.get_layer(layer).output
+    except ValueError as error:
+        some = ", ".join(one.name for one in network.layers[-40:])
+        raise SettingsError(f"training.layers names {layer}, and the backbone has no such layer; its last ones are {some}") from error
+    if len(getattr(maps, "shape", ())) not in _POOLED:
+        raise SettingsError(f"training.layers names {layer}, whose output is no map of features")
+    return maps
+
+
+def _mean(maps: Any) -> Any:
+    """The maps, averaged over the photo; numbers that are averaged already stay."""
+    from keras import layers
+
+    pooling = _POOLED[len(maps.shape)]
+    return getattr(layers, pooling)()(maps) if pooling else maps

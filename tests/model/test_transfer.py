@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.data.features import FEATURES, KEY, rows
 from car_damage.errors import SettingsError
-from car_damage.model import applications, backbone, networks
+from car_damage.model import applications, backbone, heads, networks
+from car_damage.model.evaluation import evaluate
 from car_damage.model.process import answers
 from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, read_predictions
 from car_damage.pipeline import TrainReport, TrainRequest, training_key
@@ -27,6 +29,7 @@ from car_damage.stages import transfer
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
+WEIGHTS = (real_photos.folder() or real_photos.FOLDER).parent / "weights" / "efficientnet_lite0_imagenet_224.keras"
 TABLE = "insurance_uc.silver.features"
 
 
@@ -208,6 +211,21 @@ def test_a_backbone_of_another_size_and_type_takes_the_decoder_s_pixels(tmp_path
         assert seen.features(pixels).shape == (3, 8)
 
 
+def test_means_of_more_layers_are_features_too_and_give_another_digest(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    file = network(tmp_path / "backbone.keras")
+    import keras
+
+    first = next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
+    plain, more = (backbone.load(seeing(file, layers=names), Folder()) for names in ((), (first,)))
+    seen = more.features(pixels)
+    assert (seen.shape, plain.digest == more.digest) == ((3, 8 + 3), False)
+    assert np.array_equal(seen[:, :8], plain.features(pixels))
+    assert seen[:, 8:] == pytest.approx(pixels.mean(axis=(1, 2)) / 127.5 - 1, abs=1e-4)
+    with pytest.raises(SettingsError, match="names nothing, and the backbone has no such layer"):
+        backbone.load(seeing(file, layers=("nothing",)), Folder())
+
+
 @pytest.mark.parametrize("bad", ["lambda", "no file", "corrupt", "classifier", "unknown name"])
 def test_what_is_no_backbone_is_refused_with_what_to_do(bad: str, tmp_path: Path) -> None:
     file: Path | str = tmp_path / "backbone.keras"
@@ -267,3 +285,16 @@ def test_every_name_of_keras_has_a_mode() -> None:
 
     assert not [name for name in dir(keras.applications) if name[:1].isupper() and not applications.mode(name)]
     json.dumps([applications.mode("VGG16")])
+
+
+@pytest.mark.skipif(not WEIGHTS.exists() or real_photos.folder() is None, reason="shared/data has no weights or no photos here")
+def test_on_real_photos_a_head_on_real_weights_is_better_than_a_cnn_that_has_seen_five_times_as_many() -> None:
+    folder = real_photos.folder()
+    assert folder is not None
+    seen = backbone.load(seeing(WEIGHTS), Folder())
+    train, validation = (real_photos.photos(folder / part, each) for part, each in (("train", 120), ("val", 60)))
+    fitted = heads.fit(seen.features(train.pixels)[:, None], train.labels, np.arange(len(train)), 3, "ordinal", 1)  # type: ignore[arg-type]
+    score = evaluate(validation.labels, fitted.head.probabilities(seen.features(validation.pixels)), CLASSES)  # type: ignore[arg-type]
+    assert score.macro_f1 > 0.68
+    assert fitted.out_of_fold is not None
+    assert evaluate(train.labels, fitted.out_of_fold, CLASSES).macro_f1 > 0.66
