@@ -32,7 +32,7 @@ def catalogs(settings: Settings) -> list[str]:
 
 def schemas(settings: Settings) -> list[str]:
     """catalog.schema of all tables, volumes and models that the service reads or writes."""
-    named = [*landing(settings), *tables(settings), settings.tracking.model, *volumes(settings)]
+    named = [*landing(settings), *backbones(settings), *tables(settings), settings.tracking.model, *volumes(settings)]
     return list(dict.fromkeys(name.rpartition(".")[0] for name in named))
 
 
@@ -62,6 +62,14 @@ def landing(settings: Settings) -> list[str]:
     """The volume of the landing folder, if it lies on one. The service only reads it: it belongs to the data team."""
     volume = volume_of(settings.landing.folder)
     return [volume] if volume and volume not in volumes(settings) else []
+
+
+def backbones(settings: Settings) -> list[str]:
+    """The volumes of the files that `training.backbone` and `training.weights` name. The service only reads them."""
+    training = settings.training
+    named = (training.backbone, training.weights) if training.network == "transfer" else ()
+    found = dict.fromkeys(volume for path in named if (volume := volume_of(path)))
+    return [volume for volume in found if volume not in {*landing(settings), *volumes(settings)}]
 
 
 def models(settings: Settings) -> list[str]:
