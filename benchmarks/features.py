@@ -20,7 +20,7 @@ from car_damage.settings import Settings, Training
 from car_damage.stage import silent
 from car_damage.stages import transfer
 
-PHOTOS = 300
+PHOTOS = 1000
 MANY = 10_000
 
 
