@@ -17,6 +17,7 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from car_damage.photo.preparation import Preparation
 
 CHAMPION = "champion"
 """The alias of the live version."""
@@ -303,6 +304,8 @@ class RunContents:
     example: bytes
     """A photo's bytes, the model's input example."""
     dataset: Dataset
+    preparation: "Preparation"
+    """Of every photo that the network was trained with, and of those that the model will answer."""
 
 
 class Tracking(Protocol):

@@ -25,6 +25,7 @@ from car_damage.machine import Scratch
 from car_damage.model import export, plots, training
 from car_damage.model.evaluation import Evaluation, evaluate
 from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
+from car_damage.model.resolution import learn
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
@@ -39,6 +40,7 @@ from car_damage.model.run_files import (
     write_trained,
 )
 from car_damage.packages import that_train_here, that_train_here_exactly
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Dataset, Platform, RunContents
 from car_damage.showing import if_possible
@@ -71,9 +73,11 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash", "width", "height"), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
+    common = settings.training.resolution == "common"
+    preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
     with load(
         rows,
         platform.files,
@@ -84,6 +88,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         images.cache_bytes,
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
+        preparation,
     ) as photos:
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
@@ -207,6 +212,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
             "silver_table": settings.tables.silver,
             "silver_version": request.silver_version,
             "answers_by": "keras" if served.file is None else "onnxruntime",
+            **{f"preparation_{name}": value for name, value in asdict(photos.preparation).items() if value is not None},
             **({"why_keras": served.why_keras[:_LONGEST_PARAM]} if served.why_keras else {}),
         },
         metrics=_metrics(scores, trained, photos_of),
@@ -216,6 +222,7 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
         onnx_file=served.file,
         example=smoke,
         dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
+        preparation=photos.preparation,
     )
 
 
