@@ -194,8 +194,8 @@ class Training(Section):
     """The model answers with 8-bit integers in place of 32-bit numbers: a smaller model with other probabilities. It is evaluated and
     judged as it answers."""
     resolution: Literal["as_is", "common"] = "as_is"
-    """common: before a photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality of the
-    training photos, in training and in the served model. as_is: it is not."""
+    """common: before a larger photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality
+    of the training photos, in training and in the served model. as_is: it is not."""
 
 
 class Tracking(Section):

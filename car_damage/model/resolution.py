@@ -1,7 +1,7 @@
 """Learns a model's preparation from its training photos: the resolution and the compression that most of them have.
 
-Training photos are often thumbnails of a web page, and the photos to be answered come from a camera. Brought to a common resolution,
-both look alike to the network.
+Training photos are often thumbnails of a web page, and the photos to be answered come from a camera. At a common resolution both look
+alike to the network.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ FEWEST = 10
 
 
 def learn(rows: pa.Table, files: Files, workers: int, clock: Clock) -> Preparation:
-    """The preparation that brings photos to what most training photos are like.
+    """The preparation that brings larger photos to what most training photos are like.
 
     The area is the median of width times height. Where it is above `preparation.MOST`, the square hides how large a photo was, and
     nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training photos, in the order of their
