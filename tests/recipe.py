@@ -25,7 +25,14 @@ from tests import corpus
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path("tests", "recipe.json")
-ROOTS = ("car_damage.model.training", "car_damage.model.photos", "car_damage.model.resolution")
+ROOTS = (
+    "car_damage.model.training",
+    "car_damage.model.photos",
+    "car_damage.model.backbone",
+    "car_damage.model.heads",
+    "car_damage.model.views",
+    "car_damage.model.resolution",
+)
 """The modules that train, that decode for it, and that learn how to. All that they import of the two rooms is part of the recipe."""
 ROOMS = ("car_damage.model", "car_damage.photo")
 SINGLE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}

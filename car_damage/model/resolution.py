@@ -4,6 +4,7 @@ Training photos are often thumbnails of a web page, and the photos to be answere
 alike to the network.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,12 +28,17 @@ SAMPLE = 128
 """Training photos whose compression is looked at, at most: a median of more would be the same within one or two steps of quality."""
 FEWEST = 10
 """JPEGs among them, at least. A median of fewer is chance."""
+_STEPS = 4
+"""Areas between one and its double: a step is 9 % of the width and the height."""
+_STEP = 5
+"""Of the quality."""
 
 
 def learn(rows: pa.Table, files: Files, workers: int, clock: Clock) -> Preparation:
     """The preparation that brings larger photos to what most training photos are like.
 
-    The area is the median of width times height. Where it is above `preparation.MOST`, the square hides how large a photo was, and
+    The area is the median of width times height. Both numbers are rounded, so that some new photos seldom change them: features of the
+    photos are kept for one preparation (see car_damage.data.features). Where it is above `preparation.MOST`, the square hides how large a photo was, and
     nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training photos, in the order of their
     sha256, which is as good as chance. Photos that cannot be read do not count.
 
@@ -46,7 +52,8 @@ def learn(rows: pa.Table, files: Files, workers: int, clock: Clock) -> Preparati
     area = int(np.median(pc.multiply(train["width"], train["height"]).to_numpy()))
     if area > MOST:
         return Preparation()
-    return Preparation(max(LEAST, area), _quality(train.slice(0, SAMPLE), files, workers, clock))
+    rounded = round(2 ** (round(math.log2(area) * _STEPS) / _STEPS))
+    return Preparation(min(max(LEAST, rounded), MOST), _quality(train.slice(0, SAMPLE), files, workers, clock))
 
 
 def _quality(sample: pa.Table, files: Files, workers: int, clock: Clock) -> int | None:
@@ -59,4 +66,4 @@ def _quality(sample: pa.Table, files: Files, workers: int, clock: Clock) -> int 
     with ThreadPoolExecutor(workers or cores(), thread_name_prefix="resolution") as pool:
         failures(pool, look, len(paths), clock, silent)
     of_jpegs = [quality for quality in qualities.values() if quality is not None]
-    return int(np.median(of_jpegs)) if len(of_jpegs) >= FEWEST else None
+    return round(float(np.median(of_jpegs)) / _STEP) * _STEP or 1 if len(of_jpegs) >= FEWEST else None

@@ -37,8 +37,8 @@ from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
 from car_damage.stages import train
+from car_damage.stages.contents import _smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
-from car_damage.stages.train import _smoke_photo
 from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in
