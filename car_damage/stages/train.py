@@ -4,54 +4,31 @@ The MLflow run is looked up by the training key first and finished last: asked a
 run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 """
 
-import itertools
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.checked import readable
 from car_damage.data.silver import SILVER
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model import export, plots, training
-from car_damage.model.evaluation import Evaluation, evaluate
-from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
-from car_damage.model.run_files import (
-    CONFUSION_MATRIX_FILE,
-    EVALUATION_FILE,
-    KERAS_FILE,
-    ONNX_FILE,
-    PREDICTIONS_FILE,
-    SMOKE_PHOTO_FILE,
-    TRAINED_FILE,
-    TRAINING_CURVE_FILE,
-    WORST_MISTAKES_FILE,
-    write_predictions,
-    write_trained,
-)
+from car_damage.model import export, training
+from car_damage.model.photos import COLUMNS, PhotoSet, load
+from car_damage.model.run_files import KERAS_FILE, ONNX_FILE, TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Dataset, Platform, RunContents
-from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Next, Progress, Stage
+from car_damage.stages import evaluating
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 if TYPE_CHECKING:
     import keras
-
-    from car_damage.model.onnx_network import OnnxNetwork
-
-ENVELOPE = 4096
-"""Bytes of a request to the endpoint, without the photo."""
 
 _LONGEST_PARAM = 500
 """Characters of a parameter's value that every MLflow server takes."""
@@ -71,7 +48,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
     with load(
@@ -146,7 +123,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            contents = _train(request, platform, photos, folder, progress)
+            contents = _train(request, platform, rows, photos, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, contents)
         key = _key_without(request.training_key, photos.lost)
@@ -172,35 +149,16 @@ def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
     return tuple(paths[:UNREADABLE_SHOWN]), len(paths)
 
 
-def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
+def _train(request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:  # noqa: PLR0917
     """Train, evaluate, and write every file of the run into a folder."""
     settings = platform.settings
-    classes = settings.labels.classes
-    train, validation, test = (photos.part(split) for split in SPLITS)
-    trained = training.train(train, validation, len(classes), settings.training, progress)
+    train, validation = photos.part(TRAIN), photos.part(VALIDATION)
+    trained = training.train(train, validation, len(settings.labels.classes), settings.training, progress)
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
     served = _served(trained.network, folder / ONNX_FILE, photos, settings.training.int8, progress)
-    (test, on_test), (validation, on_validation) = (_predicted(served.network, photos) for photos in (test, validation))
-    scores = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
-    photos_of = {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}
-    smoke = _smoke_photo(platform, test)
-    title = f"Test photos of silver version {request.silver_version}"
-    drawings: dict[str, Callable[[], bytes]] = {
-        CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(scores[TEST], title),
-        TRAINING_CURVE_FILE: lambda: plots.training_curve(trained.history, trained.best_epoch),
-        WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
-    }
-    for name, draw in drawings.items():
-        with if_possible(name):
-            (folder / name).write_bytes(draw())
-    files = {
-        EVALUATION_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
-        PREDICTIONS_FILE: write_predictions(test, on_test, classes),
-        SMOKE_PHOTO_FILE: smoke,
-    }
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
+    run = evaluating.evaluated(evaluating.Trained(request, rows, photos, served.network, trained), platform, folder)
+    silver = Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, run.photos)
     return RunContents(
         params={
             **settings.training.model_dump(mode="json"),
@@ -209,13 +167,13 @@ def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: 
             "answers_by": "keras" if served.file is None else "onnxruntime",
             **({"why_keras": served.why_keras[:_LONGEST_PARAM]} if served.why_keras else {}),
         },
-        metrics=_metrics(scores, trained, photos_of),
+        metrics={"epochs": float(trained.epochs), **run.metrics},
         history=trained.history,
         folder=folder,
         keras_file=keras_file,
         onnx_file=served.file,
-        example=smoke,
-        dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
+        example=run.example,
+        dataset=silver,
     )
 
 
@@ -228,35 +186,6 @@ def _served(network: "keras.Model", file: Path, photos: PhotoSet, int8: bool, pr
         progress("export", 0, 1, "computing with 8-bit integers")
         served = export.int8(served, photos.part(TRAIN))
     return served
-
-
-def _predicted(network: "OnnxNetwork | keras.Model", photos: Photos) -> tuple[Photos, npt.NDArray[np.float32]]:
-    """The photos that can be read, and their probabilities.
-
-    Raises:
-        TooFewPhotos: none can.
-    """
-    probabilities = training.predict(network, photos)
-    there = photos.there
-    if not there.any():
-        raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
-    return photos.only(there), probabilities[there]
-
-
-def _smoke_photo(platform: Platform, test: Photos) -> bytes:
-    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
-    limit = platform.settings.serving.max_request_bytes - ENVELOPE
-    photos = readable(platform.files, test.paths, test.sha256s, {})
-    if (first := next(photos, None)) is None:
-        raise TooFewPhotos("no test photo can be read any more; run the pipeline again, which validates the present files")
-    return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
-
-
-def _metrics(scores: dict[str, Evaluation], trained: training.TrainingResult, photos: dict[str, int]) -> dict[str, float]:
-    metrics = {"epochs": float(trained.epochs), **{f"{split}_photos": float(number) for split, number in photos.items()}}
-    for split, score in scores.items():
-        metrics |= score.metrics(split)
-    return metrics
 
 
 def _reported(metrics: Mapping[str, float]) -> dict[str, float]:
