@@ -13,6 +13,8 @@ Interval = tuple[float, float]
 
 RESAMPLES = 1_000
 """As many as Efron & Tibshirani (1993, ch. 13) ask for."""
+_NUMBERS = 1 << 18
+"""Numbers that are held in memory together, unless there are more photos."""
 
 
 def resampled(counts: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
@@ -32,6 +34,7 @@ def interval(scores: npt.NDArray[np.float64]) -> Interval:
 
 def interval_of_mean(values: npt.NDArray[np.float64], seed: int) -> Interval:
     """The interval of the mean of a value that each photo has, (n,)."""
-    random = np.random.default_rng(seed)
-    # One draw at a time: all of them would hold RESAMPLES x n numbers.
-    return interval(np.array([values[random.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]))
+    random, photos = np.random.default_rng(seed), len(values)
+    block = max(1, _NUMBERS // photos)
+    sizes = (min(block, RESAMPLES - done) for done in range(0, RESAMPLES, block))
+    return interval(np.concatenate([values[random.integers(0, photos, (size, photos))].mean(axis=1) for size in sizes]))
