@@ -345,8 +345,8 @@ class Tracking(Protocol):
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
         """Add files to a finished run: path -> bytes."""
 
-    def url(self, run_id: str) -> str | None:
-        """The URL of the run's page; None without a server."""
+    def url(self, run_id: str, file: str = "") -> str | None:
+        """The URL of the run's page, or of the page that shows one of its files; None without a server."""
 
 
 @dataclass(frozen=True)

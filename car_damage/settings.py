@@ -283,6 +283,9 @@ class Promotion(Section):
     any: it needs only the test photos and the floors. Choose it to try out the service with a model that has learnt nothing."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
+    group_floor: Share = 0.0
+    """Minimum macro-F1 on each group of test photos: a size class, or a folder below the class folders, with at least 30 test photos. A
+    version below it does not go live, even if it is the first, nor does one if no group has 30. 0: no floor."""
     costs: dict[str, dict[str, Cost]] = {
         "major": {"minor": 10.0, "moderate": 4.0},
         "moderate": {"minor": 3.0, "major": 1.0},

@@ -23,7 +23,7 @@ from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import transfer
+from car_damage.stages import evaluating, transfer
 from car_damage.stages.contents import contents
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
@@ -43,7 +43,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash", "width", "height"), request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
     common = settings.training.resolution == "common"
@@ -125,7 +125,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             trained = _trained(request, rows, platform, photos, seeing, progress)
-            whole = contents(request, platform, photos, trained, folder, progress)
+            whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)

@@ -12,6 +12,7 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.data import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
 from car_damage.model import export, networks, plots
 from car_damage.model.onnx_network import OnnxNetwork
@@ -21,6 +22,7 @@ from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
+    REPORT_FILE,
     SMOKE_PHOTO_FILE,
     TRAINED_FILE,
     WORST_MISTAKES_FILE,
@@ -37,7 +39,7 @@ from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
 from car_damage.stages import train
-from car_damage.stages.contents import _smoke_photo
+from car_damage.stages.evaluating import smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
 from deployments import demo_photos
 from tests import fakes
@@ -99,6 +101,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "training_curve.png",
         "worst_mistakes.png",
         "evaluation.json",
+        "report.html",
         "smoke_photo",
         "test_predictions.parquet",
         "trained_photos.parquet",
@@ -134,7 +137,7 @@ def test_the_smoke_photo_is_the_first_that_a_request_can_hold_or_the_first_of_al
     test = Photos(np.zeros((2, 1, 1, 3), np.uint8), np.zeros(2, np.int64), shas, tuple(given))
     settings = Settings(serving=Serving(max_request_bytes=limit))
     platform: Any = fakes.World(settings, fakes.Photos(given), fakes.Versions(), fakes.Endpoint({}), fakes.Runs({}))
-    assert _smoke_photo(platform, test) == chosen
+    assert smoke_photo(platform, test) == chosen
 
 
 def test_a_run_keeps_the_list_of_the_photos_that_it_has_seen_and_of_no_test_photo(trained: tuple[World, TrainReport]) -> None:
@@ -157,6 +160,25 @@ def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tup
     assert report.metrics["test_accuracy"] == pytest.approx(right)
     scores = json.loads(world.target.tracking.fetch(report.run_id, EVALUATION_FILE))
     assert [score["support"] for score in scores["test"]["classes"]] == [2, 2, 2]
+    figures = {figure["name"]: figure for figure in scores["figures"]}
+    assert figures["accuracy"]["value"] == pytest.approx(right)
+    assert figures["accuracy"]["interval"][0] <= right <= figures["accuracy"]["interval"][1]
+    assert (scores["groups"], scores["small_groups"]) == ([], 1)
+
+
+def test_the_report_of_a_run_shows_its_scores_and_photos(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    page = world.target.tracking.fetch(report.run_id, REPORT_FILE).decode()
+    for part in (
+        f"{report.metrics['test_macro_f1']:.3f}",
+        f"{report.metrics['test_log_loss']:.3f}",
+        "0, as it should be",
+        "training.epochs",
+    ):
+        assert part in page
+    assert ">train</td><td class=number>3</td>" in page
+    wrong = read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()
+    assert page.count("<figure>") == sum(row["label"] != row["predicted"] for row in wrong)
 
 
 def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
@@ -365,9 +387,14 @@ def test_more_photos_than_the_disk_has_room_for_train_the_same_model_without_a_p
         raise KeyError("a bug in a plot")
 
     monkeypatch.setattr(plots, "worst_mistakes", fail)
+    monkeypatch.setattr(groups, "MIN_PHOTOS", 6)  # so that a group has a score
     again = TRAIN.work(asked(world, training_key="little room"), cached(world, 4), silent)
     assert again.run_id != report.run_id
-    assert again.metrics == pytest.approx(report.metrics)
+    of_group = {"test_macro_f1_group_size_thumbnail": report.metrics["test_macro_f1"]}
+    of_group |= {"test_worst_group_macro_f1": report.metrics["test_macro_f1"]}
+    assert again.metrics == pytest.approx(report.metrics | of_group)
+    scores = json.loads(world.target.tracking.fetch(again.run_id, EVALUATION_FILE))
+    assert [(group["name"], group["photos"]) for group in scores["groups"]] == [("size_thumbnail", 6)]
     assert world.target.tracking.fetch(again.run_id, CONFUSION_MATRIX_FILE)
     with pytest.raises(RegistryError):
         world.target.tracking.fetch(again.run_id, WORST_MISTAKES_FILE)
