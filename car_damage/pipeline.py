@@ -23,7 +23,7 @@ RECIPE = 3
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
-_AS_BEFORE = MappingProxyType({"int8": False})
+_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
 _OF_TRANSFER = ("backbone", "weights", "layers", "head")
@@ -175,6 +175,8 @@ class Score:
     """What the model's mistakes cost, a test photo on average: see `promotion.costs`. None in evidence from before there were costs."""
     interval: tuple[float, float] | None = None
     """95 % interval of the macro-F1. None in evidence from before there were intervals."""
+    groups: dict[str, float] = field(default_factory=dict)
+    """Group of photos -> macro-F1, for each group that is large enough. Empty in evidence from before there were groups."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,13 @@ class Evidence:
     fresh: int | None = None
     """Those of `test_photos` that arrived after the champion was chosen; None if that is unknown. All of them: both were judged on these
     photos alone."""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Group of photos -> its test photos, for each group that has a score: see `car_damage.data.groups`."""
+
+    @property
+    def worst_group(self) -> str | None:
+        """The group on which the candidate has the lowest macro-F1; None where no group has a score."""
+        return min(self.candidate.groups, key=self.candidate.groups.__getitem__, default=None)
 
 
 def evidence_of(document: Any) -> Any:

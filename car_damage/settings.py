@@ -228,6 +228,9 @@ class Training(Section):
     int8: bool = False
     """The model answers with 8-bit integers in place of 32-bit numbers: a smaller model with other probabilities. It is evaluated and
     judged as it answers."""
+    resolution: Literal["as_is", "common"] = "as_is"
+    """common: before a larger photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality
+    of the training photos, in training and in the served model. as_is: it is not."""
 
 
 class Tracking(Section):
@@ -280,6 +283,9 @@ class Promotion(Section):
     any: it needs only the test photos and the floors. Choose it to try out the service with a model that has learnt nothing."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
+    group_floor: Share = 0.0
+    """Minimum macro-F1 on each group of test photos: a size class, or a folder below the class folders, with at least 30 test photos. A
+    version below it does not go live, even if it is the first, nor does one if no group has 30. 0: no floor."""
     costs: dict[str, dict[str, Cost]] = {
         "major": {"minor": 10.0, "moderate": 4.0},
         "moderate": {"minor": 3.0, "major": 1.0},

@@ -220,7 +220,7 @@ class Runs:
         except KeyError as error:
             raise RegistryError(f"run {run_id} has no {artifact}") from error
 
-    def url(self, run_id: str) -> None:
+    def url(self, run_id: str, file: str = "") -> None:
         """There is no server."""
 
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:

@@ -15,6 +15,7 @@ Every registered model contains a copy of this module, so it imports only Pillow
 """
 
 import hashlib
+import math
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -82,9 +83,11 @@ def decode(data: bytes, limits: Limits = Limits(), preparation: Preparation = Pr
         header = read_header(data)
         _check_size(header, limits)
         with _one_large if header.alone or header.width * header.height > LARGE else nullcontext():
-            image = header.reduced(preparation.area) if header.reduced else header.load()
-            pixels = to_srgb(_rgb(image, preparation.size(header.width, header.height)), header.profile)
-        square = preparation.square(_turn(pixels, header.orientation))
+            size = preparation.size(header.width, header.height)
+            image = header.reduced(math.prod(size)) if size and header.reduced else header.load()
+            pixels = to_srgb(_rgb(image, size or (SIZE, SIZE)), header.profile)
+        upright = _turn(pixels, header.orientation)
+        square = preparation.square(upright) if size else upright
     except UnusablePhoto:
         raise
     except Exception as error:

@@ -16,12 +16,14 @@ from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model import backbone, training
 from car_damage.model.photos import COLUMNS, PhotoSet, load
+from car_damage.model.resolution import learn
 from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import transfer
+from car_damage.stages import evaluating, transfer
 from car_damage.stages.contents import contents
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
@@ -41,9 +43,11 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
+    common = settings.training.resolution == "common"
+    preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
     with load(
         rows,
         platform.files,
@@ -54,6 +58,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         images.cache_bytes,
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
+        preparation,
     ) as photos:
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
@@ -112,7 +117,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    seeing = backbone.load(settings.training, platform.files) if settings.training.network == "transfer" else None
+    seeing = backbone.load(settings.training, platform.files, photos.preparation) if settings.training.network == "transfer" else None
     if seeing is not None:
         tags[FEATURES_TAG] = seeing.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
@@ -120,7 +125,7 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             trained = _trained(request, rows, platform, photos, seeing, progress)
-            whole = contents(request, platform, photos, trained, folder, progress)
+            whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)

@@ -27,30 +27,39 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
 
 
+def reduced(size: tuple[int, int], preparation: Preparation = THUMBNAILS) -> tuple[int, int]:
+    found = preparation.size(*size)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("size", [(1000, 667), (667, 1000), (6000, 1000), (320, 240)])
 def test_a_larger_photo_gets_the_area_and_keeps_its_aspect(size: tuple[int, int]) -> None:
-    wide, high = THUMBNAILS.size(*size)
+    wide, high = reduced(size)
     assert wide * high == pytest.approx(259 * 194, rel=0.02)
     assert wide / high == pytest.approx(size[0] / size[1], rel=0.02)
 
 
-def test_no_photo_is_enlarged_and_no_side_is_too_long_for_a_jpeg() -> None:
-    assert THUMBNAILS.size(200, 150) == (200, 150)
-    assert Preparation(MOST, 80).size(2_000_000, 48) == (65_500, 2)
+def test_no_side_of_a_reduced_photo_is_too_long_for_a_jpeg() -> None:
+    assert reduced((2_000_000, 48), Preparation(MOST, 80)) == (65_500, 2)
     assert Preparation(MOST, 80).square(np.full((2, 65_500, 3), 90, np.uint8)).shape == (224, 224, 3)
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_a_photo_with_no_more_pixels_than_the_preparation_stays_as_it_is(name: str) -> None:
-    plain = decode(PHOTOS[name]).pixels.astype(int)
-    assert apart(prepared(PHOTOS[name], Preparation(pixels=MOST)), plain) < 1
-    assert np.array_equal(prepared(PHOTOS[name], Preparation()), plain)
+def test_a_photo_of_about_as_many_pixels_as_the_preparation_stays_as_it_is_byte_for_byte(name: str) -> None:
+    plain = decode(PHOTOS[name]).pixels
+    for preparation in (Preparation(), Preparation(MOST, 20), Preparation(320 * 240 - 5_000, 20)):
+        assert np.array_equal(prepared(PHOTOS[name], preparation), plain)
+    assert not np.array_equal(prepared(PHOTOS[name], Preparation(320 * 240 - 10_000, 20)), plain)
 
 
-def test_the_compression_is_that_of_a_jpeg_of_this_quality() -> None:
-    as_jpeg = decode(corpus.encoded(corpus.picture(), "JPEG", quality=20)).pixels
-    assert np.array_equal(prepared(PHOTOS["PNG"], Preparation(quality=20)), as_jpeg)
-    assert not np.array_equal(decode(PHOTOS["PNG"]).pixels, as_jpeg)
+@pytest.mark.parametrize("quality", [20, 90])
+def test_a_reduced_photo_is_compressed_to_a_jpeg_of_this_quality(quality: int) -> None:
+    small = corpus.picture(0, 640, 480).resize((320, 240), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    as_jpeg = decode(corpus.encoded(small, "JPEG", quality=quality)).pixels
+    png = corpus.encoded(corpus.picture(0, 640, 480), "PNG")
+    assert np.array_equal(prepared(png, Preparation(320 * 240, quality)), as_jpeg)
+    assert np.array_equal(prepared(png, Preparation(320 * 240)), decode(corpus.encoded(small, "PNG")).pixels)
 
 
 def detailed(width: int, height: int) -> Image.Image:
@@ -101,10 +110,10 @@ def test_pillow_s_process_wide_switches_change_no_prepared_photo(
     assert np.array_equal(prepared(PHOTOS["PNG"]), before)
 
 
-@pytest.mark.parametrize("values", [{"pixels": 0}, {"pixels": MOST + 1}, {"quality": 0}, {"quality": 101}])
-def test_a_preparation_that_cannot_be_is_refused(values: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="a preparation takes values from 1 to"):
-        Preparation(**values)
+@pytest.mark.parametrize("values", [(0, None), (MOST + 1, None), (1, 0), (1, 101), (None, 75)])
+def test_a_preparation_that_cannot_be_is_refused(values: tuple[int | None, int | None]) -> None:
+    with pytest.raises(ValueError, match=r"a preparation (takes values from 1 to|compresses only)"):
+        Preparation(*values)
 
 
 MEASURE = """
@@ -112,14 +121,14 @@ import sys
 from pathlib import Path
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
-from car_damage.photo.preparation import Preparation
+from car_damage.photo.preparation import MOST, Preparation
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 small, large = (Path(path).read_bytes() for path in sys.argv[1:])
-for preparation in (Preparation(), Preparation(50_000, 75), Preparation(quality=75)):
+for preparation in (Preparation(), Preparation(50_000, 75)):
     decode(small, Limits(), preparation)
 before = peak()
-for preparation in (Preparation(50_000, 75), Preparation(quality=75)):
+for preparation in (Preparation(50_000, 75), Preparation(MOST, 75)):
     decode(large, Limits(), preparation)
 print(peak() - before)
 """

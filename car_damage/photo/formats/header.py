@@ -28,7 +28,7 @@ class Header:
     largest: tuple[int, int] = (0, 0)
     """Width and height of the largest picture in the file, if it can be larger than the photo."""
     reduced: Callable[[int], Image.Image] | None = None
-    """Of a JPEG: `load`, at a scale that has this number of pixels too, if the photo has as many."""
+    """Of a JPEG: `load`, at a scale that has this number of pixels too."""
 
     @property
     def upright(self) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from PIL import Image
 
@@ -26,10 +26,12 @@ _OTHER_PIXELS = b"\x5a" * 4096
 """What no decoder makes of missing pixels."""
 
 
-def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marker
-    """Read the markers up to the first scan."""
-    exif, format_, frame, at = b"", "JPEG", None, 2
-    profile: dict[int, bytes] = {}
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Marker, position behind the marker, and body of each segment up to the first scan, whose body is left out.
+
+    Raises UnusablePhoto, or the errors of struct and of indices, for hostile bytes.
+    """
+    at = 2
     while True:
         at = data.find(b"\xff", at, at + 65_536)
         if at < 0:
@@ -43,20 +45,29 @@ def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marke
         if marker == 0xD9:
             raise unusable(CORRUPT, "a JPEG without a scan")
         if marker == 0xDA:
-            break
+            yield marker, at, b""
+            return
         (length,) = struct.unpack_from(">H", data, at)
         body = data[at + 2 : at + length]
         if at + length > len(data):
             raise unusable(TRUNCATED, "the JPEG header ends early")
+        yield marker, at, body
+        at += length
+
+
+def read(data: bytes) -> Header:
+    """Read the markers up to the first scan."""
+    exif, format_, frame, at = b"", "JPEG", None, 2
+    profile: dict[int, bytes] = {}
+    for marker, at, body in segments(data):  # noqa: B007 - the last position is that of the scan
         if marker in _FRAMES:
             frame = marker, *struct.unpack_from(">BHHB", body)
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = exif or body[6:]
         if marker == 0xE2 and body.startswith(b"MPF\0"):
             format_ = "MPO"
-        if marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and length > 16:
+        if marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile.setdefault(body[12], body[14:])
-        at += length
     if frame is None:
         raise unusable(CORRUPT, "a JPEG without a frame")
     marker, precision, height, width, components = frame
