@@ -5,8 +5,8 @@ unpickled. Besides MLflow and ONNX Runtime it imports only modules that the mode
 always uses the decoder that it was trained with (see car_damage.model.package). A model whose network could not be exported to the
 format ONNX imports TensorFlow instead.
 
-Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo come from the model's
-        config; without them the decoder's defaults apply.
+Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to
+        it before the network sees it, come from the model's config; without them the decoder's defaults apply.
 Output: label, probability, probability_<class> for each class, and values for monitoring: sha256 of the file, width and
         height of the upright photo, brightness.
 
@@ -37,6 +37,7 @@ from car_damage.errors import UnusablePhoto
 from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
 from car_damage.photo.limits import SIZE, Limits
+from car_damage.photo.preparation import Preparation
 
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
@@ -68,6 +69,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         """
         self.classes = tuple(str(name) for name in context.model_config["classes"])
         self._limits = Limits(**context.model_config.get("limits", {}))
+        self._preparation = Preparation(**context.model_config.get("preparation", {}))
         artifacts, threads = context.artifacts, _threads()
         self._network, outputs = _onnx_network(artifacts["onnx"], threads) if "onnx" in artifacts else _keras_network(artifacts["network"])
         if outputs != len(self.classes):
@@ -137,8 +139,8 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         if not 1 <= len(images) <= MAX_ROWS:
             raise _refusal(f"{len(images)} rows; a request holds 1 to {MAX_ROWS} photos")
         if len(images) == 1:
-            return [_row(0, images[0], self._limits)]
-        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits)))
+            return [_row(0, images[0], self._limits, self._preparation)]
+        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits), repeat(self._preparation)))
 
 
 def _threads() -> int:
@@ -170,7 +172,7 @@ def _keras_network(file: str) -> tuple[Callable[[np.ndarray], Any], int]:
     return lambda photos: call(tf.constant(photos)), network.output_shape[-1]
 
 
-def _row(index: int, image: Any, limits: Limits) -> _Row:
+def _row(index: int, image: Any, limits: Limits, preparation: Preparation) -> _Row:
     if not isinstance(image, str):
         raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
     try:
@@ -178,7 +180,7 @@ def _row(index: int, image: Any, limits: Limits) -> _Row:
     except (binascii.Error, ValueError) as error:
         raise _refusal(f"row {index}: image is not base64: {error}") from None
     try:
-        photo = decode(data, limits)
+        photo = decode(data, limits, preparation)
     except UnusablePhoto as error:
         raise _refusal(f"row {index}: {error}") from None
     return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))

@@ -99,10 +99,11 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
     title = f"Test photos of silver version {trained.request.silver_version}"
     shown: dict[str, Callable[[], bytes]] = {
         CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(evaluations[TEST], title),
-        TRAINING_CURVE_FILE: lambda: plots.training_curve(trained.result.history, trained.result.best_epoch),
         WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, _mistakes(test, on_test, rows, classes))),
     }
+    if trained.result.epochs:
+        shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
         with if_possible(name):
             (folder / name).write_bytes(draw())

@@ -15,6 +15,7 @@ from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.data import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
 from car_damage.model import export, networks, plots
+from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.photos import Photos
 from car_damage.model.process import answers
 from car_damage.model.run_files import (
@@ -30,6 +31,8 @@ from car_damage.model.run_files import (
 )
 from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
+from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG
@@ -109,6 +112,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     assert run.data.tags["model_uri"] == report.model_uri
     assert {"test_accuracy", "validation_macro_f1", "epochs", "train_photos", "loss", "val_loss"} <= set(run.data.metrics)
     assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
+    assert not {"preparation_pixels", "preparation_quality"} & set(run.data.params)
     source = {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
     assert [json.loads(used.dataset.source) for used in run.inputs.dataset_inputs] == [source] * 3
     photos = {used.dataset.name: json.loads(used.dataset.profile)["num_rows"] for used in run.inputs.dataset_inputs}
@@ -264,6 +268,29 @@ def test_a_model_with_int8_answers_as_it_was_evaluated(trained: tuple[World, Tra
     assert files == as_plain
     assert_answers_as_noted(world, report, tmp_path)
     assert noted_answer(world, report)[1] != pytest.approx(noted_answer(world, plain)[1], abs=1e-6)
+
+
+def test_a_model_with_a_common_resolution_answers_by_the_preparation_that_it_has_learnt(world: Build, tmp_path: Path) -> None:
+    built = world(train=4, test=2)  # ten JPEGs or more, and silver says that each photo has 320x240 pixels
+    settings = built.target.settings
+    training = settings.training.model_copy(update={"resolution": "common"})
+    report = TRAIN.work(asked(built), Target(settings.model_copy(update={"training": training})), silent)
+    params = client(settings).get_run(report.run_id).data.params
+    learnt = Preparation(int(params["preparation_pixels"]), int(params["preparation_quality"]))
+    assert learnt.pixels == 320 * 240
+    assert learnt.quality in range(82, 94)  # that of the drawn photos
+    predictions = read_predictions(built.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()
+    photos = [Path(row["path"]).read_bytes() for row in predictions]
+    noted = np.array([[row[f"probability_{name}"] for name in CLASSES] for row in predictions])
+    model = built.target.registry.download(report.model_uri, tmp_path / "model")
+    served = np.array([[*answer.probabilities.values()] for answer in answers(model, photos, timeout=120)])
+    assert served == pytest.approx(noted, abs=1e-5)
+    network = OnnxNetwork(next((model / "artifacts").glob("*.onnx")))
+    prepared, plain = (
+        network(np.stack([decode(photo, Limits(), preparation).pixels for photo in photos])) for preparation in (learnt, Preparation())
+    )
+    assert prepared == pytest.approx(noted, abs=1e-5)
+    assert np.abs(plain - noted).max() > 1e-4
 
 
 @pytest.mark.parametrize("after", ["start", "log"])

@@ -38,7 +38,7 @@ NO_PHOTO, TOO_SMALL = 70, 71
 
 @pytest.fixture(scope="module")
 def given(models: Models) -> list[ModelAnswer]:
-    """Answers of a model whose config has no limits, to more than two batches. It refuses two photos of the second batch."""
+    """Answers of a model whose config has no limits and no preparation, to more than two batches. It refuses two photos."""
     return answers(models.folders[1], iter(PHOTOS), timeout=120)
 
 

@@ -171,7 +171,8 @@ class MlflowTracking(MlflowAdapter):
         try:
             name, limits = model_name(self._settings), self._settings.images.limits()
             network = package.NetworkFiles(contents.keras_file, contents.onnx_file)
-            return package.log(network, contents.example, self._settings.labels.classes, name, limits=limits)
+            classes, preparation = self._settings.labels.classes, contents.preparation
+            return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 

@@ -71,9 +71,10 @@ def _figures(report: Report) -> str:
     note = (
         f"{report.evaluations[TEST].photos:,} test photos, which the training has not seen. The interval is that of the percentile "
         f"bootstrap: {RESAMPLES:,} times as many photos were drawn from them with replacement, and 95 % of the scores of these draws are "
-        "in it. It says how far chance may have moved the score, not what happens with other cameras or car parks. The validation photos "
-        "chose the epoch, so scores on them are a little too good."
+        "in it. It says how far chance may have moved the score, not what happens with other cameras or car parks. "
     )
+    if report.network == "cnn":
+        note += "The validation photos chose the epoch, so scores on them are a little too good."
     return _table(("", "test", "95 % interval", "0 to 1", "validation"), rows, "lrrcr") + f"<p class=quiet>{note}</p>"
 
 
