@@ -46,7 +46,7 @@ def page(report: Report) -> bytes:
 
 def _header(report: Report) -> str:
     silver = f"{_text(report.silver)}, version {report.silver_version}, fingerprint {_text(report.fingerprint[:12])}"
-    return f"<header><h1>How good is this {_text(report.network)}?</h1><p class=quiet>Trained on {silver}</p></header>"
+    return f"<header><h1>How good is this model?</h1><p class=quiet>Network {_text(report.network)}, trained on {silver}</p></header>"
 
 
 def _tiles(report: Report) -> str:
