@@ -39,8 +39,8 @@ def learn(rows: pa.Table, files: Files, workers: int, clock: Clock) -> Preparati
 
     The area is the median of width times height. Both numbers are rounded, so that some new photos seldom change them: features of the
     photos are kept for one preparation (see car_damage.data.features). Where the area is above `preparation.MOST`, the square hides how
-    large a photo was, and nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training photos, in the
-    order of their sha256, which is as good as chance. Photos that cannot be read do not count.
+    large a photo was, and nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training photos, in
+    the order of their sha256, which is as good as chance. Photos that cannot be read do not count.
 
     Args:
         rows: path, sha256, split, width and height of silver, in any order; at least one training photo.
