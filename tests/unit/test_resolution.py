@@ -1,14 +1,12 @@
 """What a model learns about the resolution and the compression of its training photos."""
 
-import statistics
-
 import pyarrow as pa
 import pytest
 
 from car_damage.errors import Unavailable
 from car_damage.model.resolution import FEWEST, LEAST, SAMPLE, learn
 from car_damage.photo.compression import jpeg_quality
-from car_damage.photo.preparation import MOST, Preparation
+from car_damage.photo.preparation import Preparation
 from tests import corpus
 from tests.fakes import Photos, Time, sha256
 
@@ -55,6 +53,8 @@ def jpegs(qualities: list[int]) -> dict[str, bytes]:
     return {f"{n}.jpg": corpus.encoded(corpus.picture(n, 64, 48), "JPEG", quality=q) for n, q in enumerate(qualities)}
 
 
+THUMBNAIL = 46_341
+"""The area of 259x194 pixels on the scale of four steps to its double."""
 QUALITIES = [30, 40, 50, 60, 70, 80, 85, 90, 92, 95, 98]
 
 
@@ -66,27 +66,34 @@ def test_area_and_quality_are_the_medians_of_the_training_photos_in_whatever_ord
         [silver(files | pngs, [(259, 194)]), silver(others, [(64, 48)], "validation"), silver({"x": b"x"}, [(64, 48)], "test")]
     )
     here = Photos(files | others | pngs)
-    assert learnt(rows, here) == Preparation(259 * 194, statistics.median(QUALITIES))
+    assert learnt(rows, here) == Preparation(THUMBNAIL, 80)
     assert learnt(rows.take([*range(rows.num_rows)][::-1]), here) == learnt(rows, here)
+
+
+def test_a_few_more_photos_do_not_change_what_is_learnt() -> None:
+    files = jpegs([*QUALITIES, 79, 80, 81])
+    few = dict(list(files.items())[: len(QUALITIES)])
+    sizes = [(259, 194)] * len(few) + [(262, 199)] * 3
+    assert learnt(silver(files, sizes), Photos(files)) == learnt(silver(few, sizes), Photos(few))
 
 
 def test_an_area_has_bounds() -> None:
     files = jpegs(QUALITIES)
     assert learnt(silver(files, [(64, 48)]), Photos(files)) == Preparation(LEAST, 80)
-    assert learnt(silver(files, [(448, 448)]), Photos(files)) == Preparation(MOST, 80)
+    assert learnt(silver(files, [(448, 448)]), Photos(files)) == Preparation(185_364, 80)
     assert learnt(silver(files, [(4000, 3000)]), Photos(files)) == Preparation()
 
 
 def test_too_few_jpegs_say_nothing_about_compression() -> None:
     files = jpegs(QUALITIES[: FEWEST - 1]) | {f"{n}.png": corpus.encoded(corpus.picture(n, 64, 48), "PNG") for n in range(20)}
-    assert learnt(silver(files, [(259, 194)]), Photos(files)) == Preparation(259 * 194)
+    assert learnt(silver(files, [(259, 194)]), Photos(files)) == Preparation(THUMBNAIL)
 
 
 def test_photos_that_cannot_be_read_or_have_changed_do_not_count() -> None:
     files = jpegs([*QUALITIES, 1, 1])
     rows = silver(files, [(259, 194)])
     here = {path: data for path, data in files.items() if path != "11.jpg"} | {"12.jpg": b"other bytes"}
-    assert learnt(rows, Photos(here)) == Preparation(259 * 194, 80)
+    assert learnt(rows, Photos(here)) == Preparation(THUMBNAIL, 80)
 
 
 def test_no_more_files_are_read_than_the_sample_has_and_an_outage_changes_nothing() -> None:

@@ -46,7 +46,7 @@ def page(report: Report) -> bytes:
 
 def _header(report: Report) -> str:
     silver = f"{_text(report.silver)}, version {report.silver_version}, fingerprint {_text(report.fingerprint[:12])}"
-    return f"<header><h1>How good is this {_text(report.network)}?</h1><p class=quiet>Trained on {silver}</p></header>"
+    return f"<header><h1>How good is this model?</h1><p class=quiet>Network {_text(report.network)}, trained on {silver}</p></header>"
 
 
 def _tiles(report: Report) -> str:
@@ -85,7 +85,8 @@ def _by_class(report: Report) -> str:
         shown = (text for value, interval in cells for text in (f"{value:.3f}", f"<span class=quiet>{_range(interval)}</span>"))
         rows.append((_text(score.label), f"{score.support:,}", f"{score.predicted:,}", *shown))
     header = ("class", "photos", "predicted", "precision", "95 %", "recall", "95 %", "F1", "95 %")
-    return _table(header, rows, "lrrrrrrrr")
+    note = "Where all answers are right, or all are wrong, all draws are alike: there an interval is too narrow."
+    return f"{_table(header, rows, 'lrrrrrrrr')}<p class=quiet>{note}</p>"
 
 
 def _confusion(report: Report) -> str:
