@@ -6,6 +6,7 @@ MODULES = (
     "planner",
     "ingest",
     "training",
+    "features",
     "int8",
     "serving",
     "model_start",

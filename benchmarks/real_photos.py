@@ -24,9 +24,9 @@ def folder() -> Path | None:
     return place if place.is_dir() else None
 
 
-def photos(part: Path) -> Photos:
-    """The photos of train/ or val/, decoded."""
-    files = [(file, label) for label, name in enumerate(FOLDERS) for file in sorted((part / name).iterdir())]
+def photos(part: Path, each: int | None = None) -> Photos:
+    """The photos of train/ or val/, decoded; of each class at most so many."""
+    files = [(file, label) for label, name in enumerate(FOLDERS) for file in sorted((part / name).iterdir())[:each]]
     return _decoded([file for file, _ in files], [label for _, label in files])
 
 

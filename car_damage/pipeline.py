@@ -7,22 +7,29 @@ can run in this process or in a job on a cluster, and be asked again after a kil
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
 from car_damage import packages
-from car_damage.settings import Settings
+from car_damage.errors import FileMissing, SettingsError
+from car_damage.settings import Settings, Training, is_path
 
 RECIPE = 3
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
-_AS_BEFORE = MappingProxyType({"int8": False})
+_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
+
+_OF_TRANSFER = ("backbone", "weights", "layers", "head")
+"""Settings of training that only the network transfer reads."""
+_FILES = ("backbone", "weights")
+"""Settings of training that may name a file. The key has the file's content in place of its path."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -168,6 +175,8 @@ class Score:
     """What the model's mistakes cost, a test photo on average: see `promotion.costs`. None in evidence from before there were costs."""
     interval: tuple[float, float] | None = None
     """95 % interval of the macro-F1. None in evidence from before there were intervals."""
+    groups: dict[str, float] = field(default_factory=dict)
+    """Group of photos -> macro-F1, for each group that is large enough. Empty in evidence from before there were groups."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +209,13 @@ class Evidence:
     fresh: int | None = None
     """Those of `test_photos` that arrived after the champion was chosen; None if that is unknown. All of them: both were judged on these
     photos alone."""
+    groups: dict[str, int] = field(default_factory=dict)
+    """Group of photos -> its test photos, for each group that has a score: see `car_damage.data.groups`."""
+
+    @property
+    def worst_group(self) -> str | None:
+        """The group on which the candidate has the lowest macro-F1; None where no group has a score."""
+        return min(self.candidate.groups, key=self.candidate.groups.__getitem__, default=None)
 
 
 def evidence_of(document: Any) -> Any:
@@ -403,15 +419,23 @@ class TidyReport:
         return sum(leftover.bytes or 0 for leftover in self.leftovers)
 
 
+def _read(path: str) -> bytes:
+    """A file of this machine."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileMissing(f"{path} is not there") from error
+
+
 def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRequest:
     """Silver is made from the bronze version that validation has written. What a person has said of removals holds for both tables."""
     return SilverRequest(request.flow_run, report.bronze_version, request.allow_removals)
 
 
-def live_request(report: SilverReport, settings: Settings) -> LiveRequest:
-    """The training key follows from silver and the settings, so it is known before anything is trained."""
+def live_request(report: SilverReport, settings: Settings, read: Callable[[str], bytes] = _read) -> LiveRequest:
+    """The training key follows from silver and the settings, so it is known before anything is trained. See `training_key` for `read`."""
     here = settings.databricks.stages == "here"
-    return LiveRequest(training_key(report.fingerprint, settings), packages.that_train_here() if here else {})
+    return LiveRequest(training_key(report.fingerprint, settings, read), packages.that_train_here() if here else {})
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
@@ -431,13 +455,21 @@ def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
 
 
-def training_key(silver_fingerprint: str, settings: Settings) -> str:
+def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[str], bytes] = _read) -> str:
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
     Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
     champion is no part of it.
+
+    Args:
+        silver_fingerprint: see `SilverReport.fingerprint`.
+        settings: the settings.
+        read: the bytes of a file that the settings name: `Files.read`, where it may be on a volume.
+
+    Raises:
+        SettingsError: there is no such file.
+        Unavailable: it cannot be read.
     """
-    training = settings.training.model_dump(mode="json")
     return digest(
         {
             "tracking": settings.tracking_uri,
@@ -447,10 +479,36 @@ def training_key(silver_fingerprint: str, settings: Settings) -> str:
             "silver": silver_fingerprint,
             "classes": settings.labels.classes,
             "limits": asdict(settings.images.limits()),
-            "training": {name: value for name, value in training.items() if (name, value) not in _AS_BEFORE.items()},
+            "training": _determining(settings.training, read),
             "recipe": RECIPE,
         }
     )
+
+
+def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, Any]:
+    """The settings of training that determine a model of its network."""
+    settings = training.model_dump(mode="json")
+    transfer = training.network == "transfer"
+    found = {
+        name: value
+        for name, value in settings.items()
+        if (name, value) not in _AS_BEFORE.items() and (transfer or name not in _OF_TRANSFER)
+    }
+    files = {name: named_file(name, found[name], read) for name in _FILES if name in found and is_path(found[name])}
+    return found | {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def named_file(setting: str, path: str, read: Callable[[str], bytes]) -> bytes:
+    """The file that a setting of training names.
+
+    Raises:
+        SettingsError: there is no such file.
+        Unavailable: it cannot be read.
+    """
+    try:
+        return read(path)
+    except FileMissing as error:
+        raise SettingsError(f"training.{setting} names {path}, and there is no such file: copy it there, or name another one") from error
 
 
 def digest(value: Any) -> str:

@@ -17,6 +17,7 @@ from car_damage.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from car_damage.photo.preparation import Preparation
 
 CHAMPION = "champion"
 """The alias of the live version."""
@@ -28,6 +29,8 @@ PACKAGES_TAG = "packages"
 """Tag of a training run: the packages that have trained it, see `car_damage.packages.that_train_here_exactly`."""
 SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
+FEATURES_TAG = "features"
+"""Tag of a training run of the network transfer: the digest of its rows in the table of features."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000
@@ -303,6 +306,8 @@ class RunContents:
     example: bytes
     """A photo's bytes, the model's input example."""
     dataset: Dataset
+    preparation: "Preparation"
+    """Of every photo that the network was trained with, and of those that the model will answer."""
 
 
 class Tracking(Protocol):
@@ -340,8 +345,8 @@ class Tracking(Protocol):
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
         """Add files to a finished run: path -> bytes."""
 
-    def url(self, run_id: str) -> str | None:
-        """The URL of the run's page; None without a server."""
+    def url(self, run_id: str, file: str = "") -> str | None:
+        """The URL of the run's page, or of the page that shows one of its files; None without a server."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,16 @@ HOME = ".car_damage"
 CATALOG = "insurance_uc"
 _LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
 
+
+def is_path(name: str) -> bool:
+    """Whether a setting that takes a name or a file names a file."""
+    return "/" in name or name.endswith((".keras", ".h5"))
+
+
+def _whole(name: str) -> str:
+    return str(Path(name).expanduser().absolute()) if is_path(name) else name
+
+
 Job = Literal["ingest", "train", "score"]
 """The jobs that do stages in Databricks."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -34,6 +44,16 @@ Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 # A string, because a landing folder need not be on this machine. The final slash makes it a prefix of its own files only.
 FolderPath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()) + "/")]
+
+
+def _weights(name: str) -> str:
+    if not is_path(name) and name not in {"imagenet", "none"}:
+        raise ValueError("weights must be imagenet, none, or a file (.h5)")
+    return name
+
+
+# A string, because a file on a volume need not be on this machine.
+NameOrFile = Annotated[str, AfterValidator(_whole)]
 
 
 class Section(BaseModel):
@@ -109,7 +129,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "predictions")
+TABLES = ("bronze", "silver", "splits", "features", "predictions")
 """The settings of Tables that name a table."""
 
 
@@ -128,6 +148,8 @@ class Tables(Section):
     """catalog.schema.table. One row for each distinct photo that training may use."""
     splits: str = "insurance_uc.silver.splits"
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
+    features: str = "insurance_uc.silver.features"
+    """catalog.schema.table. What a backbone sees in each photo, for the network transfer. It may be removed: it is computed again."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
     keep_days: Annotated[int, Field(ge=0)] = 7
@@ -176,8 +198,21 @@ class Split(Section):
 class Training(Section):
     """The network and how it is trained."""
 
-    network: Literal["cnn"] = "cnn"
-    """cnn: a small convolutional network, trained from random weights."""
+    network: Literal["cnn", "transfer"] = "cnn"
+    """cnn: a small convolutional network, trained from random weights. transfer: a network that others have trained on millions of
+    pictures, the backbone, sees; only a small head is trained, in minutes. [model.md](model.md#transfer) compares the two."""
+    backbone: NameOrFile = "EfficientNetV2B0"
+    """For transfer: a name in keras.applications, or a .keras file whose network takes pixels from 0 to 255, (n, s, s, 3), and gives
+    maps of features. The model then depends on the content of the file, and not on its path."""
+    weights: Annotated[NameOrFile, AfterValidator(_weights)] = "imagenet"
+    """For a backbone of keras.applications: imagenet (Keras downloads them once), a file of Keras with weights (.h5), or none: random
+    numbers. A .keras file has weights of its own."""
+    layers: tuple[str, ...] = ()
+    """For transfer: names of more layers of the backbone. The mean of each of their maps becomes a feature beside those of the output:
+    earlier layers see smaller things."""
+    head: Literal["softmax", "ordinal"] = "ordinal"
+    """For transfer: softmax: any class may be as near to another as to a third. ordinal: classes have the order of labels.classes, and
+    the head decides for each but the first whether the damage is that severe."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
     """The largest number of passes over the training photos."""
     patience: Annotated[int, Field(ge=1)] = 10
@@ -187,12 +222,15 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Initial learning rate of the optimizer, Adam."""
     augment: bool = True
-    """Mirror, shift, brighten and darken training photos at random."""
+    """Mirror, shift, brighten and darken training photos at random. transfer: also learn from each photo's mirror image."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
     """Random seed of the initial weights, the order of the photos and the augmentation."""
     int8: bool = False
     """The model answers with 8-bit integers in place of 32-bit numbers: a smaller model with other probabilities. It is evaluated and
     judged as it answers."""
+    resolution: Literal["as_is", "common"] = "as_is"
+    """common: before a larger photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality
+    of the training photos, in training and in the served model. as_is: it is not."""
 
 
 class Tracking(Section):
@@ -245,6 +283,9 @@ class Promotion(Section):
     any: it needs only the test photos and the floors. Choose it to try out the service with a model that has learnt nothing."""
     recall_floor: dict[str, Share] = {"major": 0.3}
     """Minimum recall of a class on the test photos. A version below it does not go live, even if it is the first."""
+    group_floor: Share = 0.0
+    """Minimum macro-F1 on each group of test photos: a size class, or a folder below the class folders, with at least 30 test photos. A
+    version below it does not go live, even if it is the first, nor does one if no group has 30. 0: no floor."""
     costs: dict[str, dict[str, Cost]] = {
         "major": {"minor": 10.0, "moderate": 4.0},
         "moderate": {"minor": 3.0, "major": 1.0},

@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
+from car_damage.model import backbone
 from car_damage.model.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
@@ -66,6 +67,7 @@ def doctor(settings: Settings, platform: Platform, looking: Callable[[str], None
         "landing folder": (partial(_landing, platform), FAIL),
         "tables": (partial(_tables, platform), FAIL),
         "photos elsewhere": (partial(_elsewhere, platform), WARN),
+        "backbone": (partial(_backbone, platform), FAIL),
         "registry": (partial(_registry, platform), FAIL),
         "champion": (partial(champion.check, platform), WARN if has_uv() else FAIL),
         "endpoint": (partial(_endpoint, platform), FAIL),
@@ -159,6 +161,11 @@ def _elsewhere(platform: Platform) -> str:
 
 def _version(version: int) -> str:
     return "does not exist yet" if version < 0 else f"version {version}"
+
+
+def _backbone(platform: Platform) -> str:
+    settings = platform.settings
+    return backbone.check(settings.training, platform.files, here=settings.databricks.stages == "here")
 
 
 def _registry(platform: Platform) -> str:

@@ -217,7 +217,7 @@ def _addresses(settings: Settings, prefect: str) -> Table:
     table = Table("", "address", box=None, padding=(0, 2))
     table.columns[1].overflow = "fold"
     table.add_row("Prefect: runs, schedules, artifacts", prefect)
-    table.add_row("MLflow: trainings and versions", trainings_page(settings))
+    table.add_row("MLflow: trainings, each with report.html, and versions", trainings_page(settings))
     # Prefect asks for both in one field.
     table.add_row("  login of both, as user:password", f"{USER}:{secret(password)}" if private else f"{USER}:<the content of {password}>")
     table.add_row("Endpoint: drop a photo, see its class", link(str(settings.serving.host), token))

@@ -76,7 +76,7 @@ def retrain(
     validated = validate_images(landing, runner)
     silver = write_silver(silver_request(landing, validated), runner)
 
-    live_query = live_request(silver, as_first_used(settings))
+    live_query = live_request(silver, as_first_used(settings), runner.platform.files.read)
     live = look_at_live(live_query, runner)
     leftovers = TidyRequest(live_query.training_key)
     if live.settled and not (train_again or judge_again):

@@ -7,7 +7,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from car_damage.data.splits import SPLITS
 from car_damage.errors import Terminal
-from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE, confusion_plot_file, evidence_file
+from car_damage.model.run_files import (
+    CONFUSION_MATRIX_FILE,
+    REPORT_FILE,
+    TRAINING_CURVE_FILE,
+    WORST_MISTAKES_FILE,
+    confusion_plot_file,
+    evidence_file,
+)
 from car_damage.moves import Move
 from car_damage.pipeline import (
     AWAIT,
@@ -30,7 +37,7 @@ from tasks import commands
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
 
-LATEST_MOVES = 20
+LATEST_MOVES, WORST_GROUPS = 20, 10
 DECIDED = {PROMOTE: "promote", AWAIT: "waits for approval", KEEP: "keep the champion"}
 PICTURES = {
     TRAINING_CURVE_FILE: "How the training went",
@@ -71,6 +78,7 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
     url = tracking.url(report.run_id)
     lines = [
         f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}, {report.metrics.get('epochs', 0):.0f} epochs.",
+        f"How good it is, by class and by group, with intervals and mistakes: {_report(report, tracking)}.",
         "",
     ]
     if report.left_out_count:
@@ -83,6 +91,11 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
         with if_possible(title):
             lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
+
+
+def _report(report: TrainReport, tracking: Tracking) -> str:
+    url = tracking.url(report.run_id, REPORT_FILE)
+    return f"[{REPORT_FILE}]({url})" if url else f"`{REPORT_FILE}` of this run"
 
 
 def decided(request: RegisterRequest, report: RegisterReport, platform: Platform) -> None:
@@ -120,6 +133,10 @@ def _scores(evidence: Evidence, version: int, against: str, classes: Sequence[st
         ("cost of its mistakes, a photo", candidate.cost, champion.cost if champion else None),
     ]
     rows += [(f"recall of {name}", candidate.recall.get(name), champion.recall.get(name) if champion else None) for name in classes]
+    rows += [
+        (f"macro-F1 of {name}, {evidence.groups[name]} photos", score, champion.groups.get(name) if champion else None)
+        for name, score in sorted(candidate.groups.items(), key=lambda group: group[1])[:WORST_GROUPS]
+    ]
     lines = [f"| {evidence.test_photos} test photos | version {version} | {against} |", "|---|---:|---:|"]
     lines += [f"| {title} | {_number(mine)} | {_number(theirs)} |" for title, mine, theirs in rows]
     if comparison := evidence.comparison:
@@ -201,8 +218,8 @@ def history(moves: Sequence[Move], tracking: Tracking) -> None:
 
 
 def _by_split(metrics: Mapping[str, float]) -> list[str]:
-    """`test_macro_f1` and its like as a table: a row a metric, a column a split."""
-    named = [name.partition("_")[::2] for name in metrics]
+    """`test_macro_f1` and its like as a table: a row a metric, a column a split. The report has the groups."""
+    named = [name.partition("_")[::2] for name in metrics if "_macro_f1_group_" not in name]
     rows = sorted({what for split, what in named if split in SPLITS})
     cells = [[metrics.get(f"{split}_{what}") for split in SPLITS] for what in rows]
     shown = [["" if value is None else f"{value:.4g}" for value in row] for row in cells]

@@ -1,4 +1,4 @@
-"""`make test`: runs the tests of the services in parallel with all others, because both spend much of their time waiting.
+"""`make test`: runs half of the tests in parallel with the others, because both spend much of their time waiting.
 
 Each part is its own pytest: a process that was a client of a Prefect server keeps that client's threads and settings.
 """
@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py")
-"""The tests that start whole services. Each file is one story with its own servers."""
+SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py", "tests/kill", "tests/nights")
+"""The tests that start whole services, each file with its own servers; and, so that both parts take as long, other stories that need
+nothing of this process."""
 WORKERS = 2
 """Processes for each of the two parts, on two cores: a story waits half of its time for processes, servers or a clock."""
 OUTPUT = ROOT / "build" / "test-service.log"

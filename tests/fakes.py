@@ -220,7 +220,7 @@ class Runs:
         except KeyError as error:
             raise RegistryError(f"run {run_id} has no {artifact}") from error
 
-    def url(self, run_id: str) -> None:
+    def url(self, run_id: str, file: str = "") -> None:
         """There is no server."""
 
     def attach(self, run_id: str, artifacts: Mapping[str, bytes]) -> None:
@@ -268,10 +268,13 @@ class Shelf:
 
 
 class Tidied:
-    """Port Tables, but only `tidy`: each table has as much to remove as the test says, and records for whom it kept versions."""
+    """Port Tables, but only `tidy`: each table has as much to remove as the test says, and records for whom it kept versions. Of the other
+    methods it has those that remove rows.
+    """
 
-    def __init__(self, spaces: Mapping[str, Space | None]) -> None:
+    def __init__(self, spaces: Mapping[str, Space | None], rows: "Mapping[str, pa.Table] | None" = None) -> None:
         self.spaces = dict(spaces)
+        self.rows = dict(rows or {})
         self.needed: dict[str, set[int]] = {}
         self.days: set[int] = set()
 
@@ -279,6 +282,21 @@ class Tidied:
         self.needed[table] = set(needed)
         self.days.add(keep_days)
         return self.spaces.get(table, Space()) if dry_run else self.spaces.pop(table, Space())
+
+    def read(self, table: str, columns: Sequence[str]) -> "tuple[pa.Table, int]":
+        import pyarrow as pa
+
+        if table not in self.rows:
+            return pa.table({column: pa.nulls(0) for column in columns}), -1
+        return self.rows[table].select(list(columns)), 0
+
+    def merge(self, table: str, rows: "pa.Table", key: Sequence[str], *, remove: "pa.Table") -> int:
+        assert not rows.num_rows
+        gone = [tuple(row.values()) for row in remove.select(list(key)).to_pylist()]
+        self.rows[table] = self.rows[table].filter(
+            [tuple(row.values()) not in gone for row in self.rows[table].select(list(key)).to_pylist()]
+        )
+        return 1
 
 
 @dataclass

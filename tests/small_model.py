@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from car_damage.data.silver import SILVER
+from car_damage.photo.preparation import Preparation
 from car_damage.ports import Dataset, RunContents
 from tests.corpus import encoded, picture
 
@@ -36,4 +37,5 @@ def run_of(network_file: Path, folder: Path) -> RunContents:
         onnx_file=network_file.with_suffix(".onnx"),
         example=encoded(picture(), "JPEG"),
         dataset=Dataset("/tables/silver", 7, "ab" * 32, SILVER, {"train": 9, "validation": 3, "test": 4}),
+        preparation=Preparation(),
     )

@@ -63,6 +63,19 @@ class Labeller:
             return [self._by_name(path) for path in paths]
         return [self._by_word(self._table.get(_composed(self._relative(path)))) for path in paths]
 
+    def sources(self, paths: Sequence[str]) -> list[str | None]:
+        """For each photo the first folder below the one that gives its label, in one spelling; None where there is none."""
+        folders: dict[str, str | None] = {}
+        for folder in map(_folder, paths):
+            if folder not in folders:
+                folders[folder] = self._below_the_label(folder)
+        return [folders[_folder(path)] for path in paths]
+
+    def _below_the_label(self, folder: str) -> str | None:
+        names = self._relative(folder).rstrip("/").split("/")
+        at = next((place for place in reversed(range(len(names))) if self._by_word(names[place]).label is not None), len(names))
+        return _composed(names[at + 1]).casefold() if at + 1 < len(names) else None
+
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._landing)
 

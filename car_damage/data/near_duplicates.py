@@ -69,6 +69,11 @@ def touched(hashes: Hashes, others: Hashes, flags: Flags, bits: int) -> Flags:
     return found
 
 
+def in_two_splits(hashes: Hashes, flags: Flags, bits: int) -> int:
+    """How many hashes are within `bits` bits of a hash with another flag. Each hash has one flag: (n,) uint8."""
+    return int(np.count_nonzero(touched(hashes, hashes, flags, bits) & ~flags))
+
+
 def unsigned(hashes: Any) -> Hashes:
     """The hashes of a column of bronze or silver, whose 64 bits are stored as a signed number."""
     return np.ascontiguousarray(np.asarray(hashes, dtype=np.int64)).view(np.uint64)

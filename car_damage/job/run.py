@@ -50,7 +50,7 @@ def run(files: Files, request: str, stages: Sequence[str], job_run: int, clock: 
         CarDamageError: why a stage failed; the flow run finds it in a file, too.
     """
     keep_to_this_machine()
-    limits.impose_on_a_job()
+    limits.set_for_a_job()
     place = Place.at(request)
     patiently = Patience(clock or SystemClock(), _WAITS)
     try:

@@ -72,15 +72,27 @@ def evaluate(labels: Labels, probabilities: npt.NDArray[np.floating], classes: S
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, len(classes))
     scores = tuple(_score(name, confusion, number) for number, name in enumerate(classes))
-    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return Evaluation(
         photos=len(labels),
         accuracy=float(np.mean(labels == predicted)),
         macro_f1=macro_f1(labels, predicted, len(classes)),
-        log_loss=float(-np.log(np.clip(of_truth, _SMALLEST, 1.0)).mean()),
+        log_loss=float(losses(labels, probabilities).mean()),
         classes=scores,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
     )
+
+
+def losses(labels: Labels, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """-ln(probability of the true class) of each photo, in nats: (n,)."""
+    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.clip(of_truth, _SMALLEST, 1.0))
+
+
+def most_certain_mistakes(labels: Labels, probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """The rows whose predicted class is wrong, with the highest probability first."""
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    return wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")]
 
 
 def confusion_matrix(labels: Labels, predicted: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -113,8 +125,8 @@ class Counts:
 
 
 def counts_of(confusion: npt.NDArray[np.int64]) -> Counts:
-    """The counts of one confusion matrix: rows are the true classes."""
-    return Counts(np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+    """The counts of confusion matrices, (..., classes, classes): rows are the true classes."""
+    return Counts(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1), confusion.sum(axis=-2))
 
 
 def macro_f1_of(counts: Counts) -> npt.NDArray[np.float64]:

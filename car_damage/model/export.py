@@ -107,10 +107,22 @@ def int8(exported: ServedNetwork, train: Photos) -> ServedNetwork:
 
 def write(network: "keras.Model", file: Path) -> None:
     """Write a network to a file in the format ONNX. Raises errors of Keras, TensorFlow and tf2onnx for one that cannot be exported."""
+    _hold_constants(network)
     network(np.zeros((1, SIZE, SIZE, 3), np.uint8), training=False)  # Keras exports only a network that was called
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Keras and tf2onnx about old names in numpy
         network.export(str(file), format="onnx", verbose=False)
+
+
+def _hold_constants(network: "keras.Model") -> None:
+    """Let the layers Normalization hold their numbers as arrays: tf2onnx makes an input of the network of each tensor that they hold."""
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            _hold_constants(layer)
+        elif isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
 def _exported(network: "keras.Model", file: Path) -> OnnxNetwork:

@@ -1,9 +1,9 @@
 """Packages a trained network as the MLflow model to be registered.
 
 The model contains everything that its answers depend on: the network as .onnx and .keras, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and model/onnx_network.py) and its limits, a signature, an example
-photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of ours, and, where the
-network answers by ONNX Runtime, no TensorFlow.
+decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and model/onnx_network.py), its limits and its preparation, a
+signature, an example photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of
+ours, and, where the network answers by ONNX Runtime, no TensorFlow.
 """
 
 import base64
@@ -18,6 +18,7 @@ from car_damage.machine import Scratch
 from car_damage.packages import installed, tensorflow
 from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import Preparation
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parent
@@ -32,7 +33,15 @@ class NetworkFiles:
     """The same network, with which the model answers. None: the model answers by Keras."""
 
 
-def log(network: NetworkFiles, example: bytes, classes: Sequence[str], name: str, *, limits: Limits = Limits()) -> str:
+def log(
+    network: NetworkFiles,
+    example: bytes,
+    classes: Sequence[str],
+    name: str,
+    *,
+    limits: Limits = Limits(),
+    preparation: Preparation = Preparation(),
+) -> str:
     """Log the model to the active MLflow run.
 
     Args:
@@ -41,13 +50,14 @@ def log(network: NetworkFiles, example: bytes, classes: Sequence[str], name: str
         classes: in the order of the outputs.
         name: of the logged model; MLflow allows none of / : . % " ' in it.
         limits: the limits of a usable photo, which were also used to validate the training photos.
+        preparation: that of the training photos.
 
     Returns:
         The model's URI, `models:/m-...`.
     """
     import mlflow
 
-    with _parts(network, example, classes, limits) as parts:
+    with _parts(network, example, classes, limits, preparation) as parts:
         return str(mlflow.pyfunc.log_model(name=name, **parts).model_uri)
 
 
@@ -55,7 +65,7 @@ def save(folder: Path, network: NetworkFiles, example: bytes, classes: Sequence[
     """Write the model that `log` would log to a folder that does not exist yet, without an MLflow run."""
     import mlflow
 
-    with _parts(network, example, classes, limits) as parts:
+    with _parts(network, example, classes, limits, Preparation()) as parts:
         mlflow.pyfunc.save_model(path=str(folder), **parts)
 
 
@@ -71,7 +81,9 @@ def requirements(*, onnx: bool) -> list[str]:
 
 
 @contextmanager
-def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits: Limits) -> Iterator[dict[str, Any]]:
+def _parts(
+    network: NetworkFiles, example: bytes, classes: Sequence[str], limits: Limits, preparation: Preparation
+) -> Iterator[dict[str, Any]]:
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -84,8 +96,9 @@ def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits
     )
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
-        # These modules import only packages of `requirements`; a model needs no thumbnails.
-        shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=shutil.ignore_patterns("__pycache__", "thumbnails.py"))
+        # These modules import only packages of `requirements`. A model needs neither thumbnails nor what a preparation is learnt from.
+        left_out = shutil.ignore_patterns("__pycache__", "thumbnails.py", "compression.py")
+        shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=left_out)
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()
         shutil.copyfile(_HERE / "onnx_network.py", package / "model" / "onnx_network.py")
@@ -94,7 +107,7 @@ def _parts(network: NetworkFiles, example: bytes, classes: Sequence[str], limits
         yield {
             "python_model": str(_HERE / "served_model.py"),
             "artifacts": {"network": str(network.keras)} | ({"onnx": str(network.onnx)} if network.onnx else {}),
-            "model_config": {"classes": list(classes), "limits": asdict(limits)},
+            "model_config": {"classes": list(classes), "limits": asdict(limits), "preparation": asdict(preparation)},
             "signature": ModelSignature(inputs=inputs, outputs=outputs),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
             # Explicit, because MLflow would load the model in a subprocess to find the requirements.

@@ -8,7 +8,7 @@ photo that cannot be read, or whose bytes have changed since validation, is left
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,9 +23,11 @@ from car_damage.data.splits import TEST
 from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
 from car_damage.model.pixel_cache import PixelCache
+from car_damage.model.reading import WAITS, failures
 from car_damage.patience import Patience
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import SIZE, Limits
+from car_damage.photo.preparation import Preparation
 from car_damage.ports import Clock, Files
 from car_damage.stage import Progress
 
@@ -35,10 +37,6 @@ COLUMNS = ("path", "label", "sha256", "split")
 _PHOTO_BYTES = SIZE * SIZE * 3
 _SHARE = 0.8
 """Share of the free disk that decoded photos may take: other programs write there, too."""
-_WAITS = (1.0, 5.0, 15.0)
-"""Seconds between the tries to read a photo, which a short outage must not leave out."""
-_UPDATES = 50
-"""Updates of the progress, at most."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +83,8 @@ class PhotoSet:
     photos: Photos
     left_out: Mapping[str, CarDamageError] = field(default_factory=dict)
     """Path -> why the photo is not part of the set: PhotoChanged, or Unavailable."""
+    preparation: Preparation = Preparation()
+    """With which the photos were decoded."""
 
     @property
     def lost(self) -> dict[str, CarDamageError]:
@@ -119,6 +119,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
     cache_bytes: int,
     clock: Clock,
     may_lose: int = 0,
+    preparation: Preparation = Preparation(),
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
     disk is removed, so arrays taken from it must not be used afterwards.
@@ -133,6 +134,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         cache_bytes: bytes of decoded photos on disk. Test photos are the first ones left out, because a training reads them once or twice.
         clock: waits before photos are read again.
         may_lose: photos that may be left out, from the start or when they are lost in the block.
+        preparation: that of the model to be trained.
 
     Raises:
         PhotoChanged, Unavailable: in the block, for the photo with which more are lost.
@@ -144,9 +146,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
     splits = rows["split"].to_pylist()
 
     def read(row: int) -> npt.NDArray[np.uint8]:
-        return _pixels_of(read_checked(files, paths[row], sha256s[row]), paths[row], limits)
+        return _pixels_of(read_checked(files, paths[row], sha256s[row]), paths[row], limits, preparation)
 
-    patiently = Patience(clock, _WAITS)
+    patiently = Patience(clock, WAITS)
 
     with Scratch("photos") as folder, ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos") as pool:
         try:
@@ -160,7 +162,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                 if slots[row] >= 0:
                     decoded[slots[row]] = pixels
 
-            failed = _failures(pool, keep, len(paths), clock, progress)
+            failed = failures(pool, keep, len(paths), clock, progress)
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
@@ -174,40 +176,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
                 )
             photos = Photos(pixels, labels[rest], tuple(sha256s[row] for row in rest), tuple(paths[row] for row in rest))
             left_out = {paths[row]: error for row, error in failed.items()}
-            yield PhotoSet(np.array(splits, dtype=object)[rest], photos, left_out)
+            yield PhotoSet(np.array(splits, dtype=object)[rest], photos, left_out, preparation)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _failures(
-    pool: ThreadPoolExecutor, keep: Callable[[int], None], photos: int, clock: Clock, progress: Progress
-) -> dict[int, CarDamageError]:
-    """The rows that could not be kept, with the reason. Those whose reason may pass are tried again together after each wait."""
-
-    def attempt(row: int) -> CarDamageError | None:
-        try:
-            keep(row)
-        except (PhotoChanged, Unavailable) as error:
-            return error
-        return None
-
-    failed: dict[int, CarDamageError] = {}
-    for done, (row, error) in enumerate(zip(range(photos), pool.map(attempt, range(photos)), strict=True), 1):
-        if error is not None:
-            failed[row] = error
-        if done % max(1, photos // _UPDATES) == 0 or done == photos:
-            progress("photos", done, photos)
-    for wait in _WAITS:
-        if not (again := [row for row, error in failed.items() if isinstance(error, Unavailable)]):
-            break
-        _log.warning("trying %d photos again in %.0f s: %s", len(again), wait, failed[again[0]])
-        clock.sleep(wait)
-        for row, error in zip(again, pool.map(attempt, again), strict=True):
-            if error is None:
-                del failed[row]
-            else:
-                failed[row] = error
-    return failed
 
 
 def _kept(splits: Sequence[str], most: int) -> npt.NDArray[np.int64]:
@@ -241,10 +212,10 @@ def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _pixels_of(data: bytes, path: str, limits: Limits) -> npt.NDArray[np.uint8]:
+def _pixels_of(data: bytes, path: str, limits: Limits, preparation: Preparation) -> npt.NDArray[np.uint8]:
     """(224, 224, 3) uint8."""
     try:
-        return decode(data, limits).pixels
+        return decode(data, limits, preparation).pixels
     except UnusablePhoto as error:
         raise PhotoChanged(f"{path} was valid, but cannot be decoded ({error}): the limits or the decoder changed{NEXT}") from error
 

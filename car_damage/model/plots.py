@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.evaluation import Evaluation
+from car_damage.model.evaluation import Evaluation, most_certain_mistakes
 from car_damage.model.photos import Photos
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         classes: names, in the order of the columns.
     """
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != photos.labels)
-    shown = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:MISTAKES]
+    wrong = most_certain_mistakes(photos.labels, probabilities)
+    shown = wrong[:MISTAKES]
     if not len(shown):
         figure = _figure(6, 1.6)
         figure.text(0.5, 0.5, f"No mistakes on {len(photos)} test photos", ha="center", va="center", fontsize=13)

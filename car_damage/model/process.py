@@ -129,12 +129,17 @@ class Conversation:
                 break
             count += 1
             yield _answer(json.loads(line))
-        sent.join()
+        sent.join(timeout)  # a process that reads no more leaves it in a full pipe
         if sent.failure:
             raise sent.failure
-        if line is None or count != sent.count:
-            ended = "went on" if line else f"ended (exit {self._process.wait()})"
+        if line is None or sent.is_alive() or count != sent.count:
+            ended = self._ended(timeout) if line is None else "went on"
             raise ModelRefused(f"the model in {self._model} {ended} after {count} answers; its last output: {_tail(self._stderr)}")
+
+    def _ended(self, timeout: float) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return f"ended (exit {self._process.wait(timeout)})"
+        return "closed its output"
 
 
 class _Sender(threading.Thread):

@@ -12,13 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 CALLS = 2
 """Calls of a model at the same time: one runs Python while the other one decodes photos or runs the network."""
 BUNCH = 8
 """Requests that one call answers, at most."""
 _JSON = "application/json"
+_PLAIN = frozenset({_JSON, f"{_JSON}; charset=utf-8", f"{_JSON};charset=utf-8"})
+_IMAGE = "image"
+"""The only column of a photo's request."""
 PING = 2**32 - 1
 """In place of the length of a content type: the request asks only whether the process still runs. The model does not see it."""
 _COLUMNS, _ROWS = 16, 1_000
@@ -62,6 +65,7 @@ class Scoring:
 
         self._model, self._schema = model, model.metadata.get_input_schema()
         self._columns = self._schema.input_names() if self._schema else []
+        self._classify = _classify(model)
         self._timeout = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
         self._waiting: deque[_Request] = deque()
         self._threads, self._idle = ThreadPoolExecutor(CALLS, thread_name_prefix="scoring"), CALLS
@@ -117,7 +121,7 @@ class Scoring:
 
     def _respond(self, bunch: list[_Request]) -> None:
         left = {request: _parsed(request) for request in bunch if not request.response.done()}
-        single = [request for request, data in left.items() if self._is_one_row(data)]
+        single = [request for request, data in left.items() if request.content_type in _PLAIN and self._is_one_image(data)]
         for request, response in zip(single, self._together([left[request] for request in single]), strict=False):
             request.respond(response)
             del left[request]
@@ -125,11 +129,11 @@ class Scoring:
             problem = data if isinstance(data, Response) else self._too_large(data, request.content_type)
             request.respond(problem or self._alone(data, request.content_type))
 
-    def _is_one_row(self, data: Any) -> bool:
-        """Whether the request has one row with exactly the signature's columns, all strings. Such rows can share a call."""
+    def _is_one_image(self, data: Any) -> bool:
+        """Whether the request has one row with the one column of the signature, a string. Such rows can share a call."""
         match data:
             case {"dataframe_records": [dict(row)], **rest} if not rest:
-                return list(row) == self._columns and all(type(value) is str for value in row.values())
+                return list(row) == self._columns == [_IMAGE] and type(row[_IMAGE]) is str
         return False
 
     def _too_large(self, data: Any, content_type: str) -> Response | None:
@@ -151,14 +155,17 @@ class Scoring:
         return None
 
     def _together(self, requests: list[dict[str, Any]]) -> list[Response]:
-        """The responses to requests with one row, from one call; empty if the call fails, because one request may be the cause."""
-        if len(requests) < 2:
+        """The responses to requests with one image, from one call; empty if the call fails, because one request may be the cause, and
+        MLflow words the error.
+        """
+        if not requests:
             return []
-        response = self._alone({"dataframe_records": [row for request in requests for row in request["dataframe_records"]]}, _JSON)
-        predictions = json.loads(response.body)["predictions"] if response.status == 200 else []
-        if len(predictions) != len(requests):
+        try:
+            rows = self._classify([request["dataframe_records"][0][_IMAGE] for request in requests])
+            bodies = [json.dumps({"predictions": [row]}) for row in rows]
+        except Exception:  # noqa: BLE001 - a model may raise anything
             return []
-        return [Response(200, response.content_type, json.dumps({"predictions": [row]})) for row in predictions]
+        return [Response(200, _JSON, body) for body in bodies] if len(bodies) == len(requests) else []
 
     def _alone(self, data: Any, content_type: str) -> Response:
         from mlflow.exceptions import MlflowException
@@ -172,6 +179,22 @@ class Scoring:
             traceback.print_exc()
             return _failed()
         return Response(response.status, response.mimetype, response.response)
+
+
+def _classify(model: Any) -> Callable[[list[str]], Any]:
+    """The model's function from images to rows. Models of earlier releases have none, and take a table of pandas."""
+    from mlflow.exceptions import MlflowException
+
+    with contextlib.suppress(MlflowException):  # it is not made of Python code
+        if own := getattr(model.unwrap_python_model(), "classify", None):
+            return cast("Callable[[list[str]], Any]", own)
+
+    def by_table(images: list[str]) -> Any:
+        import pandas as pd
+
+        return model.predict(pd.DataFrame({_IMAGE: images})).to_dict(orient="records")
+
+    return by_table
 
 
 def _parsed(request: _Request) -> Any:

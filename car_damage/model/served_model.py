@@ -5,8 +5,8 @@ unpickled. Besides MLflow and ONNX Runtime it imports only modules that the mode
 always uses the decoder that it was trained with (see car_damage.model.package). A model whose network could not be exported to the
 format ONNX imports TensorFlow instead.
 
-Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo come from the model's
-        config; without them the decoder's defaults apply.
+Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to
+        it before the network sees it, come from the model's config; without them the decoder's defaults apply.
 Output: label, probability, probability_<class> for each class, and values for monitoring: sha256 of the file, width and
         height of the upright photo, brightness.
 
@@ -16,6 +16,7 @@ MlflowException: for other errors, MLflow's scoring application would send the s
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import logging
 import os
@@ -36,6 +37,7 @@ from car_damage.errors import UnusablePhoto
 from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
 from car_damage.photo.limits import SIZE, Limits
+from car_damage.photo.preparation import Preparation
 
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
@@ -67,6 +69,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         """
         self.classes = tuple(str(name) for name in context.model_config["classes"])
         self._limits = Limits(**context.model_config.get("limits", {}))
+        self._preparation = Preparation(**context.model_config.get("preparation", {}))
         artifacts, threads = context.artifacts, _threads()
         self._network, outputs = _onnx_network(artifacts["onnx"], threads) if "onnx" in artifacts else _keras_network(artifacts["network"])
         if outputs != len(self.classes):
@@ -88,29 +91,45 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             One row per photo, in the same order.
 
         Raises:
+            MlflowException: as `classify`.
+        """
+        return pd.DataFrame(self.classify(model_input["image"].tolist()))
+
+    def classify(self, images: list[Any]) -> list[dict[str, Any]]:
+        """The same without tables of pandas, which would take longer than the network. The local endpoint calls it (see scoring.py).
+
+        Args:
+            images: 1 to 256 files in base64.
+
+        Returns:
+            One row per photo, column -> value.
+
+        Raises:
             MlflowException: INVALID_PARAMETER_VALUE for errors of the request, INTERNAL_ERROR for all others.
         """
         try:
-            rows = self._rows(model_input["image"].tolist())
-            probabilities = np.concatenate(
-                [self.answer([row.pixels for row in rows[at : at + CHUNK]]) for at in range(0, len(rows), CHUNK)]
-            )
+            rows = self._rows(images)
+            probabilities = [
+                row for at in range(0, len(rows), CHUNK) for row in self.answer([row.pixels for row in rows[at : at + CHUNK]]).tolist()
+            ]
         except MlflowException:
             raise
         except Exception as error:  # noqa: BLE001 - no stack trace may reach the caller
             _log.exception("the model failed on a request")
             raise MlflowException(f"the model failed: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
-        best = probabilities.argmax(axis=1)
-        columns: dict[str, Any] = {
-            "label": [self.classes[index] for index in best],
-            "probability": probabilities.max(axis=1),
-            **{probability_column(name): probabilities[:, index] for index, name in enumerate(self.classes)},
-            "sha256": [row.sha256 for row in rows],
-            "width": [row.width for row in rows],
-            "height": [row.height for row in rows],
-            "brightness": [row.brightness for row in rows],
+        return [self._columns(row, of) for row, of in zip(rows, probabilities, strict=True)]
+
+    def _columns(self, row: _Row, probabilities: list[float]) -> dict[str, Any]:
+        largest = max(probabilities)
+        return {
+            "label": self.classes[probabilities.index(largest)],
+            "probability": largest,
+            **{probability_column(name): probability for name, probability in zip(self.classes, probabilities, strict=True)},
+            "sha256": row.sha256,
+            "width": row.width,
+            "height": row.height,
+            "brightness": row.brightness,
         }
-        return pd.DataFrame(columns)
 
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:
         """The probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one call of the network."""
@@ -120,8 +139,8 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         if not 1 <= len(images) <= MAX_ROWS:
             raise _refusal(f"{len(images)} rows; a request holds 1 to {MAX_ROWS} photos")
         if len(images) == 1:
-            return [_row(0, images[0], self._limits)]
-        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits)))
+            return [_row(0, images[0], self._limits, self._preparation)]
+        return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits), repeat(self._preparation)))
 
 
 def _threads() -> int:
@@ -153,7 +172,7 @@ def _keras_network(file: str) -> tuple[Callable[[np.ndarray], Any], int]:
     return lambda photos: call(tf.constant(photos)), network.output_shape[-1]
 
 
-def _row(index: int, image: Any, limits: Limits) -> _Row:
+def _row(index: int, image: Any, limits: Limits, preparation: Preparation) -> _Row:
     if not isinstance(image, str):
         raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
     try:
@@ -161,7 +180,7 @@ def _row(index: int, image: Any, limits: Limits) -> _Row:
     except (binascii.Error, ValueError) as error:
         raise _refusal(f"row {index}: image is not base64: {error}") from None
     try:
-        photo = decode(data, limits)
+        photo = decode(data, limits, preparation)
     except UnusablePhoto as error:
         raise _refusal(f"row {index}: {error}") from None
     return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))
@@ -171,6 +190,8 @@ def _decoded(text: str) -> bytes:
     """The bytes of base64 text, in each form that programs write: with the alphabet for URLs and without padding (RFC 4648, 5), in lines
     (RFC 2045), and as a data URI (RFC 2397).
     """
+    with contextlib.suppress(binascii.Error, ValueError):  # most programs write plain base64
+        return binascii.a2b_base64(text, strict_mode=True)
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):

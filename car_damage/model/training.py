@@ -6,7 +6,7 @@ time, and the operating system caches the rest.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,19 +30,25 @@ PREDICT_BATCH = 64
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A network with its best weights, and the history of its training."""
+    """A trained network, and the history of its training."""
 
     network: "keras.Model"
     """The network to save, without augmentation."""
     history: Mapping[str, Sequence[float]]
-    """loss, accuracy, val_loss, val_accuracy -> one value per epoch. loss and accuracy include augmentation and dropout."""
+    """loss, accuracy, val_loss, val_accuracy -> one value per epoch. loss and accuracy include augmentation and dropout. Empty for a
+    network that is not trained in epochs."""
     best_epoch: int
-    """The epoch whose weights are kept, counted from 1."""
+    """The epoch whose weights are kept, counted from 1; 0 without epochs."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """More figures of the training."""
+    out_of_fold: npt.NDArray[np.float64] | None = None
+    """(n, classes): each training photo's probabilities from a network that has not learned from it; NaN for a photo that could not be
+    read. None: there was no cross-validation."""
 
     @property
     def epochs(self) -> int:
         """The number of epochs trained."""
-        return len(self.history["loss"])
+        return len(self.history.get("loss", ()))
 
 
 def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: Progress) -> TrainingResult:

@@ -5,7 +5,7 @@ So "valid" has one meaning everywhere: `decode` can read the photo. For any byte
 - An unusable photo raises UnusablePhoto with a reason from a closed list, `car_damage.photo.reasons`. It raises no other error.
 - The size is checked in the header before pixels are decoded, for HEIC and AVIF also in the streams and for all tiles, and no
   metadata is decompressed but the first MiB of a colour profile, so a decompression bomb uses no memory.
-- The result depends only on the bytes and the limits: Pillow's process-wide switches have no effect and are never
+- The result depends only on the bytes, the limits and the preparation: Pillow's process-wide switches have no effect and are never
   changed (see `car_damage.photo.containers`).
 - It is safe to call from threads: photos larger than LARGE, and HEIC and AVIF, are decoded one at a time, so that memory does not
   grow with the number of threads.
@@ -15,6 +15,7 @@ Every registered model contains a copy of this module, so it imports only Pillow
 """
 
 import hashlib
+import math
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from car_damage.photo.colours import to_srgb
 from car_damage.photo.containers import READERS, format_of, read_header
 from car_damage.photo.formats.header import Header, unusable
 from car_damage.photo.limits import SIZE, Limits
+from car_damage.photo.preparation import Preparation
 from car_damage.photo.reasons import CORRUPT, EMPTY, TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_SMALL
 
 LARGE = 24_000_000
@@ -70,8 +72,8 @@ class Inspection:
     """See `perceptual_hash`; None for an unusable photo."""
 
 
-def decode(data: bytes, limits: Limits = Limits()) -> Photo:
-    """Read a photo.
+def decode(data: bytes, limits: Limits = Limits(), preparation: Preparation = Preparation()) -> Photo:
+    """Read a photo, for a model that has this preparation. Which photos are usable does not depend on it.
 
     Raises:
         UnusablePhoto: `reason: detail`, the reason one of `car_damage.photo.reasons.PHOTO_REASONS`.
@@ -81,14 +83,18 @@ def decode(data: bytes, limits: Limits = Limits()) -> Photo:
         header = read_header(data)
         _check_size(header, limits)
         with _one_large if header.alone or header.width * header.height > LARGE else nullcontext():
-            square = to_srgb(_square(header.load()), header.profile)
+            size = preparation.size(header.width, header.height)
+            image = header.reduced(math.prod(size)) if size and header.reduced else header.load()
+            pixels = to_srgb(_rgb(image, size or (SIZE, SIZE)), header.profile)
+        upright = _turn(pixels, header.orientation)
+        square = preparation.square(upright) if size else upright
     except UnusablePhoto:
         raise
     except Exception as error:
         # On hostile bytes Pillow's decoders raise many kinds of errors: OSError, ValueError, SyntaxError, struct.error,
         # OverflowError, MemoryError, ... All of them concern only these bytes, and none may end a run.
         raise unusable(CORRUPT, f"{type(error).__name__}: {error}") from error
-    return Photo(_turn(square, header.orientation), *header.upright, header.format)
+    return Photo(square, *header.upright, header.format)
 
 
 def inspect(data: bytes, limits: Limits = Limits()) -> Inspection:
@@ -173,29 +179,29 @@ def _describe(data: bytes) -> tuple[str | None, int | None, int | None]:
     return header.format, *header.upright
 
 
-def _square(image: Image.Image) -> Pixels:
-    """Convert an image of any mode to (224, 224, 3) uint8."""
+def _rgb(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    """Resize an image of any mode, and convert it to (height, width, 3) uint8."""
     if image.mode.startswith(("I", "F")):
-        return _grey(image)
+        return _grey(image, size)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        over = _resize(image.convert("RGBA"))
+        over = _resize(image.convert("RGBA"), size)
         white = Image.new("RGBA", over.size, "white")
         white.alpha_composite(over)
         return np.array(white.convert("RGB"))
     if image.mode not in ("RGB", "L", "CMYK", "YCbCr"):
         image = image.convert("RGB")
-    return np.array(_resize(image).convert("RGB"))
+    return np.array(_resize(image, size).convert("RGB"))
 
 
-def _resize(image: Image.Image) -> Image.Image:
-    return image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def _grey(image: Image.Image) -> Pixels:
+def _grey(image: Image.Image, size: tuple[int, int]) -> Pixels:
     """Scale 16 bits by their full range. 32 bits and floats have no standard white: scale by the smallest common range that fits."""
     wide = image.mode.startswith("I;16")
     # float64, because differences of large float32 overflow.
-    values = np.asarray(_resize((image.convert("I") if wide else image).convert("F")), np.float64)
+    values = np.asarray(_resize((image.convert("I") if wide else image).convert("F"), size), np.float64)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise unusable(CORRUPT, "the pixels contain NaN or infinity")
@@ -208,7 +214,7 @@ def _grey(image: Image.Image) -> Pixels:
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply the EXIF orientation. Turning the small square gives the same pixels as turning the photo, for less work."""
+    """Apply the EXIF orientation. Turning the small photo gives the same pixels as turning the original, for less work."""
     turned = {
         2: lambda: pixels[:, ::-1],
         3: lambda: pixels[::-1, ::-1],

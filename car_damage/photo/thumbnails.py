@@ -7,6 +7,8 @@ that cannot be decoded is None.
 import io
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from car_damage.errors import UnusablePhoto
@@ -43,9 +45,14 @@ def thumbnail(data: bytes, limits: Limits = Limits()) -> bytes | None:
         return None
 
 
-def _drawn(photo: Photo) -> bytes:
-    scale = min(1.0, SIDE / max(photo.width, photo.height))
-    size = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+def drawn(pixels: npt.NDArray[np.uint8], width: int, height: int, side: int = SIDE) -> bytes:
+    """A JPEG of decoded pixels, (n, n, 3) uint8, in the shape that the photo had: at most side x side, and never larger than the photo."""
+    scale = min(1.0, side / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
     buffer = io.BytesIO()
-    Image.fromarray(photo.pixels).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=_QUALITY)
+    Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()
+
+
+def _drawn(photo: Photo) -> bytes:
+    return drawn(photo.pixels, photo.width, photo.height)

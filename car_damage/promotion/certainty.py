@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from car_damage.model.bootstrap import Interval, interval, resampled
 from car_damage.model.evaluation import Counts, Labels, counts_of
 
 Cells = npt.NDArray[np.int64]
@@ -19,8 +20,6 @@ Measure = Callable[[Counts], npt.NDArray[np.float64]]
 
 ROUNDING = 1e-9
 """Largest difference between two sums of the same numbers."""
-BOOTSTRAP = 1_000
-"""Resamples for an interval, as many as Efron & Tibshirani (1993, ch. 13) ask for."""
 _BLOCK = 2_000
 """Resamples that are held in memory together."""
 _ENOUGH = 200
@@ -31,9 +30,9 @@ _ENOUGH = 200
 class Intervals:
     """95 % intervals of both models' scores, and of the gain."""
 
-    candidate: tuple[float, float]
-    champion: tuple[float, float]
-    gain: tuple[float, float]
+    candidate: Interval
+    champion: Interval
+    gain: Interval
 
 
 def cells_of(truth: Labels, candidate: Labels, champion: Labels, classes: int) -> Cells:
@@ -62,24 +61,11 @@ def confidence(cells: Cells, measure: Measure, resamples: int, seed: int) -> flo
 
 def intervals(cells: Cells, measure: Measure, seed: int) -> Intervals:
     """The paired bootstrap (Efron & Tibshirani 1993, ch. 8): both models on the same resampled photos, so that in the gain what is
-    hard for both cancels out. To draw n photos with replacement is to draw the numbers in the cells from a multinomial distribution.
+    hard for both cancels out.
     """
-    truth, candidate, champion = np.nonzero(cells)
-    photos = cells[truth, candidate, champion]
-    draws = np.random.default_rng(seed).multinomial(photos.sum(), photos / photos.sum(), BOOTSTRAP)
-    of_class = np.eye(len(cells))
-
-    def scores(answers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        right = of_class[truth] * (answers == truth)[:, None]
-        return measure(Counts(draws @ right, draws @ of_class[truth], draws @ of_class[answers]))
-
-    mine, theirs = scores(candidate), scores(champion)
-    return Intervals(_interval(mine), _interval(theirs), _interval(mine - theirs))
-
-
-def _interval(scores: npt.NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return float(low), float(high)
+    drawn = resampled(cells, seed)
+    mine, theirs = measure(counts_of(drawn.sum(axis=3))), measure(counts_of(drawn.sum(axis=2)))
+    return Intervals(interval(mine), interval(theirs), interval(mine - theirs))
 
 
 def _score(cells: Cells, measure: Measure) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from car_damage.moves import Move
-from car_damage.ports import KEY_TAG, SILVER_TAG, ModelVersion, RunSummary
+from car_damage.ports import FEATURES_TAG, KEY_TAG, SILVER_TAG, ModelVersion, Platform, RunSummary
 from car_damage.promotion.tags import DECISION, DRY_RUN, is_decided, waits_for_approval
 
 ENDLESS = timedelta(days=1)
@@ -23,6 +23,14 @@ class Holdings:
     moves: Sequence[Move]
     champion: ModelVersion | None
     challenger: ModelVersion | None
+
+    @classmethod
+    def of(cls, platform: Platform) -> "Holdings":
+        """Those of a platform."""
+        registry = platform.registry
+        return cls(
+            platform.tracking.recent(), registry.all_versions(), platform.history.moves(), registry.champion(), registry.challenger()
+        )
 
     def versions_of(self, run: RunSummary) -> list[ModelVersion]:
         return [version for version in self.versions if version.run_id == run.run_id]
@@ -58,6 +66,16 @@ class Holdings:
         tags = [version.tags for version in may]
         tags += [run.tags for run in self.runs if run.status in _IN_USE and run.run_id not in decided]
         return {int(of[SILVER_TAG]) for of in tags if SILVER_TAG in of}
+
+    def features(self, training_key: str) -> set[str]:
+        """The digests of rows in the table of features that the next training may read, or those of the versions with an alias.
+
+        They belong to trainings in progress, to the latest finished one, and to that with this key.
+        """
+        latest = next((run.run_id for run in self.runs if run.status == "FINISHED"), "")
+        needed = {latest} | {version.run_id for version in self.versions if version.version in self._aliased}
+        kept = [run for run in self.runs if run.run_id in needed or run.status == "RUNNING" or run.tags.get(KEY_TAG) == training_key]
+        return {run.tags[FEATURES_TAG] for run in kept if FEATURES_TAG in run.tags}
 
     @property
     def _aliased(self) -> set[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from car_damage.data.groups import MIN_PHOTOS, Group
 from car_damage.model.evaluation import Labels, mean_recall_of
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, Score
 from car_damage.promotion.certainty import ROUNDING, cells_of, confidence
@@ -31,11 +32,14 @@ class Answers:
     """(n,); None when there is no champion."""
     fresh: npt.NDArray[np.bool_] | None = None
     """(n,) whether the photo arrived after the champion was chosen; None when that is unknown, or there is no champion."""
+    groups: tuple[Group, ...] = ()
+    """Groups of these photos."""
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Answers":
         """The answers to some of the photos."""
         champion = None if self.champion is None else self.champion[chosen]
-        return Answers(self.truth[chosen], self.candidate[chosen], champion, None if self.fresh is None else self.fresh[chosen])
+        fresh = None if self.fresh is None else self.fresh[chosen]
+        return Answers(self.truth[chosen], self.candidate[chosen], champion, fresh, tuple(group.only(chosen) for group in self.groups))
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,21 @@ def decide(answers: Answers, classes: Sequence[str], rule: Promotion, circumstan
     """Judge a candidate on the test photos.
 
     Returns:
-        `promote` (with `rule.mode` "approval": `await_approval`) only when there are enough test photos of every class, no class is lost or
-        below its floor, and the candidate is ahead of the champion by `min_gain` with the confidence that this look asks for, while
-        its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion. The first version has to be
-        ahead of a model that always says the same class.
+        `promote` (with `rule.mode` "approval": `await_approval`) only when there are enough test photos of every class, no class is lost,
+        no class or group is below its floor, and the candidate is ahead of the champion by `min_gain` with the confidence that this look
+        asks for, while its mistakes cost no more than `max_cost_rise` above the champion's. A tie keeps the champion. The first version has
+        to be ahead of a model that always says the same class.
     """
     answers = _judged_on(answers, len(classes), rule)
     fresh = None if answers.fresh is None else int(np.count_nonzero(answers.fresh))
-    measured = evidence_for(answers.truth, answers.candidate, answers.champion, classes, rule)
+    measured = evidence_for(answers.truth, answers.candidate, answers.champion, classes, rule, answers.groups)
     evidence = replace(measured, excluded=circumstances.excluded, looks=circumstances.looks, fresh=fresh)
-    against = [*_too_few(answers.truth, classes, rule), *_lost(circumstances), *_below_floor(evidence, rule)]
+    against = [
+        *_too_few(answers.truth, classes, rule),
+        *_lost(circumstances),
+        *_below_floor(evidence, rule),
+        *_below_group_floor(evidence, rule),
+    ]
     if evidence.champion is None or evidence.comparison is None:
         if not against and rule.first_version == "ahead":
             against += _not_ahead_of_a_constant(answers, classes, rule, circumstances)
@@ -144,6 +153,18 @@ def _below_floor(evidence: Evidence, rule: Promotion) -> list[str]:
     """A class without a test photo has no recall; `_too_few` speaks of it."""
     recalls = [(name, evidence.candidate.recall[name], floor) for name, floor in rule.recall_floor.items()]
     return [f"recall of {name} is {has:.2f}; {floor:.2f} is needed" for name, has, floor in recalls if has is not None and has < floor]
+
+
+def _below_group_floor(evidence: Evidence, rule: Promotion) -> list[str]:
+    if not rule.group_floor:
+        return []
+    if (worst := evidence.worst_group) is None:
+        return [
+            f"no group of test photos has {MIN_PHOTOS}, so no macro-F1 can be held against promotion.group_floor = {rule.group_floor:g}"
+        ]
+    if (score := evidence.candidate.groups[worst]) >= rule.group_floor:
+        return []
+    return [f"macro-F1 of group {worst} ({evidence.groups[worst]} test photos) is {score:.3f}; {rule.group_floor:.3f} is needed"]
 
 
 def _not_ahead_of_a_constant(answers: Answers, classes: Sequence[str], rule: Promotion, circumstances: Circumstances) -> list[str]:

@@ -29,7 +29,7 @@ name of the approval task: https://docs.databricks.com/aws/en/mlflow/deployment-
 NOT_APPROVED = "Not yet"
 """The tag's value after a new decision: an approval counts for the evidence that the person saw."""
 
-_NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost")
+_NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost", "worst_group_macro_f1")
 """Tags that hold a number of the evidence."""
 _RECALL = "recall_"
 
@@ -46,6 +46,8 @@ def tags_of(judged: "Decision", champion: ModelVersion | None) -> dict[str, str]
         values |= {"champion_macro_f1": evidence.champion.macro_f1, "champion_cost": evidence.champion.cost}
     if evidence.comparison is not None:
         values |= {"gain": evidence.comparison.gain, "confidence": evidence.comparison.confidence}
+    if (worst := evidence.worst_group) is not None:
+        values["worst_group_macro_f1"] = candidate.groups[worst]
     values |= {f"{_RECALL}{name}": recall for name, recall in candidate.recall.items()}
     tags = {tag: f"{value:.6g}" for tag, value in values.items() if value is not None}
     return tags | {REASONS: "; ".join(judged.reasons)[:TAG_LIMIT], JUDGED_AGAINST: named(champion)}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.checked import readable
+from car_damage.data.groups import groups_of
 from car_damage.data.splits import TEST, TRAIN
 from car_damage.data.trained import COLUMNS, seen, trained_photos
 from car_damage.errors import CarDamageError, ModelRefused, RegistryError, Terminal, TooFewPhotos
@@ -37,7 +38,7 @@ class PhotosToJudge:
     """Test photos of one silver version, and the candidate's predictions for them after its training."""
 
     rows: pa.Table
-    """path, label, sha256, phash: n rows."""
+    """path, label, sha256, phash, width, height: n rows."""
     truth: Labels
     """(n,)"""
     probabilities: npt.NDArray[np.float64]
@@ -85,7 +86,7 @@ def read_test_photos(request: RegisterRequest, platform: Platform) -> PhotosToJu
         RegistryError: the candidate has predictions for none of them.
     """
     classes = platform.settings.labels.classes
-    columns = ["path", "label", "sha256", "phash", "split"]
+    columns = ["path", "label", "sha256", "phash", "width", "height", "split"]
     silver, _ = platform.tables.read(platform.settings.tables.silver, columns, request.silver_version)
     rows = silver.filter(pc.equal(silver["split"], TEST)).sort_by("sha256")
     if not rows.num_rows:
@@ -124,8 +125,9 @@ def judge(test: PhotosToJudge, version: ModelVersion, champion: ModelVersion | N
     said = None
     if champion is not None and len(test.truth):
         test, said = _with_answers(test, champion, platform, progress, left_out)
-    decision = decide(Answers(test.truth, test.candidate, said, test.fresh), settings.labels.classes, settings.promotion, circumstances)
-    return Judgement(decision, left_out)
+    groups = groups_of(test.rows, settings.labels, settings.landing.folder)
+    given = Answers(test.truth, test.candidate, said, test.fresh, groups)
+    return Judgement(decide(given, settings.labels.classes, settings.promotion, circumstances), left_out)
 
 
 def _with_answers(

@@ -14,19 +14,20 @@ from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import ModelVersion, Platform, RunSummary
 from car_damage.promotion.retention import Holdings
 from car_damage.stage import Progress, Stage
+from car_damage.stages import transfer
 
 
 def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyReport:
     """Remove it, or with a dry run only find it."""
     before = platform.clock.now() - timedelta(days=platform.settings.tracking.keep_days)
-    held, registry = platform.tracking.recent(), platform.registry
-    holdings = Holdings(held, registry.all_versions(), platform.history.moves(), registry.champion(), registry.challenger())
+    holdings = Holdings.of(platform)
     over = holdings.over(before, request.training_key)
     trainings = _trainings(request, platform, holdings, over)
-    rest = replace(holdings, runs=[run for run in held if run not in over])
+    rest = replace(holdings, runs=[run for run in holdings.runs if run not in over])
     needed = holdings.needed_runs
     deleted = [run for run in platform.archive.deleted() if (run.ended or run.started) < before and run.run_id not in needed]
-    return TidyReport((*trainings, *_deleted(request, platform, deleted), *_tables(request, platform, rest, progress)))
+    features = _features(request, platform, holdings)
+    return TidyReport((*trainings, *_deleted(request, platform, deleted), *features, *_tables(request, platform, rest, progress)))
 
 
 def _trainings(request: TidyRequest, platform: Platform, holdings: Holdings, over: list[RunSummary]) -> list[Leftover]:
@@ -64,6 +65,18 @@ def _deleted(request: TidyRequest, platform: Platform, runs: list[RunSummary]) -
     if runs and not request.dry_run:
         platform.archive.remove(runs)
     return leftovers
+
+
+def _features(request: TidyRequest, platform: Platform, holdings: Holdings) -> list[Leftover]:
+    """Features of photos that left silver, and of backbones that no needed training has. Jobs do this after a training: only they
+    have the engine of the tables.
+    """
+    if platform.settings.databricks.stages == "jobs":
+        return []
+    keys = transfer.superfluous(platform, holdings.features(request.training_key))
+    if not request.dry_run:
+        transfer.remove(keys, platform)
+    return [Leftover("features", platform.settings.tables.features, keys.num_rows, None)] if keys.num_rows else []
 
 
 def _tables(request: TidyRequest, platform: Platform, holdings: Holdings, progress: Progress) -> list[Leftover]:

@@ -4,57 +4,29 @@ The MLflow run is looked up by the training key first and finished last: asked a
 run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 """
 
-import itertools
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.checked import readable
-from car_damage.data.silver import SILVER
-from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from car_damage.data.splits import SPLITS, TRAIN, VALIDATION
 from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model import export, plots, training
-from car_damage.model.evaluation import Evaluation, evaluate
-from car_damage.model.photos import COLUMNS, Photos, PhotoSet, load
-from car_damage.model.run_files import (
-    CONFUSION_MATRIX_FILE,
-    EVALUATION_FILE,
-    KERAS_FILE,
-    ONNX_FILE,
-    PREDICTIONS_FILE,
-    SMOKE_PHOTO_FILE,
-    TRAINED_FILE,
-    TRAINING_CURVE_FILE,
-    WORST_MISTAKES_FILE,
-    write_predictions,
-    write_trained,
-)
+from car_damage.model import backbone, training
+from car_damage.model.photos import COLUMNS, PhotoSet, load
+from car_damage.model.resolution import learn
+from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Dataset, Platform, RunContents
-from car_damage.showing import if_possible
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
+from car_damage.stages import evaluating, transfer
+from car_damage.stages.contents import contents
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
-if TYPE_CHECKING:
-    import keras
-
-    from car_damage.model.onnx_network import OnnxNetwork
-
-ENVELOPE = 4096
-"""Bytes of a request to the endpoint, without the photo."""
-
-_LONGEST_PARAM = 500
-"""Characters of a parameter's value that every MLflow server takes."""
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
 
@@ -71,9 +43,11 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, "phash"), request.silver_version)
+    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version)
     _check(rows, request.silver_version)
     images = settings.images
+    common = settings.training.resolution == "common"
+    preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
     with load(
         rows,
         platform.files,
@@ -84,6 +58,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         images.cache_bytes,
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
+        preparation,
     ) as photos:
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
@@ -142,13 +117,17 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
+    seeing = backbone.load(settings.training, platform.files, photos.preparation) if settings.training.network == "transfer" else None
+    if seeing is not None:
+        tags[FEATURES_TAG] = seeing.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            contents = _train(request, platform, photos, folder, progress)
+            trained = _trained(request, rows, platform, photos, seeing, progress)
+            whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
-            model_uri = tracking.log(run_id, contents)
+            model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)
         tracking.finish(run_id, model_uri, key if photos.lost else None)
     except Exception as error:
@@ -158,7 +137,18 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(key, run_id, model_uri, _reported(contents.metrics), *_left_out(photos))
+    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos))
+
+
+def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
+    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+) -> training.TrainingResult:
+    if seeing is not None:
+        trained = transfer.train(rows, photos, seeing, platform, progress)
+        transfer.remove_in_a_job(platform, request.training_key)
+        return trained
+    settings = platform.settings
+    return training.train(photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes), settings.training, progress)
 
 
 def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:
@@ -170,93 +160,6 @@ def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
     """Paths of some photos that the training leaves out, from the start or since they were lost, and their number."""
     paths = sorted({**photos.left_out, **photos.lost})
     return tuple(paths[:UNREADABLE_SHOWN]), len(paths)
-
-
-def _train(request: TrainRequest, platform: Platform, photos: PhotoSet, folder: Path, progress: Progress) -> RunContents:
-    """Train, evaluate, and write every file of the run into a folder."""
-    settings = platform.settings
-    classes = settings.labels.classes
-    train, validation, test = (photos.part(split) for split in SPLITS)
-    trained = training.train(train, validation, len(classes), settings.training, progress)
-    keras_file = folder / KERAS_FILE
-    trained.network.save(keras_file)
-    served = _served(trained.network, folder / ONNX_FILE, photos, settings.training.int8, progress)
-    (test, on_test), (validation, on_validation) = (_predicted(served.network, photos) for photos in (test, validation))
-    scores = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
-    photos_of = {TRAIN: len(train), VALIDATION: len(validation), TEST: len(test)}
-    smoke = _smoke_photo(platform, test)
-    title = f"Test photos of silver version {request.silver_version}"
-    drawings: dict[str, Callable[[], bytes]] = {
-        CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(scores[TEST], title),
-        TRAINING_CURVE_FILE: lambda: plots.training_curve(trained.history, trained.best_epoch),
-        WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
-    }
-    for name, draw in drawings.items():
-        with if_possible(name):
-            (folder / name).write_bytes(draw())
-    files = {
-        EVALUATION_FILE: json.dumps({split: asdict(score) for split, score in scores.items()}, indent=1).encode(),
-        PREDICTIONS_FILE: write_predictions(test, on_test, classes),
-        SMOKE_PHOTO_FILE: smoke,
-    }
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return RunContents(
-        params={
-            **settings.training.model_dump(mode="json"),
-            "silver_table": settings.tables.silver,
-            "silver_version": request.silver_version,
-            "answers_by": "keras" if served.file is None else "onnxruntime",
-            **({"why_keras": served.why_keras[:_LONGEST_PARAM]} if served.why_keras else {}),
-        },
-        metrics=_metrics(scores, trained, photos_of),
-        history=trained.history,
-        folder=folder,
-        keras_file=keras_file,
-        onnx_file=served.file,
-        example=smoke,
-        dataset=Dataset(platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, photos_of),
-    )
-
-
-def _served(network: "keras.Model", file: Path, photos: PhotoSet, int8: bool, progress: Progress) -> export.ServedNetwork:
-    """The network as it will answer. Everything after the training judges this one."""
-    served = export.served(network, file, photos.part(TEST))
-    if served.why_keras:
-        progress("export", 1, 1, f"the network cannot be exported to ONNX, so the model answers by Keras: {served.why_keras}")
-    elif int8:
-        progress("export", 0, 1, "computing with 8-bit integers")
-        served = export.int8(served, photos.part(TRAIN))
-    return served
-
-
-def _predicted(network: "OnnxNetwork | keras.Model", photos: Photos) -> tuple[Photos, npt.NDArray[np.float32]]:
-    """The photos that can be read, and their probabilities.
-
-    Raises:
-        TooFewPhotos: none can.
-    """
-    probabilities = training.predict(network, photos)
-    there = photos.there
-    if not there.any():
-        raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
-    return photos.only(there), probabilities[there]
-
-
-def _smoke_photo(platform: Platform, test: Photos) -> bytes:
-    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
-    limit = platform.settings.serving.max_request_bytes - ENVELOPE
-    photos = readable(platform.files, test.paths, test.sha256s, {})
-    if (first := next(photos, None)) is None:
-        raise TooFewPhotos("no test photo can be read any more; run the pipeline again, which validates the present files")
-    return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
-
-
-def _metrics(scores: dict[str, Evaluation], trained: training.TrainingResult, photos: dict[str, int]) -> dict[str, float]:
-    metrics = {"epochs": float(trained.epochs), **{f"{split}_photos": float(number) for split, number in photos.items()}}
-    for split, score in scores.items():
-        metrics |= score.metrics(split)
-    return metrics
 
 
 def _reported(metrics: Mapping[str, float]) -> dict[str, float]:

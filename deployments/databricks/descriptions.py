@@ -48,7 +48,7 @@ def items(settings: Settings, api: Api) -> list[Item]:
 
 def _entries(settings: Settings) -> list[Entry]:
     comments = unity_catalog.comments(settings)
-    theirs = {volume.rpartition(".")[0] for volume in unity_catalog.landing(settings)}
+    theirs = {volume.rpartition(".")[0] for volume in [*unity_catalog.landing(settings), *unity_catalog.backbones(settings)]}
     tables = unity_catalog.tables(settings) if settings.tables.names == "catalog" else []
     return [
         *(Entry("schema", name, comments[name]) for name in unity_catalog.schemas(settings) if name not in theirs),

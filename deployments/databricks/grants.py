@@ -41,7 +41,8 @@ def required(settings: Settings) -> list[RequiredPrivileges]:
     for name in unity_catalog.schemas(settings):
         tables = ("CREATE_TABLE", "SELECT", "MODIFY") if name in with_tables else ()
         found.append(RequiredPrivileges("schema", name, ("USE_SCHEMA", *tables, *(("CREATE_MODEL",) if name in with_model else ()))))
-    found += [RequiredPrivileges("volume", name, ("READ_VOLUME",)) for name in unity_catalog.landing(settings)]
+    read = [*unity_catalog.landing(settings), *unity_catalog.backbones(settings)]
+    found += [RequiredPrivileges("volume", name, ("READ_VOLUME",)) for name in read]
     return found + [RequiredPrivileges("volume", name, ("READ_VOLUME", "WRITE_VOLUME")) for name in unity_catalog.volumes(settings)]
 
 

@@ -32,14 +32,14 @@ def catalogs(settings: Settings) -> list[str]:
 
 def schemas(settings: Settings) -> list[str]:
     """catalog.schema of all tables, volumes and models that the service reads or writes."""
-    named = [*landing(settings), *tables(settings), settings.tracking.model, *volumes(settings)]
+    named = [*landing(settings), *backbones(settings), *tables(settings), settings.tracking.model, *volumes(settings)]
     return list(dict.fromkeys(name.rpartition(".")[0] for name in named))
 
 
 def tables(settings: Settings) -> list[str]:
     """catalog.schema.table of the tables that the jobs and the endpoint create."""
     names, inference = settings.tables, settings.serving.inference_table
-    return [names.bronze, names.silver, names.splits, names.predictions, *([inference] if inference else [])]
+    return [names.bronze, names.silver, names.splits, names.features, names.predictions, *([inference] if inference else [])]
 
 
 def volumes(settings: Settings) -> list[str]:
@@ -64,6 +64,14 @@ def landing(settings: Settings) -> list[str]:
     return [volume] if volume and volume not in volumes(settings) else []
 
 
+def backbones(settings: Settings) -> list[str]:
+    """The volumes of the files that `training.backbone` and `training.weights` name. The service only reads them."""
+    training = settings.training
+    named = (training.backbone, training.weights) if training.network == "transfer" else ()
+    found = dict.fromkeys(volume for path in named if (volume := volume_of(path)))
+    return [volume for volume in found if volume not in {*landing(settings), *volumes(settings)}]
+
+
 def models(settings: Settings) -> list[str]:
     """The registered model, if the registry is Unity Catalog's."""
     return [settings.tracking.model] if settings.registry_uri.startswith("databricks-uc") else []
@@ -77,6 +85,7 @@ def comments(settings: Settings) -> dict[str, str]:
         databricks.wheels: "Wheels that the jobs of the car damage service install.",
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
         names.predictions: "Answers of the car damage model to many photos.",
+        names.features: "What a backbone sees in each photo of a damaged car.",
         names.splits: "The split of each photo of damaged cars.",
         names.silver: "Photos of damaged cars that models are trained and tested on.",
         names.bronze: "The verdict on each photo of a damaged car that has landed.",

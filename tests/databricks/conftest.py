@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -52,6 +53,16 @@ class HastyClock(SystemClock):
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds / 100)
         self.waited += seconds
+
+
+@pytest.fixture(autouse=True)
+def _hasty_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits of databricks-sdk between two tries of a call are as hasty."""
+    from databricks.sdk.clock import RealClock
+
+    clock = HastyClock()
+    monkeypatch.setattr(RealClock, "time", lambda _: clock.monotonic())
+    monkeypatch.setattr(RealClock, "sleep", lambda _, seconds: clock.sleep(seconds))
 
 
 @dataclass
@@ -135,7 +146,15 @@ def make_runner(settings: Settings, seen: Seen) -> DatabricksJobs:
     )
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """68 photos, 12 of them unusable. Drawing them takes two seconds of processor time, so tests copy them."""
+    folder = tmp_path_factory.mktemp("drawn")
+    demo_photos.write(folder)
+    return folder
+
+
 @pytest.fixture
-def photos(twin: twins.Twin) -> None:
-    """68 photos on the landing volume, 12 of them unusable."""
-    demo_photos.write(twin.volume(LANDING))
+def photos(twin: twins.Twin, drawn: Path) -> None:
+    """The photos on the landing volume."""
+    shutil.copytree(drawn, twin.volume(LANDING), dirs_exist_ok=True)

@@ -183,4 +183,4 @@ def test_doctor_asks_the_workspace_nothing_else_once_its_credentials_have_failed
     assert [call for call in twin.asked if "/api/" in call] == ["GET /api/2.0/preview/scim/v2/Me"]
     told = "not asked, because its credentials failed: landing folder, registry, champion, endpoint"
     assert (found["Databricks credentials"].state, found["rest of the workspace"].detail) == (FAIL, told)
-    assert looked == ["Prefect server", "Databricks credentials", "home folder", "tables", "photos elsewhere"]
+    assert looked == ["Prefect server", "Databricks credentials", "home folder", "tables", "photos elsewhere", "backbone"]

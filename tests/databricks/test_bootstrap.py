@@ -1,5 +1,6 @@
 """Bootstrap prepares an empty workspace to run stages as jobs. A second bootstrap changes nothing. Nothing is ever dropped."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from car_damage.promotion.tags import APPROVAL
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.validate import STAGE as VALIDATE
-from deployments import demo_photos
 from deployments.administrator import NeedsAdministrator
 from deployments.databricks import bundle, needs, unity_catalog
 from deployments.items import Result, bootstrap, plan
@@ -88,10 +88,12 @@ def test_an_empty_workspace_is_made_ready_and_then_left_alone(empty: Twin, setti
 
 
 @pytest.mark.usefixtures("_bootstrapped")
-def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(empty: Twin, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_runs_by_the_job_and_the_wheel_that_were_made(
+    empty: Twin, settings: Settings, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect.logging import disable_run_logger
 
-    demo_photos.write(empty.volume(LANDING))
+    shutil.copytree(drawn, empty.volume(LANDING), dirs_exist_ok=True)
     with disable_run_logger():
         report = make_runner(settings, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent)
     assert report.accepted == 59

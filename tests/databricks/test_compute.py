@@ -1,6 +1,7 @@
 """Jobs run on serverless compute, a job cluster or an existing cluster. A change of compute leaves no settings of the previous one."""
 
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from car_damage.pipeline import ValidateRequest
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.validate import STAGE as VALIDATE
-from deployments import demo_photos
 from deployments.databricks import bundle, compute, needs, workspace_checks
 from deployments.databricks.differences import differences, stated
 from deployments.items import bootstrap
@@ -57,11 +57,13 @@ def form(name: str, **given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", GIVEN)
-def test_a_stage_runs_on_each_compute_and_bootstrap_leaves_it_alone_a_second_time(empty: Twin, settings: Settings, kind: str) -> None:
+def test_a_stage_runs_on_each_compute_and_bootstrap_leaves_it_alone_a_second_time(
+    empty: Twin, settings: Settings, drawn: Path, kind: str
+) -> None:
     chosen = on(settings, kind)
     bootstrap(needs.items(chosen))
     assert [result.problem for result in bootstrap(needs.items(chosen)) if result.problem] == []
-    demo_photos.write(empty.volume(LANDING))
+    shutil.copytree(drawn, empty.volume(LANDING), dirs_exist_ok=True)
     with disable_run_logger():
         assert make_runner(chosen, Seen()).run(VALIDATE, ValidateRequest("flow-1"), silent).accepted == 59
 

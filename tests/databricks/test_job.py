@@ -44,7 +44,8 @@ def place(tmp_path: Path, settings: Settings) -> Place:
 
 
 def job(place: Place, stages: str = "validate,silver", job_run: int = 7) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "car_damage.job.run", f"--request={place.request}", f"--stages={stages}", f"--job-run={job_run}"]
+    given = [f"--request={place.request}", f"--stages={stages}", f"--job-run={job_run}"]
+    command = [sys.executable, "-X", "importtime", "-m", "car_damage.job.run", *given]
     # The request carries the settings; those in the cluster's environment have no effect.
     environment = os.environ | {"CAR_DAMAGE_LANDING__FOLDER": "/elsewhere"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
@@ -62,6 +63,9 @@ def test_the_stages_of_a_job_end_as_they_do_in_the_flow_s_own_process(place: Pla
     assert silver == SILVER.run(wanted, here, silent)
     assert "validate: 68 of 68" in done.stdout
     assert "stage silver: done" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "deltalake" in imported
+    assert {"databricks.sdk", "keras", "mlflow", "prefect"}.isdisjoint(imported), "the job starts without what its stages do not need"
 
 
 def test_what_was_done_is_not_done_again(place: Place, settings: Settings) -> None:

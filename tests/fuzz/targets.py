@@ -14,9 +14,10 @@ from typing import Any
 
 
 def photo(data: bytes) -> None:
-    """The verdict is one of the closed list, and a valid photo can be decoded, hashed and drawn."""
+    """The verdict is one of the closed list, and a valid photo can be decoded, hashed, prepared for a model and drawn."""
     from car_damage.photo import decoder, reasons
     from car_damage.photo.limits import Limits
+    from car_damage.photo.preparation import Preparation
     from car_damage.photo.thumbnails import thumbnail
 
     limits = Limits(max_pixels=4_000_000)
@@ -24,6 +25,7 @@ def photo(data: bytes) -> None:
     assert found.valid == (found.phash is not None) == (found.reason is None)
     assert found.valid or found.reason in reasons.PHOTO_REASONS
     assert not found.valid or thumbnail(data, limits)
+    assert not found.valid or decoder.decode(data, limits, Preparation(20_000, 60))
 
 
 def labels(data: bytes) -> None:

@@ -40,6 +40,20 @@ def test_the_exported_network_answers_like_keras(network: "keras.Model", drawn: 
         served.network(np.zeros((1, 224, 224, 3), np.uint8), training=True)
 
 
+def test_layers_with_numbers_of_their_own_and_another_size_are_exported(drawn: Draw, tmp_path: Path) -> None:
+    """As in the backbones of keras.applications, whose preprocessing is a part of a network in the network."""
+    import keras
+    from keras import layers
+
+    inner = keras.Input((96, 96, 3))
+    normal = layers.Normalization(mean=[120.0, 110.0, 100.0], variance=[60.0, 70.0, 80.0])(layers.Resizing(96, 96)(inner))
+    network = keras.Model(inner, layers.Conv2D(4, 8, strides=8)(normal))
+    photo = keras.Input((224, 224, 3), dtype="uint8")
+    maps = network(layers.Resizing(96, 96)(layers.Rescaling(1.0)(photo)))
+    outer = keras.Model(photo, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(maps)))
+    assert export.served(outer, tmp_path / "n.onnx", drawn(3, 1)).why_keras == ""
+
+
 def test_an_export_that_answers_otherwise_is_refused(
     network: "keras.Model", drawn: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -410,7 +410,9 @@ def test_the_address_of_a_run_is_the_servers_page(tmp_path: Path) -> None:
     body = '{"run": {"info": {"run_id": "r1", "experiment_id": "5", "status": "RUNNING"}, "data": {}}}'
     with server(200, body) as uri:
         page = f"{uri}/#/experiments/5/runs/r1?workflowType=machine_learning"
-        assert MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri})).url("r1") == page  # type: ignore[arg-type]
+        tracking = MlflowTracking(Settings(home=tmp_path, tracking={"uri": uri}))  # type: ignore[arg-type]
+        assert tracking.url("r1") == page
+        assert tracking.url("r1", "report.html") == page.replace("?", "/artifacts/report.html?")
 
 
 def test_a_cancelled_flow_run_s_training_ends_and_nothing_else_does(tmp_path: Path) -> None:

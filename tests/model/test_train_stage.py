@@ -12,14 +12,17 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.data import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
 from car_damage.model import export, networks, plots
+from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.photos import Photos
 from car_damage.model.process import answers
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
+    REPORT_FILE,
     SMOKE_PHOTO_FILE,
     TRAINED_FILE,
     WORST_MISTAKES_FILE,
@@ -28,14 +31,16 @@ from car_damage.model.run_files import (
 )
 from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
+from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
 from car_damage.stages import train
+from car_damage.stages.evaluating import smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
-from car_damage.stages.train import _smoke_photo
 from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in
@@ -96,6 +101,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "training_curve.png",
         "worst_mistakes.png",
         "evaluation.json",
+        "report.html",
         "smoke_photo",
         "test_predictions.parquet",
         "trained_photos.parquet",
@@ -106,6 +112,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     assert run.data.tags["model_uri"] == report.model_uri
     assert {"test_accuracy", "validation_macro_f1", "epochs", "train_photos", "loss", "val_loss"} <= set(run.data.metrics)
     assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
+    assert not {"preparation_pixels", "preparation_quality"} & set(run.data.params)
     source = {"path": world.target.tables.uri(settings.tables.silver), "delta_table_version": 0}
     assert [json.loads(used.dataset.source) for used in run.inputs.dataset_inputs] == [source] * 3
     photos = {used.dataset.name: json.loads(used.dataset.profile)["num_rows"] for used in run.inputs.dataset_inputs}
@@ -130,7 +137,7 @@ def test_the_smoke_photo_is_the_first_that_a_request_can_hold_or_the_first_of_al
     test = Photos(np.zeros((2, 1, 1, 3), np.uint8), np.zeros(2, np.int64), shas, tuple(given))
     settings = Settings(serving=Serving(max_request_bytes=limit))
     platform: Any = fakes.World(settings, fakes.Photos(given), fakes.Versions(), fakes.Endpoint({}), fakes.Runs({}))
-    assert _smoke_photo(platform, test) == chosen
+    assert smoke_photo(platform, test) == chosen
 
 
 def test_a_run_keeps_the_list_of_the_photos_that_it_has_seen_and_of_no_test_photo(trained: tuple[World, TrainReport]) -> None:
@@ -153,6 +160,25 @@ def test_predictions_name_each_test_photo_and_agree_with_the_report(trained: tup
     assert report.metrics["test_accuracy"] == pytest.approx(right)
     scores = json.loads(world.target.tracking.fetch(report.run_id, EVALUATION_FILE))
     assert [score["support"] for score in scores["test"]["classes"]] == [2, 2, 2]
+    figures = {figure["name"]: figure for figure in scores["figures"]}
+    assert figures["accuracy"]["value"] == pytest.approx(right)
+    assert figures["accuracy"]["interval"][0] <= right <= figures["accuracy"]["interval"][1]
+    assert (scores["groups"], scores["small_groups"]) == ([], 1)
+
+
+def test_the_report_of_a_run_shows_its_scores_and_photos(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    page = world.target.tracking.fetch(report.run_id, REPORT_FILE).decode()
+    for part in (
+        f"{report.metrics['test_macro_f1']:.3f}",
+        f"{report.metrics['test_log_loss']:.3f}",
+        "0, as it should be",
+        "training.epochs",
+    ):
+        assert part in page
+    assert ">train</td><td class=number>3</td>" in page
+    wrong = read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()
+    assert page.count("<figure>") == sum(row["label"] != row["predicted"] for row in wrong)
 
 
 def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
@@ -242,6 +268,29 @@ def test_a_model_with_int8_answers_as_it_was_evaluated(trained: tuple[World, Tra
     assert files == as_plain
     assert_answers_as_noted(world, report, tmp_path)
     assert noted_answer(world, report)[1] != pytest.approx(noted_answer(world, plain)[1], abs=1e-6)
+
+
+def test_a_model_with_a_common_resolution_answers_by_the_preparation_that_it_has_learnt(world: Build, tmp_path: Path) -> None:
+    built = world(train=4, test=2)  # ten JPEGs or more, and silver says that each photo has 320x240 pixels
+    settings = built.target.settings
+    training = settings.training.model_copy(update={"resolution": "common"})
+    report = TRAIN.work(asked(built), Target(settings.model_copy(update={"training": training})), silent)
+    params = client(settings).get_run(report.run_id).data.params
+    learnt = Preparation(int(params["preparation_pixels"]), int(params["preparation_quality"]))
+    assert learnt.pixels == 320 * 240
+    assert learnt.quality in range(82, 94)  # that of the drawn photos
+    predictions = read_predictions(built.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()
+    photos = [Path(row["path"]).read_bytes() for row in predictions]
+    noted = np.array([[row[f"probability_{name}"] for name in CLASSES] for row in predictions])
+    model = built.target.registry.download(report.model_uri, tmp_path / "model")
+    served = np.array([[*answer.probabilities.values()] for answer in answers(model, photos, timeout=120)])
+    assert served == pytest.approx(noted, abs=1e-5)
+    network = OnnxNetwork(next((model / "artifacts").glob("*.onnx")))
+    prepared, plain = (
+        network(np.stack([decode(photo, Limits(), preparation).pixels for photo in photos])) for preparation in (learnt, Preparation())
+    )
+    assert prepared == pytest.approx(noted, abs=1e-5)
+    assert np.abs(plain - noted).max() > 1e-4
 
 
 @pytest.mark.parametrize("after", ["start", "log"])
@@ -338,9 +387,14 @@ def test_more_photos_than_the_disk_has_room_for_train_the_same_model_without_a_p
         raise KeyError("a bug in a plot")
 
     monkeypatch.setattr(plots, "worst_mistakes", fail)
+    monkeypatch.setattr(groups, "MIN_PHOTOS", 6)  # so that a group has a score
     again = TRAIN.work(asked(world, training_key="little room"), cached(world, 4), silent)
     assert again.run_id != report.run_id
-    assert again.metrics == pytest.approx(report.metrics)
+    of_group = {"test_macro_f1_group_size_thumbnail": report.metrics["test_macro_f1"]}
+    of_group |= {"test_worst_group_macro_f1": report.metrics["test_macro_f1"]}
+    assert again.metrics == pytest.approx(report.metrics | of_group)
+    scores = json.loads(world.target.tracking.fetch(again.run_id, EVALUATION_FILE))
+    assert [(group["name"], group["photos"]) for group in scores["groups"]] == [("size_thumbnail", 6)]
     assert world.target.tracking.fetch(again.run_id, CONFUSION_MATRIX_FILE)
     with pytest.raises(RegistryError):
         world.target.tracking.fetch(again.run_id, WORST_MISTAKES_FILE)

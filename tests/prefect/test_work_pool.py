@@ -76,6 +76,12 @@ def test_a_container_has_the_home_the_photos_and_the_settings_at_the_same_paths(
     assert (started.image, started.network_mode, started.auto_remove, started.stream_output) == ("car-damage", "host", True, False)
 
 
+def test_a_container_has_the_folder_of_a_backbone_in_a_file(tmp_path: Path) -> None:
+    for backbone, mounted in (("/data/weights/b.keras", ["/data/weights:/data/weights:ro"]), ("MobileNetV2", [])):
+        training = {"network": "transfer", "backbone": backbone, "weights": "/data/weights/w.h5" if mounted else "imagenet"}
+        assert job(made(settings("docker", tmp_path, training=training))).volumes[3:] == mounted
+
+
 def test_a_pod_claims_its_folders_and_runs_as_nobody_s_root(tmp_path: Path) -> None:
     pool = made(settings("kubernetes", tmp_path, serving={"host": "databricks"}))
     manifest = job(pool).job_manifest["spec"]["template"]["spec"]

@@ -103,8 +103,8 @@ class Models:
     keras_files: dict[int, Path]
     folders: dict[int, Path]
     altered: int
-    """The version whose own decoder inverts the pixels. It was logged with min_side LIMIT. The config of version 1 has no
-    limits, as in models from earlier releases."""
+    """The version whose own decoder inverts the pixels. It was logged with min_side LIMIT. The config of version 1 has
+    neither limits nor a preparation, as in models from earlier releases."""
     broken: int
     """The version whose network cannot be loaded."""
 
@@ -139,7 +139,8 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     finally:
         mlflow.set_tracking_uri(before)
     described = yaml.safe_load((folders[1] / "MLmodel").read_text())
-    del described["flavors"]["python_function"]["config"]["limits"]
+    for later in ("limits", "preparation"):
+        del described["flavors"]["python_function"]["config"][later]
     (folders[1] / "MLmodel").write_text(yaml.safe_dump(described))
     for version in (3, 4):
         files[version], folders[version] = files[2], folder / str(version)
@@ -148,9 +149,9 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     with (folders[3] / "code" / "car_damage" / "photo" / "decoder.py").open("a") as decoder:
         decoder.write(
             "\n\n_ours = decode\n\n\n"
-            "def decode(data, limits=Limits()):\n"
+            "def decode(data, *given):\n"
             "    from dataclasses import replace\n\n"
-            "    photo = _ours(data, limits)\n"
+            "    photo = _ours(data, *given)\n"
             "    return replace(photo, pixels=255 - photo.pixels)\n"
         )
     next((folders[4] / "artifacts").glob("*.onnx")).write_bytes(b"not a network")

@@ -38,7 +38,7 @@ NO_PHOTO, TOO_SMALL = 70, 71
 
 @pytest.fixture(scope="module")
 def given(models: Models) -> list[ModelAnswer]:
-    """Answers of a model whose config has no limits, to more than two batches. It refuses two photos of the second batch."""
+    """Answers of a model whose config has no limits and no preparation, to more than two batches. It refuses two photos."""
     return answers(models.folders[1], iter(PHOTOS), timeout=120)
 
 
@@ -111,6 +111,18 @@ def test_a_model_that_does_not_answer_in_time_is_refused_and_its_process_ends(mo
     with pytest.raises(ModelRefused, match=r"no answer for 0\.2 seconds"):
         answers(models.folders[1], [photo], timeout=0.2)
     assert set(psutil.Process().children()) <= before
+
+
+@pytest.mark.parametrize(("program", "told"), [("print(flush=True)", "went on"), ("os.close(1)", "closed its output")])
+def test_a_process_that_neither_reads_nor_ends_is_refused(tmp_path: Path, program: str, told: str) -> None:
+    (tmp_path / "stderr").touch()
+    command = [sys.executable, "-c", f"import os, time; {program}; time.sleep(600)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            with pytest.raises(ModelRefused, match=f"{told} after 0 answers"):
+                list(Conversation(process, tmp_path / "stderr", tmp_path).answers([bytes(1 << 20)], timeout=3))
+        finally:
+            process.kill()
 
 
 def test_the_time_that_reading_a_photo_takes_is_not_the_models(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_a_candidate_is_judged_against_a_champion_of_before(of_before: Path, mod
         "label": [CLASSES[number] for number in truth],
         "sha256": [*map(sha256, photos.values())],
         "phash": [int(sha256(data)[:15], 16) for data in photos.values()],
+        "width": [300] * len(photos),
+        "height": [200] * len(photos),
         "split": ["test"] * 4,
     }
     decoded = Photos(np.zeros((4, 1, 1, 3), np.uint8), truth, tuple(rows["sha256"]), tuple(photos))

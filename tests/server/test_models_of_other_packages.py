@@ -77,6 +77,7 @@ def with_champion(model: Path, settings: Settings | None = None) -> World:
     shas = [sha256(data) for data in photos.values()]
     labels, hashes = [CLASSES[number] for number in truth], [int(sha[:15], 16) for sha in shas]
     rows = {"path": list(photos), "label": labels, "sha256": shas, "phash": hashes, "split": ["test"] * 4}
+    rows |= {"width": [300] * 4, "height": [200] * 4}
     decoded = Photos(np.zeros((4, 1, 1, 3), np.uint8), truth, tuple(shas), tuple(photos))
     runs = Runs({("run", PREDICTIONS_FILE): write_predictions(decoded, np.eye(3)[truth], CLASSES)})
     registry = Versions()

@@ -20,9 +20,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 
-class Echo(mlflow.pyfunc.PythonModel):
+class Table(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input: pandas.DataFrame, params=None):
-        images = model_input["image"].tolist()
+        return pandas.DataFrame(self.rows(model_input["image"].tolist()))
+
+    def rows(self, images):
         for row, image in enumerate(images):
             if image == "bad":
                 raise MlflowException(f"row {row}: bad", error_code=INVALID_PARAMETER_VALUE)
@@ -31,24 +33,32 @@ class Echo(mlflow.pyfunc.PythonModel):
             end = time.monotonic() + 60
             while image.startswith("/") and not Path(image).exists() and time.monotonic() < end:
                 time.sleep(0.005)
-        return pandas.DataFrame({"image": images, "rows": [len(images)] * len(images)})
+        return [{"image": image, "rows": len(images), "third": len(image) / 3} for image in images]
 
 
-mlflow.models.set_model(Echo())
+class Rows(Table):
+    def classify(self, images):
+        return self.rows(images)
+
+
+mlflow.models.set_model(KIND())
 """
 JSON = "application/json"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model that returns each image and the number of rows in its call. For an image that is a path, it waits for that file."""
+@pytest.fixture(scope="module", params=["Table", "Rows"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that returns each image and the number of rows in its call. For an image that is a path, it waits for that file.
+
+    Models of earlier releases take tables only.
+    """
     import mlflow
     import pandas as pd
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     folder = tmp_path_factory.mktemp("echo")
-    (folder / "echo.py").write_text(MODEL)
+    (folder / "echo.py").write_text(MODEL.replace("KIND", request.param))
     mlflow.pyfunc.save_model(
         folder / "model",
         python_model=str(folder / "echo.py"),
@@ -97,6 +107,7 @@ def run(model: Any, work: Callable[[Scoring], Awaitable[Any]]) -> Any:
         (JSON, asking("bad")),
         (JSON, asking("crash")),
         (f"{JSON}; charset=utf-8", asking("a")),
+        (f"{JSON};charset=utf-8", asking("a")),
         (f"{JSON}; charset=latin-1", asking("a")),
         (f"{JSON}; version=3", asking("a")),
         ("text/csv", b"image\na\nb\n"),
@@ -149,7 +160,7 @@ def test_requests_that_had_to_wait_share_a_call_unless_one_of_them_is_bad(model:
         if image == "bad":
             assert "row 0: bad" in json.loads(answer.body)["message"]
         elif answer.status == 200:
-            assert json.loads(answer.body)["predictions"] == [{"image": image, "rows": len(images) if good else 1}]
+            assert json.loads(answer.body)["predictions"] == [{"image": image, "rows": len(images) if good else 1, "third": 1 / 3}]
 
 
 def test_a_call_is_shared_by_no_more_than_it_may_and_by_none_with_several_rows(model: Any, tmp_path: Path) -> None:

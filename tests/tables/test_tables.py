@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from car_damage.data import features
 from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import Space
 from tests import engines
@@ -78,6 +79,25 @@ def test_rows_behind_an_empty_chunk_are_not_lost(tables):
     tables.merge(NAME, chunked, ["key"])
     tables.merge(NAME, pa.concat_tables([rows(a=10), rows(), rows(b=20)]), ["key"])
     assert content(tables)[0] == {"a": 10, "b": 20}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["with rows", "without rows"])
+def test_features_are_written_once_for_each_photo_view_and_digest_and_read_back_exactly(tables, first):
+    name, values = "lab.silver.features", np.random.default_rng(1).random((3, 5), np.float32)
+    if first:
+        tables.merge(name, features.rows("old", ["a", "b"], "plain", values[:2]), features.KEY)
+    else:
+        tables.merge(name, features.FEATURES.empty_table(), features.KEY)
+    for _ in range(2):
+        tables.merge(name, features.rows("new", ["a", "b", "c"], "plain", values), features.KEY)
+    kept, _ = tables.read(name, features.FEATURES.names)
+    assert kept.num_rows == (5 if first else 3)
+    found, there = features.found(kept, "new", ["c", "a", "b"], ("plain",), 5)
+    assert there.all()
+    assert np.array_equal(found[:, 0], values[[2, 0, 1]])
+    gone = features.superfluous(tables.read(name, features.KEY)[0], {"new"}, {"a", "c"})
+    tables.merge(name, features.FEATURES.empty_table(), features.KEY, remove=gone)
+    assert sorted(tables.read(name, ["sha256"])[0]["sha256"].to_pylist()) == ["a", "c"]
 
 
 def test_a_null_is_written_over_a_value(tables):

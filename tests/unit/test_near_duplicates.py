@@ -95,6 +95,17 @@ def test_no_hashes_have_no_groups():
     assert near_duplicates.touched(np.array([1], np.uint64), nothing, np.array([], np.uint8), 8).tolist() == [0]
 
 
+def test_hashes_that_look_like_one_of_another_split_are_counted_and_no_others():
+    apart = [0, 0xFFFF_FFFF, 0xFFFF_0000_FFFF_0000]
+    hashes = np.array(
+        [hash_ ^ change for hash_, change in zip(apart, (0b1111, 2**9 - 1, 1), strict=True) for change in (0, change)], np.uint64
+    )
+    splits = np.array([1, 2, 1, 2, 4, 4], np.uint8)
+    assert near_duplicates.in_two_splits(hashes, splits, 8) == 2
+    assert near_duplicates.in_two_splits(hashes, splits, 3) == 0
+    assert near_duplicates.in_two_splits(hashes[:0], splits[:0], 8) == 0
+
+
 def test_pairs_that_share_a_single_band_are_found_in_a_full_bucket():
     random = np.random.default_rng(3)
     ones = random.integers(0, 2**64, 200, dtype=np.uint64) >> np.uint64(7) << np.uint64(7)

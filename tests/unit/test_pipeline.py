@@ -162,6 +162,8 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("other data", settings)
     assert key != training_key("data", Settings(training=Training(epochs=3)))
     assert key != training_key("data", Settings(training=Training(int8=True)))
+    assert key == training_key("data", Settings(training=Training(resolution="as_is")))
+    assert key != training_key("data", Settings(training=Training(resolution="common")))
     monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
     assert key != training_key("data", settings)
 

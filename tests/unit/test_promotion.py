@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from car_damage.data.groups import MIN_PHOTOS, Group
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE
 from car_damage.promotion.rule import Answers, Circumstances, Decision, confidence_asked, decide, percent
 from car_damage.settings import Promotion
@@ -292,3 +293,65 @@ def test_the_evidence_has_the_circumstances_and_an_interval_around_each_score() 
 )
 def test_a_confidence_is_shown_with_the_digits_that_tell_it_from_certainty(share: float, shown: str) -> None:
     assert percent(share) == shown
+
+
+def two_groups(truth: np.ndarray = TRUTH) -> tuple[Group, ...]:
+    """The first two thirds of the photos, and the rest."""
+    border = 2 * len(truth) // 3
+    return (
+        Group("size_thumbnail", "small ones", np.arange(border)),
+        Group("source_dealer_a", "of one dealer", np.arange(border, len(truth))),
+    )
+
+
+def judge_groups(candidate: np.ndarray, champion: np.ndarray | None, floor: float, groups: tuple[Group, ...], **more: Any) -> Decision:
+    rule = RULE.model_copy(update={"group_floor": floor})
+    return decide(Answers(TRUTH, candidate, champion, groups=groups, **more), CLASSES, rule, Circumstances())
+
+
+BAD_IN_ONE_GROUP = np.where(np.arange(90) >= 75, (TRUTH + 1) % 3, TRUTH)
+"""Right on all photos but half of the second group's."""
+
+
+@pytest.mark.parametrize("champion", [None, answers(0.3, seed=3)])
+def test_a_model_that_is_bad_in_one_group_is_kept_out_if_a_floor_is_set_and_only_then(champion: np.ndarray | None) -> None:
+    judged = judge_groups(BAD_IN_ONE_GROUP, champion, 0.6, two_groups())
+    assert judged.decision == KEEP
+    assert judged.reasons == ("macro-F1 of group source_dealer_a (30 test photos) is 0.500; 0.600 is needed",)
+    assert judge_groups(BAD_IN_ONE_GROUP, champion, 0.5, two_groups()).decision == PROMOTE
+    assert judge_groups(BAD_IN_ONE_GROUP, champion, 0.0, two_groups()).decision == PROMOTE
+
+
+def test_both_models_scores_in_each_group_are_evidence_with_its_photos() -> None:
+    evidence = judge_groups(BAD_IN_ONE_GROUP, TRUTH, 0.0, two_groups()).evidence
+    assert evidence.groups == {"size_thumbnail": 60, "source_dealer_a": 30}
+    assert evidence.candidate.groups == pytest.approx({"size_thumbnail": 1.0, "source_dealer_a": 0.5})
+    assert evidence.champion is not None
+    assert evidence.champion.groups == {"size_thumbnail": 1.0, "source_dealer_a": 1.0}
+    assert evidence.worst_group == "source_dealer_a"
+
+
+def test_a_floor_that_no_group_is_large_enough_for_keeps_a_version_out() -> None:
+    small = tuple(group.only(np.arange(90) % 3 > 0) for group in (Group("size_medium", "", np.arange(40)),))
+    assert len(small[0]) < MIN_PHOTOS
+    for groups in ((), small):
+        judged = judge_groups(TRUTH, None, 0.5, groups)
+        assert judged.decision == KEEP
+        assert judged.reasons == ("no group of test photos has 30, so no macro-F1 can be held against promotion.group_floor = 0.5",)
+
+
+def test_a_group_of_fewer_photos_than_say_something_stops_nobody() -> None:
+    all_but_20 = Group("size_thumbnail", "", np.arange(70)), Group("source_b", "", np.arange(70, 90))
+    judged = judge_groups(np.where(np.arange(90) >= 75, (TRUTH + 1) % 3, TRUTH), None, 0.8, all_but_20)
+    assert judged.decision == PROMOTE
+    assert judged.evidence.groups == {"size_thumbnail": 70}
+
+
+def test_groups_are_held_against_the_floor_on_the_photos_that_the_decision_is_made_on() -> None:
+    """Once fresh photos decide alone, the group's mistakes on the others do not count."""
+    fresh = np.arange(90) < 75
+    group = (Group("size_thumbnail", "", np.arange(40, 90)),)
+    judged = judge_groups(BAD_IN_ONE_GROUP, answers(0.3, seed=3), 0.9, group, fresh=fresh)
+    assert judged.decision == PROMOTE
+    assert judged.evidence.groups == {"size_thumbnail": 35}
+    assert judged.evidence.candidate.groups == {"size_thumbnail": 1.0}

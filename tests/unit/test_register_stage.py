@@ -71,7 +71,8 @@ def row(path: str, label: str, content: str, split: str) -> dict[str, Any]:
     """A row of bronze, silver and the table of splits in one. Different contents have hashes that are far apart."""
     phash = int.from_bytes(bytes.fromhex(content)[:8], signed=True)
     when = datetime.fromtimestamp(0, UTC)
-    return {"path": path, "size": 1, "modified": when, "status": "valid", "label": label, "sha256": content, "phash": phash, "split": split}
+    ours = {"path": path, "label": label, "sha256": content, "phash": phash, "split": split, "width": 1000, "height": 667}
+    return ours | {"size": 1, "modified": when, "status": "valid"}
 
 
 def world(models: Models, right: int = COUNT) -> World:
@@ -487,6 +488,30 @@ def test_a_decision_that_the_version_before_wrote_is_found_without_the_numbers_t
     }
     here.tracking.files["run", "decision/1.json"] = json.dumps(document).encode()
     assert judge(here).evidence == Evidence(COUNT, Score(1.0, {"minor": 1.0}, [[COUNT]], None))
+
+
+def test_a_version_that_is_bad_on_photos_of_one_size_stays_out_by_the_floor_and_the_evidence_says_why(models: Models) -> None:
+    here = world(models, right=20)
+    here.settings = replace_promotion(here, group_floor=0.7)
+    report = judge(here)
+    assert (report.decision, report.reasons) == ("keep", ("macro-F1 of group size_large (30 test photos) is 0.666; 0.700 is needed",))
+    document = json.loads(here.tracking.files["run", "decision/1.json"])["evidence"]
+    assert (document["groups"], document["candidate"]["groups"]) == ({"size_large": 30}, {"size_large": pytest.approx(0.666, abs=1e-3)})
+    assert here.registry.get(1).tags["worst_group_macro_f1"].startswith("0.66")
+    assert judge(here).evidence == report.evidence
+
+
+def test_evidence_from_before_there_were_groups_is_read(models: Models) -> None:
+    here = world(models)
+    with_champion(here, models, right=15)
+    judge(here)
+    document = json.loads(here.tracking.files["run", "decision/2.json"])
+    for part in (document["evidence"], document["evidence"]["candidate"], document["evidence"]["champion"]):
+        del part["groups"]
+    here.tracking.files["run", "decision/2.json"] = json.dumps(document).encode()
+    evidence = judge(here).evidence
+    assert evidence.comparison is not None
+    assert (evidence.groups, evidence.candidate.groups, evidence.champion.groups, evidence.worst_group) == ({}, {}, {}, None)
 
 
 @pytest.mark.parametrize("lost", [None, b"{}", b"no JSON", b'{"reasons": [], "evidence": {"of": "another form"}}'])

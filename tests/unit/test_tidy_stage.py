@@ -5,8 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from car_damage.data import features
 from car_damage.moves import DONE, FAILED, PROMOTION, UNDERWAY, Intention
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import RunSummary, Space
@@ -51,7 +54,7 @@ def test_each_table_of_the_settings_is_tidied_for_the_days_of_the_settings() -> 
     assert report.bytes == 120
     assert isinstance(here.tables, Tidied)
     assert here.tables.days == {7}
-    assert here.tables.needed.keys() == {BRONZE, SILVER, Tables().splits, PREDICTIONS}
+    assert here.tables.needed.keys() == {BRONZE, SILVER, Tables().splits, Tables().features, PREDICTIONS}
 
 
 def test_tables_that_the_catalog_tidies_are_no_leftover() -> None:
@@ -210,3 +213,25 @@ def test_an_ending_says_how_much_was_freed_and_nothing_if_it_was_nothing() -> No
     freed = TidyReport((Leftover("table", BRONZE, 2, 1_500_000), Leftover("training", "t", 1, None)))
     assert outcome.after_tidying(ending, freed) == replace(ending, message="No new photos. 1.5 MB were freed.")
     assert outcome.after_tidying(ending, TidyReport(())) == ending
+
+
+def test_features_of_photos_that_left_and_of_backbones_that_no_needed_training_has_are_removed() -> None:
+    runs = [
+        run("running", "RUNNING", features="running"),
+        run("latest", features="latest"),
+        run("champion", features="champion"),
+        run("old", features="old"),
+    ]
+    registry = Versions()
+    registry.add(1, decision="promote", judged_against="none")
+    registry.versions[1] = replace(registry.versions[1], run_id="champion")
+    registry.aliases["champion"] = 1
+    kept = [features.rows(one.run_id, ["here", "left"], "plain", np.zeros((2, 3), np.float32)) for one in runs]
+    here = world(runs, registry)
+    here.tables = Tidied({}, {Tables().features: pa.concat_tables(kept), SILVER: pa.table({"sha256": ["here"]})})
+    told = work(TidyRequest(dry_run=True), here, silent)  # type: ignore[arg-type]
+    assert told.leftovers == (Leftover("features", Tables().features, 5, None),)
+    assert work(TidyRequest(), here, silent) == told  # type: ignore[arg-type]
+    left = here.tables.rows[Tables().features].to_pylist()
+    assert {(row["digest"], row["sha256"]) for row in left} == {(digest, "here") for digest in ("running", "latest", "champion")}
+    assert work(TidyRequest(), here, silent) == TidyReport(())  # type: ignore[arg-type]

@@ -41,11 +41,10 @@ def impose() -> None:
         _install()
 
 
-def impose_on_a_job() -> None:
-    """As `impose`, with more patience."""
+def set_for_a_job() -> None:
+    """Give MLflow's calls a job's patience. `impose`, which comes before each client, keeps to it; it would import databricks-sdk here."""
     os.environ.setdefault(_MLFLOW, str(JOB_RETRIES))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
-    impose()
 
 
 @contextlib.contextmanager

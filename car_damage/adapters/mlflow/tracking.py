@@ -128,7 +128,7 @@ class MlflowTracking(MlflowAdapter):
                 path.write_bytes(data)
             self._client.log_artifacts(run_id, str(temporary))
 
-    def url(self, run_id: str) -> str | None:
+    def url(self, run_id: str, file: str = "") -> str | None:
         uri, query = self._settings.tracking.ui or self._settings.tracking_uri, ""
         if uri.startswith("databricks"):
             from mlflow.utils.databricks_utils import get_databricks_host_creds
@@ -140,7 +140,8 @@ class MlflowTracking(MlflowAdapter):
         else:
             return None
         with translated(f"looking up run {run_id}"):
-            return f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}{query}"
+            page = f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+        return f"{page}{f'/artifacts/{file}' if file else ''}{query}"
 
     def _search(self, tag: str, value: str, status: str) -> "list[Run]":
         return self._runs(f"tags.{tag} = '{value}' and attributes.status = '{status}'")
@@ -170,7 +171,8 @@ class MlflowTracking(MlflowAdapter):
         try:
             name, limits = model_name(self._settings), self._settings.images.limits()
             network = package.NetworkFiles(contents.keras_file, contents.onnx_file)
-            return package.log(network, contents.example, self._settings.labels.classes, name, limits=limits)
+            classes, preparation = self._settings.labels.classes, contents.preparation
+            return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED
 

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 LOOKS, LEAST = 20, 64
 """Number of steps in which files are processed, with progress after each; and the least number of tasks in a step."""
-_TYPES = {"string": "string", "int64": "bigint", "bool": "boolean", "double": "double", "timestamp[us, tz=UTC]": "timestamp"}
+_TYPES = {
+    "string": "string",
+    "int64": "bigint",
+    "bool": "boolean",
+    "double": "double",
+    "timestamp[us, tz=UTC]": "timestamp",
+    "list<item: float>": "array<float>",
+}
 
 _log = logging.getLogger(__name__)
 

@@ -27,6 +27,8 @@ class Header:
     """Whether no other photo may be decoded meanwhile: its decoder uses all cores, and the header does not limit its memory."""
     largest: tuple[int, int] = (0, 0)
     """Width and height of the largest picture in the file, if it can be larger than the photo."""
+    reduced: Callable[[int], Image.Image] | None = None
+    """Of a JPEG: `load`, at a scale that has this number of pixels too."""
 
     @property
     def upright(self) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from PIL import Image
 
@@ -26,10 +26,12 @@ _OTHER_PIXELS = b"\x5a" * 4096
 """What no decoder makes of missing pixels."""
 
 
-def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marker
-    """Read the markers up to the first scan."""
-    exif, format_, frame, at = b"", "JPEG", None, 2
-    profile: dict[int, bytes] = {}
+def segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Marker, position behind the marker, and body of each segment up to the first scan, whose body is left out.
+
+    Raises UnusablePhoto, or the errors of struct and of indices, for hostile bytes.
+    """
+    at = 2
     while True:
         at = data.find(b"\xff", at, at + 65_536)
         if at < 0:
@@ -43,27 +45,36 @@ def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marke
         if marker == 0xD9:
             raise unusable(CORRUPT, "a JPEG without a scan")
         if marker == 0xDA:
-            break
+            yield marker, at, b""
+            return
         (length,) = struct.unpack_from(">H", data, at)
         body = data[at + 2 : at + length]
         if at + length > len(data):
             raise unusable(TRUNCATED, "the JPEG header ends early")
+        yield marker, at, body
+        at += length
+
+
+def read(data: bytes) -> Header:
+    """Read the markers up to the first scan."""
+    exif, format_, frame, at = b"", "JPEG", None, 2
+    profile: dict[int, bytes] = {}
+    for marker, at, body in segments(data):  # noqa: B007 - the last position is that of the scan
         if marker in _FRAMES:
             frame = marker, *struct.unpack_from(">BHHB", body)
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = exif or body[6:]
         if marker == 0xE2 and body.startswith(b"MPF\0"):
             format_ = "MPO"
-        if marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and length > 16:
+        if marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile.setdefault(body[12], body[14:])
-        at += length
     if frame is None:
         raise unusable(CORRUPT, "a JPEG without a frame")
     marker, precision, height, width, components = frame
     if precision != 8 or components not in _MODES or marker not in (0xC0, 0xC1, 0xC2, 0xC9, 0xCA):
         raise unusable(UNSUPPORTED_FORMAT, f"JPEG of {precision} bits, {components} components, process {marker - 0xC0}")
 
-    def load() -> Image.Image:
+    def load(pixels: int = 0) -> Image.Image:
         # Each scan of a progressive JPEG costs time for every pixel, and almost no bytes.
         scans, ended = (1, True) if marker in (0xC0, 0xC1) else _scans(data, at - 2)
         if scans * width * height > 4_000_000_000:
@@ -78,15 +89,16 @@ def read(data: bytes) -> Header:  # noqa: PLR0912 - one branch per kind of marke
             raise unusable(TRUNCATED, f"{len(data) - at} bytes cannot hold {width}x{height} pixels")
         end = samsung.trailer(data)
         if end and data[end - 2 : end] != _END and marker in (0xC0, 0xC1) and data[at + 2] == components:
-            return _without_end(data[:end], decoded)
-        return decoded(data)
+            return _without_end(data[:end], lambda whole: decoded(whole, pixels))
+        return decoded(data, pixels)
 
-    def decoded(data: bytes) -> Image.Image:
-        scale = next((scale for scale in (8, 4, 2) if min(width, height) >= scale * SIZE), 1)
+    def decoded(data: bytes, pixels: int) -> Image.Image:
+        enough = (scale for scale in (8, 4, 2) if min(width, height) >= scale * SIZE and width * height >= pixels * scale**2)
+        scale = next(enough, 1)
         mode, raw = _MODES[components]
         return run(mode, (-(-width // scale), -(-height // scale)), data, "jpeg", (raw, "", scale, 0))
 
-    return Header(format_, width, height, load, orientation(exif), b"".join(profile[part] for part in sorted(profile)))
+    return Header(format_, width, height, load, orientation(exif), b"".join(profile[part] for part in sorted(profile)), reduced=load)
 
 
 def _scans(data: bytes, at: int) -> tuple[int, bool]:

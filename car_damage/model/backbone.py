@@ -1,0 +1,180 @@
+"""The backbone of the network transfer: a network that others have trained, which turns photos into features.
+
+It takes the decoder's pixels, (n, 224, 224, 3) uint8: what its own preprocessing does to them is a part of the network, so that the
+served model needs nothing else. Keras opens a file in its safe mode, which refuses code in the file (Lambda layers).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from car_damage.errors import SettingsError
+from car_damage.machine import Scratch
+from car_damage.model import networks
+from car_damage.model.applications import mode, of_keras, preprocessed
+from car_damage.packages import that_train_here
+from car_damage.photo.limits import SIZE
+from car_damage.photo.preparation import Preparation
+from car_damage.pipeline import RECIPE, digest, named_file
+from car_damage.ports import Files
+from car_damage.settings import Training, is_path
+
+if TYPE_CHECKING:
+    import keras
+
+DOWNLOAD = 900
+"""Seconds that the download of weights may take."""
+BATCH = 32
+"""Photos in one call of the backbone."""
+
+_POOLING = "mean"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone, and what its features depend on."""
+
+    network: "keras.Model"
+    """(n, 224, 224, 3) uint8 -> (n, d) float32, the mean of each map of features, of its output and of `training.layers`."""
+    digest: str
+    """sha256 of the architecture, the weights, the preparation of the photos, the decoder, and the packages that compute."""
+
+    @property
+    def length(self) -> int:
+        """Features of a photo, d."""
+        return int(self.network.output_shape[-1])
+
+    def features(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(n, 224, 224, 3) uint8 -> (n, d) float32."""
+        parts = [self.network.predict_on_batch(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.length), np.float32)
+
+
+def load(settings: Training, files: Files, preparation: Preparation = Preparation(), seconds: int = DOWNLOAD) -> Backbone:
+    """The backbone that the settings name.
+
+    Args:
+        settings: the settings of training.
+        files: reads the files.
+        preparation: of the photos that it will be given.
+        seconds: that a download of weights may take.
+
+    Raises:
+        SettingsError: there is no such network or file, the file is no such network, or its weights cannot be had.
+        Unavailable: the file cannot be read.
+    """
+    networks.import_quietly()
+    network, content = _of_file(settings.backbone, files) if is_path(settings.backbone) else of_keras(settings, files, seconds)
+    network.trainable = False
+    taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone), settings.layers)
+    return Backbone(
+        taking,
+        digest(
+            {
+                "backbone": content,
+                "layers": settings.layers,
+                "pooling": _POOLING,
+                "preparation": asdict(preparation),
+                "recipe": RECIPE,
+                "packages": that_train_here(),
+            }
+        ),
+    )
+
+
+def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLOAD) -> str:
+    """What a training will find, for a person, before it begins. It downloads weights that are missing.
+
+    Args:
+        settings: the settings of training.
+        files: reads the files.
+        here: trainings run on this machine, and not as jobs.
+        seconds: that a download may take.
+
+    Raises what `load` raises.
+    """
+    if settings.network != "transfer":
+        return f"not needed by the network {settings.network}"
+    paths = {name: path for name in ("backbone", "weights") if is_path(path := getattr(settings, name))}
+    digests = [f"{path} (sha256 {hashlib.sha256(named_file(name, path, files.read)).hexdigest()[:12]})" for name, path in paths.items()]
+    if not here:
+        where = ", ".join(digests) or f"{settings.backbone}, weights {settings.weights}: the job train downloads them"
+        return f"{where}; not opened here, because only the jobs have TensorFlow"
+    length = load(settings, files, seconds=seconds).length
+    return f"{', '.join(digests) or f'{settings.backbone}, weights {settings.weights}'}: {length} features of a photo"
+
+
+def _of_file(path: str, files: Files) -> tuple["keras.Model", str]:
+    """The network in a .keras file, and its content."""
+    import keras
+
+    content = named_file("backbone", path, files.read)
+    with Scratch("backbone") as folder:
+        copy = folder / "backbone.keras"
+        copy.write_bytes(content)
+        try:
+            network = keras.saving.load_model(copy, compile=False, safe_mode=True)
+            _check_shapes(network)
+        except Exception as error:  # Keras raises errors of every kind for a file that it does not know
+            raise SettingsError(
+                f"training.backbone names {path}, and that is no network for it: {type(error).__name__}: {str(error)[:300]}. It must be a "
+                ".keras file without Lambda layers, whose network takes pixels (n, s, s, 3) and gives maps of features (n, h, w, c)"
+            ) from error
+    return network, hashlib.sha256(content).hexdigest()
+
+
+def _check_shapes(network: "keras.Model") -> None:
+    given, gives = network.input_shape, network.output_shape
+    if not (isinstance(given, tuple) and len(given) == 4 and given[3] == 3 and given[1] == given[2]):
+        raise ValueError(f"its input has the shape {given}")
+    if not (isinstance(gives, tuple) and len(gives) in _POOLED and gives[-1]):
+        raise ValueError(f"its output has the shape {gives}")
+
+
+_POOLED = MappingProxyType({2: None, 3: "GlobalAveragePooling1D", 4: "GlobalAveragePooling2D"})
+"""Dimensions of a backbone's output -> the layer that averages it over the photo."""
+
+
+def _taking_pixels(network: "keras.Model", wanted: str, more: Sequence[str]) -> "keras.Model":
+    """The network between the decoder's pixels and the means of its maps, and of those of more of its layers."""
+    import keras
+    from keras import layers
+
+    photo = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="photo")
+    pixels = photo
+    side = network.input_shape[1]
+    if str(network.inputs[0].dtype) != "uint8":
+        pixels = layers.Rescaling(1.0, name="as_numbers")(pixels)
+    if side not in {None, SIZE}:
+        pixels = layers.Resizing(side, side, name="resized")(pixels)
+    if wanted != "none":
+        pixels = preprocessed(pixels, wanted)
+    if not more:
+        return keras.Model(photo, _mean(network(pixels)), name="backbone")
+    maps = [network.output, *(_maps_of(network, name) for name in more)]
+    means = [_mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
+    return keras.Model(photo, layers.Concatenate(name="features")(means), name="backbone")
+
+
+def _maps_of(network: "keras.Model", layer: str) -> Any:
+    try:
+        maps = network.get_layer(layer).output
+    except ValueError as error:
+        some = ", ".join(one.name for one in network.layers[-40:])
+        raise SettingsError(f"training.layers names {layer}, and the backbone has no such layer; its last ones are {some}") from error
+    if len(getattr(maps, "shape", ())) not in _POOLED:
+        raise SettingsError(f"training.layers names {layer}, whose output is no map of features")
+    return maps
+
+
+def _mean(maps: Any) -> Any:
+    """The maps, averaged over the photo; numbers that are averaged already stay."""
+    from keras import layers
+
+    pooling = _POOLED[len(maps.shape)]
+    return getattr(layers, pooling)()(maps) if pooling else maps

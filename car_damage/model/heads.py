@@ -1,0 +1,187 @@
+"""The head of the network transfer: from the features of a backbone to one probability a class.
+
+The features are standardised, brought to their principal components, and given to a logistic regression whose regularisation
+cross-validation chooses. All of this is linear, so it becomes one layer of the network. Near-duplicates are in one fold, so no photo is
+answered by a head that has learned from its twin. Pure numpy and scikit-learn: the same features, labels and seed give the same head.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from car_damage.model.training import class_weights
+
+if TYPE_CHECKING:
+    import keras
+
+Floats = npt.NDArray[np.floating]
+Kind = Literal["softmax", "ordinal"]
+
+STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""The values of C that are tried: the inverse of the regularisation, as scikit-learn has it."""
+FOLDS = 5
+COMPONENTS = 256
+"""Principal components that the head sees, at most."""
+_NEVER = 30.0
+"""The logit of what never, or always, happened in the training photos: a probability of 1e-13."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head: one linear layer, and how its outputs become probabilities."""
+
+    kernel: npt.NDArray[np.float32]
+    """(d, outputs)."""
+    bias: npt.NDArray[np.float32]
+    """(outputs,). softmax: one output a class; ordinal: one for each class but the first, whether the damage is that severe."""
+    kind: Kind
+
+    def probabilities(self, features: Floats) -> npt.NDArray[np.float64]:
+        """(n, d) -> (n, classes), each row adds up to 1."""
+        logits = np.asarray(features, np.float64) @ self.kernel + self.bias
+        if self.kind == "softmax":
+            odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        else:
+            above = 1 / (1 + np.exp(-logits))
+            steps, first = _steps(above.shape[1] + 1)
+            odds = np.maximum(above @ steps + first, 0.0)
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    def on(self, backbone: "keras.Model") -> "keras.Model":
+        """The network: the backbone, (n, 224, 224, 3) uint8 -> (n, d), and this head on it; the output is (n, classes) float32."""
+        import keras
+        from keras import layers, ops
+
+        outputs = len(self.bias)
+        if self.kind == "softmax":
+            severity = layers.Dense(outputs, activation="softmax", name="severity")
+            network = keras.Model(backbone.input, severity(backbone.output), name="transfer")
+            severity.set_weights([self.kernel, self.bias])
+            return network
+        above, steps = layers.Dense(outputs, activation="sigmoid", name="above"), layers.Dense(outputs + 1, activation="relu", name="steps")
+        odds = steps(above(backbone.output))
+        network = keras.Model(backbone.input, ops.divide(odds, ops.sum(odds, axis=-1, keepdims=True)), name="transfer")
+        above.set_weights([self.kernel, self.bias])
+        steps.set_weights(list(_steps(outputs + 1)))
+        return network
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head, and what cross-validation said of it."""
+
+    head: Head
+    strength: float
+    """The chosen C."""
+    losses: dict[float, float] = field(default_factory=dict)
+    """C -> mean log loss of the photos in the folds that did not learn from them, each class counting the same. Empty: too few photos."""
+    out_of_fold: npt.NDArray[np.float64] | None = None
+    """(n, classes): each photo's probabilities from the head that did not learn from it, with the chosen C. None: too few photos."""
+
+
+def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], classes: int, kind: Kind, seed: int) -> Fitted:  # noqa: PLR0917
+    """Choose the regularisation, and fit the head on all photos.
+
+    Args:
+        features: (n, views, d); the first view is the photo as the served model gets it.
+        labels: (n,) class numbers.
+        groups: (n,) photos of one group are in one fold.
+        classes: number of classes.
+        kind: how outputs become probabilities.
+        seed: divides the photos into folds.
+    """
+    folds = _folds(labels, groups, seed)
+    answers = np.full((len(STRENGTHS), len(labels), classes), np.nan)
+    for learned, asked in folds:
+        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS)):
+            answers[place, asked] = head.probabilities(features[asked, 0])
+    if not folds:
+        strength = STRENGTHS[len(STRENGTHS) // 2]
+        return Fitted(_heads(features, labels, classes, kind, (strength,))[0], strength)
+    weights = _weights(labels, classes)
+    right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
+    losses = -(np.log(right) * weights).mean(axis=1)
+    best = int(losses.argmin())
+    head = _heads(features, labels, classes, kind, (STRENGTHS[best],))[0]
+    return Fitted(head, STRENGTHS[best], dict(zip(STRENGTHS, losses.tolist(), strict=True)), answers[best])
+
+
+def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
+    """Pairs of (rows to learn from, rows to ask about). None where a class has fewer than two groups."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    number = min(FOLDS, *(len(np.unique(groups[labels == label])) for label in np.unique(labels)))
+    if number < 2:
+        return []
+    return list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(labels, labels, groups))
+
+
+def _heads(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...]) -> list[Head]:
+    """A head for each strength. Each view of a photo is a row, and the rows of a photo together count as one."""
+    count, views, length = features.shape
+    rows = np.asarray(features, np.float64).reshape(count * views, length)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    rows = (rows - mean) / scale
+    axes = _principal(rows)
+    seen, of = rows @ axes, np.repeat(labels, views)
+    weights = _weights(of, classes) / views
+    targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
+    found = []
+    for strength in strengths:
+        parts = [_logistic(seen, target, weights, strength, classes if kind == "softmax" else 2) for target in targets]
+        if kind == "ordinal":  # of two classes, only what speaks for the upper one
+            parts = [(kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]) for kernel, bias in parts]
+        kernel = (axes / scale[:, None]) @ np.concatenate([part for part, _ in parts], axis=1)
+        bias = np.concatenate([part for _, part in parts]) - mean @ kernel
+        found.append(Head(kernel.astype(np.float32), bias.astype(np.float32), kind))
+    return found
+
+
+def _weights(labels: npt.NDArray[np.int64], classes: int) -> Floats:
+    """(n,) so that all classes count the same."""
+    weights = class_weights(labels, classes)
+    return np.array([weights[number] for number in range(classes)])[labels]
+
+
+def _principal(rows: Floats) -> Floats:
+    """(d, k): the directions in which standardised rows differ most."""
+    _, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    axes = vectors[:, ::-1][:, : min(COMPONENTS, *rows.shape)]
+    # An eigenvector may as well point the other way: its largest number is positive.
+    return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]))
+
+
+def _logistic(rows: Floats, target: npt.NDArray[np.int64], weights: Floats, strength: float, classes: int) -> tuple[Floats, Floats]:
+    """Kernel (k, classes) and bias (classes,) of a logistic regression. A class without rows never happens."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    there = np.unique(target)
+    kernel, bias = np.zeros((rows.shape[1], classes)), np.full(classes, -_NEVER)
+    if len(there) == 1:
+        bias[there] = 0.0
+        return kernel, bias
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
+        fitted = LogisticRegression(C=strength, max_iter=1000).fit(rows, target, sample_weight=weights)
+    # Of two classes, scikit-learn gives the logit of the second one.
+    both = len(fitted.coef_) == 1
+    kernel[:, there] = np.concatenate([0 * fitted.coef_, fitted.coef_]).T if both else fitted.coef_.T
+    bias[there] = np.concatenate([0 * fitted.intercept_, fitted.intercept_]) if both else fitted.intercept_
+    return kernel, bias
+
+
+def _steps(classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Kernel and bias that turn "at least as severe as each class but the first" into the share of each class, by differences.
+
+    Two of them may contradict each other: then a difference is negative, and counts as none.
+    """
+    kernel, bias = np.zeros((classes - 1, classes), np.float32), np.zeros(classes, np.float32)
+    bias[0] = 1.0
+    for severity in range(classes - 1):
+        kernel[severity, severity], kernel[severity, severity + 1] = -1.0, 1.0
+    return kernel, bias

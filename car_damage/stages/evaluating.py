@@ -1,0 +1,189 @@
+"""Evaluates a trained network as it will answer, and writes what the run keeps of that: scores, plots, the report, test predictions."""
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data.assignment import flags_of
+from car_damage.data.checked import readable
+from car_damage.data.groups import groups_of
+from car_damage.data.near_duplicates import in_two_splits, unsigned
+from car_damage.data.splits import SPLITS, TEST, VALIDATION
+from car_damage.errors import TooFewPhotos
+from car_damage.model import plots, training
+from car_damage.model.evaluation import Evaluation, evaluate, most_certain_mistakes
+from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup
+from car_damage.model.report.page import page
+from car_damage.model.report.scores import Scores, scores_of
+from car_damage.model.run_files import (
+    CONFUSION_MATRIX_FILE,
+    EVALUATION_FILE,
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    SMOKE_PHOTO_FILE,
+    TRAINING_CURVE_FILE,
+    WORST_MISTAKES_FILE,
+    write_predictions,
+)
+from car_damage.photo.thumbnails import drawn
+from car_damage.pipeline import TrainRequest
+from car_damage.ports import Platform
+from car_damage.promotion.evidence import costs
+from car_damage.settings import Settings
+from car_damage.showing import if_possible
+
+if TYPE_CHECKING:
+    import keras
+
+    from car_damage.model.onnx_network import OnnxNetwork
+
+COLUMNS = ("phash", "width", "height")
+"""The columns of silver that are read beside those of the photos."""
+
+_ENVELOPE = 4096
+"""Bytes of a request to the endpoint, without the photo."""
+_MISTAKES, _SIDE = 24, 192
+"""Photos in the report, at most, and pixels of their longer sides. A JPEG of this size has about 10 kB, and 50 kB at most."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has made, and what the report says about it beside its scores."""
+
+    request: TrainRequest
+    rows: pa.Table
+    """Of silver, one for each photo."""
+    photos: PhotoSet
+    network: "OnnxNetwork | keras.Model"
+    """Answers as the model will."""
+    result: training.TrainingResult
+    curve: Sequence[CurvePoint] = ()
+    """The learning curve, if it was measured."""
+    without_group: Sequence[WithoutGroup] = ()
+    """Trainings without the photos of one group, if there were any."""
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What the run needs beside the files that are written."""
+
+    metrics: dict[str, float]
+    photos: dict[str, int]
+    """Split -> its photos."""
+    example: bytes
+    """A test photo's bytes."""
+
+
+def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRun:
+    """Evaluate the network on the test and validation photos that can be read, and write the files of the run that say how good it is.
+
+    Raises:
+        TooFewPhotos: no photo of a split can be read any more.
+    """
+    settings, classes = platform.settings, platform.settings.labels.classes
+    photos_of = {split: len(trained.photos.part(split)) for split in SPLITS}
+    (test, on_test), (validation, on_validation) = (_predicted(trained, split) for split in (TEST, VALIDATION))
+    evaluations = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
+    rows = trained.rows.take(pc.index_in(pa.array(test.sha256s), value_set=trained.rows["sha256"]))
+    groups = groups_of(rows, settings.labels, settings.landing.folder)
+    scores = scores_of(test.labels, on_test, costs(classes, settings.promotion.costs), classes, groups, settings.promotion.seed)
+    title = f"Test photos of silver version {trained.request.silver_version}"
+    shown: dict[str, Callable[[], bytes]] = {
+        CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(evaluations[TEST], title),
+        WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
+        REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, _mistakes(test, on_test, rows, classes))),
+    }
+    if trained.result.epochs:
+        shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
+    for name, draw in shown.items():
+        with if_possible(name):
+            (folder / name).write_bytes(draw())
+    example = smoke_photo(platform, test)
+    files = {
+        EVALUATION_FILE: json.dumps({split: asdict(of) for split, of in evaluations.items()} | asdict(scores), indent=1).encode(),
+        PREDICTIONS_FILE: write_predictions(test, on_test, classes),
+        SMOKE_PHOTO_FILE: example,
+    }
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    metrics = {f"{split}_photos": float(number) for split, number in photos_of.items()} | scores.metrics()
+    for split, evaluation in evaluations.items():
+        metrics |= evaluation.metrics(split)
+    return EvaluatedRun(metrics, photos_of, example)
+
+
+def smoke_photo(platform: Platform, test: Photos) -> bytes:
+    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
+    limit = platform.settings.serving.max_request_bytes - _ENVELOPE
+    photos = readable(platform.files, test.paths, test.sha256s, {})
+    if (first := next(photos, None)) is None:
+        raise TooFewPhotos("no test photo can be read any more; run the pipeline again, which validates the present files")
+    return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
+
+
+def _predicted(trained: Trained, split: str) -> tuple[Photos, npt.NDArray[np.float32]]:
+    """The photos of the split that can be read, and their probabilities."""
+    photos = trained.photos.part(split)
+    probabilities = training.predict(trained.network, photos)
+    there = photos.there
+    if not there.any():
+        raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
+    return photos.only(there), probabilities[there]
+
+
+def _report(
+    trained: Trained, settings: Settings, evaluations: Mapping[str, Evaluation], scores: Scores, mistakes: Sequence[Mistake]
+) -> Report:
+    rows, bits, test = trained.rows, settings.split.near_duplicate_bits, evaluations[TEST]
+    return Report(
+        network=settings.training.network,
+        silver=settings.tables.silver,
+        silver_version=trained.request.silver_version,
+        fingerprint=trained.request.silver_fingerprint,
+        settings=_settings(settings),
+        photos=_by_split_and_class(rows),
+        left_out=len({**trained.photos.left_out, **trained.photos.lost}),
+        near_duplicates=in_two_splits(unsigned(rows["phash"]), flags_of(rows["split"]), bits),
+        near_duplicate_bits=bits,
+        evaluations=evaluations,
+        scores=scores,
+        costs=costs(settings.labels.classes, settings.promotion.costs).tolist(),
+        group_floor=settings.promotion.group_floor,
+        mistakes=mistakes,
+        mistakes_in_all=test.photos - sum(test.confusion[number][number] for number in range(len(test.classes))),
+        curve=trained.curve,
+        without_group=trained.without_group,
+    )
+
+
+def _mistakes(test: Photos, probabilities: npt.NDArray[np.float32], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
+    """The contact sheet. `rows` are those of the test photos, in the same order."""
+    predicted, found = probabilities.argmax(axis=1), []
+    for row in most_certain_mistakes(test.labels, probabilities)[:_MISTAKES].tolist():
+        jpeg = drawn(test.pixels[row], rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
+        said = int(predicted[row])
+        found.append(Mistake(jpeg, test.paths[row], classes[test.labels[row]], classes[said], float(probabilities[row, said])))
+    return found
+
+
+def _by_split_and_class(rows: pa.Table) -> dict[str, dict[str, int]]:
+    counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
+    for row in rows.group_by(["split", "label"]).aggregate([([], "count_all")]).to_pylist():
+        counts[row["split"]][row["label"]] = row["count_all"]
+    return counts
+
+
+def _settings(settings: Settings) -> dict[str, str]:
+    """The settings that determine the model, by their keys."""
+    sections = {"training": settings.training.model_dump(mode="json"), "split": settings.split.model_dump(mode="json")}
+    sections["images"] = asdict(settings.images.limits())
+    return {f"{section}.{name}": str(value) for section, values in sections.items() for name, value in values.items()}

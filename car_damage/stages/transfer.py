@@ -1,0 +1,139 @@
+"""Trains the network transfer: features of a backbone, kept in the table of features, and a head on them.
+
+Features are computed for what the table lacks, and written chunk by chunk with an upsert by their key: the run after a kill continues
+after the last chunk. They are computed where the training runs, on every engine of the tables.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data import features as table
+from car_damage.data import near_duplicates
+from car_damage.data.splits import TRAIN
+from car_damage.errors import TooFewPhotos
+from car_damage.model import heads
+from car_damage.model.backbone import Backbone
+from car_damage.model.evaluation import evaluate
+from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.training import TrainingResult
+from car_damage.model.views import VIEWS, chosen
+from car_damage.ports import Platform
+from car_damage.promotion.retention import Holdings
+from car_damage.showing import if_possible
+from car_damage.stage import Progress
+
+CHUNK = 512
+"""Photos of one commit: 77 MB decoded. A run that is killed loses at most one chunk."""
+
+
+def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> TrainingResult:
+    """Fit a head on the training photos.
+
+    Args:
+        rows: sha256 and phash of the photos.
+        photos: the training photos are those of the split train.
+        backbone: computes features.
+        platform: has the table of features.
+        progress: called for the steps `features` and `epoch`.
+
+    Raises:
+        TooFewPhotos: no training photo can be read any more.
+    """
+    settings = platform.settings
+    training, classes = settings.training, settings.labels.classes
+    learned = photos.part(TRAIN)
+    features, there = features_of(learned, backbone, platform, progress)
+    if not there.any():
+        raise TooFewPhotos("no training photo can be read any more; run the pipeline again, which validates the present files")
+    known, labels = features[there], learned.labels[there]
+    groups = _groups(
+        [sha256 for sha256, is_there in zip(learned.sha256s, there.tolist(), strict=True) if is_there],
+        rows,
+        settings.split.near_duplicate_bits,
+    )
+    progress("epoch", 0, 1, "choosing the regularisation by cross-validation")
+    fitted = heads.fit(known, labels, groups, len(classes), training.head, training.seed)
+    metrics = {"head_strength": fitted.strength, "features": float(backbone.length)}
+    out_of_fold = None
+    if fitted.out_of_fold is not None:
+        score = evaluate(labels, fitted.out_of_fold, classes)
+        metrics |= {"cross_validation_macro_f1": score.macro_f1, "cross_validation_loss": fitted.losses[fitted.strength]}
+        out_of_fold = np.full((len(learned), len(classes)), np.nan)
+        out_of_fold[there] = fitted.out_of_fold
+    progress("epoch", 1, 1, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold)
+
+
+def features_of(photos: Photos, backbone: Backbone, platform: Platform, progress: Progress) -> tuple[table.Features, npt.NDArray[np.bool_]]:
+    """The features of photos, from the table where it has them.
+
+    Returns:
+        (n, views, d) float32, and (n,) bool: which photos have all of them. The others cannot be read any more.
+    """
+    name, views = platform.settings.tables.features, chosen(augment=platform.settings.training.augment)
+    kept, _ = platform.tables.read(name, table.FEATURES.names)
+    features, there = table.found(kept, backbone.digest, photos.sha256s, views, backbone.length)
+    del kept
+    missing = np.flatnonzero(~there.all(axis=1))
+    for at in range(0, len(missing), CHUNK):
+        progress("features", at, len(missing), f"{backbone.length} features of each photo, {len(views)} views")
+        _compute(photos, missing[at : at + CHUNK], views, backbone, platform, features, there)
+    progress("features", len(missing), len(missing), f"{len(photos) - len(missing):,} photos had their features before")
+    return features, np.asarray(there.all(axis=1))
+
+
+def superfluous(platform: Platform, digests: Collection[str]) -> pa.Table:
+    """The keys of rows that belong to no photo of silver, or to none of these digests."""
+    names = platform.settings.tables
+    keys, version = platform.tables.read(names.features, table.KEY)
+    if version < 0:
+        return keys
+    photos, _ = platform.tables.read(names.silver, ["sha256"])
+    return table.superfluous(keys, digests, photos["sha256"].to_pylist())
+
+
+def remove(keys: pa.Table, platform: Platform) -> None:
+    """Remove these rows."""
+    if keys.num_rows:
+        platform.tables.merge(platform.settings.tables.features, table.FEATURES.empty_table(), table.KEY, remove=keys)
+
+
+def remove_in_a_job(platform: Platform, training_key: str) -> None:
+    """Remove what is superfluous after a training. Elsewhere the stage tidy does it, which no job runs."""
+    if platform.settings.databricks.stages == "jobs":
+        with if_possible("the removal of old features"):
+            remove(superfluous(platform, Holdings.of(platform).features(training_key)), platform)
+
+
+def _compute(  # noqa: PLR0917 - what, of which, and where to
+    photos: Photos,
+    rows: npt.NDArray[np.int64],
+    views: tuple[str, ...],
+    backbone: Backbone,
+    platform: Platform,
+    features: table.Features,
+    there: npt.NDArray[np.bool_],
+) -> None:
+    """Compute the features of these photos in all views, put them into both arrays, and write them to the table in one commit."""
+    pixels, readable = photos.read(rows)
+    rows = rows[readable]
+    if not len(rows):
+        return
+    sha256s = [photos.sha256s[row] for row in rows.tolist()]
+    written = []
+    for place, view in enumerate(views):
+        features[rows, place] = backbone.features(VIEWS[view](pixels))
+        there[rows, place] = True
+        written.append(table.rows(backbone.digest, sha256s, view, features[rows, place]))
+    platform.tables.merge(platform.settings.tables.features, pa.concat_tables(written), table.KEY)
+
+
+def _groups(sha256s: list[str], rows: pa.Table, bits: int) -> npt.NDArray[np.int64]:
+    """(n,) a number for each photo, the same for photos that look alike."""
+    places = pc.index_in(pa.array(sha256s, pa.string()), value_set=rows["sha256"].combine_chunks())
+    hashes, of = np.unique(near_duplicates.unsigned(rows["phash"].take(places)), return_inverse=True)
+    return np.asarray(near_duplicates.components(hashes, bits)[of])

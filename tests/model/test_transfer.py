@@ -1,0 +1,300 @@
+"""The network transfer, from photos on disk to the registered model, with a small backbone that the test makes."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks import real_photos
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.mlflow.client import client
+from car_damage.data.features import FEATURES, KEY, rows
+from car_damage.errors import SettingsError
+from car_damage.model import applications, backbone, heads, networks
+from car_damage.model.evaluation import evaluate
+from car_damage.model.process import answers
+from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, read_predictions
+from car_damage.pipeline import TrainReport, TrainRequest, training_key
+from car_damage.platform import Target
+from car_damage.ports import FEATURES_TAG
+from car_damage.settings import Settings, Training
+from car_damage.stage import silent
+from car_damage.stages import transfer
+from car_damage.stages.train import STAGE as TRAIN
+from tests.model.conftest import CLASSES, World, build_world, home_in
+
+WEIGHTS = (real_photos.folder() or real_photos.FOLDER).parent / "weights" / "efficientnet_lite0_imagenet_224.keras"
+TABLE = "insurance_uc.silver.features"
+
+
+def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "") -> Path:
+    """A small backbone with random weights as a .keras file: pixels (n, side, side, 3) -> maps (n, h, w, 8)."""
+    networks.import_quietly()
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(seed)
+    photo = keras.Input((side, side, 3), dtype=dtype)
+    maps = layers.Conv2D(8, 16, strides=16, activation="relu")(layers.Rescaling(1 / 127.5, -1)(photo))
+    last = {"": maps, "pooled": layers.GlobalMaxPooling2D()(maps), "lambda": layers.Lambda(lambda given: given)(maps)}[dropped]
+    keras.Model(photo, last).save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return network(tmp_path_factory.mktemp("backbone") / "small.keras")
+
+
+def seeing(file: Path | str, **training: Any) -> Training:
+    return Training(network="transfer", backbone=str(file), **training)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    world: World
+    report: TrainReport
+
+
+def asked(world: World, **changes: Any) -> TrainRequest:
+    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), **changes)
+
+
+def with_training(world: World, training: Training) -> World:
+    return replace(world, target=Target(world.target.settings.model_copy(update={"training": training})))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, weights: Path) -> Trained:
+    folder = tmp_path_factory.mktemp("transfer")
+    world = build_world(folder, home_in(folder, mlflow_template), train=6, validation=2, test=2, classes=CLASSES)
+    world = with_training(world, seeing(weights))
+    return Trained(world, TRAIN.work(asked(world), world.target, silent))
+
+
+def kept(world: World) -> pa.Table:
+    return world.target.tables.read(TABLE, FEATURES.names)[0]
+
+
+def test_a_run_has_the_network_its_evidence_and_what_cross_validation_said(trained: Trained) -> None:
+    run = client(trained.world.target.settings).get_run(trained.report.run_id)
+    files = {file.path for file in client(trained.world.target.settings).list_artifacts(trained.report.run_id)}
+    assert {"car_damage_classifier.keras", "car_damage_classifier.onnx", "confusion_matrix.png", OUT_OF_FOLD_FILE} <= files
+    assert "training_curve.png" not in files
+    assert run.data.params["answers_by"] == "onnxruntime"
+    assert {"cross_validation_macro_f1", "head_strength", "features", "test_macro_f1"} <= set(run.data.metrics)
+    assert run.data.tags[FEATURES_TAG] == backbone.load(trained.world.target.settings.training, Folder()).digest
+
+
+def test_out_of_fold_probabilities_are_kept_for_each_training_photo(trained: Trained) -> None:
+    predicted = read_predictions(trained.world.target.tracking.fetch(trained.report.run_id, OUT_OF_FOLD_FILE))
+    silver = trained.world.rows.filter(pa.compute.equal(trained.world.rows["split"], "train"))
+    labels = dict(zip(silver["sha256"].to_pylist(), silver["label"].to_pylist(), strict=True))
+    assert dict(zip(predicted["sha256"].to_pylist(), predicted["label"].to_pylist(), strict=True)) == labels
+    probabilities = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def test_the_registered_model_takes_the_file_of_a_photo_and_answers_as_it_was_evaluated(trained: Trained, tmp_path: Path) -> None:
+    target = trained.world.target
+    predicted = read_predictions(target.tracking.fetch(trained.report.run_id, PREDICTIONS_FILE)).to_pylist()
+    model = target.registry.download(trained.report.model_uri, tmp_path)
+    [answer] = answers(model, [Path(predicted[0]["path"]).read_bytes()], timeout=120)
+    assert answer.probabilities == pytest.approx({name: predicted[0][f"probability_{name}"] for name in CLASSES}, abs=1e-6)
+
+
+def test_each_training_photo_has_a_row_for_each_view_and_the_next_training_computes_none(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept(trained.world)
+    assert before.num_rows == 18 * 2
+    assert before.group_by(list(KEY)).aggregate([]).num_rows == before.num_rows
+    monkeypatch.setattr(backbone.Backbone, "features", lambda *_: pytest.fail("features were computed again"))
+    TRAIN.work(asked(trained.world, training_key="key-2"), trained.world.target, silent)
+    assert kept(trained.world).equals(before)
+
+
+def test_the_same_table_and_seed_give_the_same_weights(trained: Trained) -> None:
+    import keras
+
+    again = TRAIN.work(asked(trained.world, training_key="key-3"), trained.world.target, silent)
+    folder = Path(trained.world.target.settings.home)
+    first, second = (
+        trained.world.target.tracking.fetch(run, "car_damage_classifier.keras") for run in (trained.report.run_id, again.run_id)
+    )
+    loaded = []
+    for number, data in enumerate((first, second)):
+        file = folder / f"{number}.keras"
+        file.write_bytes(data)
+        loaded.append(keras.saving.load_model(file, compile=False, safe_mode=True).get_weights())
+    assert all(np.array_equal(one, other) for one, other in zip(*loaded, strict=True))
+
+
+def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:
+    before = kept(trained.world)
+    digest = before["digest"][0].as_py()
+    photos = before["sha256"].to_pylist()[:2]
+    damaged = rows(digest, photos[:1], "plain", np.zeros((1, 3), np.float32))
+    foreign = rows("f" * 64, photos[1:], "plain", np.full((1, 8), 9, np.float32))
+    trained.world.target.tables.merge(TABLE, pa.concat_tables([damaged, foreign]), KEY)
+    TRAIN.work(asked(trained.world, training_key="key-4"), trained.world.target, silent)
+    by_key = [("digest", "ascending"), ("sha256", "ascending"), ("view", "ascending")]
+    after = kept(trained.world).filter(pa.compute.equal(kept(trained.world)["digest"], digest))
+    assert after.sort_by(by_key).equals(before.sort_by(by_key))
+    transfer.remove(transfer.superfluous(trained.world.target, {digest}), trained.world.target)
+    assert kept(trained.world).sort_by(by_key).equals(before.sort_by(by_key))
+
+
+class Killed(BaseException):
+    """To the code under test, this is the end of the process."""
+
+
+def test_a_training_that_is_killed_before_or_after_a_write_of_features_goes_on_where_it_ended(
+    world: Callable[..., World], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = with_training(world(train=3, validation=1, test=1), seeing(weights))
+    monkeypatch.setattr(transfer, "CHUNK", 2)
+    merge, computed = type(here.target.tables).merge, backbone.Backbone.features
+    calls: list[int] = []
+
+    def count(self: backbone.Backbone, pixels: Any) -> Any:
+        calls.append(len(pixels))
+        return computed(self, pixels)
+
+    monkeypatch.setattr(backbone.Backbone, "features", count)
+    for then_stop_at, after in ((2, False), (2, True)):
+        merges = 0
+
+        def stopping(*given: Any, stop: int = then_stop_at, late: bool = after, **named: Any) -> Any:
+            nonlocal merges
+            merges += 1
+            if merges == stop and not late:
+                raise Killed
+            done = merge(*given, **named)
+            if merges == stop:
+                raise Killed
+            return done
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(here.target.tables), "merge", stopping)
+            with pytest.raises(Killed):
+                TRAIN.work(asked(here), here.target, silent)
+    TRAIN.work(asked(here), here.target, silent)
+    table = kept(here)
+    assert table.num_rows == 18
+    assert table.group_by(list(KEY)).aggregate([]).num_rows == 18
+    assert sum(calls) == 18 + 2 * 2  # the two photos of the chunk that was computed and not written, in both views
+
+
+def test_the_key_and_the_digest_follow_the_content_of_the_file_and_not_its_path(weights: Path, tmp_path: Path) -> None:
+    copied, other = tmp_path / "copied.keras", network(tmp_path / "other.keras", seed=2)
+    copied.write_bytes(weights.read_bytes())
+    key, moved, changed = (training_key("data", Settings(training=seeing(file))) for file in (weights, copied, other))
+    assert key == moved != changed
+    digest, moved, changed = (backbone.load(seeing(file), Folder()).digest for file in (weights, copied, other))
+    assert digest == moved != changed
+    assert training_key("data", Settings()) == training_key("data", Settings(training=Training(backbone=str(tmp_path / "none.keras"))))
+
+
+def test_a_backbone_of_another_size_and_type_takes_the_decoder_s_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    for number, shape in enumerate(({"side": 64, "dtype": "float32"}, {"side": None}, {"dropped": "pooled"})):
+        seen = backbone.load(seeing(network(tmp_path / f"{number}.keras", **shape)), Folder())  # type: ignore[arg-type]
+        assert seen.features(pixels).shape == (3, 8)
+
+
+def test_means_of_more_layers_are_features_too_and_give_another_digest(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    file = network(tmp_path / "backbone.keras")
+    import keras
+
+    first = next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
+    plain, more = (backbone.load(seeing(file, layers=names), Folder()) for names in ((), (first,)))
+    seen = more.features(pixels)
+    assert (seen.shape, plain.digest == more.digest) == ((3, 8 + 3), False)
+    assert np.array_equal(seen[:, :8], plain.features(pixels))
+    assert seen[:, 8:] == pytest.approx(pixels.mean(axis=(1, 2)) / 127.5 - 1, abs=1e-4)
+    with pytest.raises(SettingsError, match="names nothing, and the backbone has no such layer"):
+        backbone.load(seeing(file, layers=("nothing",)), Folder())
+
+
+@pytest.mark.parametrize("bad", ["lambda", "no file", "corrupt", "classifier", "unknown name"])
+def test_what_is_no_backbone_is_refused_with_what_to_do(bad: str, tmp_path: Path) -> None:
+    file: Path | str = tmp_path / "backbone.keras"
+    wanted = r"must be a \.keras file without Lambda"
+    if bad == "lambda":
+        network(Path(file), dropped="lambda")
+    elif bad == "corrupt":
+        network(Path(file))
+        data = bytearray(Path(file).read_bytes())
+        Path(file).write_bytes(data[: len(data) // 2])
+    elif bad == "classifier":
+        import keras
+
+        keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(file)
+    elif bad == "no file":
+        wanted = "there is no such file: copy it there"
+    else:
+        file, wanted = "ResNet9000", r"it must be a \.keras file, or one of .*EfficientNetV2B0"
+    with pytest.raises(SettingsError, match=wanted):
+        backbone.load(seeing(file), Folder())
+
+
+def test_weights_that_cannot_be_had_are_told_before_the_night(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"MobileNetV2 cannot be had: .*set training.backbone to the .keras file"):
+        backbone.check(seeing("MobileNetV2"), Folder(), here=True)
+    with pytest.raises(SettingsError, match="took more than 1 s"):
+        applications.fetch("MobileNetV2", 1)
+
+
+def test_a_check_tells_what_a_training_will_find(weights: Path) -> None:
+    sha = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert backbone.check(seeing(weights), Folder(), here=True) == f"{weights} (sha256 {sha[:12]}): 8 features of a photo"
+    assert "not opened here" in backbone.check(seeing(weights), Folder(), here=False)
+    assert "not needed" in backbone.check(Training(), Folder(), here=True)
+
+
+@pytest.mark.parametrize(("name", "module"), [("MobileNetV2", "mobilenet_v2"), ("ResNet50", "resnet"), ("DenseNet121", "densenet")])
+def test_preprocessing_inside_the_network_is_that_of_keras(name: str, module: str) -> None:
+    networks.import_quietly()
+    import keras
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    photo = keras.Input((16, 16, 3))
+    ours = keras.Model(photo, applications.preprocessed(photo, applications.mode(name)))
+    theirs = getattr(keras.applications, module).preprocess_input(pixels.astype(np.float32))
+    assert np.asarray(ours(pixels.astype(np.float32))) == pytest.approx(theirs, abs=1e-4)
+    assert applications.mode("ResNet50V2") == "tf"
+    assert applications.mode("MobileNetV3Small") == "none"
+
+
+def test_every_name_of_keras_has_a_mode() -> None:
+    networks.import_quietly()
+    import keras
+
+    assert not [name for name in dir(keras.applications) if name[:1].isupper() and not applications.mode(name)]
+    json.dumps([applications.mode("VGG16")])
+
+
+@pytest.mark.skipif(not WEIGHTS.exists() or real_photos.folder() is None, reason="shared/data has no weights or no photos here")
+def test_on_real_photos_a_head_on_real_weights_is_better_than_a_cnn_that_has_seen_five_times_as_many() -> None:
+    folder = real_photos.folder()
+    assert folder is not None
+    seen = backbone.load(seeing(WEIGHTS), Folder())
+    train, validation = (real_photos.photos(folder / part, each) for part, each in (("train", 120), ("val", 60)))
+    fitted = heads.fit(seen.features(train.pixels)[:, None], train.labels, np.arange(len(train)), 3, "ordinal", 1)  # type: ignore[arg-type]
+    score = evaluate(validation.labels, fitted.head.probabilities(seen.features(validation.pixels)), CLASSES)  # type: ignore[arg-type]
+    assert score.macro_f1 > 0.68
+    assert fitted.out_of_fold is not None
+    assert evaluate(train.labels, fitted.out_of_fold, CLASSES).macro_f1 > 0.66
