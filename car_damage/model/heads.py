@@ -100,13 +100,18 @@ def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.
             answers[place, asked] = head.probabilities(features[asked, 0])
     if not folds:
         strength = STRENGTHS[len(STRENGTHS) // 2]
-        return Fitted(_heads(features, labels, classes, kind, (strength,))[0], strength)
+        return Fitted(with_strength(features, labels, classes, kind, strength), strength)
     weights = _weights(labels, classes)
     right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
     losses = -(np.log(right) * weights).mean(axis=1)
     best = int(losses.argmin())
-    head = _heads(features, labels, classes, kind, (STRENGTHS[best],))[0]
+    head = with_strength(features, labels, classes, kind, STRENGTHS[best])
     return Fitted(head, STRENGTHS[best], dict(zip(STRENGTHS, losses.tolist(), strict=True)), answers[best])
+
+
+def with_strength(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float) -> Head:
+    """The head for a C that is known. The arguments are those of `fit`."""
+    return _heads(features, labels, classes, kind, (strength,))[0]
 
 
 def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:

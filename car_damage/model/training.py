@@ -15,6 +15,7 @@ import numpy.typing as npt
 from car_damage.model import networks
 from car_damage.model.photos import Photos
 from car_damage.model.pixel_cache import PixelCache
+from car_damage.model.report.parts import Parts
 from car_damage.settings import Training
 from car_damage.stage import Progress
 
@@ -44,6 +45,8 @@ class TrainingResult:
     out_of_fold: npt.NDArray[np.float64] | None = None
     """(n, classes): each training photo's probabilities from a network that has not learned from it; NaN for a photo that could not be
     read. None: there was no cross-validation."""
+    parts: Parts = field(default_factory=Parts)
+    """Trainings with a part of the photos, if there were any."""
 
     @property
     def epochs(self) -> int:

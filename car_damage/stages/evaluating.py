@@ -21,7 +21,7 @@ from car_damage.errors import TooFewPhotos
 from car_damage.model import plots, training
 from car_damage.model.evaluation import Evaluation, evaluate, most_certain_mistakes
 from car_damage.model.photos import Photos, PhotoSet
-from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup
+from car_damage.model.report.contents import Mistake, Report
 from car_damage.model.report.page import page
 from car_damage.model.report.scores import Scores, scores_of
 from car_damage.model.run_files import (
@@ -66,10 +66,6 @@ class Trained:
     network: "OnnxNetwork | keras.Model"
     """Answers as the model will."""
     result: training.TrainingResult
-    curve: Sequence[CurvePoint] = ()
-    """The learning curve, if it was measured."""
-    without_group: Sequence[WithoutGroup] = ()
-    """Trainings without the photos of one group, if there were any."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +156,8 @@ def _report(
         group_floor=settings.promotion.group_floor,
         mistakes=mistakes,
         mistakes_in_all=test.photos - sum(test.confusion[number][number] for number in range(len(test.classes))),
-        curve=trained.curve,
-        without_group=trained.without_group,
+        curve=trained.result.parts.curve,
+        without_group=trained.result.parts.without_group,
     )
 
 

@@ -5,6 +5,7 @@ after the last chunk. They are computed where the training runs, on every engine
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +14,20 @@ import pyarrow.compute as pc
 
 from car_damage.data import features as table
 from car_damage.data import near_duplicates
-from car_damage.data.splits import TRAIN
+from car_damage.data.groups import groups_of
+from car_damage.data.splits import TEST, TRAIN
 from car_damage.errors import TooFewPhotos
 from car_damage.model import heads
 from car_damage.model.backbone import Backbone
 from car_damage.model.evaluation import evaluate
 from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.report import parts
+from car_damage.model.report.parts import Parts
 from car_damage.model.training import TrainingResult
-from car_damage.model.views import VIEWS, chosen
+from car_damage.model.views import PLAIN, VIEWS, chosen
 from car_damage.ports import Platform
 from car_damage.promotion.retention import Holdings
+from car_damage.settings import Settings
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
 
@@ -30,12 +35,25 @@ CHUNK = 512
 """Photos of one commit: 77 MB decoded. A run that is killed loses at most one chunk."""
 
 
+@dataclass(frozen=True)
+class _Split:
+    """The photos of a split that can be read."""
+
+    there: npt.NDArray[np.bool_]
+    """(all photos of the split,) which of them are here."""
+    features: table.Features
+    """(n, views, d)"""
+    labels: npt.NDArray[np.int64]
+    rows: pa.Table
+    """Of silver, in the same order."""
+
+
 def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> TrainingResult:
     """Fit a head on the training photos.
 
     Args:
-        rows: sha256 and phash of the photos.
-        photos: the training photos are those of the split train.
+        rows: of silver, one for each photo: path, sha256, phash, width and height.
+        photos: the training photos are those of the split train. Test photos are asked what trainings with a part of them have learned.
         backbone: computes features.
         platform: has the table of features.
         progress: called for the steps `features` and `epoch`.
@@ -45,42 +63,64 @@ def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platfo
     """
     settings = platform.settings
     training, classes = settings.training, settings.labels.classes
-    learned = photos.part(TRAIN)
-    features, there = features_of(learned, backbone, platform, progress)
-    if not there.any():
+    learned = _split(rows, photos.part(TRAIN), chosen(augment=training.augment), backbone, platform, progress)
+    if not learned.there.any():
         raise TooFewPhotos("no training photo can be read any more; run the pipeline again, which validates the present files")
-    known, labels = features[there], learned.labels[there]
-    groups = _groups(
-        [sha256 for sha256, is_there in zip(learned.sha256s, there.tolist(), strict=True) if is_there],
-        rows,
-        settings.split.near_duplicate_bits,
-    )
+    groups = _groups(learned.rows, settings.split.near_duplicate_bits)
     progress("epoch", 0, 1, "choosing the regularisation by cross-validation")
-    fitted = heads.fit(known, labels, groups, len(classes), training.head, training.seed)
+    fitted = heads.fit(learned.features, learned.labels, groups, len(classes), training.head, training.seed)
     metrics = {"head_strength": fitted.strength, "features": float(backbone.length)}
     out_of_fold = None
     if fitted.out_of_fold is not None:
-        score = evaluate(labels, fitted.out_of_fold, classes)
+        score = evaluate(learned.labels, fitted.out_of_fold, classes)
         metrics |= {"cross_validation_macro_f1": score.macro_f1, "cross_validation_loss": fitted.losses[fitted.strength]}
-        out_of_fold = np.full((len(learned), len(classes)), np.nan)
-        out_of_fold[there] = fitted.out_of_fold
+        out_of_fold = np.full((len(learned.there), len(classes)), np.nan)
+        out_of_fold[learned.there] = fitted.out_of_fold
     progress("epoch", 1, 1, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold)
+    with_parts = Parts()
+    with if_possible("the trainings with a part of the photos"):
+        asked = _split(rows, photos.part(TEST), (PLAIN,), backbone, platform, progress)
+        with_parts = _parts(learned, asked, fitted, settings)
+    return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold, with_parts)
 
 
-def features_of(photos: Photos, backbone: Backbone, platform: Platform, progress: Progress) -> tuple[table.Features, npt.NDArray[np.bool_]]:
-    """The features of photos, from the table where it has them.
+def _split(  # noqa: PLR0917 - what, how it is seen, and by what
+    rows: pa.Table, photos: Photos, views: tuple[str, ...], backbone: Backbone, platform: Platform, progress: Progress
+) -> _Split:
+    features, there = features_of(photos, views, backbone, platform, progress)
+    sha256s = pa.array([sha256 for sha256, is_there in zip(photos.sha256s, there.tolist(), strict=True) if is_there], pa.string())
+    places = pc.index_in(sha256s, value_set=rows["sha256"].combine_chunks())
+    return _Split(there, features[there], photos.labels[there], rows.take(places))
+
+
+def _parts(learned: _Split, asked: _Split, fitted: heads.Fitted, settings: Settings) -> Parts:
+    """Trainings with a part of the training photos, and the same regularisation."""
+    if not len(asked.labels):
+        return Parts()
+    train, test = (parts.Photos(of.labels, groups_of(of.rows, settings.labels, settings.landing.folder)) for of in (learned, asked))
+    classes = len(settings.labels.classes)
+
+    def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        head = heads.with_strength(learned.features[rows], learned.labels[rows], classes, settings.training.head, fitted.strength)
+        return np.asarray(head.probabilities(asked.features[:, 0]).argmax(axis=1))
+
+    return parts.measured(train, test, learn, classes, settings.promotion.seed)
+
+
+def features_of(
+    photos: Photos, views: tuple[str, ...], backbone: Backbone, platform: Platform, progress: Progress
+) -> tuple[table.Features, npt.NDArray[np.bool_]]:
+    """The features of photos in these views, from the table where it has them.
 
     Returns:
         (n, views, d) float32, and (n,) bool: which photos have all of them. The others cannot be read any more.
     """
-    name, views = platform.settings.tables.features, chosen(augment=platform.settings.training.augment)
-    kept, _ = platform.tables.read(name, table.FEATURES.names)
+    kept, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names)
     features, there = table.found(kept, backbone.digest, photos.sha256s, views, backbone.length)
     del kept
     missing = np.flatnonzero(~there.all(axis=1))
     for at in range(0, len(missing), CHUNK):
-        progress("features", at, len(missing), f"{backbone.length} features of each photo, {len(views)} views")
+        progress("features", at, len(missing), f"{backbone.length} features of each photo, views: {', '.join(views)}")
         _compute(photos, missing[at : at + CHUNK], views, backbone, platform, features, there)
     progress("features", len(missing), len(missing), f"{len(photos) - len(missing):,} photos had their features before")
     return features, np.asarray(there.all(axis=1))
@@ -132,8 +172,7 @@ def _compute(  # noqa: PLR0917 - what, of which, and where to
     platform.tables.merge(platform.settings.tables.features, pa.concat_tables(written), table.KEY)
 
 
-def _groups(sha256s: list[str], rows: pa.Table, bits: int) -> npt.NDArray[np.int64]:
+def _groups(rows: pa.Table, bits: int) -> npt.NDArray[np.int64]:
     """(n,) a number for each photo, the same for photos that look alike."""
-    places = pc.index_in(pa.array(sha256s, pa.string()), value_set=rows["sha256"].combine_chunks())
-    hashes, of = np.unique(near_duplicates.unsigned(rows["phash"].take(places)), return_inverse=True)
+    hashes, of = np.unique(near_duplicates.unsigned(rows["phash"]), return_inverse=True)
     return np.asarray(near_duplicates.components(hashes, bits)[of])

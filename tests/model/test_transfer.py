@@ -19,7 +19,7 @@ from car_damage.errors import SettingsError
 from car_damage.model import applications, backbone, heads, networks
 from car_damage.model.evaluation import evaluate
 from car_damage.model.process import answers
-from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, read_predictions
+from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
 from car_damage.pipeline import TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
 from car_damage.ports import FEATURES_TAG
@@ -89,6 +89,8 @@ def test_a_run_has_the_network_its_evidence_and_what_cross_validation_said(train
     files = {file.path for file in client(trained.world.target.settings).list_artifacts(trained.report.run_id)}
     assert {"car_damage_classifier.keras", "car_damage_classifier.onnx", "confusion_matrix.png", OUT_OF_FOLD_FILE} <= files
     assert "training_curve.png" not in files
+    report = trained.world.target.tracking.fetch(trained.report.run_id, REPORT_FILE).decode()
+    assert all(f"<td class=number>{share}</td>" in report for share in ("25%", "50%", "75%", "100%"))
     assert run.data.params["answers_by"] == "onnxruntime"
     assert {"cross_validation_macro_f1", "head_strength", "features", "test_macro_f1"} <= set(run.data.metrics)
     assert run.data.tags[FEATURES_TAG] == backbone.load(trained.world.target.settings.training, Folder()).digest
@@ -115,7 +117,7 @@ def test_each_training_photo_has_a_row_for_each_view_and_the_next_training_compu
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = kept(trained.world)
-    assert before.num_rows == 18 * 2
+    assert before.num_rows == 18 * 2 + 6  # test photos need no mirror image
     assert before.group_by(list(KEY)).aggregate([]).num_rows == before.num_rows
     monkeypatch.setattr(backbone.Backbone, "features", lambda *_: pytest.fail("features were computed again"))
     TRAIN.work(asked(trained.world, training_key="key-2"), trained.world.target, silent)
@@ -189,9 +191,9 @@ def test_a_training_that_is_killed_before_or_after_a_write_of_features_goes_on_w
                 TRAIN.work(asked(here), here.target, silent)
     TRAIN.work(asked(here), here.target, silent)
     table = kept(here)
-    assert table.num_rows == 18
-    assert table.group_by(list(KEY)).aggregate([]).num_rows == 18
-    assert sum(calls) == 18 + 2 * 2  # the two photos of the chunk that was computed and not written, in both views
+    assert table.num_rows == 18 + 3  # of test photos the plain view
+    assert table.group_by(list(KEY)).aggregate([]).num_rows == 18 + 3
+    assert sum(calls) == 18 + 3 + 2 * 2  # the two photos of the chunk that was computed and not written, in both views
 
 
 def test_the_key_and_the_digest_follow_the_content_of_the_file_and_not_its_path(weights: Path, tmp_path: Path) -> None:
