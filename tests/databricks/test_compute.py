@@ -191,6 +191,7 @@ def test_the_extra_is_the_checkout_s() -> None:
         "tensorflow",
         "mlflow",
         "matplotlib",
+        "scikit-learn",
         "onnxruntime",
         "onnx",
         "tf2onnx",

@@ -61,6 +61,7 @@ def test_a_run_that_ends_between_the_looks_for_its_report_and_for_itself_is_not_
     runner: DatabricksJobs, twin: Twin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validated = runner.run(VALIDATE, REQUEST, silent)
+    [run] = twin.runs()
     looks = []
 
     def read_report(files: Files, place: Place, report: type[Any]) -> Any:
@@ -68,8 +69,8 @@ def test_a_run_that_ends_between_the_looks_for_its_report_and_for_itself_is_not_
         if len(looks) > 1:
             return found(files, place, report)
         limit = time.monotonic() + 120
-        while not all(ended(twin)) and time.monotonic() < limit:
-            time.sleep(0.05)
+        while not runner.jobs.look(run.run_id).ended and time.monotonic() < limit:
+            time.sleep(0.1)
         return None
 
     found = handover.read_report

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from car_damage.server.address import token
+from car_damage.server.api.connection import _PATIENCE
 from car_damage.server.command import SPARE
 from car_damage.server.hosting.model_server import AT_ONCE
 from tests.server.conftest import DEADLINE, Server, until
@@ -254,9 +255,11 @@ def test_a_crowd_of_silent_clients_ends_no_request_and_hinders_nobody(ready: Ser
         idle.sendall(HEALTH)
         assert response(idle).startswith(b"HTTP/1.1 200 ")
         silent = [crowd.enter_context(connect(ready)) for _ in range(most + 20)]
+        opened = time.monotonic()
         until(lambda: not any(map(is_open, silent[:20])), "the end of the first ones")
         assert alive(ready)
-        assert is_open(silent[-1])
+        # On a busy machine, the time that every silent client has may be over.
+        assert is_open(silent[-1]) or time.monotonic() - opened > _PATIENCE
         idle.sendall(HEALTH)
         assert response(idle).startswith(b"HTTP/1.1 200 ")
         slow.sendall(body[100:])
