@@ -75,9 +75,10 @@ def training_photos(report: SilverReport) -> None:
 
 def trained(report: TrainReport, tracking: Tracking) -> None:
     """Metrics by split, and pictures of the training run."""
-    url = tracking.url(report.run_id)
+    url, epochs = tracking.url(report.run_id), int(report.metrics.get("epochs", 0))
+    pictures = {file: title for file, title in PICTURES.items() if epochs or file != TRAINING_CURVE_FILE}
     lines = [
-        f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}, {report.metrics.get('epochs', 0):.0f} epochs.",
+        f"MLflow run {f'[{report.run_id}]({url})' if url else f'`{report.run_id}`'}{f', {epochs} epochs' if epochs else ''}.",
         f"How good it is, by class and by group, with intervals and mistakes: {_report(report, tracking)}.",
         "",
     ]
@@ -87,7 +88,7 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
             "",
         ]
     lines += _by_split(report.metrics)
-    for file, title in PICTURES.items():
+    for file, title in pictures.items():
         with if_possible(title):
             lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")

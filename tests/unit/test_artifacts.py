@@ -1,0 +1,34 @@
+"""What the artifact of a training shows."""
+
+import contextlib
+import io
+
+import pytest
+from PIL import Image
+
+from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
+from car_damage.pipeline import TrainReport
+from tasks import artifacts
+from tests.fakes import Runs
+
+
+@pytest.mark.parametrize(
+    ("epochs", "plots"),
+    [(12.0, [TRAINING_CURVE_FILE, CONFUSION_MATRIX_FILE, WORST_MISTAKES_FILE]), (0.0, [CONFUSION_MATRIX_FILE, WORST_MISTAKES_FILE])],
+)
+def test_a_network_without_epochs_has_no_training_curve_and_nothing_is_missing(
+    epochs: float, plots: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda text, **_: shown.append(text))
+    monkeypatch.setattr(artifacts, "if_possible", contextlib.nullcontext)  # so that a missing picture is an error
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    artifacts.trained(
+        TrainReport("key", "run", "models:/m-1", {"epochs": epochs, "test_accuracy": 0.9}),
+        Runs({("run", file): png.getvalue() for file in plots}),  # type: ignore[arg-type]
+    )
+    [text] = shown
+    assert [title in text for title in artifacts.PICTURES.values()] == [file in plots for file in artifacts.PICTURES]
+    assert ("12 epochs" in text) == bool(epochs)
+    assert " 0 epochs" not in text
