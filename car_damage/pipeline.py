@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 
 from car_damage import packages
 from car_damage.errors import FileMissing, SettingsError
-from car_damage.settings import Settings, Training, is_path
+from car_damage.settings import Settings, Training
 
 RECIPE = 3
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
@@ -28,8 +28,6 @@ _AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
 
 _OF_TRANSFER = ("backbone", "weights", "layers", "head")
 """Settings of training that only the network transfer reads."""
-_FILES = ("backbone", "weights")
-"""Settings of training that may name a file. The key has the file's content in place of its path."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -486,7 +484,7 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
 
 
 def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, Any]:
-    """The settings of training that determine a model of its network."""
+    """The settings of training that determine a model of its network, with the content of a file in place of its path."""
     settings = training.model_dump(mode="json")
     transfer = training.network == "transfer"
     found = {
@@ -494,8 +492,8 @@ def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, 
         for name, value in settings.items()
         if (name, value) not in _AS_BEFORE.items() and (transfer or name not in _OF_TRANSFER)
     }
-    files = {name: named_file(name, found[name], read) for name in _FILES if name in found and is_path(found[name])}
-    return found | {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    contents = {name: named_file(name, path, read) for name, path in training.files.items()}
+    return found | {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def named_file(setting: str, path: str, read: Callable[[str], bytes]) -> bytes:

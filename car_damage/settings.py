@@ -232,6 +232,12 @@ class Training(Section):
     """common: before a larger photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality
     of the training photos, in training and in the served model. as_is: it is not."""
 
+    @property
+    def files(self) -> dict[str, str]:
+        """Setting -> path of each file that the network needs."""
+        named = {"backbone": self.backbone, "weights": self.weights} if self.network == "transfer" else {}
+        return {name: path for name, path in named.items() if is_path(path)}
+
 
 class Tracking(Section):
     """MLflow: runs and the model registry."""

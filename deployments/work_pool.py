@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound
 from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.errors import SettingsError
 from car_damage.server.address import is_local
-from car_damage.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file, is_path
+from car_damage.settings import CONFIG_VARIABLE, PREFIX, Settings, config_file
 from deployments.items import ABSENT, DIFFERS, Item
 from tasks.commands import BOOTSTRAP
 
@@ -90,9 +90,8 @@ def _paths(settings: Settings) -> dict[str, tuple[str, bool]]:
     if config is not None:
         found["settings"] = (str(config.absolute()), True)
     mounted = [Path(path) for path, _ in found.values()]
-    for name in ("backbone", "weights") if settings.training.network == "transfer" else ():
-        path = getattr(settings.training, name)
-        if is_path(path) and not (is_elsewhere(path) or any(Path(path).is_relative_to(folder) for folder in mounted)):
+    for name, path in settings.training.files.items():
+        if not (is_elsewhere(path) or any(Path(path).is_relative_to(folder) for folder in mounted)):
             found[name] = (str(Path(path).parent), True)
             mounted.append(Path(path).parent)
     return found

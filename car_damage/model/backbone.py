@@ -100,8 +100,8 @@ def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLO
     """
     if settings.network != "transfer":
         return f"not needed by the network {settings.network}"
-    paths = {name: path for name in ("backbone", "weights") if is_path(path := getattr(settings, name))}
-    digests = [f"{path} (sha256 {hashlib.sha256(named_file(name, path, files.read)).hexdigest()[:12]})" for name, path in paths.items()]
+    contents = {path: named_file(name, path, files.read) for name, path in settings.files.items()}
+    digests = [f"{path} (sha256 {hashlib.sha256(content).hexdigest()[:12]})" for path, content in contents.items()]
     if not here:
         where = ", ".join(digests) or f"{settings.backbone}, weights {settings.weights}: the job train downloads them"
         return f"{where}; not opened here, because only the jobs have TensorFlow"

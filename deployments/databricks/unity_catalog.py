@@ -38,8 +38,8 @@ def schemas(settings: Settings) -> list[str]:
 
 def tables(settings: Settings) -> list[str]:
     """catalog.schema.table of the tables that the jobs and the endpoint create."""
-    names, inference = settings.tables, settings.serving.inference_table
-    return [names.bronze, names.silver, names.splits, names.features, names.predictions, *([inference] if inference else [])]
+    inference = settings.serving.inference_table
+    return [*settings.tables.all, *([inference] if inference else [])]
 
 
 def volumes(settings: Settings) -> list[str]:
@@ -66,9 +66,7 @@ def landing(settings: Settings) -> list[str]:
 
 def backbones(settings: Settings) -> list[str]:
     """The volumes of the files that `training.backbone` and `training.weights` name. The service only reads them."""
-    training = settings.training
-    named = (training.backbone, training.weights) if training.network == "transfer" else ()
-    found = dict.fromkeys(volume for path in named if (volume := volume_of(path)))
+    found = dict.fromkeys(volume for path in settings.training.files.values() if (volume := volume_of(path)))
     return [volume for volume in found if volume not in {*landing(settings), *volumes(settings)}]
 
 
