@@ -38,6 +38,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         TooFewPhotos: a split is empty, or the training photos are all of one class.
         PhotoChanged: too many photos are no longer those that were validated.
         Unavailable: too many cannot be read.
+        SettingsError: the backbone that the settings name cannot be had.
     """
     if (report := _found(request, platform)) is not None:
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
@@ -48,6 +49,8 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     images = settings.images
     common = settings.training.resolution == "common"
     preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
+    # Before the photos, whose reading takes longest: a backbone that cannot be had is told at once.
+    seeing = backbone.load(settings.training, platform.files, preparation) if settings.training.network == "transfer" else None
     with load(
         rows,
         platform.files,
@@ -70,7 +73,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(request, platform, rows, photos, progress)
+            report = _tracked(request, platform, rows, photos, seeing, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -106,7 +109,9 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
+def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
+    request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     settings, tracking = platform.settings, platform.tracking
     tags = {
@@ -117,7 +122,6 @@ def _tracked(request: TrainRequest, platform: Platform, rows: pa.Table, photos: 
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    seeing = backbone.load(settings.training, platform.files, photos.preparation) if settings.training.network == "transfer" else None
     if seeing is not None:
         tags[FEATURES_TAG] = seeing.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)

@@ -63,9 +63,14 @@ def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platfo
     """
     settings = platform.settings
     training, classes = settings.training, settings.labels.classes
-    learned = _split(rows, photos.part(TRAIN), chosen(augment=training.augment), backbone, platform, progress)
+    kept, _ = platform.tables.read(settings.tables.features, table.FEATURES.names)
+    learned = _split(rows, photos.part(TRAIN), chosen(augment=training.augment), kept, backbone, platform, progress)
     if not learned.there.any():
         raise TooFewPhotos("no training photo can be read any more; run the pipeline again, which validates the present files")
+    asked = None
+    with if_possible("what the test photos say of a part of the training"):
+        asked = _split(rows, photos.part(TEST), (PLAIN,), kept, backbone, platform, progress)
+    del kept  # before the head needs memory
     groups = _groups(learned.rows, settings.split.near_duplicate_bits)
     progress("epoch", 0, 1, "choosing the regularisation by cross-validation")
     fitted = heads.fit(learned.features, learned.labels, groups, len(classes), training.head, training.seed)
@@ -79,45 +84,45 @@ def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platfo
     progress("epoch", 1, 1, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     with_parts = Parts()
     with if_possible("the trainings with a part of the photos"):
-        asked = _split(rows, photos.part(TEST), (PLAIN,), backbone, platform, progress)
         with_parts = _parts(learned, asked, fitted, settings)
     return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold, with_parts)
 
 
 def _split(  # noqa: PLR0917 - what, how it is seen, and by what
-    rows: pa.Table, photos: Photos, views: tuple[str, ...], backbone: Backbone, platform: Platform, progress: Progress
+    rows: pa.Table, photos: Photos, views: tuple[str, ...], kept: pa.Table, backbone: Backbone, platform: Platform, progress: Progress
 ) -> _Split:
-    features, there = features_of(photos, views, backbone, platform, progress)
+    features, there = features_of(photos, views, kept, backbone, platform, progress)
     sha256s = pa.array([sha256 for sha256, is_there in zip(photos.sha256s, there.tolist(), strict=True) if is_there], pa.string())
     places = pc.index_in(sha256s, value_set=rows["sha256"].combine_chunks())
     return _Split(there, features[there], photos.labels[there], rows.take(places))
 
 
-def _parts(learned: _Split, asked: _Split, fitted: heads.Fitted, settings: Settings) -> Parts:
+def _parts(learned: _Split, asked: _Split | None, fitted: heads.Fitted, settings: Settings) -> Parts:
     """Trainings with a part of the training photos, and the same regularisation."""
-    if not len(asked.labels):
+    if asked is None or not len(asked.labels):
         return Parts()
     train, test = (parts.Photos(of.labels, groups_of(of.rows, settings.labels, settings.landing.folder)) for of in (learned, asked))
     classes = len(settings.labels.classes)
 
-    def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        head = heads.with_strength(learned.features[rows], learned.labels[rows], classes, settings.training.head, fitted.strength)
+    def said(head: heads.Head) -> npt.NDArray[np.int64]:
         return np.asarray(head.probabilities(asked.features[:, 0]).argmax(axis=1))
 
-    return parts.measured(train, test, learn, classes, settings.promotion.seed)
+    def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        features, labels = learned.features[rows], learned.labels[rows]
+        return said(heads.with_strength(features, labels, classes, settings.training.head, fitted.strength))
+
+    return parts.measured(train, test, said(fitted.head), learn, classes, settings.promotion.seed)
 
 
-def features_of(
-    photos: Photos, views: tuple[str, ...], backbone: Backbone, platform: Platform, progress: Progress
+def features_of(  # noqa: PLR0917 - of what, and what computes what is missing
+    photos: Photos, views: tuple[str, ...], kept: pa.Table, backbone: Backbone, platform: Platform, progress: Progress
 ) -> tuple[table.Features, npt.NDArray[np.bool_]]:
-    """The features of photos in these views, from the table where it has them.
+    """The features of photos in these views, from the rows of the table that are `kept`, where it has them.
 
     Returns:
         (n, views, d) float32, and (n,) bool: which photos have all of them. The others cannot be read any more.
     """
-    kept, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names)
     features, there = table.found(kept, backbone.digest, photos.sha256s, views, backbone.length)
-    del kept
     missing = np.flatnonzero(~there.all(axis=1))
     for at in range(0, len(missing), CHUNK):
         progress("features", at, len(missing), f"{backbone.length} features of each photo, views: {', '.join(views)}")

@@ -32,7 +32,7 @@ def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def test_the_curve_has_a_training_for_each_share_on_the_same_test_photos() -> None:
-    curve = measured(TRAIN, TEST, learn, 2, seed=1).curve
+    curve = measured(TRAIN, TEST, learn(np.arange(len(TRAIN.labels))), learn, 2, seed=1).curve
     assert [(point.share, point.photos) for point in curve] == [(0.25, 25), (0.5, 50), (0.75, 75), (1.0, 100)]
     scores = [point.macro_f1 for point in curve]
     assert scores == sorted(scores)
@@ -43,7 +43,7 @@ def test_the_curve_has_a_training_for_each_share_on_the_same_test_photos() -> No
 
 
 def test_each_large_group_is_left_out_once_and_asked_about() -> None:
-    left_out = measured(TRAIN, TEST, learn, 2, seed=1).without_group
+    left_out = measured(TRAIN, TEST, learn(np.arange(len(TRAIN.labels))), learn, 2, seed=1).without_group
     assert [(one.group, one.photos) for one in left_out] == [("size_thumbnail", MANY), ("source_a", MIN_PHOTOS)]
     assert [(one.trained_with, one.trained_without) for one in left_out] == [(1, pytest.approx(0)), (1, pytest.approx(0))]
 
@@ -57,7 +57,7 @@ def test_what_leaves_one_class_is_no_training() -> None:
         return np.zeros(MIN_PHOTOS, np.int64)
 
     test = Photos(np.zeros(MIN_PHOTOS, np.int64), [Group("source_a", "a", np.arange(MIN_PHOTOS))])
-    parts = measured(alone, test, seen, 2, seed=1)
+    parts = measured(alone, test, seen(np.arange(6)), seen, 2, seed=1)
     assert [point.share for point in parts.curve] == [1.0]
     assert parts.without_group == ()
     assert asked == [6]

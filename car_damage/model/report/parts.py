@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.data.groups import Group
-from car_damage.model.bootstrap import interval, resampled
-from car_damage.model.evaluation import Labels, confusion_matrix, counts_of, macro_f1, macro_f1_of
+from car_damage.model.evaluation import Labels, macro_f1
 from car_damage.model.report.contents import CurvePoint, WithoutGroup
+from car_damage.model.report.scores import macro_f1_within
 
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the training photos, beside all of them."""
@@ -41,18 +41,18 @@ class Parts:
     without_group: tuple[WithoutGroup, ...] = ()
 
 
-def measured(train: Photos, test: Photos, learn: Learn, classes: int, seed: int) -> Parts:
+def measured(train: Photos, test: Photos, whole: Labels, learn: Learn, classes: int, seed: int) -> Parts:  # noqa: PLR0917
     """Train with each share of the photos, and without each group. Parts that have fewer than two classes are left out.
 
     Args:
         train: the training photos.
         test: the test photos, at least one.
-        learn: trains.
+        whole: what the network that has learned from all training photos says of the test photos.
+        learn: trains with some of them.
         classes: number of classes.
         seed: of the intervals.
     """
     every = np.arange(len(train.labels))
-    whole = learn(every)
     points = [_point(share, rows, learn(rows), test, classes, seed) for share in SHARES if _learnable(train, rows := _first(every, share))]
     points.append(_point(1.0, every, whole, test, classes, seed))
     return Parts(tuple(points), tuple(_without(train, test, learn, whole, classes)))
@@ -72,9 +72,7 @@ def _without(train: Photos, test: Photos, learn: Learn, whole: Labels, classes: 
 
 
 def _point(share: float, rows: Rows, predicted: Labels, test: Photos, classes: int, seed: int) -> CurvePoint:  # noqa: PLR0917
-    confusion = confusion_matrix(test.labels, predicted, classes)
-    spread = interval(macro_f1_of(counts_of(resampled(confusion, seed))))
-    return CurvePoint(share, len(rows), macro_f1(test.labels, predicted, classes), spread)
+    return CurvePoint(share, len(rows), *macro_f1_within(test.labels, predicted, classes, seed))
 
 
 def _first(every: Rows, share: float) -> Rows:

@@ -110,7 +110,12 @@ def _by_class(counts: Counts, classes: Sequence[str]) -> tuple[ClassFigures, ...
     return tuple(ClassFigures(label, *of_class) for label, of_class in zip(classes, intervals, strict=True))
 
 
+def macro_f1_within(truth: Labels, predicted: Labels, classes: int, seed: int) -> tuple[float, Interval]:
+    """Macro-F1 of the predictions for n > 0 photos, and its interval."""
+    confusion = confusion_matrix(truth, predicted, classes)
+    return float(macro_f1_of(counts_of(confusion))), interval(macro_f1_of(counts_of(resampled(confusion, seed))))
+
+
 def _group(group: Group, truth: Labels, predicted: Labels, classes: int, seed: int) -> GroupFigures:
-    confusion = confusion_matrix(truth[group.rows], predicted[group.rows], classes)
-    spread = interval(macro_f1_of(counts_of(resampled(confusion, seed))))
-    return GroupFigures(group.name, group.what, len(group), float(macro_f1_of(counts_of(confusion))), spread)
+    score, spread = macro_f1_within(truth[group.rows], predicted[group.rows], classes, seed)
+    return GroupFigures(group.name, group.what, len(group), score, spread)
