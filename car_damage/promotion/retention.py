@@ -68,9 +68,10 @@ class Holdings:
         return {int(of[SILVER_TAG]) for of in tags if SILVER_TAG in of}
 
     def features(self, training_key: str) -> set[str]:
-        """The digests of rows in the table of features that the next training may read, or those of the versions with an alias.
+        """The digests of the rows of features that are still needed.
 
-        They belong to trainings in progress, to the latest finished one, and to that with this key.
+        Trainings in progress need theirs, and so do the latest finished training, that with this key, and those of the champion and the
+        challenger.
         """
         latest = next((run.run_id for run in self.runs if run.status == "FINISHED"), "")
         needed = {latest} | {version.run_id for version in self.versions if version.version in self._aliased}
