@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.adapters.databricks.serving import DatabricksServing
-from car_damage.model.package import NetworkFiles
+from car_damage.model.served.package import NetworkFiles
 from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
 from deployments.processes import free_port, service
@@ -64,8 +64,8 @@ def photo() -> bytes:
 
 def network(home: Path) -> NetworkFiles:
     """Save an untrained network."""
-    from car_damage.model.export import write
-    from car_damage.model.networks import build
+    from car_damage.model.networks.cnn import build
+    from car_damage.model.networks.export import write
 
     files = NetworkFiles(home / "network.keras", home / "network.onnx")
     built = build("cnn", len(CLASSES))
@@ -112,7 +112,7 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes) -> Iterator[Endpoint]
     """Register the network as two versions, run an endpoint server during the block and take version 1 live."""
     import mlflow
 
-    from car_damage.model import package
+    from car_damage.model.served import package
 
     port = free_port()
     settings = Settings(

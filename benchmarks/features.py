@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from car_damage.model import backbone, heads
-from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.networks import backbone, heads
+from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.platform import Target
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.evaluation import Labels, macro_f1, macro_f1_of
+from car_damage.model.quality.evaluation import Labels, macro_f1, macro_f1_of
 from car_damage.promotion.certainty import cells_of, confidence
 from car_damage.promotion.rule import Answers, Circumstances, Decision, confidence_asked, decide
 from car_damage.settings import Promotion

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from benchmarks import real_photos
 from benchmarks.endpoint import CLASSES
-from car_damage.model import export, training
-from car_damage.model.evaluation import evaluate
-from car_damage.model.photos import Photos
+from car_damage.model.networks import export, training
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality.evaluation import evaluate
 from car_damage.settings import Training
 from car_damage.stage import silent
 

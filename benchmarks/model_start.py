@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.endpoint import CLASSES, network, photo
-from car_damage.model import package
-from car_damage.model.environment import build, scrubbed
-from car_damage.model.process import HOST
+from car_damage.model.served import package
+from car_damage.model.served.environment import build, scrubbed
+from car_damage.model.served.process import HOST
 
 ROUNDS = 5
 INSTALLING = 1800.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from car_damage.model.photos import Photos
+from car_damage.model.pixels.photos import Photos
 from car_damage.photo.decoder import decode
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "vehicle-damage"

@@ -44,7 +44,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def _prepare(folder: Path) -> None:
-    from car_damage.model import package
+    from car_damage.model.served import package
 
     data = photo()
     (folder / "photos").mkdir()

@@ -19,8 +19,8 @@ from PIL import Image
 
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
-from car_damage.model import networks, training
-from car_damage.model.photos import Photos, PhotoSet, load
+from car_damage.model.networks import cnn, startup, training
+from car_damage.model.pixels.photos import Photos, PhotoSet, load
 from car_damage.photo.limits import Limits
 from car_damage.settings import Training
 from car_damage.stage import silent
@@ -43,7 +43,7 @@ def run(photos: int = PHOTOS, epochs: int = EPOCHS, real: Path | None = None) ->
 
 
 def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) -> dict[str, object]:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
     import tensorflow as tf
 
@@ -76,7 +76,7 @@ def _rate(batches: object, photos: int, epochs: int, settings: Training) -> list
     import keras
 
     keras.utils.set_random_seed(settings.seed)
-    learner = networks.augmented(networks.cnn(len(CLASSES)), settings.seed)
+    learner = cnn.augmented(cnn.cnn(len(CLASSES)), settings.seed)
     learner.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     seconds: list[float] = []
     learner.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[_stopwatch(seconds)])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from benchmarks import real_photos
 from benchmarks.trials_features import LAYERS, WEIGHTS, WIDTHS, Features, Library, features, library
 from benchmarks.trials_heads import Kernel, Linear
-from car_damage.model.evaluation import macro_f1
+from car_damage.model.quality.evaluation import macro_f1
 
 SEEDS = (0, 1, 2)
 FOLDS = 5

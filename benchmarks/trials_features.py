@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from benchmarks import real_photos
 from car_damage.data.near_duplicates import components, unsigned
-from car_damage.model import networks
+from car_damage.model.networks import startup
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.photo.decoder import decode, perceptual_hash
 from car_damage.photo.limits import SIZE
@@ -117,7 +117,7 @@ def _network(weights: Path, size: int) -> Path:
     """The backbone up to the means of LAYERS, for photos of (size, size, 3) uint8, as a file in the format ONNX."""
     file = KEPT / f"backbone-{size}.onnx"
     if not file.exists():
-        networks.import_quietly()
+        startup.import_quietly()
         import keras
 
         trained = keras.saving.load_model(weights, compile=False)

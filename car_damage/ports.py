@@ -159,7 +159,7 @@ class Tables(Protocol):
             files: path (string) and size (int64, bytes; null: unknown), one row per file.
             model: the folder of a saved MLflow model, on this machine.
             timeout: seconds that the model may take for its first answers, and again for each further one.
-            environment: see `car_damage.model.process.Environment`.
+            environment: see `car_damage.model.served.process.Environment`.
             chunk: files in one table. An engine that works on many files at the same time may have more.
 
         Yields:

@@ -265,7 +265,7 @@ class Tracking(Section):
 
     @property
     def champion_environment(self) -> Literal["uv", "fitting"]:
-        """The environment of a version that other packages may have trained: see `car_damage.model.process.Environment`."""
+        """The environment of a version that other packages may have trained: see `car_damage.model.served.process.Environment`."""
         return "uv" if self.check_environment == "uv" else "fitting"
 
 

@@ -2,7 +2,7 @@
 
 from car_damage.errors import ModelRefused
 from car_damage.machine import Scratch
-from car_damage.model.process import answers
+from car_damage.model.served.process import answers
 from car_damage.packages import differing, told
 from car_damage.ports import Platform
 

@@ -90,10 +90,10 @@ def demo(images: Path | None) -> None:
 def _prepare(platform: Platform) -> None:
     """Do what takes seconds and needs no server: imports, and creating the tables of MLflow's store."""
     import flows.retrain  # noqa: F401 - Prefect first, because its logging set-up closes handlers that are already open
-    from car_damage.model import networks
+    from car_damage.model.networks import startup
 
     platform.registry.champion()
-    networks.import_quietly()
+    startup.import_quietly()
 
 
 def _run_flow() -> str:

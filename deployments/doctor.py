@@ -12,8 +12,8 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError
-from car_damage.model import backbone
-from car_damage.model.environment import has_uv
+from car_damage.model.networks import backbone
+from car_damage.model.served.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
 from deployments import champion, home_folder, prefect_checks

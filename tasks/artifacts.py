@@ -231,7 +231,7 @@ def _class_balance(report: SilverReport) -> list[str]:
     """A chart. Nothing without matplotlib, as on a worker whose training runs elsewhere."""
     if not report.classes:
         return []
-    from car_damage.model import plots
+    from car_damage.model.quality import plots
 
     try:
         return [picture(plots.class_balance(report.classes), "Photos by class and split")]

@@ -26,12 +26,12 @@ from tests import corpus
 ROOT = Path(__file__).parents[1]
 RECORD = Path("tests", "recipe.json")
 ROOTS = (
-    "car_damage.model.training",
-    "car_damage.model.photos",
-    "car_damage.model.backbone",
-    "car_damage.model.heads",
-    "car_damage.model.views",
-    "car_damage.model.resolution",
+    "car_damage.model.networks.training",
+    "car_damage.model.pixels.photos",
+    "car_damage.model.networks.backbone",
+    "car_damage.model.networks.heads",
+    "car_damage.model.networks.views",
+    "car_damage.model.pixels.resolution",
 )
 """The modules that train, that decode for it, and that learn how to. All that they import of the two rooms is part of the recipe."""
 ROOMS = ("car_damage.model", "car_damage.photo")
@@ -106,9 +106,9 @@ def train(photos: Path, result: Path) -> None:
     import pyarrow as pa
 
     from car_damage.errors import UnusablePhoto
-    from car_damage.model import training
-    from car_damage.model.photos import load
-    from car_damage.model.resolution import learn
+    from car_damage.model.networks import training
+    from car_damage.model.pixels.photos import load
+    from car_damage.model.pixels.resolution import learn
     from car_damage.photo.decoder import decode
     from car_damage.photo.limits import SIZE, Limits
     from car_damage.photo.preparation import Preparation
@@ -149,7 +149,7 @@ def train(photos: Path, result: Path) -> None:
 
 def _heads() -> dict[str, np.ndarray]:
     """Heads on features that are the same each time."""
-    from car_damage.model import heads
+    from car_damage.model.networks import heads
 
     features, labels = np.random.default_rng(0).random((45, 2, 12)), np.arange(45) % 3
     fitted = {kind: heads.fit(features, labels, np.arange(45) // 2, 3, kind, 1).head for kind in ("softmax", "ordinal")}  # type: ignore[arg-type]

@@ -10,9 +10,9 @@ from tests.corpus import encoded, picture
 
 def network(folder: Path) -> Path:
     """A .keras file: (n, 224, 224, 3) uint8 in, (n, 3) softmax out. The same network is beside it as .onnx."""
-    from car_damage.model import export, networks
+    from car_damage.model.networks import export, startup
 
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     photo = keras.Input((224, 224, 3), dtype="uint8")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from car_damage.model.photos import Photos
+    from car_damage.model.pixels.photos import Photos
 
 KERAS_FILE = "car_damage_classifier.keras"
 ONNX_FILE = "car_damage_classifier.onnx"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.bootstrap import Interval, interval, resampled
-from car_damage.model.evaluation import Counts, Labels, counts_of
+from car_damage.model.quality.bootstrap import Interval, interval, resampled
+from car_damage.model.quality.evaluation import Counts, Labels, counts_of
 
 Cells = npt.NDArray[np.int64]
 """(classes, classes, classes) photos by truth, answer of the candidate, and answer of the champion."""

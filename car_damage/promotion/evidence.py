@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.data.groups import Group
-from car_damage.model.evaluation import Labels, confusion_matrix, counts_of, macro_f1, macro_f1_of
+from car_damage.model.quality.evaluation import Labels, confusion_matrix, counts_of, macro_f1, macro_f1_of
 from car_damage.pipeline import Comparison, Evidence, Score
 from car_damage.promotion.certainty import cells_of, confidence, intervals
 from car_damage.settings import Promotion

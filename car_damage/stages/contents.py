@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from car_damage.data.silver import SILVER
 from car_damage.data.splits import TEST, TRAIN
-from car_damage.model import export, training
-from car_damage.model.photos import PhotoSet
+from car_damage.model.networks import export, training
+from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.run_files import KERAS_FILE, ONNX_FILE, OUT_OF_FOLD_FILE, write_predictions
 from car_damage.pipeline import TrainRequest
 from car_damage.ports import Dataset, Platform, RunContents

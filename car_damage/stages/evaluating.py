@@ -18,9 +18,10 @@ from car_damage.data.groups import groups_of
 from car_damage.data.near_duplicates import in_two_splits, unsigned
 from car_damage.data.splits import SPLITS, TEST, VALIDATION
 from car_damage.errors import TooFewPhotos
-from car_damage.model import plots, training
-from car_damage.model.evaluation import Evaluation, evaluate, most_certain_mistakes
-from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.networks import training
+from car_damage.model.pixels.photos import Photos, PhotoSet
+from car_damage.model.quality import plots
+from car_damage.model.quality.evaluation import Evaluation, evaluate, most_certain_mistakes
 from car_damage.model.report.contents import Mistake, Report
 from car_damage.model.report.page import page
 from car_damage.model.report.scores import Scores, scores_of

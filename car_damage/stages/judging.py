@@ -19,9 +19,9 @@ from car_damage.data.splits import TEST, TRAIN
 from car_damage.data.trained import COLUMNS, seen, trained_photos
 from car_damage.errors import CarDamageError, ModelRefused, RegistryError, Terminal, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model.evaluation import Labels
-from car_damage.model.process import ModelAnswer, answers
+from car_damage.model.quality.evaluation import Labels
 from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, read_trained
+from car_damage.model.served.process import ModelAnswer, answers
 from car_damage.moves import DONE
 from car_damage.photo.columns import probability_column
 from car_damage.pipeline import RegisterRequest

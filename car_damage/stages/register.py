@@ -14,10 +14,10 @@ from pydantic import TypeAdapter
 from car_damage.data.checked import readable
 from car_damage.errors import CarDamageError, ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model import plots
-from car_damage.model.evaluation import macro_f1
-from car_damage.model.process import answers
+from car_damage.model.quality import plots
+from car_damage.model.quality.evaluation import macro_f1
 from car_damage.model.run_files import confusion_plot_file, evidence_file
+from car_damage.model.served.process import answers
 from car_damage.moves import DONE, NO_VERSION, rollback_of
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, RegisterReport, RegisterRequest, StoredEvidence
 from car_damage.ports import CHALLENGER, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, ModelVersion, Platform

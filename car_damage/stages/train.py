@@ -14,9 +14,9 @@ from car_damage.data.splits import SPLITS, TRAIN, VALIDATION
 from car_damage.data.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
-from car_damage.model import backbone, training
-from car_damage.model.photos import COLUMNS, PhotoSet, load
-from car_damage.model.resolution import learn
+from car_damage.model.networks import backbone, training
+from car_damage.model.pixels.photos import COLUMNS, PhotoSet, load
+from car_damage.model.pixels.resolution import learn
 from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation

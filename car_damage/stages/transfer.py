@@ -17,14 +17,14 @@ from car_damage.data import near_duplicates
 from car_damage.data.groups import groups_of
 from car_damage.data.splits import TEST, TRAIN
 from car_damage.errors import TooFewPhotos
-from car_damage.model import heads
-from car_damage.model.backbone import Backbone
-from car_damage.model.evaluation import evaluate
-from car_damage.model.photos import Photos, PhotoSet
+from car_damage.model.networks import heads
+from car_damage.model.networks.backbone import Backbone
+from car_damage.model.networks.training import TrainingResult
+from car_damage.model.networks.views import PLAIN, VIEWS, chosen
+from car_damage.model.pixels.photos import Photos, PhotoSet
+from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report import parts
 from car_damage.model.report.parts import Parts
-from car_damage.model.training import TrainingResult
-from car_damage.model.views import PLAIN, VIEWS, chosen
 from car_damage.ports import Platform
 from car_damage.promotion.retention import Holdings
 from car_damage.settings import Settings

@@ -17,7 +17,7 @@ import car_damage
 from car_damage.adapters.databricks import workspace
 from car_damage.errors import SettingsError
 from car_damage.job import code
-from car_damage.model.environment import scrubbed
+from car_damage.model.served.environment import scrubbed
 from car_damage.settings import Settings
 from deployments.databricks import access_control, approval_page, bundle, compute, descriptions, grants, jobs, unity_catalog
 from deployments.databricks.existence import absent

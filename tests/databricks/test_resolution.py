@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from car_damage.model import package
+from car_damage.model.served import package
 from deployments.databricks import bundle, needs
 
 ENVIRONMENT = Path(__file__).with_name("serverless-5.txt")

@@ -6,7 +6,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from car_damage.model.served_model import PhotoClassifier
+from car_damage.model.served.served_model import PhotoClassifier
 from car_damage.photo.limits import Limits
 
 

@@ -69,7 +69,7 @@ def _scoring() -> tuple[asyncio.AbstractEventLoop, Any]:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    from car_damage.model.scoring import Scoring
+    from car_damage.model.served.scoring import Scoring
 
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model")

@@ -26,10 +26,10 @@ from mlflow.utils import requirements_utils
 from car_damage.adapters.mlflow import tracking
 from car_damage.data.assignment import ASSIGNED
 from car_damage.data.ledger import BRONZE
-from car_damage.model import training
-from car_damage.model.photos import Photos
-from car_damage.model.process import ModelAnswer
+from car_damage.model.networks import training
+from car_damage.model.pixels.photos import Photos
 from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions
+from car_damage.model.served.process import ModelAnswer
 from car_damage.photo.columns import probabilities
 from car_damage.pipeline import (
     ChooseRequest,
@@ -216,7 +216,7 @@ def serve_version(version: int) -> None:
 
 def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: Any, progress: Any) -> training.TrainingResult:
     del train, validation, settings, progress
-    from car_damage.model.networks import cnn
+    from car_damage.model.networks.cnn import cnn
 
     curve = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
     return training.TrainingResult(cnn(classes), curve, 2)
@@ -230,7 +230,7 @@ def predict_as_told(network: Any, photos: Photos) -> np.ndarray:
 
 
 def answers_here(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAnswer]:
-    """Replaces car_damage.model.process.answers and runs the model in this process."""
+    """Replaces car_damage.model.served.process.answers and runs the model in this process."""
     import mlflow.pyfunc
     import pandas as pd
 
@@ -242,7 +242,7 @@ def answers_here(model: Path, photos: Iterable[bytes], *_: Any) -> list[ModelAns
 def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -> str:
     import mlflow
 
-    from car_damage.model.package import log as _real  # noqa: F401 - fails loudly if the replaced function moves
+    from car_damage.model.served.package import log as _real  # noqa: F401 - fails loudly if the replaced function moves
 
     predicted = read_predictions((contents.folder / PREDICTIONS_FILE).read_bytes())
     classes = self._settings.labels.classes

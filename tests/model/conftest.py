@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.mlflow.client import client
-from car_damage.model.photos import Photos
+from car_damage.model.pixels.photos import Photos
 from car_damage.photo.decoder import decode, inspect
 from car_damage.platform import Target
 from car_damage.ports import RunContents

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from car_damage.errors import ModelRefused
-from car_damage.model import export, networks
+from car_damage.model.networks import cnn, export, startup
+from car_damage.model.networks.training import predict
 from car_damage.model.onnx_network import OnnxNetwork
-from car_damage.model.photos import Photos
-from car_damage.model.training import predict
+from car_damage.model.pixels.photos import Photos
 
 if TYPE_CHECKING:
     import keras
@@ -21,11 +21,11 @@ Draw = Callable[[int, int], Photos]
 
 @pytest.fixture(scope="module")
 def network() -> "keras.Model":
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     keras.utils.set_random_seed(5)
-    return networks.cnn(3)
+    return cnn.cnn(3)
 
 
 def test_the_exported_network_answers_like_keras(network: "keras.Model", drawn: Draw, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_layers_with_numbers_of_their_own_and_another_size_are_exported(drawn: D
 def test_an_export_that_answers_otherwise_is_refused(
     network: "keras.Model", drawn: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = networks.cnn(3)
+    other = cnn.cnn(3)
     write = export.write
     monkeypatch.setattr(export, "write", lambda _, file: write(other, file))
     with pytest.raises(ModelRefused, match="differ by"):

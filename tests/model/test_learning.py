@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from car_damage.model import training
-from car_damage.model.photos import COLUMNS, Photos, load
+from car_damage.model.networks import training
+from car_damage.model.pixels.photos import COLUMNS, Photos, load
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import ValidateRequest, silver_request
 from car_damage.platform import Target

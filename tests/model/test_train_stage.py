@@ -14,10 +14,10 @@ from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.data import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
-from car_damage.model import export, networks, plots
+from car_damage.model.networks import export, startup
 from car_damage.model.onnx_network import OnnxNetwork
-from car_damage.model.photos import Photos
-from car_damage.model.process import answers
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality import plots
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
@@ -29,6 +29,7 @@ from car_damage.model.run_files import (
     read_predictions,
     read_trained,
 )
+from car_damage.model.served.process import answers
 from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
@@ -182,7 +183,7 @@ def test_the_report_of_a_run_shows_its_scores_and_photos(trained: tuple[World, T
 
 
 def test_the_logged_keras_file_answers_as_the_predictions_say(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     world, report = trained

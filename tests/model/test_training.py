@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from car_damage.model import networks, training
-from car_damage.model.photos import Photos
-from car_damage.model.training import batches, class_weights, predict, train
+from car_damage.model.networks import cnn, startup, training
+from car_damage.model.networks.training import batches, class_weights, predict, train
+from car_damage.model.pixels.photos import Photos
 from car_damage.settings import Training
 from car_damage.stage import silent
 
@@ -93,11 +93,11 @@ def test_training_writes_nothing_to_the_terminal(drawn: Draw, capfd: pytest.Capt
 
 
 def test_predictions_are_in_the_order_of_the_photos_across_batches(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     keras.utils.set_random_seed(1)
-    network, photos = networks.cnn(3), drawn(7)
+    network, photos = cnn.cnn(3), drawn(7)
     at_once = predict(network, photos)
     monkeypatch.setattr(training, "PREDICT_BATCH", 3)
     assert np.allclose(predict(network, photos), at_once, atol=1e-6)

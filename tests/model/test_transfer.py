@@ -16,10 +16,10 @@ from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.data.features import FEATURES, KEY, rows
 from car_damage.errors import SettingsError
-from car_damage.model import applications, backbone, heads, networks
-from car_damage.model.evaluation import evaluate
-from car_damage.model.process import answers
+from car_damage.model.networks import applications, backbone, heads, startup
+from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
+from car_damage.model.served.process import answers
 from car_damage.pipeline import TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
 from car_damage.ports import FEATURES_TAG
@@ -35,7 +35,7 @@ TABLE = "insurance_uc.silver.features"
 
 def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "") -> Path:
     """A small backbone with random weights as a .keras file: pixels (n, side, side, 3) -> maps (n, h, w, 8)."""
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
     from keras import layers
 
@@ -269,7 +269,7 @@ def test_a_check_tells_what_a_training_will_find(weights: Path) -> None:
 
 @pytest.mark.parametrize(("name", "module"), [("MobileNetV2", "mobilenet_v2"), ("ResNet50", "resnet"), ("DenseNet121", "densenet")])
 def test_preprocessing_inside_the_network_is_that_of_keras(name: str, module: str) -> None:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
@@ -282,7 +282,7 @@ def test_preprocessing_inside_the_network_is_that_of_keras(name: str, module: st
 
 
 def test_every_name_of_keras_has_a_mode() -> None:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     assert not [name for name in dir(keras.applications) if name[:1].isupper() and not applications.mode(name)]

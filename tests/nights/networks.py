@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from car_damage.model.photos import Photos
-from car_damage.model.training import TrainingResult
+from car_damage.model.networks.training import TrainingResult
+from car_damage.model.pixels.photos import Photos
 from car_damage.settings import Training
 from tests.nights.photos import CLASSES, Photo
 
@@ -76,7 +76,7 @@ class Network:
 
 
 def train(train: Photos, validation: Photos, classes: Sequence[str], settings: Training, subjects: Mapping[str, Photo]) -> TrainingResult:
-    """Take the place of `car_damage.model.training.train`."""
+    """Take the place of `car_damage.model.networks.training.train`."""
     labelled = sorted((sha256, classes[label]) for sha256, label in zip(train.sha256s, train.labels, strict=True))
     identity = f"{settings.seed} {settings.epochs} {labelled}"
     quality = BEST - 0.45 * 0.5 ** (settings.epochs / 20) + random.Random(identity).gauss(0, LUCK)
@@ -87,6 +87,6 @@ def train(train: Photos, validation: Photos, classes: Sequence[str], settings: T
 
 
 def predict(network: Network, photos: Photos, subjects: Mapping[str, Photo]) -> np.ndarray:
-    """Take the place of `car_damage.model.training.predict`: (n, classes) probabilities."""
+    """Take the place of `car_damage.model.networks.training.predict`: (n, classes) probabilities."""
     rows = [list(network.probabilities(subjects[sha256]).values()) for sha256 in photos.sha256s]
     return np.array(rows, dtype=float).reshape(len(photos), len(network.classes))

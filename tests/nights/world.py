@@ -17,8 +17,9 @@ import pytest
 
 from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.errors import CarDamageError, PromotionRefused
-from car_damage.model import plots, training
-from car_damage.model.process import ModelAnswer
+from car_damage.model.networks import training
+from car_damage.model.quality import plots
+from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,

@@ -64,7 +64,7 @@ def network(folder: Path, seed: int) -> Path:
     """A .keras file whose network takes uint8 pixels and returns a softmax, and beside it the .onnx file. The seed gives the weights."""
     import keras
 
-    from car_damage.model import export
+    from car_damage.model.networks import export
 
     keras.utils.set_random_seed(seed)
     layers = [
@@ -114,7 +114,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     import mlflow
     import yaml
 
-    from car_damage.model import package
+    from car_damage.model.served import package
     from car_damage.photo.limits import Limits
 
     folder = tmp_path_factory.mktemp("registry")

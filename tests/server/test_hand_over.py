@@ -18,7 +18,7 @@ import pytest
 
 from car_damage.adapters.clock import SystemClock
 from car_damage.errors import UpdateFailed
-from car_damage.model.photos import Photos as Decoded
+from car_damage.model.pixels.photos import Photos as Decoded
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write_predictions
 from car_damage.pipeline import EndpointReport, EndpointRequest
 from car_damage.settings import Settings

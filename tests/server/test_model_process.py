@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from car_damage.errors import ModelRefused
-from car_damage.model.process import Conversation, ModelAnswer, answers, conversation
+from car_damage.model.served.process import Conversation, ModelAnswer, answers, conversation
 from car_damage.photo.decoder import decode
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
 

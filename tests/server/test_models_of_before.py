@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from car_damage.model.evaluation import confusion_matrix
-from car_damage.model.photos import Photos
-from car_damage.model.process import answers
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality.evaluation import confusion_matrix
 from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
+from car_damage.model.served.process import answers
 from car_damage.photo.decoder import decode
 from car_damage.pipeline import RegisterRequest
 from car_damage.ports import ModelVersion

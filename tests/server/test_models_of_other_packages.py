@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from car_damage.errors import ModelRefused, Terminal
-from car_damage.model.photos import Photos
-from car_damage.model.process import answers
+from car_damage.model.pixels.photos import Photos
 from car_damage.model.run_files import PREDICTIONS_FILE, write_predictions
+from car_damage.model.served.process import answers
 from car_damage.packages import installed
 from car_damage.pipeline import RegisterRequest
 from car_damage.ports import ModelVersion

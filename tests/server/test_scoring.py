@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.model.scoring import BUNCH, CALLS, Response, Scoring
+from car_damage.model.served.scoring import BUNCH, CALLS, Response, Scoring
 
 MODEL = """
 import time

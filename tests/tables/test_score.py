@@ -17,7 +17,7 @@ from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_
 from car_damage.data.described import comment_of
 from car_damage.data.predictions import PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
-from car_damage.model.process import ModelAnswer
+from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
 from car_damage.settings import Settings
 from car_damage.stage import silent

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from car_damage.model.bootstrap import RESAMPLES, interval, interval_of_mean, resampled
-from car_damage.model.evaluation import confusion_matrix, counts_of, macro_f1, macro_f1_of
+from car_damage.model.quality.bootstrap import RESAMPLES, interval, interval_of_mean, resampled
+from car_damage.model.quality.evaluation import confusion_matrix, counts_of, macro_f1, macro_f1_of
 
 TRUE = np.array([[0.30, 0.06, 0.04], [0.05, 0.20, 0.05], [0.02, 0.06, 0.22]])
 """Shares of all photos, by truth and answer."""

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from car_damage.model.evaluation import macro_f1, macro_f1_of, mean_recall_of
+from car_damage.model.quality.evaluation import macro_f1, macro_f1_of, mean_recall_of
 from car_damage.promotion.certainty import cells_of, confidence, intervals
 
 TRUTH = np.arange(60) % 3

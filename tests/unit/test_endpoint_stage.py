@@ -23,7 +23,7 @@ OLD, NEW = {"minor": 0.6, "moderate": 0.3, "major": 0.1}, {"minor": 0.1, "modera
 def predictions(probabilities: dict[str, float]) -> bytes:
     import numpy as np
 
-    from car_damage.model.photos import Photos as Decoded
+    from car_damage.model.pixels.photos import Photos as Decoded
 
     photos = Decoded(np.zeros((1, 224, 224, 3), np.uint8), np.array([2]), (sha256(PHOTO),), (PATH,))
     return write_predictions(photos, np.array([list(probabilities.values())]), CLASSES)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from car_damage.model.evaluation import confusion_matrix, counts_of, evaluate, macro_f1, mean_recall_of
+from car_damage.model.quality.evaluation import confusion_matrix, counts_of, evaluate, macro_f1, mean_recall_of
 
 CLASSES = ("minor", "moderate", "major")
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from car_damage.model import networks
-from car_damage.model.heads import STRENGTHS, Head, fit
+from car_damage.model.networks import startup
+from car_damage.model.networks.heads import STRENGTHS, Head, fit
 
 KINDS: Any = ("softmax", "ordinal")
 
@@ -89,7 +89,7 @@ def test_ordinal_outputs_that_contradict_each_other_still_give_probabilities() -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_network_answers_as_the_head_does_on_the_features(kind: Any) -> None:
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     seen, labels = features(90)

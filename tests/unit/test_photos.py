@@ -13,7 +13,7 @@ import pytest
 from car_damage.adapters.folder import Folder
 from car_damage.data.checked import read_checked
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable
-from car_damage.model.photos import PhotoSet, load
+from car_damage.model.pixels.photos import PhotoSet, load
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.stage import Progress, silent

@@ -10,7 +10,7 @@ import pytest
 from tests import recipe
 
 Change = Callable[[str, str, str], None]
-NETWORKS = "car_damage/model/networks.py"
+NETWORKS = "car_damage/model/networks/cnn.py"
 PIPELINE = "car_damage/pipeline.py"
 
 
@@ -58,8 +58,8 @@ def test_comments_docstrings_and_layout_are_no_part_of_the_digest(checkout: Path
     ("file", "old", "new"),
     [
         (NETWORKS, "BRIGHTNESS = 0.25", "BRIGHTNESS = 0.2"),
-        ("car_damage/model/training.py", "alpha=0.05", "alpha=0.1"),
-        ("car_damage/model/pixel_cache.py", "np.empty(", "np.ones("),
+        ("car_damage/model/networks/training.py", "alpha=0.05", "alpha=0.1"),
+        ("car_damage/model/pixels/pixel_cache.py", "np.empty(", "np.ones("),
         ("car_damage/photo/limits.py", "SIZE = 224", "SIZE = 192"),
         ("car_damage/photo/formats/tiff.py", "import struct", "import struct as structure"),
     ],

@@ -14,9 +14,9 @@ import pytest
 
 from car_damage.data.trained import COLUMNS
 from car_damage.errors import ModelRefused, RegistryError, Unavailable
-from car_damage.model.photos import Photos as Decoded
-from car_damage.model.process import ModelAnswer
+from car_damage.model.pixels.photos import Photos as Decoded
 from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, write_predictions, write_trained
+from car_damage.model.served.process import ModelAnswer
 from car_damage.moves import DONE, PROMOTION, ROLLBACK, Intention
 from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
 from car_damage.promotion.tags import is_approved

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from car_damage.model import plots
-from car_damage.model.evaluation import evaluate
-from car_damage.model.photos import Photos
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality import plots
+from car_damage.model.quality.evaluation import evaluate
 
 CLASSES = ("minor", "moderate", "major")
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from car_damage.data.groups import MIN_PHOTOS, Group
-from car_damage.model.evaluation import evaluate
+from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup
 from car_damage.model.report.page import GROUPS, page
 from car_damage.model.report.scores import scores_of

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from car_damage.errors import Unavailable
-from car_damage.model.resolution import FEWEST, LEAST, SAMPLE, learn
+from car_damage.model.pixels.resolution import FEWEST, LEAST, SAMPLE, learn
 from car_damage.photo.compression import jpeg_quality
 from car_damage.photo.preparation import Preparation
 from tests import corpus

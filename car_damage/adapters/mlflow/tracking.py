@@ -25,7 +25,7 @@ from car_damage.adapters.mlflow.client import (
 from car_damage.adapters.mlflow.provenance import software
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
-from car_damage.model import package
+from car_damage.model.served import package
 from car_damage.packages import trained_with
 from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings

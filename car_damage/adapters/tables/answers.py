@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import Any
 
 from car_damage.errors import Unavailable
-from car_damage.model.process import ModelAnswer
+from car_damage.model.served.process import ModelAnswer
 from car_damage.photo.reasons import EMPTY
 from car_damage.ports import Files
 

@@ -24,7 +24,7 @@ from car_damage.adapters.tables.log import Log
 from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.machine import absolute
-from car_damage.model.process import Environment, stream
+from car_damage.model.served.process import Environment, stream
 from car_damage.ports import FileProcessor, Files, LandingDiff, Space
 
 ATTEMPTS = 10

@@ -20,7 +20,7 @@ from car_damage.adapters.tables.answers import Row, answered
 from car_damage.adapters.tables.spark_files import CHUNK
 from car_damage.errors import Terminal
 from car_damage.machine import Scratch
-from car_damage.model.process import Conversation, ModelAnswer, conversation
+from car_damage.model.served.process import Conversation, ModelAnswer, conversation
 
 HEAVIEST = 32 << 20
 """Bytes of a file that a model on Spark's machines is asked about, at most. Then the Python worker of a task and its model stay below
@@ -47,7 +47,7 @@ class Asker:
 
     Args:
         model: its archive.
-        timeout: see `car_damage.model.process.stream`.
+        timeout: see `car_damage.model.served.process.stream`.
         schema: of the rows.
     """
 

@@ -19,7 +19,7 @@ from car_damage.adapters.tables.spark_errors import WorkerDied, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
 from car_damage.data.described import comment_of
 from car_damage.errors import SettingsError, Terminal
-from car_damage.model.process import Environment
+from car_damage.model.served.process import Environment
 from car_damage.ports import FileProcessor, Files
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from car_damage.model.bootstrap import Interval
+from car_damage.model.quality.bootstrap import Interval
 from car_damage.model.report.contents import CurvePoint
 
 _WIDTH, _HEIGHT = 560, 240

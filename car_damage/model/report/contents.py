@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from car_damage.model.bootstrap import Interval
-from car_damage.model.evaluation import Evaluation
+from car_damage.model.quality.bootstrap import Interval
+from car_damage.model.quality.evaluation import Evaluation
 from car_damage.model.report.scores import Scores
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from car_damage.data.groups import MIN_PHOTOS
 from car_damage.data.splits import SPLITS, TEST, VALIDATION
-from car_damage.model.bootstrap import RESAMPLES, Interval
+from car_damage.model.quality.bootstrap import RESAMPLES, Interval
 from car_damage.model.report.charts import learning_curve, whisker
 from car_damage.model.report.contents import Mistake, Report
 

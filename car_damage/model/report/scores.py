@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from car_damage.data.groups import Group
 from car_damage.data.splits import TEST
-from car_damage.model.bootstrap import Interval, interval, interval_of_mean, resampled
-from car_damage.model.evaluation import Counts, Labels, confusion_matrix, counts_of, losses, macro_f1_of, mean_recall_of
+from car_damage.model.quality.bootstrap import Interval, interval, interval_of_mean, resampled
+from car_damage.model.quality.evaluation import Counts, Labels, confusion_matrix, counts_of, losses, macro_f1_of, mean_recall_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Figure:
     name: str
     value: float
     interval: Interval
-    """95 % interval of the value: see `car_damage.model.bootstrap`."""
+    """95 % interval of the value: see `car_damage.model.quality.bootstrap`."""
 
 
 @dataclass(frozen=True)

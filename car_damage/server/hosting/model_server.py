@@ -1,7 +1,7 @@
 """One model in a process of its own, reached through a unix socket.
 
 The process runs MLflow's scoring function. Requests and responses pass through unread, over connections that are reused;
-car_damage.model.host describes the header bytes in front of each.
+car_damage.model.served.host describes the header bytes in front of each.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from car_damage.errors import ModelRefused, Unavailable
 from car_damage.machine import shorten
-from car_damage.model.environment import scrubbed
-from car_damage.model.process import HOST
+from car_damage.model.served.environment import scrubbed
+from car_damage.model.served.process import HOST
 from car_damage.server.hosting.guard import Guard
 
 AT_ONCE = 16
@@ -31,7 +31,7 @@ _LONGEST_SILENCE = 30.0
 """Seconds between two probes of a process, and without an answer to one, after which the process is held to hang. The answer needs no
 model: a process that is busy with photos gives it within a second."""
 _PING = 2**32 - 1
-"""As in car_damage.model.scoring, which is not imported here."""
+"""As in car_damage.model.served.scoring, which is not imported here."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from car_damage.errors import SettingsError
 from car_damage.machine import Scratch
-from car_damage.model import networks
-from car_damage.model.applications import mode, of_keras, preprocessed
+from car_damage.model.networks import startup
+from car_damage.model.networks.applications import mode, of_keras, preprocessed
 from car_damage.packages import that_train_here
 from car_damage.photo.limits import SIZE
 from car_damage.photo.preparation import Preparation
@@ -68,7 +68,7 @@ def load(settings: Training, files: Files, preparation: Preparation = Preparatio
         SettingsError: there is no such network or file, the file is no such network, or its weights cannot be had.
         Unavailable: the file cannot be read.
     """
-    networks.import_quietly()
+    startup.import_quietly()
     network, content = _of_file(settings.backbone, files) if is_path(settings.backbone) else of_keras(settings, files, seconds)
     network.trainable = False
     taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone), settings.layers)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.training import class_weights
+from car_damage.model.networks.training import class_weights
 
 if TYPE_CHECKING:
     import keras

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model import networks
-from car_damage.model.photos import Photos
-from car_damage.model.pixel_cache import PixelCache
+from car_damage.model.networks import cnn, startup
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.pixels.pixel_cache import PixelCache
 from car_damage.model.report.parts import Parts
 from car_damage.settings import Training
 from car_damage.stage import Progress
@@ -59,12 +59,12 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
 
     `progress` is called after each epoch, with the step `epoch`.
     """
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     keras.utils.set_random_seed(settings.seed)
-    network = networks.build(settings.network, classes)
-    learner = networks.augmented(network, settings.seed) if settings.augment else network
+    network = cnn.build(settings.network, classes)
+    learner = cnn.augmented(network, settings.seed) if settings.augment else network
     steps = -(-len(train) // settings.batch_size)
     learner.compile(
         optimizer=keras.optimizers.Adam(
@@ -91,7 +91,7 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
 
 def predict(network: "keras.Model | OnnxNetwork", photos: Photos) -> npt.NDArray[np.float32]:
     """(n, classes) float32 probabilities, in the order of the photos; NaN for a photo that cannot be read any more."""
-    networks.import_quietly()
+    startup.import_quietly()
     probabilities = np.full((len(photos), network.output_shape[-1]), np.nan, np.float32)
     # One batch of the array at a time, because Keras' `predict` would copy all photos into memory.
     for at in range(0, len(photos), PREDICT_BATCH):

@@ -1,4 +1,4 @@
-"""Runs a model in a process that has imported none of our code (see car_damage.model.host).
+"""Runs a model in a process that has imported none of our code (see car_damage.model.served.host).
 
 So a model is checked and judged with the code that it contains, above all its decoder, and not with the code that is
 installed here. The process gets a short list of environment variables without credentials, and an empty
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
-from car_damage.model.environment import TAIL, build, scrubbed
+from car_damage.model.served.environment import TAIL, build, scrubbed
 from car_damage.packages import Versions, differing, told
 from car_damage.photo.columns import probabilities
 
@@ -98,7 +98,7 @@ class Conversation:
     """Asks a model's process about one series of photos after another. After an error it is over.
 
     Args:
-        process: runs the command `answer` of car_damage.model.host.
+        process: runs the command `answer` of car_damage.model.served.host.
         stderr: the file of its other output.
         model: the model's folder, for messages.
     """

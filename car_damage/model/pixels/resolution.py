@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from car_damage.data.checked import read_checked
 from car_damage.data.splits import TRAIN
 from car_damage.machine import cores
-from car_damage.model.reading import failures
+from car_damage.model.pixels.reading import failures
 from car_damage.photo.compression import jpeg_quality
 from car_damage.photo.limits import SIZE
 from car_damage.photo.preparation import MOST, Preparation

@@ -2,7 +2,7 @@
 
 MLflow runs this file as code when the model is logged and when it is loaded ("models from code"), so nothing is
 unpickled. Besides MLflow and ONNX Runtime it imports only modules that the model's own folder contains. So a model
-always uses the decoder that it was trained with (see car_damage.model.package). A model whose network could not be exported to the
+always uses the decoder that it was trained with (see car_damage.model.served.package). A model whose network could not be exported to the
 format ONNX imports TensorFlow instead.
 
 Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from car_damage.errors import ModelRefused
 from car_damage.model.onnx_network import OnnxNetwork
-from car_damage.model.photos import Photos
+from car_damage.model.pixels.photos import Photos
 from car_damage.photo.limits import SIZE
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.evaluation import Evaluation, most_certain_mistakes
-from car_damage.model.photos import Photos
+from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality.evaluation import Evaluation, most_certain_mistakes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

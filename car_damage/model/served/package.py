@@ -21,7 +21,7 @@ from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
 
 _HERE = Path(__file__).parent
-_PACKAGE = _HERE.parent
+_PACKAGE = _HERE.parents[1]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _parts(
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=left_out)
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()
-        shutil.copyfile(_HERE / "onnx_network.py", package / "model" / "onnx_network.py")
+        shutil.copyfile(_PACKAGE / "model" / "onnx_network.py", package / "model" / "onnx_network.py")
         for folder in (package, package / "model"):
             (folder / "__init__.py").touch()
         yield {

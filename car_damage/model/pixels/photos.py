@@ -22,8 +22,8 @@ from car_damage.data.checked import NEXT, read_checked
 from car_damage.data.splits import TEST
 from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
 from car_damage.machine import Scratch, cores
-from car_damage.model.pixel_cache import PixelCache
-from car_damage.model.reading import WAITS, failures
+from car_damage.model.pixels.pixel_cache import PixelCache
+from car_damage.model.pixels.reading import WAITS, failures
 from car_damage.patience import Patience
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import SIZE, Limits

@@ -13,7 +13,7 @@ import numpy as np
 
 from car_damage.errors import SettingsError
 from car_damage.machine import Scratch
-from car_damage.model import networks
+from car_damage.model.networks import startup
 from car_damage.photo.limits import SIZE
 from car_damage.pipeline import named_file
 from car_damage.ports import Files
@@ -107,7 +107,7 @@ def fetch(name: str, seconds: int) -> None:
 
 def known(name: str) -> Any:
     """The function of keras.applications with this name."""
-    networks.import_quietly()
+    startup.import_quietly()
     import keras
 
     make = getattr(keras.applications, name, None)
