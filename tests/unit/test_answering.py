@@ -98,7 +98,7 @@ def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy()
 def test_class_weights_bring_back_the_shares_of_another_source() -> None:
     """At the lowest log loss, the mean probability of each class is its share."""
     said = photos(2000, 4, shares=(0.1, 0.3, 0.6))
-    shifted = softmax(np.log(said.probabilities) + [1.0, 0.0, -0.8])
+    shifted = softmax(np.log(said.probabilities) + np.array([1.0, 0.0, -0.8]))
     weights = class_weights(said.labels, shifted)
     answered = Answering(weights=(SizeWeights(0, weights),)).calibrated(shifted, said.pixels)
     assert answered.mean(axis=0) == pytest.approx(np.bincount(said.labels) / len(said.labels), abs=2e-3)
@@ -109,7 +109,8 @@ def test_group_thresholds_leave_a_group_alone_that_is_small_or_lacks_a_class() -
     sizes = np.repeat([SIZE_STARTS[0] + 1, SIZE_STARTS[1], SIZE_STARTS[2]], [400, MIN_PHOTOS - 1, 400])
     said = photos(len(sizes), 5)
     labels = np.where(sizes == SIZE_STARTS[2], said.labels % 2, said.labels)
-    answering = fitted(Said(labels, softmax(np.log(said.probabilities) + [0.7, 0, 0]), sizes), Answers(group_thresholds=True), COSTS)
+    shifted = softmax(np.log(said.probabilities) + np.array([0.7, 0.0, 0.0]))
+    answering = fitted(Said(labels, shifted, sizes), Answers(group_thresholds=True), COSTS)
     assert [group.pixels for group in answering.weights] == list(SIZE_STARTS)
     assert [group.weights == (1.0, 1.0, 1.0) for group in answering.weights] == [False, True, True]
     assert fitted(said, Answers(), COSTS).weights == ()

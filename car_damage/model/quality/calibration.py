@@ -73,7 +73,7 @@ def class_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, 
     """
     from scipy.optimize import minimize
 
-    classes = probabilities.shape[1]
+    classes = int(probabilities.shape[1])
     if len(labels) < MIN_PHOTOS or len(np.unique(labels)) < classes:
         return (1.0,) * classes
 
@@ -83,4 +83,5 @@ def class_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, 
 
     zeros, most = np.zeros(len(labels), np.int64), math.log(HEAVIEST)
     found = minimize(loss, np.zeros(classes - 1), method="L-BFGS-B", bounds=[(-most, most)] * (classes - 1))
-    return (1.0, *np.exp(found.x).tolist())
+    others: list[float] = np.exp(found.x).tolist()
+    return (1.0, *others)
