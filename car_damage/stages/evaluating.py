@@ -113,8 +113,10 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         with if_possible(name):
             (folder / name).write_bytes(draw())
     example = smoke_photo(platform, test)
+    measured = {split: asdict(of) for split, of in evaluations.items()} | asdict(scores)
+    measured["answers"] = [asdict(one) for one in (answers.chosen, *answers.workloads)]
     files = {
-        EVALUATION_FILE: json.dumps({split: asdict(of) for split, of in evaluations.items()} | asdict(scores), indent=1).encode(),
+        EVALUATION_FILE: json.dumps(measured, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: example,
     }
