@@ -68,8 +68,8 @@ def temperature(labels: Labels, probabilities: npt.NDArray[np.floating]) -> floa
 def class_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, ...]:
     """The weight of each class, by which n probabilities are multiplied before they are brought to the sum 1, with the lowest log loss.
 
-    It is the bias of vector scaling (Guo et al. 2017, 4.2). The first class has the weight 1. All weights are 1 where there are too few
-    photos, or a class has none.
+    It is the bias of vector scaling (Guo et al. 2017, 4.2). Each class counts the same in the loss, as in macro-F1. The first class has the
+    weight 1. All weights are 1 where there are too few photos, or a class has none.
     """
     from scipy.optimize import minimize
 
@@ -79,8 +79,9 @@ def class_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, 
 
     def loss(logarithms: npt.NDArray[np.float64]) -> float:
         weighted = Answering(weights=(SizeWeights(0, (1.0, *np.exp(logarithms))),)).calibrated(probabilities, zeros)
-        return float(losses(labels, weighted).mean())
+        return float((losses(labels, weighted) * shares).sum())
 
+    shares = (1 / np.bincount(labels, minlength=classes) / classes)[labels]
     zeros, most = np.zeros(len(labels), np.int64), math.log(HEAVIEST)
     found = minimize(loss, np.zeros(classes - 1), method="L-BFGS-B", bounds=[(-most, most)] * (classes - 1))
     others: list[float] = np.exp(found.x).tolist()
