@@ -26,8 +26,8 @@ def write(request: ScoreRequest, source: str, version: int, photos: pa.Table, of
         The columns claim and `CONTENT`, a row for each claim of the source.
     """
     settings, tables = platform.settings, platform.tables
-    columns = [*predictions.FILE, "model_version", "label", "classes"]
-    known, _ = tables.read(settings.tables.predictions, columns, optional=["classes"])
+    columns = [*predictions.FILE, "model_version", "label", *predictions.ADDED]
+    known, _ = tables.read(settings.tables.predictions, columns, optional=predictions.ADDED)
     now = claims.claims(of, _possible(predictions.answered(photos, known, version)), settings.labels.classes)
     before, _ = tables.read(settings.tables.claims, CLAIMS.names)
     of_source = (pc.field("source") == source) & (pc.field("model_version") == version)
@@ -41,9 +41,14 @@ def write(request: ScoreRequest, source: str, version: int, photos: pa.Table, of
 
 
 def _possible(answers: pa.Table) -> pa.Table:
-    """Path and possible: the classes that the model cannot exclude. A model that knows no such sets is taken at its word."""
-    possible = [
-        json.loads(classes) if classes is not None else [label] if label is not None else []
-        for label, classes in zip(answers["label"].to_pylist(), answers["classes"].to_pylist(), strict=True)
-    ]
+    """path and possible: see `car_damage.data.claims.claims`."""
+    columns = (answers[name].to_pylist() for name in ("label", "classes", "review"))
+    possible = [_classes(label, json.loads(classes or "[]"), review) for label, classes, review in zip(*columns, strict=True)]
     return pa.table({"path": answers["path"], "possible": pa.array(possible, pa.list_(pa.string()))})
+
+
+def _classes(label: str | None, classes: list[str], review: bool | None) -> list[str]:
+    """A model that does not say whether a person must look is taken at its word. A set that lacks the label leaves both possible."""
+    if label is None or (review and not classes):
+        return []
+    return sorted({label, *classes}) if review else [label]
