@@ -65,6 +65,19 @@ class Claim:
         return bool(self.undecided)
 
 
+def possible(label: str | None, classes: Sequence[str], review: bool | None) -> tuple[str, ...]:
+    """The classes that a photo may be of; none: it could be any.
+
+    Args:
+        label: the answer; None: there is none.
+        classes: those that the model cannot exclude.
+        review: whether a person must look at the photo. None: the model does not say, and is taken at its word.
+    """
+    if label is None or (review and not classes):
+        return ()
+    return tuple(dict.fromkeys([label, *classes])) if review else (label,)
+
+
 def claim_of(photos: Sequence[Photo], classes: Sequence[str]) -> Claim:
     """Apply the rule.
 
@@ -121,7 +134,7 @@ def by_column(rows: pa.Table) -> pa.Table:
 
 
 def by_folder(paths: Sequence[str], source: str) -> pa.Table:
-    """Path and claim of photos below a folder. The claim is the first folder below it; files that lie in the folder itself belong to none."""
+    """Path and claim of photos below a folder: the first folder in it. Files that lie in the folder itself belong to no claim."""
     root = source.rstrip("/") + "/"
     parted = ((path, *path.removeprefix(root).partition("/")[:2]) for path in paths if path.startswith(root))
     rows = [{"path": path, "claim": folder} for path, folder, slash in parted if slash]

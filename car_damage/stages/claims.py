@@ -41,14 +41,7 @@ def write(request: ScoreRequest, source: str, version: int, photos: pa.Table, of
 
 
 def _possible(answers: pa.Table) -> pa.Table:
-    """path and possible: see `car_damage.data.claims.claims`."""
+    """Path and possible: see `car_damage.data.claims.claims`."""
     columns = (answers[name].to_pylist() for name in ("label", "classes", "review"))
-    possible = [_classes(label, json.loads(classes or "[]"), review) for label, classes, review in zip(*columns, strict=True)]
+    possible = [claims.possible(label, json.loads(classes or "[]"), review) for label, classes, review in zip(*columns, strict=True)]
     return pa.table({"path": answers["path"], "possible": pa.array(possible, pa.list_(pa.string()))})
-
-
-def _classes(label: str | None, classes: list[str], review: bool | None) -> list[str]:
-    """A model that does not say whether a person must look is taken at its word. A set that lacks the label leaves both possible."""
-    if label is None or (review and not classes):
-        return []
-    return sorted({label, *classes}) if review else [label]

@@ -372,25 +372,30 @@ def claims_of(world):
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_photos_of_a_folder_become_the_answer_for_a_claim_on_every_engine(name, tmp_path, sessions, monkeypatch):
     world = world_of(name, tmp_path, sessions, monkeypatch, claims="folder")
-    world.photo("17/front.jpg", b"says minor")
-    world.photo("17/rear/side.jpg", b"says moderate")
-    world.photo("18/a.jpg", b"says minor")
-    world.photo("18/text.jpg")
-    world.photo("of no claim.jpg", b"says major")
+    for path in ("17/front.jpg", "17/rear/side.jpg", "18/a.jpg", "of no claim.jpg"):
+        world.photo(path)
+    refused = Path(world.photo("18/b.jpg", b"text"))
     report = world.score()
     assert (report.claims, report.claims_for_review) == (2, 1)
-    first = {("17", 1): ("moderate", False, ["side.jpg"], []), ("18", 1): ("minor", True, ["a.jpg"], ["text.jpg"])}
+    first = {
+        ("17", 1): ("minor", False, ["front.jpg", "side.jpg"], []),
+        ("18", 1): ("minor", True, ["a.jpg"], ["b.jpg"]),
+    }
     assert claims_of(world) == first
     again = world.score()
     assert (again.scored, again.claims, claims_of(world)) == (0, 2, first)
-    world.photo("18/b.jpg", b"says major")
+    refused.write_bytes(b"photo")
     assert world.score().claims_for_review == 0
-    assert claims_of(world) == first | {("18", 1): ("major", False, ["b.jpg"], [])}
+    now = first | {("18", 1): ("minor", False, ["a.jpg", "b.jpg"], [])}
+    assert claims_of(world) == now
+    undecided = {("17", 2): (None, True, [], ["front.jpg", "side.jpg"]), ("18", 2): (None, True, [], ["a.jpg", "b.jpg"])}
+    assert world.score(version=2).claims_for_review == 2
+    assert claims_of(world) == now | undecided
 
 
 def test_a_tables_column_says_which_photo_belongs_to_which_claims(world):
-    minor, major = world.photo("a.jpg", b"says minor"), world.photo("b.jpg", b"says major")
+    minor, moderate = world.photo("a.jpg", b"says minor"), world.photo("b.jpg", b"says moderate")
     table = "insurance_uc.claims.photos"
-    rows = {"id": [1, 2, 3, 4], "path": [minor, minor, major, major], "claim": ["17", "18", "18", None]}
+    rows = {"id": [1, 2, 3, 4], "path": [minor, minor, moderate, moderate], "claim": ["17", "18", "18", None]}
     world.tables.merge(table, pa.table(rows), ["id"])
-    assert (world.score(table).claims, claims_of(world)["17", 1][0], claims_of(world)["18", 1][0]) == (2, "minor", "major")
+    assert (world.score(table).claims, claims_of(world)["17", 1][0], claims_of(world)["18", 1][0]) == (2, "minor", "moderate")

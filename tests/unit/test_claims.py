@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from car_damage.data.claims import Claim, Photo, by_column, by_folder, changed, claim_of, claims
+from car_damage.data.claims import Claim, Photo, by_column, by_folder, changed, claim_of, claims, possible
 
 CLASSES = ("minor", "moderate", "major")
 MINOR, MODERATE, MAJOR = (Photo(name, (name,)) for name in CLASSES)
@@ -47,6 +47,23 @@ def test_whatever_an_undecided_photo_shows_a_claim_without_review_keeps_its_labe
     worst = max(max(CLASSES.index(name) for name in possible or CLASSES) for possible in sets)
     could_be = claim.label is not None and CLASSES.index(claim.label) >= worst
     assert claim.review != could_be
+
+
+@pytest.mark.parametrize(
+    ("label", "classes", "review", "expected"),
+    [
+        ("minor", ("minor",), False, ("minor",)),
+        ("minor", (), None, ("minor",)),
+        ("minor", ("minor", "major"), True, ("minor", "major")),
+        ("minor", ("major",), True, ("minor", "major")),
+        ("minor", (), True, ()),
+        (None, (), None, ()),
+    ],
+)
+def test_a_photo_may_be_of_the_classes_that_cannot_be_excluded(
+    label: str | None, classes: tuple[str, ...], review: bool | None, expected: tuple[str, ...]
+) -> None:
+    assert possible(label, classes, review) == expected
 
 
 def test_a_photo_without_an_answer_could_show_anything_and_one_without_a_claim_belongs_to_none() -> None:
