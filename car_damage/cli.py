@@ -57,13 +57,14 @@ def validate(
 def predict(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photo files; they are sent in one request.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and photo.")] = False,
+    claim: Annotated[bool, typer.Option("--claim", help="The photos are those of one claim: also print what they say together.")] = False,
 ) -> None:
     """Send photos to the endpoint and print its predictions."""
     from car_damage.commands.predict import predict as run
     from car_damage.platform import Target
     from car_damage.settings_sources import load
 
-    run(Target(load()), photos, as_json, typer.echo)
+    run(Target(load()), photos, as_json, typer.echo, claim=claim)
 
 
 @app.command()

@@ -383,6 +383,10 @@ class ScoreReport:
     unreadable_count: int
     predictions_version: int
     """Version of the predictions table."""
+    claims: int = 0
+    """Claims of the source."""
+    claims_for_review: int = 0
+    """Those that a person must look at."""
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "features", "predictions")
+TABLES = ("bronze", "silver", "splits", "features", "predictions", "claims")
 """The settings of Tables that name a table."""
 
 
@@ -152,6 +152,8 @@ class Tables(Section):
     """catalog.schema.table. What a backbone sees in each photo, for the network transfer. It may be removed: it is computed again."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
+    claims: str = "insurance_uc.gold.claims"
+    """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -333,6 +335,9 @@ class Scoring(Section):
 
     source: str = ""
     """A folder, or a table with a column path, as catalog.schema.table. Empty: the landing folder."""
+    claims: Literal["column", "folder"] = "column"
+    """Which claim a photo belongs to. column: what a table says in its column claim, if it has one. folder: also the name of the first
+    folder below the source. [claims.md](claims.md) has the rule by which photos become the answer for a claim."""
     chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
     """Predictions are written after each chunk of this many photos, so a run that is killed loses at most one chunk. Spark writes after
     each twentieth of the photos, but at least 64 tasks."""

@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_work
+from car_damage.data.claims import CLAIMS
 from car_damage.data.described import comment_of
 from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
@@ -355,3 +356,46 @@ def test_what_cannot_be_asked_says_what_to_do(world):
     world.registry.move("champion", None)
     with pytest.raises(Terminal, match="run retrain first, or name a version"):
         world.score()
+
+
+def claims_of(world):
+    rows, _ = world.tables.read(world.settings.tables.claims, CLAIMS.names)
+    named = {"shown_by": lambda paths: [Path(path).name for path in paths], "undecided": lambda paths: [Path(path).name for path in paths]}
+    return {
+        (row["claim"], row["model_version"]): tuple(
+            named.get(name, lambda value: value)(row[name]) for name in ("label", "review", "shown_by", "undecided")
+        )
+        for row in rows.to_pylist()
+    }
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_photos_of_a_folder_become_the_answer_for_a_claim_on_every_engine(name, tmp_path, sessions, monkeypatch):
+    world = world_of(name, tmp_path, sessions, monkeypatch, claims="folder")
+    for path in ("17/front.jpg", "17/rear/side.jpg", "18/a.jpg", "of no claim.jpg"):
+        world.photo(path)
+    refused = Path(world.photo("18/b.jpg", b"text"))
+    report = world.score()
+    assert (report.claims, report.claims_for_review) == (2, 1)
+    first = {
+        ("17", 1): ("minor", False, ["front.jpg", "side.jpg"], []),
+        ("18", 1): ("minor", True, ["a.jpg"], ["b.jpg"]),
+    }
+    assert claims_of(world) == first
+    again = world.score()
+    assert (again.scored, again.claims, claims_of(world)) == (0, 2, first)
+    refused.write_bytes(b"photo")
+    assert world.score().claims_for_review == 0
+    now = first | {("18", 1): ("minor", False, ["a.jpg", "b.jpg"], [])}
+    assert claims_of(world) == now
+    undecided = {("17", 2): (None, True, [], ["front.jpg", "side.jpg"]), ("18", 2): (None, True, [], ["a.jpg", "b.jpg"])}
+    assert world.score(version=2).claims_for_review == 2
+    assert claims_of(world) == now | undecided
+
+
+def test_a_tables_column_says_which_photo_belongs_to_which_claims(world):
+    minor, moderate = world.photo("a.jpg", b"says minor"), world.photo("b.jpg", b"says moderate")
+    table = "insurance_uc.claims.photos"
+    rows = {"id": [1, 2, 3, 4], "path": [minor, minor, moderate, moderate], "claim": ["17", "18", "18", None]}
+    world.tables.merge(table, pa.table(rows), ["id"])
+    assert (world.score(table).claims, claims_of(world)["17", 1][0], claims_of(world)["18", 1][0]) == (2, "minor", "moderate")
