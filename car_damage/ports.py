@@ -303,6 +303,8 @@ class RunContents:
     """The network: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
     onnx_file: Path | None
     """The same network in the format ONNX, with which the model answers. None: the model answers by Keras."""
+    answering_file: Path | None
+    """What the model does to the network's probabilities: see `car_damage.model.answering`. None: nothing."""
     example: bytes
     """A photo's bytes, the model's input example."""
     dataset: Dataset
@@ -470,6 +472,10 @@ class Prediction:
     """The served entity that answered."""
     latency: float
     """Seconds."""
+    classes: tuple[str, ...] | None = None
+    """The classes that cannot be excluded. None: the model of an earlier release does not say."""
+    review: bool | None = None
+    """Whether a person must look; None as above."""
 
 
 class Serving(Protocol):

@@ -190,7 +190,7 @@ class Split(Section):
     test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
     """Share of the photos for the test split, which evaluates a model. No model is trained on them."""
     validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
-    """Share of the photos for the validation split, which decides when training stops."""
+    """Share of the photos for the validation split, which decides when training stops, and how the model answers."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] = 8
     """Two photos are near-duplicates, and get the same split, if their 64-bit perceptual hashes differ in at most this many bits."""
 
@@ -237,6 +237,20 @@ class Training(Section):
         """Setting -> path of each file that the network needs."""
         named = {"backbone": self.backbone, "weights": self.weights} if self.network == "transfer" else {}
         return {name: path for name, path in named.items() if is_path(path)}
+
+
+class Answers(Section):
+    """What an answer says beside its class, and when it asks for a person: see [model.md](model.md#an-answer-or-a-person)."""
+
+    coverage: Annotated[float, Field(ge=0.5, lt=1.0)] | Literal["cheapest"] = 0.9
+    """Of the photos of each class, the share whose answer must not exclude their class. The larger it is, the more answers ask for a
+    person.
+    cheapest: the one from 0.8 to 0.99 with the lowest cost on the validation photos. A change takes effect with the next version."""
+    review_cost: Cost = 1.0
+    """The cost of one look by a person, in the unit of promotion.costs."""
+    group_thresholds: bool = False
+    """Fit weights of the classes for thumbnails, medium and large photos apart, for photos of a new source. A size class with fewer than 30
+    validation photos, or without one of a class, stays as it is."""
 
 
 class Tracking(Section):
@@ -517,6 +531,7 @@ class Settings(BaseSettings):
     spark: Spark = Spark()
     split: Split = Split()
     training: Training = Training()
+    answers: Answers = Answers()
     tracking: Tracking = Tracking()
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()

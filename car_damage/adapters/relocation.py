@@ -84,7 +84,7 @@ def move_photos(tables: Tables, settings: Settings, before: Path) -> None:
     Raises what `Tables.merge` raises.
     """
     from car_damage.data import ledger
-    from car_damage.data.predictions import KEY, PREDICTIONS
+    from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
     from car_damage.data.silver import SILVER
 
     landing = Path(absolute(settings.landing.folder))
@@ -97,7 +97,7 @@ def move_photos(tables: Tables, settings: Settings, before: Path) -> None:
         (names.silver, SILVER, ("sha256",)),
         (names.predictions, PREDICTIONS, KEY),
     ):
-        rows, version = tables.read(table, schema.names, optional=ledger.ADDED)
+        rows, version = tables.read(table, schema.names, optional=(*ledger.ADDED, *ADDED))
         there = _below(ledger.conform(rows, schema, schema.names), old, new)
         if there.num_rows:
             moved = there

@@ -7,7 +7,7 @@ from pathlib import Path
 from car_damage.commands.terminal import printable
 from car_damage.errors import RequestRefused, Unavailable
 from car_damage.patience import Patience, log_retry
-from car_damage.ports import Platform
+from car_damage.ports import Platform, Prediction
 
 
 def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Callable[[str], None]) -> None:
@@ -32,12 +32,20 @@ def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Call
     for photo, answer in zip(photos, answers, strict=True):
         if as_json:
             prediction = {"path": str(photo), "label": answer.label, "probability": answer.probability}
-            say(json.dumps({**prediction, "probabilities": dict(answer.probabilities), "served_by": answer.served_by}))
+            prediction |= {"probabilities": dict(answer.probabilities), "classes": answer.classes, "review": answer.review}
+            say(json.dumps({**prediction, "served_by": answer.served_by}))
             continue
         classes = ", ".join(f"{name} {probability:.3f}" for name, probability in answer.probabilities.items())
-        say(f"{printable(str(photo))}: {answer.label} ({answer.probability:.1%}; {classes})")
+        say(f"{printable(str(photo))}: {answer.label} ({answer.probability:.1%}; {classes}){_for_a_person(answer)}")
     if not as_json:
         say(f"answered by {answers[0].served_by} in {answers[0].latency * 1000:.0f} ms")
+
+
+def _for_a_person(answer: Prediction) -> str:
+    """That a person must look, and why; empty if nobody must."""
+    if not answer.review:
+        return ""
+    return f"; a person must look: it may be {' or '.join(answer.classes)}" if answer.classes else "; a person must look: like no class"
 
 
 def _read(photo: Path) -> bytes:

@@ -17,6 +17,8 @@ PREDICTIONS = described.table(
         described.column("label", pa.string(), "The most probable class."),
         described.column("probability", pa.float64(), "Probability of the label."),
         described.column("probabilities", pa.string(), "Probabilities of all classes, as a JSON object."),
+        described.column("classes", pa.string(), "Classes that cannot be excluded, as a JSON array; null if not told."),
+        described.column("review", pa.bool_(), "Whether a person must look; null if the version does not say."),
         described.column("refused", pa.string(), "Why the model could not use the file; null if it answered."),
         described.column("size", pa.int64(), "Size of the file in bytes; null for a photo of a table."),
         described.column("modified", INSTANT, "Time at which the file was last changed; null for a photo of a table."),
@@ -25,12 +27,15 @@ PREDICTIONS = described.table(
         described.column("scored", INSTANT, "Time of the answer."),
     ],
 )
-"""probabilities is JSON, so that a change of classes changes no column. By size and modified an overwritten photo is recognised."""
+"""probabilities and classes are JSON, so that a change of classes changes no column. By size and modified an overwritten photo is
+recognised."""
 
+ADDED = ("classes", "review")
+"""The columns that tables of earlier versions lack."""
 KEY = ("path", "model_version")
 FILE = ("path", "size", "modified")
 """The columns of a photo to be scored."""
-ANSWER = pa.schema([PREDICTIONS.field(name) for name in ("label", "probability", "probabilities", "refused", "sha256")])
+ANSWER = pa.schema([PREDICTIONS.field(name) for name in ("label", "probability", "probabilities", *ADDED, "refused", "sha256")])
 """The columns of a model's answer."""
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
 from car_damage.settings import Serving, Settings, Tracking
@@ -58,6 +59,16 @@ def jpeg(width: int, height: int, turn: int = 0) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
     return file.getvalue()
+
+
+ANSWERING = Answering(
+    scores=(
+        Nonconformity(3, (0.1, 0.2, 0.3)),  # too few photos: minor is in every set
+        Nonconformity(20, tuple(number / 40 for number in range(20))),
+        Nonconformity(20, tuple(number / 20 for number in range(20))),
+    )
+)
+"""What version 1 does to its network's probabilities. The other versions can exclude no class."""
 
 
 def network(folder: Path, seed: int) -> Path:
@@ -131,9 +142,11 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             files[version] = network(folder, version)
             limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = package.log(
-                    package.NetworkFiles(files[version], files[version].with_suffix(".onnx")), photo, CLASSES, "model", limits=limits
-                )
+                answering = folder / "answering.json" if version == 1 else None
+                if answering:
+                    ANSWERING.write(answering)
+                network_files = package.NetworkFiles(files[version], files[version].with_suffix(".onnx"), answering)
+                model_uri = package.log(network_files, photo, CLASSES, "model", limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:

@@ -108,7 +108,7 @@ def test_answers_about_photos_are_as_described_and_so_are_refusals(ready: Server
     invocations = "/serving-endpoints/{name}/invocations"
     body = OPERATIONS["post", invocations]["requestBody"]["content"]["application/json"]["schema"]
     split = {"dataframe_split": {"columns": ["image"], "data": [[records(photo)["dataframe_records"][0]["image"]]]}}
-    for asked in (records(photo, photo), split):
+    for asked in (records(photo, photo), records(photo) | {"params": {"coverage": 0.95}}, split):
         fits(asked, body)
         response = ready.invoke(json=asked)
         assert response.status_code == 200

@@ -86,7 +86,7 @@ def cards(page: Browser) -> list[dict[str, Any]]:
         page.run(
             """return [...document.querySelectorAll(".card")].map((card) => ({
               state: card.dataset.state,
-              ...Object.fromEntries(["h3", ".file", ".facts", ".problem", ".again"].map((name) => {
+              ...Object.fromEntries(["h3", ".file", ".facts", ".problem", ".review", ".again"].map((name) => {
                 const part = card.querySelector(name);
                 return [name.replace(".", ""), part.checkVisibility() ? part.textContent : null];
               })),
@@ -119,6 +119,8 @@ def test_a_photo_gets_its_class_its_probabilities_its_version_and_its_time(page:
     assert [said for _, said, _ in card["bars"]] == [f"{answer.probabilities[name] * 100:.1f} %" for name in CLASSES]
     assert [width for _, _, width in card["bars"]] == pytest.approx([answer.probabilities[name] for name in CLASSES], abs=0.01)
     assert card["facts"].startswith("Answered by car_damage_classifier-1 in")
+    assert answer.review is True
+    assert card["review"] == f"A person must look: it may be {' or '.join(answer.classes or ())}."
     assert int(card["facts"].split()[-2]) > 0
     assert page.run("return document.querySelector('.card img').naturalWidth") > 0
     assert state(page) == f"{ready.settings.serving.endpoint}: ready, version 1"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_work
 from car_damage.data.described import comment_of
-from car_damage.data.predictions import PREDICTIONS
+from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
@@ -59,6 +60,7 @@ class Model(mlflow.pyfunc.PythonModel):
                     "probability_minor": 0.75,
                     "probability_major": 0.25,
                     "sha256": hashlib.sha256(photo).hexdigest(),
+                    **({{"classes": ["minor", "major"], "review": True}} if LABEL == "major" else {{}}),
                 }}
                 for photo in photos
             ]
@@ -67,7 +69,9 @@ class Model(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Model())
 """
-"""Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
+"""Version 1 is of a release whose models did not say which classes they cannot exclude.
+
+Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
 
 
 @dataclass
@@ -133,7 +137,8 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
                 with (folder / "asked").open("a") as asked:
                     asked.write(f"{os.getpid()} {photo.decode()}\n")
                 label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith(("2", "major")) else "minor"
-                yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
+                more = {"classes": ("minor", "major"), "review": True} if label == "major" else {}
+                yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest(), **more)
 
     monkeypatch.setattr(delta, "stream", answer)
     return world
@@ -188,9 +193,21 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     other = world.score(version=2)
     assert (other.scored, other.labels) == (8, {"major": 8})
     assert len(world.rows()) == 20
+    assert [world.rows()["0.jpg", version]["classes"] for version in (1, 2)] == [None, '["minor", "major"]']
+    assert [world.rows()["0.jpg", version]["review"] for version in (1, 2)] == [None, True]
     left = [line for line in caplog.messages if "left to this machine" in line]
     assert len(left) == (0 if name == DELTA_RS else 1)
     assert all(line.startswith("1 of 10 photos are left to this machine: Spark's machines cannot read some") for line in left)
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(world):
+    world.photo("0.jpg")
+    world.score()
+    before = world.tables.read(TABLE, PREDICTIONS.names)[0].drop_columns(list(ADDED))
+    shutil.rmtree(world.tables.uri(TABLE))
+    world.tables.merge(TABLE, before, KEY)
+    assert world.score(version=2).scored == 1
+    assert {version: row["review"] for (_, version), row in world.rows().items()} == {1: None, 2: True}
 
 
 def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, sessions, monkeypatch, caplog):

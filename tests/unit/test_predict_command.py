@@ -1,11 +1,14 @@
 """`car-damage predict` while the endpoint is not ready."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from car_damage.commands.predict import predict
 from car_damage.errors import Unavailable
+from car_damage.ports import Prediction
 from car_damage.settings import Settings
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
@@ -29,6 +32,23 @@ def ask(endpoint: Endpoint, photo: Path) -> list[str]:
 def test_it_waits_for_a_model_that_is_being_started(photo: Path) -> None:
     first = ask(Endpoint(ANSWERS, served=1, refusals=[STARTING] * 20), photo)[0]
     assert first.endswith("car.jpg: major (70.0%; minor 0.100, moderate 0.200, major 0.700)")
+
+
+@pytest.mark.parametrize(
+    ("classes", "review", "end"),
+    [
+        (("moderate", "major"), True, "0.700); a person must look: it may be moderate or major"),
+        ((), True, "0.700); a person must look: like no class"),
+        (("major",), False, "0.700)"),
+        (None, None, "0.700)"),
+    ],
+)
+def test_it_says_when_a_person_must_look(photo: Path, classes: tuple[str, ...] | None, review: bool | None, end: str) -> None:
+    class Unsure(Endpoint):
+        def query(self, photos: Sequence[bytes]) -> list[Prediction]:
+            return [replace(answer, classes=classes, review=review) for answer in super().query(photos)]
+
+    assert ask(Unsure(ANSWERS, served=1), photo)[0].endswith(end)
 
 
 def test_it_gives_up_with_what_the_endpoint_said(photo: Path) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from car_damage.adapters.databricks import answers, endpoint_config, endpoint_state, limits, workspace
 from car_damage.adapters.databricks.answers import because
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
-from car_damage.photo.columns import probabilities
+from car_damage.photo.columns import may_be, probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
 from car_damage.settings import Settings
@@ -214,4 +214,5 @@ def _check_reachable(host: str) -> None:
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:
-    return Prediction(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)
+    given = probabilities(row)
+    return Prediction(str(row["label"]), float(row["probability"]), given, served_by, latency, may_be(row), row.get("review"))

@@ -4,7 +4,7 @@ It passes the bodies of requests and responses on unread, so their models here o
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -44,6 +44,12 @@ _CLASSES: JsonDict = {
 }
 
 
+class Params(TypedDict, total=False):
+    """What a request asks for beside its photos."""
+
+    coverage: Annotated[float, Field(gt=0, lt=1, description="Share of the photos of a class whose `classes` have it.")]
+
+
 class Photo(TypedDict):
     """One photo."""
 
@@ -64,6 +70,7 @@ class Photos(TypedDict, total=False):
     dataframe_records: Annotated[list[Photo], Field(min_length=1, max_length=_MAX_PHOTOS)]
     dataframe_split: PhotoTable
     inputs: Annotated[Any, Field(description="The column `image` or a list of records, as MLflow's scoring server takes them.")]
+    params: Params
 
 
 @with_config(ConfigDict(extra="forbid", json_schema_extra=_CLASSES))
@@ -72,6 +79,8 @@ class Prediction(TypedDict):
 
     label: str
     probability: Share
+    classes: NotRequired[Annotated[list[str], Field(description="The classes that cannot be excluded. Earlier models do not say.")]]
+    review: NotRequired[Annotated[bool, Field(description="Whether a person must look. Earlier models do not say.")]]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the photo's file.")]
     width: Pixels
     height: Pixels

@@ -19,11 +19,13 @@ export class Card {
     this.#show("waiting", "Waiting", words);
   }
 
-  /** Show a prediction: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
-  answered({ label, probabilities, servedBy, milliseconds }) {
+  /** Show a prediction: { label, probabilities: [[class, probability], ...], classes, review, servedBy, milliseconds }. */
+  answered({ label, probabilities, classes, review, servedBy, milliseconds }) {
     this.#show("answered", label, `Answered by ${servedBy} in\u00a0${Math.round(milliseconds)}\u00a0ms`);
     this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
     this.part(".bars").hidden = false;
+    this.part(".review").textContent = review ? forAPerson(classes) : "";
+    this.part(".review").hidden = !review;
   }
 
   /** Show why there is no prediction. `refusal` also says whether trying again can help. */
@@ -48,7 +50,7 @@ export class Card {
     this.element.dataset.state = state;
     this.part("h3").textContent = title;
     this.part(".facts").textContent = words;
-    for (const selector of [".problem", ".bars", ".again"]) this.part(selector).hidden = true;
+    for (const selector of [".problem", ".review", ".bars", ".again"]) this.part(selector).hidden = true;
   }
 
   #preview() {
@@ -58,6 +60,11 @@ export class Card {
     this.url = URL.createObjectURL(this.file);
     image.src = this.url;
   }
+}
+
+/** Why a person must look. */
+export function forAPerson(classes) {
+  return `A person must look: ${classes?.length ? `it may be ${classes.join(" or ")}` : "it is like no class"}.`;
 }
 
 /** A probability as text. Values close to 0 % or 100 % are not rounded to them. */

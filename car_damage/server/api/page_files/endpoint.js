@@ -89,7 +89,8 @@ export async function ask(name, image, waiting) {
     const probabilities = Object.entries(row)
       .filter(([column]) => column.startsWith("probability_"))
       .map(([column, probability]) => [column.slice("probability_".length), probability]);
-    return { label: row.label, probabilities, servedBy: got.headers.get("served-model-name"), milliseconds };
+    const { classes, review } = row; // models of earlier releases have neither
+    return { label: row.label, probabilities, classes, review, servedBy: got.headers.get("served-model-name"), milliseconds };
   }
 }
 

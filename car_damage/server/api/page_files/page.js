@@ -1,6 +1,6 @@
 /* The page: takes photos, requests predictions for them, and shows the state of the endpoint. */
 
-import { Card, megabytes, percent } from "./card.js";
+import { Card, forAPerson, megabytes, percent } from "./card.js";
 import { NOTHING_LIVE, Refusal, ask, describe, key, look, requestBytes } from "./endpoint.js";
 
 const AT_ONCE = 2;
@@ -61,7 +61,8 @@ async function predict(card) {
     const prediction = await ask(chosen, await base64(card.file), (words) => card.waits(words));
     card.answered(prediction);
     const best = prediction.probabilities.find(([name]) => name === prediction.label);
-    announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}`);
+    const person = prediction.review ? `. ${forAPerson(prediction.classes)}` : "";
+    announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}${person}`);
   } catch (error) {
     const refusal = error instanceof Refusal ? error : new Refusal(`This page failed: ${error}`);
     card.failed(refusal);
