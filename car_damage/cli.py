@@ -68,6 +68,19 @@ def predict(
 
 
 @app.command()
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Photo file.")],
+    output: Annotated[Path | None, typer.Option(help="The picture to write; by default PHOTO with -explained in its name.")] = None,
+) -> None:
+    """Ask the endpoint about a photo, and write a picture of where it sees the damage."""
+    from car_damage.commands.explain import explain as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    run(Target(load()), photo, output, typer.echo)
+
+
+@app.command()
 def serve() -> None:
     """Run the local endpoint server until Ctrl-C.
 

@@ -476,6 +476,8 @@ class Prediction:
     """The classes that cannot be excluded. None: the model of an earlier release does not say."""
     review: bool | None = None
     """Whether a person must look; None as above."""
+    map: tuple[tuple[float, ...], ...] | None = None
+    """(h, w) where the damage was seen, from 0 to 1, if the query asked for it. None: it did not, or the model cannot say."""
 
 
 class Serving(Protocol):
@@ -494,8 +496,8 @@ class Serving(Protocol):
         Raises UpdateInProgress if the endpoint is busy with an update to another version.
         """
 
-    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """One prediction per photo, in order, from one request."""
+    def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+        """One prediction per photo, in order, from one request. `explain`: with maps."""
 
     def build_log(self, version: int) -> str:
         """The log of building and starting a version; empty if there is none."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from car_damage.commands.terminal import printable
@@ -27,16 +28,7 @@ def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Call
         RequestRefused: a file cannot be read, or the endpoint refuses one of the photos.
         Unavailable: the endpoint is not there, has failed, or did not become ready in time.
     """
-    settings = platform.settings.serving
-
-    def waiting(error: Unavailable, seconds: float) -> None:
-        state = platform.serving.state()
-        if not state.exists or state.failed:
-            raise error
-        log_retry(error, seconds)
-
-    patiently = Patience(platform.clock, [settings.poll], settings.request_timeout, waiting)
-    answers = patiently(platform.serving.query, [_read(photo) for photo in photos])
+    answers = asked(platform, [read(photo) for photo in photos])
     for photo, answer in zip(photos, answers, strict=True):
         if as_json:
             prediction = {"path": str(photo), "label": answer.label, "probability": answer.probability}
@@ -62,6 +54,20 @@ def _together(photos: Sequence[Path], answers: Sequence[Prediction], classes: Se
     return f"the claim: {shown}{look}"
 
 
+def asked(platform: Platform, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+    """The endpoint's answers, in order. Waits and raises as `predict` does."""
+    settings = platform.settings.serving
+
+    def waiting(error: Unavailable, seconds: float) -> None:
+        state = platform.serving.state()
+        if not state.exists or state.failed:
+            raise error
+        log_retry(error, seconds)
+
+    patiently = Patience(platform.clock, [settings.poll], settings.request_timeout, waiting)
+    return patiently(partial(platform.serving.query, explain=explain), photos)
+
+
 def _for_a_person(answer: Prediction) -> str:
     """That a person must look, and why; empty if nobody must."""
     if not answer.review:
@@ -69,7 +75,8 @@ def _for_a_person(answer: Prediction) -> str:
     return f"; a person must look: it may be {' or '.join(answer.classes)}" if answer.classes else "; a person must look: like no class"
 
 
-def _read(photo: Path) -> bytes:
+def read(photo: Path) -> bytes:
+    """A photo's file. Raises RequestRefused if it cannot be read."""
     try:
         return photo.read_bytes()
     except OSError as error:

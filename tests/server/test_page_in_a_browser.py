@@ -127,6 +127,24 @@ def test_a_photo_gets_its_class_its_probabilities_its_version_and_its_time(page:
     assert f"car.jpg: {answer.label}" in page.run("return document.querySelector('[role=log]').textContent")
 
 
+def test_a_card_shows_where_the_damage_was_seen_if_it_is_asked(page: Browser, car: Path) -> None:
+    page.choose("#photos", car)
+    (before,) = done(page, 1)
+    assert not page.run("return document.querySelector('.card .map').checkVisibility()")
+    page.run("document.querySelector('.card .why').click()")
+    until(lambda: page.run("return document.querySelector('.card .map').checkVisibility()"), "the map")
+    painted = """const canvas = document.querySelector(".card canvas");
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      return [canvas.width / canvas.height, new Set(data.filter((_, place) => place % 4 === 0)).size];"""
+    shape, reds = page.run(painted)
+    assert shape == pytest.approx(
+        page.run("const photo = document.querySelector('.card img'); return photo.naturalWidth / photo.naturalHeight"), abs=0.02
+    )
+    assert reds > 2
+    assert cards(page)[0]["h3"] == before["h3"]
+    assert page.console() == []
+
+
 def test_nothing_leaves_the_server_and_the_console_has_no_errors(page: Browser, ready: Server, car: Path) -> None:
     page.choose("#photos", car)
     done(page, 1)
@@ -281,7 +299,7 @@ def test_a_phone_scrolls_in_one_direction_and_its_targets_are_large(page: Browse
             + "return [...document.querySelectorAll('button, select, #drop label, #token')].filter((element) => element.checkVisibility())"
             ".map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])"
         )
-        assert len(heights) == 5
+        assert len(heights) == 7
         assert [target for target in heights if target[1] < SMALLEST_TARGET] == []
     finally:
         page.cdp("Emulation.clearDeviceMetricsOverride")

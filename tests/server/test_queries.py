@@ -14,6 +14,7 @@ import pytest
 from car_damage.errors import RequestRefused
 from car_damage.machine import LONGEST_LOG
 from car_damage.model.answering import needs_a_person
+from car_damage.model.places import GRID
 from car_damage.server.address import folder, token
 from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus, phones
@@ -61,6 +62,23 @@ def test_a_coverage_that_is_none_is_refused(ready: Server, photo: bytes, coverag
     response = ready.invoke(json=records(photo) | {"params": {"coverage": coverage}})
     assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
     assert says in response.json()["message"]
+
+
+def test_a_request_may_ask_where_the_damage_was_seen(ready: Server, photo: bytes) -> None:
+    (row,) = ready.invoke(json=records(photo) | {"params": {"explain": True}}).json()["predictions"]
+    (plain,) = ready.invoke(json=records(photo)).json()["predictions"]
+    assert {name: value for name, value in row.items() if name != "map"} == plain
+    seen = np.array(row["map"])
+    assert (seen.shape, seen.min(), seen.max()) == ((GRID, GRID), 0, 1)
+    (answer,) = ready.serving.query([photo], explain=True)
+    assert np.array(answer.map).tolist() == seen.tolist()
+    assert ready.serving.query([photo])[0].map is None
+
+
+def test_a_request_that_asks_for_too_many_maps_is_refused(ready: Server, photo: bytes) -> None:
+    response = ready.invoke(json=records(*[photo] * 9) | {"params": {"explain": True}})
+    assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "a request with explain holds 1 to 8 photos" in response.json()["message"]
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:

@@ -46,7 +46,7 @@ def test_it_waits_for_a_model_that_is_being_started(photo: Path) -> None:
 )
 def test_it_says_when_a_person_must_look(photo: Path, classes: tuple[str, ...] | None, review: bool | None, end: str) -> None:
     class Unsure(Endpoint):
-        def query(self, photos: Sequence[bytes]) -> list[Prediction]:
+        def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
             return [replace(answer, classes=classes, review=review) for answer in super().query(photos)]
 
     assert ask(Unsure(ANSWERS, served=1), photo)[0].endswith(end)
@@ -58,7 +58,7 @@ def test_the_photos_of_a_claim_get_a_line_together(tmp_path: Path) -> None:
         path.write_bytes(b"photo")
 
     class Claims(Endpoint):
-        def query(self, photos: Sequence[bytes]) -> list[Prediction]:
+        def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
             front, rear = super().query(photos)
             return [
                 replace(front, label="minor", classes=("minor",), review=False),

@@ -1,7 +1,7 @@
 """Packages a trained network as the MLflow model to be registered.
 
 The model contains everything that its answers depend on: the network as .onnx and .keras, what is done to its probabilities, the classes
-in the order of its outputs, the decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and two modules of model/), its limits
+in the order of its outputs, the decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and three modules of model/), its limits
 and its preparation, a signature, an example photo, and the exact versions of the packages that it was tested with. So a serving container
 needs no package of ours, and, where the network answers by ONNX Runtime, no TensorFlow.
 """
@@ -98,10 +98,11 @@ def _parts(
         + [ColSpec("double", probability_column(name)) for name in classes]
         + [ColSpec(Array(DataType.string), "classes"), ColSpec("boolean", "review")]
         + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
+        + [ColSpec(Array(Array(DataType.double)), "map", required=False)]
     )
     files = {"network": network.keras, "onnx": network.onnx, "answering": network.answering}
     answering = Answering.read(network.answering) if network.answering else Answering()
-    params = ParamSchema([ParamSpec("coverage", "double", answering.coverage)])
+    params = ParamSchema([ParamSpec("coverage", "double", answering.coverage), ParamSpec("explain", "boolean", default=False)])
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
         # These modules import only packages of `requirements`. A model needs neither thumbnails nor what a preparation is learnt from.
@@ -109,7 +110,7 @@ def _parts(
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=left_out)
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()
-        for module in ("onnx_network.py", "answering.py"):
+        for module in ("onnx_network.py", "answering.py", "places.py"):
             shutil.copyfile(_PACKAGE / "model" / module, package / "model" / module)
         for folder in (package, package / "model"):
             (folder / "__init__.py").touch()

@@ -7,7 +7,8 @@ format ONNX imports TensorFlow instead.
 
 Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to
         it before the network sees it, come from the model's config; without them the decoder's defaults apply.
-Params: coverage, the share of photos of each class whose answer must not exclude their class; without it, the model's own.
+Params: coverage, the share of photos of each class whose answer must not exclude their class; without it, the model's own. explain: also
+        answer with the column map, where in the photo the damage was seen (see car_damage.model.places).
 Output: label, probability, probability_<class> for each class, calibrated; classes, those that cannot be excluded, and review, whether
         a person must look (see car_damage.model.answering); and values for monitoring: sha256 of the file, width and height of the
         upright photo, brightness.
@@ -36,6 +37,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from car_damage.errors import UnusablePhoto
+from car_damage.model import places
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
@@ -44,6 +46,8 @@ from car_damage.photo.preparation import Preparation
 
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
+EXPLAINED = 8
+"""Photos in one request that asks for maps, at most: each costs up to ten times as much as an answer."""
 CHUNK = 8
 """Photos in one call of the network, at most. The maps of more photos leave the processor's caches: 32 took a tenth more of its time."""
 
@@ -104,7 +108,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
 
         Args:
             images: 1 to 256 files in base64.
-            params: coverage, above 0 and below 1.
+            params: coverage, above 0 and below 1; explain, for 1 to EXPLAINED photos.
 
         Returns:
             One row per photo, column -> value.
@@ -112,11 +116,18 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE for errors of the request, INTERNAL_ERROR for all others.
         """
-        coverage = _coverage(params or {})
+        coverage, explain = _coverage(params or {}), bool((params or {}).get("explain"))
+        if explain and len(images) > EXPLAINED:
+            raise _refusal(f"{len(images)} rows; a request with explain holds 1 to {EXPLAINED} photos")
         try:
             rows = self._rows(images)
             said = [self.answer([row.pixels for row in rows[at : at + CHUNK]]) for at in range(0, len(rows), CHUNK)]
-            return self._answers(rows, np.concatenate(said), coverage)
+            answers = self._answers(rows, np.concatenate(said), coverage)
+            return (
+                [answer | {"map": self._map(row, answer["label"])} for row, answer in zip(rows, answers, strict=True)]
+                if explain
+                else answers
+            )
         except MlflowException:
             raise
         except Exception as error:  # noqa: BLE001 - no stack trace may reach the caller
@@ -143,6 +154,14 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             "height": row.height,
             "brightness": row.brightness,
         }
+
+    def _map(self, row: _Row, label: str) -> list[list[float]]:
+        """Where in the photo the damage was seen, as rows of numbers from 0 to 1."""
+        number, of_network = self.classes.index(label), getattr(self._network, "places", None)
+        said = of_network(row.pixels[None]) if of_network else None
+        grid = places.GRID if of_network else places.COARSE
+        seen = places.by_hiding(row.pixels, number, self.answer, grid, CHUNK) if said is None else places.from_network(said[0], number)
+        return [[float(place) for place in line] for line in seen]
 
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:
         """The network's probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one call of the network."""

@@ -16,6 +16,7 @@ _FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/card.js": ("card.js", "text/javascript"),
+    "/map.js": ("map.js", "text/javascript"),
     "/endpoint.js": ("endpoint.js", "text/javascript"),
 }
 PATHS = frozenset(_FILES)

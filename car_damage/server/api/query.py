@@ -48,6 +48,7 @@ class Params(TypedDict, total=False):
     """What a request asks for beside its photos."""
 
     coverage: Annotated[float, Field(gt=0, lt=1, description="Share of the photos of a class whose `classes` have it.")]
+    explain: Annotated[bool, Field(description="Also answer with `map`, for up to 8 photos.")]
 
 
 class Photo(TypedDict):
@@ -85,6 +86,7 @@ class Prediction(TypedDict):
     width: Pixels
     height: Pixels
     brightness: Share
+    map: NotRequired[Annotated[list[list[Share]], Field(description="Where the damage was seen: rows from the top, with `explain`.")]]
 
 
 class Predictions(TypedDict):

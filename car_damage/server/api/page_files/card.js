@@ -1,16 +1,20 @@
 /* One photo on the page, with its prediction or its problem. All text is inserted as text, never as HTML. */
 
+import { draw } from "./map.js";
+
 const template = document.getElementById("card");
 
 export class Card {
-  /** `again` is called with this card when the button "Try again" is pressed. */
-  constructor(file, again) {
+  /** `again` and `why` are called with this card when "Try again" and "Where was it seen?" are pressed. */
+  constructor(file, again, why) {
     this.file = file;
     this.element = template.content.firstElementChild.cloneNode(true);
     this.part = (selector) => this.element.querySelector(selector);
     this.part(".file").textContent = `${file.name}, ${megabytes(file.size)}`;
     this.part(".again").addEventListener("click", () => again(this));
     this.part(".again").setAttribute("aria-label", `Try again: ${file.name}`);
+    this.part(".why").addEventListener("click", () => why(this));
+    this.part(".why").setAttribute("aria-label", `Where was it seen? ${file.name}`);
     this.#preview();
     this.waits("Waiting for its turn.");
   }
@@ -26,6 +30,19 @@ export class Card {
     this.part(".bars").hidden = false;
     this.part(".review").textContent = review ? forAPerson(classes) : "";
     this.part(".review").hidden = !review;
+    this.part(".why").hidden = false;
+  }
+
+  /** Show where the damage was seen; null: the model cannot say. */
+  async explained(map) {
+    this.part(".why").hidden = true;
+    if (!map) {
+      this.part(".facts").textContent = "This version cannot say where it sees damage: it was registered by an earlier release.";
+      return;
+    }
+    this.part("canvas").setAttribute("aria-label", `Where the damage was seen in ${this.file.name}`);
+    await draw(this.part("canvas"), this.url, map);
+    this.part(".map").hidden = false;
   }
 
   /** Show why there is no prediction. `refusal` also says whether trying again can help. */
@@ -50,7 +67,7 @@ export class Card {
     this.element.dataset.state = state;
     this.part("h3").textContent = title;
     this.part(".facts").textContent = words;
-    for (const selector of [".problem", ".review", ".bars", ".again"]) this.part(selector).hidden = true;
+    for (const selector of [".problem", ".review", ".bars", ".why", ".map", ".again"]) this.part(selector).hidden = true;
   }
 
   #preview() {

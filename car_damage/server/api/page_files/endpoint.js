@@ -69,9 +69,12 @@ export function requestBytes(fileBytes) {
   return body("").length + 4 * Math.ceil(fileBytes / 3);
 }
 
-/** Request a prediction for one photo in base64. Try again while the server is busy or a model starts; `waiting` gets a message. */
-export async function ask(name, image, waiting) {
-  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: body(image) };
+/**
+ * Request a prediction for one photo in base64, with `explain` also where the damage was seen. Try again while the server is busy or a
+ * model starts; `waiting` gets a message.
+ */
+export async function ask(name, image, waiting, explain = false) {
+  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: body(image, explain) };
   for (let tries = 1; ; tries += 1) {
     const slow = setTimeout(() => waiting("Still waiting. A model that was scaled to zero takes some seconds to start."), SLOW);
     const began = performance.now();
@@ -89,13 +92,13 @@ export async function ask(name, image, waiting) {
     const probabilities = Object.entries(row)
       .filter(([column]) => column.startsWith("probability_"))
       .map(([column, probability]) => [column.slice("probability_".length), probability]);
-    const { classes, review } = row; // models of earlier releases have neither
-    return { label: row.label, probabilities, classes, review, servedBy: got.headers.get("served-model-name"), milliseconds };
+    const { classes, review, map } = row; // models of earlier releases have none of them
+    return { label: row.label, probabilities, classes, review, map, servedBy: got.headers.get("served-model-name"), milliseconds };
   }
 }
 
-function body(image) {
-  return JSON.stringify({ dataframe_records: [{ image }] });
+function body(image, explain = false) {
+  return JSON.stringify({ dataframe_records: [{ image }], ...(explain ? { params: { explain } } : {}) });
 }
 
 async function send(path, options) {

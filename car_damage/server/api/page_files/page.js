@@ -20,7 +20,7 @@ let pause = CHECK_EVERY;
 let timer = null;
 
 function take(files) {
-  const added = [...files].map((file) => new Card(file, enqueue));
+  const added = [...files].map((file) => new Card(file, enqueue, explain));
   part("answers").prepend(...added.map((card) => card.element));
   for (const card of added) {
     cards.add(card);
@@ -68,6 +68,23 @@ async function predict(card) {
     card.failed(refusal);
     announce(`${card.file.name}: no answer. ${refusal.message}`);
     if (refusal.token) askForToken(refusal.message);
+  }
+}
+
+/** Ask again, with a map. The answer on the card stays until there is one. */
+async function explain(card) {
+  const button = card.part(".why");
+  button.disabled = true;
+  try {
+    const prediction = await ask(chosen, await base64(card.file), announce, true);
+    card.answered(prediction); // another version may have answered
+    await card.explained(prediction.map);
+  } catch (error) {
+    announce(`${card.file.name}: ${error.message}`);
+    card.part(".facts").textContent = error.message;
+    if (error.token) askForToken(error.message);
+  } finally {
+    button.disabled = false;
   }
 }
 
