@@ -26,6 +26,7 @@ CONFIG_FILE = "car-damage.toml"
 HOME = ".car_damage"
 CATALOG = "insurance_uc"
 _LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
+_CORRECTIONS = "/Volumes/{}/ops/corrections"
 
 
 def is_path(name: str) -> bool:
@@ -129,7 +130,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "features", "predictions")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions")
 """The settings of Tables that name a table."""
 
 
@@ -148,6 +149,8 @@ class Tables(Section):
     """catalog.schema.table. One row for each distinct photo that training may use."""
     splits: str = "insurance_uc.silver.splits"
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
+    reviews: str = "insurance_uc.silver.reviews"
+    """catalog.schema.table. What people have said about single photos: one row for each word, and none is ever changed."""
     features: str = "insurance_uc.silver.features"
     """catalog.schema.table. What a backbone sees in each photo, for the network transfer. It may be removed: it is computed again."""
     predictions: str = "insurance_uc.gold.predictions"
@@ -448,6 +451,15 @@ class Stack(Section):
     """Port of MLflow's UI."""
 
 
+class Answers(Section):
+    """What follows the model's answers: people correct them, and the corrections train. See [reviews.md](reviews.md)."""
+
+    corrections: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/corrections"
+    """Folder of what people say about photos: words/ has a small file for each word, and photos/ the photos that got a class. Validation
+    reads it beside the landing folder. By default the folder corrections in the home folder; if the stages run as jobs in Databricks,
+    /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
+
+
 class Doorbell(Section):
     """When new photos start a run."""
 
@@ -521,6 +533,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()
     serving: Serving = Serving()
+    answers: Answers = Answers()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
@@ -535,15 +548,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _landing_folder(cls, data: Any) -> Any:
-        """The default of landing.folder depends on other sections."""
-        landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
-        if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
+    def _folders(cls, data: Any) -> Any:
+        """The defaults of landing.folder and answers.corrections depend on other sections."""
+        databricks, home = data.get("databricks", {}), data.get("home", HOME)
+        if not isinstance(home, str | Path):
             return data
         given = databricks if isinstance(databricks, dict) else dict(databricks) if isinstance(databricks, Databricks) else {}
-        there = _LANDING.format(given.get("catalog", CATALOG))
-        folder = there if given.get("stages") == "jobs" else str(Path(home) / "landing")
-        return {**data, "landing": {**landing, "folder": folder}}
+        jobs, catalog = given.get("stages") == "jobs", given.get("catalog", CATALOG)
+        defaults = {
+            ("landing", "folder"): _LANDING.format(catalog) if jobs else str(Path(home) / "landing"),
+            ("answers", "corrections"): _CORRECTIONS.format(catalog) if jobs else str(Path(home) / "corrections"),
+        }
+        there = {section: data.get(section, {}) for section, _ in defaults}
+        unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
+        return {**data, **unset}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -553,7 +571,8 @@ class Settings(BaseSettings):
                 f"home is {here}, and delta-rs or MLflow does not find a path with {mark[0]} again: set home (CAR_DAMAGE_HOME) to a folder "
                 "without [ ] ^ | \\ ?, % before two digits, : before a word, and two kinds of quotes"
             )
-        for name, path in {"home": str(self.home), "landing.folder": self.landing.folder}.items():
+        folders = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for name, path in {"home": str(self.home), **folders}.items():
             if any("\ud800" <= letter <= "\udfff" for letter in path):  # as Python writes such bytes
                 raise ValueError(f"{name} is {path!r}, and tables and databases keep only paths in UTF-8: rename the folder")
         table = self.labels.table or ".csv"
@@ -588,6 +607,17 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        ours, theirs = self.answers.corrections, self.landing.folder
+        below = ours.removeprefix(theirs).split("/")  # validation does not look into folders whose names begin so
+        if theirs.startswith(ours) or (ours.startswith(theirs) and not any(name[:1] in {".", "_"} for name in below if name)):
+            raise ValueError(
+                f"answers.corrections is {ours}, and landing.folder is {theirs}: neither may lie in the other, because the landing folder "
+                "is not ours to write to; set answers.corrections to another folder"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -617,6 +647,7 @@ class Settings(BaseSettings):
         self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._change("answers", ["corrections"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 
