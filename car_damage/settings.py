@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -458,6 +459,15 @@ class Answers(Section):
     """Folder of what people say about photos: words/ has a small file for each word, and photos/ the photos that got a class. Validation
     reads it beside the landing folder. By default the folder corrections in the home folder; if the stages run as jobs in Databricks,
     /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
+    keep_for_review: FolderPath | None = None
+    """Folder in which the endpoint server keeps photos whose answers ask for a person, until somebody has reviewed them. It must not lie in
+    the landing folder or in that of corrections. None: it keeps none."""
+    keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days after which a photo goes from there although nobody has reviewed it."""
+    keep_photos: Annotated[int, Field(ge=1)] = 1_000
+    """Photos that are kept there at most. Further ones are dropped and counted."""
+    keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    """Bytes of these photos at most."""
 
 
 class Doorbell(Section):
@@ -500,6 +510,12 @@ _UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
 at ?."""
 _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
+
+
+def _seen_below(path: str, folder: str) -> bool:
+    """Whether a listing of the folder has the files of this path. It does not look into folders whose names begin with _ or a dot."""
+    below = path.removeprefix(folder).split("/")
+    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
 
 
 def _volume(path: str) -> str:
@@ -609,13 +625,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        ours, theirs = self.answers.corrections, self.landing.folder
-        below = ours.removeprefix(theirs).split("/")  # validation does not look into folders whose names begin so
-        if theirs.startswith(ours) or (ours.startswith(theirs) and not any(name[:1] in {".", "_"} for name in below if name)):
-            raise ValueError(
-                f"answers.corrections is {ours}, and landing.folder is {theirs}: neither may lie in the other, because the landing folder "
-                "is not ours to write to; set answers.corrections to another folder"
-            )
+        """No folder of ours lies where photos land, or in another one of ours."""
+        ours = {"answers.corrections": self.answers.corrections, "answers.keep_for_review": self.answers.keep_for_review}
+        others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for (name, path), (other, there) in product(ours.items(), others.items()):
+            if path and name != other and (there.startswith(path) or _seen_below(path, there)):
+                raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
         return self
 
     @classmethod
@@ -647,7 +662,7 @@ class Settings(BaseSettings):
         self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
-        self._change("answers", ["corrections"] if catalog or jobs else [], _volume)
+        self._change("answers", ["corrections", "keep_for_review"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 

@@ -105,14 +105,15 @@ def say(files: Files, corrections: str, word: Word, unique: str, *, photo: bytes
         Unavailable: a file cannot be written.
     """
     if photo is not None and word.label not in {NOT_A_CAR, CANNOT_TELL, UNDONE}:
-        _write(files, f"{corrections}{PHOTOS}{word.sha256}{suffix}", photo)
-    _write(files, f"{corrections}{WORDS}{word.file(unique)}", json.dumps(asdict(word) | {"said": word.said.isoformat()}).encode())
+        write(files, f"{corrections}{PHOTOS}{word.sha256}{suffix}", photo)
+    write(files, f"{corrections}{WORDS}{word.file(unique)}", json.dumps(asdict(word) | {"said": word.said.isoformat()}).encode())
 
 
-def _write(files: Files, path: str, data: bytes) -> None:
+def write(files: Files, path: str, data: bytes) -> None:
+    """Write a file, unless it is there: by an earlier try, or as the same photo. Raises Unavailable."""
     try:
         files.write_once(path, data)
-    except FileExistsError:  # an earlier try, or the same photo
+    except FileExistsError:
         return
 
 

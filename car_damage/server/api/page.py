@@ -17,6 +17,8 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/card.js": ("card.js", "text/javascript"),
     "/endpoint.js": ("endpoint.js", "text/javascript"),
+    "/review.js": ("review.js", "text/javascript"),
+    "/words.js": ("words.js", "text/javascript"),
 }
 PATHS = frozenset(_FILES)
 """Paths of the page and its parts."""

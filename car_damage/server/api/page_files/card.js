@@ -19,11 +19,28 @@ export class Card {
     this.#show("waiting", "Waiting", words);
   }
 
-  /** Show a prediction: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
-  answered({ label, probabilities, servedBy, milliseconds }) {
-    this.#show("answered", label, `Answered by ${servedBy} in\u00a0${Math.round(milliseconds)}\u00a0ms`);
+  /**
+   * Show a prediction: { label, probabilities: [[class, probability], ...], servedBy }, and milliseconds, or asked (a time) and classes
+   * (those that the answer cannot exclude).
+   */
+  answered({ label, probabilities, servedBy, milliseconds, asked, classes = [] }) {
+    const when = asked ? `on ${new Date(asked).toLocaleString()}` : `in\u00a0${Math.round(milliseconds)}\u00a0ms`;
+    const open = classes.length > 1 ? `. It may be ${classes.join(" or ")}` : "";
+    this.#show("answered", label, `Answered by ${servedBy} ${when}${open}`);
     this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
     this.part(".bars").hidden = false;
+  }
+
+  /** Show the buttons with which a person says what the photo shows; `fill` makes them. */
+  offers(fill) {
+    fill(this.part(".say"));
+    this.part(".correct").hidden = false;
+  }
+
+  /** Show what people have said. */
+  said(words) {
+    this.part(".said").textContent = words;
+    this.part(".said").hidden = !words;
   }
 
   /** Show why there is no prediction. `refusal` also says whether trying again can help. */
@@ -48,7 +65,7 @@ export class Card {
     this.element.dataset.state = state;
     this.part("h3").textContent = title;
     this.part(".facts").textContent = words;
-    for (const selector of [".problem", ".bars", ".again"]) this.part(selector).hidden = true;
+    for (const selector of [".problem", ".bars", ".again", ".correct", ".said"]) this.part(selector).hidden = true;
   }
 
   #preview() {
