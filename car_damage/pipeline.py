@@ -70,6 +70,8 @@ class ValidateReport:
     """Known files that got a verdict again, because the limits, the decoder or their bytes have changed."""
     elsewhere: int = 0
     """Photos of other landing folders that are still used."""
+    words: int = 0
+    """What people said about photos, and this run saw first."""
 
     @property
     def new(self) -> int:

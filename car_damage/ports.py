@@ -98,9 +98,13 @@ class LandingDiff:
     elsewhere: int
     """Present rows of other landing folders, which stay."""
     fingerprint: str
-    """See `car_damage.data.ledger.landing_fingerprint`."""
+    """See `car_damage.data.ledger.fingerprint`."""
     bronze_version: int
     """-1 if the table does not exist."""
+    words: tuple[str, ...] = ()
+    """Paths of the words in the corrections folder: see `car_damage.data.reviews`."""
+    corrections_away: int = 0
+    """Known photos of the corrections folder, where it lists no photo at all; otherwise 0."""
 
 
 class FileProcessor(Protocol):
@@ -124,16 +128,19 @@ class Space:
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
-    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
-        """Compare a complete listing of the folder with the table.
+    def compare_landing(
+        self, landing: str, bronze: str, judged_under: str, corrections: str | None = None, *, retire_others: bool = False
+    ) -> LandingDiff:
+        """Compare complete listings of the landing folder and of the corrections folder with the table.
 
         Args:
             landing: the folder.
             bronze: the table.
             judged_under: see `car_damage.data.ledger.judged_under`.
+            corrections: the corrections folder, which need not exist; None: it is not looked at.
             retire_others: count the rows of other landing folders as gone.
 
-        Raises Unavailable if any part of the folder cannot be listed.
+        Raises Unavailable if any part of a folder cannot be listed.
         """
 
     def each(self, files: "pa.Table", work: FileProcessor, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":

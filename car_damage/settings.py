@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ CONFIG_FILE = "car-damage.toml"
 HOME = ".car_damage"
 CATALOG = "insurance_uc"
 _LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
+_CORRECTIONS = "/Volumes/{}/ops/corrections"
 
 
 def is_path(name: str) -> bool:
@@ -129,7 +131,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "features", "predictions", "claims")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims")
 """The settings of Tables that name a table."""
 
 
@@ -148,6 +150,8 @@ class Tables(Section):
     """catalog.schema.table. One row for each distinct photo that training may use."""
     splits: str = "insurance_uc.silver.splits"
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
+    reviews: str = "insurance_uc.silver.reviews"
+    """catalog.schema.table. What people have said about single photos: one row for each word, and none is ever changed."""
     features: str = "insurance_uc.silver.features"
     """catalog.schema.table. What a backbone sees in each photo, for the network transfer. It may be removed: it is computed again."""
     predictions: str = "insurance_uc.gold.predictions"
@@ -242,7 +246,9 @@ class Training(Section):
 
 
 class Answers(Section):
-    """What an answer says beside its class, and when it asks for a person: see [model.md](model.md#an-answer-or-a-person)."""
+    """What an answer says beside its class, when it asks for a person (see [model.md](model.md#an-answer-or-a-person)), and what follows:
+    people correct answers, and the corrections train (see [reviews.md](reviews.md)).
+    """
 
     coverage: Annotated[float, Field(ge=0.5, lt=1.0)] | Literal["cheapest"] = 0.9
     """Of the photos of each class, the share whose answer must not exclude their class. The larger it is, the more answers ask for a
@@ -253,6 +259,19 @@ class Answers(Section):
     group_thresholds: bool = False
     """Fit weights of the classes for thumbnails, medium and large photos apart, for photos of a new source. A size class with fewer than 30
     validation photos, or without one of a class, stays as it is."""
+    corrections: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/corrections"
+    """Folder of what people say about photos: words/ has a small file for each word, and photos/ the photos that got a class. Validation
+    reads it beside the landing folder. By default the folder corrections in the home folder; if the stages run as jobs in Databricks,
+    /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
+    keep_for_review: FolderPath | None = None
+    """Folder in which the endpoint server keeps photos whose answers ask for a person, until somebody has reviewed them. It must not lie in
+    the landing folder or in that of corrections. None: it keeps none."""
+    keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days after which a photo goes from there although nobody has reviewed it."""
+    keep_photos: Annotated[int, Field(ge=1)] = 1_000
+    """Photos that are kept there at most. Further ones are dropped and counted."""
+    keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    """Bytes of these photos at most."""
 
 
 class Tracking(Section):
@@ -509,6 +528,12 @@ _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
 
 
+def _seen_below(path: str, folder: str) -> bool:
+    """Whether a listing of the folder has the files of this path. It does not look into folders whose names begin with _ or a dot."""
+    below = path.removeprefix(folder).split("/")
+    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
+
+
 def _volume(path: str) -> str:
     """A path with its catalog, schema and volume in lower case. Names below a volume keep their case."""
     parts = path.split("/")
@@ -555,15 +580,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _landing_folder(cls, data: Any) -> Any:
-        """The default of landing.folder depends on other sections."""
-        landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
-        if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
+    def _folders(cls, data: Any) -> Any:
+        """The defaults of landing.folder and answers.corrections depend on other sections."""
+        databricks, home = data.get("databricks", {}), data.get("home", HOME)
+        if not isinstance(home, str | Path):
             return data
         given = databricks if isinstance(databricks, dict) else dict(databricks) if isinstance(databricks, Databricks) else {}
-        there = _LANDING.format(given.get("catalog", CATALOG))
-        folder = there if given.get("stages") == "jobs" else str(Path(home) / "landing")
-        return {**data, "landing": {**landing, "folder": folder}}
+        jobs, catalog = given.get("stages") == "jobs", given.get("catalog", CATALOG)
+        defaults = {
+            ("landing", "folder"): _LANDING.format(catalog) if jobs else str(Path(home) / "landing"),
+            ("answers", "corrections"): _CORRECTIONS.format(catalog) if jobs else str(Path(home) / "corrections"),
+        }
+        there = {section: data.get(section, {}) for section, _ in defaults}
+        unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
+        return {**data, **unset}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -573,7 +603,8 @@ class Settings(BaseSettings):
                 f"home is {here}, and delta-rs or MLflow does not find a path with {mark[0]} again: set home (CAR_DAMAGE_HOME) to a folder "
                 "without [ ] ^ | \\ ?, % before two digits, : before a word, and two kinds of quotes"
             )
-        for name, path in {"home": str(self.home), "landing.folder": self.landing.folder}.items():
+        folders = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for name, path in {"home": str(self.home), **folders}.items():
             if any("\ud800" <= letter <= "\udfff" for letter in path):  # as Python writes such bytes
                 raise ValueError(f"{name} is {path!r}, and tables and databases keep only paths in UTF-8: rename the folder")
         table = self.labels.table or ".csv"
@@ -608,6 +639,16 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """No folder of ours lies where photos land, or in another one of ours."""
+        ours = {"answers.corrections": self.answers.corrections, "answers.keep_for_review": self.answers.keep_for_review}
+        others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for (name, path), (other, there) in product(ours.items(), others.items()):
+            if path and name != other and (there.startswith(path) or _seen_below(path, there)):
+                raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -637,6 +678,7 @@ class Settings(BaseSettings):
         self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._change("answers", ["corrections", "keep_for_review"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 

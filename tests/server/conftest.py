@@ -20,7 +20,7 @@ from car_damage.adapters.databricks.serving import DatabricksServing
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
-from car_damage.settings import Serving, Settings, Tracking
+from car_damage.settings import Answers, Serving, Settings, Tracking
 from deployments.processes import free_port
 
 CLASSES = ("minor", "moderate", "major")
@@ -171,11 +171,28 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     return Models(uri, files, folders, altered=3, broken=4)
 
 
+SERVE = """
+from car_damage.data.desk import Desk
+from car_damage.platform import Target
+from car_damage.server.command import serve
+from car_damage.settings_sources import load
+
+target = Target(load())
+serve(target.settings, Desk(target.files, target.settings.answers, target.clock))
+"""
+"""As `car-damage serve`, but for a home that was never opened: these registries have their place elsewhere."""
+
+
 class Server:
     """An endpoint server in its own process, with the settings and calls of a client."""
 
     def __init__(self, home: Path, uri: str, **serving: Any) -> None:
-        self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
+        self.settings = Settings(
+            home=home,
+            tracking=Tracking(uri=uri),
+            serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving),
+            answers=Answers(corrections=str(home / "corrections"), keep_for_review=str(home / "kept")),
+        )
         self._process: subprocess.Popen[str] | None = None
         self._said = home / "server.out"
 
@@ -188,10 +205,10 @@ class Server:
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "CAR_DAMAGE_HOME": str(self.settings.home),
             "CAR_DAMAGE_TRACKING__URI": registry or self.settings.tracking_uri,
+            "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(self.settings.answers.keep_for_review),
             **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
-        code = "from car_damage.server.command import serve; from car_damage.settings_sources import load; serve(load())"
-        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":
         # The output goes to a file: a pipe that nobody reads fills up and then blocks the server.

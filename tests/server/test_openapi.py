@@ -12,6 +12,9 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator, ValidationError
 
+from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.folder import Folder
+from car_damage.data.desk import Desk
 from car_damage.server.api import app as server_app
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State
@@ -26,7 +29,7 @@ def application(settings: Settings) -> FastAPI:
     """The application with its routes, without a running server."""
     endpoints = Endpoints(settings, State(settings.home))
     asyncio.run(endpoints.close())
-    return server_app.api(settings, endpoints)
+    return server_app.api(settings, endpoints, Desk(Folder(), settings.answers, SystemClock()))
 
 
 DESCRIBED = application(Settings()).openapi()

@@ -17,6 +17,7 @@ from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.hosting.model_server import ModelResponse
+from car_damage.server.keeping import Keeper
 from car_damage.server.requests import receive
 from car_damage.settings import Serving
 
@@ -95,8 +96,8 @@ class Predictions(TypedDict):
     predictions: list[Prediction]
 
 
-def add(app: FastAPI, endpoints: Endpoints, serving: Serving) -> None:
-    """Add the route."""
+def add(app: FastAPI, endpoints: Endpoints, serving: Serving, keeper: Keeper | None) -> None:
+    """Add the route. The keeper gets each request that was answered, with its answer."""
 
     # FastAPI describes the model of the response and does not check it, because the route returns a Response.
     @app.post(
@@ -115,6 +116,8 @@ def add(app: FastAPI, endpoints: Endpoints, serving: Serving) -> None:
                 raise ApiError(ErrorKind.BAD_PHOTOS, "the request has no Content-Type; send photos as application/json")
             response = await endpoint.score(data, content_type)
             outcome.record(response.served_by, response.model.status)
+        if keeper is not None and response.model.status == 200:
+            keeper.offer(data, response.model.body, response.served_by)
         return _http(response.model, response.served_by)
 
 
