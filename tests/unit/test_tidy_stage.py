@@ -54,7 +54,7 @@ def test_each_table_of_the_settings_is_tidied_for_the_days_of_the_settings() -> 
     assert report.bytes == 120
     assert isinstance(here.tables, Tidied)
     assert here.tables.days == {7}
-    assert here.tables.needed.keys() == {BRONZE, SILVER, Tables().splits, Tables().features, PREDICTIONS}
+    assert here.tables.needed.keys() == set(Tables().all)
 
 
 def test_tables_that_the_catalog_tidies_are_no_leftover() -> None:

@@ -61,7 +61,7 @@ async function predict(card) {
     if (refusal) throw refusal;
     if (!chosen) throw new Refusal(NOTHING_LIVE);
     const prediction = await ask(chosen, await base64(card.file), (words) => card.waits(words));
-    show(card, prediction);
+    showAnswer(card, prediction);
     const best = prediction.probabilities.find(([name]) => name === prediction.label);
     const person = prediction.review ? `. ${forAPerson(prediction.classes)}` : "";
     announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}${person}`);
@@ -73,7 +73,7 @@ async function predict(card) {
   }
 }
 
-function show(card, prediction) {
+function showAnswer(card, prediction) {
   card.answered(prediction);
   card.offers((element) => offer(element, prediction.probabilities.map(([name]) => name), false, (label) => correct(card, prediction, label)));
 }
@@ -84,7 +84,7 @@ async function explain(card) {
   button.disabled = true;
   try {
     const prediction = await ask(chosen, await base64(card.file), announce, true);
-    show(card, prediction); // another version may have answered
+    showAnswer(card, prediction); // another version may have answered
     await card.explained(prediction.map);
   } catch (error) {
     announce(`${card.file.name}: ${error.message}`);
