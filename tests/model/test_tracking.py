@@ -37,6 +37,7 @@ SILVER_COLUMNS = {
     "sha256": ColSpec("string", "sha256"),
     "phash": ColSpec("long", "phash"),
     "split": ColSpec("string", "split"),
+    "label_from": ColSpec("string", "label_from", required=False),
 }
 
 
