@@ -304,7 +304,7 @@ def test_a_phone_scrolls_in_one_direction_and_its_targets_are_large(page: Browse
             + "return [...document.querySelectorAll('button, select, #drop label, #token')].filter((element) => element.checkVisibility())"
             ".map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])"
         )
-        assert len(heights) == 7
+        assert len(heights) == 9
         assert [target for target in heights if target[1] < SMALLEST_TARGET] == []
     finally:
         page.cdp("Emulation.clearDeviceMetricsOverride")
