@@ -9,6 +9,7 @@ import hashlib
 import json
 import secrets
 import threading
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -139,11 +140,12 @@ class Desk:
         """
         folder = self._answers.keep_for_review
         found: list[Waiting] = []
+        spoken = self._spoken()
         for file in self._listed(folder) if folder else []:
             sha256 = file.path.rpartition("/")[2].removesuffix(_ANSWER)
             if not file.path.endswith(_ANSWER):
                 continue
-            said = self.said(sha256)
+            said = self._said(spoken[sha256])
             if self._is_over(file, said.counts):
                 self._remove(sha256)
             elif said.counts is None and (answer := self._answer(file.path)) is not None:
@@ -173,7 +175,16 @@ class Desk:
         Raises:
             Unavailable: the words cannot be listed.
         """
-        paths = [file.path for file in self._listed(self._answers.corrections + WORDS) if f"/{sha256}-" in file.path]
+        return self._said(self._spoken()[sha256])
+
+    def _spoken(self) -> defaultdict[str, list[str]]:
+        """sha256 of a photo -> the paths of its words, from one listing."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for file in self._listed(self._answers.corrections + WORDS):
+            found[file.path.rpartition("/")[2].partition("-")[0]].append(file.path)
+        return found
+
+    def _said(self, paths: list[str]) -> Said:
         for path in paths:
             if path not in self._words:
                 self._words[path] = self._word(path)

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from car_damage.data.desk import Answer, Desk
-from car_damage.errors import CarDamageError
-from car_damage.photo.columns import probability_column
+from car_damage.photo.columns import may_be, probabilities
 
 _ASKS = (b'"review": true', b'"review":true')
 QUEUED = 64 << 20
@@ -67,7 +66,7 @@ class Keeper:
             try:
                 for photo, given in asking(request, answer, served_by, self._desk.now().isoformat()):
                     self._desk.keep(photo, given)
-            except (ValueError, TypeError, KeyError, CarDamageError) as error:
+            except Exception as error:  # noqa: BLE001 - one offer must not end the thread, which keeps all others
                 self._desk.dropped += 1
                 _log.warning("photos that ask for a person were not kept: %s", error)
             with self._changed:
@@ -98,11 +97,7 @@ def asking(request: bytes, answer: bytes, served_by: str, now: str) -> Iterator[
 
 
 def _answer(row: dict[str, Any], served_by: str, now: str) -> Answer:
-    start = probability_column("")
-    probabilities = {name.removeprefix(start): float(value) for name, value in row.items() if name.startswith(start)}
-    classes = row.get("classes") or ()
-    listed = classes.split(",") if isinstance(classes, str) else classes
-    return Answer(str(row["label"]), probabilities, tuple(str(name).strip() for name in listed), served_by, now)
+    return Answer(str(row["label"]), probabilities(row), may_be(row) or (), served_by, now)
 
 
 def _images(body: Any) -> list[str]:

@@ -12,7 +12,7 @@ from car_damage.data.groups import SIZE_STARTS
 from car_damage.model.answering import LONGEST, Answering, Nonconformity, SizeWeights, needs_a_person
 from car_damage.model.quality import conformal
 from car_damage.model.quality.answers import Said, fitted
-from car_damage.model.quality.calibration import HOTTEST, MIN_PHOTOS, class_weights, reliability, temperature
+from car_damage.model.quality.calibration import HOTTEST, MIN_PHOTOS, probability_weights, reliability, temperature
 from car_damage.settings import Answers
 
 Floats = npt.NDArray[np.float64]
@@ -95,11 +95,11 @@ def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy()
     assert found.accuracy[found.photos > 0].tolist() == [1.0, 0.5]
 
 
-def test_class_weights_make_each_class_as_probable_as_the_others() -> None:
+def test_probability_weights_make_each_class_as_probable_as_the_others() -> None:
     """At the lowest log loss with classes that count the same, the mean probability of each class is the same, too."""
     said = photos(2000, 4, shares=(0.1, 0.3, 0.6))
     shifted = softmax(np.log(said.probabilities) + np.array([1.0, 0.0, -0.8]))
-    weights = class_weights(said.labels, shifted)
+    weights = probability_weights(said.labels, shifted)
     answered = Answering(weights=(SizeWeights(0, weights),)).calibrated(shifted, said.pixels)
     by_class = [answered[said.labels == number].mean(axis=0) for number in range(3)]
     assert np.mean(by_class, axis=0) == pytest.approx(1 / 3, abs=2e-3)

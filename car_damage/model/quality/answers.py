@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from car_damage.data.groups import SIZE_STARTS, size_classes
 from car_damage.model.answering import Answering, SizeWeights
-from car_damage.model.quality.calibration import Reliability, class_weights, reliability, temperature
+from car_damage.model.quality.calibration import Reliability, probability_weights, reliability, temperature
 from car_damage.model.quality.conformal import COVERAGES, Workload, cheapest, nonconformity, workload
 from car_damage.model.quality.evaluation import Labels
 from car_damage.settings import Answers
@@ -53,7 +53,7 @@ def _weights(said: Said, answering: Answering) -> tuple[SizeWeights, ...]:
     probabilities, of = answering.calibrated(said.probabilities, said.pixels), size_classes(said.pixels)
 
     def weights(group: int) -> tuple[float, ...]:
-        return class_weights(said.labels[of == group], probabilities[of == group])
+        return probability_weights(said.labels[of == group], probabilities[of == group])
 
     return tuple(SizeWeights(start, weights(group)) for group, start in enumerate(SIZE_STARTS))
 

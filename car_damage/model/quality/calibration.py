@@ -65,7 +65,7 @@ def temperature(labels: Labels, probabilities: npt.NDArray[np.floating]) -> floa
     return math.exp(minimize_scalar(loss, bounds=(-math.log(HOTTEST), math.log(HOTTEST)), method="bounded").x)
 
 
-def class_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, ...]:
+def probability_weights(labels: Labels, probabilities: Probabilities) -> tuple[float, ...]:
     """The weight of each class, by which n probabilities are multiplied before they are brought to the sum 1, with the lowest log loss.
 
     It is the bias of vector scaling (Guo et al. 2017, 4.2). Each class counts the same in the loss, as in macro-F1. The first class has the
