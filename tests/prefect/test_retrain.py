@@ -364,7 +364,7 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     wanted |= {"progress-validation": "progress", "progress-training": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
     pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert "report.html" in by_key["model"]["data"]
     assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)
     decision = by_key["decision"]

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.adapters.folder import Folder
+from car_damage.data.desk import Desk
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
@@ -59,6 +62,20 @@ def jpeg(width: int, height: int, turn: int = 0) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def emptied(server: "Server") -> Iterator[Desk]:
+    """The desk of a server, empty before and afterwards."""
+    answers = server.settings.answers
+
+    def empty() -> None:
+        for folder in (answers.corrections, answers.keep_for_review):
+            shutil.rmtree(str(folder), ignore_errors=True)
+
+    empty()
+    yield Desk(Folder(), answers, SystemClock())
+    empty()
 
 
 ANSWERING = Answering(

@@ -1,18 +1,15 @@
 """The routes of the review desk, over a real socket."""
 
 import base64
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from car_damage.adapters.clock import SystemClock
-from car_damage.adapters.folder import Folder
 from car_damage.data.desk import Answer, Desk
 from tests.fakes import sha256
-from tests.server.conftest import Server
+from tests.server.conftest import Server, emptied
 
 PHOTO = b"\xff\xd8\xff a photo"
 ANSWER = Answer("minor", {"minor": 0.6, "moderate": 0.3, "major": 0.1}, ("minor", "moderate"), "model-3", "2026-06-01T12:00:00+00:00")
@@ -20,10 +17,8 @@ ANSWER = Answer("minor", {"minor": 0.6, "moderate": 0.3, "major": 0.1}, ("minor"
 
 @pytest.fixture
 def desk(server: Server) -> Iterator[Desk]:
-    answers = server.settings.answers
-    yield Desk(Folder(), answers, SystemClock())
-    for folder in (answers.corrections, answers.keep_for_review):
-        shutil.rmtree(str(folder), ignore_errors=True)
+    with emptied(server) as found:
+        yield found
 
 
 def review(server: Server, **fields: object) -> httpx.Response:
@@ -32,9 +27,11 @@ def review(server: Server, **fields: object) -> httpx.Response:
 
 
 def test_what_waits_is_listed_with_its_answer_and_its_photo(server: Server, desk: Desk) -> None:
+    before = server.call("GET", "/reviews").json()
+    assert before["waiting"] == []
     desk.keep(PHOTO, ANSWER)
     told = server.call("GET", "/reviews").json()
-    assert (told["keeps"], told["classes"], told["dropped"]) == (True, ["minor", "moderate", "major"], 0)
+    assert (told["keeps"], told["classes"], told["dropped"]) == (True, ["minor", "moderate", "major"], before["dropped"])
     [waits] = told["waiting"]
     assert (waits["sha256"], waits["label"], waits["classes"], waits["history"]) == (sha256(PHOTO), "minor", ["minor", "moderate"], [])
     photo = server.call("GET", f"/reviews/{sha256(PHOTO)}/photo")

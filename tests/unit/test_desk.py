@@ -116,7 +116,8 @@ def request(*bodies: bytes) -> bytes:
 
 def answered(*asks: bool | None) -> bytes:
     rows = [
-        {"label": "minor", "probability": 0.6, "probability_minor": 0.6, "probability_major": 0.4, "classes": ["minor", "major"]} for _ in asks
+        {"label": "minor", "probability": 0.6, "probability_minor": 0.6, "probability_major": 0.4, "classes": ["minor", "major"]}
+        for _ in asks
     ]
     return json.dumps(
         {"predictions": [row if ask is None else row | {"review": ask} for row, ask in zip(rows, asks, strict=True)]}

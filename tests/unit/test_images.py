@@ -296,9 +296,9 @@ def test_brightness_runs_from_black_to_white() -> None:
     assert decoder.brightness(white // 2) == pytest.approx(0.498, abs=1e-3)
 
 
-def test_the_reasons_are_a_closed_list_in_three_groups() -> None:
-    groups = [reasons.PHOTO_REASONS, reasons.LABEL_REASONS, reasons.SET_REASONS, {"forgotten"}]
-    assert sum(map(len, groups)) == len(reasons.REASONS) == 14
+def test_the_reasons_are_a_closed_list_in_four_groups() -> None:
+    groups = [reasons.PHOTO_REASONS, reasons.LABEL_REASONS, reasons.SET_REASONS, reasons.REVIEW_REASONS, {"forgotten"}]
+    assert sum(map(len, groups)) == len(reasons.REASONS) == 16
     assert {reason for _, reason in BROKEN.values()} == reasons.PHOTO_REASONS - {"too many bytes"}
 
 

@@ -116,6 +116,6 @@ def test_the_saved_network_has_no_augmentation_and_answers_as_the_trained_one(tm
 
 
 def test_tensorflow_starts_without_a_word_and_other_messages_stay() -> None:
-    program = "import os; from car_damage.model import networks; cnn.cnn(3); os.write(2, b'still heard')"
+    program = "import os; from car_damage.model.networks import cnn; cnn.cnn(3); os.write(2, b'still heard')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "still heard")
