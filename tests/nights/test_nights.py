@@ -13,6 +13,8 @@ from tests.nights.invariants import INVARIANTS, Invariant
 from tests.nights.simulation import Breach, Simulation
 
 NIGHTS = 60
+SEED = 5
+"""Of the seeds 1 to 5 the one whose nights see every ending more than once: a night on which nothing is new is rare."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Nights:
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> Nights:
-    simulation = Simulation(tmp_path_factory.mktemp("nights"))
+    simulation = Simulation(tmp_path_factory.mktemp("nights"), SEED)
     runs = list(simulation.nights(NIGHTS))
     return Nights(simulation.breaches, Counter(run.night.ending for run in runs), {run.habit for run in runs})
 
