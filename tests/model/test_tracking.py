@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -170,6 +171,20 @@ def test_two_machines_with_different_packages_find_a_run_each(tracking: MlflowTr
         found = tracking.run_for(KEY, {"tensorflow": minor})
         assert found is not None
         assert found.run_id == run_id
+
+
+def test_a_start_whose_request_was_sent_twice_makes_one_run(tracking: MlflowTracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    once = MlflowClient.create_run
+
+    def twice(*arguments: Any, **named: Any) -> Any:
+        once(*arguments, **named)
+        return once(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", twice)
+    run_id = tracking.start("run", {"training_key": KEY})
+    assert [(run.run_id, run.status) for run in tracking.recent()] == [(run_id, "RUNNING")]
 
 
 def test_starting_ends_what_a_kill_left_running_under_the_same_key(tracking: MlflowTracking, settings: Settings) -> None:

@@ -6,6 +6,7 @@ run of a killed training never counts as a result. The next start with the same 
 
 import logging
 import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 MODEL_TAG = "model_uri"
 FAILURE_TAG = "failure"
+START_TAG = "start"
+"""The same for all runs that one start has made: at most one of them is used."""
 
 _METRICS = 500
 _PARAMS = 100
@@ -69,8 +72,14 @@ class MlflowTracking(MlflowAdapter):
                     _log.warning(
                         "marking MLflow run %s as killed: an earlier process with the same training did not end it", run.info.run_id
                     )
-            tags = {**_job(), **software(), **tags}
-            return str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
+            this = uuid.uuid4().hex
+            tags = {**_job(), **software(), **tags, START_TAG: this}
+            run_id = str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
+            # MLflow's client sends the request again if its answer was lost, and then there are two runs.
+            for run in self._search(START_TAG, this, "RUNNING"):
+                if run.info.run_id != run_id:
+                    self._client.delete_run(run.info.run_id)
+            return run_id
 
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
