@@ -1,0 +1,29 @@
+"""What a photo looks like to the network, in two numbers: how bright it is, and how sharp.
+
+Every registered model contains a copy of this module, so it imports only numpy.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Signals(NamedTuple):
+    """Of one decoded photo."""
+
+    brightness: float
+    """Mean luma (ITU-R BT.601), from 0 (black) to 1 (white)."""
+    sharpness: float
+    """Variance of the Laplacian of the luma, 0 without edges (Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, 2000)."""
+
+
+def signals(pixels: np.ndarray) -> Signals:
+    """The signals of a photo.
+
+    Args:
+        pixels: shape (height, width, 3), uint8; at least 3 pixels wide and high.
+    """
+    luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    middle = luma[1:-1, 1:-1]
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * middle
+    return Signals(float(luma.mean()), float(laplacian.var()))
