@@ -104,13 +104,14 @@ def _silver(bronze: pa.Table) -> pa.Table:
     """Silver as a plan could have left it. Only its size matters here."""
     bronze = bronze.filter(pa.array(np.arange(bronze.num_rows) % 100 != 1))
     split = pa.array(SPLITS).take(pa.array(np.arange(bronze.num_rows) % 3))
-    return bronze.select(SILVER.names[:-1]).append_column("split", split).cast(SILVER)
+    nobody = pa.nulls(bronze.num_rows, pa.string())
+    return bronze.select(SILVER.names[:-2]).append_column("split", split).append_column("label_from", nobody).cast(SILVER)
 
 
 def _given(bronze: pa.Table, known: int) -> tuple[pa.Table, ...]:
     """The tables that the planner is given, when silver has the first rows of bronze."""
-    nothing = [pa.nulls(bronze.num_rows, pa.string()), pa.repeat(False, bronze.num_rows)]
-    labels = pa.table([bronze["label"], *nothing], ["label", "reason", "elsewhere"])
+    nothing, nowhere = pa.nulls(bronze.num_rows, pa.string()), pa.repeat(False, bronze.num_rows)
+    labels = pa.table([bronze["label"], nothing, nowhere, nothing, nothing], ["label", "reason", "elsewhere", "said", "withheld"])
     silver = _silver(bronze.slice(0, known))
     return bronze, labels, silver, silver.select(ASSIGNED.names)
 

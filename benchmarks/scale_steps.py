@@ -86,7 +86,7 @@ def _binary_file(session: Any, landing: Path, photos: int) -> dict[str, Any]:
     """The baseline: Spark's `binaryFile` with the content column and one task for each file."""
     import pyarrow as pa
 
-    verdict = Verdict(Limits(), Labeller(Labels(), str(landing)))
+    verdict = Verdict(Limits(), Labeller(Labels(), str(landing)), "/nowhere/")
 
     def judged(batches: Any) -> Any:
         for batch in batches:

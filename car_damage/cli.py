@@ -57,13 +57,53 @@ def validate(
 def predict(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="Photo files; they are sent in one request.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and photo.")] = False,
+    claim: Annotated[bool, typer.Option("--claim", help="The photos are those of one claim: also print what they say together.")] = False,
 ) -> None:
     """Send photos to the endpoint and print its predictions."""
     from car_damage.commands.predict import predict as run
     from car_damage.platform import Target
     from car_damage.settings_sources import load
 
-    run(Target(load()), photos, as_json, typer.echo)
+    run(Target(load()), photos, as_json, typer.echo, claim=claim)
+
+
+@app.command()
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Photo file.")],
+    output: Annotated[Path | None, typer.Option(help="The picture to write; by default PHOTO with -explained in its name.")] = None,
+) -> None:
+    """Ask the endpoint about a photo, and write a picture of where it sees the damage."""
+    from car_damage.commands.explain import explain as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    run(Target(load()), photo, output, typer.echo)
+
+
+@app.command()
+def review(
+    photo: Annotated[str | None, typer.Argument(metavar="[SHA256|PHOTO]", help="A photo, by its SHA-256 or its file.")] = None,
+    label: Annotated[str | None, typer.Argument(metavar="[LABEL]", help="A class, not_a_car, cannot_tell, or undone.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who says it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """Show which photos wait for a person, or what was said about one; or say what a photo shows.
+
+    The next run of retrain takes a word up, and a person's label counts before the folder's.
+    """
+    from car_damage.commands import review as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    target = Target(load())
+    if photo is None:
+        run.waiting(target, as_json, typer.echo)
+    elif label is None:
+        run.show(target, photo, as_json, typer.echo)
+    elif by is None:
+        raise typer.BadParameter("a word needs the name of who says it: --by NAME")
+    else:
+        run.take(target, photo, label, by, typer.echo)
 
 
 @app.command()
@@ -72,13 +112,14 @@ def serve() -> None:
 
     It has the Databricks serving REST API.
     """
+    from car_damage.data.desk import Desk
     from car_damage.platform import Target
     from car_damage.server.command import serve as run
     from car_damage.settings_sources import load
 
     target = Target(load())
     _ = target.home  # the server fetches models by MLflow's locations
-    run(target.settings, typer.echo)
+    run(target.settings, Desk(target.files, target.settings.answers, target.clock), typer.echo)
 
 
 @app.command()

@@ -19,12 +19,15 @@ from car_damage import packages
 from car_damage.errors import FileMissing, WeightsMissing
 from car_damage.settings import Settings, Training
 
-RECIPE = 3
+RECIPE = 4
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
 _AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
+
+_ANSWERS = MappingProxyType({"coverage": 0.9, "group_thresholds": False})
+"""Settings of answers that determine a model, with the value that is no part of the key."""
 
 _OF_TRANSFER = ("backbone", "weights", "layers", "head")
 """Settings of training that only the network transfer reads."""
@@ -67,6 +70,8 @@ class ValidateReport:
     """Known files that got a verdict again, because the limits, the decoder or their bytes have changed."""
     elsewhere: int = 0
     """Photos of other landing folders that are still used."""
+    words: int = 0
+    """What people said about photos, and this run saw first."""
 
     @property
     def new(self) -> int:
@@ -388,6 +393,10 @@ class ScoreReport:
     unreadable_count: int
     predictions_version: int
     """Version of the predictions table."""
+    claims: int = 0
+    """Claims of the source."""
+    claims_for_review: int = 0
+    """Those that a person must look at."""
 
 
 @dataclass(frozen=True)
@@ -512,6 +521,7 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
             "classes": settings.labels.classes,
             "limits": asdict(settings.images.limits()),
             "training": _determining(settings.training, read),
+            **_answering(settings),
             "recipe": RECIPE,
         }
     )
@@ -528,6 +538,15 @@ def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, 
     }
     contents = {name: named_file(name, path, read) for name, path in training.files.items()}
     return found | {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _answering(settings: Settings) -> dict[str, Any]:
+    """The settings that determine what the model does to its network's probabilities, but for those of `_ANSWERS`."""
+    answers = settings.answers
+    found: dict[str, Any] = {name: value for name, usual in _ANSWERS.items() if (value := getattr(answers, name)) != usual}
+    if answers.coverage == "cheapest":
+        found |= {"review_cost": answers.review_cost, "costs": settings.promotion.costs}
+    return {"answers": found} if found else {}
 
 
 def named_file(setting: str, path: str, read: Callable[[str], bytes]) -> bytes:

@@ -19,7 +19,7 @@ class Target:
 
     @cached_property
     def files(self) -> Files:
-        return _files_of(self.settings.landing.folder)
+        return _files_of(self.settings.landing.folder, self.settings.answers.corrections)
 
     @cached_property
     def handovers(self) -> Files:
@@ -127,8 +127,8 @@ def as_first_used(settings: Settings) -> Settings:
     return settings if note is None else settings.model_copy(update={"home": note.first})
 
 
-def _files_of(folder: str) -> Files:
+def _files_of(*folders: str) -> Files:
     from car_damage.adapters.databricks import volume
     from car_damage.adapters.folder import Folder
 
-    return volume.Volume() if volume.is_elsewhere(folder) else Folder()
+    return volume.Volume() if any(map(volume.is_elsewhere, folders)) else Folder()

@@ -100,9 +100,13 @@ class LandingDiff:
     elsewhere: int
     """Present rows of other landing folders, which stay."""
     fingerprint: str
-    """See `car_damage.data.ledger.landing_fingerprint`."""
+    """See `car_damage.data.ledger.fingerprint`."""
     bronze_version: int
     """-1 if the table does not exist."""
+    words: tuple[str, ...] = ()
+    """Paths of the words in the corrections folder: see `car_damage.data.reviews`."""
+    corrections_away: int = 0
+    """Known photos of the corrections folder, where it lists no photo at all; otherwise 0."""
 
 
 class FileProcessor(Protocol):
@@ -126,16 +130,19 @@ class Space:
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
-    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
-        """Compare a complete listing of the folder with the table.
+    def compare_landing(
+        self, landing: str, bronze: str, judged_under: str, corrections: str | None = None, *, retire_others: bool = False
+    ) -> LandingDiff:
+        """Compare complete listings of the landing folder and of the corrections folder with the table.
 
         Args:
             landing: the folder.
             bronze: the table.
             judged_under: see `car_damage.data.ledger.judged_under`.
+            corrections: the corrections folder, which need not exist; None: it is not looked at.
             retire_others: count the rows of other landing folders as gone.
 
-        Raises Unavailable if any part of the folder cannot be listed.
+        Raises Unavailable if any part of a folder cannot be listed.
         """
 
     def each(self, files: "pa.Table", work: FileProcessor, schema: "pa.Schema", tick: Callable[[int], None]) -> "pa.Table":
@@ -307,6 +314,8 @@ class RunContents:
     """The network: input (n, 224, 224, 3) uint8, output (n, classes) softmax."""
     onnx_file: Path | None
     """The same network in the format ONNX, with which the model answers. None: the model answers by Keras."""
+    answering_file: Path | None
+    """What the model does to the network's probabilities: see `car_damage.model.answering`. None: nothing."""
     example: bytes
     """A photo's bytes, the model's input example."""
     dataset: Dataset
@@ -474,6 +483,12 @@ class Prediction:
     """The served entity that answered."""
     latency: float
     """Seconds."""
+    classes: tuple[str, ...] | None = None
+    """The classes that cannot be excluded. None: the model of an earlier release does not say."""
+    review: bool | None = None
+    """Whether a person must look; None as above."""
+    map: tuple[tuple[float, ...], ...] | None = None
+    """(h, w) where the damage was seen, from 0 to 1, if the query asked for it. None: it did not, or the model cannot say."""
 
 
 class Serving(Protocol):
@@ -492,8 +507,8 @@ class Serving(Protocol):
         Raises UpdateInProgress if the endpoint is busy with an update to another version.
         """
 
-    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """One prediction per photo, in order, from one request."""
+    def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+        """One prediction per photo, in order, from one request. `explain`: with maps."""
 
     def build_log(self, version: int) -> str:
         """The log of building and starting a version; empty if there is none."""

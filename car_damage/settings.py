@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ CONFIG_FILE = "car-damage.toml"
 HOME = ".car_damage"
 CATALOG = "insurance_uc"
 _LANDING = "/Volumes/{}/landing/raw_data/data/training_imgs"
+_CORRECTIONS = "/Volumes/{}/ops/corrections"
 
 
 def is_path(name: str) -> bool:
@@ -129,7 +131,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "features", "predictions")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims")
 """The settings of Tables that name a table."""
 
 
@@ -148,10 +150,14 @@ class Tables(Section):
     """catalog.schema.table. One row for each distinct photo that training may use."""
     splits: str = "insurance_uc.silver.splits"
     """catalog.schema.table. The split of each distinct photo that was ever in silver, so that a photo that comes back keeps it."""
+    reviews: str = "insurance_uc.silver.reviews"
+    """catalog.schema.table. What people have said about single photos: one row for each word, and none is ever changed."""
     features: str = "insurance_uc.silver.features"
     """catalog.schema.table. What a backbone sees in each photo, for the network transfer. It may be removed: it is computed again."""
     predictions: str = "insurance_uc.gold.predictions"
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
+    claims: str = "insurance_uc.gold.claims"
+    """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -190,7 +196,7 @@ class Split(Section):
     test: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
     """Share of the photos for the test split, which evaluates a model. No model is trained on them."""
     validation: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.15
-    """Share of the photos for the validation split, which decides when training stops."""
+    """Share of the photos for the validation split, which decides when training stops, and how the model answers."""
     near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] = 8
     """Two photos are near-duplicates, and get the same split, if their 64-bit perceptual hashes differ in at most this many bits."""
 
@@ -238,6 +244,35 @@ class Training(Section):
         """Setting -> path of each file that the network needs, or with auto may need."""
         named = {"backbone": self.backbone, "weights": self.weights} if self.network != "cnn" else {}
         return {name: path for name, path in named.items() if is_path(path)}
+
+
+class Answers(Section):
+    """What an answer says beside its class, when it asks for a person (see [model.md](model.md#an-answer-or-a-person)), and what follows:
+    people correct answers, and the corrections train (see [reviews.md](reviews.md)).
+    """
+
+    coverage: Annotated[float, Field(ge=0.5, lt=1.0)] | Literal["cheapest"] = 0.9
+    """Of the photos of each class, the share whose answer must not exclude their class. The larger it is, the more answers ask for a
+    person.
+    cheapest: the one from 0.8 to 0.99 with the lowest cost on the validation photos. A change takes effect with the next version."""
+    review_cost: Cost = 1.0
+    """The cost of one look by a person, in the unit of promotion.costs."""
+    group_thresholds: bool = False
+    """Fit weights of the classes for thumbnails, medium and large photos apart, for photos of a new source. A size class with fewer than 30
+    validation photos, or without one of a class, stays as it is."""
+    corrections: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/corrections"
+    """Folder of what people say about photos: words/ has a small file for each word, and photos/ the photos that got a class. Validation
+    reads it beside the landing folder. By default the folder corrections in the home folder; if the stages run as jobs in Databricks,
+    /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
+    keep_for_review: FolderPath | None = None
+    """Folder in which the endpoint server keeps photos whose answers ask for a person, until somebody has reviewed them. It must not lie in
+    the landing folder or in that of corrections. None: it keeps none."""
+    keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days after which a photo goes from there although nobody has reviewed it."""
+    keep_photos: Annotated[int, Field(ge=1)] = 1_000
+    """Photos that are kept there at most. Further ones are dropped and counted."""
+    keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    """Bytes of these photos at most."""
 
 
 class Tracking(Section):
@@ -320,6 +355,9 @@ class Scoring(Section):
 
     source: str = ""
     """A folder, or a table with a column path, as catalog.schema.table. Empty: the landing folder."""
+    claims: Literal["column", "folder"] = "column"
+    """Which claim a photo belongs to. column: what a table says in its column claim, if it has one. folder: also the name of the first
+    folder below the source. [claims.md](claims.md) has the rule by which photos become the answer for a claim."""
     chunk: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
     """Predictions are written after each chunk of this many photos, so a run that is killed loses at most one chunk. Spark writes after
     each twentieth of the photos, but at least 64 tasks."""
@@ -491,6 +529,12 @@ _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
 
 
+def _seen_below(path: str, folder: str) -> bool:
+    """Whether a listing of the folder has the files of this path. It does not look into folders whose names begin with _ or a dot."""
+    below = path.removeprefix(folder).split("/")
+    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
+
+
 def _volume(path: str) -> str:
     """A path with its catalog, schema and volume in lower case. Names below a volume keep their case."""
     parts = path.split("/")
@@ -518,6 +562,7 @@ class Settings(BaseSettings):
     spark: Spark = Spark()
     split: Split = Split()
     training: Training = Training()
+    answers: Answers = Answers()
     tracking: Tracking = Tracking()
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()
@@ -536,15 +581,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _landing_folder(cls, data: Any) -> Any:
-        """The default of landing.folder depends on other sections."""
-        landing, databricks, home = data.get("landing", {}), data.get("databricks", {}), data.get("home", HOME)
-        if not isinstance(landing, dict) or "folder" in landing or not isinstance(home, str | Path):
+    def _folders(cls, data: Any) -> Any:
+        """The defaults of landing.folder and answers.corrections depend on other sections."""
+        databricks, home = data.get("databricks", {}), data.get("home", HOME)
+        if not isinstance(home, str | Path):
             return data
         given = databricks if isinstance(databricks, dict) else dict(databricks) if isinstance(databricks, Databricks) else {}
-        there = _LANDING.format(given.get("catalog", CATALOG))
-        folder = there if given.get("stages") == "jobs" else str(Path(home) / "landing")
-        return {**data, "landing": {**landing, "folder": folder}}
+        jobs, catalog = given.get("stages") == "jobs", given.get("catalog", CATALOG)
+        defaults = {
+            ("landing", "folder"): _LANDING.format(catalog) if jobs else str(Path(home) / "landing"),
+            ("answers", "corrections"): _CORRECTIONS.format(catalog) if jobs else str(Path(home) / "corrections"),
+        }
+        there = {section: data.get(section, {}) for section, _ in defaults}
+        unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
+        return {**data, **unset}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -554,7 +604,8 @@ class Settings(BaseSettings):
                 f"home is {here}, and delta-rs or MLflow does not find a path with {mark[0]} again: set home (CAR_DAMAGE_HOME) to a folder "
                 "without [ ] ^ | \\ ?, % before two digits, : before a word, and two kinds of quotes"
             )
-        for name, path in {"home": str(self.home), "landing.folder": self.landing.folder}.items():
+        folders = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for name, path in {"home": str(self.home), **folders}.items():
             if any("\ud800" <= letter <= "\udfff" for letter in path):  # as Python writes such bytes
                 raise ValueError(f"{name} is {path!r}, and tables and databases keep only paths in UTF-8: rename the folder")
         table = self.labels.table or ".csv"
@@ -589,6 +640,16 @@ class Settings(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        """No folder of ours lies where photos land, or in another one of ours."""
+        ours = {"answers.corrections": self.answers.corrections, "answers.keep_for_review": self.answers.keep_for_review}
+        others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
+        for (name, path), (other, there) in product(ours.items(), others.items()):
+            if path and name != other and (there.startswith(path) or _seen_below(path, there)):
+                raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -618,6 +679,7 @@ class Settings(BaseSettings):
         self._change("tracking", ["model"] if self.registry_uri.startswith("databricks-uc") else [], str.lower)
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
+        self._change("answers", ["corrections", "keep_for_review"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 

@@ -151,7 +151,7 @@ def _elsewhere(platform: Platform) -> str:
         return "not checked here: the stage validate counts them in its report"
     rows, _ = platform.tables.read(settings.tables.bronze, ["path", "status"])
     present = rows.filter(pc.is_in(rows["status"].cast(pa.string()), value_set=ledger.PRESENT))
-    others = present.num_rows - present.filter(ledger.below(settings.landing.folder, present["path"].cast(pa.string()))).num_rows
+    others = present.num_rows - present.filter(ledger.looked_at(settings, present["path"].cast(pa.string()))).num_rows
     if others:
         raise prefect_checks.Problem(
             f"{others:,} photos of other folders than {settings.landing.folder} are still used: "

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from prefect.exceptions import PrefectException
 
+from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.data.doorbell import fingerprint
 from car_damage.errors import CarDamageError, SettingsError
 from car_damage.platform import Target
@@ -21,7 +22,8 @@ LONGEST_BURST = 3600.0
 
 
 def watch(settings: Settings, stop: threading.Event | None = None) -> None:
-    """Watch the landing folder until Ctrl-C. Announce photos when the folder has not changed for `doorbell.quiet` seconds.
+    """Watch the landing folder and the corrections folder until Ctrl-C. Announce what is new when nothing has changed for `doorbell.quiet`
+    seconds.
 
     Args:
         settings: of this target.
@@ -39,9 +41,13 @@ def watch(settings: Settings, stop: threading.Event | None = None) -> None:
         )
     platform = Target(settings)
     _print(f"watching {folder}; Ctrl-C stops it")
+    folders = [folder]
+    if not is_elsewhere(settings.answers.corrections):
+        (words := Path(settings.answers.corrections)).mkdir(parents=True, exist_ok=True)
+        folders.append(words)
     printed = _check(platform, "")
     for _ in changes(
-        folder,
+        *folders,
         watch_filter=None,  # the check itself decides which files count
         rust_timeout=int(RECHECK * 1000),
         yield_on_timeout=True,

@@ -87,6 +87,9 @@ def _paths(settings: Settings) -> dict[str, tuple[str, bool]]:
     inside = "home" in found and Path(landing).is_relative_to(settings.home)
     if not (inside or is_elsewhere(landing)):
         found["photos"] = (landing, True)
+    corrections = settings.answers.corrections.rstrip("/")
+    if not (is_elsewhere(corrections) or ("home" in found and Path(corrections).is_relative_to(settings.home))):
+        found["corrections"] = (corrections, True)
     if config is not None:
         found["settings"] = (str(config.absolute()), True)
     mounted = [Path(path) for path, _ in found.values()]

@@ -9,6 +9,7 @@ from car_damage.data.splits import SPLITS
 from car_damage.errors import Terminal
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
+    RELIABILITY_FILE,
     REPORT_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
@@ -43,6 +44,7 @@ PICTURES = {
     TRAINING_CURVE_FILE: "How the training went",
     CONFUSION_MATRIX_FILE: "Test photos by class",
     WORST_MISTAKES_FILE: "Worst mistakes",
+    RELIABILITY_FILE: "How far probabilities can be believed",
 }
 
 

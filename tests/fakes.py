@@ -184,14 +184,15 @@ class Endpoint:
         self.puts.append(version)
         self.pending, self.left, self.failed = version, self.looks, False
 
-    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
+    def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
         if self.refusals:
             raise self.refusals.pop(0)
         if self.served is None:
             raise Unavailable("the endpoint is not ready")
         probabilities = self.answers[self.served]
         label = max(probabilities, key=lambda name: probabilities[name])
-        return [Prediction(label, probabilities[label], probabilities, f"model-{self.served}", 0.01) for _ in photos]
+        seen = ((0.0, 1.0), (0.0, 0.0)) if explain else None
+        return [Prediction(label, probabilities[label], probabilities, f"model-{self.served}", 0.01, map=seen) for _ in photos]
 
     def build_log(self, version: int) -> str:
         return f"building version {version}\nImportError: no module named nothing"

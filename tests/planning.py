@@ -25,6 +25,8 @@ class Photo:
     status: str = "valid"
     reason: str | None = None
     no_label: str | None = None
+    said: str | None = None
+    withheld: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -44,6 +46,8 @@ def decide(photos: list[Photo], silver: pa.Table = NOTHING, split: Split = SETTI
             "label": pa.array([p.label for p in photos], pa.string()),
             "reason": pa.array([p.no_label for p in photos], pa.string()),
             "elsewhere": pa.array([False] * len(photos)),
+            "said": pa.array([p.said for p in photos], pa.string()),
+            "withheld": pa.array([p.withheld for p in photos], pa.string()),
         }
     )
     return plan(bronze, labels, silver, ASSIGNED.empty_table() if assigned is None else assigned, split)

@@ -32,8 +32,10 @@ ROOTS = (
     "car_damage.model.networks.heads",
     "car_damage.model.networks.views",
     "car_damage.model.pixels.resolution",
+    "car_damage.model.quality.answers",
 )
-"""The modules that train, that decode for it, and that learn how to. All that they import of the two rooms is part of the recipe."""
+"""The modules that train, that decode for it, and that learn how to, and that fit answers. All that they import of the two rooms
+is part of the recipe."""
 ROOMS = ("car_damage.model", "car_damage.photo")
 SINGLE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 """Environment variables with which two trainings add numbers in the same order."""

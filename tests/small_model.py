@@ -35,6 +35,7 @@ def run_of(network_file: Path, folder: Path) -> RunContents:
         folder=folder,
         keras_file=network_file,
         onnx_file=network_file.with_suffix(".onnx"),
+        answering_file=None,
         example=encoded(picture(), "JPEG"),
         dataset=Dataset("/tables/silver", 7, "ab" * 32, SILVER, {"train": 9, "validation": 3, "test": 4}),
         preparation=Preparation(),

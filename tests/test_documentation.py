@@ -212,10 +212,10 @@ def test_benchmarks_in_the_documentation_are_there() -> None:
 
 
 def test_every_reason_has_its_row() -> None:
-    from car_damage.photo.reasons import LABEL_REASONS, PHOTO_REASONS, SET_REASONS
+    from car_damage.photo.reasons import LABEL_REASONS, PHOTO_REASONS, REVIEW_REASONS, SET_REASONS
 
     first_cells = " ".join(re.findall(r"^\| (`.*?) \|", (DOCS / "data.md").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`(.*?)`", first_cells)) == PHOTO_REASONS | LABEL_REASONS | SET_REASONS
+    assert set(re.findall(r"`(.*?)`", first_cells)) == PHOTO_REASONS | LABEL_REASONS | SET_REASONS | REVIEW_REASONS
 
 
 def test_every_error_of_the_endpoint_has_its_row() -> None:

@@ -14,6 +14,7 @@ from car_damage.errors import Unavailable
 from car_damage.machine import absolute
 from car_damage.ports import Tables
 from car_damage.settings import Settings
+from car_damage.settings import Tables as TableNames
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,25 +80,27 @@ def unnoted_home(home: Path) -> Path | None:
 
 
 def move_photos(tables: Tables, settings: Settings, before: Path) -> None:
-    """Rewrite the paths of photos in a landing folder below the home, so that they are neither gone nor new. One commit a table.
+    """Rewrite the paths of photos in a landing folder and a corrections folder below the home, so that they are neither gone nor new. One
+    commit a table and a folder.
 
     Raises what `Tables.merge` raises.
     """
-    from car_damage.data import ledger
-    from car_damage.data.predictions import KEY, PREDICTIONS
-    from car_damage.data.silver import SILVER
+    for folder in (settings.landing.folder, settings.answers.corrections):
+        photos = Path(absolute(folder))
+        if settings.tables.names == "folders" and photos.is_relative_to(settings.home):
+            _move(tables, settings.tables, f"{before / photos.relative_to(settings.home)}/", f"{photos}/")
 
-    landing = Path(absolute(settings.landing.folder))
-    if settings.tables.names != "folders" or not landing.is_relative_to(settings.home):
-        return
-    old, new = f"{before / landing.relative_to(settings.home)}/", f"{landing}/"
-    names = settings.tables
+
+def _move(tables: Tables, names: TableNames, old: str, new: str) -> None:
+    from car_damage.data import ledger, silver
+    from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
+
     for table, schema, key in (
         (names.bronze, ledger.BRONZE, ledger.KEY),
-        (names.silver, SILVER, ("sha256",)),
+        (names.silver, silver.SILVER, ("sha256",)),
         (names.predictions, PREDICTIONS, KEY),
     ):
-        rows, version = tables.read(table, schema.names, optional=ledger.ADDED)
+        rows, version = tables.read(table, schema.names, optional=(*ledger.ADDED, *silver.ADDED, *ADDED))
         there = _below(ledger.conform(rows, schema, schema.names), old, new)
         if there.num_rows:
             moved = there

@@ -25,6 +25,8 @@ class Status:
     """By label and split."""
     files: int
     """Files in the landing folder that have a verdict."""
+    corrections: int
+    """Valid files in the corrections folder."""
     elsewhere: int
     """Valid files in other landing folders, from times when the setting had another value. They are still used."""
     rejected: dict[str, int]
@@ -56,6 +58,7 @@ def look(platform: Platform) -> Status:
     """Read the state. An endpoint that does not answer is part of the state; a failure of any other part is an error."""
     names = platform.settings.tables
     bronze = platform.census.count(names.bronze, ["status", "reason"], platform.settings.landing.folder)
+    corrected = platform.census.count(names.bronze, ["status"], platform.settings.answers.corrections)
     silver = platform.census.count(names.silver, ["label", "split"])
     rows = bronze.rows or {}
     runs, champion = tuple(platform.tracking.recent(LATEST_RUNS)), platform.registry.champion()
@@ -70,7 +73,8 @@ def look(platform: Platform) -> Status:
         bronze=bronze,
         silver=silver,
         files=sum(number for (state, _, here), number in rows.items() if here and state in {VALID, REJECTED}),
-        elsewhere=sum(number for (state, _, here), number in rows.items() if not here and state == VALID),
+        corrections=(corrections := (corrected.rows or {}).get((VALID, True), 0)),
+        elsewhere=sum(number for (state, _, here), number in rows.items() if not here and state == VALID) - corrections,
         rejected={str(reason): number for (state, reason, here), number in rows.items() if here and state == REJECTED},
         classes={label: _splits(silver, label) for label in platform.settings.labels.classes} if silver.exists else {},
         champion=champion,
@@ -93,6 +97,8 @@ def status(platform: Platform) -> None:
     table.add_row("Landing folder", settings.landing.folder)
     rejected = ", ".join(f"{files} {reason}" for reason, files in sorted(now.rejected.items())) or "none"
     bronze = f"{now.files} files; rejected: {rejected}"
+    if now.corrections:
+        bronze += f"; {now.corrections} more from the corrections folder"
     if now.elsewhere:
         bronze += f"; {now.elsewhere} more from other landing folders, still used"
     table.add_row("Bronze", _table(settings.tables.bronze, now.bronze, bronze))

@@ -1,6 +1,7 @@
-"""The doorbell: decides whether the photos in the landing folder should start a run.
+"""The doorbell: decides whether the photos in the landing folder, or what people say about photos, should start a run.
 
-It compares the folder's fingerprint with the fingerprint of the last validation, and reads no table. It may ring once too
+It compares the fingerprint of the landing folder and the corrections folder
+with the fingerprint of the last validation, and reads no table. It may ring once too
 often: that costs a run that finds nothing new. It must not ring for ever, and it repeats a ring that started no run. Pure,
 except for `fingerprint`, which lists the folder.
 """
@@ -9,6 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from car_damage.errors import SettingsError
 from car_damage.ports import Platform
 
 EMPTY = hashlib.sha256().hexdigest()
@@ -49,16 +51,21 @@ class Signal:
 
 
 def fingerprint(platform: Platform) -> str:
-    """List the landing folder and compute the same fingerprint as `validate` (see `ledger.landing_fingerprint`).
+    """List the landing folder and the corrections folder, and compute the same fingerprint as `validate` (see `ledger.fingerprint`).
 
     Raises:
-        SettingsError: the folder does not exist.
-        Unavailable: the folder cannot be listed completely.
+        SettingsError: the landing folder does not exist.
+        Unavailable: a folder cannot be listed completely.
     """
     from car_damage.data import ledger
 
-    landing = platform.settings.landing.folder
-    return ledger.landing_fingerprint(landing, ledger.listing_of(platform.files.list(landing)))
+    landing, corrections = platform.settings.landing.folder, platform.settings.answers.corrections
+    listed = ledger.listing_of(platform.files.list(landing))
+    try:
+        words = ledger.Listing(corrections, ledger.listing_of(platform.files.list(corrections)))
+    except SettingsError:  # nobody has said anything
+        words = None
+    return ledger.fingerprint(landing, listed, words)
 
 
 def decide(found: str, validated: str, memory: Memory, runs: Runs, *, now: datetime, repeat_after: timedelta) -> Signal:

@@ -27,6 +27,8 @@ _SIZES = ((0, "thumbnail"), (2, "medium"), (8, "large"))
 """Where each size class begins, in pixels of the photo for each pixel that a network sees. Thumbnails have hardly more detail than the
 network sees: those of search engines have 1 pixel for each. Pictures of web pages (640 x 480) have about 6. Large photos, from about
 730 x 550 on, look sharper than the others when they are reduced, and those of phones and cameras are among them."""
+SIZE_STARTS = tuple(share * SIZE * SIZE for share, _ in _SIZES)
+"""Width times height from which each size class begins."""
 _LONGEST = 40
 """Characters of a source's name."""
 
@@ -69,10 +71,14 @@ def groups_of(photos: pa.Table, labels: Labels, landing_folder: str) -> tuple[Gr
     return (*_by_size(photos), *(_by_source(photos, Labeller(labels, landing_folder)) if labels.source == "folder" else ()))
 
 
+def size_classes(pixels: npt.NDArray[np.int64]) -> Rows:
+    """(n,) the number of each photo's size class, from 0, by its width times height, (n,)."""
+    return np.asarray(np.searchsorted(SIZE_STARTS, pixels, side="right") - 1)
+
+
 def _by_size(photos: pa.Table) -> Iterator[Group]:
     area = np.asarray(photos["width"]) * np.asarray(photos["height"])
-    starts = [share * SIZE * SIZE for share, _ in _SIZES]
-    of = np.searchsorted(starts, area, side="right") - 1
+    starts, of = SIZE_STARTS, size_classes(area)
     for number, (_, name) in enumerate(_SIZES):
         below = f" to {starts[number + 1] - 1:,}" if number + 1 < len(starts) else " and more"
         what = f"{starts[number]:,}{below} pixels"

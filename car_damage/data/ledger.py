@@ -10,7 +10,7 @@ Pure: Arrow tables in, Arrow tables out, without a Python object per row.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -24,8 +24,11 @@ from car_damage.machine import absolute
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import RECIPE
 from car_damage.ports import File, LandingDiff
+from car_damage.settings import Settings
 
 INSTANT = pa.timestamp("us", tz="UTC")
+PHOTOS, WORDS = "photos/", "words/"
+"""The two folders of the corrections folder: see `car_damage.data.reviews`."""
 
 BRONZE = described.table(
     "One row for each version of a file that was ever in the landing folder, with the verdict on it. The photos themselves are not here.",
@@ -64,6 +67,20 @@ ADDED = ("judged_under",)
 COMPARED = (*KEY, "label", "judged_under")
 """The columns of bronze that `compare` reads."""
 
+
+@dataclass(frozen=True)
+class Listing:
+    """All files of a folder at one moment."""
+
+    folder: str
+    files: pa.Table
+    """As returned by `listing`."""
+
+    def below(self, name: str) -> pa.Table:
+        """The files of a folder in it."""
+        return self.files.filter(below(self.folder.rstrip("/") + f"/{name}", self.files["path"]))
+
+
 _LISTED = pa.schema([BRONZE.field(column) for column in KEY])
 _GONE = pa.schema([*_LISTED, BRONZE.field("status")])
 _LINES = 1 << 16
@@ -99,15 +116,32 @@ def below(landing: str, paths: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.starts_with(paths, absolute(landing).rstrip("/") + "/")
 
 
+def landed(settings: Settings, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each path is in the landing folder, and not in the corrections folder, which may be hidden there."""
+    return pc.and_not(below(settings.landing.folder, paths), below(settings.answers.corrections, paths))
+
+
+def looked_at(settings: Settings, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether validation looks at each path: it is in the landing folder, or a photo of the corrections folder."""
+    return pc.or_(below(settings.landing.folder, paths), below(f"{settings.answers.corrections}{PHOTOS}", paths))
+
+
 def judged_under(limits: Limits) -> str:
     """What a verdict on a photo's bytes depends on, as bronze notes it: the recipe of the decoder and the limits."""
     return json.dumps({"recipe": RECIPE, **asdict(limits)}, sort_keys=True)
 
 
-def compare(
-    landing: str, listed: pa.Table, present: pa.Table, version: int, judged_under: str, *, retire_others: bool = False
+def compare(  # noqa: PLR0917 - two listings, a table at a version, and how to judge
+    landing: str,
+    listed: pa.Table,
+    present: pa.Table,
+    version: int,
+    judged_under: str,
+    corrections: Listing | None = None,
+    *,
+    retire_others: bool = False,
 ) -> LandingDiff:
-    """Compare a complete listing of the landing folder with bronze.
+    """Compare complete listings of the landing folder and of the corrections folder with bronze.
 
     Args:
         landing: the folder. Rows of other landing folders are not known here, and gone only if they are retired.
@@ -115,11 +149,16 @@ def compare(
         present: `COMPARED` of the present rows of bronze at `version`.
         version: the version of bronze; -1 if there is no table.
         judged_under: as returned by the function. Files whose verdict was given under something else need a verdict.
+        corrections: the corrections folder; None: it is not looked at, and its rows stay. Its photos are ours, so they are no loss.
         retire_others: count the rows of other landing folders as gone.
     """
     keys = list(KEY)
-    here = below(landing, present["path"])
-    known, others = present.filter(here), present.filter(pc.invert(here))
+    ours = below_corrections(corrections, present["path"])
+    here = pc.and_not(below(landing, present["path"]), ours)
+    landed = listed
+    if corrections is not None:
+        listed = pa.concat_tables([listed, corrections.below(PHOTOS)])
+    known, others = present.filter(pc.or_(here, ours)), present.filter(pc.invert(pc.or_(here, ours)))
     valid = known.filter(pc.fill_null(pc.equal(known["judged_under"], judged_under), False))
     new = listed.join(valid.select(keys), keys, join_type="left anti").select(keys).cast(_LISTED).sort_by("path")
     gone = known.join(listed, keys, join_type="left anti")
@@ -129,12 +168,35 @@ def compare(
     return LandingDiff(
         new=new.append_column("known", _contains(known, new)),
         gone=pa.concat_tables(ended),
-        listed=listed.num_rows,
-        losses=losses(known["label"], gone.filter(vanished)["label"]),
+        listed=landed.num_rows,
+        losses=losses(
+            present.filter(here)["label"], gone.filter(pc.and_not(vanished, below_corrections(corrections, gone["path"])))["label"]
+        ),
         elsewhere=others.num_rows - retired.num_rows,
-        fingerprint=landing_fingerprint(landing, listed),
+        fingerprint=fingerprint(landing, landed, corrections),
         bronze_version=version,
+        words=() if corrections is None else tuple(corrections.below(WORDS)["path"].to_pylist()),
+        corrections_away=_away(ours, corrections),
     )
+
+
+def below_corrections(corrections: Listing | None, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether each path is among the photos of the corrections folder: one boolean per path."""
+    return pc.equal(paths, "") if corrections is None else below(f"{absolute(corrections.folder)}/{PHOTOS}", paths)
+
+
+def _away(ours: pa.ChunkedArray, corrections: Listing | None) -> int:
+    """How many photos of the corrections folder are known, where it lists none: then it is not mounted."""
+    return 0 if corrections is None or corrections.below(PHOTOS).num_rows else pc.sum(ours).as_py() or 0
+
+
+def fingerprint(landing: str, listed: pa.Table, corrections: Listing | None) -> str:
+    """The fingerprint of all that validation looks at. While the corrections folder is empty, it is that of the landing folder."""
+    of_landing = landing_fingerprint(landing, listed)
+    if corrections is None or not corrections.files.num_rows:
+        return of_landing
+    of_corrections = landing_fingerprint(corrections.folder, corrections.files)
+    return hashlib.sha256(f"{of_landing} {of_corrections}".encode()).hexdigest()
 
 
 def _contains(known: pa.Table, files: pa.Table) -> pa.ChunkedArray:

@@ -17,6 +17,8 @@ PREDICTIONS = described.table(
         described.column("label", pa.string(), "The most probable class."),
         described.column("probability", pa.float64(), "Probability of the label."),
         described.column("probabilities", pa.string(), "Probabilities of all classes, as a JSON object."),
+        described.column("classes", pa.string(), "Classes that cannot be excluded, as a JSON array; null if not told."),
+        described.column("review", pa.bool_(), "Whether a person must look; null if the version does not say."),
         described.column("refused", pa.string(), "Why the model could not use the file; null if it answered."),
         described.column("size", pa.int64(), "Size of the file in bytes; null for a photo of a table."),
         described.column("modified", INSTANT, "Time at which the file was last changed; null for a photo of a table."),
@@ -25,12 +27,15 @@ PREDICTIONS = described.table(
         described.column("scored", INSTANT, "Time of the answer."),
     ],
 )
-"""probabilities is JSON, so that a change of classes changes no column. By size and modified an overwritten photo is recognised."""
+"""probabilities and classes are JSON, so that a change of classes changes no column. By size and modified an overwritten photo is
+recognised."""
 
+ADDED = ("classes", "review")
+"""The columns that tables of earlier versions lack."""
 KEY = ("path", "model_version")
 FILE = ("path", "size", "modified")
 """The columns of a photo to be scored."""
-ANSWER = pa.schema([PREDICTIONS.field(name) for name in ("label", "probability", "probabilities", "refused", "sha256")])
+ANSWER = pa.schema([PREDICTIONS.field(name) for name in ("label", "probability", "probabilities", *ADDED, "refused", "sha256")])
 """The columns of a model's answer."""
 
 
@@ -51,12 +56,23 @@ def unscored(photos: pa.Table, predictions: pa.Table, version: int) -> pa.Table:
         predictions: the columns `FILE` and model_version.
         version: the model version.
     """
-    columns = [*FILE, "model_version"]
-    scored = ledger.conform(predictions, PREDICTIONS, columns)
-    scored = scored.filter(pc.equal(scored["model_version"], version)).select(list(FILE))
+    return pa.concat_tables([one.cast(photos.schema) for one in _joined(photos, predictions, version, "left anti")]).sort_by("path")
+
+
+def answered(photos: pa.Table, predictions: pa.Table, version: int) -> pa.Table:
+    """The rows of the predictions that a model version has made of these photos. The arguments are those of `unscored`; the predictions may
+    have more columns, and so has what is returned.
+    """
+    return pa.concat_tables(_joined(photos, predictions, version, "inner"), promote_options="default")
+
+
+def _joined(photos: pa.Table, predictions: pa.Table, version: int, how: str) -> list[pa.Table]:
+    """Photos of a table, and then files of a folder, joined with what the version has said of them."""
+    scored = ledger.conform(predictions, PREDICTIONS, predictions.column_names)
+    scored = scored.filter(pc.equal(scored["model_version"], version)).drop_columns("model_version")
     of_table = pc.is_null(photos["size"])
-    parts = [
-        photos.filter(of_table).join(scored.select(["path"]), ["path"], join_type="left anti"),
-        photos.filter(pc.invert(of_table)).join(scored, list(FILE), join_type="left anti"),
+    tables = photos.filter(of_table), photos.filter(pc.invert(of_table))
+    return [
+        tables[0].join(scored.drop_columns(["size", "modified"]), ["path"], join_type=how),
+        tables[1].join(scored, list(FILE), join_type=how),
     ]
-    return pa.concat_tables([part.select(list(FILE)).cast(photos.schema) for part in parts]).sort_by("path")

@@ -3,6 +3,8 @@
 Pure: bronze, silver and the table of splits as Arrow tables in, a plan out. The plan depends only on the rows and the settings, not
 on the order of the rows, the engine or the time. Its rules:
 
+- What a person has said of a content counts before what its folders say, also where these give it several labels, or none. Bronze keeps
+  what the folders say.
 - One row per content (sha256). Of equal files with one label the smallest path is used, of the present landing folder if
   it is there; a content with two labels is not used.
 - A content that was ever in silver keeps its split for ever, also while it is away: a model has learned from it, or was judged on it.
@@ -27,7 +29,7 @@ import pyarrow.compute as pc
 
 from car_damage.data import described, digests, ledger, near_duplicates
 from car_damage.data.assignment import ASSIGNED, Codes, Contents, assign, flags_of, splits_of
-from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, SET_REASONS
+from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, REVIEW_REASONS, SET_REASONS
 from car_damage.settings import Split
 
 SILVER = described.table(
@@ -40,8 +42,12 @@ SILVER = described.table(
         described.column("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal: the key.", nullable=False),
         described.column("phash", pa.int64(), "Perceptual hash of the photo, as in bronze.", nullable=False),
         described.column("split", pa.string(), "train, validation or test.", nullable=False),
+        described.column("label_from", pa.string(), "review, where a person has said the class; null where the landing folder gives it."),
     ],
 )
+ADDED = ("label_from",)
+"""The columns that tables of earlier versions lack."""
+REVIEW = "review"
 
 BRONZE_COLUMNS = (*ledger.KEY, "sha256", "phash", "label", "status", "reason", "detail", "width", "height")
 """The columns of bronze that the planner reads."""
@@ -50,7 +56,7 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 _VERDICT = pa.schema([ledger.BRONZE.field(column) for column in (*ledger.KEY, "label", "status", "reason", "detail")])
 _UNUSED = pa.schema([ledger.BRONZE.field("path"), ledger.BRONZE.field("reason")])
-_AFRESH = pa.array(sorted(LABEL_REASONS | SET_REASONS))
+_AFRESH = pa.array(sorted(LABEL_REASONS | SET_REASONS | REVIEW_REASONS))
 _USED, _DUPLICATE, _CONFLICTING, _AMBIGUOUS = range(4)
 _SET_REASON = pa.array([None, DUPLICATE, CONFLICTING_LABELS, AMBIGUOUS_SPLIT])
 
@@ -89,14 +95,15 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
     Args:
         bronze: `BRONZE_COLUMNS` of the present rows, (n).
         labels: (n) rows in the same order: label, or the reason why there is none, which replace those in bronze; elsewhere, whether the
-            file is of another landing folder.
+            file is of another folder than the landing folder; said, the class that a person gave, or withheld, why that person gave none.
         silver: the present rows of silver, `SILVER`.
         assigned: the table of splits, `ASSIGNED`. Rows of silver that it lacks, as those of versions that had no such table, are added.
         split: the settings of the split.
     """
     decodes = _decodes(bronze)
-    labelled = np.flatnonzero(_mask(pc.and_(decodes, pc.is_null(labels["reason"]))))
-    keys, codes = digests.digests(bronze["sha256"])[labelled], _codes(labels["label"])
+    settled = _settled(labels)
+    labelled = np.flatnonzero(_mask(pc.and_(decodes, pc.is_null(settled["reason"]))))
+    keys, codes = digests.digests(bronze["sha256"])[labelled], _codes(settled["label"])
     reason, winner = np.zeros(bronze.num_rows, np.uint8), np.arange(bronze.num_rows)
     reason[labelled], winner[labelled] = _contents(bronze, labels["elsewhere"], labelled, keys, codes)
     used = reason[labelled] == _USED
@@ -114,12 +121,24 @@ def plan(bronze: pa.Table, labels: pa.Table, silver: pa.Table, assigned: pa.Tabl
         del tonight
     before = digests.places(keys[decided > 0], digests.digests(silver["sha256"]))
     del keys  # the largest of what is not needed any more, before the rows are copied
-    rows = _rows(bronze, labels, contents[decided > 0], decided[decided > 0])
+    rows = _rows(bronze, settled, contents[decided > 0], decided[decided > 0])
     fresh = _rows_where(rows.select(ASSIGNED.names), at[decided > 0] < 0)
-    verdicts, unused = _verdicts(bronze, labels, decodes, reason, winner)
+    verdicts, unused = _verdicts(bronze, labels["label"], settled["reason"], decodes, reason, winner)
     upsert, remove, added = _difference(rows, silver, before)
     noted = pa.concat_tables([unnoted, fresh]).cast(ASSIGNED)
     return SilverPlan(rows, upsert, remove, noted, verdicts, unused, added, upsert.num_rows - added)
+
+
+def _settled(labels: pa.Table) -> pa.Table:
+    """label, the reason why there is none, and label_from, after people have spoken."""
+    spoken = pc.is_valid(labels["said"])
+    return pa.table(
+        {
+            "label": pc.coalesce(labels["said"], labels["label"]),
+            "reason": pc.if_else(spoken, None, pc.coalesce(labels["withheld"], labels["reason"])),
+            "label_from": pc.if_else(spoken, REVIEW, pa.scalar(None, pa.string())),
+        }
+    )
 
 
 def _decodes(bronze: pa.Table) -> pa.ChunkedArray:
@@ -153,25 +172,32 @@ def _unnoted(silver: pa.Table, assigned: pa.Table) -> pa.Table:
     return _rows_where(silver.select(ASSIGNED.names), lacking)
 
 
-def _rows(bronze: pa.Table, labels: pa.Table, contents: Rows, flags: near_duplicates.Flags) -> pa.Table:
+def _rows(bronze: pa.Table, settled: pa.Table, contents: Rows, flags: near_duplicates.Flags) -> pa.Table:
     """The rows of silver for these rows of bronze, with these flags of their splits."""
     chosen = np.zeros(bronze.num_rows, bool)
     chosen[contents] = True
-    given = bronze.select([name for name in SILVER.names if name not in {"label", "split"}]).append_column("label", labels["label"])
+    given = bronze.select([name for name in SILVER.names if name not in {"split", *settled.column_names}])
+    for name in ("label", "label_from"):
+        given = given.append_column(name, settled[name])
     return _rows_where(given, chosen).append_column("split", splits_of(flags)).select(SILVER.names).cast(SILVER)
 
 
-def _verdicts(
-    bronze: pa.Table, labels: pa.Table, decodes: pa.ChunkedArray, reason: npt.NDArray[np.uint8], winner: Rows
+def _verdicts(  # noqa: PLR0917 - what bronze has, and all that decides
+    bronze: pa.Table,
+    labels: pa.ChunkedArray,
+    unlabelled: pa.ChunkedArray,
+    decodes: pa.ChunkedArray,
+    reason: npt.NDArray[np.uint8],
+    winner: Rows,
 ) -> tuple[pa.Table, pa.Table]:
     """The verdicts that differ from those in bronze, and path and reason of all photos that are not used."""
-    reasons = pc.if_else(decodes, pc.coalesce(labels["reason"], _SET_REASON.take(pa.array(reason))), bronze["reason"])
+    reasons = pc.if_else(decodes, pc.coalesce(unlabelled, _SET_REASON.take(pa.array(reason))), bronze["reason"])
     fresh = pa.table(
         {
-            "label": labels["label"],
+            "label": labels,
             "status": pc.if_else(pc.is_null(reasons), ledger.VALID, ledger.REJECTED),
             "reason": reasons,
-            "detail": _details(bronze["path"], labels["label"], reason, winner),
+            "detail": _details(bronze["path"], labels, reason, winner),
         }
     )
     changed = _mask(pc.and_(decodes, _differs(fresh, bronze, fresh.column_names)))

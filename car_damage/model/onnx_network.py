@@ -14,7 +14,7 @@ class OnnxNetwork:
     """Called like the Keras network that it was made from. Several threads may call it at the same time.
 
     Args:
-        file: input (n, 224, 224, 3) uint8, output (n, classes) float32.
+        file: input (n, 224, 224, 3) uint8, output (n, classes) float32. It may have a second output, (n, h, w, classes) float32.
         threads: that work on one call, at most; 0: one for each core.
     """
 
@@ -27,13 +27,21 @@ class OnnxNetwork:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         (self.input,) = (tensor.name for tensor in self._session.get_inputs())
-        (output,) = self._session.get_outputs()
-        self.output_shape: tuple[Any, ...] = tuple(output.shape)
+        outputs = self._session.get_outputs()
+        self._names = [output.name for output in outputs]
+        self.output_shape: tuple[Any, ...] = tuple(outputs[0].shape)
         """(anything, classes)."""
 
     def __call__(self, photos: npt.NDArray[np.uint8], training: bool = False) -> npt.NDArray[np.float32]:
         """(n, 224, 224, 3) uint8 -> (n, classes) float32. `training` is for Keras' sake: this network can only answer."""
         if training:
             raise ValueError("a network in the format ONNX cannot be trained")
-        (probabilities,) = self._session.run(None, {self.input: photos})
+        (probabilities,) = self._session.run(self._names[:1], {self.input: photos})
         return np.asarray(probabilities, dtype=np.float32)
+
+    def places(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32] | None:
+        """(n, h, w, classes): what each place of the photos says for each class. None: this network cannot say."""
+        if len(self._names) == 1:
+            return None
+        (said,) = self._session.run(self._names[1:], {self.input: photos})
+        return np.asarray(said, dtype=np.float32)

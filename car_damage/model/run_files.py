@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 KERAS_FILE = "car_damage_classifier.keras"
 ONNX_FILE = "car_damage_classifier.onnx"
+ANSWERING_FILE = "answering.json"
+"""What the model does to its network's probabilities: see `car_damage.model.answering`. Runs of earlier versions lack it."""
 CONFUSION_MATRIX_FILE = "confusion_matrix.png"
 TRAINING_CURVE_FILE = "training_curve.png"
 WORST_MISTAKES_FILE = "worst_mistakes.png"
 EVALUATION_FILE = "evaluation.json"
-"""The scores on the test and validation photos, also by class; those on the test photos with intervals, and by group."""
+"""The scores on the test and validation photos, also by class; those on the test photos with intervals, and by group; and what the model's
+own coverage and others mean on the test photos."""
+RELIABILITY_FILE = "reliability.png"
+"""How far probabilities can be believed, before and after calibration. Runs of earlier versions lack it."""
 REPORT_FILE = "report.html"
 """All of it for a person, as one page: see `car_damage.model.report`. Runs of earlier versions lack it."""
 PREDICTIONS_FILE = "test_predictions.parquet"

@@ -101,13 +101,20 @@ def after_score(report: ScoreReport) -> Outcome:
     if not report.found:
         return Outcome("Nothing new", f"There is no photo in {report.source}.")
     if not seen and not report.unreadable_count:
-        return Outcome("Nothing new", f"Version {report.version} has answered all {_count(report.found, 'photo')} of {report.source}.")
+        return Outcome(
+            "Nothing new",
+            f"Version {report.version} has answered all {_count(report.found, 'photo')} of {report.source}.{_of_claims(report)}",
+        )
     by_label = ", ".join(f"{photos:,} {label}" for label, photos in report.labels.items())
     message = f"Version {report.version} on {_count(report.scored, 'photo')} of {report.source}{': ' if by_label else ''}{by_label}."
     if report.refused:
         path, why = next(iter(report.examples.items()))
         message += f" It refused {_count(report.refused, 'file')} as no photo, such as {path} ({why})."
-    return Outcome("Scored", message + _unread(report))
+    return Outcome("Scored", message + _unread(report) + _of_claims(report))
+
+
+def _of_claims(report: ScoreReport) -> str:
+    return f" {_count(report.claims, 'claim')}, {report.claims_for_review:,} of them for a person to look at." if report.claims else ""
 
 
 def _went_live(endpoint: EndpointReport, why: str, more: str = "") -> Outcome:

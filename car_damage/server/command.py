@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from car_damage.data.desk import Desk
 from car_damage.errors import SettingsError
 from car_damage.server.address import is_local
 from car_damage.server.state import State
@@ -20,7 +21,7 @@ _FILES = 128
 """Files besides connections: those of the models' processes, logs and libraries."""
 
 
-def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
+def serve(settings: Settings, desk: Desk, say: Callable[[str], None] = print) -> None:
     """Serve until SIGTERM or SIGINT, then finish requests in flight and stop every model.
 
     Raises:
@@ -39,7 +40,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print) -> None:
     with state.locked(), _listening(settings.serving.host) as listening:
         token = state.token()
         state.read()  # an error here is one line; when the application restores the endpoints, it would be a traceback
-        app = application(settings, Endpoints(settings, state), token)
+        app = application(settings, Endpoints(settings, state), desk, token)
         most = settings.serving.max_queue + AT_ONCE + SPARE
         _allow_files(most + _FILES)
         config = uvicorn.Config(

@@ -17,11 +17,13 @@ from car_damage.server.errors import ApiError, ErrorKind
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A body with exactly these fields, of exactly these types."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Entity(_Body):
+class Entity(Body):
     """A version of a registered model, and the size with which Databricks would serve it. The size has no effect here."""
 
     entity_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,2}$", max_length=255)]
@@ -37,7 +39,7 @@ class Entity(_Body):
         return self.name or served_name(self.entity_name, self.entity_version)
 
 
-class Route(_Body):
+class Route(Body):
     """The share of requests that a served entity gets."""
 
     traffic_percentage: int
@@ -46,13 +48,13 @@ class Route(_Body):
     """The older name of the same field."""
 
 
-class Traffic(_Body):
+class Traffic(Body):
     """The routes of an endpoint."""
 
     routes: list[Route]
 
 
-class Config(_Body):
+class Config(Body):
     """What an endpoint serves. An update replaces all of it."""
 
     served_entities: Annotated[list[Entity], Field(min_length=1, max_length=1)]
@@ -74,14 +76,14 @@ class Config(_Body):
         return self.served_entities[0]
 
 
-class Tag(_Body):
+class Tag(Body):
     """A tag of an endpoint."""
 
     key: str
     value: str | None = None
 
 
-class NewEndpoint(_Body):
+class NewEndpoint(Body):
     """An endpoint to create."""
 
     name: Name
@@ -90,7 +92,7 @@ class NewEndpoint(_Body):
     tags: list[Tag] = []
 
 
-Body = TypeVar("Body", bound=_Body)
+T = TypeVar("T", bound=Body)
 
 
 async def receive(request: Request, limit: int, timeout: float) -> bytes:
@@ -113,7 +115,7 @@ async def receive(request: Request, limit: int, timeout: float) -> bytes:
     return bytes(body)
 
 
-def parse(body: type[Body], data: bytes) -> Body:
+def parse(body: type[T], data: bytes) -> T:
     """Parse a request body.
 
     Raises:

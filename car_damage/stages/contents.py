@@ -11,7 +11,7 @@ from car_damage.data.silver import SILVER
 from car_damage.data.splits import TEST, TRAIN
 from car_damage.model.networks import export, training
 from car_damage.model.pixels.photos import PhotoSet
-from car_damage.model.run_files import KERAS_FILE, ONNX_FILE, OUT_OF_FOLD_FILE, write_predictions
+from car_damage.model.run_files import ANSWERING_FILE, KERAS_FILE, ONNX_FILE, OUT_OF_FOLD_FILE, write_predictions
 from car_damage.pipeline import TrainRequest
 from car_damage.ports import Dataset, Platform, RunContents
 from car_damage.stage import Progress
@@ -63,6 +63,7 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
         folder=folder,
         keras_file=keras_file,
         onnx_file=served.file,
+        answering_file=folder / ANSWERING_FILE,
         example=run.example,
         dataset=Dataset(
             platform.tables.uri(settings.tables.silver), request.silver_version, request.silver_fingerprint, SILVER, run.photos

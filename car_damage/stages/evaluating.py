@@ -21,14 +21,17 @@ from car_damage.errors import TooFewPhotos
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.model.quality import plots
+from car_damage.model.quality.answers import AnswerQuality, Said, fitted, quality_of
 from car_damage.model.quality.evaluation import Evaluation, evaluate, most_certain_mistakes
 from car_damage.model.report.contents import Mistake, Report
 from car_damage.model.report.page import page
 from car_damage.model.report.scores import Scores, scores_of
 from car_damage.model.run_files import (
+    ANSWERING_FILE,
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
+    RELIABILITY_FILE,
     REPORT_FILE,
     SMOKE_PHOTO_FILE,
     TRAINING_CURVE_FILE,
@@ -88,16 +91,21 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
     """
     settings, classes = platform.settings, platform.settings.labels.classes
     photos_of = {split: len(trained.photos.part(split)) for split in SPLITS}
-    (test, on_test), (validation, on_validation) = (_predicted(trained, split) for split in (TEST, VALIDATION))
-    evaluations = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(validation.labels, on_validation, classes)}
-    rows = trained.rows.take(pc.index_in(pa.array(test.sha256s), value_set=trained.rows["sha256"]))
+    (test, rows, said), (_, _, to_calibrate) = (_predicted(trained, split) for split in (TEST, VALIDATION))
+    prices = costs(classes, settings.promotion.costs)
+    answering = fitted(to_calibrate, settings.answers, prices)
+    answering.write(folder / ANSWERING_FILE)
+    on_test, on_validation = (answering.calibrated(of.probabilities, of.pixels) for of in (said, to_calibrate))
+    evaluations = {TEST: evaluate(test.labels, on_test, classes), VALIDATION: evaluate(to_calibrate.labels, on_validation, classes)}
+    answers = quality_of(said, answering, prices, settings.answers.review_cost)
     groups = groups_of(rows, settings.labels, settings.landing.folder)
-    scores = scores_of(test.labels, on_test, costs(classes, settings.promotion.costs), classes, groups, settings.promotion.seed)
+    scores = scores_of(test.labels, on_test, prices, classes, groups, settings.promotion.seed)
     title = f"Test photos of silver version {trained.request.silver_version}"
     shown: dict[str, Callable[[], bytes]] = {
         CONFUSION_MATRIX_FILE: lambda: plots.confusion_matrix(evaluations[TEST], title),
         WORST_MISTAKES_FILE: lambda: plots.worst_mistakes(test, on_test, classes),
-        REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, _mistakes(test, on_test, rows, classes))),
+        RELIABILITY_FILE: lambda: plots.reliability_diagram(answers.before, answers.after),
+        REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
@@ -105,14 +113,17 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         with if_possible(name):
             (folder / name).write_bytes(draw())
     example = smoke_photo(platform, test)
+    measured = {split: asdict(of) for split, of in evaluations.items()} | asdict(scores)
+    measured["answers"] = [asdict(one) for one in (answers.chosen, *answers.workloads)]
     files = {
-        EVALUATION_FILE: json.dumps({split: asdict(of) for split, of in evaluations.items()} | asdict(scores), indent=1).encode(),
+        EVALUATION_FILE: json.dumps(measured, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: example,
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
     metrics = {f"{split}_photos": float(number) for split, number in photos_of.items()} | scores.metrics()
+    metrics |= answers.metrics(TEST, classes) | {"temperature": answering.temperature}
     for split, evaluation in evaluations.items():
         metrics |= evaluation.metrics(split)
     return EvaluatedRun(metrics, photos_of, example)
@@ -127,18 +138,25 @@ def smoke_photo(platform: Platform, test: Photos) -> bytes:
     return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
 
 
-def _predicted(trained: Trained, split: str) -> tuple[Photos, npt.NDArray[np.float32]]:
-    """The photos of the split that can be read, and their probabilities."""
+def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
+    """The photos of the split that can be read, their rows, and what the network says about them."""
     photos = trained.photos.part(split)
     probabilities = training.predict(trained.network, photos)
     there = photos.there
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
-    return photos.only(there), probabilities[there]
+    photos = photos.only(there)
+    rows = trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
+    return photos, rows, Said(photos.labels, probabilities[there], np.asarray(rows["width"]) * np.asarray(rows["height"]))
 
 
-def _report(
-    trained: Trained, settings: Settings, evaluations: Mapping[str, Evaluation], scores: Scores, mistakes: Sequence[Mistake]
+def _report(  # noqa: PLR0917 - all that it shows
+    trained: Trained,
+    settings: Settings,
+    evaluations: Mapping[str, Evaluation],
+    scores: Scores,
+    answers: AnswerQuality,
+    mistakes: Sequence[Mistake],
 ) -> Report:
     rows, bits, test = trained.rows, settings.split.near_duplicate_bits, evaluations[TEST]
     return Report(
@@ -153,6 +171,7 @@ def _report(
         near_duplicate_bits=bits,
         evaluations=evaluations,
         scores=scores,
+        answers=answers,
         costs=costs(settings.labels.classes, settings.promotion.costs).tolist(),
         group_floor=settings.promotion.group_floor,
         mistakes=mistakes,
@@ -162,7 +181,7 @@ def _report(
     )
 
 
-def _mistakes(test: Photos, probabilities: npt.NDArray[np.float32], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
+def _mistakes(test: Photos, probabilities: npt.NDArray[np.float64], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
     """The contact sheet. `rows` are those of the test photos, in the same order."""
     predicted, found = probabilities.argmax(axis=1), []
     for row in most_certain_mistakes(test.labels, probabilities)[:_MISTAKES].tolist():
@@ -181,6 +200,6 @@ def _by_split_and_class(rows: pa.Table) -> dict[str, dict[str, int]]:
 
 def _settings(settings: Settings) -> dict[str, str]:
     """The settings that determine the model, by their keys."""
-    sections = {"training": settings.training.model_dump(mode="json"), "split": settings.split.model_dump(mode="json")}
+    sections = {name: getattr(settings, name).model_dump(mode="json") for name in ("training", "split", "answers")}
     sections["images"] = asdict(settings.images.limits())
     return {f"{section}.{name}": str(value) for section, values in sections.items() for name, value in values.items()}

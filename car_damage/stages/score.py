@@ -1,4 +1,5 @@
-"""Stage score: scores the photos of a folder or a table with one model version, and keeps the answers in the predictions table.
+"""Stage score: scores the photos of a folder or a table with one model version, and keeps the answers in the predictions table. Where
+claims are known, it says what the photos of each claim say together, in the table of claims.
 
 The model runs in processes of its own, which decode as the endpoint does: with delta-rs in one on the driver, with Spark in one for
 each of its Python workers. Answers are written chunk by chunk, so the run after a kill continues after the last chunk.
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger
+from car_damage.data.claims import by_column, by_folder
 from car_damage.data.predictions import ANSWER, FILE, KEY, PREDICTIONS, of_paths, unscored
 from car_damage.errors import SettingsError, Terminal
 from car_damage.machine import Scratch
 from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
+from car_damage.stages import claims
 
 EXAMPLES = 10
 
@@ -38,7 +41,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     settings, tables = platform.settings, platform.tables
     source = request.source or settings.scoring.source or settings.landing.folder
     version = _version(request, platform)
-    photos = _photos(source, platform)
+    photos, of_claims = _photos(source, platform)
     known, at = tables.read(settings.tables.predictions, [*FILE, "model_version"])
     wanted = unscored(photos, known, version.version)
     labels: Counter[str] = Counter()
@@ -64,6 +67,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
             progress("score", done, wanted.num_rows, f"version {version.version}")
     if at < 0:
         at = tables.merge(settings.tables.predictions, PREDICTIONS.empty_table(), KEY)
+    together = claims.write(request, source, version.version, photos, of_claims, platform) if of_claims.num_rows else of_claims
     return ScoreReport(
         version=version.version,
         source=source,
@@ -76,6 +80,8 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         unreadable=tuple(sorted(unreadable)[:UNREADABLE_SHOWN]),
         unreadable_count=len(unreadable),
         predictions_version=at,
+        claims=together.num_rows,
+        claims_for_review=pc.sum(together["review"]).as_py() if together.num_rows else 0,
     )
 
 
@@ -88,19 +94,21 @@ def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:
     return champion
 
 
-def _photos(source: str, platform: Platform) -> pa.Table:
-    """The columns `FILE`, one row a path."""
+def _photos(source: str, platform: Platform) -> tuple[pa.Table, pa.Table]:
+    """The columns `FILE`, one row a path; and `LINK`, which of them belong to which claim."""
     if "/" in source:
         try:
-            return ledger.listing_of(platform.files.list(source)).select(list(FILE))
+            photos = ledger.listing_of(platform.files.list(source)).select(list(FILE))
         except SettingsError as error:
             raise SettingsError(f"{source}, the source to score, is no folder on this machine: mount it, or name another source") from error
+        in_folders = platform.settings.scoring.claims == "folder"
+        return photos, by_folder(photos["path"].to_pylist() if in_folders else [], source)
     if source.count(".") != 2:
         raise SettingsError(f"{source} is no source to score: name a folder, with a /, or a table as catalog.schema.table")
-    rows, version = platform.tables.read(source, ["path"])
+    rows, version = platform.tables.read(source, ["path", "claim"], optional=["claim"])
     if version < 0:
         raise SettingsError(f"the table {source} is not there; name a folder (with a /), or a table with a column path")
-    return of_paths(rows["path"])
+    return of_paths(rows["path"]), by_column(rows)
 
 
 def _answers(version: ModelVersion, wanted: pa.Table, platform: Platform) -> Generator[pa.Table]:

@@ -14,16 +14,17 @@ import pyarrow.compute as pc
 
 from car_damage.data import guard, ledger
 from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import BRONZE_COLUMNS, SilverPlan, plan
+from car_damage.data.silver import ADDED, BRONZE_COLUMNS, SilverPlan, plan
 from car_damage.data.silver import SILVER as ROW
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
 from car_damage.errors import CommitConflict, Terminal
 from car_damage.photo.reasons import NO_LABEL, UNKNOWN_LABEL
 from car_damage.pipeline import SilverReport, SilverRequest
 from car_damage.ports import Platform
-from car_damage.settings import Landing
+from car_damage.settings import Settings
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages.labelling import labeller
+from car_damage.stages.words import of_photos, standing
 
 ATTEMPTS = 5
 """Plans that are made while other writers come first."""
@@ -65,14 +66,16 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
         )
     present = ledger.conform(present, ledger.BRONZE, _READ)
     present = present.filter(pc.is_in(present["status"], value_set=ledger.PRESENT))
-    silver, silver_version = tables.read(settings.tables.silver, ROW.names)
+    silver, silver_version = tables.read(settings.tables.silver, ROW.names, optional=ADDED)
+    words, spoken_of = standing(platform)
     assigned, splits_version = tables.read(settings.tables.splits, ASSIGNED.names)
-    here = ledger.below(settings.landing.folder, present["path"])
+    here = ledger.landed(settings, present["path"])
     progress("silver", 0, 3, f"{present.num_rows:,} files")
     silver, assigned = ledger.conform(silver, ROW, ROW.names), ledger.conform(assigned, ASSIGNED, ASSIGNED.names)
-    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform), silver, assigned, settings.split)
+    said = of_photos(present["sha256"], words, settings.labels.classes)
+    planned = plan(present.select(BRONZE_COLUMNS), _labels(present, here, platform, said), silver, assigned, settings.split)
     if not request.allow_removals:
-        _guard(silver, planned.rows, settings.landing)
+        _guard(silver, planned.rows, settings, spoken_of)
 
     if planned.verdicts.num_rows:
         bronze_version = tables.merge(settings.tables.bronze, planned.verdicts, ledger.KEY, base=bronze_version)
@@ -84,7 +87,7 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
         silver_version = tables.merge(settings.tables.silver, planned.upsert, ["sha256"], remove=planned.remove, base=silver_version)
     progress("silver", 3, 3, f"{planned.rows.num_rows:,} photos for training")
 
-    unused = _unused(planned, present, settings.landing.folder)
+    unused = _unused(planned, present, settings)
     examples = _examples(unused)
     return SilverReport(
         bronze_version=bronze_version,
@@ -103,20 +106,21 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
     )
 
 
-def _guard(before: pa.Table, after: pa.Table, landing: Landing) -> None:
-    """Photos of other landing folders leave only when a person says so, and do not count."""
-    labels = [rows.filter(ledger.below(landing.folder, rows["path"]))["label"] for rows in (before, after)]
+def _guard(before: pa.Table, after: pa.Table, settings: Settings, spoken_of: pa.Array) -> None:
+    """Photos of other folders, and those of which somebody has said what they show, leave only when a person says so, and do not count."""
+    counts = [pc.and_not(ledger.landed(settings, rows["path"]), pc.is_in(rows["sha256"], value_set=spoken_of)) for rows in (before, after)]
+    labels = [rows.filter(counted)["label"] for rows, counted in zip((before, after), counts, strict=True)]
     guard.check(
         guard.shrinkage(*labels),
-        landing.max_vanished_share,
+        settings.landing.max_vanished_share,
         "from the training photos, because of what has changed in the landing folder, the labels or the limits",
         "The training photos stay as they were. If this is meant, run again with allow_removals",
     )
 
 
-def _unused(planned: SilverPlan, present: pa.Table, folder: str) -> pa.Table:
+def _unused(planned: SilverPlan, present: pa.Table, settings: Settings) -> pa.Table:
     """path, reason, modified and ingest_run of the files of the landing folder that silver does not use; latest first."""
-    unused = planned.unused.filter(ledger.below(folder, planned.unused["path"]))
+    unused = planned.unused.filter(ledger.landed(settings, planned.unused["path"]))
     # The few unused paths are looked for among all, and not the other way round, which would index all of them.
     rows = present.select(["path", "modified", "ingest_run"]).filter(pc.is_in(present["path"], value_set=unused["path"]))
     rows = rows.take(pc.index_in(unused["path"], value_set=rows["path"]))
@@ -141,16 +145,17 @@ def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[s
     return {row["path"]: row["detail"][:_DETAIL] for table in tables for row in table.to_pylist() if row["detail"]}
 
 
-def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform) -> pa.Table:
-    """Labels by the present settings; a photo of another landing folder keeps its label in bronze."""
+def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform, said: pa.Table) -> pa.Table:
+    """Labels by the present settings, and what people said; a photo of another landing folder keeps its label in bronze."""
     fresh = _fresh_labels(present["path"].filter(here), platform)
     is_class = pc.is_in(present["label"], value_set=pa.array(platform.settings.labels.classes))
-    why = pc.if_else(pc.is_null(present["label"]), pc.coalesce(present["reason"], NO_LABEL), UNKNOWN_LABEL)
+    unknown = pc.fill_null(pc.equal(present["reason"], UNKNOWN_LABEL), False)
+    why = pc.if_else(pc.is_null(present["label"]), pc.if_else(unknown, UNKNOWN_LABEL, NO_LABEL), UNKNOWN_LABEL)
     kept = {"label": pc.if_else(is_class, present["label"], None), "reason": pc.if_else(is_class, None, why)}
     mask = here.combine_chunks()
     whole = {name: column.cast(pa.string()).combine_chunks() for name, column in kept.items()}
     labels = {name: pc.replace_with_mask(whole[name], mask, fresh[name].combine_chunks()) for name in _LABELLED.names}
-    return pa.table({**labels, "elsewhere": pc.invert(mask)})
+    return pa.table({**labels, "elsewhere": pc.invert(mask), **{name: said[name] for name in said.column_names}})
 
 
 def _fresh_labels(paths: pa.ChunkedArray, platform: Platform) -> pa.Table:

@@ -1,8 +1,10 @@
-"""Stage validate: gives a verdict on every file that bronze has not seen, and marks in bronze the files that are gone.
+"""Stage validate: gives a verdict on every file that bronze has not seen, marks in bronze the files that are gone, and takes up what people
+have said about photos.
 
 A verdict is given again when the limits or the decoder have changed, or when a run has found that the file's bytes have. One commit
 writes all, so bronze always agrees with one listing of the folder. A file that could not be read gets no
-verdict, and the next run tries it again. With nothing new and nothing gone, nothing is written.
+verdict, and the next run tries it again. With nothing new and nothing gone, nothing is written. The photos of the corrections folder get
+rows like all others; its words become rows of the table of reviews, see `car_damage.data.reviews`.
 """
 
 import logging
@@ -14,13 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import guard, ledger
-from car_damage.data.labels import Labeller
+from car_damage.data.labels import Labeller, LabelResult
+from car_damage.errors import LandingLost
+from car_damage.machine import absolute
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import UNREADABLE_SHOWN, ValidateReport, ValidateRequest, silver_request
 from car_damage.ports import LandingDiff, Platform
+from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.labelling import labeller
+from car_damage.stages.words import take_up
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +40,8 @@ class Verdict:
 
     limits: Limits
     labeller: Labeller
+    unlabelled: str
+    """The corrections folder. Its names say nothing: people do, and silver hears them."""
 
     def __call__(self, path: str, data: bytes) -> Mapping[str, Any]:
         return self.row(path, inspect(data, self.limits))
@@ -43,7 +51,7 @@ class Verdict:
 
     def row(self, path: str, inspection: Inspection) -> Mapping[str, Any]:
         """A reason of the photo comes before a reason of its label."""
-        labelled = self.labeller.label(path)
+        labelled = LabelResult(None, None) if path.startswith(self.unlabelled) else self.labeller.label(path)
         reason = inspection.reason or labelled.reason
         return {
             "sha256": inspection.sha256,
@@ -62,15 +70,18 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     """Do what the module describes.
 
     Raises:
-        LandingLost: too many known photos have vanished, and the request does not allow it.
+        LandingLost: too many known photos have vanished, or all corrections, and the request does not allow it.
         SettingsError: the landing folder is not there.
         Unavailable: it cannot be listed completely.
     """
     settings, tables = platform.settings, platform.tables
     under = ledger.judged_under(settings.images.limits())
-    landed = tables.compare_landing(settings.landing.folder, settings.tables.bronze, under, retire_others=request.retire_other_folders)
+    corrections = settings.answers.corrections
+    landed = tables.compare_landing(
+        settings.landing.folder, settings.tables.bronze, under, corrections, retire_others=request.retire_other_folders
+    )
     if not request.allow_removals:
-        _guard(landed, settings.landing.max_vanished_share)
+        _guard(landed, settings)
     if landed.elsewhere:
         _log.warning(
             "%d photos of other folders than %s are still used; retire_other_folders takes them out",
@@ -83,6 +94,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     version = landed.bronze_version
     if rows.num_rows or version < 0:
         version = tables.merge(settings.tables.bronze, rows, ledger.KEY)
+    words = take_up(landed.words, platform)
     reasons = pc.value_counts(first["reason"].drop_null()).to_pylist()
     statuses = landed.gone["status"].to_pylist()
     return ValidateReport(
@@ -97,13 +109,19 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         landing_fingerprint=landed.fingerprint,
         judged_again=judged.num_rows - first.num_rows,
         elsewhere=landed.elsewhere,
+        words=words,
     )
 
 
-def _guard(landed: LandingDiff, max_share: float) -> None:
+def _guard(landed: LandingDiff, settings: Settings) -> None:
+    if landed.corrections_away:
+        raise LandingLost(
+            f"the corrections folder {settings.answers.corrections} has no photo, and {landed.corrections_away:,} are known. Nothing was "
+            "written. Mount it; if it was emptied on purpose, run again with allow_removals"
+        )
     guard.check(
         landed.losses,
-        max_share,
+        settings.landing.max_vanished_share,
         f"from the landing folder, which now lists {landed.listed}",
         "Nothing was written. If the folder is mounted and the photos were removed on purpose, run again with allow_removals",
     )
@@ -112,7 +130,7 @@ def _guard(landed: LandingDiff, max_share: float) -> None:
 def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress: Progress) -> tuple[pa.Table, list[str]]:
     """The rows of files that could be read, and the paths of those that could not."""
     limits = platform.settings.images.limits()
-    verdict = Verdict(limits, labeller(platform))
+    verdict = Verdict(limits, labeller(platform), absolute(platform.settings.answers.corrections) + "/")
     too_large = pc.greater(new["size"], limits.max_bytes)
     readable = new.filter(pc.invert(too_large))
     total = readable.num_rows

@@ -60,7 +60,7 @@ def _mark(paths: Collection[str], platform: Platform) -> None:
     tables, bronze, columns = platform.tables, platform.settings.tables.bronze, [*ledger.KEY, "status"]
     rows = ledger.conform(tables.read(bronze, columns)[0], ledger.BRONZE, columns)
     present = rows.filter(pc.is_in(rows["status"], value_set=ledger.PRESENT))
-    present = present.filter(ledger.below(platform.settings.landing.folder, present["path"]))  # others get no verdict
+    present = present.filter(ledger.looked_at(platform.settings, present["path"]))  # others get no verdict
     marked = present.filter(pc.is_in(present["path"], value_set=pa.array(sorted(paths)))).select(list(ledger.KEY))
     if marked.num_rows:
         tables.merge(bronze, marked.append_column("judged_under", pa.nulls(marked.num_rows, pa.string())), ledger.KEY)

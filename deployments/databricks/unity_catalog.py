@@ -48,12 +48,17 @@ def volumes(settings: Settings) -> list[str]:
     Raises:
         SettingsError: a setting must name a folder on a volume and does not.
     """
+    databricks = settings.databricks
+    folders = {
+        "answers.corrections": settings.answers.corrections,
+        "databricks.handovers": databricks.handovers,
+        "databricks.wheels": databricks.wheels,
+    }
     found = []
-    for setting in ("handovers", "wheels"):
-        folder = getattr(settings.databricks, setting)
+    for setting, folder in folders.items():
         volume = volume_of(folder)
         if volume is None:
-            raise SettingsError(f"databricks.{setting} is {folder}; it must lie on a volume: /Volumes/catalog/schema/volume/...")
+            raise SettingsError(f"{setting} is {folder}; it must lie on a volume: /Volumes/catalog/schema/volume/...")
         found.append(volume)
     return list(dict.fromkeys(found))
 
@@ -81,9 +86,11 @@ def comments(settings: Settings) -> dict[str, str]:
     uses = {
         settings.tracking.model: "The model of the severity of car damage.",
         databricks.wheels: "Wheels that the jobs of the car damage service install.",
+        settings.answers.corrections: "What people say about photos of damaged cars, and the photos that got a class there.",
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
         names.predictions: "Answers of the car damage model to many photos.",
         names.features: "What a backbone sees in each photo of a damaged car.",
+        names.reviews: "What people have said about photos of damaged cars.",
         names.splits: "The split of each photo of damaged cars.",
         names.silver: "Photos of damaged cars that models are trained and tested on.",
         names.bronze: "The verdict on each photo of a damaged car that has landed.",

@@ -44,6 +44,7 @@ def _settings(settings: Settings, name: str, catalog: str) -> Settings:
     jobs = {f"{job}_job": f"{name}-{job}" for job in settings.databricks.jobs}
     changes = {
         "landing": {"folder": f"{volume}/photos/"},
+        "answers": {"corrections": f"{volume}/ops/corrections/"},
         "tables": tables,
         "split": {"test": 0.25, "validation": 0.25},
         "training": {"epochs": 1},

@@ -68,6 +68,7 @@ def of(settings: Settings, schema: str) -> Redaction:
         *settings.tables.all,
         settings.tracking.model,
         settings.landing.folder,
+        settings.answers.corrections,
         settings.databricks.handovers,
         settings.databricks.wheels,
     ]

@@ -31,6 +31,7 @@ OURS = [
     "schema insurance_uc.models",
     "schema insurance_uc.ops",
     "volume insurance_uc.landing.raw_data",
+    "volume insurance_uc.ops.corrections",
     "volume insurance_uc.ops.runs",
     "volume insurance_uc.ops.wheels",
     "wheel",
@@ -207,7 +208,7 @@ def test_a_missing_permission_is_named(empty: Twin, settings: Settings) -> None:
 
 def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"databricks\.wheels is .*; it must lie on a volume: /Volumes/catalog/schema/volume/\.\.\."):
-        unity_catalog.volumes(Settings(databricks={"wheels": str(tmp_path)}))
+        unity_catalog.volumes(Settings(databricks={"stages": "jobs", "wheels": str(tmp_path)}))
 
 
 def ingest(whole: Any) -> Any:

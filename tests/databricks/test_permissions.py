@@ -27,6 +27,7 @@ SETTINGS = Settings(
     databricks={"stages": "jobs", "handovers": HANDOVERS, "service_principal": CLIENT},
 )
 LANDING_VOLUME = "insurance_uc.landing.raw_data"
+OPS_VOLUMES = {f"insurance_uc.ops.{name}" for name in ("corrections", "runs", "wheels")}
 
 
 class Person:
@@ -103,6 +104,7 @@ def test_what_the_service_principal_is_granted(at_work: Person) -> None:
         "insurance_uc.models": {"USE_SCHEMA", "CREATE_MODEL"},
         "insurance_uc.ops": {"USE_SCHEMA"},
         LANDING_VOLUME: {"READ_VOLUME"},
+        "insurance_uc.ops.corrections": {"READ_VOLUME", "WRITE_VOLUME"},
         "insurance_uc.ops.runs": {"READ_VOLUME", "WRITE_VOLUME"},
         "insurance_uc.ops.wheels": {"READ_VOLUME", "WRITE_VOLUME"},
     }
@@ -187,10 +189,10 @@ def test_an_administrator_prepares_the_approval_on_the_model_s_page(person: Pers
 def test_what_the_service_owns_says_what_it_is_and_the_data_team_s_volume_keeps_its_own_tags(at_work: Person) -> None:
     twin = at_work.twin
     named = {name: comment for (_, name), comment in twin.comments.items()}
-    assert set(named) == {*twin.schemas, LANDING_VOLUME, "insurance_uc.ops.runs", "insurance_uc.ops.wheels", MODEL}
+    assert set(named) == {*twin.schemas, LANDING_VOLUME, *OPS_VOLUMES, MODEL}
     assert named["insurance_uc.silver"] == "Photos of damaged cars that models are trained and tested on."
     assert named[LANDING_VOLUME] == "Photos of damaged cars, a folder for each class."
-    ours = (set(twin.schemas) - {"insurance_uc.landing"}) | {"insurance_uc.ops.runs", "insurance_uc.ops.wheels"}
+    ours = (set(twin.schemas) - {"insurance_uc.landing"}) | OPS_VOLUMES
     assert {name: tags for (_, name), tags in twin.entity_tags.items()} == {name: {"service": "car-damage"} for name in ours}
     assert twin.registered[MODEL].tags == {"service": "car-damage"}
 

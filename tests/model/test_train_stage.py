@@ -14,11 +14,13 @@ from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
 from car_damage.data import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
+from car_damage.model.answering import Answering, Nonconformity, SizeWeights, needs_a_person
 from car_damage.model.networks import export, startup
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality import plots
 from car_damage.model.run_files import (
+    ANSWERING_FILE,
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
@@ -39,7 +41,7 @@ from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
-from car_damage.stages import train
+from car_damage.stages import evaluating, train
 from car_damage.stages.evaluating import smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
 from deployments import demo_photos
@@ -58,6 +60,14 @@ def runs(settings: Settings) -> dict[str, str]:
     mlflow = client(settings)
     experiment = mlflow.get_experiment_by_name(settings.tracking.experiment)
     return {run.info.run_id: run.info.status for run in mlflow.search_runs([experiment.experiment_id])} if experiment else {}
+
+
+ANSWERING = Answering(
+    1.7,
+    (SizeWeights(0, (1.0, 2.0, 0.5)),),
+    0.8,
+    (Nonconformity(9, tuple(np.linspace(0, 0.8, 9))), Nonconformity(3, (0.1, 0.2, 0.3)), Nonconformity(9, tuple(np.linspace(0, 0.9, 9)))),
+)
 
 
 class Killed(BaseException):
@@ -96,6 +106,8 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     run = mlflow.get_run(report.run_id)
     files = {file.path for file in mlflow.list_artifacts(report.run_id)}
     assert files == {
+        "answering.json",
+        "reliability.png",
         "car_damage_classifier.keras",
         "car_damage_classifier.onnx",
         "confusion_matrix.png",
@@ -111,6 +123,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
     assert wanted.items() <= run.data.tags.items()
     assert run.data.tags["model_uri"] == report.model_uri
+    assert {"test_calibration_error", "test_calibration_error_before", "test_review_share", "test_coverage_major"} <= set(report.metrics)
     assert {"test_accuracy", "validation_macro_f1", "epochs", "train_photos", "loss", "val_loss"} <= set(run.data.metrics)
     assert run.data.params["learning_rate"] == str(settings.training.learning_rate)
     assert not {"preparation_pixels", "preparation_quality"} & set(run.data.params)
@@ -235,8 +248,18 @@ def noted_answer(world: World, report: TrainReport) -> tuple[str, list[float]]:
 def assert_answers_as_noted(world: World, report: TrainReport, folder: Path) -> None:
     """The registered model answers in its own process as its run has noted."""
     path, noted = noted_answer(world, report)
-    [answer] = answers(world.target.registry.download(report.model_uri, folder), [Path(path).read_bytes()], timeout=120)
+    model = world.target.registry.download(report.model_uri, folder)
+    [answer] = answers(model, [Path(path).read_bytes()], timeout=120)
     assert list(answer.probabilities.values()) == pytest.approx(noted, abs=1e-5)
+    assert Answering.read(model / "artifacts" / ANSWERING_FILE) == ANSWERING
+    probabilities = np.array([noted])
+    assert answer.classes == tuple(np.array(CLASSES)[ANSWERING.sets(probabilities)[0]])
+    assert answer.review is bool(needs_a_person(ANSWERING.sets(probabilities), probabilities)[0])
+    network = OnnxNetwork(onnx) if (onnx := next((model / "artifacts").glob("*.onnx"), None)) else None
+    if network:
+        said = network(decode(Path(path).read_bytes()).pixels[None])
+        assert said[0] != pytest.approx(noted, abs=1e-3)
+        assert ANSWERING.calibrated(said, [1])[0] == pytest.approx(noted, abs=1e-5)
 
 
 def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_says_why(
@@ -247,6 +270,7 @@ def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_s
         raise NotImplementedError("no such layer")
 
     monkeypatch.setattr(export, "write", fail)
+    monkeypatch.setattr(evaluating, "fitted", lambda *_: ANSWERING)
     world, _ = trained
     steps: list[str] = []
     report = TRAIN.work(asked(world, training_key="key-4"), world.target, lambda *step: steps.append(str(step)))
@@ -259,7 +283,10 @@ def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_s
     assert_answers_as_noted(world, report, tmp_path)
 
 
-def test_a_model_with_int8_answers_as_it_was_evaluated(trained: tuple[World, TrainReport], tmp_path: Path) -> None:
+def test_a_model_with_int8_answers_as_it_was_evaluated(
+    trained: tuple[World, TrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluating, "fitted", lambda *_: ANSWERING)
     world, plain = trained
     settings = world.target.settings
     small = Target(settings.model_copy(update={"training": settings.training.model_copy(update={"int8": True})}))

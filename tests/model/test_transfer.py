@@ -23,12 +23,12 @@ from car_damage.model.networks import applications, backbone, heads, startup
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
 from car_damage.model.served.process import answers
-from car_damage.pipeline import TrainReport, TrainRequest, training_key
+from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
-from car_damage.ports import FEATURES_TAG
+from car_damage.ports import CHAMPION, FEATURES_TAG
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import transfer
+from car_damage.stages import judging, transfer
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
@@ -316,9 +316,30 @@ def test_auto_trains_a_cnn_where_weights_are_away_and_finds_it_again_until_photo
     assert client(here.target.settings).get_logged_model(report.model_uri.removeprefix("models:/")).name.endswith("-cnn")
     assert replace(TRAIN.work(request, here.target, silent), metrics=report.metrics) == report
     assert looked == ["MobileNet"]
-    there = with_training(here, Training(network="auto", backbone=str(weights), epochs=1))
+    there = with_training(here, Training(network="auto", backbone=str(weights), resolution="common"))
     later = TRAIN.work(asked(there, training_key="transfer-2", fallback_key="cnn-2"), there.target, silent)
     assert (later.training_key, later.network) == ("transfer-2", "transfer")
+    assert "preparation_pixels" in client(there.target.settings).get_run(later.run_id).data.params
+    assert_both_are_judged_on_the_same_files(there, report, later)
+
+
+def assert_both_are_judged_on_the_same_files(world: World, champion: TrainReport, candidate: TrainReport) -> None:
+    """A cnn is live, and a transfer model with another preparation is to replace it: each answers as after its own training."""
+    target = world.target
+    target.tables.merge(target.settings.tables.splits, world.rows.select(["sha256", "phash", "split"]), ["sha256"])
+    live, new = (target.registry.create(one.run_id, one.model_uri, {}, "") for one in (champion, candidate))
+    target.registry.move(CHAMPION, live.version)
+    request = RegisterRequest("flow-1", candidate.run_id, candidate.model_uri, world.silver_version)
+    evidence = judging.judge(judging.read_test_photos(request, target), new, live, target, silent).decision.evidence
+    confusions = []
+    for report in (champion, candidate):
+        predicted = read_predictions(target.tracking.fetch(report.run_id, PREDICTIONS_FILE))
+        said = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
+        truth = np.array([CLASSES.index(label) for label in predicted["label"].to_pylist()])
+        confusions.append([list(row) for row in evaluate(truth, said, CLASSES).confusion])
+    assert evidence.champion is not None
+    assert [evidence.champion.confusion, evidence.candidate.confusion] == confusions
+    assert evidence.test_photos == 3
 
 
 def test_a_check_tells_what_a_training_will_find(weights: Path) -> None:

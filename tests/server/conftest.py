@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
-from car_damage.settings import Serving, Settings, Tracking
+from car_damage.settings import Answers, Serving, Settings, Tracking
 from deployments.processes import free_port
 
 CLASSES = ("minor", "moderate", "major")
@@ -58,6 +59,16 @@ def jpeg(width: int, height: int, turn: int = 0) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")
     return file.getvalue()
+
+
+ANSWERING = Answering(
+    scores=(
+        Nonconformity(3, (0.1, 0.2, 0.3)),  # too few photos: minor is in every set
+        Nonconformity(20, tuple(number / 40 for number in range(20))),
+        Nonconformity(20, tuple(number / 20 for number in range(20))),
+    )
+)
+"""What version 1 does to its network's probabilities. The other versions can exclude no class."""
 
 
 def network(folder: Path, seed: int) -> Path:
@@ -131,9 +142,11 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
             files[version] = network(folder, version)
             limits = Limits(min_side=LIMIT) if version == 2 else Limits()
             with mlflow.start_run(experiment_id=experiment):
-                model_uri = package.log(
-                    package.NetworkFiles(files[version], files[version].with_suffix(".onnx")), photo, CLASSES, "model", limits=limits
-                )
+                answering = folder / "answering.json" if version == 1 else None
+                if answering:
+                    ANSWERING.write(answering)
+                network_files = package.NetworkFiles(files[version], files[version].with_suffix(".onnx"), answering)
+                model_uri = package.log(network_files, photo, CLASSES, "model", limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))
     finally:
@@ -158,11 +171,28 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
     return Models(uri, files, folders, altered=3, broken=4)
 
 
+SERVE = """
+from car_damage.data.desk import Desk
+from car_damage.platform import Target
+from car_damage.server.command import serve
+from car_damage.settings_sources import load
+
+target = Target(load())
+serve(target.settings, Desk(target.files, target.settings.answers, target.clock))
+"""
+"""As `car-damage serve`, but for a home that was never opened: these registries have their place elsewhere."""
+
+
 class Server:
     """An endpoint server in its own process, with the settings and calls of a client."""
 
     def __init__(self, home: Path, uri: str, **serving: Any) -> None:
-        self.settings = Settings(home=home, tracking=Tracking(uri=uri), serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving))
+        self.settings = Settings(
+            home=home,
+            tracking=Tracking(uri=uri),
+            serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving),
+            answers=Answers(corrections=str(home / "corrections"), keep_for_review=str(home / "kept")),
+        )
         self._process: subprocess.Popen[str] | None = None
         self._said = home / "server.out"
 
@@ -175,10 +205,10 @@ class Server:
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "CAR_DAMAGE_HOME": str(self.settings.home),
             "CAR_DAMAGE_TRACKING__URI": registry or self.settings.tracking_uri,
+            "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(self.settings.answers.keep_for_review),
             **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
-        code = "from car_damage.server.command import serve; from car_damage.settings_sources import load; serve(load())"
-        return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stdout=output, stderr=subprocess.STDOUT, text=True)
 
     def start(self, registry: str | None = None) -> "Server":
         # The output goes to a file: a pipe that nobody reads fills up and then blocks the server.

@@ -49,6 +49,7 @@ def test_a_model_of_before_is_judged_by_its_own_answers(of_before: Path, photo: 
     assert list(answered.probabilities) == list(CLASSES)
     assert list(answered.probabilities.values()) == pytest.approx(expected, abs=1e-4)
     assert answered.label == CLASSES[expected.index(max(expected))]
+    assert (answered.classes, answered.review) == (None, None)
     assert refused.refused == "too small: 60x40, each side must have 48 pixels"
 
 
@@ -91,4 +92,5 @@ def test_a_model_of_before_is_served(of_before: Path, live: Server, models: Mode
     assert live.settled().served == version
     (answer,) = live.serving.query([photo])
     assert answer.served_by == f"car_damage_classifier-{version}"
+    assert (answer.classes, answer.review) == (None, None)
     assert list(answer.probabilities.values()) == pytest.approx(expected, abs=1e-4)

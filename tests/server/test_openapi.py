@@ -12,6 +12,9 @@ from fastapi.openapi.models import OpenAPI
 from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator, ValidationError
 
+from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.folder import Folder
+from car_damage.data.desk import Desk
 from car_damage.server.api import app as server_app
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State
@@ -26,7 +29,7 @@ def application(settings: Settings) -> FastAPI:
     """The application with its routes, without a running server."""
     endpoints = Endpoints(settings, State(settings.home))
     asyncio.run(endpoints.close())
-    return server_app.api(settings, endpoints)
+    return server_app.api(settings, endpoints, Desk(Folder(), settings.answers, SystemClock()))
 
 
 DESCRIBED = application(Settings()).openapi()
@@ -108,7 +111,7 @@ def test_answers_about_photos_are_as_described_and_so_are_refusals(ready: Server
     invocations = "/serving-endpoints/{name}/invocations"
     body = OPERATIONS["post", invocations]["requestBody"]["content"]["application/json"]["schema"]
     split = {"dataframe_split": {"columns": ["image"], "data": [[records(photo)["dataframe_records"][0]["image"]]]}}
-    for asked in (records(photo, photo), split):
+    for asked in (records(photo, photo), records(photo) | {"params": {"coverage": 0.95}}, split):
         fits(asked, body)
         response = ready.invoke(json=asked)
         assert response.status_code == 200

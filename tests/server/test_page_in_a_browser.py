@@ -1,13 +1,18 @@
 """The endpoint's page in a real browser: what a person sees, and which data leaves the machine."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from car_damage.adapters.clock import SystemClock
+from car_damage.adapters.folder import Folder
+from car_damage.data.desk import Answer, Desk
 from car_damage.server.address import token
 from deployments.demo_photos import photo as drawn
+from tests.fakes import sha256
 from tests.server.browser import Browser, chromium
 from tests.server.conftest import CLASSES, Server, until
 
@@ -86,7 +91,7 @@ def cards(page: Browser) -> list[dict[str, Any]]:
         page.run(
             """return [...document.querySelectorAll(".card")].map((card) => ({
               state: card.dataset.state,
-              ...Object.fromEntries(["h3", ".file", ".facts", ".problem", ".again"].map((name) => {
+              ...Object.fromEntries(["h3", ".file", ".facts", ".problem", ".review", ".again"].map((name) => {
                 const part = card.querySelector(name);
                 return [name.replace(".", ""), part.checkVisibility() ? part.textContent : null];
               })),
@@ -119,10 +124,30 @@ def test_a_photo_gets_its_class_its_probabilities_its_version_and_its_time(page:
     assert [said for _, said, _ in card["bars"]] == [f"{answer.probabilities[name] * 100:.1f} %" for name in CLASSES]
     assert [width for _, _, width in card["bars"]] == pytest.approx([answer.probabilities[name] for name in CLASSES], abs=0.01)
     assert card["facts"].startswith("Answered by car_damage_classifier-1 in")
+    assert answer.review is True
+    assert card["review"] == f"A person must look: it may be {' or '.join(answer.classes or ())}."
     assert int(card["facts"].split()[-2]) > 0
     assert page.run("return document.querySelector('.card img').naturalWidth") > 0
     assert state(page) == f"{ready.settings.serving.endpoint}: ready, version 1"
     assert f"car.jpg: {answer.label}" in page.run("return document.querySelector('[role=log]').textContent")
+
+
+def test_a_card_shows_where_the_damage_was_seen_if_it_is_asked(page: Browser, car: Path) -> None:
+    page.choose("#photos", car)
+    (before,) = done(page, 1)
+    assert not page.run("return document.querySelector('.card .map').checkVisibility()")
+    page.run("document.querySelector('.card .why').click()")
+    until(lambda: page.run("return document.querySelector('.card .map').checkVisibility()"), "the map")
+    painted = """const canvas = document.querySelector(".card canvas");
+      const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      return [canvas.width / canvas.height, new Set(data.filter((_, place) => place % 4 === 0)).size];"""
+    shape, reds = page.run(painted)
+    assert shape == pytest.approx(
+        page.run("const photo = document.querySelector('.card img'); return photo.naturalWidth / photo.naturalHeight"), abs=0.02
+    )
+    assert reds > 2
+    assert cards(page)[0]["h3"] == before["h3"]
+    assert page.console() == []
 
 
 def test_nothing_leaves_the_server_and_the_console_has_no_errors(page: Browser, ready: Server, car: Path) -> None:
@@ -279,7 +304,7 @@ def test_a_phone_scrolls_in_one_direction_and_its_targets_are_large(page: Browse
             + "return [...document.querySelectorAll('button, select, #drop label, #token')].filter((element) => element.checkVisibility())"
             ".map((element) => [element.textContent.trim(), element.getBoundingClientRect().height])"
         )
-        assert len(heights) == 5
+        assert len(heights) == 7
         assert [target for target in heights if target[1] < SMALLEST_TARGET] == []
     finally:
         page.cdp("Emulation.clearDeviceMetricsOverride")
@@ -306,3 +331,94 @@ def test_the_page_is_worked_by_keyboard_and_its_controls_have_names(browser: Bro
     assert browser.label("#token") == "Token"
     browser.run(SHOW)
     assert browser.label("#endpoints") == "Endpoint"
+
+
+@pytest.fixture
+def desk(ready: Server) -> Iterator[Desk]:
+    """The desk of the server, with nothing on it and nothing said."""
+    answers = ready.settings.answers
+    yield Desk(Folder(), answers, SystemClock())
+    for folder in (answers.corrections, answers.keep_for_review):
+        shutil.rmtree(str(folder), ignore_errors=True)
+
+
+def sign(page: Browser) -> None:
+    page.run("localStorage.setItem('reviewer', 'Ann Lee')")
+
+
+def text(page: Browser, part: str) -> str:
+    return str(page.run("return document.getElementById(arguments[0]).textContent", part))
+
+
+def labels(desk: Desk, data: bytes) -> list[tuple[str, str]]:
+    return [(word.label, word.by) for word in desk.said(sha256(data)).history]
+
+
+def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_word_back(page: Browser, ready: Server, desk: Desk) -> None:
+    """One story, from the name that is asked once to the files that the next run reads."""
+    page.run("localStorage.clear()")
+    waiting = {sure: drawn("major", number) for number, sure in enumerate((0.9, 0.5, 0.7))}
+    for sure, data in waiting.items():
+        chances = {"minor": sure, "moderate": 1 - sure, "major": 0.0}
+        assert desk.keep(data, Answer("minor", chances, ("minor", "moderate"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00"))
+    page.click("#to-reviewing")
+    until(lambda: text(page, "count").startswith("3 of them"), "the desk")
+    (card,) = done(page, 1)
+    assert (card["h3"], [said for _, said, _ in card["bars"]]) == ("minor", ["50.0 %", "50.0 %", "0.0 %"])
+    assert "It may be minor or moderate" in card["facts"]
+    until(lambda: page.run("return document.querySelector('#current img')?.naturalWidth > 0"), "the photo")
+
+    page.type("body", "3")
+    until(lambda: page.run("return document.activeElement.id") == "name", "the question for the name")
+    page.type("#name", "Ann Lee\ue007")
+    until(lambda: text(page, "count").startswith("2 of them"), "the next photo")
+    assert labels(desk, waiting[0.5]) == [("major", "Ann Lee")]
+    assert [path.name for path in Path(ready.settings.answers.corrections, "photos").iterdir()] == [f"{sha256(waiting[0.5])}.jpg"]
+    assert [done(page, 1)[0]["bars"][0][1], text(page, "lately")] == ["70.0 %", "major is noted."]
+
+    page.type("body", "n")
+    until(lambda: text(page, "count").startswith("1 of them"), "the last photo")
+    page.type("body", "u")
+    until(lambda: text(page, "count").startswith("2 of them"), "the photo that came back")
+    assert labels(desk, waiting[0.7]) == [("not_a_car", "Ann Lee"), ("undone", "Ann Lee")]
+    for count in ("1 of them", "No photo waits"):
+        until(lambda: page.run("return document.querySelector('#current button[data-word=cannot_tell]') !== null"), "the buttons")
+        page.click("#current button[data-word=cannot_tell]")
+        until(lambda count=count: text(page, "count").startswith(count), count)
+    assert labels(desk, waiting[0.9]) == [("cannot_tell", "Ann Lee")]
+    assert page.console() == []
+
+
+def test_an_answer_on_the_first_view_is_corrected_with_its_photo(page: Browser, ready: Server, desk: Desk, car: Path) -> None:
+    sign(page)
+    page.choose("#photos", car)
+    (card,) = done(page, 1)
+    page.click("#answers summary")
+    page.click("#answers button[data-word=moderate]")
+    until(lambda: "moderate, Ann Lee" in page.run("return document.querySelector('.said').textContent"), "the word")
+    [word] = desk.said(sha256(car.read_bytes())).history
+    assert (word.label, word.by, word.version, word.answered) == ("moderate", "Ann Lee", 1, card["h3"])
+    assert Path(ready.settings.answers.corrections, "photos", f"{word.sha256}.jpg").read_bytes() == car.read_bytes()
+    assert page.console() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_second_view_is_readable_and_large_enough_to_touch(page: Browser, desk: Desk, scheme: str) -> None:
+    desk.keep(drawn("major", 1), Answer("minor", {"minor": 0.5, "major": 0.5}, (), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00"))
+    page.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.cdp("Emulation.setDeviceMetricsOverride", **PHONE)
+    try:
+        page.click("#to-reviewing")
+        until(lambda: text(page, "count").startswith("1 of them"), "the desk")
+        page.run("for (const id of ['who', 'undo', 'rename']) document.getElementById(id).hidden = false;")
+        low = [(words, contrast) for words, contrast in page.run(CONTRASTS) if contrast < LEAST_CONTRAST]
+        assert low == []
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth"), "nothing is cut off"
+        sizes = page.run(
+            "return [...document.querySelectorAll('button, input')].filter((one) => one.checkVisibility() && one.id !== 'photos')"
+            ".map((one) => [one.id || one.textContent, Math.min(one.offsetWidth, one.offsetHeight)])"
+        )
+        assert [one for one in sizes if one[1] < SMALLEST_TARGET] == []
+    finally:
+        page.cdp("Emulation.clearDeviceMetricsOverride")
+        page.cdp("Emulation.setEmulatedMedia", features=[])

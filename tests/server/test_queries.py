@@ -8,14 +8,17 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from car_damage.errors import RequestRefused
 from car_damage.machine import LONGEST_LOG
+from car_damage.model.answering import needs_a_person
+from car_damage.model.places import GRID
 from car_damage.server.address import folder, token
 from car_damage.server.hosting.model_server import AT_ONCE
 from tests import corpus, phones
-from tests.server.conftest import CLASSES, Models, Server, jpeg, own_answer, until
+from tests.server.conftest import ANSWERING, CLASSES, Models, Server, jpeg, own_answer, until
 
 PHOTO = base64.b64encode(bytes(range(256)) * 20).decode()
 INVOCATIONS = "/serving-endpoints/car_damage_model_ep/invocations"
@@ -38,6 +41,44 @@ def test_the_endpoint_answers_what_keras_answers_on_the_same_bytes(ready: Server
         assert answer.probability == pytest.approx(max(own), abs=1e-4)
         assert answer.served_by == "car_damage_classifier-1"
         assert answer.latency > 0
+
+
+def test_an_answer_has_the_classes_that_it_cannot_exclude_and_a_request_may_ask_for_another_coverage(ready: Server) -> None:
+    photos = [jpeg(320, 240, turn) for turn in (0, 40, 80)]
+    for coverage in (None, 0.25, 0.5, 0.99):
+        asked = records(*photos) | ({} if coverage is None else {"params": {"coverage": coverage}})
+        rows = ready.invoke(json=asked).json()["predictions"]
+        probabilities = np.array([[row[f"probability_{name}"] for name in CLASSES] for row in rows])
+        sets = ANSWERING.sets(probabilities, coverage)
+        assert [row["classes"] for row in rows] == [[name for name, there in zip(CLASSES, of, strict=True) if there] for of in sets]
+        assert [row["review"] for row in rows] == needs_a_person(sets, probabilities).tolist()
+    (one,) = ready.serving.query(photos[:1])
+    assert one.classes == tuple(ready.invoke(json=records(*photos)).json()["predictions"][0]["classes"])
+    assert one.review is not None
+
+
+@pytest.mark.parametrize(("coverage", "says"), [(0, "above 0 and below 1"), (1.5, "above 0 and below 1"), ("much", "coverage")])
+def test_a_coverage_that_is_none_is_refused(ready: Server, photo: bytes, coverage: Any, says: str) -> None:
+    response = ready.invoke(json=records(photo) | {"params": {"coverage": coverage}})
+    assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert says in response.json()["message"]
+
+
+def test_a_request_may_ask_where_the_damage_was_seen(ready: Server, photo: bytes) -> None:
+    (row,) = ready.invoke(json=records(photo) | {"params": {"explain": True}}).json()["predictions"]
+    (plain,) = ready.invoke(json=records(photo)).json()["predictions"]
+    assert {name: value for name, value in row.items() if name != "map"} == plain
+    seen = np.array(row["map"])
+    assert (seen.shape, seen.min(), seen.max()) == ((GRID, GRID), 0, 1)
+    (answer,) = ready.serving.query([photo], explain=True)
+    assert np.array(answer.map).tolist() == seen.tolist()
+    assert ready.serving.query([photo])[0].map is None
+
+
+def test_a_request_that_asks_for_too_many_maps_is_refused(ready: Server, photo: bytes) -> None:
+    response = ready.invoke(json=records(*[photo] * 9) | {"params": {"explain": True}})
+    assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+    assert "a request with explain holds 1 to 8 photos" in response.json()["message"]
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.data.assignment import ASSIGNED
+from car_damage.data.silver import ADDED
 from car_damage.data.silver import SILVER as SILVER_ROW
 from car_damage.photo.decoder import inspect
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
@@ -113,7 +114,7 @@ class Workshop:
 
     def silver_rows(self) -> dict[str, dict[str, Any]]:
         """Name -> row."""
-        rows, _ = self.platform.tables.read(SILVER_TABLE, SILVER_ROW.names)
+        rows, _ = self.platform.tables.read(SILVER_TABLE, SILVER_ROW.names, optional=ADDED)
         named = {self.name(row["path"]): row for row in rows.to_pylist()}
         assert len(named) == rows.num_rows
         return named

@@ -633,9 +633,11 @@ def test_progress_is_told_to_the_last_file(workshop, photo):
 
 
 def test_the_work_on_a_file_can_be_sent_to_a_cluster(photo):
-    verdict = pickle.loads(pickle.dumps(Verdict(Limits(), Labeller(Labels(), "/p"))))  # noqa: S301 - our own bytes
+    verdict = pickle.loads(pickle.dumps(Verdict(Limits(), Labeller(Labels(), "/p"), "/home/corrections/")))  # noqa: S301 - our own bytes
     row = verdict("/p/severe/a.jpg", photo(1))
     assert (row["status"], row["label"], row["width"], row["height"]) == ("valid", "major", 128, 96)
+    row = verdict("/home/corrections/photos/a.jpg", photo(1))
+    assert (row["status"], row["label"], row["reason"]) == ("valid", None, None)
     assert verdict.row("/p/minor/b.jpg", oversize(10, Limits(max_bytes=5)))["reason"] == "too many bytes"
 
 

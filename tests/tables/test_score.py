@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from deltalake import DeltaTable
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_work
+from car_damage.data.claims import CLAIMS
 from car_damage.data.described import comment_of
-from car_damage.data.predictions import PREDICTIONS
+from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
@@ -59,6 +61,7 @@ class Model(mlflow.pyfunc.PythonModel):
                     "probability_minor": 0.75,
                     "probability_major": 0.25,
                     "sha256": hashlib.sha256(photo).hexdigest(),
+                    **({{"classes": ["minor", "major"], "review": True}} if LABEL == "major" else {{}}),
                 }}
                 for photo in photos
             ]
@@ -67,7 +70,9 @@ class Model(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Model())
 """
-"""Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
+"""Version 1 is of a release whose models did not say which classes they cannot exclude.
+
+Answers on Spark's machines as `answer` does here, except that no photo tells it what to say or ends it."""
 
 
 @dataclass
@@ -133,7 +138,8 @@ def world_of(engine, folder, sessions, monkeypatch, **scoring):
                 with (folder / "asked").open("a") as asked:
                     asked.write(f"{os.getpid()} {photo.decode()}\n")
                 label = photo[5:].decode() if photo.startswith(b"says ") else "major" if model.name.endswith(("2", "major")) else "minor"
-                yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest())
+                more = {"classes": ("minor", "major"), "review": True} if label == "major" else {}
+                yield ModelAnswer(label, 0.75, {"minor": 0.75, "major": 0.25}, hashlib.sha256(photo).hexdigest(), **more)
 
     monkeypatch.setattr(delta, "stream", answer)
     return world
@@ -188,9 +194,21 @@ def test_a_version_is_asked_once_about_each_photo_on_every_engine(name, tmp_path
     other = world.score(version=2)
     assert (other.scored, other.labels) == (8, {"major": 8})
     assert len(world.rows()) == 20
+    assert [world.rows()["0.jpg", version]["classes"] for version in (1, 2)] == [None, '["minor", "major"]']
+    assert [world.rows()["0.jpg", version]["review"] for version in (1, 2)] == [None, True]
     left = [line for line in caplog.messages if "left to this machine" in line]
     assert len(left) == (0 if name == DELTA_RS else 1)
     assert all(line.startswith("1 of 10 photos are left to this machine: Spark's machines cannot read some") for line in left)
+
+
+def test_a_table_of_an_earlier_release_gets_the_columns_that_it_lacks(world):
+    world.photo("0.jpg")
+    world.score()
+    before = world.tables.read(TABLE, PREDICTIONS.names)[0].drop_columns(list(ADDED))
+    shutil.rmtree(world.tables.uri(TABLE))
+    world.tables.merge(TABLE, before, KEY)
+    assert world.score(version=2).scored == 1
+    assert {version: row["review"] for (_, version), row in world.rows().items()} == {1: None, 2: True}
 
 
 def test_what_sparks_machines_cannot_do_this_machine_does_and_says_so(tmp_path, sessions, monkeypatch, caplog):
@@ -338,3 +356,46 @@ def test_what_cannot_be_asked_says_what_to_do(world):
     world.registry.move("champion", None)
     with pytest.raises(Terminal, match="run retrain first, or name a version"):
         world.score()
+
+
+def claims_of(world):
+    rows, _ = world.tables.read(world.settings.tables.claims, CLAIMS.names)
+    named = {"shown_by": lambda paths: [Path(path).name for path in paths], "undecided": lambda paths: [Path(path).name for path in paths]}
+    return {
+        (row["claim"], row["model_version"]): tuple(
+            named.get(name, lambda value: value)(row[name]) for name in ("label", "review", "shown_by", "undecided")
+        )
+        for row in rows.to_pylist()
+    }
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_photos_of_a_folder_become_the_answer_for_a_claim_on_every_engine(name, tmp_path, sessions, monkeypatch):
+    world = world_of(name, tmp_path, sessions, monkeypatch, claims="folder")
+    for path in ("17/front.jpg", "17/rear/side.jpg", "18/a.jpg", "of no claim.jpg"):
+        world.photo(path)
+    refused = Path(world.photo("18/b.jpg", b"text"))
+    report = world.score()
+    assert (report.claims, report.claims_for_review) == (2, 1)
+    first = {
+        ("17", 1): ("minor", False, ["front.jpg", "side.jpg"], []),
+        ("18", 1): ("minor", True, ["a.jpg"], ["b.jpg"]),
+    }
+    assert claims_of(world) == first
+    again = world.score()
+    assert (again.scored, again.claims, claims_of(world)) == (0, 2, first)
+    refused.write_bytes(b"photo")
+    assert world.score().claims_for_review == 0
+    now = first | {("18", 1): ("minor", False, ["a.jpg", "b.jpg"], [])}
+    assert claims_of(world) == now
+    undecided = {("17", 2): (None, True, [], ["front.jpg", "side.jpg"]), ("18", 2): (None, True, [], ["a.jpg", "b.jpg"])}
+    assert world.score(version=2).claims_for_review == 2
+    assert claims_of(world) == now | undecided
+
+
+def test_a_tables_column_says_which_photo_belongs_to_which_claims(world):
+    minor, moderate = world.photo("a.jpg", b"says minor"), world.photo("b.jpg", b"says moderate")
+    table = "insurance_uc.claims.photos"
+    rows = {"id": [1, 2, 3, 4], "path": [minor, minor, moderate, moderate], "claim": ["17", "18", "18", None]}
+    world.tables.merge(table, pa.table(rows), ["id"])
+    assert (world.score(table).claims, claims_of(world)["17", 1][0], claims_of(world)["18", 1][0]) == (2, "minor", "moderate")

@@ -6,15 +6,17 @@ import io
 import pytest
 from PIL import Image
 
-from car_damage.model.run_files import CONFUSION_MATRIX_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
+from car_damage.model.run_files import CONFUSION_MATRIX_FILE, RELIABILITY_FILE, TRAINING_CURVE_FILE, WORST_MISTAKES_FILE
 from car_damage.pipeline import TrainReport
 from tasks import artifacts
 from tests.fakes import Runs
 
+ALWAYS = [CONFUSION_MATRIX_FILE, WORST_MISTAKES_FILE, RELIABILITY_FILE]
+
 
 @pytest.mark.parametrize(
     ("epochs", "plots"),
-    [(12.0, [TRAINING_CURVE_FILE, CONFUSION_MATRIX_FILE, WORST_MISTAKES_FILE]), (0.0, [CONFUSION_MATRIX_FILE, WORST_MISTAKES_FILE])],
+    [(12.0, [TRAINING_CURVE_FILE, *ALWAYS]), (0.0, ALWAYS)],
 )
 def test_a_network_without_epochs_has_no_training_curve_and_nothing_is_missing(
     epochs: float, plots: list[str], monkeypatch: pytest.MonkeyPatch

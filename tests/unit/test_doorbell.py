@@ -7,6 +7,7 @@ import pytest
 
 from car_damage.data.doorbell import EMPTY, Memory, Runs, Signal, decide, fingerprint
 from car_damage.data.ledger import landing_fingerprint, listing
+from car_damage.data.reviews import Word, say
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 
@@ -83,7 +84,22 @@ def test_the_doorbell_names_a_folder_as_validation_does(tmp_path: Path) -> None:
     assert fingerprint(target) != found
 
 
+def test_a_word_rings_as_validation_will_hear_it(tmp_path: Path) -> None:
+    (tmp_path / "landing").mkdir()
+    target = Target(Settings(home=tmp_path))
+    settings = target.settings
+    before = fingerprint(target)
+    assert before == EMPTY
+    word = Word("0" * 64, "major", "Ann", NOW)
+    say(target.files, settings.answers.corrections, word, "abc", photo=b"photo", suffix=".jpg")
+    rings = fingerprint(target)
+    landed = target.tables.compare_landing(settings.landing.folder, settings.tables.bronze, "", settings.answers.corrections)
+    assert rings == landed.fingerprint != before
+    say(target.files, settings.answers.corrections, word, "abd")
+    assert fingerprint(target) != rings
+
+
 def test_an_empty_folder_is_known_by_its_fingerprint(tmp_path: Path) -> None:
-    target = Target(Settings(home=tmp_path / "home", landing=Landing(folder=str(tmp_path))))
+    target = Target(Settings(home=tmp_path / ".home", landing=Landing(folder=str(tmp_path))))
     assert fingerprint(target) == EMPTY
     assert landing_fingerprint(str(tmp_path), listing([])) == EMPTY

@@ -152,3 +152,19 @@ def test_a_table_that_is_not_there_yet_conforms_to_the_schema():
 def test_photos_that_others_replace_are_no_loss_and_a_class_that_shrinks_is_one():
     before, after = pa.chunked_array([["minor"] * 4 + ["major"] * 4]), pa.chunked_array([["minor"] * 5 + ["major"]])
     assert guards.shrinkage(before, after) == (Loss(None, 8, 2), Loss("major", 4, 3), Loss("minor", 4, 0))
+
+
+def test_photos_of_the_corrections_folder_are_known_and_no_loss_also_where_that_is_hidden_in_the_landing_folder():
+    ours = f"{LANDING}/.home/corrections"
+    photo, other = (f"{ours}/photos/{name}.jpg" for name in "ab")
+    listed, known = (
+        ledger.listing([(photo, 1, 1000), (f"{ours}/words/w.json", 1, 1000)]),
+        ledger.listing([(photo, 1, 1000), (other, 1, 1000)]),
+    )
+    present = pa.concat_tables([rows(listing(("c.jpg", 1, 1000))), rows(known, None)])
+    landed = compare(listing(("c.jpg", 1, 1000)), present, corrections=ledger.Listing(ours, listed), retire_others=True)
+    assert (landed.new.num_rows, landed.gone["path"].to_pylist(), landed.listed, landed.elsewhere) == (0, [other], 1, 0)
+    assert landed.losses[0] == Loss(None, 1, 0)
+    assert (landed.words, landed.corrections_away) == ((f"{ours}/words/w.json",), 0)
+    away = compare(listing(("c.jpg", 1, 1000)), present, corrections=ledger.Listing(ours, ledger.listing([])))
+    assert away.corrections_away == 2

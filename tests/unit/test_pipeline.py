@@ -42,7 +42,7 @@ from car_damage.pipeline import (
     training_key,
 )
 from car_damage.promotion import outcome
-from car_damage.settings import Databricks, Settings, Training
+from car_damage.settings import Answers, Databricks, Settings, Training
 from car_damage.stage import Stage
 from car_damage.stages import job_chain, stage_named, validate
 from car_damage.stages import train as train_stage
@@ -164,6 +164,11 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("data", Settings(training=Training(int8=True)))
     assert key == training_key("data", Settings(training=Training(resolution="as_is")))
     assert key != training_key("data", Settings(training=Training(resolution="common")))
+    assert key == training_key("data", Settings(answers=Answers(coverage=0.9, review_cost=3.0)))
+    assert key != training_key("data", Settings(answers=Answers(coverage=0.8)))
+    assert key != training_key("data", Settings(answers=Answers(group_thresholds=True)))
+    cheapest = [training_key("data", Settings(answers=Answers(coverage="cheapest", review_cost=cost))) for cost in (1.0, 3.0)]
+    assert len({key, *cheapest}) == 3
     monkeypatch.setattr(pipeline, "RECIPE", pipeline.RECIPE + 1)
     assert key != training_key("data", settings)
 

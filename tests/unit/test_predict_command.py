@@ -1,11 +1,15 @@
 """`car-damage predict` while the endpoint is not ready."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from car_damage.commands.predict import predict
 from car_damage.errors import Unavailable
+from car_damage.ports import Prediction
 from car_damage.settings import Settings
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
@@ -29,6 +33,44 @@ def ask(endpoint: Endpoint, photo: Path) -> list[str]:
 def test_it_waits_for_a_model_that_is_being_started(photo: Path) -> None:
     first = ask(Endpoint(ANSWERS, served=1, refusals=[STARTING] * 20), photo)[0]
     assert first.endswith("car.jpg: major (70.0%; minor 0.100, moderate 0.200, major 0.700)")
+
+
+@pytest.mark.parametrize(
+    ("classes", "review", "end"),
+    [
+        (("moderate", "major"), True, "0.700); a person must look: it may be moderate or major"),
+        ((), True, "0.700); a person must look: like no class"),
+        (("major",), False, "0.700)"),
+        (None, None, "0.700)"),
+    ],
+)
+def test_it_says_when_a_person_must_look(photo: Path, classes: tuple[str, ...] | None, review: bool | None, end: str) -> None:
+    class Unsure(Endpoint):
+        def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+            return [replace(answer, classes=classes, review=review) for answer in super().query(photos)]
+
+    assert ask(Unsure(ANSWERS, served=1), photo)[0].endswith(end)
+
+
+def test_the_photos_of_a_claim_get_a_line_together(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("front.jpg", "rear.jpg")]
+    for path in paths:
+        path.write_bytes(b"photo")
+
+    class Claims(Endpoint):
+        def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+            front, rear = super().query(photos)
+            return [
+                replace(front, label="minor", classes=("minor",), review=False),
+                replace(rear, classes=("moderate", "major"), review=True),
+            ]
+
+    lines: list[str] = []
+    world = World(Settings(), Photos({}), Versions(), Claims(ANSWERS, served=1), Runs({}))
+    predict(world, paths, False, lines.append, claim=True)  # type: ignore[arg-type]
+    assert lines[2] == f"the claim: minor, shown by {paths[0]}; a person must look at {paths[1]}"
+    predict(world, paths, True, lines.append, claim=True)  # type: ignore[arg-type]
+    assert json.loads(lines[-1]) == {"claim": "minor", "review": True, "shown_by": [str(paths[0])], "undecided": [str(paths[1])]}
 
 
 def test_it_gives_up_with_what_the_endpoint_said(photo: Path) -> None:

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 from car_damage.data.groups import MIN_PHOTOS, Group
+from car_damage.model.quality.answers import Said, fitted, quality_of
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup
 from car_damage.model.report.page import GROUPS, page
 from car_damage.model.report.scores import scores_of
 from car_damage.photo.thumbnails import drawn
 from car_damage.promotion.evidence import costs
-from car_damage.settings import Promotion
+from car_damage.settings import Answers, Promotion
 
 CLASSES = ("minor", "moderate", "<b>major</b>")
 NASTY = "/photos/minor/\"><script>alert(1)</script><img src=http://evil.example/x onerror='x'>&amp;{{7*7}}.jpg"
@@ -40,6 +41,7 @@ def report(groups: tuple[Group, ...] | None = None, mistakes: int = 24, side: in
     )
     prices = costs(CLASSES, {"<b>major</b>": {"minor": 7.0}})
     evaluation = evaluate(truth, probabilities, CLASSES)
+    said = Said(truth, probabilities, np.full(len(truth), 50_000))
     return Report(
         network="cnn",
         silver="insurance_uc.silver.training_images",
@@ -52,6 +54,7 @@ def report(groups: tuple[Group, ...] | None = None, mistakes: int = 24, side: in
         near_duplicate_bits=8,
         evaluations={"test": evaluation, "validation": evaluation},
         scores=scores_of(truth, probabilities, prices, CLASSES, groups, Promotion().seed),
+        answers=quality_of(said, fitted(said, Answers(coverage=0.85), prices), prices, 2.5),
         costs=prices.tolist(),
         group_floor=0.0,
         mistakes=[Mistake(drawn(noise, 1000, 1000, side), NASTY, "<b>major</b>", "minor", 0.9)] * mistakes,
@@ -94,6 +97,7 @@ def test_the_page_has_all_its_parts() -> None:
         *("macro-F1", "accuracy", "cost of mistakes, a photo", "log loss", "95 % interval"),
         *("By class", "moderate", "true \\ predicted", "cost 7", "By group", "size_large", "large ones"),
         f"1 group with fewer than {MIN_PHOTOS} test photos has no score",
+        *("An answer or a person", "Calibration error", "accuracy of the others", "which costs 2.5"),
         *("Would more photos help?", "It takes four trainings", "The most certain mistakes", "24 of 24 mistakes"),
         *("Near-duplicates across splits", "0, as it should be", "4,321", "training.epochs", "version 12", "abababababab"),
     )

@@ -261,3 +261,14 @@ def test_another_catalog_is_that_of_every_name_that_is_left_at_its_default() -> 
     assert settings.databricks.handovers == "/Volumes/insurance_uc_dev/ops/runs/"
     assert settings.databricks.wheels == "/Volumes/insurance_uc/shared/wheels/"
     assert Settings.model_validate(settings.model_dump()) == settings
+
+
+def test_corrections_lie_in_the_home_folder_or_on_a_volume_and_never_where_photos_land(tmp_path):
+    home = tmp_path / ".home"
+    assert Settings(home=home).answers.corrections == f"{home}/corrections/"
+    assert Settings(home=home, landing={"folder": str(tmp_path)}).answers.corrections == f"{home}/corrections/"
+    there = Settings(databricks={"stages": "jobs", "catalog": "Lab"}, tables={"names": "catalog", "engine": "spark"})
+    assert there.answers.corrections == "/Volumes/lab/ops/corrections/"
+    for inside in (tmp_path / "photos" / "corrections", tmp_path):
+        with pytest.raises(ValidationError, match="neither may lie in the other"):
+            Settings(landing={"folder": str(tmp_path / "photos")}, answers={"corrections": str(inside)})

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from car_damage.adapters.databricks import answers, endpoint_config, endpoint_state, limits, workspace
 from car_damage.adapters.databricks.answers import because
 from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
-from car_damage.photo.columns import probabilities
+from car_damage.photo.columns import may_be, probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
 from car_damage.settings import Settings
@@ -26,6 +26,8 @@ _CALL_TIMEOUT = 30.0
 """Seconds that one call of the management API may take."""
 _MARGIN = 10.0
 """Seconds that a query waits beyond the endpoint's own limit, so that the endpoint's message arrives before our timeout."""
+_SERVED = "served-model-name"
+"""The header that names the served entity that answered."""
 _RETRIES_LOCAL = 2
 """Seconds during which the SDK itself retries a call to the local server."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
@@ -83,7 +85,7 @@ class DatabricksServing:
         except CarDamageError as error:
             _log.warning("%s; the next update of the endpoint will try again", error)
 
-    def query(self, photos: Sequence[bytes]) -> list[Prediction]:
+    def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
         records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
         size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
         if size > limit:
@@ -91,17 +93,26 @@ class DatabricksServing:
                 f"{len(photos)} photos are {size} bytes in base64, and the limit of a request is {limit}; send fewer or smaller photos"
             )
         with self._translated(f"sending {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} to"):
-            api = self._queries.serving_endpoints
+            client = self._queries
             start = time.perf_counter()
-            response = api.query(self._name, dataframe_records=records)
+            response = self._invoked(client, {"dataframe_records": records} | ({"params": {"explain": True}} if explain else {}))
             latency = time.perf_counter() - start
         try:
-            given = [_answer(row, response.served_model_name or "", latency) for row in response.predictions]
+            given = [_answer(row, response.get(_SERVED) or "", latency) for row in response["predictions"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestRefused(f"the answer of endpoint {self._name} is not from a car damage model: {error!r}") from error
         if len(given) != len(photos):
             raise RequestRefused(f"endpoint {self._name} returned {len(given)} predictions for {len(photos)} photos: check its model")
         return given
+
+    def _invoked(self, client: Any, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer's body and the header `_SERVED`. As databricks-sdk's `serving_endpoints.query`, which knows no params of a model."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if client.config.workspace_id:
+            headers["X-Databricks-Workspace-Id"] = client.config.workspace_id
+        path = f"/serving-endpoints/{self._name}/invocations"
+        answer: dict[str, Any] = client.api_client.do("POST", path, body=body, headers=headers, response_headers=[_SERVED])
+        return answer
 
     def build_log(self, version: int) -> str:
         from databricks.sdk.errors import NotFound
@@ -214,4 +225,7 @@ def _check_reachable(host: str) -> None:
 
 
 def _answer(row: Mapping[str, Any], served_by: str, latency: float) -> Prediction:
-    return Prediction(str(row["label"]), float(row["probability"]), probabilities(row), served_by, latency)
+    given = probabilities(row)
+    of_map = row.get("map")
+    seen = None if of_map is None else tuple(tuple(map(float, line)) for line in of_map)
+    return Prediction(str(row["label"]), float(row["probability"]), given, served_by, latency, may_be(row), row.get("review"), seen)

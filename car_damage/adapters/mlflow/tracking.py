@@ -171,7 +171,7 @@ class MlflowTracking(MlflowAdapter):
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
             name, limits = model_name(self._settings, contents.params.get("network", "")), self._settings.images.limits()
-            network = package.NetworkFiles(contents.keras_file, contents.onnx_file)
+            network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file)
             classes, preparation = self._settings.labels.classes, contents.preparation
             return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
         finally:

@@ -90,4 +90,5 @@ def _row(path: str, answer: ModelAnswer) -> Row:
     if answer.refused:
         return {"path": path, "refused": answer.refused}
     fields = {"label": answer.label, "probability": answer.probability, "probabilities": json.dumps(answer.probabilities)}
-    return {"path": path, **fields, "sha256": answer.sha256}
+    fields["classes"] = None if answer.classes is None else json.dumps(answer.classes)
+    return {"path": path, **fields, "review": answer.review, "sha256": answer.sha256}

@@ -88,16 +88,19 @@ class DeltaTables(ABC):
     def __init__(self, root: Path | None, files: Files, sleep: Callable[[float], None]) -> None:
         self._root, self._files, self._sleep = root, files, sleep
 
-    def compare_landing(self, landing: str, bronze: str, judged_under: str, *, retire_others: bool = False) -> LandingDiff:
+    def compare_landing(
+        self, landing: str, bronze: str, judged_under: str, corrections: str | None = None, *, retire_others: bool = False
+    ) -> LandingDiff:
         columns = [*ledger.COMPARED, "status"]
         # The listing waits for the disk, and the table is read outside of Python: together they take little longer than one alone.
         with ThreadPoolExecutor(1) as beside:
             reading = beside.submit(self.read, bronze, columns, optional=ledger.ADDED)
             listed = self._listing(landing)
+            ours = None if corrections is None else self._corrections(corrections)
             table, version = reading.result()
         known = ledger.conform(table, ledger.BRONZE, columns)
         known = known.filter(pc.is_in(known["status"], value_set=ledger.PRESENT))
-        return ledger.compare(absolute(landing), listed, known, version, judged_under, retire_others=retire_others)
+        return ledger.compare(absolute(landing), listed, known, version, judged_under, ours, retire_others=retire_others)
 
     def merge(
         self,
@@ -198,6 +201,13 @@ class DeltaTables(ABC):
     @abstractmethod
     def _write_checkpoint(self, table: str) -> None:
         """Write a checkpoint, unless the engine's own writers do."""
+
+    def _corrections(self, folder: str) -> ledger.Listing:
+        """The corrections folder, which is made with the first word."""
+        try:
+            return ledger.Listing(absolute(folder), self._listing(folder))
+        except SettingsError:
+            return ledger.Listing(absolute(folder), ledger.listing([]))
 
     def _listing(self, landing: str) -> pa.Table:
         """The listing of the landing folder. For a folder of this machine no object per file is created: this halves the time."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.errors import ModelRefused
+from car_damage.model.networks.activation import with_places
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.photo.limits import SIZE
@@ -126,7 +127,7 @@ def _hold_constants(network: "keras.Model") -> None:
 
 
 def _exported(network: "keras.Model", file: Path) -> OnnxNetwork:
-    write(network, file)
+    write(with_places(network) or network, file)
     exported = OnnxNetwork(file)
     if exported.output_shape[-1] != network.output_shape[-1]:
         raise ValueError(f"its output has the shape {exported.output_shape}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from car_damage.model.networks.activation import ORDINAL, SOFTMAX
 from car_damage.model.networks.training import class_weights
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ class Head:
 
         outputs = len(self.bias)
         if self.kind == "softmax":
-            severity = layers.Dense(outputs, activation="softmax", name="severity")
+            severity = layers.Dense(outputs, activation="softmax", name=SOFTMAX)
             network = keras.Model(backbone.input, severity(backbone.output), name="transfer")
             severity.set_weights([self.kernel, self.bias])
             return network
-        above, steps = layers.Dense(outputs, activation="sigmoid", name="above"), layers.Dense(outputs + 1, activation="relu", name="steps")
+        above, steps = layers.Dense(outputs, activation="sigmoid", name=ORDINAL), layers.Dense(outputs + 1, activation="relu", name="steps")
         odds = steps(above(backbone.output))
         network = keras.Model(backbone.input, ops.divide(odds, ops.sum(odds, axis=-1, keepdims=True)), name="transfer")
         above.set_weights([self.kernel, self.bias])

@@ -1,5 +1,5 @@
 """Plots of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
-matrices, and the worst mistakes.
+matrices, the worst mistakes, and how far probabilities can be believed.
 
 Uses matplotlib's object-oriented interface on its Agg canvas: no window and no process-wide state, so threads can draw at the
 same time. Colour-blind people can distinguish the colours, and no plot depends on colour alone.
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality.calibration import BINS, Reliability
 from car_damage.model.quality.evaluation import Evaluation, most_certain_mistakes
 
 if TYPE_CHECKING:
@@ -143,6 +144,29 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
         axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
     figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
+    return _png(figure)
+
+
+def reliability_diagram(before: Reliability, after: Reliability) -> bytes:
+    """How many of the photos answered with a probability have that class, before and after calibration; PNG.
+
+    On the diagonal, probabilities can be believed. A larger point has more photos.
+    """
+    figure = _figure(9, 4.4)
+    for place, (title, of) in enumerate((("as the network says", before), ("as the model answers", after)), 1):
+        axes = figure.add_subplot(1, 2, place)
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
+        there = of.photos > 0
+        share = of.photos[there] / of.photos.sum()
+        axes.vlines(of.confidence[there], of.confidence[there], of.accuracy[there], color=ORANGE, linewidth=2)
+        axes.scatter(of.confidence[there], of.accuracy[there], s=20 + 400 * share, color=BLUE, zorder=3)
+        axes.set_xlabel(f"mean probability of the answers in each of {BINS} bins")
+        axes.set_ylabel("share that is right")
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.25)
+        axes.set_title(f"{title}\ncalibration error {of.error:.3f}, {of.photos.sum()} photos", fontsize=10)
+        _without_box(axes)
     return _png(figure)
 
 

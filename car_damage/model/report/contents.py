@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from car_damage.model.quality.answers import AnswerQuality
 from car_damage.model.quality.bootstrap import Interval
 from car_damage.model.quality.evaluation import Evaluation
 from car_damage.model.report.scores import Scores
@@ -65,6 +66,8 @@ class Report:
     evaluations: Mapping[str, Evaluation]
     """Split -> scores: test and validation."""
     scores: Scores
+    answers: AnswerQuality
+    """To the test photos."""
     costs: Sequence[Sequence[float]]
     """costs[true][predicted]: cost of a mistake."""
     group_floor: float

@@ -8,7 +8,7 @@ from importlib.resources import files
 from car_damage.data.groups import MIN_PHOTOS
 from car_damage.data.splits import SPLITS, TEST, VALIDATION
 from car_damage.model.quality.bootstrap import RESAMPLES, Interval
-from car_damage.model.report.charts import learning_curve, whisker
+from car_damage.model.report.charts import coverage_curve, learning_curve, whisker
 from car_damage.model.report.contents import Mistake, Report
 
 GROUPS = 40
@@ -30,6 +30,7 @@ def page(report: Report) -> bytes:
             _section("Scores on the test photos", _figures(report)),
             _section("By class", _by_class(report)),
             _section("Which class was taken for which, and what it costs", _confusion(report)),
+            _section("An answer or a person", _answers(report)),
             _section("By group", _groups(report)),
             _section("Would more photos help?", _curve(report)),
             _section("The most certain mistakes", _mistakes(report)),
@@ -109,6 +110,29 @@ def _confusion(report: Report) -> str:
     table = f"<thead><tr><th class=quiet>true \\ predicted</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>"
     total = f"All mistakes together cost {dearest:,.6g}, {dearest / evaluation.photos:.3f} a photo (promotion.costs)."
     return f'<div class=wide><table class="confusion">{table}</table></div><p>{total}</p>'
+
+
+def _answers(report: Report) -> str:
+    answers, names = report.answers, [_text(score.label) for score in report.evaluations[TEST].classes]
+    rows = []
+    for one in sorted({*answers.workloads, answers.chosen}, key=lambda one: one.coverage):
+        mark = f"<b>{one.coverage:.3g}</b>" if one.coverage == answers.chosen.coverage else f"{one.coverage:.3g}"
+        covered = ("" if share is None else f"{share:.3f}" for share in one.covered)
+        accuracy = "" if one.accuracy is None else f"{one.accuracy:.3f}"
+        rows.append((mark, *covered, f"{one.review:.1%}", accuracy, f"{one.cost:.3f}"))
+    header = ("coverage", *(f"{name} covered" for name in names), "to a person", "accuracy of the others", "cost a photo")
+    believed = (
+        f"Calibration error on the test photos: {answers.before.error:.3f} as the network says, {answers.after.error:.3f} as the model "
+        "answers. It is how far probabilities are from the share of answers that are right."
+    )
+    note = (
+        "With each answer come the classes that it cannot exclude, so that of the photos of each class the coverage asked for have their "
+        "class among them. Unless that is the answered class alone, a person must look, which costs "
+        f"{answers.review_cost:g} (answers.review_cost). A wrong answer without a look costs what promotion.costs says. The model's own "
+        "coverage is marked."
+    )
+    table = _table(header, rows, "r" * len(header))
+    return f"<p>{believed}</p>{coverage_curve(answers.workloads, answers.chosen)}{table}<p class=quiet>{note}</p>"
 
 
 def _groups(report: Report) -> str:

@@ -1,9 +1,9 @@
 """Packages a trained network as the MLflow model to be registered.
 
-The model contains everything that its answers depend on: the network as .onnx and .keras, the classes in the order of its outputs, the
-decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and model/onnx_network.py), its limits and its preparation, a
-signature, an example photo, and the exact versions of the packages that it was tested with. So a serving container needs no package of
-ours, and, where the network answers by ONNX Runtime, no TensorFlow.
+The model contains everything that its answers depend on: the network as .onnx and .keras, what is done to its probabilities, the classes
+in the order of its outputs, the decoder (`code_paths`: a folder car_damage/ with errors.py, photo/ and three modules of model/), its limits
+and its preparation, a signature, an example photo, and the exact versions of the packages that it was tested with. So a serving container
+needs no package of ours, and, where the network answers by ONNX Runtime, no TensorFlow.
 """
 
 import base64
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.machine import Scratch
+from car_damage.model.answering import Answering
 from car_damage.packages import installed, tensorflow
 from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
@@ -31,6 +32,8 @@ class NetworkFiles:
     keras: Path
     onnx: Path | None
     """The same network, with which the model answers. None: the model answers by Keras."""
+    answering: Path | None = None
+    """What is done to its probabilities, in a file of `Answering.write`. None: nothing, and no class can be excluded."""
 
 
 def log(
@@ -86,14 +89,20 @@ def _parts(
 ) -> Iterator[dict[str, Any]]:
     import pandas as pd
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
 
     inputs = Schema([ColSpec("string", "image")])
     outputs = Schema(
         [ColSpec("string", "label"), ColSpec("double", "probability")]
         + [ColSpec("double", probability_column(name)) for name in classes]
+        + [ColSpec(Array(DataType.string), "classes"), ColSpec("boolean", "review")]
         + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
+        + [ColSpec(Array(Array(DataType.double)), "map", required=False)]
     )
+    files = {"network": network.keras, "onnx": network.onnx, "answering": network.answering}
+    answering = Answering.read(network.answering) if network.answering else Answering()
+    params = ParamSchema([ParamSpec("coverage", "double", answering.coverage), ParamSpec("explain", "boolean", default=False)])
     with Scratch("package") as temporary:
         package = temporary / "car_damage"
         # These modules import only packages of `requirements`. A model needs neither thumbnails nor what a preparation is learnt from.
@@ -101,14 +110,15 @@ def _parts(
         shutil.copytree(_PACKAGE / "photo", package / "photo", ignore=left_out)
         shutil.copyfile(_PACKAGE / "errors.py", package / "errors.py")
         (package / "model").mkdir()
-        shutil.copyfile(_PACKAGE / "model" / "onnx_network.py", package / "model" / "onnx_network.py")
+        for module in ("onnx_network.py", "answering.py", "places.py"):
+            shutil.copyfile(_PACKAGE / "model" / module, package / "model" / module)
         for folder in (package, package / "model"):
             (folder / "__init__.py").touch()
         yield {
             "python_model": str(_HERE / "served_model.py"),
-            "artifacts": {"network": str(network.keras)} | ({"onnx": str(network.onnx)} if network.onnx else {}),
+            "artifacts": {name: str(file) for name, file in files.items() if file},
             "model_config": {"classes": list(classes), "limits": asdict(limits), "preparation": asdict(preparation)},
-            "signature": ModelSignature(inputs=inputs, outputs=outputs),
+            "signature": ModelSignature(inputs=inputs, outputs=outputs, params=params),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
             # Explicit, because MLflow would load the model in a subprocess to find the requirements.
             "pip_requirements": requirements(onnx=network.onnx is not None),

@@ -24,7 +24,7 @@ from car_damage.errors import ModelRefused, Terminal
 from car_damage.machine import Scratch
 from car_damage.model.served.environment import TAIL, build, scrubbed
 from car_damage.packages import Versions, differing, told
-from car_damage.photo.columns import probabilities
+from car_damage.photo.columns import may_be, probabilities
 
 HOST = Path(__file__).with_name("host.py")
 
@@ -47,6 +47,10 @@ class ModelAnswer:
     """Of the photo's file, computed by the model."""
     refused: str = ""
     """Why the model refuses the photo; empty if it does not."""
+    classes: tuple[str, ...] | None = None
+    """The classes that cannot be excluded. None: the model of an earlier release does not say."""
+    review: bool | None = None
+    """Whether a person must look; None as above."""
 
 
 def answers(
@@ -193,7 +197,8 @@ def _read_lines(process: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[by
 def _answer(row: Mapping[str, Any]) -> ModelAnswer:
     if "refused" in row:
         return ModelAnswer("", 0.0, {}, "", row["refused"])
-    return ModelAnswer(row["label"], row["probability"], probabilities(row), row["sha256"])
+    given = probabilities(row)
+    return ModelAnswer(row["label"], row["probability"], given, row["sha256"], classes=may_be(row), review=row.get("review"))
 
 
 @contextlib.contextmanager

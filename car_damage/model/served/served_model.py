@@ -7,8 +7,11 @@ format ONNX imports TensorFlow instead.
 
 Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to
         it before the network sees it, come from the model's config; without them the decoder's defaults apply.
-Output: label, probability, probability_<class> for each class, and values for monitoring: sha256 of the file, width and
-        height of the upright photo, brightness.
+Params: coverage, the share of photos of each class whose answer must not exclude their class; without it, the model's own. explain: also
+        answer with the column map, where in the photo the damage was seen (see car_damage.model.places).
+Output: label, probability, probability_<class> for each class, calibrated; classes, those that cannot be excluded, and review, whether
+        a person must look (see car_damage.model.answering); and values for monitoring: sha256 of the file, width and height of the
+        upright photo, brightness.
 
 One bad row makes the model refuse the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. `predict` raises only
 MlflowException: for other errors, MLflow's scoring application would send the stack trace to the caller.
@@ -34,6 +37,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
 from car_damage.errors import UnusablePhoto
+from car_damage.model import places
+from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
 from car_damage.photo.decoder import brightness, decode
 from car_damage.photo.limits import SIZE, Limits
@@ -41,6 +46,8 @@ from car_damage.photo.preparation import Preparation
 
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
+EXPLAINED = 8
+"""Photos in one request that asks for maps, at most: each costs up to ten times as much as an answer."""
 CHUNK = 8
 """Photos in one call of the network, at most. The maps of more photos leave the processor's caches: 32 took a tenth more of its time."""
 
@@ -71,6 +78,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         self._limits = Limits(**context.model_config.get("limits", {}))
         self._preparation = Preparation(**context.model_config.get("preparation", {}))
         artifacts, threads = context.artifacts, _threads()
+        self._answering = Answering.read(Path(artifacts["answering"])) if "answering" in artifacts else Answering()
         self._network, outputs = _onnx_network(artifacts["onnx"], threads) if "onnx" in artifacts else _keras_network(artifacts["network"])
         if outputs != len(self.classes):
             raise MlflowException(
@@ -85,7 +93,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Args:
             context: unused; `load_context` has loaded everything.
             model_input: one column, `image`, 1 to 256 rows.
-            params: unused.
+            params: see `classify`.
 
         Returns:
             One row per photo, in the same order.
@@ -93,13 +101,14 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             MlflowException: as `classify`.
         """
-        return pd.DataFrame(self.classify(model_input["image"].tolist()))
+        return pd.DataFrame(self.classify(model_input["image"].tolist(), params))
 
-    def classify(self, images: list[Any]) -> list[dict[str, Any]]:
+    def classify(self, images: list[Any], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """The same without tables of pandas, which would take longer than the network. The local endpoint calls it (see scoring.py).
 
         Args:
             images: 1 to 256 files in base64.
+            params: coverage, above 0 and below 1; explain, for 1 to EXPLAINED photos.
 
         Returns:
             One row per photo, column -> value.
@@ -107,32 +116,55 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE for errors of the request, INTERNAL_ERROR for all others.
         """
+        coverage, explain = _coverage(params or {}), bool((params or {}).get("explain"))
+        if explain and len(images) > EXPLAINED:
+            raise _refusal(f"{len(images)} rows; a request with explain holds 1 to {EXPLAINED} photos")
         try:
             rows = self._rows(images)
-            probabilities = [
-                row for at in range(0, len(rows), CHUNK) for row in self.answer([row.pixels for row in rows[at : at + CHUNK]]).tolist()
-            ]
+            said = [self.answer([row.pixels for row in rows[at : at + CHUNK]]) for at in range(0, len(rows), CHUNK)]
+            answers = self._answers(rows, np.concatenate(said), coverage)
+            return (
+                [answer | {"map": self._map(row, answer["label"])} for row, answer in zip(rows, answers, strict=True)]
+                if explain
+                else answers
+            )
         except MlflowException:
             raise
         except Exception as error:  # noqa: BLE001 - no stack trace may reach the caller
             _log.exception("the model failed on a request")
             raise MlflowException(f"the model failed: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
-        return [self._columns(row, of) for row, of in zip(rows, probabilities, strict=True)]
 
-    def _columns(self, row: _Row, probabilities: list[float]) -> dict[str, Any]:
+    def _answers(self, rows: list[_Row], said: np.ndarray, coverage: float | None) -> list[dict[str, Any]]:
+        """The columns of each row, from the probabilities of the network."""
+        probabilities = self._answering.calibrated(said, [row.width * row.height for row in rows])
+        sets = self._answering.sets(probabilities, coverage)
+        review = needs_a_person(sets, probabilities)
+        return [self._columns(*one) for one in zip(rows, probabilities.tolist(), sets.tolist(), review.tolist(), strict=True)]
+
+    def _columns(self, row: _Row, probabilities: list[float], possible: list[bool], review: bool) -> dict[str, Any]:
         largest = max(probabilities)
         return {
             "label": self.classes[probabilities.index(largest)],
             "probability": largest,
             **{probability_column(name): probability for name, probability in zip(self.classes, probabilities, strict=True)},
+            "classes": [name for name, is_possible in zip(self.classes, possible, strict=True) if is_possible],
+            "review": review,
             "sha256": row.sha256,
             "width": row.width,
             "height": row.height,
             "brightness": row.brightness,
         }
 
+    def _map(self, row: _Row, label: str) -> list[list[float]]:
+        """Where in the photo the damage was seen, as rows of numbers from 0 to 1."""
+        number, of_network = self.classes.index(label), getattr(self._network, "places", None)
+        said = of_network(row.pixels[None]) if of_network else None
+        grid = places.GRID if of_network else places.COARSE
+        seen = places.by_hiding(row.pixels, number, self.answer, grid, CHUNK) if said is None else places.from_network(said[0], number)
+        return [[float(place) for place in line] for line in seen]
+
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:
-        """The probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one call of the network."""
+        """The network's probabilities, (n, classes) float64, of n photos, (224, 224, 3) uint8, from one call of the network."""
         return np.asarray(self._network(np.stack(photos)), dtype=np.float64)
 
     def _rows(self, images: list[Any]) -> list[_Row]:
@@ -141,6 +173,14 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         if len(images) == 1:
             return [_row(0, images[0], self._limits, self._preparation)]
         return list(self._pool.map(_row, range(len(images)), images, repeat(self._limits), repeat(self._preparation)))
+
+
+def _coverage(params: dict[str, Any]) -> float | None:
+    """What the request asks for; None: nothing."""
+    coverage = params.get("coverage")
+    if coverage is not None and not 0 < coverage < 1:
+        raise _refusal(f"coverage is {coverage}, and must be above 0 and below 1")
+    return coverage
 
 
 def _threads() -> int:

@@ -15,14 +15,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from car_damage.errors import Terminal
-from car_damage.server.api import describe, management, page, query
+from car_damage.data.desk import Desk
+from car_damage.errors import Terminal, Unavailable
+from car_damage.server.api import describe, management, page, query, review
 from car_damage.server.api.management import API
 from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, ServingApi, errors
 from car_damage.server.api.query import Photos
 from car_damage.server.api.responses import Discovery, Health
+from car_damage.server.api.review import Review
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
+from car_damage.server.keeping import Keeper
 from car_damage.server.metrics.exposition import Metrics
 from car_damage.server.requests import Config, NewEndpoint
 from car_damage.settings import Settings
@@ -33,12 +36,12 @@ _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks
 _log = logging.getLogger(__name__)
 
 
-def application(settings: Settings, endpoints: Endpoints, token: str) -> ASGIApp:
+def application(settings: Settings, endpoints: Endpoints, desk: Desk, token: str) -> ASGIApp:
     """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
-    return _TokenCheck(api(settings, endpoints), token)
+    return _TokenCheck(api(settings, endpoints, desk), token)
 
 
-def api(settings: Settings, endpoints: Endpoints) -> ServingApi:
+def api(settings: Settings, endpoints: Endpoints, desk: Desk) -> ServingApi:
     """The application's routes, without the check of the token."""
 
     @asynccontextmanager
@@ -47,11 +50,12 @@ def api(settings: Settings, endpoints: Endpoints) -> ServingApi:
         yield
         await endpoints.close()
 
-    app = ServingApi(settings, NewEndpoint | Config | Photos, lifespan=lifespan)
+    app = ServingApi(settings, NewEndpoint | Config | Photos | Review, lifespan=lifespan)
     _add_errors(app)
     _add_monitoring(app, endpoints)
     management.add(app, endpoints, settings.serving.request_timeout)
-    query.add(app, endpoints, settings.serving)
+    query.add(app, endpoints, settings.serving, Keeper(desk) if settings.answers.keep_for_review else None)
+    review.add(app, desk, settings)
     page.add(app, settings.serving.max_request_bytes)
     return app
 
@@ -66,7 +70,8 @@ def _add_errors(app: FastAPI) -> None:
         return _response(error)
 
     @app.exception_handler(Terminal)
-    async def disk_error(_: Request, error: Terminal) -> Response:
+    @app.exception_handler(Unavailable)
+    async def disk_error(_: Request, error: Terminal | Unavailable) -> Response:
         _log.error("%s", error)
         return _response(ApiError(ErrorKind.DISK, str(error)))
 

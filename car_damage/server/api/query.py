@@ -4,7 +4,7 @@ It passes the bodies of requests and responses on unread, so their models here o
 """
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -17,6 +17,7 @@ from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.hosting.model_server import ModelResponse
+from car_damage.server.keeping import Keeper
 from car_damage.server.requests import receive
 from car_damage.settings import Serving
 
@@ -44,6 +45,13 @@ _CLASSES: JsonDict = {
 }
 
 
+class Params(TypedDict, total=False):
+    """What a request asks for beside its photos."""
+
+    coverage: Annotated[float, Field(gt=0, lt=1, description="Share of the photos of a class whose `classes` have it.")]
+    explain: Annotated[bool, Field(description="Also answer with `map`, for up to 8 photos.")]
+
+
 class Photo(TypedDict):
     """One photo."""
 
@@ -64,6 +72,7 @@ class Photos(TypedDict, total=False):
     dataframe_records: Annotated[list[Photo], Field(min_length=1, max_length=_MAX_PHOTOS)]
     dataframe_split: PhotoTable
     inputs: Annotated[Any, Field(description="The column `image` or a list of records, as MLflow's scoring server takes them.")]
+    params: Params
 
 
 @with_config(ConfigDict(extra="forbid", json_schema_extra=_CLASSES))
@@ -72,10 +81,13 @@ class Prediction(TypedDict):
 
     label: str
     probability: Share
+    classes: NotRequired[Annotated[list[str], Field(description="The classes that cannot be excluded. Earlier models do not say.")]]
+    review: NotRequired[Annotated[bool, Field(description="Whether a person must look. Earlier models do not say.")]]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the photo's file.")]
     width: Pixels
     height: Pixels
     brightness: Share
+    map: NotRequired[Annotated[list[list[Share]], Field(description="Where the damage was seen: rows from the top, with `explain`.")]]
 
 
 class Predictions(TypedDict):
@@ -84,8 +96,8 @@ class Predictions(TypedDict):
     predictions: list[Prediction]
 
 
-def add(app: FastAPI, endpoints: Endpoints, serving: Serving) -> None:
-    """Add the route."""
+def add(app: FastAPI, endpoints: Endpoints, serving: Serving, keeper: Keeper | None) -> None:
+    """Add the route. The keeper gets each request that was answered, with its answer."""
 
     # FastAPI describes the model of the response and does not check it, because the route returns a Response.
     @app.post(
@@ -104,6 +116,8 @@ def add(app: FastAPI, endpoints: Endpoints, serving: Serving) -> None:
                 raise ApiError(ErrorKind.BAD_PHOTOS, "the request has no Content-Type; send photos as application/json")
             response = await endpoint.score(data, content_type)
             outcome.record(response.served_by, response.model.status)
+        if keeper is not None and response.model.status == 200:
+            keeper.offer(data, response.model.body, response.served_by)
         return _http(response.model, response.served_by)
 
 

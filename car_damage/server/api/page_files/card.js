@@ -1,16 +1,21 @@
 /* One photo on the page, with its prediction or its problem. All text is inserted as text, never as HTML. */
 
+import { draw } from "./map.js";
+
 const template = document.getElementById("card");
 
 export class Card {
-  /** `again` is called with this card when the button "Try again" is pressed. */
-  constructor(file, again) {
+  /** `again` and `why` are called with this card when "Try again" and "Where was it seen?" are pressed; without `why` there is no such button. */
+  constructor(file, again, why = null) {
     this.file = file;
     this.element = template.content.firstElementChild.cloneNode(true);
     this.part = (selector) => this.element.querySelector(selector);
     this.part(".file").textContent = `${file.name}, ${megabytes(file.size)}`;
     this.part(".again").addEventListener("click", () => again(this));
     this.part(".again").setAttribute("aria-label", `Try again: ${file.name}`);
+    this.why = why;
+    this.part(".why").addEventListener("click", () => why(this));
+    this.part(".why").setAttribute("aria-label", `Where was it seen? ${file.name}`);
     this.#preview();
     this.waits("Waiting for its turn.");
   }
@@ -19,11 +24,42 @@ export class Card {
     this.#show("waiting", "Waiting", words);
   }
 
-  /** Show a prediction: { label, probabilities: [[class, probability], ...], servedBy, milliseconds }. */
-  answered({ label, probabilities, servedBy, milliseconds }) {
-    this.#show("answered", label, `Answered by ${servedBy} in\u00a0${Math.round(milliseconds)}\u00a0ms`);
+  /**
+   * Show a prediction: { label, probabilities: [[class, probability], ...], classes, review, servedBy }, and milliseconds, or asked (a
+   * time).
+   */
+  answered({ label, probabilities, classes, review, servedBy, milliseconds, asked }) {
+    const when = asked ? `on ${new Date(asked).toLocaleString()}` : `in\u00a0${Math.round(milliseconds)}\u00a0ms`;
+    this.#show("answered", label, `Answered by ${servedBy} ${when}`);
     this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
     this.part(".bars").hidden = false;
+    this.part(".review").textContent = review ? forAPerson(classes) : "";
+    this.part(".review").hidden = !review;
+    this.part(".why").hidden = !this.why;
+  }
+
+  /** Show where the damage was seen; null: the model cannot say. */
+  async explained(map) {
+    this.part(".why").hidden = true;
+    if (!map) {
+      this.part(".facts").textContent = "This version cannot say where it sees damage: it was registered by an earlier release.";
+      return;
+    }
+    this.part("canvas").setAttribute("aria-label", `Where the damage was seen in ${this.file.name}`);
+    await draw(this.part("canvas"), this.url, map);
+    this.part(".map").hidden = false;
+  }
+
+  /** Show the buttons with which a person says what the photo shows; `fill` makes them. */
+  offers(fill) {
+    fill(this.part(".say"));
+    this.part(".correct").hidden = false;
+  }
+
+  /** Show what people have said. */
+  said(words) {
+    this.part(".said").textContent = words;
+    this.part(".said").hidden = !words;
   }
 
   /** Show why there is no prediction. `refusal` also says whether trying again can help. */
@@ -48,7 +84,7 @@ export class Card {
     this.element.dataset.state = state;
     this.part("h3").textContent = title;
     this.part(".facts").textContent = words;
-    for (const selector of [".problem", ".bars", ".again"]) this.part(selector).hidden = true;
+    for (const selector of [".problem", ".review", ".bars", ".why", ".map", ".again", ".correct", ".said"]) this.part(selector).hidden = true;
   }
 
   #preview() {
@@ -58,6 +94,11 @@ export class Card {
     this.url = URL.createObjectURL(this.file);
     image.src = this.url;
   }
+}
+
+/** Why a person must look. */
+export function forAPerson(classes) {
+  return `A person must look: ${classes?.length ? `it may be ${classes.join(" or ")}` : "it is like no class"}.`;
 }
 
 /** A probability as text. Values close to 0 % or 100 % are not rounded to them. */

@@ -5,6 +5,7 @@ const MOST_TRIES = 20;
 /** Seconds between two tries, if the server asks for less. A model takes some seconds to start. */
 const LONGEST_PAUSE = 5;
 const STATE_TIMEOUT = 10_000;
+const WORD_TIMEOUT = 60_000;
 /** Milliseconds after which the page explains why a prediction may take long. */
 const SLOW = 2_000;
 
@@ -49,6 +50,24 @@ export async function look(wanted) {
   return { names, endpoint: read(await send(path, { signal: AbortSignal.timeout(STATE_TIMEOUT) })) };
 }
 
+/** The review desk: what waits, and the classes. */
+export async function desk() {
+  return read(await send("/reviews", { signal: AbortSignal.timeout(STATE_TIMEOUT) }));
+}
+
+/** The file of a photo that waits. */
+export async function keptPhoto(sha256) {
+  const got = await send(`/reviews/${sha256}/photo`, { signal: AbortSignal.timeout(STATE_TIMEOUT) }, "blob");
+  if (got.status !== 200) throw refusal(got.status);
+  return got.content;
+}
+
+/** Send a word about a photo; resolves to what was said about it. */
+export async function review(word) {
+  const headers = { "Content-Type": "application/json" };
+  return read(await send("/reviews", { method: "POST", headers, body: JSON.stringify(word), signal: AbortSignal.timeout(WORD_TIMEOUT) }));
+}
+
 /** The state of an endpoint as a sentence. */
 export function describe(endpoint) {
   if (!endpoint) return NOTHING_LIVE;
@@ -69,9 +88,12 @@ export function requestBytes(fileBytes) {
   return body("").length + 4 * Math.ceil(fileBytes / 3);
 }
 
-/** Request a prediction for one photo in base64. Try again while the server is busy or a model starts; `waiting` gets a message. */
-export async function ask(name, image, waiting) {
-  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: body(image) };
+/**
+ * Request a prediction for one photo in base64, with `explain` also where the damage was seen. Try again while the server is busy or a
+ * model starts; `waiting` gets a message.
+ */
+export async function ask(name, image, waiting, explain = false) {
+  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: body(image, explain) };
   for (let tries = 1; ; tries += 1) {
     const slow = setTimeout(() => waiting("Still waiting. A model that was scaled to zero takes some seconds to start."), SLOW);
     const began = performance.now();
@@ -89,15 +111,16 @@ export async function ask(name, image, waiting) {
     const probabilities = Object.entries(row)
       .filter(([column]) => column.startsWith("probability_"))
       .map(([column, probability]) => [column.slice("probability_".length), probability]);
-    return { label: row.label, probabilities, servedBy: got.headers.get("served-model-name"), milliseconds };
+    const { classes, review, map } = row; // models of earlier releases have none of them
+    return { label: row.label, probabilities, classes, review, map, servedBy: got.headers.get("served-model-name"), milliseconds };
   }
 }
 
-function body(image) {
-  return JSON.stringify({ dataframe_records: [{ image }] });
+function body(image, explain = false) {
+  return JSON.stringify({ dataframe_records: [{ image }], ...(explain ? { params: { explain } } : {}) });
 }
 
-async function send(path, options) {
+async function send(path, options, form = "text") {
   const token = key.get();
   if (!token) throw new Refusal("The server needs its token.", { token: true });
   // A header cannot hold other characters: fetch would fail as if the server did not answer.
@@ -105,16 +128,16 @@ async function send(path, options) {
   const headers = { ...options.headers, Authorization: `Bearer ${token}` };
   try {
     const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
-    return { status: response.status, headers: response.headers, text: await response.text() };
+    return { status: response.status, headers: response.headers, content: await response[form]() };
   } catch {
     throw new Refusal("The server does not answer. Check whether car-damage serve is still running.");
   }
 }
 
-function read({ status, text }) {
+function read({ status, content }) {
   let value = null;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(content);
   } catch {
     // A body that is not JSON is handled by its status below.
   }

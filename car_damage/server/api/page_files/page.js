@@ -1,6 +1,8 @@
 /* The page: takes photos, requests predictions for them, and shows the state of the endpoint. */
 
-import { Card, megabytes, percent } from "./card.js";
+import { Card, forAPerson, megabytes, percent } from "./card.js";
+import * as reviewing from "./review.js";
+import { offer, say, spoken } from "./words.js";
 import { NOTHING_LIVE, Refusal, ask, describe, key, look, requestBytes } from "./endpoint.js";
 
 const AT_ONCE = 2;
@@ -20,7 +22,7 @@ let pause = CHECK_EVERY;
 let timer = null;
 
 function take(files) {
-  const added = [...files].map((file) => new Card(file, enqueue));
+  const added = [...files].map((file) => new Card(file, enqueue, explain));
   part("answers").prepend(...added.map((card) => card.element));
   for (const card of added) {
     cards.add(card);
@@ -59,14 +61,49 @@ async function predict(card) {
     if (refusal) throw refusal;
     if (!chosen) throw new Refusal(NOTHING_LIVE);
     const prediction = await ask(chosen, await base64(card.file), (words) => card.waits(words));
-    card.answered(prediction);
+    show(card, prediction);
     const best = prediction.probabilities.find(([name]) => name === prediction.label);
-    announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}`);
+    const person = prediction.review ? `. ${forAPerson(prediction.classes)}` : "";
+    announce(`${card.file.name}: ${prediction.label}${best ? `, ${percent(best[1])}` : ""}${person}`);
   } catch (error) {
     const refusal = error instanceof Refusal ? error : new Refusal(`This page failed: ${error}`);
     card.failed(refusal);
     announce(`${card.file.name}: no answer. ${refusal.message}`);
     if (refusal.token) askForToken(refusal.message);
+  }
+}
+
+function show(card, prediction) {
+  card.answered(prediction);
+  card.offers((element) => offer(element, prediction.probabilities.map(([name]) => name), false, (label) => correct(card, prediction, label)));
+}
+
+/** Ask again, with a map. The answer on the card stays until there is one. */
+async function explain(card) {
+  const button = card.part(".why");
+  button.disabled = true;
+  try {
+    const prediction = await ask(chosen, await base64(card.file), announce, true);
+    show(card, prediction); // another version may have answered
+    await card.explained(prediction.map);
+  } catch (error) {
+    announce(`${card.file.name}: ${error.message}`);
+    card.part(".facts").textContent = error.message;
+    if (error.token) askForToken(error.message);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** Send a person's word about an answer, with the photo, which the server does not have. */
+async function correct(card, prediction, label) {
+  card.said("Sending …");
+  try {
+    const word = { label, image: await base64(card.file), served_by: prediction.servedBy ?? "", answered: prediction.label };
+    card.said(spoken(await say(word)));
+  } catch (error) {
+    card.said(error.message);
+    if (error.token) askForToken(error.message);
   }
 }
 
@@ -150,6 +187,7 @@ async function useToken(token) {
   pause = CHECK_EVERY;
   await refresh();
   for (const card of cards) if (!card.waiting && card.refusal?.token) enqueue(card);
+  if (!part("reviewing").hidden) show("reviewing");
 }
 
 /** Take the token from the link that `car-damage serve` prints, and remove it from the address bar and the history. */
@@ -161,6 +199,18 @@ function tokenFromAddress() {
   return true;
 }
 
+function show(view) {
+  for (const name of ["asking", "reviewing"]) {
+    part(name).hidden = name !== view;
+    if (name === view) part(`to-${name}`).setAttribute("aria-current", "page");
+    else part(`to-${name}`).removeAttribute("aria-current");
+  }
+  if (view === "reviewing") reviewing.open((refusal) => refusal.token && askForToken(refusal.message));
+  else reviewing.close();
+}
+
+part("to-asking").addEventListener("click", () => show("asking"));
+part("to-reviewing").addEventListener("click", () => show("reviewing"));
 part("photos").addEventListener("change", ({ target }) => {
   take(target.files);
   target.value = "";

@@ -1,0 +1,135 @@
+/* The second view: photos that wait for a person, one after another, largest doubt first. */
+
+import { Card } from "./card.js";
+import { desk, keptPhoto } from "./endpoint.js";
+import { OTHERS, askForName, offer, reviewer, say, spoken } from "./words.js";
+
+/** Milliseconds between two looks at an empty desk. */
+const LOOK_EVERY = 15_000;
+
+const part = (id) => document.getElementById(id);
+let found = null;
+let current = null;
+let last = null;
+let busy = false;
+let timer = null;
+let failed = () => {};
+
+/** Show the view. `problem` is called with a refusal that a person has to see. */
+export function open(problem) {
+  failed = problem;
+  return refresh();
+}
+
+export function close() {
+  clearTimeout(timer);
+  current?.card.remove();
+  current = null;
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  try {
+    found = await desk();
+  } catch (error) {
+    tell(error.message);
+    failed(error);
+    return;
+  }
+  await showNext();
+}
+
+async function showNext() {
+  current?.card.remove();
+  current = null;
+  const one = found.waiting[0];
+  part("count").textContent = one ? `${found.waiting.length} of them wait. Largest doubt first.` : nothing();
+  showSigned();
+  if (!one) {
+    timer = setTimeout(refresh, LOOK_EVERY);
+    return;
+  }
+  try {
+    const file = new File([await keptPhoto(one.sha256)], one.sha256.slice(0, 12), { type: "" });
+    const card = new Card(file, refresh);
+    current = { one, card };
+    const probabilities = found.classes.filter((name) => name in one.probabilities).map((name) => [name, one.probabilities[name]]);
+    card.answered({ label: one.label, probabilities, servedBy: one.served_by, asked: one.asked, classes: one.classes, review: true });
+    card.offers((element) => offer(element, found.classes, true, word));
+    card.part(".correct").open = true;
+    card.said(spoken(one.history));
+    part("current").replaceChildren(card.element);
+  } catch (error) {
+    tell(error.message);
+    found.waiting.shift();
+    timer = setTimeout(refresh, LOOK_EVERY);
+  }
+}
+
+async function word(label) {
+  if (busy || !current) return;
+  if (label === "undone") return undo();
+  busy = true;
+  try {
+    const { one } = current;
+    await say({ sha256: one.sha256, label });
+    last = { sha256: one.sha256, label };
+    found.waiting.shift();
+    tell(`${text(label)} is noted.`, true);
+    await showNext();
+  } catch (error) {
+    tell(error.message);
+    failed(error);
+  } finally {
+    busy = false;
+  }
+}
+
+/** Take back the word that was said last, and show its photo again. */
+async function undo() {
+  if (!last) return;
+  busy = true;
+  try {
+    await say({ sha256: last.sha256, label: "undone" });
+    tell(`${text(last.label)} was taken back.`);
+    last = null;
+    await refresh();
+  } catch (error) {
+    tell(error.message);
+    failed(error);
+  } finally {
+    busy = false;
+  }
+}
+
+function text(label) {
+  return OTHERS.find(([word_]) => word_ === label)?.[1] ?? label;
+}
+
+function nothing() {
+  if (!found.keeps) return "This server keeps no photos for review: the setting answers.keep_for_review names no folder.";
+  return "No photo waits. Photos come here when their answers ask for a person.";
+}
+
+function tell(words, undoable = false) {
+  part("lately").textContent = words;
+  part("undo").hidden = !undoable;
+}
+
+function showSigned() {
+  const name = reviewer.get();
+  part("signed").textContent = name ? `You say it as ${name}.` : "";
+  part("rename").hidden = !name;
+}
+
+part("undo").addEventListener("click", undo);
+part("rename").addEventListener("click", () => askForName().then(showSigned));
+addEventListener("keydown", (event) => {
+  if (part("reviewing").hidden || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
+  const shortcut = event.key.toLowerCase();
+  const label = OTHERS.find(([, , own]) => own === shortcut)?.[0] ?? found?.classes[Number(shortcut) - 1];
+  if (!label) return;
+  event.preventDefault(); // or the key would be typed into the field for the name
+  if (label === "undone") undo();
+  else word(label);
+});

@@ -1,0 +1,142 @@
+"""Routes of the review desk, which are ours and no part of Databricks' API. Docstrings of routes are published in /openapi.json."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from pydantic import ConfigDict, Field, StringConstraints, with_config
+from typing_extensions import TypedDict
+
+from car_damage.data import reviews
+from car_damage.data.desk import Desk, Said, Waiting
+from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
+from car_damage.server.api.page import HEADERS
+from car_damage.server.errors import ApiError, ErrorKind
+from car_damage.server.requests import Body, parse, receive
+from car_damage.settings import Settings
+
+API = "/reviews"
+_closed = with_config(ConfigDict(extra="forbid"))
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the photo's file.")]
+_Text = Annotated[str, StringConstraints(max_length=reviews.LONGEST)]
+
+
+class Review(Body):
+    """What a person says about a photo, which is named by its SHA-256, or sent."""
+
+    label: Annotated[str, Field(min_length=1, max_length=reviews.LONGEST, description="A class, not_a_car, cannot_tell, or undone.")]
+    by: Annotated[str, Field(min_length=1, max_length=reviews.LONGEST, description="Who says it.")]
+    sha256: Sha256 | None = None
+    """Not needed if the photo is sent."""
+    image: Annotated[str, Field(description="The photo's file in base64, if the desk does not have it.")] | None = None
+    served_by: Annotated[_Text, Field(description="The served entity whose answer the person saw.")] = ""
+    answered: Annotated[_Text, Field(description="The label of that answer.")] = ""
+
+
+@_closed
+class Spoken(TypedDict):
+    """What one person said."""
+
+    label: str
+    by: str
+    said: Annotated[str, Field(description="ISO 8601, UTC.")]
+    counts: Annotated[bool, Field(description="Whether this is the word that counts.")]
+
+
+@_closed
+class Reviewed(TypedDict):
+    """What was said about a photo, in the order of time."""
+
+    sha256: Sha256
+    history: list[Spoken]
+
+
+@_closed
+class WaitingPhoto(Reviewed):
+    """A photo that waits for a word, and the answer that asked for a person."""
+
+    label: str
+    probabilities: dict[str, float]
+    classes: Annotated[list[str], Field(description="The classes that the answer cannot exclude.")]
+    served_by: str
+    asked: Annotated[str, Field(description="ISO 8601, UTC.")]
+
+
+@_closed
+class ReviewDesk(TypedDict):
+    """What waits, largest doubt first."""
+
+    keeps: Annotated[bool, Field(description="Whether photos are kept for review at all.")]
+    classes: list[str]
+    others: list[Literal["not_a_car", "cannot_tell", "undone"]]
+    waiting: list[WaitingPhoto]
+    dropped: Annotated[int, Field(description="Photos that were not kept since the server started, for lack of room.")]
+
+
+def add(app: FastAPI, desk: Desk, settings: Settings) -> None:
+    """Add the routes."""
+    limit, timeout = settings.serving.max_request_bytes, settings.serving.request_timeout
+
+    @app.get(API, responses=errors(ErrorKind.DISK, *TOKEN))
+    def review_desk() -> ReviewDesk:
+        """Show the photos that wait for a person's word."""
+        return {
+            "keeps": settings.answers.keep_for_review is not None,
+            "classes": list(settings.labels.classes),
+            "others": ["not_a_car", "cannot_tell", "undone"],
+            "waiting": [_waiting(one) for one in desk.waiting()],
+            "dropped": desk.dropped,
+        }
+
+    @app.get(
+        API + "/{sha256}/photo",
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}, **errors(ErrorKind.NO_PHOTO, ErrorKind.DISK, *TOKEN)},
+    )
+    def kept_photo(sha256: Sha256) -> Response:
+        """Get the file of a photo that waits."""
+        photo = desk.photo(sha256)
+        if photo is None:
+            raise ApiError(ErrorKind.NO_PHOTO, "this photo does not wait for a person any more")
+        return Response(photo, media_type="application/octet-stream", headers=HEADERS)
+
+    @app.post(API, responses=errors(*_FIELDS, ErrorKind.DISK, *TOKEN, *BODY), openapi_extra=json_body(Review))
+    async def take_review(request: Request) -> Reviewed:
+        """Take a person's word about a photo. The next run trains with it."""
+        given = parse(Review, await receive(request, limit, timeout))
+        return await asyncio.to_thread(_take, given, desk, settings)
+
+
+_FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
+
+
+def _take(given: Review, desk: Desk, settings: Settings) -> Reviewed:
+    try:
+        photo = None if given.image is None else base64.b64decode(given.image, validate=True)
+        sha256 = (given.sha256 or "") if photo is None else hashlib.sha256(photo).hexdigest()
+        label = reviews.checked(given.label, settings.labels.classes, settings.labels.aliases)
+        said = desk.take(sha256, label, given.by, photo=photo, served_by=given.served_by, answered=given.answered)
+    except (ValueError, binascii.Error) as error:
+        raise ApiError(ErrorKind.INVALID, str(error)) from error
+    return {"sha256": sha256, "history": _history(said)}
+
+
+def _waiting(one: Waiting) -> WaitingPhoto:
+    answer = one.answer
+    return {
+        "sha256": one.sha256,
+        "history": _history(Said(one.history, None)),
+        "label": answer.label,
+        "probabilities": dict(answer.probabilities),
+        "classes": list(answer.classes),
+        "served_by": answer.served_by,
+        "asked": answer.asked,
+    }
+
+
+def _history(said: Said) -> list[Spoken]:
+    return [{"label": word.label, "by": word.by, "said": word.said.isoformat(), "counts": word is said.counts} for word in said.history]

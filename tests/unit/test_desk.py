@@ -1,0 +1,158 @@
+"""The review desk on a folder: what is kept, for how long, and what was said; and the keeper beside the answer."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from car_damage.adapters.folder import Folder
+from car_damage.data.desk import REVIEWED, Answer, Desk
+from car_damage.errors import Unavailable
+from car_damage.server.keeping import QUEUED, Keeper
+from car_damage.settings import Answers
+from tests.fakes import Time, sha256
+
+
+class Now(Time):
+    """A clock that begins at the machine's time, which files get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = datetime.now(UTC).timestamp()
+
+
+@pytest.fixture
+def clock():
+    return Now()
+
+
+def desk_of(folder, clock, **more):
+    answers = Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"), **more)
+    return Desk(Folder(), answers, clock)
+
+
+@pytest.fixture
+def desk(tmp_path, clock):
+    return desk_of(tmp_path, clock)
+
+
+def answer(sure=0.5, label="minor"):
+    return Answer(label, {"minor": sure, "major": 1 - sure}, ("minor", "major"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00")
+
+
+def photos(folder):
+    return sorted(path.name for path in (folder / "kept").glob("*.photo"))
+
+
+def test_photos_wait_with_their_answers_and_the_largest_doubt_is_first(desk):
+    for photo, sure in ((b"a", 0.9), (b"b", 0.6), (b"c", 0.7)):
+        assert desk.keep(photo, answer(sure))
+    assert [(one.sha256, one.answer) for one in desk.waiting()] == [
+        (sha256(p), answer(s)) for p, s in ((b"b", 0.6), (b"c", 0.7), (b"a", 0.9))
+    ]
+    assert desk.photo(sha256(b"a")) == b"a"
+    assert not desk.keep(b"a", answer(0.4)), "it waits already"
+    assert desk.dropped == 0
+
+
+def test_nothing_is_kept_where_no_folder_is_named(tmp_path, clock):
+    desk = Desk(Folder(), Answers(corrections=str(tmp_path)), clock)
+    assert not desk.keep(b"a", answer())
+    assert (desk.waiting(), desk.photo(sha256(b"a")), desk.dropped, list(tmp_path.iterdir())) == ([], None, 0, [])
+
+
+def test_a_reviewed_photo_waits_no_longer_joins_the_corrections_and_goes_a_little_later(desk, clock, tmp_path):
+    desk.keep(b"\xff\xd8\xffa", answer())
+    name = sha256(b"\xff\xd8\xffa")
+    said = desk.take(name, "major", "  Ann\u2003Lee ")
+    assert (said.counts.label, said.counts.by, said.counts.version, said.counts.answered) == ("major", "Ann Lee", 3, "minor")
+    assert (tmp_path / "corrections" / "photos" / f"{name}.jpg").read_bytes() == b"\xff\xd8\xffa"
+    assert (desk.waiting(), len(photos(tmp_path))) == ([], 1)
+    clock.sleep(2)
+    assert desk.take(name, "undone", "Ann Lee").counts is None
+    [waits] = desk.waiting()
+    assert [word.label for word in waits.history] == ["major", "undone"]
+    desk.take(name, "cannot_tell", "Bob")
+    clock.sleep(REVIEWED.total_seconds() + 1)
+    assert (desk.waiting(), photos(tmp_path)) == ([], [])
+    assert not desk.keep(b"\xff\xd8\xffa", answer()), "a person has said what it is"
+
+
+def test_a_photo_that_nobody_reviews_goes_after_its_days(desk, clock, tmp_path):
+    desk.keep(b"a", answer())
+    clock.sleep(timedelta(days=29).total_seconds())
+    assert len(desk.waiting()) == 1
+    clock.sleep(timedelta(days=2).total_seconds())
+    assert (desk.waiting(), photos(tmp_path)) == ([], [])
+
+
+def test_a_full_desk_drops_and_counts(tmp_path, clock):
+    few = desk_of(tmp_path, clock, keep_photos=2)
+    assert [few.keep(photo, answer()) for photo in (b"a", b"b", b"c", b"d")] == [True, True, False, False]
+    assert (few.dropped, len(photos(tmp_path))) == (2, 2)
+    small = desk_of(tmp_path / "small", clock, keep_bytes=1 << 20)
+    assert [small.keep(bytes([n]) * (600 << 10), answer()) for n in range(2)] == [True, False]
+    assert small.dropped == 1
+
+
+def test_a_full_disk_drops_and_counts(desk, monkeypatch):
+    def full(*_):
+        raise Unavailable("No space left on device")
+
+    monkeypatch.setattr(Folder, "write_once", full)
+    assert (desk.keep(b"a", answer()), desk.dropped) == (False, 1)
+
+
+@pytest.mark.parametrize("by", ["", "   ", "x" * 201])
+def test_a_word_needs_the_name_of_a_person(desk, by):
+    with pytest.raises(ValueError, match="by must be"):
+        desk.take(sha256(b"a"), "major", by)
+
+
+def request(*bodies: bytes) -> bytes:
+    return json.dumps({"dataframe_records": [{"image": base64.b64encode(one).decode()} for one in bodies]}).encode()
+
+
+def answered(*asks: bool | None) -> bytes:
+    rows = [
+        {"label": "minor", "probability": 0.6, "probability_minor": 0.6, "probability_major": 0.4, "classes": "minor, major"} for _ in asks
+    ]
+    return json.dumps(
+        {"predictions": [row if ask is None else row | {"review": ask} for row, ask in zip(rows, asks, strict=True)]}
+    ).encode()
+
+
+FORMS = {
+    "records": request(b"a", b"b"),
+    "split": json.dumps({"dataframe_split": {"columns": ["x", "image"], "data": [[1, "YQ=="], [2, "Yg=="]]}}).encode(),
+    "inputs": json.dumps({"inputs": {"image": ["YQ==", "Yg=="]}}).encode(),
+    "rows": json.dumps({"inputs": [{"image": "YQ=="}, {"image": "Yg=="}]}).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_photos_of_answers_that_ask_for_a_person_are_kept(desk, form, tmp_path):
+    keeper = Keeper(desk)
+    keeper.offer(FORMS[form], answered(True, False), "model-7")
+    keeper.offer(FORMS[form], answered(None, None), "model-7")
+    assert keeper.settle(30)
+    [waits] = desk.waiting()
+    assert (waits.sha256, waits.answer.version, waits.answer.classes) == (sha256(b"a"), 7, ("minor", "major"))
+    assert waits.answer.probabilities == {"minor": 0.6, "major": 0.4}
+
+
+def test_what_cannot_be_understood_is_dropped_and_the_next_one_is_kept(desk):
+    keeper = Keeper(desk)
+    keeper.offer(b"image\nYQ==", answered(True), "model-7")
+    keeper.offer(request(b"a", b"b"), answered(True), "model-7")
+    keeper.offer(request(b"c"), answered(True), "model-7")
+    assert keeper.settle(30)
+    assert desk.dropped == 2
+    assert sha256(b"c") in {one.sha256 for one in desk.waiting()}
+
+
+def test_a_full_queue_drops_at_once(desk):
+    keeper = Keeper(desk)
+    keeper.offer(b"x" * (QUEUED + 1), answered(True), "model-7")
+    assert (desk.dropped, keeper.settle(30)) == (1, True)
