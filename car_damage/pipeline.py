@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from car_damage import packages
-from car_damage.errors import FileMissing, SettingsError
+from car_damage.errors import FileMissing, WeightsMissing
 from car_damage.settings import Settings, Training
 
 RECIPE = 4
@@ -128,6 +128,8 @@ class TrainRequest:
     """The finished run with this key that the stage live has found; empty where there is none."""
     train_again: bool = False
     """Train even when a finished run of another flow run has this key."""
+    fallback_key: str = ""
+    """See `training_keys`."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class TrainReport:
     left_out: tuple[str, ...] = ()
     """Paths of photos that the training left out, because they have changed or cannot be read. At most UNREADABLE_SHOWN."""
     left_out_count: int = 0
+    network: str = ""
+    """The network that was trained; empty where an earlier release trained it."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,8 @@ class RegisterRequest:
     """Decide again even when the version has a decision against the present champion."""
     training_key: str = ""
     """Of the run. Versions with the same key are the same model, trained twice."""
+    network: str = ""
+    """Of the run: see `TrainReport.network`."""
 
 
 PROMOTE = "promote"
@@ -267,6 +273,8 @@ class LiveRequest:
     packages: dict[str, str] = field(default_factory=dict)
     """Package -> minor version, of the packages that would train. Empty: they are not known before the machine that trains has started,
     and any finished run with this key counts."""
+    fallback_key: str = ""
+    """See `training_keys`. A finished run with this key counts as one with the other key."""
 
 
 @dataclass(frozen=True)
@@ -399,6 +407,8 @@ class TidyRequest:
     """Of the flow run: the training with this key stays, so that the next run finds it. Empty: the latest training stays."""
     dry_run: bool = False
     """Tell what can go, and remove nothing."""
+    fallback_key: str = ""
+    """See `training_keys`. The training with this key stays, too."""
 
 
 @dataclass(frozen=True)
@@ -442,24 +452,48 @@ def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRe
 def live_request(report: SilverReport, settings: Settings, read: Callable[[str], bytes] = _read) -> LiveRequest:
     """The training key follows from silver and the settings, so it is known before anything is trained. See `training_key` for `read`."""
     here = settings.databricks.stages == "here"
-    return LiveRequest(training_key(report.fingerprint, settings, read), packages.that_train_here() if here else {})
+    key, fallback = training_keys(report.fingerprint, settings, read)
+    return LiveRequest(key, packages.that_train_here() if here else {}, fallback)
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
     """Training reads the silver version of this run, and no later one."""
-    return TrainRequest(flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again)
+    return TrainRequest(
+        flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again, asked.fallback_key
+    )
 
 
 def register_request(
     flow_run: str, silver: SilverReport | TrainRequest, train: TrainReport, dry_run: bool = False, judge_again: bool = False
 ) -> RegisterRequest:
     """The silver version comes from the train request: the train report may be a cached one, of an earlier version."""
-    return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key)
+    return RegisterRequest(
+        flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key, train.network
+    )
 
 
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
     """Take the chosen version live, if the champion is still the one that was live at the choice."""
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
+
+
+def training_keys(silver_fingerprint: str, settings: Settings, read: Callable[[str], bytes] = _read) -> tuple[str, str]:
+    """The key of the training that is due, and the key with which it ends where the network auto becomes cnn. See `training_key`.
+
+    Only the machine that trains knows whether it can download weights, so both keys are known before, and that machine settles for one.
+    Where a file of the backbone is not there, both are the key of cnn. With another network than auto the second one is empty.
+    """
+    training = settings.training
+    if training.network != "auto":
+        return training_key(silver_fingerprint, settings, read), ""
+    of_cnn, of_transfer = (
+        settings.model_copy(update={"training": training.model_copy(update={"network": network})}) for network in ("cnn", "transfer")
+    )
+    fallback = training_key(silver_fingerprint, of_cnn, read)
+    try:
+        return training_key(silver_fingerprint, of_transfer, read), fallback
+    except WeightsMissing:
+        return fallback, fallback
 
 
 def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[str], bytes] = _read) -> str:
@@ -474,7 +508,7 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
         read: the bytes of a file that the settings name: `Files.read`, where it may be on a volume.
 
     Raises:
-        SettingsError: there is no such file.
+        WeightsMissing: there is no such file.
         Unavailable: it cannot be read.
     """
     return digest(
@@ -519,13 +553,13 @@ def named_file(setting: str, path: str, read: Callable[[str], bytes]) -> bytes:
     """The file that a setting of training names.
 
     Raises:
-        SettingsError: there is no such file.
+        WeightsMissing: there is no such file.
         Unavailable: it cannot be read.
     """
     try:
         return read(path)
     except FileMissing as error:
-        raise SettingsError(f"training.{setting} names {path}, and there is no such file: copy it there, or name another one") from error
+        raise WeightsMissing(f"training.{setting} names {path}, and there is no such file: copy it there, or name another one") from error
 
 
 def digest(value: Any) -> str:

@@ -31,6 +31,8 @@ SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FEATURES_TAG = "features"
 """Tag of a training run of the network transfer: the digest of its rows in the table of features."""
+NETWORK_TAG = "network"
+"""Tag of a training run: the network that it trains."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000
@@ -267,6 +269,8 @@ class TrainedRun:
     metrics: dict[str, float]
     flow_run: str = ""
     """The flow run that trained it."""
+    network: str = ""
+    """The network; empty where an earlier release trained it."""
 
 
 @dataclass(frozen=True)

@@ -204,9 +204,10 @@ class Split(Section):
 class Training(Section):
     """The network and how it is trained."""
 
-    network: Literal["cnn", "transfer"] = "cnn"
+    network: Literal["cnn", "transfer", "auto"] = "cnn"
     """cnn: a small convolutional network, trained from random weights. transfer: a network that others have trained on millions of
-    pictures, the backbone, sees; only a small head is trained, in minutes. [model.md](model.md#transfer) compares the two."""
+    pictures, the backbone, sees; only a small head is trained, in minutes. auto: transfer where the backbone's weights can be had, else
+    cnn. [model.md](model.md#transfer) compares them."""
     backbone: NameOrFile = "EfficientNetV2B0"
     """For transfer: a name in keras.applications, or a .keras file whose network takes pixels from 0 to 255, (n, s, s, 3), and gives
     maps of features. The model then depends on the content of the file, and not on its path."""
@@ -240,8 +241,8 @@ class Training(Section):
 
     @property
     def files(self) -> dict[str, str]:
-        """Setting -> path of each file that the network needs."""
-        named = {"backbone": self.backbone, "weights": self.weights} if self.network == "transfer" else {}
+        """Setting -> path of each file that the network needs, or with auto may need."""
+        named = {"backbone": self.backbone, "weights": self.weights} if self.network != "cnn" else {}
         return {name: path for name, path in named.items() if is_path(path)}
 
 

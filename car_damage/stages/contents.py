@@ -51,6 +51,7 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     return RunContents(
         params={
             **settings.training.model_dump(mode="json"),
+            **{name: str(value)[:_LONGEST_PARAM] for name, value in trained.params.items()},
             "silver_table": settings.tables.silver,
             "silver_version": request.silver_version,
             "answers_by": "keras" if served.file is None else "onnxruntime",

@@ -21,10 +21,11 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages import evaluating, transfer
 from car_damage.stages.contents import contents
+from car_damage.stages.network import Settled, settle
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
@@ -39,6 +40,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         PhotoChanged: too many photos are no longer those that were validated.
         Unavailable: too many cannot be read.
         SettingsError: the backbone that the settings name cannot be had.
+        Unavailable: it cannot be had, and the champion sees through it.
     """
     if (report := _found(request, platform)) is not None:
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
@@ -50,7 +52,8 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     common = settings.training.resolution == "common"
     preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
     # Before the photos, whose reading takes longest: a backbone that cannot be had is told at once.
-    seeing = backbone.load(settings.training, platform.files, preparation) if settings.training.network == "transfer" else None
+    settled = settle(request, platform, lambda training: backbone.load(training, platform.files, preparation), progress)
+    request = settled.request
     with load(
         rows,
         platform.files,
@@ -73,7 +76,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(request, platform, rows, photos, seeing, progress)
+            report = _tracked(replace(settled, request=request), rows, photos, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -85,12 +88,13 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
 
 
 def _found(request: TrainRequest, platform: Platform) -> TrainReport | None:
-    """The report of a finished run with the request's training key."""
-    found = platform.tracking.run_for(request.training_key, that_train_here())
-    # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
-    if found is None or (request.train_again and found.flow_run != request.flow_run):
-        return None
-    return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
+    """The report of a finished run with one of the request's keys."""
+    for key in filter(None, (request.training_key, request.fallback_key)):
+        found = platform.tracking.run_for(key, that_train_here())
+        # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
+        if found is not None and not (request.train_again and found.flow_run != request.flow_run):
+            return TrainReport(key, found.run_id, found.model_uri, _reported(found.metrics), network=found.network)
+    return None
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -109,26 +113,26 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
-) -> TrainReport:
+def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
+    request, platform = settled.request, settled.platform
     settings, tracking = platform.settings, platform.tracking
     tags = {
         KEY_TAG: request.training_key,
         FLOW_RUN_TAG: request.flow_run,
+        NETWORK_TAG: settings.training.network,
         PACKAGES_TAG: that_train_here_exactly(),
         "silver_table": settings.tables.silver,
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if seeing is not None:
-        tags[FEATURES_TAG] = seeing.digest
+    if settled.backbone is not None:
+        tags[FEATURES_TAG] = settled.backbone.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(request, rows, platform, photos, seeing, progress)
+            trained = _trained(settled, rows, photos, progress)
             whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -141,18 +145,18 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos))
+    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
 
 
-def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
-) -> training.TrainingResult:
-    if seeing is not None:
-        trained = transfer.train(rows, photos, seeing, platform, progress)
-        transfer.remove_in_a_job(platform, request.training_key)
-        return trained
-    settings = platform.settings
-    return training.train(photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes), settings.training, progress)
+def _trained(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> training.TrainingResult:
+    platform, settings = settled.platform, settled.platform.settings
+    if settled.backbone is not None:
+        trained = transfer.train(rows, photos, settled.backbone, platform, progress)
+        transfer.remove_in_a_job(platform, settled.request.training_key)
+    else:
+        classes = len(settings.labels.classes)
+        trained = training.train(photos.part(TRAIN), photos.part(VALIDATION), classes, settings.training, progress)
+    return replace(trained, params={**trained.params, **settled.params})
 
 
 def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:

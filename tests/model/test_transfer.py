@@ -1,7 +1,10 @@
 """The network transfer, from photos on disk to the registered model, with a small backbone that the test makes."""
 
+import contextlib
 import hashlib
 import json
+import socket
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,17 +18,17 @@ from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.data.features import FEATURES, KEY, rows
-from car_damage.errors import SettingsError
+from car_damage.errors import SettingsError, WeightsMissing
 from car_damage.model.networks import applications, backbone, heads, startup
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
 from car_damage.model.served.process import answers
-from car_damage.pipeline import TrainReport, TrainRequest, training_key
+from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
-from car_damage.ports import FEATURES_TAG
+from car_damage.ports import CHAMPION, FEATURES_TAG
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import transfer
+from car_damage.stages import judging, transfer
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
@@ -258,6 +261,85 @@ def test_weights_that_cannot_be_had_are_told_before_the_night(monkeypatch: pytes
         backbone.check(seeing("MobileNetV2"), Folder(), here=True)
     with pytest.raises(SettingsError, match="took more than 1 s"):
         applications.fetch("MobileNetV2", 1)
+
+
+def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As behind a firewall that drops what is sent: a full queue of connections, whose next one waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(proxy, f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.setattr(applications, "CONNECT", 1)
+        with pytest.raises(WeightsMissing, match="no server answered within 1 s"):
+            applications.fetch("MobileNetV2", 60)
+
+
+def test_weights_that_keras_has_are_opened_without_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    startup.import_quietly()
+    import keras
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    kept = tmp_path / "models" / "mobilenet.weights.h5"
+    kept.parent.mkdir()
+    network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(224, 224, 3))
+    network.save_weights(kept)
+    (kept.parent / "MobileNet.car-damage.txt").write_text(f"{kept}\n{kept.stat().st_size}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    found, _ = applications.of_keras(seeing("MobileNet"), Folder(), 1)
+    assert all(np.array_equal(one, other) for one, other in zip(found.get_weights(), network.get_weights(), strict=True))
+
+
+def test_auto_trains_a_cnn_where_weights_are_away_and_finds_it_again_until_photos_change(
+    world: Callable[..., World], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def away(name: str, _seconds: int) -> Path:
+        looked.append(name)
+        raise WeightsMissing("no way out")
+
+    monkeypatch.setattr(applications, "fetch", away)
+    here = with_training(world(train=3, validation=1, test=1), Training(network="auto", backbone="MobileNet", epochs=1))
+    request = asked(here, training_key="transfer-1", fallback_key="cnn-1")
+    report = TRAIN.work(request, here.target, silent)
+    run = client(here.target.settings).get_run(report.run_id)
+    assert (report.training_key, report.network, run.data.tags["network"]) == ("cnn-1", "cnn", "cnn")
+    assert {name: run.data.params[name] for name in ("network", "network_asked", "network_why")} == {
+        "network": "cnn",
+        "network_asked": "auto",
+        "network_why": "no way out",
+    }
+    assert client(here.target.settings).get_logged_model(report.model_uri.removeprefix("models:/")).name.endswith("-cnn")
+    assert replace(TRAIN.work(request, here.target, silent), metrics=report.metrics) == report
+    assert looked == ["MobileNet"]
+    there = with_training(here, Training(network="auto", backbone=str(weights), resolution="common"))
+    later = TRAIN.work(asked(there, training_key="transfer-2", fallback_key="cnn-2"), there.target, silent)
+    assert (later.training_key, later.network) == ("transfer-2", "transfer")
+    assert "preparation_pixels" in client(there.target.settings).get_run(later.run_id).data.params
+    assert_both_are_judged_on_the_same_files(there, report, later)
+
+
+def assert_both_are_judged_on_the_same_files(world: World, champion: TrainReport, candidate: TrainReport) -> None:
+    """A cnn is live, and a transfer model with another preparation is to replace it: each answers as after its own training."""
+    target = world.target
+    target.tables.merge(target.settings.tables.splits, world.rows.select(["sha256", "phash", "split"]), ["sha256"])
+    live, new = (target.registry.create(one.run_id, one.model_uri, {}, "") for one in (champion, candidate))
+    target.registry.move(CHAMPION, live.version)
+    request = RegisterRequest("flow-1", candidate.run_id, candidate.model_uri, world.silver_version)
+    evidence = judging.judge(judging.read_test_photos(request, target), new, live, target, silent).decision.evidence
+    confusions = []
+    for report in (champion, candidate):
+        predicted = read_predictions(target.tracking.fetch(report.run_id, PREDICTIONS_FILE))
+        said = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
+        truth = np.array([CLASSES.index(label) for label in predicted["label"].to_pylist()])
+        confusions.append([list(row) for row in evaluate(truth, said, CLASSES).confusion])
+    assert evidence.champion is not None
+    assert [evidence.champion.confusion, evidence.candidate.confusion] == confusions
+    assert evidence.test_photos == 3
 
 
 def test_a_check_tells_what_a_training_will_find(weights: Path) -> None:

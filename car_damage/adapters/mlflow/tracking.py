@@ -28,7 +28,7 @@ from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model.served import package
 from car_damage.packages import trained_with
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class MlflowTracking(MlflowAdapter):
             for run in self._search(KEY_TAG, training_key, "FINISHED"):
                 uri = run.data.tags.get(MODEL_TAG, "")
                 if uri and self._readable(uri) and (not packages or trained_with(self._trained_with(run, uri), packages)):
-                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), run.data.tags.get(FLOW_RUN_TAG, ""))
+                    tags = run.data.tags
+                    return TrainedRun(run.info.run_id, uri, dict(run.data.metrics), tags.get(FLOW_RUN_TAG, ""), tags.get(NETWORK_TAG, ""))
         return None
 
     def recent(self, limit: int | None = None) -> list[RunSummary]:
@@ -178,7 +179,7 @@ class MlflowTracking(MlflowAdapter):
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            name, limits = model_name(self._settings), self._settings.images.limits()
+            name, limits = model_name(self._settings, contents.params.get("network", "")), self._settings.images.limits()
             network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file)
             classes, preparation = self._settings.labels.classes, contents.preparation
             return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
@@ -207,9 +208,9 @@ def summary(run: "Run") -> RunSummary:
     return RunSummary(info.run_id, info.run_name or "", info.status, started, dict(data.metrics), dict(data.tags), ended)
 
 
-def model_name(settings: Settings) -> str:
+def model_name(settings: Settings, network: str = "") -> str:
     """The name of a logged model: the registered model's last name and the network's."""
-    name = f"{settings.tracking.model.rpartition('.')[2]}-{settings.training.network}"
+    name = f"{settings.tracking.model.rpartition('.')[2]}-{network or settings.training.network}"
     return name.translate(dict.fromkeys(map(ord, _NOT_IN_A_NAME), "_"))
 
 

@@ -98,7 +98,7 @@ def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLO
 
     Raises what `load` raises.
     """
-    if settings.network != "transfer":
+    if settings.network == "cnn":
         return f"not needed by the network {settings.network}"
     contents = {path: named_file(name, path, files.read) for name, path in settings.files.items()}
     digests = [f"{path} (sha256 {hashlib.sha256(content).hexdigest()[:12]})" for path, content in contents.items()]

@@ -47,6 +47,8 @@ class TrainingResult:
     read. None: there was no cross-validation."""
     parts: Parts = field(default_factory=Parts)
     """Trainings with a part of the photos, if there were any."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """What the settings left open, and the training has decided: parameters of its run."""
 
     @property
     def epochs(self) -> int:
