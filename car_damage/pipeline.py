@@ -400,6 +400,40 @@ class ScoreReport:
 
 
 @dataclass(frozen=True)
+class MonitorRequest:
+    """Look at the windows of the request log that have ended."""
+
+    flow_run: str
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """What the latest windows say of the champion."""
+
+    said: str
+    """The latest window in one sentence."""
+    version: int | None = None
+    """None: no version is live."""
+    run_id: str = ""
+    """The version's MLflow run."""
+    windows: int = 0
+    """Windows that this run looked at first, of any version."""
+    begins: str = ""
+    """Of the latest window, in ISO 8601. Empty: there is none."""
+    ends: str = ""
+    alarm: tuple[str, ...] = ()
+    """What was unusual in enough of the latest windows."""
+    how_much: str = ""
+    """The same, each with its size."""
+    latest: tuple[dict[str, Any], ...] = ()
+    """The latest windows, oldest first: some columns of the table of monitoring."""
+    to_learn: int = 0
+    """Photos with labels that the version has not learned from."""
+    unlabelled: int = 0
+    """Different photos of the latest windows without a label."""
+
+
+@dataclass(frozen=True)
 class TidyRequest:
     """Remove what no run, rollback or audit needs any more."""
 

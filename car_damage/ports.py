@@ -180,10 +180,17 @@ class Tables(Protocol):
         """
 
     def read(
-        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()
+        self,
+        table: str,
+        columns: Sequence[str],
+        version: int | None = None,
+        *,
+        optional: Sequence[str] = (),
+        since: tuple[str, datetime] | None = None,
     ) -> "tuple[pa.Table, int]":
         """The columns at a version (None: the latest), and that version. A table that does not exist has no rows and version -1. Those
-        of the columns that are optional are null in each row where the table lacks them.
+        of the columns that are optional are null in each row where the table lacks them. With `since`, a column of instants and a time,
+        only rows from this time on.
 
         `table` may also be the absolute path of a table's folder. Such a table can only be read.
         """

@@ -39,7 +39,7 @@ def _whole(name: str) -> str:
     return str(Path(name).expanduser().absolute()) if is_path(name) else name
 
 
-Job = Literal["ingest", "train", "score"]
+Job = Literal["ingest", "train", "score", "monitor"]
 """The jobs that do stages in Databricks."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -131,7 +131,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims", "inference_log", "monitoring")
 """The settings of Tables that name a table."""
 
 
@@ -158,6 +158,10 @@ class Tables(Section):
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
     claims: str = "insurance_uc.gold.claims"
     """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
+    inference_log: str = "insurance_uc.gold.inference_log"
+    """catalog.schema.table. The request log of the endpoint: one row for each photo, without the photo."""
+    monitoring: str = "insurance_uc.gold.monitoring"
+    """catalog.schema.table. What each window of the request log says of the version that answered: one row for each window."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -395,6 +399,54 @@ class Serving(Section):
     again. None: half of the machine's memory, and at least 2 GiB."""
 
 
+class Monitoring(Section):
+    """When the flow monitor speaks about the live model, and what follows: see [monitoring.md](monitoring.md)."""
+
+    cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")] = "17 * * * *"
+    """When the flow runs, as cron in UTC. `make deploy` makes it the schedule."""
+    hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24.0
+    """Hours of a window of the request log. A window with too few rows grows by as many hours, until it has enough."""
+    least_rows: Annotated[int, Field(ge=20)] = 50
+    """Rows of the request log that a window has at least."""
+    wait: Annotated[float, Field(ge=0)] = 3600.0
+    """Seconds after the end of a window until its rows count as complete. Databricks may log a request up to an hour late."""
+    windows: Annotated[int, Field(ge=1, le=100)] = 5
+    """The latest windows that are looked at together."""
+    speaking: Annotated[int, Field(ge=1, le=100)] = 3
+    """So many of these windows must show the same, the latest one included, before monitor speaks."""
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Chance that a window of photos like those of the training shows any difference at all. The comparisons of a window share it."""
+    least_psi: Annotated[float, Field(ge=0)] = 0.1
+    """Population stability index from which a difference of brightness, sharpness, size, aspect or answers matters."""
+    fall: Annotated[float, Field(ge=0, le=1)] = 0.03
+    """Fall of the macro-F1, estimated or of labelled photos, that matters."""
+    review_rise: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """Rise of the share of answers that ask for a person that matters."""
+    refused: Share = 0.2
+    """Share of photos that the model cannot use, above which a window is unusual."""
+    errors: Share = 0.05
+    """Share of requests that end with an error of the endpoint, above which a window is unusual."""
+    throttled: Share = 0.05
+    """Share of requests that are turned away with status 429, above which a window is unusual."""
+    slow: Annotated[float, Field(gt=0)] | None = None
+    """Milliseconds of the slowest twentieth of the answers, above which a window is unusual. None: delay is shown, and never unusual."""
+    retrain: bool = True
+    """Start a run of retrain when the model is worse and there are photos with labels that it has not learned from."""
+    retrain_photos: Annotated[int, Field(ge=1)] = 30
+    """So many of them must be there."""
+    more_reviews: bool = False
+    """While the live version is worse, more of its answers ask for a person: with the coverage that its latest photos need, until another
+    version is live. It updates the endpoint."""
+
+    @model_validator(mode="after")
+    def _can_speak(self) -> Self:
+        if self.speaking > self.windows:
+            raise ValueError(
+                f"speaking is {self.speaking}, and only {self.windows} windows are looked at: set it to {self.windows} or less"
+            )
+        return self
+
+
 class Databricks(Section):
     """Databricks, for stages that run there as jobs."""
 
@@ -421,6 +473,8 @@ class Databricks(Section):
     """Name of the job that trains a model and evaluates it."""
     score_job: str = "car-damage-score"
     """Name of the job that predicts many photos at once."""
+    monitor_job: str = "car-damage-monitor"
+    """Name of the job that compares the request log with the training."""
     approval_job: str = "car-damage-approval"
     """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
@@ -450,7 +504,7 @@ class Databricks(Section):
     @property
     def jobs(self) -> dict[Job, str]:
         """The name of each job that does stages."""
-        return {"ingest": self.ingest_job, "train": self.train_job, "score": self.score_job}
+        return {"ingest": self.ingest_job, "train": self.train_job, "score": self.score_job, "monitor": self.monitor_job}
 
     @model_validator(mode="after")
     def _one_compute(self) -> Self:
@@ -567,6 +621,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()
     serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()

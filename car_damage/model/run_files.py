@@ -35,6 +35,11 @@ OUT_OF_FOLD_FILE = "out_of_fold.parquet"
 """Each training photo's prediction by a head that did not learn from it: see `write_predictions`. Only of the network transfer."""
 TRAINED_FILE = "trained_photos.parquet"
 """The photos that the training has seen: see `car_damage.data.trained`. Runs of earlier versions lack it."""
+BASELINE_FILE = "baseline.parquet"
+"""What the version's photos look like and how it answers those that it has not learned from: see `car_damage.monitoring.samples`. Traffic
+is compared with it. Runs of earlier versions lack it."""
+MONITORING_FILES = ("monitoring/course.png", "monitoring/windows.json")
+"""What the flow monitor says of the version: a plot, and the latest windows."""
 SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
 
@@ -65,6 +70,16 @@ def write_trained(photos: "pa.Table") -> bytes:
 
 def read_trained(data: bytes) -> "pa.Table":
     """The table in a file of `write_trained`."""
+    return _read(data)
+
+
+def write_baseline(photos: "pa.Table") -> bytes:
+    """A Parquet file of a table with the columns of `car_damage.monitoring.samples.BASELINE`, and its metadata."""
+    return _written(photos)
+
+
+def read_baseline(data: bytes) -> "pa.Table":
+    """The table in a file of `write_baseline`."""
     return _read(data)
 
 

@@ -29,6 +29,9 @@ name of the approval task: https://docs.databricks.com/aws/en/mlflow/deployment-
 NOT_APPROVED = "Not yet"
 """The tag's value after a new decision: an approval counts for the evidence that the person saw."""
 
+MONITORED = "monitored"
+"""The tag with what the flow monitor has said of the version's latest window, in one sentence."""
+
 _NUMBERS = ("test_photos", "test_macro_f1", "champion_macro_f1", "gain", "confidence", "test_cost", "champion_cost", "worst_group_macro_f1")
 """Tags that hold a number of the evidence."""
 _RECALL = "recall_"

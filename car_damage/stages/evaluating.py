@@ -16,7 +16,7 @@ from car_damage.data.assignment import flags_of
 from car_damage.data.checked import readable
 from car_damage.data.groups import groups_of
 from car_damage.data.near_duplicates import in_two_splits, unsigned
-from car_damage.data.splits import SPLITS, TEST, VALIDATION
+from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import TooFewPhotos
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos, PhotoSet
@@ -28,6 +28,7 @@ from car_damage.model.report.page import page
 from car_damage.model.report.scores import Scores, scores_of
 from car_damage.model.run_files import (
     ANSWERING_FILE,
+    BASELINE_FILE,
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
@@ -36,6 +37,7 @@ from car_damage.model.run_files import (
     SMOKE_PHOTO_FILE,
     TRAINING_CURVE_FILE,
     WORST_MISTAKES_FILE,
+    write_baseline,
     write_predictions,
 )
 from car_damage.photo.thumbnails import drawn
@@ -44,6 +46,7 @@ from car_damage.ports import Platform
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
+from car_damage.stages.baselining import Answered, baseline
 
 if TYPE_CHECKING:
     import keras
@@ -91,7 +94,7 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
     """
     settings, classes = platform.settings, platform.settings.labels.classes
     photos_of = {split: len(trained.photos.part(split)) for split in SPLITS}
-    (test, rows, said), (_, _, to_calibrate) = (_predicted(trained, split) for split in (TEST, VALIDATION))
+    (test, rows, said), (validation, _, to_calibrate) = (_predicted(trained, split) for split in (TEST, VALIDATION))
     prices = costs(classes, settings.promotion.costs)
     answering = fitted(to_calibrate, settings.answers, prices)
     answering.write(folder / ANSWERING_FILE)
@@ -107,6 +110,8 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         RELIABILITY_FILE: lambda: plots.reliability_diagram(answers.before, answers.after),
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
+    held_out = [Answered(TEST, test, on_test), Answered(VALIDATION, validation, on_validation)]
+    shown[BASELINE_FILE] = lambda: write_baseline(baseline(trained.photos.part(TRAIN), held_out, answering, trained.rows, classes))
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():

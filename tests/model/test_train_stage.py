@@ -2,12 +2,14 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from car_damage.adapters.mlflow.client import client
@@ -21,6 +23,7 @@ from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality import plots
 from car_damage.model.run_files import (
     ANSWERING_FILE,
+    BASELINE_FILE,
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
@@ -28,6 +31,7 @@ from car_damage.model.run_files import (
     SMOKE_PHOTO_FILE,
     TRAINED_FILE,
     WORST_MISTAKES_FILE,
+    read_baseline,
     read_predictions,
     read_trained,
 )
@@ -36,12 +40,14 @@ from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
+from car_damage.photo.signals import signals
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG
 from car_damage.settings import Serving, Settings
 from car_damage.stage import Progress, silent
-from car_damage.stages import evaluating, train
+from car_damage.stages import baselining, evaluating, train
+from car_damage.stages.baselining import Answered
 from car_damage.stages.evaluating import smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
 from deployments import demo_photos
@@ -107,6 +113,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     files = {file.path for file in mlflow.list_artifacts(report.run_id)}
     assert files == {
         "answering.json",
+        "baseline.parquet",
         "reliability.png",
         "car_damage_classifier.keras",
         "car_damage_classifier.onnx",
@@ -131,6 +138,39 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
     assert [json.loads(used.dataset.source) for used in run.inputs.dataset_inputs] == [source] * 3
     photos = {used.dataset.name: json.loads(used.dataset.profile)["num_rows"] for used in run.inputs.dataset_inputs}
     assert photos == {"silver-train": 9, "silver-validation": 3, "silver-test": 6}
+
+
+def test_the_baseline_has_what_the_photos_look_like_and_what_is_answered_to_those_not_learned_from(
+    trained: tuple[World, TrainReport],
+) -> None:
+    world, report = trained
+    rows = read_baseline(world.target.tracking.fetch(report.run_id, BASELINE_FILE)).to_pylist()
+    assert Counter(row["split"] for row in rows) == {"train": 9, "validation": 3, "test": 6}
+    silver, _ = world.target.tables.read(world.target.settings.tables.silver, ["sha256", "path", "label", "width", "height"])
+    photos = {row["sha256"]: row for row in silver.to_pylist()}
+    predicted = {row["sha256"]: row for row in read_predictions(world.target.tracking.fetch(report.run_id, PREDICTIONS_FILE)).to_pylist()}
+    for row in rows:
+        photo = photos[row["sha256"]]
+        assert {name: photo[name] for name in ("label", "width", "height")}.items() <= row.items()
+        assert signals(decode(Path(photo["path"]).read_bytes()).pixels) == (row["brightness"], row["sharpness"])
+        if row["split"] == "test":
+            assert row["probability_minor"] == predicted[row["sha256"]]["probability_minor"]
+        assert (row["review"] is None) == (row["probability_minor"] is None) == (row["split"] == "train")
+
+
+def test_a_baseline_is_a_sample_with_room_for_photos_that_were_not_learned_from() -> None:
+    def photos(name: str, count: int) -> Photos:
+        hashes = tuple(f"{name}{number}" for number in range(count))
+        return Photos(np.zeros((count, 8, 8, 3), np.uint8), np.zeros(count, np.int64), hashes, hashes)
+
+    parts = photos("train", 9_000), photos("validation", 3_000), photos("test", 1_500)
+    sha256s = [sha256 for part in parts for sha256 in part.sha256s]
+    sizes = pa.table({"sha256": sha256s, "width": [8] * len(sha256s), "height": [8] * len(sha256s)})
+    answered = [Answered(part.sha256s[0][:-1], part, np.tile([1.0, 0.0], (len(part), 1))) for part in parts[1:]]
+    made = baselining.baseline(parts[0], answered, Answering(), sizes, ("minor", "major"))
+    assert Counter(made["split"].to_pylist()) == {"train": 2_500, "validation": 1_667, "test": 834}
+    few = baselining.baseline(photos("train", 100), answered, Answering(), sizes.append_column("x", sizes["width"]), ("minor", "major"))
+    assert Counter(few["split"].to_pylist()) == {"train": 100, "validation": 3_000, "test": 1_500}
 
 
 def test_the_smoke_photo_is_one_of_the_test_photos_and_the_model_s_example(trained: tuple[World, TrainReport], tmp_path: Path) -> None:

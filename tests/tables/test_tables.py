@@ -1,6 +1,7 @@
 """The port Tables on each engine: the behaviour that stages rely on."""
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,15 @@ def test_a_merge_adds_the_columns_that_the_table_lacks(tables, base):
     assert table.sort_by("key").to_pydict() == {"key": ["a", "b", "c"], "value": [1, 3, 4], "later": [None, "x", "y"]}
     assert version == latest
     assert tables.merge(NAME, more.slice(0, 1).set_column(1, "value", [[7]]), ["key"], base=latest) == latest + 1
+
+
+def test_only_rows_from_a_time_on_are_read(tables):
+    times = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3)]
+    schema = pa.schema([pa.field("key", pa.string(), nullable=False), pa.field("at", pa.timestamp("us", tz="UTC"))])
+    tables.merge(NAME, pa.table([["a", "b", "c"], times], schema=schema), ["key"])
+    table, version = tables.read(NAME, ["key"], since=("at", times[1]))
+    assert (sorted(table["key"].to_pylist()), version) == (["b", "c"], 0)
+    assert tables.read("lab.bronze.nothing", ["key"], since=("at", times[1]))[1] == -1
 
 
 def test_a_column_that_the_table_lacks_is_an_error_with_the_tables_name(tables):

@@ -13,13 +13,14 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from car_damage.adapters import reading
-from car_damage.adapters.tables.columns import plain, result_schema, with_columns
+from car_damage.adapters.tables.columns import microseconds, plain, result_schema, with_columns
 from car_damage.adapters.tables.delta import LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change, DeltaTables, disk_full
 from car_damage.data.described import comment_of
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
@@ -55,13 +56,23 @@ class DeltaRs(DeltaTables):
             tick(done)
         return pa.table(columns, schema=result_schema(schema))
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str],
+        version: int | None = None,
+        *,
+        optional: Sequence[str] = (),
+        since: tuple[str, datetime] | None = None,
+    ) -> tuple[pa.Table, int]:
         there = self._open(table, version)
         if there is None:
             return self._absent(table, columns, version)
         with _translated(self._called(table)):
             lacks = set(optional) - {field.name for field in there.schema().fields}
-            rows = pa.RecordBatchReader.from_stream(there.scan(columns=[name for name in columns if name not in lacks])).read_all()
+            columns_there = [name for name in columns if name not in lacks]
+            wanted = None if since is None else f"{since[0]} >= to_timestamp_micros({microseconds(since[1])})"
+            rows = pa.RecordBatchReader.from_stream(there.scan(columns=columns_there, predicate=wanted)).read_all()
         return with_columns(plain(rows), columns), there.version()
 
     def _open(self, table: str, version: int | None = None) -> "DeltaTable | None":

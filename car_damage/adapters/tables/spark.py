@@ -14,12 +14,13 @@ import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from car_damage.adapters.tables.columns import plain, with_columns
+from car_damage.adapters.tables.columns import microseconds, plain, with_columns
 from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change
 from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.spark_calls import awaited
@@ -62,13 +63,22 @@ class SparkDelta(SparkWork):
         sleep: as `DeltaTables` has it.
     """
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str],
+        version: int | None = None,
+        *,
+        optional: Sequence[str] = (),
+        since: tuple[str, datetime] | None = None,
+    ) -> tuple[pa.Table, int]:
         latest = self._latest(table)
         if latest < 0:
             return self._absent(table, columns, version)
         at = latest if version is None else version
         with translated(self._called(table)):
-            whole = self._session().sql(f"SELECT * FROM {self._name(table)} VERSION AS OF {at}")
+            wanted = "" if since is None else f" WHERE {quoted(since[0])} >= timestamp_micros({microseconds(since[1])})"
+            whole = self._session().sql(f"SELECT * FROM {self._name(table)} VERSION AS OF {at}{wanted}")
             lacks = set(optional) - set(whole.columns) if optional else set()
             rows = whole.select(*(quoted(name) for name in columns if name not in lacks)).toArrow()
         return with_columns(plain(rows), columns), at

@@ -33,14 +33,14 @@ _NAME_LENGTH = 30
 def confusion_matrix(evaluation: Evaluation, title: str) -> bytes:
     """Counts and, by colour, the share of each true class; PNG."""
     names = [score.label for score in evaluation.classes]
-    figure = _figure(2.6 + 1.1 * len(names), 2.2 + 1.0 * len(names))
+    figure = figure_of(2.6 + 1.1 * len(names), 2.2 + 1.0 * len(names))
     axes = figure.add_subplot()
     _draw_confusion(axes, evaluation.confusion, names)
     axes.set_title(
         f"{title}\naccuracy {evaluation.accuracy:.1%}, macro-F1 {evaluation.macro_f1:.3f}, {evaluation.photos} photos", fontsize=10
     )
     figure.colorbar(axes.images[0], ax=axes, label="share of the true class", fraction=0.046)
-    return _png(figure)
+    return png_of(figure)
 
 
 def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> bytes:
@@ -50,12 +50,12 @@ def confusion_matrices(confusions: Mapping[str, Sequence[Sequence[int]]], classe
         confusions: title -> photos by true class (row) and predicted class (column).
         classes: names, in the order of rows and columns.
     """
-    figure = _figure((1.6 + 1.1 * len(classes)) * len(confusions), 2.2 + 1.0 * len(classes))
+    figure = figure_of((1.6 + 1.1 * len(classes)) * len(confusions), 2.2 + 1.0 * len(classes))
     for place, (title, confusion) in enumerate(confusions.items(), 1):
         axes = figure.add_subplot(1, len(confusions), place)
         _draw_confusion(axes, confusion, classes)
         axes.set_title(title, fontsize=11)
-    return _png(figure)
+    return png_of(figure)
 
 
 def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
@@ -66,7 +66,7 @@ def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(6.4, 1.0 + 0.42 * len(classes))
+    figure = figure_of(6.4, 1.0 + 0.42 * len(classes))
     axes = figure.add_subplot()
     left = np.zeros(len(classes))
     splits = list(next(iter(classes.values())))
@@ -81,8 +81,8 @@ def class_balance(classes: Mapping[str, Mapping[str, int]]) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0, max(1.0, float(left.max())) * 1.02)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
-    _without_box(axes)
-    return _png(figure)
+    without_box(axes)
+    return png_of(figure)
 
 
 def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> bytes:
@@ -94,7 +94,7 @@ def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> b
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 3.8)
+    figure = figure_of(9, 3.8)
     epochs = np.arange(1, len(history["loss"]) + 1)
     for place, (metric, label) in enumerate((("loss", "loss (nats)"), ("accuracy", "accuracy")), 1):
         axes = figure.add_subplot(1, 2, place)
@@ -106,7 +106,7 @@ def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> b
         axes.set_ylabel(label)
         axes.grid(alpha=0.25)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _without_box(axes)
+        without_box(axes)
         if metric == "accuracy":
             axes.set_ylim(0.0, 1.02)
         else:
@@ -115,7 +115,7 @@ def training_curve(history: Mapping[str, Sequence[float]], best_epoch: int) -> b
     figure.suptitle(
         f"Training: {len(epochs)} epochs, best validation loss {min(history['val_loss']):.3f} in epoch {best_epoch}", fontsize=11
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], classes: Sequence[str]) -> bytes:
@@ -130,12 +130,12 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
     wrong = most_certain_mistakes(photos.labels, probabilities)
     shown = wrong[:MISTAKES]
     if not len(shown):
-        figure = _figure(6, 1.6)
+        figure = figure_of(6, 1.6)
         figure.text(0.5, 0.5, f"No mistakes on {len(photos)} test photos", ha="center", va="center", fontsize=13)
-        return _png(figure)
+        return png_of(figure)
     columns = min(_COLUMNS, max(2, len(shown)))
     rows = -(-len(shown) // columns)
-    figure = _figure(2.6 * columns, 3.05 * rows + 0.6)
+    figure = figure_of(2.6 * columns, 3.05 * rows + 0.6)
     for place, row in enumerate(shown.tolist(), 1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(photos.pixels[row])
@@ -144,7 +144,7 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
         axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
     figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
-    return _png(figure)
+    return png_of(figure)
 
 
 def reliability_diagram(before: Reliability, after: Reliability) -> bytes:
@@ -152,7 +152,7 @@ def reliability_diagram(before: Reliability, after: Reliability) -> bytes:
 
     On the diagonal, probabilities can be believed. A larger point has more photos.
     """
-    figure = _figure(9, 4.4)
+    figure = figure_of(9, 4.4)
     for place, (title, of) in enumerate((("as the network says", before), ("as the model answers", after)), 1):
         axes = figure.add_subplot(1, 2, place)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":")
@@ -166,8 +166,8 @@ def reliability_diagram(before: Reliability, after: Reliability) -> bytes:
         axes.set_ylim(-0.02, 1.02)
         axes.grid(alpha=0.25)
         axes.set_title(f"{title}\ncalibration error {of.error:.3f}, {of.photos.sum()} photos", fontsize=10)
-        _without_box(axes)
-    return _png(figure)
+        without_box(axes)
+    return png_of(figure)
 
 
 def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Sequence[str]) -> None:
@@ -184,7 +184,7 @@ def _draw_confusion(axes: "Axes", confusion: Sequence[Sequence[int]], names: Seq
     axes.set_ylabel("true (photos)")
 
 
-def _figure(width: float, height: float) -> "Figure":
+def figure_of(width: float, height: float) -> "Figure":
     """An empty figure of this size in inches."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -193,7 +193,8 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=_DPI, layout=layout, facecolor="white")
 
 
-def _png(figure: "Figure") -> bytes:
+def png_of(figure: "Figure") -> bytes:
+    """The figure as a PNG file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
@@ -201,7 +202,8 @@ def _png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def _without_box(axes: "Axes") -> None:
+def without_box(axes: "Axes") -> None:
+    """Take away the lines above and on the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

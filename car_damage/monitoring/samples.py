@@ -1,0 +1,110 @@
+"""What is compared of photos: how they look, what was answered to them, and what they truly are.
+
+A sample is made from the baseline that a training has written, or from rows of the request log. Pure: Arrow tables in, arrays out.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.photo.columns import probability_column
+
+Numbers = npt.NDArray[np.float64]
+UNKNOWN = -1
+"""The class number of a photo without a label."""
+
+BASELINE = pa.schema(
+    [
+        pa.field("sha256", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("width", pa.int64()),
+        pa.field("height", pa.int64()),
+        pa.field("brightness", pa.float64()),
+        pa.field("sharpness", pa.float64()),
+        pa.field("review", pa.bool_()),
+    ]
+)
+"""The columns of a baseline, one row for each photo. A column for each class follows, as `probability_column` names it. These and review
+are null for photos that the model has learned from, because it is surer of them than of others."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some photos. Of those that were answered, n, there are more facts."""
+
+    inputs: Mapping[str, Numbers]
+    """brightness, sharpness, size and aspect -> (m,) of the photos of which it is known: size is the binary logarithm of the number of
+    pixels, and aspect that of width / height."""
+    probabilities: Numbers
+    """(n, classes), calibrated."""
+    labels: npt.NDArray[np.int64]
+    """(n,) true class numbers; UNKNOWN where nobody has said."""
+    review: npt.NDArray[np.bool_]
+    """(n,) whether the answer asked for a person."""
+
+    @property
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(n,) the answered class."""
+        return np.asarray(self.probabilities.argmax(axis=1), np.int64)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """(n,) which photos have a label."""
+        return np.asarray(self.labels != UNKNOWN)
+
+
+def classes_of(baseline: pa.Table) -> tuple[str, ...]:
+    """The classes of the model, in the order of its columns."""
+    start = probability_column("")
+    return tuple(name.removeprefix(start) for name in baseline.column_names if name.startswith(start))
+
+
+def of_baseline(baseline: pa.Table) -> Sample:
+    """The sample of a baseline: its inputs are those of all photos, its answers those of photos that the model has not learned from."""
+    classes = classes_of(baseline)
+    held_out = baseline.filter(pc.is_valid(baseline["review"]))
+    columns = [_numbers(held_out[probability_column(name)]) for name in classes]
+    probabilities = np.column_stack(columns) if columns else np.zeros((0, 0))
+    return Sample(_inputs(baseline), probabilities, _labels(held_out["label"], classes), np.asarray(held_out["review"], bool))
+
+
+def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str]) -> Sample:
+    """The sample of a window.
+
+    Args:
+        rows: of the request log, all of one version.
+        classes: of the version.
+        labels: sha256 -> what the photo truly is, as far as anybody has said.
+    """
+    answered = rows.filter(pc.is_valid(rows["probabilities"]))
+    said = [json.loads(text) for text in answered["probabilities"].to_pylist()]
+    probabilities = np.array([[float(of.get(name, 0.0)) for name in classes] for of in said]).reshape(len(said), len(classes))
+    truth = pa.chunked_array([pa.array([labels.get(sha256) for sha256 in answered["sha256"].to_pylist()], pa.string())])
+    review = np.asarray(pc.fill_null(answered["review"], False), bool)
+    return Sample(_inputs(rows), probabilities, _labels(truth, classes), review)
+
+
+def _inputs(rows: pa.Table) -> dict[str, Numbers]:
+    width, height = _numbers(rows["width"]), _numbers(rows["height"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = {
+            "brightness": _numbers(rows["brightness"]),
+            "sharpness": _numbers(rows["sharpness"]),
+            "size": np.log2(width * height),
+            "aspect": np.log2(width / height),
+        }
+    return {name: values[np.isfinite(values)] for name, values in found.items()}
+
+
+def _numbers(column: pa.ChunkedArray) -> Numbers:
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan), np.float64)
+
+
+def _labels(column: pa.ChunkedArray, classes: Sequence[str]) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(pc.index_in(column, value_set=pa.array(classes, pa.string())), UNKNOWN), np.int64)

@@ -1,0 +1,82 @@
+"""Makes the baseline of a version: what its photos look like, and how it answers those that it has not learned from.
+
+The flow monitor compares traffic with it. It is a sample, so that it stays small, and half of it are photos with answers, where there are
+so many.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from car_damage.data.splits import TRAIN
+from car_damage.model.answering import Answering, Probabilities, needs_a_person
+from car_damage.model.pixels.photos import Photos
+from car_damage.monitoring.samples import BASELINE
+from car_damage.photo.columns import probability_column
+from car_damage.photo.signals import signals
+
+SAMPLE = 5_000
+"""Photos of a baseline, at most: about 300 kB."""
+_CHUNK = 256
+"""Photos that are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Photos of a split that the model has not learned from."""
+
+    split: str
+    photos: Photos
+    probabilities: Probabilities
+    """(n, classes), calibrated."""
+
+
+def baseline(trained: Photos, answered: Sequence[Answered], answering: Answering, rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """The columns of `BASELINE`, and the probability of each class.
+
+    Args:
+        trained: the photos that the model has learned from.
+        answered: the other ones.
+        answering: says which answers ask for a person.
+        rows: sha256, width and height of all of them.
+        classes: of the model.
+    """
+    held_out = min(sum(len(of.photos) for of in answered), max(SAMPLE // 2, SAMPLE - len(trained)))
+    sizes = {sha256: size for sha256, *size in zip(*(rows[name].to_pylist() for name in ("sha256", "width", "height")), strict=True)}
+    names = [probability_column(name) for name in classes]
+    found: list[dict[str, Any]] = []
+    for of, count in zip(answered, _shares([len(of.photos) for of in answered], held_out), strict=True):
+        chosen = _chosen(len(of.photos), count)
+        review = needs_a_person(answering.sets(of.probabilities), of.probabilities)
+        for row, facts in _facts(of.photos, chosen, sizes, classes):
+            said = dict(zip(names, of.probabilities[row].tolist(), strict=True))
+            found.append({**facts, "split": of.split, "review": bool(review[row]), **said})
+    found += [{**facts, "split": TRAIN} for _, facts in _facts(trained, _chosen(len(trained), SAMPLE - held_out), sizes, classes)]
+    return pa.Table.from_pylist(found, schema=pa.schema([*BASELINE, *(pa.field(name, pa.float64()) for name in names)]))
+
+
+def _shares(photos: Sequence[int], most: int) -> list[int]:
+    return [min(number, -(-number * most // max(1, sum(photos)))) for number in photos]
+
+
+def _chosen(photos: int, most: int) -> npt.NDArray[np.int64]:
+    """Rows at random, in their order; the same ones each time."""
+    return np.sort(np.random.default_rng(0).permutation(photos)[:most])
+
+
+def _facts(
+    photos: Photos, chosen: npt.NDArray[np.int64], sizes: dict[str, list[int]], classes: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The row of each chosen photo that can be read, and what is known of it."""
+    for at in range(0, len(chosen), _CHUNK):
+        chunk = chosen[at : at + _CHUNK]
+        pixels, there = photos.read(chunk)
+        for row, picture in zip(chunk[there].tolist(), pixels, strict=True):
+            sha256 = photos.sha256s[row]
+            width, height = sizes[sha256]
+            facts = {"sha256": sha256, "label": classes[photos.labels[row]], "width": width, "height": height}
+            yield row, facts | signals(picture)._asdict()

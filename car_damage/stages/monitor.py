@@ -1,0 +1,233 @@
+"""Stage monitor: compares what the endpoint was asked and answered with the training of the version that answered.
+
+It looks at the windows of the request log that have ended since it looked last, and writes a row for each. Rows are written in one commit
+for each version, and where the last row ends the next window begins: asked again after a kill, the stage goes on after the last row.
+What was written is shown again by each run: as a tag of the version, which `car-damage status` prints, and as files of its MLflow run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data.inference_log import INFERENCE_LOG
+from car_damage.data.monitoring import KEY, MONITORING, TRUTH
+from car_damage.errors import RegistryError
+from car_damage.model.quality.course import Point, course
+from car_damage.model.run_files import MONITORING_FILES
+from car_damage.monitoring import quality, record
+from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_features
+from car_damage.monitoring.findings import traffic, verdict
+from car_damage.monitoring.samples import classes_of, of_baseline, of_log
+from car_damage.monitoring.windows import Window, alarm, closed
+from car_damage.pipeline import MonitorReport, MonitorRequest
+from car_damage.ports import TAG_LIMIT, ModelVersion, Platform
+from car_damage.promotion.tags import MONITORED
+from car_damage.showing import if_possible
+from car_damage.stage import HOUR, Progress, Stage
+from car_damage.stages import cached, requests, truth
+from car_damage.stages.truth import Truth
+
+BACKLOG = timedelta(days=31)
+"""Requests of a version that was never looked at count from then on."""
+SHOWN = 60
+"""The latest windows that a plot and the files show."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What a window of one version is compared with."""
+
+    version: ModelVersion
+    classes: tuple[str, ...]
+    baseline: pa.Table | None
+    labels: Mapping[str, str]
+    """sha256 -> class, of photos that the version has not learned from."""
+    features: str
+    """Digest of its features; empty: it has none."""
+
+
+def work(request: MonitorRequest, platform: Platform, progress: Progress) -> MonitorReport:
+    """Do what the module describes. The report is about the champion.
+
+    Raises:
+        CommitConflict: others write the table all the time.
+    """
+    requests.take_up(platform, progress)
+    settings, champion = platform.settings, platform.registry.champion()
+    before = _rows(platform)
+    if champion is None:
+        return MonitorReport(said="no version is live")
+    log = _log(before.get(champion.version, []), platform)
+    versions = sorted(set(pc.unique(log["model_version"]).drop_null().to_pylist()))
+    known, written = truth.known(platform), 0
+    for place, number in enumerate(versions):
+        progress("monitor", place, len(versions), f"version {number}")
+        rows = log.filter(pc.equal(log["model_version"], number))
+        written += _look(number, rows, before.setdefault(number, []), known, request, platform)
+    progress("monitor", len(versions), len(versions), f"{written} new windows")
+    of_champion = before.get(champion.version, [])
+    if not of_champion:
+        need = f"{settings.monitoring.least_rows} photos in {settings.monitoring.hours:g} hours or more"
+        return MonitorReport(version=champion.version, said=f"version {champion.version} has no window yet, which needs {need}")
+    _show(champion, of_champion, platform, fresh=bool(written))
+    return _report(champion, of_champion, written, log, known, platform)
+
+
+def _rows(platform: Platform) -> dict[int, list[Row]]:
+    """Version -> its rows of the table, oldest first, for the endpoint of the settings."""
+    rows, _ = platform.tables.read(platform.settings.tables.monitoring, MONITORING.names)
+    found: dict[int, list[Row]] = {}
+    for row in sorted(rows.to_pylist(), key=lambda row: row["begins"]):
+        if row["endpoint"] == platform.settings.serving.endpoint:
+            found.setdefault(row["model_version"], []).append(row)
+    return found
+
+
+def _log(of_champion: list[Row], platform: Platform) -> pa.Table:
+    """The rows of the request log that are needed: those of the champion's latest windows, and of what follows."""
+    settings = platform.settings
+    latest = of_champion[-settings.monitoring.windows :]
+    since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
+    rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, since=("answered", since))
+    rows = rows.cast(INFERENCE_LOG)
+    return rows.filter(pc.equal(rows["endpoint"], settings.serving.endpoint))
+
+
+def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: MonitorRequest, platform: Platform) -> int:  # noqa: PLR0917
+    """Write a row for each window of a version that has ended, append it to `before`, and return how many there are. Rows of earlier
+    windows get the labels that have arrived since.
+    """
+    settings, tables = platform.settings, platform.tables
+    monitoring = settings.monitoring
+    complete = platform.clock.now() - timedelta(seconds=monitoring.wait)
+    after = before[-1]["ends"] if before else None
+    windows = list(closed(log, after, complete, monitoring.hours, monitoring.least_rows))
+    of = _version(number, known, platform, compare=bool(windows))
+    if of is None:
+        return 0
+    changed = [row for row in before[-monitoring.windows :] if _relabel(row, log, of)]
+    if changed:
+        schema = pa.schema([MONITORING.field(name) for name in (*KEY, *TRUTH)])
+        tables.merge(settings.tables.monitoring, pa.Table.from_pylist(changed, schema=schema), KEY)
+    for window in windows:
+        before.append(_compared(window, log, before, of, request, platform))
+    if windows:
+        tables.merge(settings.tables.monitoring, pa.Table.from_pylist(before[-len(windows) :], schema=MONITORING), KEY)
+    return len(windows)
+
+
+def _version(number: int, known: Truth, platform: Platform, *, compare: bool) -> _Version | None:
+    """None for a version that was removed. Only a window to `compare` needs the baseline."""
+    try:
+        version = platform.registry.get(number)
+    except RegistryError:
+        return None
+    baseline = truth.baseline(version, platform) if compare else None
+    classes = platform.settings.labels.classes if baseline is None else classes_of(baseline)
+    features = "" if baseline is None else truth.features_digest(version, platform)
+    return _Version(version, classes, baseline, known.unseen(truth.learned(version, platform)), features)
+
+
+def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, request: MonitorRequest, platform: Platform) -> Row:  # noqa: PLR0917
+    settings = platform.settings
+    sample, traffic_ = of_log(window.rows, of.classes, of.labels), traffic(window.rows)
+    baseline = None if of.baseline is None else of_baseline(of.baseline)
+    recent = before[-(settings.monitoring.windows - 1) :] if settings.monitoring.windows > 1 else []
+    labelled = of_log(_between(log, recent[0]["begins"] if recent else window.begins, window.ends), of.classes, of.labels)
+    differences = [] if baseline is None else [*drifts(baseline, sample, of.classes), *_of_features(window, of, platform)]
+    found = verdict(baseline, sample, labelled, traffic_, differences, settings.monitoring)
+    spoke = [frozenset(json.loads(row["speaks"])) for row in recent]
+    rings = alarm(spoke, found.speaks, settings.monitoring.speaking, settings.monitoring.windows)
+    row = record.row(window, traffic_, found, differences, rings) | {
+        "endpoint": settings.serving.endpoint,
+        "model_version": of.version.version,
+        "baseline": baseline is not None,
+        "flow_run": request.flow_run,
+    }
+    return row | {"said": record.in_words(row)}
+
+
+def _of_features(window: Window, of: _Version, platform: Platform) -> list[Drift]:
+    """The drift of the network's own features, where enough photos of both sides have them in the table."""
+    if not of.features or of.baseline is None:
+        return []
+    now = cached.features_of(window.rows["sha256"], of.features, FEWEST, platform)
+    then = None if now is None else cached.features_of(of.baseline["sha256"], of.features, FEWEST, platform)
+    return [] if now is None or then is None else [of_features(then, now)]
+
+
+def _relabel(row: Row, log: pa.Table, of: _Version) -> bool:
+    """Bring the measured scores of an earlier window up to date. Whether they have changed."""
+    sample = of_log(_between(log, row["begins"], row["ends"]), of.classes, of.labels)
+    now = record.truth(quality.measured(sample))
+    if all(row[name] == now[name] or _close(row[name], now[name]) for name in TRUTH):
+        return False
+    row.update(now)
+    return True
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and bool(np.isclose(one, other))
+
+
+def _between(log: pa.Table, begins: datetime, ends: datetime) -> pa.Table:
+    return log.filter(pc.and_(pc.greater_equal(log["answered"], begins), pc.less(log["answered"], ends)))
+
+
+def _show(champion: ModelVersion, rows: list[Row], platform: Platform, *, fresh: bool) -> None:
+    """The tag and the files. Without a new window they are there, unless a run was killed before it wrote them."""
+    said = record.in_words(rows[-1])[:TAG_LIMIT]
+    if not fresh and champion.tags.get(MONITORED) == said:
+        return
+    with if_possible(f"what is said of version {champion.version}"):
+        plot, windows = MONITORING_FILES
+        files = {windows: json.dumps(rows[-SHOWN:], default=str, indent=1).encode()}
+        with if_possible("the course of the windows"):
+            files[plot] = course([_point(row) for row in rows[-SHOWN:]], f"Version {champion.version} at {rows[-1]['endpoint']}")
+        platform.tracking.attach(champion.run_id, files)
+    platform.registry.tag(champion.version, {MONITORED: said})  # last: it says that the files are there
+
+
+def _point(row: Row) -> Point:
+    findings = json.loads(row["findings"])
+    over = {one["name"]: one["value"] / one["limit"] for one in findings if one["limit"] > 0 and one["name"] in json.loads(row["speaks"])}
+    spread = None if row["macro_f1"] is None else (row["macro_f1"], row["macro_f1_low"], row["macro_f1_high"])
+    return Point(row["ends"], row["estimated_macro_f1"], spread, row["review_share"], over, bool(json.loads(row["alarm"])))
+
+
+def _report(champion: ModelVersion, rows: list[Row], written: int, log: pa.Table, known: Truth, platform: Platform) -> MonitorReport:  # noqa: PLR0917
+    latest = rows[-1]
+    recent = rows[-platform.settings.monitoring.windows :]
+    shown = _between(log, recent[0]["begins"], latest["ends"])
+    answered = shown.filter(pc.and_(pc.equal(shown["model_version"], champion.version), pc.is_valid(shown["probabilities"])))
+    hashes = set(answered["sha256"].drop_null().to_pylist())
+    return MonitorReport(
+        version=champion.version,
+        run_id=champion.run_id,
+        windows=written,
+        begins=latest["begins"].isoformat(),
+        ends=latest["ends"].isoformat(),
+        said=record.in_words(latest),
+        alarm=tuple(json.loads(latest["alarm"])),
+        how_much=record.how_much(latest),
+        latest=tuple(_summary(row) for row in recent),
+        to_learn=known.to_learn(truth.learned(champion, platform)),
+        unlabelled=len(hashes - known.labels.keys()),
+    )
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    names = ("rows", "answered", "review_share", "estimated_macro_f1", "macro_f1", "labelled", "milliseconds_p95", "error_share")
+    when = {"window": record.span(row["begins"], row["ends"])}
+    return when | {name: row[name] for name in names} | {"speaks": json.loads(row["speaks"]), "alarm": json.loads(row["alarm"])}
+
+
+STAGE = Stage("monitor", MonitorRequest, MonitorReport, work, job="monitor", deadline=0.9 * HOUR)

@@ -1,0 +1,265 @@
+"""Stage monitor with real Delta tables and rows of the request log made by hand."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from car_damage.adapters.folder import Folder
+from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.data import features, reviews
+from car_damage.data.inference_log import INFERENCE_LOG
+from car_damage.data.monitoring import KEY, MONITORING
+from car_damage.data.silver import SILVER
+from car_damage.model.run_files import BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
+from car_damage.monitoring.samples import BASELINE
+from car_damage.photo.columns import probability_column
+from car_damage.pipeline import MonitorReport, MonitorRequest
+from car_damage.ports import FEATURES_TAG, RunSummary
+from car_damage.promotion.tags import MONITORED
+from car_damage.settings import Settings
+from car_damage.stage import silent
+from car_damage.stages.monitor import STAGE as MONITOR
+from tests.fakes import Runs, Time, Versions
+
+CLASSES = ("minor", "moderate", "major")
+START = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
+PHOTOS = 80
+"""Of a day."""
+EMPTY = dict.fromkeys(("label", "probabilities", "review", "sha256", "width", "height", "brightness", "sharpness"))
+
+
+def hash_of(number: int) -> str:
+    return f"{number:064x}"
+
+
+def facts(random: np.random.Generator, dark: float = 0.0) -> dict[str, Any]:
+    return {
+        "width": int(random.integers(200, 800)),
+        "height": int(random.integers(200, 800)),
+        "brightness": float(random.normal(0.5 - dark, 0.08)),
+        "sharpness": float(random.lognormal(-4, 0.5)),
+    }
+
+
+@dataclass
+class World:
+    """Version 1 is live, with a baseline of 400 photos."""
+
+    settings: Settings
+    files: Folder = field(default_factory=Folder)
+    registry: Versions = field(default_factory=Versions)
+    tracking: Runs = field(default_factory=lambda: Runs({}))
+    clock: Time = field(default_factory=Time)
+
+    def __post_init__(self) -> None:
+        self.tables: Any = DeltaRs(self.settings.home / "tables", self.files, self.settings.images)
+        self.random, self.requests = np.random.default_rng(7), 0
+        self.live(1)
+
+    def live(self, version: int, *, baseline: bool = True) -> None:
+        self.registry.add(version)
+        self.registry.move("champion", version)
+        self.tracking.files[f"run-{version}", TRAINED_FILE] = write_trained(pa.table({"sha256": [hash_of(0)]}))
+        if baseline:
+            self.tracking.files[f"run-{version}", BASELINE_FILE] = write_baseline(self.baseline())
+
+    def baseline(self) -> pa.Table:
+        names = [probability_column(name) for name in CLASSES]
+        rows = []
+        for number in range(400):
+            answer = self.answer(names)
+            label = self.random.choice(CLASSES, p=[answer[name] for name in names])  # so probabilities can be believed
+            rows.append({"sha256": hash_of(10**6 + number), "split": "test", "label": label, **facts(self.random), **answer})
+        return pa.Table.from_pylist(rows, schema=pa.schema([*BASELINE, *(pa.field(name, pa.float64()) for name in names)]))
+
+    def answer(self, names: list[str] | tuple[str, ...]) -> dict[str, Any]:
+        said = self.random.dirichlet(np.full(3, 0.3))
+        return {**dict(zip(names, said.tolist(), strict=True)), "review": bool(said.max() < 0.6)}
+
+    def log(self, day: int, photos: int = PHOTOS, dark: float = 0.0, version: int = 1, **given: Any) -> list[str]:
+        """Requests of one day; returns the photos' hashes."""
+        rows = []
+        for number in range(photos):
+            self.requests += 1
+            answer = self.answer(CLASSES)
+            review = answer.pop("review")
+            at = START + day * DAY + DAY * number / photos
+            said = {"label": max(answer, key=lambda name: answer[name]), "probabilities": json.dumps(answer), "review": review}
+            row = {"request_id": str(self.requests), "answered": at, "endpoint": "car_damage_model_ep", "model_version": version}
+            row |= {"sha256": hash_of(self.requests), "status": 200, "milliseconds": 5.0} | said | facts(self.random, dark) | given
+            rows.append(row)
+        self.tables.merge(self.settings.tables.inference_log, pa.Table.from_pylist(rows, schema=INFERENCE_LOG), ["request_id"])
+        return [row["sha256"] for row in rows]
+
+    def at(self, day: float) -> "World":
+        """Two hours after the beginning of a day, so that the day before it is complete."""
+        self.clock.seconds = (START + day * DAY + timedelta(hours=2)).timestamp()
+        return self
+
+    def monitor(self) -> MonitorReport:
+        return MONITOR.run(MonitorRequest("flow"), self, silent)  # type: ignore[arg-type]
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows, _ = self.tables.read(self.settings.tables.monitoring, MONITORING.names)
+        return sorted(rows.to_pylist(), key=lambda row: (row["model_version"], row["begins"]))
+
+    def reviewed(self, labels: Mapping[str, str]) -> None:
+        said = [
+            {"word": sha256, "sha256": sha256, "label": label, "by": "anna", "said": START, "version": 1, "answered": None}
+            for sha256, label in labels.items()
+        ]
+        self.tables.merge(self.settings.tables.reviews, pa.Table.from_pylist(said, schema=reviews.REVIEWS), reviews.KEY)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(Settings(home=tmp_path, monitoring={"hours": 24, "least_rows": 50, "windows": 3, "speaking": 2}))
+
+
+def test_a_window_that_has_ended_is_a_row_and_the_present_one_is_not(world: World) -> None:
+    for day in (0, 1, 2):
+        world.log(day)
+    report = world.at(2).monitor()
+    assert [(row["begins"], row["ends"], row["rows"]) for row in world.rows()] == [
+        (START, START + DAY, 80),
+        (START + DAY, START + 2 * DAY, 80),
+    ]
+    assert (report.windows, report.version, report.alarm) == (2, 1, ())
+    assert report.said == world.rows()[-1]["said"]
+    assert report.said.startswith("2026-03-03, 80 photos; estimated macro-F1 0.")
+    assert report.said.endswith("nothing unusual")
+    assert world.registry.get(1).tags[MONITORED] == report.said
+    files = [world.tracking.files["run-1", name] for name in MONITORING_FILES]
+    assert files[0].startswith(b"\x89PNG")
+    assert len(json.loads(files[1])) == 2
+
+
+def test_the_same_window_gives_one_row_however_often_it_is_looked_at(world: World) -> None:
+    world.log(0)
+    world.at(1).monitor()
+    before = world.rows()
+    assert world.monitor().windows == 0
+    assert world.rows() == before
+
+
+def test_a_run_that_was_killed_after_its_row_shows_it_all_the_same(world: World) -> None:
+    world.log(0)
+    world.at(1).monitor()
+    before, said = world.rows(), world.registry.get(1).tags[MONITORED]
+    world.registry.tag(1, {MONITORED: ""})  # as a run leaves it that was killed before the tag
+    for name in MONITORING_FILES:
+        del world.tracking.files["run-1", name]
+    report = world.monitor()
+    assert (report.said, world.registry.get(1).tags[MONITORED], world.rows()) == (said, said, before)
+    assert ("run-1", MONITORING_FILES[0]) in world.tracking.files
+
+
+def test_it_rings_when_enough_windows_are_dark_and_says_how_much(world: World) -> None:
+    world.log(0)
+    world.log(1, dark=0.25)
+    first = world.at(2).monitor()
+    assert (first.alarm, json.loads(world.rows()[-1]["speaks"])) == ((), ["brightness"])
+    assert "unusual, not yet often enough: brightness" in first.said
+    world.log(2, dark=0.25)
+    second = world.at(3).monitor()
+    assert second.alarm == ("brightness",)
+    assert second.how_much.startswith("brightness ")
+    assert second.unlabelled == 240
+    assert "worse: brightness" in second.said
+
+
+def test_labels_that_arrive_later_make_the_scores_of_the_window_true(world: World) -> None:
+    hashes = world.log(0)
+    world.at(1).monitor()
+    [before] = world.rows()
+    assert (before["labelled"], before["macro_f1"]) == (0, None)
+    world.reviewed(dict.fromkeys(hashes[:30], "minor"))
+    report = world.monitor()
+    [after] = world.rows()
+    assert after["labelled"] == 30
+    assert after["accuracy_low"] <= after["accuracy"] <= after["accuracy_high"]
+    assert {name: value for name, value in before.items() if after[name] == value}.keys() >= {*KEY, "findings", "estimated_macro_f1"}
+    assert (report.windows, report.to_learn, report.unlabelled) == (0, 30, 50)
+    assert "on 30 labelled" in report.said
+
+
+def test_labels_that_say_that_sure_answers_are_wrong_ring(world: World) -> None:
+    for day in (0, 1):
+        hashes = world.log(day)
+        world.reviewed(dict.fromkeys(hashes, "moderate"))
+    report = world.at(2).monitor()
+    assert [row["labelled"] for row in world.rows()] == [80, 80]
+    assert report.alarm == ("wrong answers to labelled photos",)
+    assert report.unlabelled == 0
+
+
+def test_photos_that_the_version_has_learned_from_do_not_say_how_good_it_is(world: World) -> None:
+    hashes = world.log(0)
+    world.tracking.files["run-1", TRAINED_FILE] = write_trained(pa.table({"sha256": hashes[:10]}))
+    world.reviewed(dict.fromkeys(hashes[:15], "minor"))
+    report = world.at(1).monitor()
+    assert (world.rows()[0]["labelled"], report.to_learn) == (5, 5)
+
+
+def test_a_label_of_the_landing_folder_counts_and_a_test_photo_is_nothing_to_learn_from(world: World) -> None:
+    hashes = world.log(0)
+    silver = [
+        dict.fromkeys(SILVER.names) | {"path": f"/{place}.jpg", "sha256": sha256, "label": "minor", "split": split}
+        for place, (sha256, split) in enumerate(zip(hashes, ("test", "train", "validation"), strict=False))
+    ]
+    nullable = pa.schema([item.with_nullable(True) for item in SILVER])
+    world.tables.merge(world.settings.tables.silver, pa.Table.from_pylist(silver, schema=nullable), ["path"])
+    report = world.at(1).monitor()
+    assert (world.rows()[0]["labelled"], report.to_learn) == (3, 2)
+
+
+def test_a_version_without_a_baseline_says_so_and_is_compared_as_far_as_possible(world: World) -> None:
+    world.live(2, baseline=False)
+    world.log(0, version=2)
+    world.log(1, version=2, status=500, **EMPTY)
+    report = world.at(2).monitor()
+    assert [json.loads(row["speaks"]) for row in world.rows()] == [[], ["errors"]]
+    assert "without a baseline" in world.rows()[0]["said"]
+    assert report.version == 2
+
+
+def test_each_version_is_compared_with_its_own_training(world: World) -> None:
+    world.log(0)
+    world.live(2)
+    world.log(1, version=2)
+    world.log(1, version=3)  # removed from the registry
+    report = world.at(2).monitor()
+    assert [row["model_version"] for row in world.rows()] == [1, 2]
+    assert report.version == 2
+
+
+def test_requests_of_other_endpoints_do_not_count(world: World) -> None:
+    world.log(0, endpoint="another")
+    assert world.at(1).monitor().said == "version 1 has no window yet, which needs 50 photos in 24 hours or more"
+    assert not world.rows()
+
+
+def test_without_a_live_version_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+    world = World(Settings(home=tmp_path))
+    world.registry.move("champion", None)
+    assert world.at(1).monitor() == MonitorReport(said="no version is live")
+
+
+def test_features_are_compared_where_the_table_has_enough_of_them(world: World) -> None:
+    tags = {FEATURES_TAG: "d" * 64}
+    world.tracking.runs = [RunSummary("run-1", "run", "FINISHED", START, {}, tags)]
+    hashes = world.log(0)
+    known = [*hashes[:30], *(hash_of(10**6 + number) for number in range(100))]
+    seen = world.random.normal(size=(130, 8)).astype(np.float32)
+    seen[:30] += 2
+    world.tables.merge(world.settings.tables.features, features.rows("d" * 64, known, "plain", seen), features.KEY)
+    world.at(1).monitor()
+    assert json.loads(world.rows()[0]["speaks"]) == ["features"]
