@@ -101,7 +101,7 @@ def features(photos: Library, view: str) -> tuple[Features, float]:
     file = KEPT / f"{view}.npz"
     if not file.exists():
         size = 288 if view.endswith("288") else SIZE
-        network = OnnxNetwork(_network(photos.weights, size))
+        network = OnnxNetwork(network_file(photos.weights, size))
         began = time.process_time()
         batches = range(0, len(photos.files), _BATCH)
         prepared = (np.stack([VIEWS[view](name, photos.area) for name in photos.files[at : at + _BATCH]]) for at in batches)
@@ -113,7 +113,7 @@ def features(photos: Library, view: str) -> tuple[Features, float]:
         return kept["features"], float(kept["seconds"])
 
 
-def _network(weights: Path, size: int) -> Path:
+def network_file(weights: Path, size: int) -> Path:
     """The backbone up to the means of LAYERS, for photos of (size, size, 3) uint8, as a file in the format ONNX."""
     file = KEPT / f"backbone-{size}.onnx"
     if not file.exists():

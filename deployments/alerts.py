@@ -18,6 +18,7 @@ from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
 from tasks.attempts import ENDED, LOST, MOST, STOPPED, TOO_OFTEN
 from tasks.commands import DOCTOR
+from tasks.worse import DEGRADED
 
 PREFIX = "car-damage: "
 """Prefix of the automations that bootstrap creates; those of prefect.yaml belong to their deployments."""
@@ -55,7 +56,7 @@ def _runs_tagged(tag: str) -> dict[str, Any]:
 
 
 _OURS = _runs_tagged("car-damage")
-"""Runs of retrain, promote and score: their deployments have this tag."""
+"""Runs of retrain, promote, score and monitor: their deployments have this tag."""
 
 
 def _restart_lost_run(alerts: Alerts) -> AutomationCore:
@@ -171,6 +172,13 @@ def _notifications(alerts: Alerts) -> list[_Notification]:
             {"expect": {REJECTS}},
             "{{ event.payload.rejected }} of {{ event.payload.files }} new photos cannot be used",
             "{{ event.payload.reasons }}",
+        ),
+        _Notification(
+            "the live version is worse",
+            f"Notifies on the event {DEGRADED}.",
+            {"expect": {DEGRADED}},
+            "Version {{ event.payload.version }} is worse: {{ event.payload.what }}",
+            "{{ event.payload.said }}\n\n{{ event.payload.next }}",
         ),
     ]
 

@@ -27,9 +27,11 @@ def version() -> str:
 
 def release() -> dict[str, str]:
     """The build step; prefect.yaml refers to its values as `{{ release.<name> }}`."""
-    workers = load().workers
+    settings = load()
+    workers = settings.workers
     return {
         "version": version(),
         "code": workers.code or (str(ROOT) if workers.pool == "process" else IN_THE_IMAGE),
         "image": workers.image,
+        "monitor": settings.monitoring.cron,
     }

@@ -23,6 +23,9 @@ DOCTOR = f"{_PYTHON} -m deployments doctor"
 BUNDLE_DEPLOY = "databricks bundle deploy"
 """Creates and updates what databricks.yml declares, where a bundle owns the jobs."""
 
+REVIEW = ".venv/bin/car-damage review"
+"""Lists the photos whose answers ask for a person, and takes what a person says of one."""
+
 RETIRE = f"{_PYTHON} -m flows.retrain --retire-other-folders"
 """Stops using photos of other landing folders than the present one."""
 

@@ -7,6 +7,8 @@ RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
 """Runs of retrain, however they were started."""
 UPDATES = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
 """Runs that may update the endpoint."""
+PICTURED = FlowFilter(name=FlowFilterName(any_=["retrain", "monitor"]))
+"""Runs whose artifacts have pictures."""
 DOORBELL = FlowFilter(name=FlowFilterName(any_=["watch-landing"]))
 """Runs of the doorbell."""
 

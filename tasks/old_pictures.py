@@ -22,12 +22,12 @@ from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
 from car_damage.pipeline import Leftover
-from tasks.flow_runs import RETRAIN
+from tasks.flow_runs import PICTURED
 from tasks.markdown import without_pictures
 
 T = TypeVar("T")
 
-WITH_PICTURES = ArtifactFilter(key=ArtifactFilterKey(any_=["training-photos", "data-quality", "model", "decision"]))
+WITH_PICTURES = ArtifactFilter(key=ArtifactFilterKey(any_=["training-photos", "data-quality", "model", "decision", "monitoring"]))
 RUNS, ARTIFACTS = 200, 20
 """In one answer of Prefect's server. It gives 200 at most, and a picture has up to 2 MB."""
 
@@ -41,7 +41,7 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
     began = FlowRunFilter(start_time=FlowRunFilterStartTime(before_=now - timedelta(days=max(keep_days, 1))))
     shortened, freed = 0, 0
     with get_client(sync_client=True) as client:
-        read = partial(client.read_flow_runs, flow_filter=RETRAIN, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
+        read = partial(client.read_flow_runs, flow_filter=PICTURED, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
         for runs in _pages(read, RUNS):
             before = shortened
             for artifact in _artifacts(client, runs):
@@ -51,7 +51,7 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
                     shortened, freed = shortened + 1, freed + len(text) - len(short)
             if shortened == before:
                 break
-    return [Leftover("pictures in artifacts", "runs of retrain", shortened, freed)] if shortened else []
+    return [Leftover("pictures in artifacts", "runs of retrain and monitor", shortened, freed)] if shortened else []
 
 
 def _artifacts(client: SyncPrefectClient, runs: list[FlowRun]) -> Iterator[Artifact]:

@@ -25,6 +25,8 @@ from car_damage.pipeline import (
     EndpointRequest,
     LiveReport,
     LiveRequest,
+    MonitorReport,
+    MonitorRequest,
     RegisterReport,
     RegisterRequest,
     ScoreReport,
@@ -40,7 +42,7 @@ from car_damage.pipeline import (
     digest,
 )
 from car_damage.stage import HOUR
-from tasks import alerts, artifacts, commands, doorbell, naming
+from tasks import alerts, artifacts, commands, doorbell, monitored, naming
 from tasks.data_quality import data_quality
 from tasks.progress import TaskProgress, if_possible
 from tasks.runner import Runner
@@ -195,6 +197,22 @@ def score_photos(request: ScoreRequest, runner: Runner) -> ScoreReport:
         artifacts.scored(report, runner.platform.tables.uri(runner.platform.settings.tables.predictions))
     with if_possible("the number of photos in the run's name"):
         naming.rename(f"{report.scored:,} photo{'' if report.scored == 1 else 's'}, version {report.version}")
+    return report
+
+
+@task(
+    task_run_name="look at the latest requests",
+    tags=["car-damage", "serving"],
+    timeout_seconds=2 * HOUR,
+    **ONCE_A_FLOW_RUN,
+)
+def look_at_requests(request: MonitorRequest, runner: Runner) -> MonitorReport:
+    """Compares the windows of the request log that have ended with the training of the version that answered."""
+    from car_damage.stages import monitor
+
+    report = runner.run(monitor.STAGE, request, TaskProgress("monitoring"))
+    with if_possible("the latest windows"):
+        monitored.monitored(report, runner.platform)
     return report
 
 

@@ -9,7 +9,7 @@ from car_damage.commands.terminal import wide_enough
 from car_damage.data.ledger import REJECTED, VALID
 from car_damage.errors import CarDamageError
 from car_damage.ports import EndpointState, ModelVersion, Platform, RowCounts, RunSummary
-from car_damage.promotion.tags import decided_of, waits_for_approval
+from car_damage.promotion.tags import MONITORED, decided_of, waits_for_approval
 from car_damage.settings import CONFIG_FILE, config_file
 
 LATEST_RUNS = 5
@@ -105,6 +105,8 @@ def status(platform: Platform) -> None:
     balance = ", ".join(f"{sum(splits.values())} {label}" for label, splits in now.classes.items())
     table.add_row("Silver", _table(settings.tables.silver, now.silver, f"{now.photos} photos ({balance})"))
     table.add_row("Champion", _model(settings.tracking.model, now.champion))
+    if now.champion and (said := now.champion.tags.get(MONITORED)):
+        table.add_row("Monitoring", said)
     if now.challenger:
         table.add_row("Challenger", _model(settings.tracking.model, now.challenger) + ", goes live with the next run")
     for waiting in now.awaiting:

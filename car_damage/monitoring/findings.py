@@ -20,6 +20,10 @@ from car_damage.settings import Monitoring
 OK, THROTTLED, BROKEN = 200, 429, 500
 """HTTP status: answered; too many requests; from here on the endpoint's fault."""
 
+REFUSED, ERRORS, TURNED_AWAY, SLOW = "refused photos", "errors", "requests turned away", "slow answers"
+OF_THE_ENDPOINT = frozenset({REFUSED, ERRORS, TURNED_AWAY, SLOW})
+"""Signals that another model would not change."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -142,9 +146,12 @@ def _missing(sample: Sample) -> float:
 
 
 def _of_traffic(of: Traffic, settings: Monitoring) -> Iterator[Finding]:
-    shares = {"refused photos": (of.refused, settings.refused), "errors": (of.errors, settings.errors)}
-    shares["requests turned away"] = (of.throttled, settings.throttled)
+    shares = {
+        REFUSED: (of.refused, settings.refused),
+        ERRORS: (of.errors, settings.errors),
+        TURNED_AWAY: (of.throttled, settings.throttled),
+    }
     for name, (value, limit) in shares.items():
         yield Finding(name, value, limit, speaks=value > limit)
     if settings.slow is not None and of.milliseconds is not None:
-        yield Finding("slow answers", of.milliseconds[1], settings.slow, speaks=of.milliseconds[1] > settings.slow)
+        yield Finding(SLOW, of.milliseconds[1], settings.slow, speaks=of.milliseconds[1] > settings.slow)

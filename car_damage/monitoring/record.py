@@ -8,11 +8,11 @@ from typing import Any
 
 from car_damage.data.monitoring import TRUTH
 from car_damage.monitoring.drift import Drift
-from car_damage.monitoring.findings import Finding, Traffic, Verdict
+from car_damage.monitoring.findings import OF_THE_ENDPOINT, SLOW, Finding, Traffic, Verdict
 from car_damage.monitoring.quality import Measured
 from car_damage.monitoring.windows import Window
 
-_AS_SHARES = frozenset({"refused photos", "errors", "requests turned away", "answers for a person"})
+_AS_SHARES = OF_THE_ENDPOINT - {SLOW} | {"answers for a person"}
 _DAY = "%Y-%m-%d"
 _MINUTE = "%Y-%m-%d %H:%M"
 
@@ -73,7 +73,7 @@ def how_much(of: Mapping[str, Any]) -> str:
 
 def in_numbers(finding: Finding) -> str:
     """A finding with its size."""
-    if finding.name == "slow answers":
+    if finding.name == SLOW:
         return f"{finding.name} {finding.value:.0f} ms"
     if finding.name in _AS_SHARES:
         return f"{finding.name} {finding.value:+.0%}" if finding.p is not None else f"{finding.name} {finding.value:.0%}"

@@ -9,6 +9,7 @@ from car_damage.pipeline import (
     PROMOTE,
     EndpointReport,
     LiveReport,
+    MonitorReport,
     RegisterReport,
     ScoreReport,
     SilverReport,
@@ -23,7 +24,8 @@ class Outcome:
 
     name: str
     """Of retrain: Promoted | Kept the champion | Not promoted (and there is no champion) | Awaiting approval | Nothing new |
-    Dry run. Of promote: Promoted | Rolled back | Already live. Of score: Scored | Nothing new"""
+    Dry run. Of promote: Promoted | Rolled back | Already live. Of score: Scored | Nothing new. Of monitor: Worse | No alarm |
+    Nothing new"""
     message: str
     awaiting: int | None = None
     """The version that waits for a person's approval."""
@@ -111,6 +113,13 @@ def after_score(report: ScoreReport) -> Outcome:
         path, why = next(iter(report.examples.items()))
         message += f" It refused {_count(report.refused, 'file')} as no photo, such as {path} ({why})."
     return Outcome("Scored", message + _unread(report) + _of_claims(report))
+
+
+def after_monitor(report: MonitorReport) -> Outcome:
+    """The ending of a run that looked at the latest requests."""
+    name = "Worse" if report.alarm else "No alarm" if report.windows else "Nothing new"
+    version = f"Version {report.version}: " if report.begins else ""
+    return Outcome(name, f"{version}{report.said}." if version else _sentence(report.said))
 
 
 def _of_claims(report: ScoreReport) -> str:

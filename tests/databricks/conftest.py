@@ -97,13 +97,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Logged]:
 
 @pytest.fixture
 def twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[twins.Twin]:
-    """A workspace with three jobs and two volumes. This process has credentials for it."""
+    """A workspace with four jobs and two volumes. This process has credentials for it."""
     with twins.workspace(tmp_path / "workspace") as twin:
         for name, value in twin.environment.items():
             monkeypatch.setenv(name, value)
         for volume in (HANDOVERS, LANDING):
             twin.volume(volume).mkdir(parents=True)
-        for name in ("ingest", "train", "score"):
+        for name in ("ingest", "train", "score", "monitor"):
             twin.make_job(f"car-damage-{name}")
         yield twin
 

@@ -38,6 +38,7 @@ OURS = [
     "job car-damage-ingest",
     "job car-damage-train",
     "job car-damage-score",
+    "job car-damage-monitor",
 ]
 MISSING = [(name, None if name.startswith("catalog") else "is missing") for name in OURS]
 AS_THEY_ARE = [(name, None) for name in OURS]
@@ -154,7 +155,12 @@ def test_an_answer_that_is_lost_makes_nothing_twice(empty: Twin, settings: Setti
     bootstrap(needs.items(settings))
     assert lost.seen == 1
     assert told(bootstrap(needs.items(settings))) == AS_THEY_ARE
-    assert sorted(job.name for job in empty.jobs.values()) == ["car-damage-ingest", "car-damage-score", "car-damage-train"]
+    assert sorted(job.name for job in empty.jobs.values()) == [
+        "car-damage-ingest",
+        "car-damage-monitor",
+        "car-damage-score",
+        "car-damage-train",
+    ]
 
 
 def test_a_catalog_is_an_administrator_s_to_make(empty: Twin, settings: Settings) -> None:
@@ -257,6 +263,7 @@ def test_the_jobs_install_what_their_stages_need_and_databricks_retries_nothing(
         "car-damage-ingest": ["/Volumes/x.whl"],
         "car-damage-train": trained,
         "car-damage-score": trained,
+        "car-damage-monitor": ["/Volumes/x.whl[monitor]"],
         "car-damage-approval": ["/Volumes/x.whl"],
     }
     for job in jobs.values():

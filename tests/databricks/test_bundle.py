@@ -109,7 +109,13 @@ def test_the_documented_order_and_then_that_of_the_workflow_make_each_job_once(e
     assert "the volume insurance_uc_dev.ops.wheels is missing; `databricks bundle deploy`" in str(first)
     assert second is None
     jobs = list(empty.jobs.values())
-    assert sorted(job.name for job in jobs) == ["car-damage-approval", "car-damage-ingest", "car-damage-score", "car-damage-train"]
+    assert sorted(job.name for job in jobs) == [
+        "car-damage-approval",
+        "car-damage-ingest",
+        "car-damage-monitor",
+        "car-damage-score",
+        "car-damage-train",
+    ]
     assert {job.settings["deployment"]["kind"] for job in jobs} == {"BUNDLE"}
     assert {job.settings["run_as"]["service_principal_name"] for job in jobs} == {CLIENT}
     assert empty.owner("function", "insurance_uc_dev.models.car_damage_classifier") == CLIENT
@@ -127,7 +133,7 @@ def test_a_bundle_and_bootstrap_that_both_made_a_job_are_told_apart(empty: Twin,
         assert re.findall(r"`(.*?)`", str(told.value)) == [f"databricks jobs delete {own[item.name[4:]]}"]
     for one in own.values():
         client().jobs.delete(one)
-    assert [item.check() for item in job_items(settings)] == [None, None, None]
+    assert [item.check() for item in job_items(settings)] == [None] * 4
 
 
 def test_bootstrap_never_deletes_a_bundle_s_job_that_was_made_at_the_same_moment(empty: Twin, settings: Settings) -> None:

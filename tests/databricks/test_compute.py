@@ -77,7 +77,7 @@ def test_another_compute_is_told_as_a_difference_and_leaves_nothing_of_the_one_b
     first = dict(written(empty).settings) | {"tags": {"team": "claims"}}
     written(empty).settings["tags"] = {"team": "claims"}
     told = [result.problem for result in bootstrap(needs.items(on(settings, after))) if result.problem]
-    assert len(told) == (0 if before == after else 3)
+    assert len(told) == (0 if before == after else 4)
     keys = {"serverless": "environment_key", "job_cluster": "job_cluster_key", "existing_cluster": "existing_cluster_id"}
     assert all(f"tasks[stages].{keys[kind]}: " in problem for problem in told for kind in (before, after))
     [task] = written(empty).settings["tasks"]
@@ -260,7 +260,7 @@ def test_doctor_finds_the_wheel_on_each_compute(empty: Twin, settings: Settings,
     bootstrap(needs.items(chosen))
     found = {name: check() for name, check in workspace_checks.checks(chosen).items() if name.startswith("wheel of")}
     assert set(found.values()) == {Path(needs.wheel_path(chosen)).name}
-    assert len(found) == 3
+    assert len(found) == 4
 
 
 def test_a_wheel_that_is_gone_is_told_as_a_library_that_could_not_be_installed(empty: Twin, settings: Settings) -> None:

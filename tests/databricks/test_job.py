@@ -171,7 +171,7 @@ def test_what_is_no_stage_of_a_job_is_refused(name: str) -> None:
         run.stage_named(name)
 
 
-@pytest.mark.parametrize("name", ["validate", "silver", "train", "register", "score"])
+@pytest.mark.parametrize("name", ["validate", "silver", "train", "register", "score", "monitor"])
 def test_every_stage_of_a_job_is_found_by_its_name(name: str) -> None:
     stage = run.stage_named(name)
     assert stage.name == name

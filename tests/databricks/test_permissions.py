@@ -19,7 +19,7 @@ from tests.databricks.twin import ADMIN, ADMIN_TOKEN, CLIENT, OTHER, OTHER_TOKEN
 
 MODEL = "insurance_uc.models.car_damage_classifier"
 EXPERIMENT = "/Shared/claims/car-damage"
-JOBS = ("car-damage-ingest", "car-damage-train", "car-damage-score")
+JOBS = ("car-damage-ingest", "car-damage-train", "car-damage-score", "car-damage-monitor")
 SETTINGS = Settings(
     landing={"folder": LANDING},
     tracking={"uri": "databricks", "registry_uri": "databricks-uc", "experiment": EXPERIMENT},

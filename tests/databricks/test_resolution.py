@@ -85,6 +85,13 @@ def test_the_score_job_needs_what_the_train_job_needs(wheel: str) -> None:
     assert dependencies(wheel, "car-damage-score") == dependencies(wheel, "car-damage-train")
 
 
+def test_the_monitor_job_leaves_the_environment_as_it_is_and_needs_no_tensorflow(wheel: str, tmp_path: Path) -> None:
+    there = resolved(tmp_path, f"--constraint={ENVIRONMENT}", *dependencies(wheel, "car-damage-monitor"))
+    assert {name: there[name] for name in ("protobuf", "numpy", "pandas")} == {name: HELD[name] for name in ("protobuf", "numpy", "pandas")}
+    assert {"mlflow", "scipy", "matplotlib"} <= there.keys()
+    assert not {"tensorflow", "pyspark", "prefect"} & there.keys()
+
+
 @pytest.mark.parametrize("later", ["tensorflow==2.21.0", "onnx==1.23.2"])
 def test_later_versions_would_not_leave_the_environment_as_it_is(tmp_path: Path, later: str) -> None:
     done = pip(*LIKE_THERE, f"--target={tmp_path}", f"--constraint={ENVIRONMENT}", later)

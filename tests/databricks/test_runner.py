@@ -23,7 +23,7 @@ from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.validate import STAGE as VALIDATE
 from tasks import databricks_jobs
 from tasks.databricks_jobs import STARTS, DatabricksJobs
-from tasks.stages import register_model, score_photos, train_model, validate_images, write_silver
+from tasks.stages import look_at_requests, register_model, score_photos, train_model, validate_images, write_silver
 from tests.databricks.conftest import HANDOVERS, Seen, make_runner
 from tests.databricks.twin import CLIENT, SECRET, Twin
 
@@ -340,9 +340,15 @@ def test_a_run_that_takes_too_long_is_ended_before_that_is_told(runner: Databric
     assert ended(twin) == ["USER_CANCELED"]
 
 
-@pytest.mark.parametrize("task", [validate_images, write_silver, train_model, register_model, score_photos])
+@pytest.mark.parametrize("task", [validate_images, write_silver, train_model, register_model, score_photos, look_at_requests])
 def test_the_runner_ends_a_run_before_prefect_ends_the_task(task: Any) -> None:
-    stage = {"validate_images": "validate", "write_silver": "silver", "train_model": "train", "register_model": "register"}
+    stage = {
+        "validate_images": "validate",
+        "write_silver": "silver",
+        "train_model": "train",
+        "register_model": "register",
+        "look_at_requests": "monitor",
+    }
     deadline = stage_named(stage.get(task.name, "score")).deadline
     # The workspace may be unavailable for the runner's whole patience just before the run is cancelled.
     assert task.timeout_seconds - deadline >= databricks_jobs.ENDING + Settings().databricks.patience

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,14 +17,14 @@ import yaml
 from prefect import flow, tags
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.states import Completed, Pending, Running, Scheduled
 
 from car_damage.data.ledger import BRONZE
 from car_damage.errors import Unavailable
-from car_damage.pipeline import ValidateReport
+from car_damage.pipeline import MonitorReport, ValidateReport
 from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts, Settings
 from deployments import automations, deploy, doctor, home_folder, prefect_checks
@@ -33,7 +34,7 @@ from deployments.items import bootstrap
 from deployments.release import version
 from deployments.up import reschedule
 from flows.retrain import retrain
-from tasks import alerts, doorbell, events
+from tasks import alerts, doorbell, events, worse
 from tasks.flow_runs import in_state
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
 from tests.prefect.conftest import LocalTarget
@@ -90,7 +91,9 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     items = everything(Settings())
     bootstrap(items)
     with get_client(sync_client=True) as client:
-        before = {name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote", "score")}
+        before = {
+            name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote", "score", "monitor")
+        }
         assert [result.name for result in bootstrap(items) if result.problem] == []
         deploy.deploy()
         after = {name: client.read_deployment_by_name(f"{name}/{name}") for name in before}
@@ -109,6 +112,7 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     form = found.parameter_openapi_schema["properties"]
     assert all(field["description"] for field in form.values())
     assert set(form) == {"dry_run", "train_again", "judge_again", "allow_removals", "retire_other_folders"}
+    assert [(one.slug, one.schedule.cron) for one in after["monitor"].schedules] == [("hourly", "17 * * * *")]
     promote = after["promote"].parameter_openapi_schema
     assert promote["required"] == ["reason"]
     assert promote["properties"]["reason"]["minLength"] == 1
@@ -225,8 +229,8 @@ def test_automations_are_applied_once_mended_and_removed_with_their_setting(mail
     items = automations.items(LOUD)
     bootstrap(items)
     first = names()
-    assert len(first) == 7
-    assert [result.problem for result in bootstrap(items)] == [None] * 8
+    assert len(first) == 8
+    assert [result.problem for result in bootstrap(items)] == [None] * 9
     with get_client(sync_client=True) as client:
         (one,) = client.read_automations_by_name(f"{PREFIX}a run failed")
         client.update_automation(
@@ -285,6 +289,42 @@ def test_a_champion_kept_again_and_again_is_told_and_so_are_many_rejects(mailbox
     rejecting()
     letter = mailbox.about("new photos cannot be used")
     assert (letter["subject"], letter["body"]) == ("7 of 9 new photos cannot be used", "5 empty, 2 corrupt")
+
+
+def test_a_worse_version_is_told_once_and_trained_again_where_there_are_enough_labels(mailbox: Mailbox) -> None:
+    """The trigger of the deployment retrain starts a run."""
+    bootstrap(automations.items(LOUD))
+    deploy.deploy()
+    settings = Settings(monitoring={"retrain_photos": 30})  # type: ignore[arg-type]
+    report = MonitorReport("2026-03-04, worse", 3, "run", 1, "2026-03-04", "2026-03-05", ("brightness",), "brightness 0.80")
+
+    @flow(name="monitor")
+    def telling(given: MonitorReport) -> None:
+        worse.tell(given, settings)
+
+    def started() -> set[str]:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name("retrain/retrain").id
+            runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
+        return {str(run.id) for run in runs if run.auto_scheduled is False}
+
+    before = started()
+    telling(replace(report, to_learn=10, unlabelled=70))
+    letter = mailbox.about("is worse")
+    assert letter["subject"] == "Version 3 is worse: brightness 0.80"
+    assert letter["body"].startswith("2026-03-04, worse\n\nA training needs labels for 20 photos. 70 of the latest ones have none.")
+    assert "http://127.0.0.1:5055, under Review" in letter["body"]
+    telling(replace(report, to_learn=40))  # the same alarm, and labels have arrived
+    until(lambda: started() - before, "a run of retrain", 60)
+    telling(replace(report, to_learn=45))
+    telling(replace(report, alarm=()))
+    telling(replace(report, alarm=("sharpness",), how_much="sharpness 0.70"))  # after it was over, it is told again
+    until(lambda: [one for one in mailbox.letters if one["subject"] == "Version 3 is worse: sharpness 0.70"], "the second letter", 30)
+    assert [one["subject"] for one in mailbox.letters if "is worse" in one["subject"]] == [
+        "Version 3 is worse: brightness 0.80",
+        "Version 3 is worse: sharpness 0.70",
+    ]
+    assert len(started() - before) == 1
 
 
 @pytest.mark.parametrize(

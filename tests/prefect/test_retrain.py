@@ -1,14 +1,17 @@
 """The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story in order."""
 
 import base64
+import json
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
@@ -17,9 +20,11 @@ from prefect.flow_engine import run_flow
 from prefect.states import State
 
 from car_damage.commands.status import Status, look
+from car_damage.data.inference_log import INFERENCE_LOG
 from car_damage.errors import RegistryError, SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos
+from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
@@ -123,6 +128,35 @@ def test_scoring_a_folder_keeps_what_the_endpoint_answers_and_asks_only_once(tar
     assert [kept[name]["probability"] for name in photos] == pytest.approx([answers[name].probability for name in photos], abs=1e-4)
     again = score(str(tmp_path), return_state=True)
     assert (again.name, again.message) == ("Nothing new", f"Version 1 has answered all 4 photos of {tmp_path}.")
+
+
+def test_the_latest_requests_are_compared_with_the_training_and_shown(target: LocalTarget) -> None:
+    """Three hours of requests, in two of which most end with an error."""
+    target.set(MONITORING__HOURS="1", MONITORING__LEAST_ROWS="20", MONITORING__WAIT="0", MONITORING__WINDOWS="3", MONITORING__SPEAKING="2")
+    assert monitor(return_state=True).message == "Version 1 has no window yet, which needs 20 photos in 1 hours or more."
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
+    seen = {"sha256": "0" * 64, "width": 640, "height": 480, "brightness": 0.5, "sharpness": 0.01, "review": False, "milliseconds": 4.0}
+    seen |= {"label": "minor", "probabilities": json.dumps({"minor": 0.9, "moderate": 0.05, "major": 0.05})}
+    rows = [
+        {"request_id": f"{hour}-{number}", "answered": start + timedelta(hours=hour, minutes=number), "model_version": 1}
+        | {"endpoint": "car_damage_model_ep"}
+        | (seen | {"status": 200} if hour == 0 or number < 5 else {"status": 500})
+        for hour in range(3)
+        for number in range(25)
+    ]
+    settings = target.platform.settings
+    target.platform.tables.merge(settings.tables.inference_log, pa.Table.from_pylist(rows, schema=INFERENCE_LOG), ["request_id"])
+    state = monitor(return_state=True)
+    assert (state.name, state.message.rpartition("; ")[2]) == ("Worse", "worse: errors.")
+    shown = artifact("monitoring")
+    assert "## Version 1: worse, errors 80%" in shown
+    assert "**errors**" in shown
+    assert "data:image/png" in shown
+    assert monitor(return_state=True).name == "Worse"
+    champion = target.platform.registry.champion()
+    assert champion is not None
+    assert champion.tags["monitored"].endswith("worse: errors")
+    assert len(json.loads(target.platform.tracking.fetch(champion.run_id, "monitoring/windows.json"))) == 3
 
 
 def test_a_second_run_on_the_same_photos_ends_early_by_name_and_changes_nothing(target: LocalTarget) -> None:
