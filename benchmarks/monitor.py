@@ -30,6 +30,7 @@ RUNS = 10
 LOSS = 0.05
 SHIFT = 0.7
 """Share of the most severe class at the end of a shift of classes."""
+USUAL = Monitoring()
 PAGE = Path("docs/monitoring.md")
 _BEGIN, _END = "<!-- monitor: written by python -m benchmarks monitor -->", "<!-- end of monitor -->"
 
@@ -92,7 +93,7 @@ def stories(of: World) -> dict[str, Story]:
     return found | {"more severe damage": _shift(quiet)}
 
 
-def watch(of: World, story: Story, seed: int, days: int = DAYS, settings: Monitoring = Monitoring()) -> Told:
+def watch(of: World, story: Story, seed: int, days: int = DAYS, settings: Monitoring = USUAL) -> Told:
     """Look at each day as the stage does."""
     random, spoke, alarms = np.random.default_rng(seed), list[frozenset[str]](), list[frozenset[str]]()
     for day in range(days):
@@ -178,15 +179,13 @@ def _lines(told: dict[str, list[Told]], lost: dict[str, int | None], of: dict[st
         f"{max(one.alarms for one in quiet)} in any {DAYS}."
     )
     yield ""
-    yield "| what changes | alarm, median day | true loss of macro-F1 on that day | five points lost on day | alarm before that | what speaks |"
+    yield "| what changes | alarm, median day | true loss of macro-F1 by then | five points lost on day | alarm before that | what speaks |"
     yield "|---|---:|---:|---:|---:|---|"
-    for name in told:
-        if name == "quiet":
-            continue
-        days = [one.alarm for one in told[name]]
+    for name, runs in list(told.items())[1:]:
+        days = [one.alarm for one in runs]
         median = int(np.median([DAYS if day is None else day for day in days]))
         before = sum(day is not None and (lost[name] is None or day < lost[name]) for day in days)
-        what = ", ".join(sorted(set().union(*(one.what for one in told[name])))) or "nothing"
+        what = ", ".join(sorted(set().union(*(one.what for one in runs)))) or "nothing"
         day, loss = ("none", "") if median == DAYS else (str(median), f"{of[name].loss(course(median)):.3f}")
         yield f"| {name} | {day} | {loss} | {lost[name] or 'never'} | {before} of {RUNS} | {what} |"
 

@@ -431,6 +431,8 @@ class MonitorReport:
     """Photos with labels that the version has not learned from."""
     unlabelled: int = 0
     """Different photos of the latest windows without a label."""
+    coverage: float | None = None
+    """The coverage to which the version's endpoint must raise the model's own; None: it need not."""
 
 
 @dataclass(frozen=True)

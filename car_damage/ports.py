@@ -35,6 +35,8 @@ NETWORK_TAG = "network"
 """Tag of a training run: the network that it trains."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
+RAISED_COVERAGE = "MODEL_COVERAGE"
+"""The environment variable of a served entity with the coverage of its answers: see `car_damage.model.served.served_model`."""
 TAG_LIMIT = 1000
 """Characters of a tag's value that every store accepts; Unity Catalog's limit."""
 
@@ -467,6 +469,8 @@ class EndpointState:
     """The last update failed; the endpoint still serves the previous config."""
     message: str = ""
     """The service's message about the version that is pending, failed or served."""
+    coverage: float | None = None
+    """The coverage to which the endpoint raises the served version's own. None: it does not."""
 
 
 def served_name(model: str, version: int | str) -> str:
@@ -508,8 +512,12 @@ class Serving(Protocol):
     def state(self) -> EndpointState:
         """The endpoint's state. A missing endpoint is a state, not an error."""
 
-    def put(self, version: int) -> None:
+    def put(self, version: int, coverage: float | None = None) -> None:
         """Start to serve this version; creates the endpoint if it does not exist. Returns before the version is ready.
+
+        Args:
+            version: of the registered model.
+            coverage: raises the model's own, so that more answers ask for a person.
 
         Raises UpdateInProgress if the endpoint is busy with an update to another version.
         """

@@ -14,7 +14,7 @@ from tasks import by_hand, naming, worse
 from tasks.attempts import take_over, tell_end
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
-from tasks.stages import look_at_requests
+from tasks.stages import look_at_requests, raise_coverage
 
 
 def _run_name() -> str:
@@ -35,8 +35,11 @@ def monitor() -> State[Any]:
     if ended := take_over():
         return ended
     settings = load()
-    report = look_at_requests(MonitorRequest(str(runtime.flow_run.id)), runner_for(settings))
+    runner = runner_for(settings)
+    report = look_at_requests(MonitorRequest(str(runtime.flow_run.id)), runner)
     worse.tell(report, settings)
+    if report.coverage is not None:
+        raise_coverage(runner)
     ending = outcome.after_monitor(report)
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 

@@ -155,6 +155,8 @@ class Endpoint:
     failed: bool = False
     puts: list[int] = field(default_factory=list)
     left: int = 0
+    coverage: float | None = None
+    coming: float | None = None
     refusals: list[Exception] = field(default_factory=list)
     """Each of the next calls of `query` raises one."""
     outages: list[Exception] = field(default_factory=list)
@@ -176,13 +178,14 @@ class Endpoint:
             pending=self.pending,
             failed=self.failed,
             message="it did not start" if self.failed else "",
+            coverage=self.coverage,
         )
 
-    def put(self, version: int) -> None:
+    def put(self, version: int, coverage: float | None = None) -> None:
         if self.pending not in (None, version):
             raise UpdateInProgress("RESOURCE_CONFLICT")
         self.puts.append(version)
-        self.pending, self.left, self.failed = version, self.looks, False
+        self.pending, self.left, self.failed, self.coming = version, self.looks, False, coverage
 
     def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
         if self.refusals:
@@ -201,7 +204,7 @@ class Endpoint:
         if self.pending in self.broken:
             self.failed = True
         else:
-            self.served = self.pending
+            self.served, self.coverage = self.pending, self.coming
         self.pending = None
 
 

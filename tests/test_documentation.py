@@ -146,9 +146,14 @@ def test_prefect_s_variables_in_the_documentation_and_the_units_are_its_settings
 
 
 def test_deployments_in_the_documentation_are_there_with_their_parameters() -> None:
-    from flows import promote, retrain, score
+    from flows import monitor, promote, retrain, score
 
-    known = {"retrain/retrain": retrain.retrain, "promote/promote": promote.promote, "score/score": score.score}
+    known = {
+        "retrain/retrain": retrain.retrain,
+        "promote/promote": promote.promote,
+        "score/score": score.score,
+        "monitor/monitor": monitor.monitor,
+    }
     runs = commands("prefect deployment run")
     assert runs
     for command in runs:

@@ -29,6 +29,8 @@ name of the approval task: https://docs.databricks.com/aws/en/mlflow/deployment-
 NOT_APPROVED = "Not yet"
 """The tag's value after a new decision: an approval counts for the evidence that the person saw."""
 
+COVERAGE = "coverage"
+"""The tag of a version that is worse than it was: the coverage to which its endpoint raises the model's own."""
 MONITORED = "monitored"
 """The tag with what the flow monitor has said of the version's latest window, in one sentence."""
 

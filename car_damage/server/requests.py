@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from car_damage.ports import served_name
+from car_damage.ports import RAISED_COVERAGE, served_name
 from car_damage.server.errors import ApiError, ErrorKind
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
@@ -32,6 +32,14 @@ class Entity(Body):
     workload_size: Literal["Small", "Medium", "Large"]
     workload_type: Literal["CPU"] = "CPU"
     name: Name | None = None
+    environment_vars: dict[str, Annotated[str, StringConstraints(pattern=r"^0?\.[0-9]*[1-9][0-9]*$")]] | None = None
+    """Databricks takes any variables. Here a model's process gets only the one that raises its coverage, above 0 and below 1."""
+
+    @model_validator(mode="after")
+    def _of_the_model(self) -> Self:
+        if unknown := sorted({*(self.environment_vars or {})} - {RAISED_COVERAGE}):
+            raise ValueError(f"environment_vars has {', '.join(unknown)}, and this server takes only {RAISED_COVERAGE}")
+        return self
 
     @property
     def served_name(self) -> str:

@@ -17,7 +17,7 @@ from car_damage.promotion.tags import DECISION
 from car_damage.stage import Progress, Stage
 from car_damage.stages import intention
 from car_damage.stages.intention import Intended
-from car_damage.stages.swap import ask, bring, look, serves, smoke_photo
+from car_damage.stages.swap import ask, bring, look, serves, smoke_photo, with_its_coverage
 
 LOG_TAIL = 2000
 """Characters of the build log that an error carries."""
@@ -62,6 +62,21 @@ def is_right(platform: Platform) -> bool:
     """Whether the endpoint serves the champion, or there is none."""
     champion = platform.registry.champion()
     return champion is None or serves(look(platform), champion.version)
+
+
+def raise_coverage(platform: Platform, progress: Progress) -> str:
+    """Let more of the champion's answers ask for a person, where its tag says so, or no more than its model does. Returns what is done.
+
+    The caller holds the concurrency limit of the endpoint.
+
+    Raises:
+        UpdateFailed: the endpoint goes on with the coverage that it had.
+    """
+    champion = platform.registry.champion()
+    if champion is None:
+        return "no version is live"
+    state = with_its_coverage(platform, champion.version, progress)
+    return f"version {state.served} answers with " + ("its own coverage" if state.coverage is None else f"the coverage {state.coverage:g}")
 
 
 def put_right(platform: Platform, progress: Progress) -> str:

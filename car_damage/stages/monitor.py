@@ -7,7 +7,7 @@ What was written is shown again by each run: as a tag of the version, which `car
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,7 +30,7 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import cached, requests, truth
+from car_damage.stages import cached, careful, requests, truth
 from car_damage.stages.truth import Truth
 
 BACKLOG = timedelta(days=31)
@@ -78,7 +78,8 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
         need = f"{settings.monitoring.least_rows} photos in {settings.monitoring.hours:g} hours or more"
         return MonitorReport(version=champion.version, said=f"version {champion.version} has no window yet, which needs {need}")
     _show(champion, of_champion, platform, fresh=bool(written))
-    return _report(champion, of_champion, written, log, known, platform)
+    coverage = careful.coverage(champion, of_champion[-1], log, platform)
+    return replace(_report(champion, of_champion, written, log, known, platform), coverage=coverage)
 
 
 def _rows(platform: Platform) -> dict[int, list[Row]]:

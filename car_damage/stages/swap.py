@@ -17,6 +17,7 @@ from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, read_
 from car_damage.patience import Patience
 from car_damage.photo.columns import probabilities
 from car_damage.ports import EndpointState, ModelVersion, Platform, Prediction
+from car_damage.promotion.tags import COVERAGE
 from car_damage.stage import Progress
 
 OTHER_MACHINE = 1e-2
@@ -47,6 +48,37 @@ def bring(platform: Platform, version: int, progress: Progress) -> EndpointState
     raise UpdateFailed(
         f"{platform.settings.serving.endpoint} neither updates nor serves version {version}, which was requested {REQUESTS} times"
     )
+
+
+def with_its_coverage(platform: Platform, version: int, progress: Progress) -> EndpointState:
+    """Make the endpoint, which serves this version, answer with the coverage that its tag names. An endpoint that serves another
+    version, or is busy, is left alone.
+
+    Raises:
+        UpdateFailed: the update failed; the endpoint goes on as before.
+        Unavailable: the service does not come back.
+    """
+    state, coverage = look(platform), coverage_of(platform, version)
+    if not serves(state, version) or state.coverage == coverage:
+        return state
+    try:
+        platform.serving.put(version, coverage)
+    except UpdateInProgress:
+        return look(platform)
+    except RequestRefused as error:
+        raise UpdateFailed(f"{platform.settings.serving.endpoint} refused the coverage {coverage}: {error}") from error
+    return _await(platform, version, look(platform), progress)
+
+
+def coverage_of(platform: Platform, version: int) -> float | None:
+    """The coverage to which the endpoint raises that of a version; None: it does not."""
+    if not platform.settings.monitoring.more_reviews:
+        return None
+    try:
+        said = platform.registry.get(version).tags.get(COVERAGE)
+    except RegistryError:
+        return None
+    return float(said) if said else None
 
 
 def serves(state: EndpointState, version: int) -> bool:
@@ -85,7 +117,7 @@ def _request(platform: Platform, version: int) -> EndpointState:
             return state
         if not state.updating:
             try:
-                platform.serving.put(version)
+                platform.serving.put(version, coverage_of(platform, version))
                 _log.info("%s: version %d was requested", settings.endpoint, version)
                 return look(platform)
             except UpdateInProgress:

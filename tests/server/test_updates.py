@@ -4,15 +4,17 @@ import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from car_damage.errors import Unavailable, UpdateInProgress
 from car_damage.photo.decoder import decode
 from car_damage.server.address import folder
 from car_damage.server.state import State
-from tests.server.conftest import Models, Server, network_answer, own_answer
+from tests.server.conftest import ANSWERING, CLASSES, Models, Server, network_answer, own_answer
 
 
 def test_a_swap_under_load_loses_no_request_and_every_answer_names_the_version_that_gave_it(
@@ -51,6 +53,32 @@ def test_a_swap_under_load_loses_no_request_and_every_answer_names_the_version_t
         row = response.json()["predictions"][0]
         given = [row["probability_minor"], row["probability_moderate"], row["probability_major"]]
         assert given == pytest.approx(own[response.headers["served-model-name"]], abs=1e-4)
+
+
+def test_a_coverage_of_the_endpoint_raises_that_of_answers_and_not_that_of_requests_that_ask_for_another(
+    ready: Server, photo: bytes
+) -> None:
+    body = {"dataframe_records": [{"image": base64.b64encode(photo).decode()}]}
+
+    def classes(**params: float) -> list[str]:
+        [row] = ready.invoke(json=body | {"params": params}).json()["predictions"]
+        assert row["classes"] == said(row, params.get("coverage", 0.99))
+        return list(row["classes"])
+
+    def said(row: dict[str, Any], coverage: float | None) -> list[str]:
+        [sets] = ANSWERING.sets(np.array([[row[f"probability_{name}"] for name in CLASSES]]), coverage)
+        return [name for name, there in zip(CLASSES, sets, strict=True) if there]
+
+    ready.serving.put(1, 0.99)
+    assert ready.settled().coverage == 0.99
+    raised = classes()
+    assert classes(coverage=0.25) != raised
+    [row] = ready.invoke(json=body).json()["predictions"]
+    assert row["classes"] == raised
+    ready.serving.put(1)
+    assert ready.settled().coverage is None
+    [row] = ready.invoke(json=body).json()["predictions"]
+    assert row["classes"] == said(row, None) != raised
 
 
 def test_a_version_that_does_not_load_fails_with_its_log_and_the_old_one_still_serves(ready: Server, models: Models, photo: bytes) -> None:

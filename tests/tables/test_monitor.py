@@ -17,12 +17,13 @@ from car_damage.data import features, reviews
 from car_damage.data.inference_log import INFERENCE_LOG
 from car_damage.data.monitoring import KEY, MONITORING
 from car_damage.data.silver import SILVER
-from car_damage.model.run_files import BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
+from car_damage.model.answering import Answering, Nonconformity
+from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
 from car_damage.monitoring.samples import BASELINE
 from car_damage.photo.columns import probability_column
 from car_damage.pipeline import MonitorReport, MonitorRequest
 from car_damage.ports import FEATURES_TAG, RunSummary
-from car_damage.promotion.tags import MONITORED
+from car_damage.promotion.tags import COVERAGE, MONITORED
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.monitor import STAGE as MONITOR
@@ -263,3 +264,21 @@ def test_features_are_compared_where_the_table_has_enough_of_them(world: World) 
     world.tables.merge(world.settings.tables.features, features.rows("d" * 64, known, "plain", seen), features.KEY)
     world.at(1).monitor()
     assert json.loads(world.rows()[0]["speaks"]) == ["features"]
+
+
+def test_a_worse_version_gets_the_coverage_that_its_photos_need_once_and_by_setting(world: World) -> None:
+    file = world.settings.home / "answering.json"
+    Answering(coverage=0.8, scores=(Nonconformity(99, tuple(np.linspace(0.01, 0.99, 99))),) * 3).write(file)
+    world.tracking.files["run-1", ANSWERING_FILE] = file.read_bytes()
+    for day in (0, 1):
+        world.log(day, dark=0.25)
+    assert world.at(2).monitor().coverage is None
+    world.settings = Settings(home=world.settings.home, monitoring=world.settings.monitoring.model_copy(update={"more_reviews": True}))
+    first = world.monitor().coverage
+    assert first is not None
+    assert 0.8 < first <= 0.99
+    assert world.registry.get(1).tags[COVERAGE] == f"{first:g}"
+    world.log(2, dark=0.25)
+    assert world.at(3).monitor().coverage == first
+    world.live(2)
+    assert world.monitor().coverage is None

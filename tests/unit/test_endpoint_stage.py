@@ -10,9 +10,9 @@ from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, write
 from car_damage.pipeline import EndpointReport, EndpointRequest
 from car_damage.ports import Intention, Prediction
 from car_damage.promotion.tags import waits_for_approval
-from car_damage.settings import Serving, Settings
+from car_damage.settings import Monitoring, Serving, Settings
 from car_damage.stage import silent
-from car_damage.stages.endpoint import cancel, is_right, put_right, work
+from car_damage.stages.endpoint import cancel, is_right, put_right, raise_coverage, work
 from tests.fakes import Endpoint, Photos, Runs, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")
@@ -226,7 +226,7 @@ def test_an_update_that_comes_between_our_look_and_our_request_is_waited_for() -
     here = world()
     put, quicker = here.serving.put, [7]
 
-    def meet(version: int) -> None:
+    def meet(version: int, _: float | None) -> None:
         if quicker:
             put(quicker.pop())
         put(version)
@@ -283,7 +283,7 @@ def test_a_promotion_is_written_down_before_the_endpoint_changes_and_ended_after
     here.registry.tag(2, {"decision_reasons": "macro-F1 0.900 against 0.700", "test_macro_f1": "0.9"})
     seen = []
     put, move = here.serving.put, here.registry.move
-    here.serving.put = lambda version: (seen.append(("put", here.history.told[-1][-1])), put(version))[0]  # type: ignore[method-assign]
+    here.serving.put = lambda version, _: (seen.append(("put", here.history.told[-1][-1])), put(version))[0]  # type: ignore[method-assign]
     here.registry.move = lambda alias, to: (seen.append((alias, here.history.told[-1][-1])), move(alias, to))[0]  # type: ignore[method-assign]
     update(here)
     assert seen == [("put", "underway"), ("champion", "underway"), ("challenger", "done")]
@@ -549,9 +549,49 @@ def by_a_person(where: World, version: int, replaces: int, kind: str = "promotio
     return work(request, where, silent)  # type: ignore[arg-type]
 
 
-def interrupted(_version: object) -> None:
+def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def refuse(_version: int) -> None:
+def refuse(_version: int, _coverage: float | None) -> None:
     raise RequestRefused("no such version")
+
+
+def careful_world(**tags: str) -> World:
+    here = world(challenger=None)
+    here.settings = here.settings.model_copy(update={"monitoring": Monitoring(more_reviews=True)})
+    here.registry.tag(1, tags)
+    return here
+
+
+def test_a_champion_that_is_worse_answers_with_the_coverage_of_its_tag_until_another_version_is_live() -> None:
+    here = careful_world(coverage="0.95")
+    assert raise_coverage(here, silent) == "version 1 answers with the coverage 0.95"  # type: ignore[arg-type]
+    assert (here.serving.served, here.serving.coverage, here.serving.puts) == (1, 0.95, [1])
+    raise_coverage(here, silent)  # type: ignore[arg-type]
+    assert here.serving.puts == [1]
+    here.registry.move("challenger", 2)
+    update(here)
+    assert (here.serving.served, here.serving.coverage) == (2, None)
+
+
+def test_a_champion_that_is_put_back_answers_with_its_coverage() -> None:
+    here = careful_world(coverage="0.95")
+    here.serving.served = 2
+    assert update(here).outcome == "repaired"
+    assert (here.serving.served, here.serving.coverage) == (1, 0.95)
+
+
+def test_a_coverage_is_put_back_when_the_setting_is_switched_off() -> None:
+    here = careful_world(coverage="0.95")
+    raise_coverage(here, silent)  # type: ignore[arg-type]
+    here.settings = Settings(serving=here.settings.serving)
+    assert raise_coverage(here, silent) == "version 1 answers with its own coverage"  # type: ignore[arg-type]
+    assert here.serving.coverage is None
+
+
+def test_an_endpoint_that_serves_another_version_keeps_its_coverage() -> None:
+    here = careful_world(coverage="0.95")
+    here.serving.served = 2
+    raise_coverage(here, silent)  # type: ignore[arg-type]
+    assert here.serving.puts == []

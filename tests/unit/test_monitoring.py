@@ -11,7 +11,9 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from car_damage.data.inference_log import INFERENCE_LOG
+from car_damage.model.answering import Answering, Nonconformity
 from car_damage.monitoring import drift, findings, quality, samples, windows
+from car_damage.monitoring.coverage import needed
 from car_damage.monitoring.samples import UNKNOWN, Sample
 from car_damage.settings import Monitoring
 
@@ -224,3 +226,15 @@ def test_the_endpoint_s_own_trouble_speaks_without_a_baseline() -> None:
     found = judged(None, sample(1), rows, slow=500.0)
     assert found.speaks == {"refused photos", "requests turned away", "slow answers"}
     assert findings.traffic(rows).milliseconds == pytest.approx(np.quantile(np.arange(200.0, 1000.0, 100.0), [0.5, 0.95, 0.99]))
+
+
+def test_a_version_that_is_worse_needs_the_coverage_at_which_its_sets_have_the_classes_of_its_photos() -> None:
+    """A model with 99 calibration photos of each class, whose scores are 0.01 to 0.99: the threshold of a coverage is the coverage."""
+    scores = (Nonconformity(99, tuple(np.linspace(0.01, 0.99, 99))),) * 2
+    answering = Answering(coverage=0.8, scores=scores)
+    # At 0.8, the sets of these photos have the more probable class only: a share of 0.85 of the photos of each class.
+    assert needed(answering, np.array([[0.85, 0.15], [0.15, 0.85]])) == 0.81
+    # Here it is 0.83 of the first class, and of the second one only 0.5, until 1 - 0.16 is within the threshold.
+    doubtful = np.array([[0.84, 0.16], [0.16, 0.84], [0.84, 0.16], [0.84, 0.16]])
+    assert needed(answering, doubtful) == 0.84
+    assert needed(Answering(coverage=0.985, scores=scores), doubtful) == 0.99

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from car_damage.ports import served_name
+from car_damage.ports import RAISED_COVERAGE, served_name
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
     from databricks.sdk.service.serving import AiGatewayConfig, AiGatewayInferenceTableConfig, EndpointCoreConfigInput, EndpointTag
 
 
-def core(settings: Settings, version: int) -> "EndpointCoreConfigInput":
+def core(settings: Settings, version: int, coverage: float | None = None) -> "EndpointCoreConfigInput":
     """One version, on CPU, which gets all traffic. The config is always complete, because an update replaces all of it."""
     from databricks.sdk.service.serving import EndpointCoreConfigInput, Route, ServedEntityInput, ServingModelWorkloadType, TrafficConfig
 
@@ -22,6 +22,7 @@ def core(settings: Settings, version: int) -> "EndpointCoreConfigInput":
         workload_size=settings.serving.workload_size,
         workload_type=ServingModelWorkloadType.CPU,
         scale_to_zero_enabled=settings.serving.scale_to_zero,
+        environment_vars=None if coverage is None else {RAISED_COVERAGE: f"{coverage:g}"},
     )
     traffic = TrafficConfig(routes=[Route(served_entity_name=entity.name, traffic_percentage=100)])
     return EndpointCoreConfigInput(name=settings.serving.endpoint, served_entities=[entity], traffic_config=traffic)

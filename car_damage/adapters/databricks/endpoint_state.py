@@ -5,7 +5,7 @@ A version counts as served only if the endpoint is READY, the version is its onl
 
 from typing import Any
 
-from car_damage.ports import EndpointState
+from car_damage.ports import RAISED_COVERAGE, EndpointState
 
 
 def read(endpoint: Any, model: str) -> EndpointState:
@@ -27,8 +27,14 @@ def read(endpoint: Any, model: str) -> EndpointState:
         entity=str(active.name) if serves and active is not None else "",
         pending=int(coming.entity_version) if coming is not None else None,
         failed=failed,
+        coverage=_coverage(active) if serves else None,
         message=str((described is not None and described.state and described.state.deployment_state_message) or ""),
     )
+
+
+def _coverage(entity: Any) -> float | None:
+    given = (entity.environment_vars or {}).get(RAISED_COVERAGE)
+    return float(given) if given else None
 
 
 def _entity(config: Any, model: str) -> Any:

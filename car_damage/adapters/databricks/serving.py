@@ -51,9 +51,9 @@ class DatabricksServing:
         endpoint = self._get()
         return EndpointState(exists=False) if endpoint is None else endpoint_state.read(endpoint, self._model)
 
-    def put(self, version: int) -> None:
+    def put(self, version: int, coverage: float | None = None) -> None:
         """See the port. Also updates the tags and the inference table."""
-        config = endpoint_config.core(self._settings, version)
+        config = endpoint_config.core(self._settings, version, coverage)
         there = self._get()
         try:
             with self._translated(f"starting version {version} on"):

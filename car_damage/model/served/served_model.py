@@ -7,7 +7,8 @@ format ONNX imports TensorFlow instead.
 
 Input:  one column, `image`: the photo's file in base64, also as a data URI. The limits of a usable photo, and what happens to
         it before the network sees it, come from the model's config; without them the decoder's defaults apply.
-Params: coverage, the share of photos of each class whose answer must not exclude their class; without it, the model's own. explain: also
+Params: coverage, the share of photos of each class whose answer must not exclude their class; without it, the model's own, or the one
+        that the environment variable MODEL_COVERAGE raises it to. explain: also
         answer with the column map, where in the photo the damage was seen (see car_damage.model.places).
 Output: label, probability, probability_<class> for each class, calibrated; classes, those that cannot be excluded, and review, whether
         a person must look (see car_damage.model.answering); and values for monitoring: sha256 of the file, width and height of the
@@ -51,6 +52,10 @@ EXPLAINED = 8
 CHUNK = 8
 """Photos in one call of the network, at most. The maps of more photos leave the processor's caches: 32 took a tenth more of its time."""
 
+RAISED = "MODEL_COVERAGE"
+"""Environment variable with the coverage of requests that ask for none, in place of the model's own. An endpoint sets it while the model is
+worse than it was. MLflow gives requests that ask for none the model's own coverage, so one that asks for exactly this one gets it, too."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +84,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         self._preparation = Preparation(**context.model_config.get("preparation", {}))
         artifacts, threads = context.artifacts, _threads()
         self._answering = Answering.read(Path(artifacts["answering"])) if "answering" in artifacts else Answering()
+        self._raised = _coverage({"coverage": float(os.environ[RAISED])}) if os.environ.get(RAISED) else None
         self._network, outputs = _onnx_network(artifacts["onnx"], threads) if "onnx" in artifacts else _keras_network(artifacts["network"])
         if outputs != len(self.classes):
             raise MlflowException(
@@ -116,7 +122,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE for errors of the request, INTERNAL_ERROR for all others.
         """
-        coverage, explain = _coverage(params or {}), bool((params or {}).get("explain"))
+        coverage, explain = self._asked(_coverage(params or {})), bool((params or {}).get("explain"))
         if explain and len(images) > EXPLAINED:
             raise _refusal(f"{len(images)} rows; a request with explain holds 1 to {EXPLAINED} photos")
         try:
@@ -133,6 +139,9 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         except Exception as error:  # noqa: BLE001 - no stack trace may reach the caller
             _log.exception("the model failed on a request")
             raise MlflowException(f"the model failed: {type(error).__name__}", error_code=INTERNAL_ERROR) from None
+
+    def _asked(self, coverage: float | None) -> float | None:
+        return self._raised or coverage if coverage in {None, self._answering.coverage} else coverage
 
     def _answers(self, rows: list[_Row], said: np.ndarray, coverage: float | None) -> list[dict[str, Any]]:
         """The columns of each row, from the probabilities of the network."""

@@ -53,6 +53,7 @@ def _config(deployment: Deployment) -> EndpointConfig:
                 "workload_size": entity.workload_size,
                 "workload_type": entity.workload_type,
                 "scale_to_zero_enabled": entity.scale_to_zero_enabled,
+                "environment_vars": entity.environment_vars or {},
                 "creator": CREATOR,
                 "creation_timestamp": deployment.created,
                 "state": {"deployment": deployment.state, "deployment_state_message": deployment.message},

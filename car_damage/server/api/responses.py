@@ -34,6 +34,7 @@ class ServedEntity(ServedEntityName):
     workload_size: str
     workload_type: str
     scale_to_zero_enabled: bool
+    environment_vars: dict[str, str]
     creator: str
     creation_timestamp: Milliseconds
     state: ServedEntityState

@@ -129,6 +129,7 @@ class Endpoints:
                 DeploymentFiles(self._state.model(name, version), self._state.log(name, version)),
                 {"MLFLOW_TRACKING_URI": self._settings.tracking_uri, "MLFLOW_REGISTRY_URI": self._settings.registry_uri},
                 ModelLimits(serving.request_timeout, serving.max_memory_bytes or max(memory() // 2, _LEAST_MEMORY)),
+                config.entity.environment_vars or {},
             )
 
         # The model's own time limit ends first: then the client learns that its request is too large, and does not try it again.
@@ -148,9 +149,9 @@ class Endpoints:
                     "name": endpoint.name,
                     "facts": endpoint.facts,
                     "update_state": endpoint.update_state,
-                    "active": endpoint.active.config.model_dump(mode="json") if endpoint.active else None,
+                    "active": endpoint.active.config.model_dump(mode="json", exclude_none=True) if endpoint.active else None,
                     "active_version": endpoint.active.version if endpoint.active else 0,
-                    "pending": endpoint.pending.config.model_dump(mode="json") if endpoint.pending else None,
+                    "pending": endpoint.pending.config.model_dump(mode="json", exclude_none=True) if endpoint.pending else None,
                 }
                 for endpoint in self
             ]

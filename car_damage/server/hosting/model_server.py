@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from car_damage.errors import ModelRefused, Unavailable
 from car_damage.machine import shorten
@@ -76,9 +77,19 @@ class ModelServer:
         files: files of the deployment.
         registry: environment variables that tell MLflow where the registry is.
         limits: what the model may take.
+        variables: environment variables of the model's process.
     """
 
-    def __init__(self, uri: str, socket: Path, files: DeploymentFiles, registry: Mapping[str, str], limits: ModelLimits) -> None:
+    def __init__(  # noqa: PLR0917 - what runs, where, and with what
+        self,
+        uri: str,
+        socket: Path,
+        files: DeploymentFiles,
+        registry: Mapping[str, str],
+        limits: ModelLimits,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._variables = variables
         self._uri, self._socket, self._files, self._registry, self._limits = uri, socket, files, registry, limits
         self._process: asyncio.subprocess.Process | None = None
         self._guard: Guard | None = None
@@ -198,7 +209,9 @@ class ModelServer:
 
     async def _await_ready(self) -> None:
         limit = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": str(math.ceil(self._limits.seconds))}
-        process = await self._spawn("serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | limit)
+        process = await self._spawn(
+            "serve", str(self._files.model), str(self._socket), environment=scrubbed(os.environ) | limit | dict(self._variables)
+        )
         assert process.stdout is not None  # noqa: S101 - for the type checker: a pipe was asked for
         if (await process.stdout.readline()).strip() != b"ready":
             raise ModelRefused(f"{self._uri} did not start (exit {await process.wait()}): {self._last_line()}")

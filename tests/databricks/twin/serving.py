@@ -15,7 +15,7 @@ from tests.databricks.twin.mounted import Mounted, free_port
 from tests.databricks.twin.permissions import Permissions
 
 _API = "/api/2.0/serving-endpoints"
-_ENTITY = {"name", "entity_name", "entity_version", "workload_size", "workload_type", "scale_to_zero_enabled"}
+_ENTITY = {"name", "entity_name", "entity_version", "workload_size", "workload_type", "scale_to_zero_enabled", "environment_vars"}
 _MOST_TAGS = 20
 
 

@@ -1,0 +1,53 @@
+"""Decides with which coverage a version answers that is worse than it was, and keeps it as a tag of the version: until another one is live,
+whoever serves it finds it there.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.machine import Scratch
+from car_damage.model.answering import Answering
+from car_damage.model.run_files import ANSWERING_FILE
+from car_damage.monitoring.coverage import needed
+from car_damage.monitoring.findings import OF_THE_ENDPOINT
+from car_damage.monitoring.samples import of_log
+from car_damage.ports import ModelVersion, Platform
+from car_damage.promotion.tags import COVERAGE
+from car_damage.showing import if_possible
+
+
+def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, platform: Platform) -> float | None:
+    """The coverage of the champion's answers; None: its own, as when nothing was ever raised.
+
+    It is decided when the alarm begins, and stays.
+
+    Args:
+        champion: whose tag is read, and set.
+        latest: the row of its latest window.
+        log: has the rows of this window.
+        platform: its settings say whether anything is raised at all.
+    """
+    said = champion.tags.get(COVERAGE)
+    worse = set(json.loads(latest["alarm"])) - OF_THE_ENDPOINT
+    if said or not worse or not platform.settings.monitoring.more_reviews:
+        return float(said) if said else None
+    within = pc.and_(pc.greater_equal(log["answered"], latest["begins"]), pc.less(log["answered"], latest["ends"]))
+    window = log.filter(pc.and_(within, pc.equal(log["model_version"], champion.version)))
+    sample = of_log(window, platform.settings.labels.classes, {})
+    found = None
+    with if_possible(f"the coverage that version {champion.version} needs"):
+        found = needed(_answering(champion, platform), sample.probabilities)
+        platform.registry.tag(champion.version, {COVERAGE: f"{found:g}"})
+    return found
+
+
+def _answering(champion: ModelVersion, platform: Platform) -> Answering:
+    """Raises RegistryError for a version of an earlier release, whose answers have no coverage."""
+    with Scratch("answering") as folder:
+        file = folder / ANSWERING_FILE
+        file.write_bytes(platform.tracking.fetch(champion.run_id, ANSWERING_FILE))
+        return Answering.read(file)
