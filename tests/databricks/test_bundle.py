@@ -164,7 +164,7 @@ def test_a_job_of_a_bundle_without_run_as_is_refused_with_the_remedy(empty: Twin
             bootstrap([item])
     deployed.without.clear()
     deployed.deploy(wheel=WHEEL, service_principal=CLIENT)
-    assert [item.check() for item in job_items(settings)] == [None, None, None]
+    assert [item.check() for item in job_items(settings)] == [None] * 4
 
 
 def test_the_bundle_declares_what_the_settings_name() -> None:

@@ -141,7 +141,7 @@ def test_a_job_under_a_cluster_policy_is_left_alone_a_second_time_and_changed_wh
     assert ("autoscale" in cluster["new_cluster"]) == ("workers" not in given)
     assert write_jobs(chosen) == []
     told = write_jobs(without)
-    assert len(told) == 3
+    assert len(told) == 4
     assert all("new_cluster.policy_id: " in problem for problem in told)
     [cluster] = written(empty).settings["job_clusters"]
     assert {"policy_id", "autoscale"} & cluster["new_cluster"].keys() == set()
@@ -160,7 +160,7 @@ def test_another_number_of_workers_is_a_difference_and_leaves_no_single_node(
 ) -> None:
     for workers in (before, after):
         chosen = on(settings, "job_cluster", workers=workers)
-        assert len(write_jobs(chosen)) == 3
+        assert len(write_jobs(chosen)) == 4
         assert write_jobs(chosen) == []
 
 

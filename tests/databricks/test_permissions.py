@@ -120,7 +120,7 @@ def test_the_service_principal_may_do_what_a_run_does(at_work: Person) -> None:
     twin.cold = 3600
     for job in twin.jobs.values():
         start(job.job_id, {"flow_run": "f", "request": "/x", "stages": "validate"}, f"token-{job.job_id}")
-    assert len(twin.runs()) == 3
+    assert len(twin.runs()) == 4
     assert twin.models == {MODEL: CLIENT}
     assert {job.settings["run_as"]["service_principal_name"] for job in twin.jobs.values()} == {CLIENT}
     assert twin.levels["experiments", twin.experiments[EXPERIMENT]][CLIENT] == "CAN_EDIT"

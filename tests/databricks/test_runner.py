@@ -325,7 +325,7 @@ def test_the_end_of_a_flow_run_is_the_end_of_its_runs_and_of_no_others(runner: D
 
 def test_a_job_that_is_missing_keeps_no_other_from_being_ended(runner: DatabricksJobs, twin: Twin) -> None:
     twin.cold = 3600
-    ingest, train, _ = twin.jobs
+    ingest, train, *_ = twin.jobs
     runner._workspace.start(train, {"flow_run": "flow-1", "request": "/x", "stages": "train"}, "t")
     del twin.jobs[ingest]
     with pytest.raises(SettingsError, match="there is no job car-damage-ingest"):
