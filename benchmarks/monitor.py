@@ -16,7 +16,7 @@ import numpy.typing as npt
 from benchmarks import real_photos
 from benchmarks.monitor_photos import CLASSES, World, world
 from car_damage.model.quality.evaluation import confusion_matrix, counts_of, macro_f1_of
-from car_damage.monitoring.drift import drifts
+from car_damage.monitoring.drift import drifts, of_either
 from car_damage.monitoring.findings import Traffic, verdict
 from car_damage.monitoring.samples import UNKNOWN, Sample
 from car_damage.monitoring.windows import alarm
@@ -26,7 +26,7 @@ DAYS, REQUESTS = 100, 150
 BEGINS, WORST = 20, 80
 """Day on which photos begin to get worse, and day on which they are worst. Between the two, photos of one level give way to those of the
 next one."""
-RUNS = 10
+RUNS = 5
 LOSS = 0.05
 SHIFT = 0.7
 """Share of the most severe class at the end of a shift of classes."""
@@ -69,7 +69,7 @@ def run() -> list[dict[str, Any]]:
         print(f"no photos at {real_photos.FOLDER}: skipped")
         return []
     of = world(place)
-    told = {name: [watch(of, story, seed) for seed in range(RUNS)] for name, story in stories(of).items()}
+    told = {name: [watch(of.model.baseline, story, seed) for seed in range(RUNS)] for name, story in stories(of).items()}
     lost = {name: lost_on(story) for name, story in stories(of).items()}
     lines = list(_lines(told, lost, stories(of)))
     _write(lines)
@@ -89,16 +89,17 @@ def run() -> list[dict[str, Any]]:
 def stories(of: World) -> dict[str, Story]:
     """Quiet traffic, each way to get worse, and more and more severe damage."""
     quiet = next(iter(of.traffic.values()))[0]
-    found = {"quiet": _levels((quiet, quiet))} | {kind: _levels(levels) for kind, levels in of.traffic.items()}
+    found = {"quiet": of_levels((quiet, quiet))} | {kind: of_levels(levels) for kind, levels in of.traffic.items()}
     return found | {"more severe damage": _shift(quiet)}
 
 
-def watch(of: World, story: Story, seed: int, days: int = DAYS, settings: Monitoring = USUAL) -> Told:
+def watch(baseline: Sample, story: Story, seed: int, days: int = DAYS, settings: Monitoring = USUAL) -> Told:
     """Look at each day as the stage does."""
     random, spoke, alarms = np.random.default_rng(seed), list[frozenset[str]](), list[frozenset[str]]()
+    windows: list[Sample] = []
     for day in range(days):
-        window = story.draw(course(day), random)
-        found = _verdict(of.model.baseline, window, settings)
+        windows = [*windows[1 - settings.windows :], story.draw(course(day), random)]
+        found = _verdict(baseline, windows, settings)
         alarms.append(alarm(spoke, found, settings.speaking, settings.windows))
         spoke.append(found)
     began = [day for day, one in enumerate(alarms) if one - (alarms[day - 1] if day else frozenset())]
@@ -115,12 +116,15 @@ def lost_on(story: Story) -> int | None:
     return next((day for day in range(DAYS) if story.loss(course(day)) >= LOSS), None)
 
 
-def _verdict(baseline: Sample, window: Sample, settings: Monitoring) -> frozenset[str]:
+def _verdict(baseline: Sample, windows: list[Sample], settings: Monitoring) -> frozenset[str]:
+    window, latest = windows[-1], _together(windows)
+    differences = of_either(*(drifts(baseline, some, CLASSES) for some in (window, latest)))
     well = Traffic(len(window.review), len(window.review), 0.0, 0.0, 0.0, (5.0, 9.0, 12.0))
-    return verdict(baseline, window, window, well, [*drifts(baseline, window, CLASSES)], settings).speaks
+    return verdict(baseline, window, latest, well, [*differences], settings).speaks
 
 
-def _levels(levels: tuple[Sample, ...]) -> Story:
+def of_levels(levels: tuple[Sample, ...]) -> Story:
+    """Photos of each level give way to those of the next one."""
     last = len(levels) - 1
     confusions = [_confusion(level) for level in levels]
 
@@ -166,6 +170,11 @@ def _mixed(one: Sample, other: Sample, rows: npt.NDArray[np.int64], of_other: np
 
     inputs = {name: taken(values, other.inputs[name]) for name, values in one.inputs.items()}
     return Sample(inputs, taken(one.probabilities, other.probabilities), np.full(len(rows), UNKNOWN), taken(one.review, other.review))
+
+
+def _together(windows: list[Sample]) -> Sample:
+    inputs = {name: np.concatenate([one.inputs[name] for one in windows]) for name in windows[0].inputs}
+    return Sample(inputs, *(np.concatenate([getattr(one, name) for one in windows]) for name in ("probabilities", "labels", "review")))
 
 
 def _confusion(sample: Sample) -> Confusion:

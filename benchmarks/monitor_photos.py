@@ -82,11 +82,16 @@ def world(place: Path) -> World:
     traffic = {
         kind: (
             quiet,
-            *(model.sample(_kept(f"{kind}-{level}", photos, photos.val, _at(worsen, level), network), labels) for level in _levels()),
+            *(model.sample(_kept(f"{kind}-{level}", photos, photos.val, at(kind, level), network), labels) for level in _levels()),
         )
-        for kind, worsen in KINDS.items()
+        for kind in KINDS
     }
     return World(model, labels, traffic)
+
+
+def at(kind: str, level: int) -> Callable[[Path], bytes]:
+    """Reads a photo at a level of one of KINDS, 1 to LEVELS."""
+    return lambda file: KINDS[kind](Image.open(file).convert("RGB"), level / LEVELS)
 
 
 def _model(photos: Library, train: Seen) -> Model:
@@ -138,10 +143,6 @@ def _levels() -> Iterable[int]:
 
 def _as_it_is(file: Path) -> bytes:
     return file.read_bytes()
-
-
-def _at(worsen: Callable[[Image.Image, float], bytes], level: int) -> Callable[[Path], bytes]:
-    return lambda file: worsen(Image.open(file).convert("RGB"), level / LEVELS)
 
 
 def _night(photo: Image.Image, much: float) -> bytes:

@@ -5,8 +5,8 @@ do not grow with the number of photos: the population stability index (Siddiqi, 
 change and more than 0.25 a large one) and the Jensen-Shannon distance (Lin, Divergence measures based on the Shannon entropy, 1991).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,17 @@ def drifts(baseline: Sample, window: Sample, classes: tuple[str, ...]) -> Iterat
     for number, name in enumerate(classes):
         yield of_numbers(f"probability of {name}", baseline.probabilities[:, number], window.probabilities[:, number])
     yield of_counts("classes", *(np.bincount(of.predicted, minlength=len(classes)) for of in (baseline, window)))
+
+
+def of_either(window: Iterable[Drift], recent: Iterable[Drift]) -> Iterator[Drift]:
+    """Of each quantity the less probable drift: that of a window, which shows what is sudden, or that of the latest windows together, which
+    show what is slow and small. Two looks have twice the chance to be wrong (Bonferroni), so p is doubled.
+    """
+    together = {drift.quantity: drift for drift in recent}
+    for drift in window:
+        other = together.get(drift.quantity, drift)
+        chosen = min(drift, other, key=lambda one: one.p)
+        yield replace(chosen, p=min(1.0, 2 * chosen.p))
 
 
 def of_numbers(quantity: str, baseline: Numbers, window: Numbers) -> Drift:

@@ -21,7 +21,7 @@ from car_damage.errors import RegistryError
 from car_damage.model.quality.course import Point, course
 from car_damage.model.run_files import MONITORING_FILES
 from car_damage.monitoring import quality, record
-from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_features
+from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_either, of_features
 from car_damage.monitoring.findings import traffic, verdict
 from car_damage.monitoring.samples import classes_of, of_baseline, of_log
 from car_damage.monitoring.windows import Window, alarm, closed
@@ -142,9 +142,12 @@ def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, re
     sample, traffic_ = of_log(window.rows, of.classes, of.labels), traffic(window.rows)
     baseline = None if of.baseline is None else of_baseline(of.baseline)
     recent = before[-(settings.monitoring.windows - 1) :] if settings.monitoring.windows > 1 else []
-    labelled = of_log(_between(log, recent[0]["begins"] if recent else window.begins, window.ends), of.classes, of.labels)
-    differences = [] if baseline is None else [*drifts(baseline, sample, of.classes), *_of_features(window, of, platform)]
-    found = verdict(baseline, sample, labelled, traffic_, differences, settings.monitoring)
+    latest = of_log(_between(log, recent[0]["begins"] if recent else window.begins, window.ends), of.classes, of.labels)
+    differences: list[Drift] = []
+    if baseline is not None:
+        differences += of_either(*(drifts(baseline, some, of.classes) for some in (sample, latest)))
+        differences += _of_features(window, of, platform)
+    found = verdict(baseline, sample, latest, traffic_, differences, settings.monitoring)
     spoke = [frozenset(json.loads(row["speaks"])) for row in recent]
     rings = alarm(spoke, found.speaks, settings.monitoring.speaking, settings.monitoring.windows)
     row = record.row(window, traffic_, found, differences, rings) | {

@@ -14,6 +14,7 @@ from car_damage.data.inference_log import INFERENCE_LOG
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.monitoring import drift, findings, quality, samples, windows
 from car_damage.monitoring.coverage import needed
+from car_damage.monitoring.drift import Drift
 from car_damage.monitoring.samples import UNKNOWN, Sample
 from car_damage.settings import Monitoring
 
@@ -238,3 +239,18 @@ def test_a_version_that_is_worse_needs_the_coverage_at_which_its_sets_have_the_c
     doubtful = np.array([[0.84, 0.16], [0.16, 0.84], [0.84, 0.16], [0.84, 0.16]])
     assert needed(answering, doubtful) == 0.84
     assert needed(Answering(coverage=0.985, scores=scores), doubtful) == 0.99
+
+
+def test_the_less_probable_of_a_window_s_drift_and_that_of_the_latest_windows_counts_and_its_p_is_doubled() -> None:
+    window, recent = [Drift("size", 0.2, 0.3, 0.1), Drift("aspect", 0.9, 0.0, 0.0)], [Drift("size", 0.01, 0.15, 0.05)]
+    assert list(drift.of_either(window, recent)) == [Drift("size", 0.02, 0.15, 0.05), Drift("aspect", 1.0, 0.0, 0.0)]
+
+
+def test_what_is_slow_and_small_speaks_in_the_latest_windows_together() -> None:
+    """A shift of half a standard deviation: 60 photos do not show it, 300 do."""
+    days = [sample(seed, 60, dark=0.045) for seed in range(1, 6)]
+    together = np.concatenate([day.inputs["brightness"] for day in days])
+    reference, last = sample(0, 2_000).inputs["brightness"], days[-1].inputs["brightness"]
+    alone, recent = (drift.of_numbers("brightness", reference, of) for of in (last, together))
+    assert alone.p > 0.005
+    assert recent.p < 1e-6
