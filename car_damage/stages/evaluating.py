@@ -130,6 +130,8 @@ def smoke_photo(platform: Platform, test: Photos) -> bytes:
 def _predicted(trained: Trained, split: str) -> tuple[Photos, npt.NDArray[np.float32]]:
     """The photos of the split that can be read, and their probabilities."""
     photos = trained.photos.part(split)
+    if trained.result.answered is not None and len(photos):
+        return photos, trained.result.answered.probabilities[split]
     probabilities = training.predict(trained.network, photos)
     there = photos.there
     if not there.any():
@@ -165,8 +167,10 @@ def _report(
 def _mistakes(test: Photos, probabilities: npt.NDArray[np.float32], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
     """The contact sheet. `rows` are those of the test photos, in the same order."""
     predicted, found = probabilities.argmax(axis=1), []
-    for row in most_certain_mistakes(test.labels, probabilities)[:_MISTAKES].tolist():
-        jpeg = drawn(test.pixels[row], rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
+    worst = most_certain_mistakes(test.labels, probabilities)[:_MISTAKES]
+    pixels, there = test.look(worst)
+    for photo, row in zip(pixels, worst[there].tolist(), strict=True):
+        jpeg = drawn(photo, rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
         said = int(predicted[row])
         found.append(Mistake(jpeg, test.paths[row], classes[test.labels[row]], classes[said], float(probabilities[row, said])))
     return found

@@ -25,6 +25,7 @@ from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, 
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages import evaluating, transfer
 from car_damage.stages.contents import contents
+from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
@@ -62,7 +63,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
         preparation,
-    ) as photos:
+        ahead=seeing is None,
+    ) as loaded:
+        photos, seen = (loaded, None) if seeing is None else see(loaded, seeing, platform, progress)
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         if photos.left_out:
@@ -73,7 +76,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(request, platform, rows, photos, seeing, progress)
+            report = _tracked(request, platform, rows, photos, seen, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -110,7 +113,7 @@ def _check(rows: pa.Table, version: int) -> None:
 
 
 def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+    request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress
 ) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     settings, tracking = platform.settings, platform.tracking
@@ -122,13 +125,13 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if seeing is not None:
-        tags[FEATURES_TAG] = seeing.digest
+    if seen is not None:
+        tags[FEATURES_TAG] = seen.backbone.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(request, rows, platform, photos, seeing, progress)
+            trained = _trained(request, rows, platform, photos, seen, progress)
             whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -145,10 +148,10 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
 
 
 def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seen: Seen | None, progress: Progress
 ) -> training.TrainingResult:
-    if seeing is not None:
-        trained = transfer.train(rows, photos, seeing, platform, progress)
+    if seen is not None:
+        trained = transfer.train(rows, photos, seen, platform.settings, progress)
         transfer.remove_in_a_job(platform, request.training_key)
         return trained
     settings = platform.settings
