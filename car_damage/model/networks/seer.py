@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from car_damage.errors import Terminal, UnusablePhoto
+from car_damage.errors import SettingsError, UnusablePhoto
 from car_damage.model.networks.views import VIEWS
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.packages import SEEING, that_train_here
@@ -34,7 +34,7 @@ class Seer:
         views: names of VIEWS.
 
     Raises:
-        Terminal: when called on a machine with other minor versions of the packages that compute.
+        SettingsError: when called on a machine with other minor versions of the packages that compute.
     """
 
     def __init__(self, backbone: bytes, limits: Limits, preparation: Preparation, views: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class Seer:
 
     def _open(self) -> OnnxNetwork:
         if self._packages != (here := _packages()):
-            raise Terminal(
+            raise SettingsError(
                 f"this machine has {here}, and the features are those of {self._packages}: install these versions on all machines"
             )
         with _opening:
