@@ -23,13 +23,13 @@ RECIPE = 4
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
-_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
+_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is", "views": ["mirrored"]})
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
 _ANSWERS = MappingProxyType({"coverage": 0.9, "group_thresholds": False})
 """Settings of answers that determine a model, with the value that is no part of the key."""
 
-_OF_TRANSFER = ("backbone", "weights", "layers", "head")
+_OF_TRANSFER = ("backbone", "weights", "layers", "head", "views")
 """Settings of training that only the network transfer reads."""
 
 UNREADABLE_SHOWN = 20

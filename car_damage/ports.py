@@ -154,6 +154,9 @@ class Tables(Protocol):
             schema: the schema of these rows.
             tick: called from time to time with the number of files done.
 
+        Raises:
+            Terminal: the work is too large to travel to where the engine works, or fails there.
+
         Returns:
             `schema` with two columns in front: path, and unreadable (string: the reason why the file could not be read, and
             then the rest of the row is null; null for a file that was read). One row per file, in any order.

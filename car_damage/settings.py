@@ -229,7 +229,10 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Initial learning rate of the optimizer, Adam."""
     augment: bool = True
-    """Mirror, shift, brighten and darken training photos at random. transfer: also learn from each photo's mirror image."""
+    """Mirror, shift, brighten and darken training photos at random. transfer: also learn from other views of each photo."""
+    views: tuple[Literal["mirrored", "zoomed", "compressed", "softened"], ...] = ("mirrored",)
+    """For transfer with augment: the views of a training photo from which the head learns, beside the photo as it is. mirrored; zoomed: the
+    middle 80 % of each side; compressed: as a JPEG of the quality 40; softened: reduced to half of each side, and enlarged again."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
     """Random seed of the initial weights, the order of the photos and the augmentation."""
     int8: bool = False

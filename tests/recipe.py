@@ -30,6 +30,7 @@ ROOTS = (
     "car_damage.model.pixels.photos",
     "car_damage.model.networks.backbone",
     "car_damage.model.networks.heads",
+    "car_damage.model.networks.seer",
     "car_damage.model.networks.views",
     "car_damage.model.pixels.resolution",
     "car_damage.model.quality.answers",

@@ -26,6 +26,7 @@ from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages import evaluating, transfer
 from car_damage.stages.contents import contents
 from car_damage.stages.network import Settled, settle
+from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
@@ -65,7 +66,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
         preparation,
-    ) as photos:
+        ahead=settled.backbone is None,
+    ) as loaded:
+        photos, seen = (loaded, None) if settled.backbone is None else see(loaded, settled.backbone, settled.platform, progress)
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         if photos.left_out:
@@ -76,7 +79,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(replace(settled, request=request), rows, photos, progress)
+            report = _tracked(replace(settled, request=request), rows, photos, seen, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -113,7 +116,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
+def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     request, platform = settled.request, settled.platform
     settings, tracking = platform.settings, platform.tracking
@@ -126,13 +129,13 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progr
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if settled.backbone is not None:
-        tags[FEATURES_TAG] = settled.backbone.digest
+    if seen is not None:
+        tags[FEATURES_TAG] = seen.backbone.digest
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(settled, rows, photos, progress)
+            trained = _trained(settled, rows, photos, seen, progress)
             whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -148,10 +151,10 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progr
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
 
 
-def _trained(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> training.TrainingResult:
+def _trained(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> training.TrainingResult:
     platform, settings = settled.platform, settled.platform.settings
-    if settled.backbone is not None:
-        trained = transfer.train(rows, photos, settled.backbone, platform, progress)
+    if seen is not None:
+        trained = transfer.train(rows, photos, seen, settings, progress)
         transfer.remove_in_a_job(platform, settled.request.training_key)
     else:
         classes = len(settings.labels.classes)

@@ -30,6 +30,20 @@ PREDICT_BATCH = 64
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What a network answers to photos that its backbone has seen before: the answers of `TrainingResult.network` need no pixels."""
+
+    onnx: bytes | None
+    """The whole network in the format ONNX, whose backbone computed the features. None: it cannot be exported."""
+    why_keras: str
+    """Why it cannot; empty if it can."""
+    probabilities: Mapping[str, npt.NDArray[np.float32]]
+    """Split -> (n, classes), in the order of its photos."""
+    by_keras: npt.NDArray[np.float32] | None
+    """(n, classes) for the test photos, from features that Keras has computed. None where Keras has computed all of them."""
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """A trained network, and the history of its training."""
 
@@ -49,6 +63,8 @@ class TrainingResult:
     """Trainings with a part of the photos, if there were any."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """What the settings left open, and the training has decided: parameters of its run."""
+    answered: Answered | None = None
+    """The network's answers to the photos of all splits; None for a network that has to look at them."""
 
     @property
     def epochs(self) -> int:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,14 @@ class Photos:
             return self.pixels.read(rows)
         return self.pixels[rows], np.ones(len(self.labels[rows]), bool)
 
+    def look(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `read`, but for nothing that the training depends on: see `PixelCache.look`."""
+        return self.pixels.look(rows) if isinstance(self.pixels, PixelCache) else self.read(rows)
+
+    def read_together(self, rows: npt.NDArray[np.int64], clock: Clock) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `read`, for many photos that may be unreadable for a while: see `PixelCache.read_together`."""
+        return self.pixels.read_together(rows, clock) if isinstance(self.pixels, PixelCache) else self.read(rows)
+
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Photos":
         """Some of the photos."""
         rows = np.flatnonzero(chosen)
@@ -99,6 +107,11 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.photos)
 
+    def settled(self) -> "PhotoSet":
+        """The photos that are not lost. The lost ones are left out from now on."""
+        there = self.photos.there
+        return replace(self, splits=self.splits[there], photos=self.photos.only(there), left_out={**self.left_out, **self.lost})
+
     def part(self, split: str) -> Photos:
         """The photos of a split, without a copy; none where the split is empty."""
         rows = np.flatnonzero(self.splits == split)
@@ -120,6 +133,8 @@ def load(  # noqa: PLR0917 - what, from where, and how
     clock: Clock,
     may_lose: int = 0,
     preparation: Preparation = Preparation(),
+    *,
+    ahead: bool = True,
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
     disk is removed, so arrays taken from it must not be used afterwards.
@@ -135,6 +150,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         clock: waits before photos are read again.
         may_lose: photos that may be left out, from the start or when they are lost in the block.
         preparation: that of the model to be trained.
+        ahead: False: read and decode a photo only when it is asked for, for a training that needs few of them.
 
     Raises:
         PhotoChanged, Unavailable: in the block, for the photo with which more are lost.
@@ -152,8 +168,8 @@ def load(  # noqa: PLR0917 - what, from where, and how
 
     with Scratch("photos") as folder, ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos") as pool:
         try:
-            kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
-            if len(kept) < len(paths):
+            kept = _kept(splits if ahead else (), min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
+            if ahead and len(kept) < len(paths):
                 _log.info("%d of %d photos find room on disk (images.cache_bytes); each epoch decodes the others", len(kept), len(paths))
             decoded, slots = _pixels(folder, len(kept)), _slots(kept, len(paths))
 
@@ -162,7 +178,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                 if slots[row] >= 0:
                     decoded[slots[row]] = pixels
 
-            failed = failures(pool, keep, len(paths), clock, progress)
+            failed = failures(pool, keep, len(paths), clock, progress) if ahead else {}
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
