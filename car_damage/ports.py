@@ -31,6 +31,8 @@ SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FEATURES_TAG = "features"
 """Tag of a training run of the network transfer: the digest of its rows in the table of features."""
+WARM_START_TAG = "warm_start"
+"""Tag of a training run that was asked to start from the champion: its version and run, or why it started without it."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000

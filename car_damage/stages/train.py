@@ -6,6 +6,7 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,11 +22,14 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import evaluating, transfer
+from car_damage.stages import evaluating, transfer, warm_start
 from car_damage.stages.contents import contents
 from car_damage.stages.verdicts import leave_out, refuse_too_many
+
+if TYPE_CHECKING:
+    import keras
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
@@ -124,11 +128,14 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
     }
     if seeing is not None:
         tags[FEATURES_TAG] = seeing.digest
+    start = warm_start.start_of(platform, seeing)
+    if start.said:
+        tags[WARM_START_TAG] = start.said
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(request, rows, platform, photos, seeing, progress)
+            trained = _trained(request, rows, platform, photos, seeing, start.network, progress)
             whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -145,14 +152,21 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
 
 
 def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+    request: TrainRequest,
+    rows: pa.Table,
+    platform: Platform,
+    photos: PhotoSet,
+    seeing: backbone.Backbone | None,
+    champion: "keras.Model | None",
+    progress: Progress,
 ) -> training.TrainingResult:
     if seeing is not None:
-        trained = transfer.train(rows, photos, seeing, platform, progress)
+        trained = transfer.train(rows, photos, seeing, champion, platform, progress)
         transfer.remove_in_a_job(platform, request.training_key)
         return trained
     settings = platform.settings
-    return training.train(photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes), settings.training, progress)
+    of = photos.part(TRAIN), photos.part(VALIDATION)
+    return training.train(*of, len(settings.labels.classes), settings.training, progress, champion)
 
 
 def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:

@@ -6,6 +6,7 @@ after the last chunk. They are computed where the training runs, on every engine
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from car_damage.errors import TooFewPhotos
 from car_damage.model.networks import heads
 from car_damage.model.networks.backbone import Backbone
 from car_damage.model.networks.training import TrainingResult
+from car_damage.model.networks.tuning import fine_tuning
 from car_damage.model.networks.views import PLAIN, VIEWS, chosen
 from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.model.quality.evaluation import evaluate
@@ -30,6 +32,9 @@ from car_damage.promotion.retention import Holdings
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
+
+if TYPE_CHECKING:
+    import keras
 
 CHUNK = 512
 """Photos of one commit: 77 MB decoded. A run that is killed loses at most one chunk."""
@@ -48,13 +53,16 @@ class _Split:
     """Of silver, in the same order."""
 
 
-def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> TrainingResult:
-    """Fit a head on the training photos.
+def train(  # noqa: PLR0917 - of what, with what, and where
+    rows: pa.Table, photos: PhotoSet, backbone: Backbone, champion: "keras.Model | None", platform: Platform, progress: Progress
+) -> TrainingResult:
+    """Fit a head on the training photos; with `training.fine_tune`, then train the upper layers of the backbone, too.
 
     Args:
         rows: of silver, one for each photo: path, sha256, phash, width and height.
         photos: the training photos are those of the split train. Test photos are asked what trainings with a part of them have learned.
-        backbone: computes features.
+        backbone: computes features. Fine-tuning changes it, if it wins.
+        champion: a network of the same shape, from which fine-tuning starts.
         platform: has the table of features.
         progress: called for the steps `features` and `epoch`.
 
@@ -64,7 +72,8 @@ def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platfo
     settings = platform.settings
     training, classes = settings.training, settings.labels.classes
     kept, _ = platform.tables.read(settings.tables.features, table.FEATURES.names)
-    learned = _split(rows, photos.part(TRAIN), chosen(augment=training.augment), kept, backbone, platform, progress)
+    views = chosen(augment=training.augment)
+    learned = _split(rows, photos.part(TRAIN), views, kept, backbone, platform, progress)
     if not learned.there.any():
         raise TooFewPhotos("no training photo can be read any more; run the pipeline again, which validates the present files")
     asked = None
@@ -79,13 +88,20 @@ def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platfo
     if fitted.out_of_fold is not None:
         score = evaluate(learned.labels, fitted.out_of_fold, classes)
         metrics |= {"cross_validation_macro_f1": score.macro_f1, "cross_validation_loss": fitted.losses[fitted.strength]}
-        out_of_fold = np.full((len(learned.there), len(classes)), np.nan)
-        out_of_fold[learned.there] = fitted.out_of_fold
     progress("epoch", 1, 1, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    head, found = fitted.head, fitted.out_of_fold
+    if training.fine_tune != "off":
+        frozen = fine_tuning.Frozen(learned.features, learned.labels, groups, len(classes), fitted)
+        part, seen = photos.part(TRAIN), np.flatnonzero(learned.there)
+        tuned = fine_tuning.tune(backbone.network, frozen, part, seen, [VIEWS[view] for view in views], training, champion, progress)
+        head, found, metrics = tuned.head, tuned.out_of_fold, metrics | tuned.metrics
+    if found is not None:
+        out_of_fold = np.full((len(learned.there), len(classes)), np.nan)
+        out_of_fold[learned.there] = found
     with_parts = Parts()
     with if_possible("the trainings with a part of the photos"):
         with_parts = _parts(learned, asked, fitted, settings)
-    return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold, with_parts)
+    return TrainingResult(head.on(backbone.network), {}, 0, metrics, out_of_fold, with_parts)
 
 
 def _split(  # noqa: PLR0917 - what, how it is seen, and by what
