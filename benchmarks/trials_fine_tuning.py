@@ -24,7 +24,7 @@ from car_damage.model.networks.tuning.learner import Learner
 from car_damage.model.networks.tuning.maps import Maps, maps_of
 from car_damage.model.networks.views import VIEWS
 from car_damage.model.pixels.photos import Photos
-from car_damage.model.quality.evaluation import losses, macro_f1
+from car_damage.model.quality.evaluation import macro_f1
 from car_damage.photo.decoder import perceptual_hash
 from car_damage.settings import Training
 from car_damage.stage import silent
@@ -113,9 +113,9 @@ def _measured(trial: Trial, library: Library, seed: int) -> tuple[dict[str, Any]
         learner.restart(fitted.head)
     minutes = (time.process_time() - began) / 60
     before, after = (macro_f1(labels, of.argmax(axis=1), 3) for of in (fitted.out_of_fold, found.out_of_fold))
-    loss = " to ".join(f"{losses(labels, of).mean():.3f}" for of in (fitted.out_of_fold, found.out_of_fold))
+    curve = ", ".join(f"{score:.3f}" for score in found.scores[1:])
     gain = f"{found.gain:+.3f} ({found.interval[0]:+.3f} to {found.interval[1]:+.3f})"
-    line = f"| {trial.name} | {before:.3f} | {after:.3f} | {gain} | {loss} | {found.epochs} | {minutes:.1f} |"
+    line = f"| {trial.name} | {before:.3f} | {curve} | {gain} | {minutes:.1f} |"
     row = {"name": f"fine-tuning {trial.name}", "value": after, "unit": "macro-F1", "baseline": f"frozen: {before:.3f}"}
     return row | {"ratio": after / before}, line
 
@@ -134,7 +134,7 @@ def _maps(layer: str, library: Library, parts: cutting.Cut) -> Maps:
 
 
 def _write(lines: list[str]) -> None:
-    header = "| recipe | frozen | fine-tuned | gain | log loss | best epochs | processor minutes |"
-    table = "\n".join([header, "|---|---:|---:|---|---|---:|---:|", *lines])
+    header = "| recipe | frozen | after each epoch | gain | processor minutes |"
+    table = "\n".join([header, "|---|---:|---|---|---:|", *lines])
     before, _, rest = PAGE.read_text().partition(_BEGIN)
     PAGE.write_text(f"{before}{_BEGIN}\n\n{table}\n\n{_END}{rest.partition(_END)[2]}")

@@ -64,11 +64,16 @@ class Tuned:
 class Verdict:
     """What cross-validation says of fine-tuning."""
 
-    epochs: int
-    """With the best macro-F1. 0: the frozen head's."""
+    scores: npt.NDArray[np.float64]
+    """(epochs + 1,) macro-F1 out of fold before the first epoch and after each."""
     out_of_fold: Answers
     gain: float
     interval: Interval
+
+    @property
+    def epochs(self) -> int:
+        """The first number with the best score; 0: the frozen head's."""
+        return int(self.scores.argmax())
 
     @property
     def wins(self) -> bool:
@@ -190,14 +195,14 @@ def _verdict(answers: Answers, fold_of: Rows, labels: Labels, before: Answers, s
     out_of_fold = np.full(before.shape, np.nan)
     for fold in np.unique(fold_of[asked]):
         others, here = asked[fold_of[asked] != fold], fold_of == fold
-        out_of_fold[here] = answers[_best(answers[:, others], labels[others])][here]
+        out_of_fold[here] = answers[_scores(answers[:, others], labels[others]).argmax()][here]
     tuned, frozen, truth = out_of_fold[asked].argmax(axis=1), before[asked].argmax(axis=1), labels[asked]
     gain = macro_f1(truth, tuned, classes) - macro_f1(truth, frozen, classes)
     spread = intervals(cells_of(truth, tuned, frozen, classes), macro_f1_of, seed).gain
-    return Verdict(_best(answers[:, asked], truth), out_of_fold, gain, spread)
+    return Verdict(_scores(answers[:, asked], truth), out_of_fold, gain, spread)
 
 
-def _best(answers: Answers, labels: Labels) -> int:
-    """The first number of epochs with the highest macro-F1, of answers (epochs + 1, m, classes) to these photos."""
+def _scores(answers: Answers, labels: Labels) -> npt.NDArray[np.float64]:
+    """(epochs + 1,) macro-F1 of answers (epochs + 1, m, classes) to these photos."""
     matrices = np.stack([confusion_matrix(labels, said, answers.shape[2]) for said in answers.argmax(axis=2)])
-    return int(macro_f1_of(counts_of(matrices)).argmax())
+    return macro_f1_of(counts_of(matrices))
