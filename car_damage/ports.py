@@ -33,6 +33,8 @@ FEATURES_TAG = "features"
 """Tag of a training run of the network transfer: the digest of its rows in the table of features."""
 NETWORK_TAG = "network"
 """Tag of a training run: the network that it trains."""
+WARM_START_TAG = "warm_start"
+"""Tag of a training run that was asked to start from the champion: its version and run, or why it started without it."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000

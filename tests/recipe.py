@@ -29,6 +29,7 @@ ROOTS = (
     "car_damage.model.networks.training",
     "car_damage.model.pixels.photos",
     "car_damage.model.networks.backbone",
+    "car_damage.model.networks.tuning.fine_tuning",
     "car_damage.model.networks.heads",
     "car_damage.model.networks.seer",
     "car_damage.model.networks.views",

@@ -6,6 +6,7 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,13 +22,16 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, Platform
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import evaluating, transfer
+from car_damage.stages import evaluating, transfer, warm_start
 from car_damage.stages.contents import contents
 from car_damage.stages.network import Settled, settle
 from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
+
+if TYPE_CHECKING:
+    import keras
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
@@ -131,11 +135,14 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | No
     }
     if seen is not None:
         tags[FEATURES_TAG] = seen.backbone.digest
+    start = warm_start.start_of(platform, None if seen is None else seen.backbone)
+    if start.said:
+        tags[WARM_START_TAG] = start.said
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(settled, rows, photos, seen, progress)
+            trained = _trained(settled, rows, photos, seen, start.network, progress)
             whole = contents(request, rows, platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
@@ -151,14 +158,16 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | No
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
 
 
-def _trained(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> training.TrainingResult:
+def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
+    settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, champion: "keras.Model | None", progress: Progress
+) -> training.TrainingResult:
     platform, settings = settled.platform, settled.platform.settings
     if seen is not None:
-        trained = transfer.train(rows, photos, seen, settings, progress)
+        trained = transfer.train(rows, photos, seen, champion, settings, progress)
         transfer.remove_in_a_job(platform, settled.request.training_key)
     else:
-        classes = len(settings.labels.classes)
-        trained = training.train(photos.part(TRAIN), photos.part(VALIDATION), classes, settings.training, progress)
+        of, classes = (photos.part(TRAIN), photos.part(VALIDATION)), len(settings.labels.classes)
+        trained = training.train(*of, classes, settings.training, progress, champion)
     return replace(trained, params={**trained.params, **settled.params})
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from car_damage.data.groups import groups_of
 from car_damage.data.splits import SPLITS, TEST, TRAIN
 from car_damage.model.networks import heads, onnx_parts
 from car_damage.model.networks.training import Answered, TrainingResult
+from car_damage.model.networks.tuning import fine_tuning
+from car_damage.model.networks.views import VIEWS, chosen
 from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report import parts
@@ -24,6 +27,9 @@ from car_damage.settings import Settings
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
 from car_damage.stages.seeing import Seen
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,18 @@ class _Split:
     """Of silver, in the same order."""
 
 
-def train(rows: pa.Table, photos: PhotoSet, seen: Seen, settings: Settings, progress: Progress) -> TrainingResult:
-    """Fit a head on the training photos.
+def train(  # noqa: PLR0917 - of what, with what, and how
+    rows: pa.Table, photos: PhotoSet, seen: Seen, champion: "keras.Model | None", settings: Settings, progress: Progress
+) -> TrainingResult:
+    """Fit a head on the training photos; with `training.fine_tune`, then train the upper layers of the backbone, too.
 
     Args:
         rows: of silver, one for each photo: path, sha256, phash, width and height.
         photos: the training photos are those of the split train. Test photos are asked what trainings with a part of them have learned.
-        seen: the features of the photos.
+        seen: the features of the photos. Fine-tuning changes its backbone, if it wins.
+        champion: a network of the same shape, from which fine-tuning starts.
         settings: all settings.
-        progress: called for the step `epoch`.
+        progress: called for the steps `features` and `epoch`.
     """
     training, classes = settings.training, settings.labels.classes
     learned, asked = (_split(rows, photos, seen, split) for split in (TRAIN, TEST))
@@ -60,8 +69,15 @@ def train(rows: pa.Table, photos: PhotoSet, seen: Seen, settings: Settings, prog
     with_parts = Parts()
     with if_possible("the trainings with a part of the photos"):
         with_parts = _parts(learned, asked, fitted, settings)
-    answered = _answered(fitted.head, photos, seen)
-    return TrainingResult(fitted.head.on(seen.backbone.network), {}, 0, metrics, fitted.out_of_fold, with_parts, answered=answered)
+    kept = fine_tuning.Tuned(fitted.head, fitted.out_of_fold)
+    if training.fine_tune != "off":
+        frozen = fine_tuning.Frozen(learned.features, learned.labels, groups, len(classes), fitted)
+        views = [VIEWS[view] for view in chosen(training)]
+        kept = fine_tuning.tune(seen.backbone.network, frozen, photos.part(TRAIN), views, training, champion, progress)
+    # Features are those of the frozen backbone, so one that has learned must look at the photos.
+    answered = None if kept.won else _answered(fitted.head, photos, seen)
+    network = kept.head.on(seen.backbone.network)
+    return TrainingResult(network, {}, 0, metrics | kept.metrics, kept.out_of_fold, with_parts, answered=answered)
 
 
 def _split(rows: pa.Table, photos: PhotoSet, seen: Seen, split: str) -> _Split:

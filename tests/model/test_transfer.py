@@ -27,10 +27,10 @@ from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPOR
 from car_damage.model.served.process import answers
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
-from car_damage.ports import CHAMPION, FEATURES_TAG
+from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import judging, seeing, transfer
+from car_damage.stages import judging, seeing, transfer, warm_start
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
@@ -50,6 +50,13 @@ def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "
     last = {"": maps, "pooled": layers.GlobalMaxPooling2D()(maps), "lambda": layers.Lambda(lambda given: given)(maps)}[dropped]
     keras.Model(photo, last).save(file)
     return file
+
+
+def rescaling_of(file: Path) -> str:
+    """The name of the first layer of such a backbone."""
+    import keras
+
+    return next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +151,20 @@ def test_the_same_table_and_seed_give_the_same_weights(trained: Trained) -> None
         file.write_bytes(data)
         loaded.append(keras.saving.load_model(file, compile=False, safe_mode=True).get_weights())
     assert all(np.array_equal(one, other) for one, other in zip(*loaded, strict=True))
+
+
+def test_a_run_says_what_fine_tuning_gained_and_which_champion_it_has_started_from(trained: Trained, weights: Path) -> None:
+    target, registry = trained.world.target, trained.world.target.registry
+    registry.move("champion", registry.create(trained.report.run_id, trained.report.model_uri, {}, "frozen").version)
+    tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1, "warm_start": "champion"}
+    world = with_training(trained.world, using(weights, **tuning))
+    run = client(target.settings).get_run(TRAIN.work(asked(world, training_key="key-5"), world.target, silent).run_id)
+    assert run.data.tags[WARM_START_TAG] == f"version 1, run {trained.report.run_id}"
+    assert run.data.metrics["fine_tuned"] in {0, 1}
+    assert run.data.metrics["fine_tuning_gain_low"] <= run.data.metrics["fine_tuning_gain"]
+    more = with_training(world, using(weights, **tuning, layers=(rescaling_of(weights),)))
+    start = warm_start.start_of(more.target, backbone.load(more.target.settings.training, Folder()))
+    assert (start.network, start.said) == (None, f"not version 1, run {trained.report.run_id}: its network is another one")
 
 
 def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:
@@ -311,9 +332,7 @@ def test_a_backbone_of_another_size_and_type_takes_the_decoder_s_pixels(tmp_path
 def test_means_of_more_layers_are_features_too_and_give_another_digest(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     file = network(tmp_path / "backbone.keras")
-    import keras
-
-    first = next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
+    first = rescaling_of(file)
     plain, more = (backbone.load(using(file, layers=names), Folder()) for names in ((), (first,)))
     seen = more.features(pixels)
     assert (seen.shape, plain.digest == more.digest) == ((3, 8 + 3), False)

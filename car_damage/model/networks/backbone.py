@@ -209,9 +209,9 @@ def _taking_pixels(network: "keras.Model", wanted: str, more: Sequence[str]) -> 
     if wanted != "none":
         pixels = preprocessed(pixels, wanted)
     if not more:
-        return keras.Model(photo, _mean(network(pixels)), name="backbone")
+        return keras.Model(photo, mean(network(pixels)), name="backbone")
     maps = [network.output, *(_maps_of(network, name) for name in more)]
-    means = [_mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
+    means = [mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
     return keras.Model(photo, layers.Concatenate(name="features")(means), name="backbone")
 
 
@@ -226,8 +226,8 @@ def _maps_of(network: "keras.Model", layer: str) -> Any:
     return maps
 
 
-def _mean(maps: Any) -> Any:
-    """The maps, averaged over the photo; numbers that are averaged already stay."""
+def mean(maps: Any) -> Any:
+    """Symbolic maps (n, h, w, c) or tokens (n, t, c), averaged over the photo; (n, c) that are averaged already stay."""
     from keras import layers
 
     pooling = _POOLED[len(maps.shape)]

@@ -72,6 +72,12 @@ class Head:
         return network
 
 
+def head_of(network: "keras.Model", kind: Kind) -> Head:
+    """The head of a network that `Head.on` has made. Raises ValueError, of Keras, where it has none of this kind."""
+    kernel, bias = network.get_layer("severity" if kind == "softmax" else "above").get_weights()
+    return Head(kernel, bias, kind)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A head, and what cross-validation said of it."""
@@ -96,15 +102,15 @@ def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.
         kind: how outputs become probabilities.
         seed: divides the photos into folds.
     """
-    folds = _folds(labels, groups, seed)
+    parts = folds(labels, groups, seed)
     answers = np.full((len(STRENGTHS), len(labels), classes), np.nan)
-    for learned, asked in folds:
+    for learned, asked in parts:
         for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS)):
             answers[place, asked] = head.probabilities(features[asked, 0])
-    if not folds:
+    if not parts:
         strength = STRENGTHS[len(STRENGTHS) // 2]
         return Fitted(with_strength(features, labels, classes, kind, strength), strength)
-    weights = _weights(labels, classes)
+    weights = balanced(labels, classes)
     right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
     losses = -(np.log(right) * weights).mean(axis=1)
     best = int(losses.argmin())
@@ -117,7 +123,7 @@ def with_strength(features: Floats, labels: npt.NDArray[np.int64], classes: int,
     return _heads(features, labels, classes, kind, (strength,))[0]
 
 
-def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
+def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
     """Pairs of (rows to learn from, rows to ask about). None where a class has fewer than two groups."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -136,7 +142,7 @@ def _heads(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: 
     rows = (rows - mean) / scale
     axes = _principal(rows)
     seen, of = rows @ axes, np.repeat(labels, views)
-    weights = _weights(of, classes) / views
+    weights = balanced(of, classes) / views
     targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
     found = []
     of_targets = [_logistic(seen, target, weights, strengths, classes if kind == "softmax" else 2) for target in targets]
@@ -149,8 +155,8 @@ def _heads(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: 
     return found
 
 
-def _weights(labels: npt.NDArray[np.int64], classes: int) -> Floats:
-    """(n,) so that all classes count the same."""
+def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
+    """(n,) weights with which all classes count the same."""
     weights = class_weights(labels, classes)
     return np.array([weights[number] for number in range(classes)])[labels]
 

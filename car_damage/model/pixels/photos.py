@@ -6,13 +6,11 @@ photo that cannot be read, or whose bytes have changed since validation, is left
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +18,9 @@ import pyarrow as pa
 
 from car_damage.data.checked import NEXT, read_checked
 from car_damage.data.splits import TEST
-from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
+from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, UnusablePhoto
 from car_damage.machine import Scratch, cores
+from car_damage.model.pixels.mapped import mapped
 from car_damage.model.pixels.pixel_cache import PixelCache
 from car_damage.model.pixels.reading import WAITS, failures
 from car_damage.patience import Patience
@@ -171,7 +170,9 @@ def load(  # noqa: PLR0917 - what, from where, and how
             kept = _kept(splits if ahead else (), min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
             if ahead and len(kept) < len(paths):
                 _log.info("%d of %d photos find room on disk (images.cache_bytes); each epoch decodes the others", len(kept), len(paths))
-            decoded, slots = _pixels(folder, len(kept)), _slots(kept, len(paths))
+            room = (len(kept), SIZE, SIZE, 3)
+            decoded = mapped(folder / "photos.npy", room, np.uint8, "decoded photos", "lower images.cache_bytes")
+            slots = _slots(kept, len(paths))
 
             def keep(row: int) -> None:
                 pixels = read(row)
@@ -209,23 +210,6 @@ def _slots(kept: npt.NDArray[np.int64], photos: int) -> npt.NDArray[np.int64]:
     slots = np.full(photos, -1)
     slots[kept] = np.arange(len(kept))
     return slots
-
-
-def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
-    shape = (photos, SIZE, SIZE, 3)
-    if not photos:
-        return np.zeros(shape, np.uint8)  # an empty file cannot be mapped
-    file = folder / "photos.npy"
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # Without reserved space, a write to a full disk would kill the process without a message.
-        with file.open("r+b") as reserved:
-            try:
-                os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
-            except OSError as error:
-                what = f"{file.stat().st_size:,} bytes for decoded photos"
-                raise Unavailable(f"{folder} has no room for {what}: {error.strerror}; make room, or lower images.cache_bytes") from error
-    return pixels
 
 
 def _pixels_of(data: bytes, path: str, limits: Limits, preparation: Preparation) -> npt.NDArray[np.uint8]:
