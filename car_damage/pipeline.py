@@ -32,6 +32,8 @@ _AS_BEFORE = MappingProxyType(
         "precision": "float32",
         "warm_start": "off",
         "fine_tune": "off",
+        "components": 256,
+        "search_minutes": 0,
     }
 )
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
@@ -39,7 +41,7 @@ _AS_BEFORE = MappingProxyType(
 _ANSWERS = MappingProxyType({"coverage": 0.9, "group_thresholds": False})
 """Settings of answers that determine a model, with the value that is no part of the key."""
 
-_OF_TRANSFER = ("backbone", "weights", "layers", "head", "views", "fine_tune")
+_OF_TRANSFER = ("backbone", "weights", "layers", "head", "views", "fine_tune", "components")
 """Settings of training that only the network transfer reads."""
 _OF_FINE_TUNING = tuple(name for name in Training.model_fields if name.startswith("fine_tune_"))
 """Settings that only its fine-tuning reads."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from car_damage.moves import Intention, Move
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Training
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -328,6 +328,21 @@ class RunContents:
     """Of every photo that the network was trained with, and of those that the model will answer."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Settings of a training that a search has tried."""
+
+    changes: Mapping[str, Any]
+    """Setting of training -> value, as JSON has it."""
+    loss: float
+    """Mean log loss of photos that the network did not learn from; infinite if it is no number."""
+    seconds: float
+
+    def of(self, training: Training) -> Training:
+        """The settings of this trial."""
+        return Training.model_validate({**training.model_dump(), **self.changes})
+
+
 class Tracking(Protocol):
     """MLflow runs."""
 
@@ -347,6 +362,12 @@ class Tracking(Protocol):
 
     def log(self, run_id: str, contents: RunContents) -> str:
         """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
+
+    def trials(self, training_key: str, run_id: str) -> list[Trial]:
+        """The trials of the search for this training, in their order. Those of earlier runs become children of this run."""
+
+    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
+        """Write a trial as a child of this run."""
 
     def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         """Mark the run as finished. `run_for` finds only finished runs. A key takes the place of the one that the run began with."""

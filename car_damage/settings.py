@@ -222,6 +222,8 @@ class Training(Section):
     head: Literal["softmax", "ordinal"] = "ordinal"
     """For transfer: softmax: any class may be as near to another as to a third. ordinal: classes have the order of labels.classes, and
     the head decides for each but the first whether the damage is that severe."""
+    components: Annotated[int, Field(ge=1, le=4096)] = 256
+    """For transfer: principal components of the features that the head sees, at most."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
     """The largest number of passes over the training photos."""
     patience: Annotated[int, Field(ge=1)] = 10
@@ -268,6 +270,9 @@ class Training(Section):
     """Mix the maps and labels of two photos in shares of a Beta distribution with this parameter. 0: do not."""
     fine_tune_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of each label that is spread over all classes."""
+    search_minutes: Annotated[int, Field(ge=0, le=600)] = 0
+    """Minutes for a search of better settings before the training: of batch_size, learning_rate and augmentation for cnn, and of head,
+    components and which of the views for transfer. Each trial is a child run in MLflow. 0: no search. See [model.md](model.md#search)."""
 
     @model_validator(mode="after")
     def _has_a_layer_to_tune_from(self) -> Self:

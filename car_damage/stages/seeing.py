@@ -8,8 +8,8 @@ Features belong to a photo's content. So a file that is gone since its validatio
 """
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +52,16 @@ class Seen:
     backbone: Backbone
     """In the form that has computed the features."""
     features: Features
-    """(n, views, d) in the order of the photos, of `chosen` views. Validation and test photos have only the first one; NaN otherwise."""
+    """(n, views, d) in the order of the photos. Validation and test photos have only the first view; NaN otherwise."""
+    views: tuple[str, ...]
+    """Names of the views; the first one is the photo as the served model gets it."""
     by_keras: Features | None
     """(test photos, d) the first view, computed by Keras; None where Keras computes everything."""
+
+    def only(self, views: Sequence[str]) -> "Seen":
+        """Some of the views, beginning with the first one."""
+        places = [self.views.index(view) for view in views]
+        return replace(self, features=self.features[:, places], views=tuple(views)) if len(places) < len(self.views) else self
 
 
 def _prepared(backbone: Backbone, photos: PhotoSet, platform: Platform, progress: Progress) -> Backbone:
@@ -92,7 +99,7 @@ def see(photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Prog
     known = int(there[wanted].sum())
     progress("features", 1, 1, f"{known:,} of {int(wanted.sum()):,} views of {len(photos):,} photos had their features before")
     readable = photos.photos.there
-    seen = Seen(backbone, features[readable], by_keras[readable[test], 0] if backbone.onnx is not None else None)
+    seen = Seen(backbone, features[readable], views, by_keras[readable[test], 0] if backbone.onnx is not None else None)
     return photos.settled(), seen
 
 

@@ -6,6 +6,7 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages import evaluating, transfer, warm_start
 from car_damage.stages.contents import contents
 from car_damage.stages.network import Settled, settle
+from car_damage.stages.search import searched
 from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
@@ -142,8 +144,9 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | No
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
+            settled = _searched(settled, run_id, rows, photos, seen, progress)
             trained = _trained(settled, rows, photos, seen, start.network, progress)
-            whole = contents(request, rows, platform, photos, trained, folder, progress)
+            whole = contents(request, rows, settled.platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)
@@ -156,6 +159,18 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | No
         raise
     progress("log", 1, 1, f"run {run_id}")
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
+
+
+def _searched(settled: Settled, run_id: str, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> Settled:  # noqa: PLR0917
+    """With better settings of training, where the settings ask for a search."""
+    settings = settled.platform.settings
+    if not settings.training.search_minutes:
+        return settled
+    if seen is not None:
+        loss_of = transfer.loss_of(rows, photos, seen, settings)
+    else:
+        loss_of = partial(training.loss_of, photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes))
+    return replace(settled, platform=searched(settled.request, run_id, settled.platform, loss_of, progress))
 
 
 def _trained(  # noqa: PLR0917 - what was asked, of what, and with what

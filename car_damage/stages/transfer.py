@@ -1,6 +1,7 @@
 """Trains the network transfer: a head on what a backbone sees in the photos. See `car_damage.stages.seeing` for that."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from car_damage.model.report import parts
 from car_damage.model.report.parts import Parts
 from car_damage.ports import Platform
 from car_damage.promotion.retention import Holdings
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Training
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
 from car_damage.stages.seeing import Seen
@@ -57,10 +58,11 @@ def train(  # noqa: PLR0917 - of what, with what, and how
         progress: called for the steps `features` and `epoch`.
     """
     training, classes = settings.training, settings.labels.classes
+    seen = seen.only(chosen(training))
     learned, asked = (_split(rows, photos, seen, split) for split in (TRAIN, TEST))
     groups = _groups(learned.rows, settings.split.near_duplicate_bits)
     progress("epoch", 0, 1, "choosing the regularisation by cross-validation")
-    fitted = heads.fit(learned.features, learned.labels, groups, len(classes), training.head, training.seed)
+    fitted = _fitted(learned, groups, len(classes), training)
     metrics = {"head_strength": fitted.strength, "features": float(seen.features.shape[2])}
     if fitted.out_of_fold is not None:
         score = evaluate(learned.labels, fitted.out_of_fold, classes)
@@ -78,6 +80,23 @@ def train(  # noqa: PLR0917 - of what, with what, and how
     answered = None if kept.won else _answered(fitted.head, photos, seen)
     network = kept.head.on(seen.backbone.network)
     return TrainingResult(network, {}, 0, metrics | kept.metrics, kept.out_of_fold, with_parts, answered=answered)
+
+
+def loss_of(rows: pa.Table, photos: PhotoSet, seen: Seen, settings: Settings) -> Callable[[Training], float]:
+    """What a search asks: the mean log loss out of fold of a head with other settings of training; infinite where photos are too few. The
+    arguments are those of `train`.
+    """
+    groups = _groups(_split(rows, photos, seen, TRAIN).rows, settings.split.near_duplicate_bits)
+
+    def loss(training: Training) -> float:
+        learned = _split(rows, photos, seen.only(chosen(training)), TRAIN)
+        return min(_fitted(learned, groups, len(settings.labels.classes), training).losses.values(), default=math.inf)
+
+    return loss
+
+
+def _fitted(learned: _Split, groups: npt.NDArray[np.int64], classes: int, training: Training) -> heads.Fitted:
+    return heads.fit(learned.features, learned.labels, groups, classes, training.head, training.seed, training.components)
 
 
 def _split(rows: pa.Table, photos: PhotoSet, seen: Seen, split: str) -> _Split:
@@ -108,7 +127,7 @@ def _parts(learned: _Split, asked: _Split, fitted: heads.Fitted, settings: Setti
 
     def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         features, labels = learned.features[rows], learned.labels[rows]
-        return said(heads.with_strength(features, labels, classes, settings.training.head, fitted.strength))
+        return said(heads.with_strength(features, labels, classes, settings.training.head, fitted.strength, settings.training.components))
 
     return parts.measured(train, test, said(fitted.head), learn, classes, settings.promotion.seed)
 

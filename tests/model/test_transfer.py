@@ -17,6 +17,7 @@ import pytest
 from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.tracking import PARENT_TAG
 from car_damage.data.features import FEATURES, KEY, rows
 from car_damage.errors import ModelRefused, SettingsError, Terminal, WeightsMissing
 from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
@@ -30,7 +31,7 @@ from car_damage.platform import Target
 from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import judging, seeing, transfer, warm_start
+from car_damage.stages import judging, search, seeing, transfer, warm_start
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
@@ -165,6 +166,24 @@ def test_a_run_says_what_fine_tuning_gained_and_which_champion_it_has_started_fr
     more = with_training(world, using(weights, **tuning, layers=(rescaling_of(weights),)))
     start = warm_start.start_of(more.target, backbone.load(more.target.settings.training, Folder()))
     assert (start.network, start.said) == (None, f"not version 1, run {trained.report.run_id}: its network is another one")
+
+
+def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_the_best(
+    trained: Trained, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MOST", 4)
+    world = with_training(trained.world, using(weights, search_minutes=1))
+    before, mlflow = kept(world), client(world.target.settings)
+    run = mlflow.get_run(TRAIN.work(asked(world, training_key="key-6"), world.target, silent).run_id)
+    trials = mlflow.search_runs([run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'")
+    assert 1 <= len(trials) <= 4
+    lowest = min(trial.data.metrics["loss"] for trial in trials)
+    assert run.data.metrics["cross_validation_loss"] == pytest.approx(lowest)
+    best = min(trials, key=lambda trial: (trial.data.metrics["loss"], trial.info.run_name))
+    assert {name: run.data.params[name] for name in ("head", "components")} == {
+        name: best.data.params[name] for name in ("head", "components")
+    }
+    assert kept(world).equals(before)
 
 
 def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:

@@ -25,7 +25,7 @@ STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """The values of C that are tried: the inverse of the regularisation, as scikit-learn has it."""
 FOLDS = 5
 COMPONENTS = 256
-"""Principal components that the head sees, at most."""
+"""Principal components that the head sees, at most, where the settings do not say."""
 _FLAT = 1e-6
 """Of the length of the first component: one that is shorter is rounding alone."""
 _NEVER = 30.0
@@ -91,7 +91,15 @@ class Fitted:
     """(n, classes): each photo's probabilities from the head that did not learn from it, with the chosen C. None: too few photos."""
 
 
-def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], classes: int, kind: Kind, seed: int) -> Fitted:  # noqa: PLR0917
+def fit(  # noqa: PLR0917 - from what, and how
+    features: Floats,
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    classes: int,
+    kind: Kind,
+    seed: int,
+    components: int = COMPONENTS,
+) -> Fitted:
     """Choose the regularisation, and fit the head on all photos.
 
     Args:
@@ -101,26 +109,29 @@ def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.
         classes: number of classes.
         kind: how outputs become probabilities.
         seed: divides the photos into folds.
+        components: principal components that the head sees, at most.
     """
     parts = folds(labels, groups, seed)
     answers = np.full((len(STRENGTHS), len(labels), classes), np.nan)
     for learned, asked in parts:
-        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS)):
+        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS, components)):
             answers[place, asked] = head.probabilities(features[asked, 0])
     if not parts:
         strength = STRENGTHS[len(STRENGTHS) // 2]
-        return Fitted(with_strength(features, labels, classes, kind, strength), strength)
+        return Fitted(with_strength(features, labels, classes, kind, strength, components), strength)
     weights = balanced(labels, classes)
     right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
     losses = -(np.log(right) * weights).mean(axis=1)
     best = int(losses.argmin())
-    head = with_strength(features, labels, classes, kind, STRENGTHS[best])
+    head = with_strength(features, labels, classes, kind, STRENGTHS[best], components)
     return Fitted(head, STRENGTHS[best], dict(zip(STRENGTHS, losses.tolist(), strict=True)), answers[best])
 
 
-def with_strength(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float) -> Head:
+def with_strength(  # noqa: PLR0917 - from what, and how
+    features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float, components: int = COMPONENTS
+) -> Head:
     """The head for a C that is known. The arguments are those of `fit`."""
-    return _heads(features, labels, classes, kind, (strength,))[0]
+    return _heads(features, labels, classes, kind, (strength,), components)[0]
 
 
 def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
@@ -133,14 +144,16 @@ def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: in
     return list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(labels, labels, groups))
 
 
-def _heads(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...]) -> list[Head]:
+def _heads(  # noqa: PLR0917 - from what, and how
+    features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...], components: int
+) -> list[Head]:
     """A head for each strength. Each view of a photo is a row, and the rows of a photo together count as one."""
     count, views, length = features.shape
     rows = np.asarray(features, np.float64).reshape(count * views, length)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
     rows = (rows - mean) / scale
-    axes = _principal(rows)
+    axes = _principal(rows, components)
     seen, of = rows @ axes, np.repeat(labels, views)
     weights = balanced(of, classes) / views
     targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
@@ -161,13 +174,13 @@ def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
     return np.array([weights[number] for number in range(classes)])[labels]
 
 
-def _principal(rows: Floats) -> Floats:
+def _principal(rows: Floats, components: int) -> Floats:
     """(d, k): the directions in which standardised rows differ most."""
     rows = rows.astype(np.float32)  # in half the time: the last digits of a direction do not matter
     count, length = rows.shape
     few = count < length  # then the rows' own products have the same eigenvalues, in a smaller matrix
     _, vectors = np.linalg.eigh((rows @ rows.T if few else rows.T @ rows) / count)
-    axes = vectors[:, ::-1][:, : min(COMPONENTS, count, length)]
+    axes = vectors[:, ::-1][:, : min(components, count, length)]
     if few:
         axes = rows.T @ axes
         lengths = np.linalg.norm(axes, axis=0)

@@ -18,7 +18,7 @@ from car_damage.model.pixels.photos import Photos
 from car_damage.model.pixels.pixel_cache import PixelCache
 from car_damage.model.report.parts import Parts
 from car_damage.settings import Training
-from car_damage.stage import Progress
+from car_damage.stage import Progress, silent
 
 if TYPE_CHECKING:
     import keras
@@ -121,6 +121,11 @@ def train(  # noqa: PLR0917 - of what, and how
         )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
     return TrainingResult(network, history, int(np.argmin(history["val_loss"])) + 1)
+
+
+def loss_of(learned: Photos, asked: Photos, classes: int, settings: Training) -> float:
+    """What a search asks: the lowest validation loss of a training with these settings. The arguments are the first ones of `train`."""
+    return min(train(learned, asked, classes, settings, silent).history["val_loss"])
 
 
 def predict(network: "keras.Model | OnnxNetwork", photos: Photos) -> npt.NDArray[np.float32]:

@@ -176,7 +176,7 @@ def cross_validated(  # noqa: PLR0917 - what learns, from what, and what it is c
 def _fold(learner: Learner, maps: Maps, frozen: Frozen, learned: Rows, asked: Rows, settings: Training) -> Answers:  # noqa: PLR0917
     """(epochs + 1, asked, classes): the answers before the first epoch and after each."""
     of, labels = frozen.features[learned], frozen.labels[learned]
-    learner.restart(heads.with_strength(of, labels, frozen.classes, settings.head, frozen.fitted.strength))
+    learner.restart(heads.with_strength(of, labels, frozen.classes, settings.head, frozen.fitted.strength, settings.components))
     random, answers = np.random.default_rng(settings.seed), [learner.answers(maps, asked)]
     for epoch in range(settings.fine_tune_epochs):
         learner.epoch(epoch, maps, frozen.labels, learned, random)
