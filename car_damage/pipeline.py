@@ -23,14 +23,30 @@ RECIPE = 4
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
-_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
+_AS_BEFORE = MappingProxyType(
+    {
+        "int8": False,
+        "resolution": "as_is",
+        "views": ["mirrored"],
+        "augmentation": "plain",
+        "precision": "float32",
+        "warm_start": "off",
+        "fine_tune": "off",
+        "components": 256,
+        "search_minutes": 0,
+    }
+)
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
 _ANSWERS = MappingProxyType({"coverage": 0.9, "group_thresholds": False})
 """Settings of answers that determine a model, with the value that is no part of the key."""
 
-_OF_TRANSFER = ("backbone", "weights", "layers", "head")
+_OF_TRANSFER = ("backbone", "weights", "layers", "head", "views", "fine_tune", "components")
 """Settings of training that only the network transfer reads."""
+_OF_FINE_TUNING = tuple(name for name in Training.model_fields if name.startswith("fine_tune_"))
+"""Settings that only its fine-tuning reads."""
+_OF_EPOCHS = ("augmentation", "precision", "warm_start")
+"""Settings that every training in epochs reads: that of the network cnn, and fine-tuning."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -536,7 +552,10 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
     Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
-    champion is no part of it.
+    champion is no part of it, also with `training.warm_start`: otherwise each promotion would change the key, and so every night that
+    took a model live would be followed by another training on the same photos. With a warm start, a key stands for one training from
+    whichever champion was live then, and the run's tag names it. The same weights need the same start, too. A training that was killed
+    starts from the champion of the moment when it is repeated.
 
     Args:
         silver_fingerprint: see `SilverReport.fingerprint`.
@@ -566,14 +585,17 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
 def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, Any]:
     """The settings of training that determine a model of its network, with the content of a file in place of its path."""
     settings = training.model_dump(mode="json")
-    transfer = training.network == "transfer"
-    found = {
-        name: value
-        for name, value in settings.items()
-        if (name, value) not in _AS_BEFORE.items() and (transfer or name not in _OF_TRANSFER)
-    }
+    unread = _unread(training)
+    found = {name: value for name, value in settings.items() if (name, value) not in _AS_BEFORE.items() and name not in unread}
     contents = {name: named_file(name, path, read) for name, path in training.files.items()}
     return found | {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _unread(training: Training) -> tuple[str, ...]:
+    """The settings of training that its network does not read."""
+    if training.network == "cnn":
+        return _OF_TRANSFER + _OF_FINE_TUNING
+    return _OF_FINE_TUNING + _OF_EPOCHS if training.fine_tune == "off" else ()
 
 
 def _answering(settings: Settings) -> dict[str, Any]:

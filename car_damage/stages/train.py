@@ -6,6 +6,8 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,12 +23,17 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, Platform
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import evaluating, transfer
+from car_damage.stages import evaluating, transfer, warm_start
 from car_damage.stages.contents import contents
 from car_damage.stages.network import Settled, settle
+from car_damage.stages.search import searched
+from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
+
+if TYPE_CHECKING:
+    import keras
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
@@ -65,7 +72,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
         preparation,
-    ) as photos:
+        ahead=settled.backbone is None,
+    ) as loaded:
+        photos, seen = (loaded, None) if settled.backbone is None else see(loaded, settled.backbone, settled.platform, progress)
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         if photos.left_out:
@@ -76,7 +85,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(replace(settled, request=request), rows, photos, progress)
+            report = _tracked(replace(settled, request=request), rows, photos, seen, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -113,7 +122,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> TrainReport:
+def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     request, platform = settled.request, settled.platform
     settings, tracking = platform.settings, platform.tracking
@@ -126,14 +135,18 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progr
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if settled.backbone is not None:
-        tags[FEATURES_TAG] = settled.backbone.digest
+    if seen is not None:
+        tags[FEATURES_TAG] = seen.backbone.digest
+    start = warm_start.start_of(platform, None if seen is None else seen.backbone)
+    if start.said:
+        tags[WARM_START_TAG] = start.said
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(settled, rows, photos, progress)
-            whole = contents(request, rows, platform, photos, trained, folder, progress)
+            settled = _searched(settled, run_id, rows, photos, seen, progress)
+            trained = _trained(settled, rows, photos, seen, start.network, progress)
+            whole = contents(request, rows, settled.platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)
@@ -148,14 +161,28 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progr
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
 
 
-def _trained(settled: Settled, rows: pa.Table, photos: PhotoSet, progress: Progress) -> training.TrainingResult:
+def _searched(settled: Settled, run_id: str, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> Settled:  # noqa: PLR0917
+    """With better settings of training, where the settings ask for a search."""
+    settings = settled.platform.settings
+    if not settings.training.search_minutes:
+        return settled
+    if seen is not None:
+        loss_of = transfer.loss_of(rows, photos, seen, settings)
+    else:
+        loss_of = partial(training.loss_of, photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes))
+    return replace(settled, platform=searched(settled.request, run_id, settled.platform, loss_of, progress))
+
+
+def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
+    settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, champion: "keras.Model | None", progress: Progress
+) -> training.TrainingResult:
     platform, settings = settled.platform, settled.platform.settings
-    if settled.backbone is not None:
-        trained = transfer.train(rows, photos, settled.backbone, platform, progress)
+    if seen is not None:
+        trained = transfer.train(rows, photos, seen, champion, settings, progress)
         transfer.remove_in_a_job(platform, settled.request.training_key)
     else:
-        classes = len(settings.labels.classes)
-        trained = training.train(photos.part(TRAIN), photos.part(VALIDATION), classes, settings.training, progress)
+        of, classes = (photos.part(TRAIN), photos.part(VALIDATION)), len(settings.labels.classes)
+        trained = training.train(*of, classes, settings.training, progress, champion)
     return replace(trained, params={**trained.params, **settled.params})
 
 
