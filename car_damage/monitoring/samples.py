@@ -31,7 +31,8 @@ BASELINE = pa.schema(
     ]
 )
 """The columns of a baseline, one row for each photo. A column for each class follows, as `probability_column` names it. These and review
-are null for photos that the model has learned from, because it is surer of them than of others."""
+are null for photos that the model has learned from, because it is surer of them than of others. brightness and sharpness are null for
+those of them that the training did not decode."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from car_damage.model.networks import applications, backbone, export, heads, onn
 from car_damage.model.networks.seer import Seer
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.quality.evaluation import evaluate
-from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
+from car_damage.model.run_files import BASELINE_FILE, OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_baseline, read_predictions
 from car_damage.model.served.process import answers
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
@@ -261,6 +261,10 @@ def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_go
     try:
         again = TRAIN.work(asked(trained.world, training_key="key-gone"), target, silent)
         assert (again.left_out, str(fresh) in read, set(read) & set(train)) == ((), True, {str(fresh)})
+        looks = read_baseline(target.tracking.fetch(again.run_id, BASELINE_FILE))
+        of = {split: looks.filter(pa.compute.equal(looks["split"], split)) for split in ("train", "test")}
+        assert [of["train"][name].null_count for name in ("width", "brightness")] == [0, len(train)]
+        assert [of["test"][name].null_count for name in ("width", "brightness")] == [0, 0]
         fresh.unlink()
         target.tables.merge(TABLE, FEATURES.empty_table(), KEY, remove=forget)
         assert TRAIN.work(asked(trained.world, training_key="key-fresh"), target, silent).left_out == (str(fresh),)
