@@ -82,12 +82,13 @@ def test_a_request_that_asks_for_too_many_maps_is_refused(ready: Server, photo: 
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
-    from car_damage.photo.decoder import brightness, decode
+    from car_damage.photo.decoder import decode
+    from car_damage.photo.signals import signals
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
     assert row["sha256"] == hashlib.sha256(photo).hexdigest()
     assert (row["width"], row["height"]) == (320, 240)
-    assert row["brightness"] == pytest.approx(brightness(decode(photo).pixels))
+    assert (row["brightness"], row["sharpness"]) == pytest.approx(signals(decode(photo).pixels))
 
 
 def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:

@@ -87,6 +87,7 @@ class Prediction(TypedDict):
     width: Pixels
     height: Pixels
     brightness: Share
+    sharpness: NotRequired[Annotated[float, Field(ge=0, description="Earlier models do not say.")]]
     map: NotRequired[Annotated[list[list[Share]], Field(description="Where the damage was seen: rows from the top, with `explain`.")]]
 
 
