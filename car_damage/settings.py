@@ -612,7 +612,7 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/. It may be moved, copied and mounted elsewhere
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, requests/. It may be moved, copied and mounted elsewhere
     while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()

@@ -91,6 +91,18 @@ def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) ->
     assert (row["brightness"], row["sharpness"]) == pytest.approx(signals(decode(photo).pixels))
 
 
+def test_mlflow_s_own_scoring_gives_the_same_columns_and_the_signature_names_them(ready: Server, models: Models, photo: bytes) -> None:
+    from mlflow.models import Model
+
+    image = base64.b64encode(photo).decode()
+    (row,) = ready.invoke(json=records(photo)).json()["predictions"]
+    (by_mlflow,) = ready.invoke(json={"dataframe_split": {"columns": ["image"], "data": [[image]]}}).json()["predictions"]
+    assert row == by_mlflow
+    signature = Model.load(str(models.folders[1])).signature
+    assert signature is not None
+    assert [*row, "map"] == signature.outputs.input_names()
+
+
 def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:
     photos = [jpeg(64, 48, turn) for turn in range(70)]
     rows = ready.invoke(json=records(*photos)).json()["predictions"]
