@@ -161,7 +161,7 @@ class Tables(Section):
     claims: str = "insurance_uc.gold.claims"
     """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
     inference_log: str = "insurance_uc.gold.inference_log"
-    """catalog.schema.table. The request log of the endpoint: one row for each photo, without the photo."""
+    """catalog.schema.table. The endpoint's answers: one row for each photo of each request, without the photo."""
     monitoring: str = "insurance_uc.gold.monitoring"
     """catalog.schema.table. What each window of the request log says of the version that answered: one row for each window."""
     keep_days: Annotated[int, Field(ge=0)] = 7
@@ -420,7 +420,8 @@ class Serving(Section):
     tags: dict[str, str] = {"service": "car-damage"}
     """Tags of the endpoint; Databricks groups its bill by them. Tags with other keys are left as they are."""
     inference_table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+\.[^.]+$")] | None = None
-    """catalog.schema.prefix of the table in which a workspace logs each request and response, photos included. None: no logging."""
+    """catalog.schema.prefix of the table in which a workspace logs each request and response, photos included. None: no logging, and
+    tables.inference_log stays empty."""
     scale_to_zero: bool = True
     """Stop the model's process after some time without requests. The next request starts it again and waits for it."""
     idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
@@ -441,8 +442,20 @@ class Serving(Section):
 
 
 class Monitoring(Section):
-    """When the flow monitor speaks about the live model, and what follows: see [monitoring.md](monitoring.md)."""
+    """What the endpoint notes of each request ([endpoint.md](endpoint.md#the-request-log)), when the flow monitor speaks about the live
+    model, and what follows ([monitoring.md](monitoring.md)).
+    """
 
+    log_requests: bool = True
+    """The local endpoint server notes requests. In Databricks an inference table does, where serving.inference_table names one."""
+    log_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Seconds between two files of noted requests. A server that is killed loses the requests of these seconds."""
+    log_buffer: Annotated[int, Field(ge=1 << 20)] = 32 << 20
+    """Bytes of requests that may wait to be written. Further ones are dropped and counted."""
+    log_folder: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/requests"
+    """Folder of these files, until their rows are in the table. By default the folder requests in the home folder. If the stages run as
+    jobs in Databricks and the endpoint is the local one, name a folder on a volume that both reach. It must not lie in the landing
+    folder."""
     cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")] = "17 * * * *"
     """When the flow runs, as cron in UTC. `make deploy` makes it the schedule."""
     hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24.0
@@ -648,8 +661,8 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/. It may be moved, copied and mounted elsewhere
-    while nothing uses it."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, requests/. It may be moved, copied and mounted
+    elsewhere while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
@@ -678,7 +691,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _folders(cls, data: Any) -> Any:
-        """The defaults of landing.folder and answers.corrections depend on other sections."""
+        """The defaults of some folders depend on other sections."""
         databricks, home = data.get("databricks", {}), data.get("home", HOME)
         if not isinstance(home, str | Path):
             return data
@@ -687,6 +700,7 @@ class Settings(BaseSettings):
         defaults = {
             ("landing", "folder"): _LANDING.format(catalog) if jobs else str(Path(home) / "landing"),
             ("answers", "corrections"): _CORRECTIONS.format(catalog) if jobs else str(Path(home) / "corrections"),
+            ("monitoring", "log_folder"): str(Path(home) / "requests"),
         }
         there = {section: data.get(section, {}) for section, _ in defaults}
         unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
@@ -711,7 +725,9 @@ class Settings(BaseSettings):
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
-            raise ValueError("serving.inference_table needs an endpoint in a workspace: the local endpoint server does not log requests")
+            raise ValueError(
+                "serving.inference_table needs an endpoint in a workspace: the local endpoint server has monitoring.log_requests"
+            )
         if self.workers.pool == "kubernetes" and urlsplit(self.serving.host or "").hostname in {"127.0.0.1", "localhost", "::1"}:
             raise ValueError(
                 f'workers.pool = "kubernetes" needs an endpoint that a pod reaches, and serving.host is {self.serving.host}: '
@@ -739,7 +755,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         """No folder of ours lies where photos land, or in another one of ours."""
-        ours = {"answers.corrections": self.answers.corrections, "answers.keep_for_review": self.answers.keep_for_review}
+        ours = {
+            "answers.corrections": self.answers.corrections,
+            "answers.keep_for_review": self.answers.keep_for_review,
+            "monitoring.log_folder": self.monitoring.log_folder,
+        }
         others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
         for (name, path), (other, there) in product(ours.items(), others.items()):
             if path and name != other and (there.startswith(path) or _seen_below(path, there)):
@@ -776,6 +796,7 @@ class Settings(BaseSettings):
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
         self._change("answers", ["corrections", "keep_for_review"] if catalog or jobs else [], _volume)
+        self._change("monitoring", ["log_folder"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 

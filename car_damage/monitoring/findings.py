@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data import inference_log
 from car_damage.monitoring import quality
 from car_damage.monitoring.drift import FEWEST, Drift, holm
 from car_damage.monitoring.quality import Estimated, Measured
@@ -75,7 +76,9 @@ class Verdict:
 def traffic(rows: pa.Table) -> Traffic:
     """What the request log's rows of a window say of the endpoint. There is a row."""
     status = np.asarray(pc.fill_null(rows["status"], OK), np.int64)
-    refused, answered = np.asarray(rows["refused"].is_valid()), np.asarray(rows["probabilities"].is_valid())
+    answered = np.asarray(rows["probabilities"].is_valid())
+    # A request that failed has the code of its error there.
+    refused = np.asarray(rows["refused"].is_valid()) & np.isin(status, (OK, inference_log.REFUSED))
     times = np.asarray(rows["milliseconds"].filter(pc.equal(pc.fill_null(rows["status"], OK), OK)).drop_null(), np.float64)
     middle, late, last = np.quantile(times, [0.5, 0.95, 0.99]).tolist() if len(times) else (0.0, 0.0, 0.0)
     return Traffic(

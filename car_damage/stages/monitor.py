@@ -26,7 +26,7 @@ from car_damage.monitoring.findings import traffic, verdict
 from car_damage.monitoring.samples import classes_of, of_baseline, of_log
 from car_damage.monitoring.windows import Window, alarm, closed
 from car_damage.pipeline import MonitorReport, MonitorRequest
-from car_damage.ports import TAG_LIMIT, ModelVersion, Platform
+from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
@@ -97,7 +97,7 @@ def _log(of_champion: list[Row], platform: Platform) -> pa.Table:
     settings = platform.settings
     latest = of_champion[-settings.monitoring.windows :]
     since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
-    rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, since=("answered", since))
+    rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, where=Where("answered", least=since))
     rows = rows.cast(INFERENCE_LOG)
     return rows.filter(pc.equal(rows["endpoint"], settings.serving.endpoint))
 

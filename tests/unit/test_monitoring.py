@@ -222,7 +222,8 @@ def test_a_difference_that_is_sure_and_small_does_not_speak() -> None:
 def test_the_endpoint_s_own_trouble_speaks_without_a_baseline() -> None:
     rows = log(
         *(row(number, START, status=429 if number < 2 else 200, milliseconds=100.0 * number) for number in range(10)),
-        *(row(10 + number, START, refused="truncated", probabilities=None) for number in range(4)),
+        *(row(10 + number, START, refused="truncated", probabilities=None, status=400) for number in range(4)),
+        row(14, START, refused="REQUEST_LIMIT_EXCEEDED", probabilities=None, status=429),
     )
     found = judged(None, sample(1), rows, slow=500.0)
     assert found.speaks == {"refused photos", "requests turned away", "slow answers"}

@@ -116,7 +116,9 @@ def test_a_flow_runs_the_stages_of_a_job_in_the_order_in_which_the_job_does(flow
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(flow.fn))) if isinstance(node, ast.Name)]
     names = [call.id for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset))]
     tasks = [
-        task for task in map(vars(task_module).get, dict.fromkeys(names)) if isinstance(task, Task) and task not in {task_module.put_right, task_module.raise_coverage}
+        task
+        for task in map(vars(task_module).get, dict.fromkeys(names))
+        if isinstance(task, Task) and task not in {task_module.put_right, task_module.raise_coverage}
     ]
     stages = [stage_named(name) for task in tasks if (name := _stage_of(task)) in {stage.name for stage in job_stages()}]
     for job in {stage.job for stage in stages}:

@@ -1,11 +1,9 @@
 """The columns of tables, in types and schemas that all engines share."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import pyarrow as pa
 
-from car_damage.data.ledger import INSTANT
 from car_damage.data.predictions import ANSWER
 
 
@@ -29,11 +27,6 @@ def plain(rows: pa.Table) -> pa.Table:
 def with_columns(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
     """The columns in their order; one that the rows lack is null."""
     return pa.table({name: rows[name] if name in rows.column_names else pa.nulls(rows.num_rows) for name in columns})
-
-
-def microseconds(at: datetime) -> int:
-    """A time as tables keep it: microseconds since 1970."""
-    return int(pa.scalar(at, INSTANT).cast(pa.int64()).as_py())
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
