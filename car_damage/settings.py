@@ -131,7 +131,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims", "forgotten")
 """The settings of Tables that name a table."""
 
 
@@ -158,6 +158,8 @@ class Tables(Section):
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
     claims: str = "insurance_uc.gold.claims"
     """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
+    forgotten: str = "insurance_uc.silver.forgotten"
+    """catalog.schema.table. A mark for each photo that was forgotten, by which it is not taken up again."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -394,6 +396,13 @@ class Serving(Section):
     again. None: half of the machine's memory, and at least 2 GiB."""
 
 
+class Forgetting(Section):
+    """What follows when a photo was forgotten, see [privacy.md](privacy.md)."""
+
+    retrain: bool = False
+    """The flow forget starts retrain if a version was trained with the photo."""
+
+
 class Databricks(Section):
     """Databricks, for stages that run there as jobs."""
 
@@ -566,6 +575,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()
     serving: Serving = Serving()
+    forgetting: Forgetting = Forgetting()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()

@@ -37,6 +37,8 @@ TRAINED_FILE = "trained_photos.parquet"
 """The photos that the training has seen: see `car_damage.data.trained`. Runs of earlier versions lack it."""
 SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
+SHOWING_PHOTOS = frozenset({WORST_MISTAKES_FILE})
+"""Pictures that show test or training photos, which nothing in the file names."""
 
 
 def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:
