@@ -453,6 +453,8 @@ class ForgetRequest:
     """Of the photo: see `car_damage.data.forgotten`. So no request holds its hash."""
     by: str = ""
     """Who wants it."""
+    note_only: bool = False
+    """Only note the mark, so that whatever begins later knows it. What is in progress may end before the rest is done."""
 
 
 @dataclass(frozen=True)

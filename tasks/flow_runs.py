@@ -7,6 +7,10 @@ RETRAIN = FlowFilter(name=FlowFilterName(any_=["retrain"]))
 """Runs of retrain, however they were started."""
 UPDATES = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
 """Runs that may update the endpoint."""
+WORK = FlowFilter(name=FlowFilterName(any_=["retrain", "promote", "score"]))
+"""Runs that read photos or change what is known of them."""
+FORGET = FlowFilter(name=FlowFilterName(any_=["forget"]))
+"""Runs that have a photo forgotten."""
 DOORBELL = FlowFilter(name=FlowFilterName(any_=["watch-landing"]))
 """Runs of the doorbell."""
 

@@ -14,6 +14,7 @@ from car_damage.errors import Unavailable
 from car_damage.pipeline import ForgetReport, ForgetRequest, Trace
 from car_damage.ports import Platform
 from car_damage.stage import HOUR, Progress, Stage
+from car_damage.traces import certificate
 from car_damage.traces.places import places, with_paths
 from car_damage.traces.sought import Place, Sought
 from car_damage.traces.trainings import Trainings
@@ -23,6 +24,8 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
     """Do what the module describes."""
     names, tables = platform.settings.tables, platform.tables
     noted = _noted(request, platform)
+    if request.note_only:
+        return ForgetReport(noted.mark, noted.by, noted.noted.isoformat(), noted.found, ())
     sought = with_paths(Sought(lambda sha256: mark_of(sha256) == request.mark), platform)
     noted = _keep(noted, _elsewhere(sought, platform), platform)
     everywhere = places(platform)
@@ -35,7 +38,10 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
             noted = _keep(noted, [Trace(f"table {table}", "its earlier versions", stays=stays)], platform)
     files = tuple(trace.place for trace in noted.found if trace.what == _FILE)
     underway = Trainings(platform).underway()
-    return ForgetReport(noted.mark, noted.by, noted.noted.isoformat(), noted.found, files, underway)
+    report = ForgetReport(noted.mark, noted.by, noted.noted.isoformat(), noted.found, files, underway)
+    documents = (certificate.document(report), certificate.page(report))
+    platform.archive.keep(dict(zip(certificate.names(report), documents, strict=True)))
+    return report
 
 
 _FILE = "the file, which is not ours"

@@ -6,7 +6,6 @@ A list loses the photo's rows, a report its picture; a contact sheet goes. Anoth
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -18,12 +17,11 @@ from car_damage.model.report.page import without
 from car_damage.model.run_files import PREDICTIONS_FILE, SHOWING_PHOTOS, SMOKE_PHOTO_FILE, TRAINED_FILE
 from car_damage.pipeline import Trace
 from car_damage.ports import Platform, RunSummary
+from car_damage.promotion.retention import ENDLESS
 from car_damage.traces import examples
 from car_damage.traces.rows import HASH, PATH
 from car_damage.traces.sought import Sought
 
-ENDLESS = timedelta(days=1)
-"""A training takes less time. One that has run for longer without an end was killed."""
 _ORDER = (".png", ".html", ".txt", ".csv", ".md", ".json", "", ".parquet")
 """Suffixes of the files that are looked at. What tells whether a picture shows the photo comes after the pictures, so that the call after a
 killed one still knows."""

@@ -202,8 +202,9 @@ class SparkDelta(SparkWork):
                 self._session().sql(f"ALTER TABLE {self._name(table)} {change}").collect()
 
     def _purge_in_catalog(self, table: str) -> str:
-        """By commands of the catalog: https://docs.databricks.com/aws/en/delta/vacuum, and for rows that are only marked as removed in files
-        that stay https://docs.databricks.com/aws/en/sql/language-manual/delta-reorg-table.
+        """By commands of the catalog. REORG is for rows that are only marked as removed, in files that stay.
+
+        See https://docs.databricks.com/aws/en/delta/vacuum and https://docs.databricks.com/aws/en/sql/language-manual/delta-reorg-table.
         """
         if self._latest(table) < 0:
             return ""
