@@ -1,6 +1,8 @@
 """The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story in order."""
 
 import base64
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,14 +19,17 @@ from prefect.flow_engine import run_flow
 from prefect.states import State
 
 from car_damage.commands.status import Status, look
+from car_damage.data.forgotten import mark_of
 from car_damage.errors import RegistryError, SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos
+from flows.forget import forget
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
 from tasks import approvals, progress, variables
+from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
 SEED = 5
@@ -352,6 +357,28 @@ def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing
     hidden.rename(target.landing)
     assert now(target) == before
     assert run().name == "Nothing new"
+
+
+def test_a_photo_is_forgotten_and_what_runs_know_of_it_and_the_next_run_trains_without_it(
+    target: LocalTarget,
+) -> None:
+    photo = min((target.home / "landing").rglob("major*.jpg"))
+    sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
+    before = now(target).photos
+    state = forget(sha256, return_state=True)
+    assert (state.name, str(photo) in str(state.message)) == ("Forgotten", True), state.message
+    assert "Trained with it: version" in str(state.message)
+    with get_client(sync_client=True) as client:
+        [run] = client.read_flow_runs(flow_filter=FORGET)
+        assert run.parameters == {"photo": f"mark:{mark_of(sha256)}"}
+        assert sha256 not in json.dumps(client.request("POST", "/artifacts/filter", json={"limit": 200}).json())
+    assert "A model cannot unlearn" in artifact("forgotten").replace("\\", "")
+    again = forget(run.parameters["photo"], return_state=True)
+    assert again.message == state.message
+    night = retrain(return_state=True)
+    assert now(target).photos == before - 1
+    assert "forgotten" in artifact("data-quality")
+    assert night.name != "Nothing new"
 
 
 def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
