@@ -13,5 +13,6 @@ MODULES = (
     "load",
     "runtimes",
     "orchestration",
+    "audit",
     "gate",
 )

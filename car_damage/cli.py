@@ -107,6 +107,17 @@ def review(
 
 
 @app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the copy; it must not exist yet.")],
+) -> None:
+    """Copy the home folder, also while runs go on. The copy can be used as a home folder, at any path."""
+    from car_damage.commands.backup import backup as run
+    from car_damage.settings_sources import load
+
+    run(load(), folder, typer.echo)
+
+
+@app.command()
 def audit(
     photo: Annotated[str, typer.Argument(metavar="SHA256|PHOTO", help="A photo, by its SHA-256 or its file.")],
     replay: Annotated[bool, typer.Option("--replay", help="Ask the versions that have answered once more, and compare.")] = False,

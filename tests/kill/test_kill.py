@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from car_damage.adapters.backup import back_up
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from deployments import demo_photos
 from deployments.processes import free_port, service
@@ -186,13 +187,20 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     assert {"history.begin", "history.close"} <= effects
 
 
-def test_a_backup_that_is_restored_elsewhere_retrains_promotes_rolls_back_and_serves(
+def test_a_backup_that_is_taken_while_a_run_goes_on_retrains_promotes_rolls_back_and_serves_at_another_path(
     grounds: list[Ground], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     ground, home, port = grounds[1], tmp_path / "restored" / "home", free_port()
     ground.restore(STAGES[0])
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(ground.done, do="run", upto="register", environment=BETTER)
+        copies = []
+        while not run.done() or not copies:
+            copies.append(tmp_path / f"copy{len(copies)}")
+            back_up(ground.home, copies[-1])
+        run.result()
     original = files_of(ground.home)
-    shutil.copytree(ground.home, home)
+    shutil.move(copies[len(copies) // 2], home)  # in the middle of the run
     variables = {
         "CAR_DAMAGE_HOME": str(home),
         "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
@@ -261,6 +269,7 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
     assert not differences, "\n".join(differences)
 
 
+FORGETS = (*EFFECTS, "purge", "remove", "keep", "replace")
 FORGETTING = {"CAR_DAMAGE_SCORING__CLAIMS": "folder"}
 
 
@@ -276,7 +285,7 @@ def test_after_a_kill_at_any_call_a_photo_is_forgotten_by_the_next_one_and_nothi
     assert {name.rpartition(" in ")[0] for name in searched(grounds[0], wanted)} == set(wanted)
     recorded = grounds[0].done(do="forget", photo=sha256, environment=variables(grounds[0]))
     assert not searched(grounds[0], wanted)
-    after, report = grounds[0].done(do="world"), told(recorded, grounds[0])
+    after, report = recorded["world"], told(recorded, grounds[0])
 
     def kill_and_forget_again(ground: Ground, point: tuple[str, int, str]) -> list[str]:
         call, nth, when = point
@@ -284,21 +293,27 @@ def test_after_a_kill_at_any_call_a_photo_is_forgotten_by_the_next_one_and_nothi
         killed = ground.ask(do="forget", photo=sha256, call=call, nth=nth, when=when, environment=variables(ground))
         if killed["code"] != -signal.SIGKILL:
             return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
-        again = told(ground.done(do="forget", photo=sha256, environment=variables(ground)), ground)
-        ended = ground.done(do="world")
+        again = ground.done(do="forget", photo=sha256, environment=variables(ground))
+        ended, says = again["world"], told(again, ground)
         left = [f"{when} {call} {nth}: {name}" for name in searched(ground, wanted)]
-        left += [f"{when} {call} {nth}: told {again} and not {report}"] if again != report else []
+        left += [f"{when} {call} {nth}: told {says} and not {report}"] if says != report else []
         return left + [f"{when} {call} {nth}: {key} is {ended[key]} and not {after[key]}" for key in after if ended[key] != after[key]]
 
-    calls = [call for call in recorded["calls"] if call != "forget files.replace"]  # the endpoint's copies are not restored
-    effects = [(call, calls[:number].count(call), "before") for number, call in enumerate(calls) if forgets(call)]
-    assert {call.partition(" ")[2] for call, *_ in effects} == {"tables.merge", "tables.purge", "archive.replace", "files.remove"}
+    effects = steps(recorded["calls"])
+    assert {call.partition(" ")[2] for call, *_ in effects} >= {"tables.merge", "tables.purge", "archive.replace", "files.remove"}
     differences = tried_on(grounds, effects, kill_and_forget_again)
     assert not differences, "\n".join(differences)
 
 
-def forgets(call: str) -> bool:
-    return call.rpartition(".")[2] in {*EFFECTS, "purge", "replace", "remove"}
+def steps(calls: list[str]) -> list[tuple[str, int, str]]:
+    """Where to kill: before each effect. Of equal effects in a row, such as changes of a training's files, before the first and the last.
+
+    The endpoint's copies of models, which are changed once, are not restored.
+    """
+    effects = [(call, calls[:number].count(call)) for number, call in enumerate(calls) if call.rpartition(".")[2] in FORGETS]
+    around = zip([("", 0), *effects], effects, [*effects[1:], ("", 0)], strict=False)
+    around = ((before, effect, after) for before, effect, after in around if effect[0] != "forget files.replace")
+    return [(call, nth, "before") for before, (call, nth), after in around if {call} != {before[0], after[0]}]
 
 
 def variables(ground: Ground) -> dict[str, str]:

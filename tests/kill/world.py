@@ -330,7 +330,7 @@ def do(command: Mapping[str, Any]) -> Any:
     at = (command["call"], command["nth"]) if "call" in command else None
     killer, worlds = Killer(at, command.get("when", "")), {} if command.get("worlds") else None
     if command["do"] == "forget":
-        return {"ended": forget(command["photo"], killer), "calls": killer.calls}
+        return {"ended": forget(command["photo"], killer), "calls": killer.calls, "world": world()}
     ended = promote(killer) if command["do"] == "promote" else pipeline(command["upto"], killer, worlds)
     return {"ended": ended, "calls": killer.calls, "worlds": worlds}
 

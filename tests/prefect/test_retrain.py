@@ -359,10 +359,8 @@ def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing
     assert run().name == "Nothing new"
 
 
-def test_a_photo_is_forgotten_and_what_runs_know_of_it_and_the_next_run_trains_without_it(
-    target: LocalTarget,
-) -> None:
-    photo = min((target.home / "landing").rglob("major*.jpg"))
+def test_a_photo_is_forgotten_with_what_prefect_knows_of_it_and_the_next_run_trains_without_it(target: LocalTarget) -> None:
+    photo = Path(min(path for path, split in silver_by_path(target, "split").items() if split == "train"))
     sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
     before = now(target).photos
     state = forget(sha256, return_state=True)
