@@ -141,8 +141,11 @@ def smoke_photo(platform: Platform, test: Photos) -> bytes:
 def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
     """The photos of the split that can be read, their rows, and what the network says about them."""
     photos = trained.photos.part(split)
-    probabilities = training.predict(trained.network, photos)
-    there = photos.there
+    if trained.result.answered is not None and len(photos):
+        probabilities, there = trained.result.answered.probabilities[split], np.ones(len(photos), bool)
+    else:
+        probabilities = training.predict(trained.network, photos)
+        there = photos.there
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     photos = photos.only(there)
@@ -184,8 +187,10 @@ def _report(  # noqa: PLR0917 - all that it shows
 def _mistakes(test: Photos, probabilities: npt.NDArray[np.float64], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
     """The contact sheet. `rows` are those of the test photos, in the same order."""
     predicted, found = probabilities.argmax(axis=1), []
-    for row in most_certain_mistakes(test.labels, probabilities)[:_MISTAKES].tolist():
-        jpeg = drawn(test.pixels[row], rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
+    worst = most_certain_mistakes(test.labels, probabilities)[:_MISTAKES]
+    pixels, there = test.look(worst)
+    for photo, row in zip(pixels, worst[there].tolist(), strict=True):
+        jpeg = drawn(photo, rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
         said = int(predicted[row])
         found.append(Mistake(jpeg, test.paths[row], classes[test.labels[row]], classes[said], float(probabilities[row, said])))
     return found

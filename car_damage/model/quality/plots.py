@@ -136,9 +136,10 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
     columns = min(_COLUMNS, max(2, len(shown)))
     rows = -(-len(shown) // columns)
     figure = _figure(2.6 * columns, 3.05 * rows + 0.6)
-    for place, row in enumerate(shown.tolist(), 1):
+    pixels, there = photos.look(shown)
+    for place, (photo, row) in enumerate(zip(pixels, shown[there].tolist(), strict=True), 1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(photos.pixels[row])
+        axes.imshow(photo)
         axes.set_axis_off()
         answer = f"predicted {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})"
         axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
