@@ -472,8 +472,9 @@ class Archive(Protocol):
         """One of these files. Raises RegistryError if it does not exist."""
 
     def replace(self, run: RunSummary, file: str, data: bytes | None) -> None:
-        """Give one of these files another content; None: remove it. It is the old one or the new one at every moment, where MLflow's store
-        can do that.
+        """Give one of these files another content. None: remove it, or where the store removes no files leave an empty one.
+
+        With a store on this machine it is the old one or the new one at every moment.
         """
 
     def keep(self, documents: Mapping[str, bytes]) -> None:

@@ -13,10 +13,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, DeploymentFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
-from prefect.states import State
+from prefect.states import Running, State
 
 from car_damage.commands.status import Status, look
 from car_damage.data.forgotten import mark_of
@@ -28,7 +28,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, progress, variables
+from tasks import approvals, forgetting, progress, variables
 from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
@@ -373,6 +373,18 @@ def test_a_photo_is_forgotten_with_what_prefect_knows_of_it_and_the_next_run_tra
     assert "A model cannot unlearn" in artifact("forgotten").replace("\\", "")
     again = forget(run.parameters["photo"], return_state=True)
     assert again.message == state.message
+    with get_client(sync_client=True) as client, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "PATIENCE", 0.0)
+        patch.setattr(forgetting, "POLL", 0.0)
+        other = client.create_flow_run(retrain, state=Running())
+        assert f"the run {other.name} has not ended" in str(forget(sha256, return_state=True).message)
+        client.delete_flow_run(other.id)
+        target.set(FORGETTING__RETRAIN="true")
+        deployment = client.create_deployment(client.create_flow(retrain), "retrain")
+        for _ in range(2):
+            forget(sha256, return_state=True)
+        [started] = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
+        client.delete_flow_run(started.id)
     night = retrain(return_state=True)
     assert now(target).photos == before - 1
     assert "forgotten" in artifact("data-quality")

@@ -66,11 +66,12 @@ class MlflowArchive(MlflowAdapter):
     def replace(self, run: RunSummary, file: str, data: bytes | None) -> None:
         with translated(f"changing {file} of run {run.run_id}"), Scratch("artifacts") as folder:
             repository, path = self._repository(run, file)
-            if data is None:
+            if data is None and self._is_here:
                 repository.delete_artifacts(path)
                 return
             above, _, name = path.rpartition("/")
-            (folder / name).write_bytes(data)
+            # Empty, because DatabricksArtifactRepository of MLflow 3.17 removes no file.
+            (folder / name).write_bytes(data or b"")
             repository.log_artifact(str(folder / name), above or None)
 
     def _repository(self, run: RunSummary, file: str) -> "tuple[ArtifactRepository, str]":
