@@ -2,7 +2,7 @@
 
 from car_damage.data.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
-from car_damage.traces.folders import ModelCopies, NamedFiles
+from car_damage.traces.folders import ModelCopies, NamedFiles, WaitingRows
 from car_damage.traces.rows import Claims, Rows, paths_of
 from car_damage.traces.sought import Place, Sought
 from car_damage.traces.trainings import Trainings
@@ -15,6 +15,7 @@ def places(platform: Platform) -> tuple[Place, ...]:
         Claims(tables, settings.tables.claims),
         Trainings(platform),
         ModelCopies(files, f"{settings.home}/endpoint/models"),
+        WaitingRows(files, f"{settings.home}/requests", "noted requests"),
         NamedFiles(files, settings.answers.corrections + WORDS, "words of people"),
         NamedFiles(files, settings.answers.corrections + PHOTOS, "photos that people corrected"),
     ]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from car_damage.data.checked import readable
 from car_damage.model.report.page import without
@@ -18,7 +17,7 @@ from car_damage.model.run_files import PREDICTIONS_FILE, SHOWING_PHOTOS, SMOKE_P
 from car_damage.pipeline import Trace
 from car_damage.ports import Platform, RunSummary
 from car_damage.promotion.retention import ENDLESS
-from car_damage.traces import examples
+from car_damage.traces import examples, lists
 from car_damage.traces.rows import HASH, PATH
 from car_damage.traces.sought import Sought
 
@@ -73,14 +72,14 @@ class Trainings:
         archive, names = self._platform.archive, self._platform.archive.files(run)
         looked_at = sorted((_ORDER.index(suffix), file) for file in names if (suffix := _suffix(file)) in _ORDER)
         files = {file: archive.read(run, file) for _, file in looked_at if _suffix(file) != ".png"}
-        lists = {file: _rows(data) for file, data in files.items() if _suffix(file) == ".parquet"}
-        here = Sought(sought.holds, sought.paths | {path for rows in lists.values() for path in _paths(rows, sought)})
+        listed = {file: lists.rows(data) for file, data in files.items() if _suffix(file) == ".parquet"}
+        here = Sought(sought.holds, sought.paths | {path for rows in listed.values() for path in _paths(rows, sought)})
         changes: Changes = {}
         for file, data in files.items():
-            changed = _list_without(lists[file], data, here) if file in lists else self._without(file, data, files, here)
+            changed = _list_without(listed[file], data, here) if file in listed else self._without(file, data, files, here)
             if changed != data:
                 changes[file] = changed
-        shown = any(_suffix(file) == ".json" and file.startswith("run/") for file in changes) or any(map(_mistaken, _named(lists, here)))
+        shown = any(_suffix(file) == ".json" and file.startswith("run/") for file in changes) or any(map(_mistaken, _named(listed, here)))
         pictures: Changes = {file: None for file in names if shown and file.rpartition("/")[2] in SHOWING_PHOTOS}
         return pictures | changes
 
@@ -104,8 +103,8 @@ class Trainings:
         [*predicted] = (data for file, data in files.items() if file.rpartition("/")[2] == PREDICTIONS_FILE)
         if not predicted:
             return None
-        rows = _rows(predicted[0])
-        rows = rows.filter(pc.invert(_among(rows, sought)))
+        rows = lists.rows(predicted[0])
+        rows = rows.filter(pc.invert(lists.among(rows, sought)))
         limit = self._platform.settings.serving.max_request_bytes * 3 // 4 - 4096
         photos = readable(self._platform.files, rows[PATH].to_pylist(), rows[HASH].to_pylist(), {})
         return next((photo for photo in photos if len(photo) <= limit), None)
@@ -116,34 +115,19 @@ def _suffix(file: str) -> str:
     return f".{name.rpartition('.')[2]}" if "." in name else "" if name == SMOKE_PHOTO_FILE else "?"
 
 
-def _rows(data: bytes) -> pa.Table:
-    return pq.read_table(pa.BufferReader(data))
-
-
-def _parquet(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink)
-    return bytes(sink.getvalue())
-
-
 def _list_without(rows: pa.Table, data: bytes, sought: Sought) -> bytes | None:
     """The file with these rows, without those of the photo."""
-    mask = _among(rows, sought)
-    return _parquet(rows.filter(pc.invert(mask))) if pc.any(mask).as_py() else data
-
-
-def _among(rows: pa.Table, sought: Sought) -> pa.ChunkedArray:
-    """Whether each row is of the photo. A list without hashes has none."""
-    return sought.among(rows[HASH]) if HASH in rows.column_names else pa.chunked_array([pa.repeat(pa.scalar(value=False), rows.num_rows)])
+    mask = lists.among(rows, sought)
+    return lists.written(rows.filter(pc.invert(mask))) if pc.any(mask).as_py() else data
 
 
 def _paths(rows: pa.Table, sought: Sought) -> list[str]:
-    return rows.filter(_among(rows, sought))[PATH].to_pylist() if PATH in rows.column_names else []
+    return rows.filter(lists.among(rows, sought))[PATH].to_pylist() if PATH in rows.column_names else []
 
 
-def _named(lists: dict[str, pa.Table], sought: Sought) -> Iterator[dict[str, Any]]:
-    for rows in lists.values():
-        yield from rows.filter(_among(rows, sought)).to_pylist()
+def _named(listed: dict[str, pa.Table], sought: Sought) -> Iterator[dict[str, Any]]:
+    for rows in listed.values():
+        yield from rows.filter(lists.among(rows, sought)).to_pylist()
 
 
 def _mistaken(row: dict[str, Any]) -> bool:

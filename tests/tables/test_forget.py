@@ -7,6 +7,7 @@ from pkgutil import iter_modules
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import car_damage.data as data_rooms
@@ -58,6 +59,10 @@ def known(workshop, photo):
     desk = Desk(workshop.platform.files, settings.answers, workshop.platform.clock)
     for seed in (0, 30):
         assert desk.keep(photo(seed), Answer("minor", {"minor": 0.4}, (), "model-1", "2026-01-01"))
+    (settings.home / "requests").mkdir()
+    for name, seeds in {"one": (0,), "several": (0, 1, 0)}.items():
+        requests = pa.table({"sha256": [sha256(photo(seed)) for seed in seeds], "label": ["minor"] * len(seeds)})
+        pq.write_table(requests, settings.home / "requests" / f"{name}.parquet")
     say(workshop, photo(0), "moderate", photo=photo(0))
     say(workshop, photo(1), "major")
     workshop.run()
@@ -89,6 +94,8 @@ def test_a_forgotten_photo_is_in_no_table_and_no_folder_and_all_others_are(known
     folders = {place: items for (place, what), items in traces(report).items() if what == "files"}
     assert folders == {"words of people": 1, "photos that people corrected": 1, "photos kept for review": 2}
     everything["predictions"].remove(None)  # the model has refused the file at one of the two paths
+    [requests] = (known.root / "home" / "requests").iterdir()
+    assert pq.read_table(requests)["sha256"].to_pylist() == [sha256(photo(1))]
     for name, table in tables_of(known).items():
         after = known.platform.tables.read(table, ["sha256"])[0]["sha256"].to_pylist()
         assert sorted(map(str, after)) == sorted(str(one) for one in everything[name] if one != sha256(photo(0)))
