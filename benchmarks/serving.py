@@ -39,7 +39,7 @@ def run() -> list[dict[str, Any]]:
         served = stack.enter_context(endpoint(home, files, data))
         usual = stack.enter_context(_mlflow_models_serve(home, files.keras, data))
         calls = {
-            "endpoint": _client(served.port, served.path, served.body, served.headers),
+            "endpoint": client(served.port, served.path, served.body, served.headers),
             "bare": bare(files, data),
             "tensorflow": bare_tensorflow(files, data),
             "predict": _keras_predict(files.keras, data),
@@ -51,7 +51,7 @@ def run() -> list[dict[str, Any]]:
         for index in range(ROUNDS):
             for name, call in calls.items():
                 if name != "usual" or index < USUAL_ROUNDS:
-                    times[name].append(_timed(call))
+                    times[name].append(timed(call))
     ours, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
     least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
     name = f"serving one 1000x667 JPEG of {len(data) // 1000} kB, a demo photo enlarged and noisy"
@@ -68,7 +68,8 @@ def _row(name: str, value: float, baseline: str, ratio: float) -> dict[str, Any]
     return {"name": name, "value": value, "unit": "ms", "baseline": baseline, "ratio": ratio}
 
 
-def _timed(call: Callable[[], Any]) -> float:
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -98,10 +99,10 @@ def _mlflow_models_serve(home: Path, keras_file: Path, data: bytes) -> Iterator[
     with service("mlflow models serve", command, home / "plain.log", f"http://127.0.0.1:{port}/health", {"PATH": path}) as server:
         server.await_ready(TIMEOUT)
         body = json.dumps({"inputs": decode(data).pixels[None].tolist()}).encode()
-        yield _client(port, "/invocations", body, {"Content-Type": "application/json"})
+        yield client(port, "/invocations", body, {"Content-Type": "application/json"})
 
 
-def _client(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
+def client(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
     """A function that sends the request over one open connection and returns the response's JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
 

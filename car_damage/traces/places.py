@@ -15,7 +15,7 @@ def places(platform: Platform) -> tuple[Place, ...]:
         Claims(tables, settings.tables.claims),
         Trainings(platform),
         ModelCopies(files, f"{settings.home}/endpoint/models"),
-        WaitingRows(files, f"{settings.home}/requests", "noted requests"),
+        WaitingRows(files, settings.monitoring.log_folder, "noted requests"),
         NamedFiles(files, settings.answers.corrections + WORDS, "words of people"),
         NamedFiles(files, settings.answers.corrections + PHOTOS, "photos that people corrected"),
     ]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import car_damage.data as data_rooms
-from car_damage.data import claims, features, reviews
+from car_damage.data import claims, features, inference_log, reviews
 from car_damage.data.described import comment_of
 from car_damage.data.desk import Answer, Desk
 from car_damage.data.forgotten import mark_of
@@ -19,6 +19,7 @@ from car_damage.data.predictions import KEY, PREDICTIONS
 from car_damage.pipeline import ForgetRequest
 from car_damage.settings import TABLES
 from car_damage.stage import silent
+from car_damage.stages import requests
 from car_damage.stages.forget import STAGE as FORGET
 from car_damage.traces.rows import HASH, LISTS, PATH, Rows
 from car_damage.traces.sought import Sought
@@ -61,8 +62,8 @@ def known(workshop, photo):
         assert desk.keep(photo(seed), Answer("minor", {"minor": 0.4}, (), "model-1", "2026-01-01"))
     (settings.home / "requests").mkdir()
     for name, seeds in {"one": (0,), "several": (0, 1, 0)}.items():
-        requests = pa.table({"sha256": [sha256(photo(seed)) for seed in seeds], "label": ["minor"] * len(seeds)})
-        pq.write_table(requests, settings.home / "requests" / f"{name}.parquet")
+        noted = pa.table({"sha256": [sha256(photo(seed)) for seed in seeds], "label": ["minor"] * len(seeds)})
+        pq.write_table(noted, settings.home / "requests" / f"{name}.parquet")
     say(workshop, photo(0), "moderate", photo=photo(0))
     say(workshop, photo(1), "major")
     workshop.run()
@@ -94,8 +95,8 @@ def test_a_forgotten_photo_is_in_no_table_and_no_folder_and_all_others_are(known
     folders = {place: items for (place, what), items in traces(report).items() if what == "files"}
     assert folders == {"words of people": 1, "photos that people corrected": 1, "photos kept for review": 2}
     everything["predictions"].remove(None)  # the model has refused the file at one of the two paths
-    [requests] = (known.root / "home" / "requests").iterdir()
-    assert pq.read_table(requests)["sha256"].to_pylist() == [sha256(photo(1))]
+    [noted] = (known.root / "home" / "requests").iterdir()
+    assert pq.read_table(noted)["sha256"].to_pylist() == [sha256(photo(1))]
     for name, table in tables_of(known).items():
         after = known.platform.tables.read(table, ["sha256"])[0]["sha256"].to_pylist()
         assert sorted(map(str, after)) == sorted(str(one) for one in everything[name] if one != sha256(photo(0)))
@@ -141,6 +142,15 @@ def test_a_word_about_a_forgotten_photo_is_removed_with_the_photo_that_came_with
     assert len(known.platform.tables.read(NAMES["reviews"], reviews.KEY)[0]) == 2
 
 
+def test_a_request_with_a_forgotten_photo_is_noted_without_its_hash(known, photo):
+    forget(known, photo(0))
+    rows = [{"request_id": str(seed), "answered": datetime(2026, 1, 1, tzinfo=UTC), "sha256": sha256(photo(seed))} for seed in (0, 1)]
+    requests._insert([pa.Table.from_pylist(rows, inference_log.INFERENCE_LOG)], known.platform)
+    logged, _ = known.platform.tables.read("insurance_uc.gold.inference_log", ["request_id", "sha256"])
+    assert dict(zip(*(logged[name].to_pylist() for name in logged.column_names), strict=True)) == {"0": None, "1": sha256(photo(1))}
+    assert not left(known, photo(0))
+
+
 def test_a_file_that_has_taken_the_photo_s_place_stays(known, photo):
     known.put("minor/p0.jpg", photo(50))
     known.run()
@@ -163,7 +173,7 @@ def test_every_described_table_that_names_photos_is_covered(workshop):
         lists = {field.name for field in schema if pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type)}
         assert lists <= set(LISTS), "a list of texts may be one of paths"
         named = {HASH, PATH} & set(schema.names)
-        names = {name for name in schema.names if "path" in name or "sha" in name or "photo" in name}
+        names = {name for name in schema.names if {"path", "paths", "sha256", "hash", "photo", "photos"} & set(name.split("_"))}
         assert names <= {HASH, PATH, "photos"}
         if named:
             table = f"lab.gold.table{number}"
