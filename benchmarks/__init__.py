@@ -14,5 +14,6 @@ MODULES = (
     "load",
     "runtimes",
     "orchestration",
+    "audit",
     "gate",
 )

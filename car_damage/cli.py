@@ -107,6 +107,55 @@ def review(
 
 
 @app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder for the copy; it must not exist yet.")],
+) -> None:
+    """Copy the home folder, also while runs go on. The copy can be used as a home folder, at any path."""
+    from car_damage.commands.backup import backup as run
+    from car_damage.settings_sources import load
+
+    run(load(), folder, typer.echo)
+
+
+@app.command()
+def audit(
+    photo: Annotated[str, typer.Argument(metavar="SHA256|PHOTO", help="A photo, by its SHA-256 or its file.")],
+    replay: Annotated[bool, typer.Option("--replay", help="Ask the versions that have answered once more, and compare.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show all that is known of a photo: files, answers, versions with their data and decisions, and what people have said.
+
+    The exit code is 1 if an answer that was replayed is not the same.
+    """
+    from car_damage.commands.audit import audit as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    if not run(Target(load()), photo, replay, as_json, typer.echo):
+        raise typer.Exit(1)
+
+
+@app.command()
+def forget(
+    photo: Annotated[str, typer.Argument(metavar="SHA256|PHOTO", help="A photo, by its SHA-256 or its file.")],
+    output: Annotated[Path, typer.Option(help="The folder for the certificate.", exists=True, file_okay=False)] = Path(),
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove all that is known of a photo, and all earlier versions of the tables, for good. It is never taken up again.
+
+    Run it while no flow run is in progress: the deployment forget waits for them.
+    """
+    from car_damage.adapters.mlflow.provenance import user
+    from car_damage.commands.forget import forget as run
+    from car_damage.platform import Target
+    from car_damage.settings_sources import load
+
+    if not yes:
+        typer.confirm("Remove all that is known of this photo, and all earlier versions of the tables, for good?", abort=True)
+    run(Target(load()), photo, user(), output, typer.echo)
+
+
+@app.command()
 def serve() -> None:
     """Run the local endpoint server until Ctrl-C.
 

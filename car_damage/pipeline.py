@@ -488,6 +488,62 @@ class TidyReport:
         return sum(leftover.bytes or 0 for leftover in self.leftovers)
 
 
+@dataclass(frozen=True)
+class Trace:
+    """Where a photo was found."""
+
+    place: str
+    """A table, a folder, a training, ..."""
+    what: str
+    """What is there of it."""
+    items: int = 1
+    """Rows or files."""
+    stays: str = ""
+    """Why it cannot be removed, and what a person does; empty if it can."""
+    run: str = ""
+    """Id of the training; empty where it is none."""
+    version: int | None = None
+    """The version of the model that was trained with it; None where the trace is no model."""
+
+
+@dataclass(frozen=True)
+class ForgetRequest:
+    """Remove everything that is known of a photo, and never take it up again."""
+
+    flow_run: str
+    mark: str
+    """Of the photo: see `car_damage.data.forgotten`. So no request holds its hash."""
+    by: str = ""
+    """Who wants it."""
+    note_only: bool = False
+    """Only note the mark, so that whatever begins later knows it. What is in progress may end before the rest is done."""
+
+
+@dataclass(frozen=True)
+class ForgetReport:
+    """What was found of a photo, by this call and those before it. All of it is removed, but for what has a reason to stay."""
+
+    mark: str
+    by: str
+    noted: str
+    """When the photo was first to be forgotten: ISO 8601, UTC."""
+    found: tuple[Trace, ...]
+    files: tuple[str, ...]
+    """Paths of the landing folder, and of other folders that are not ours, where the photo still lies."""
+    underway: tuple[str, ...] = ()
+    """Trainings in progress, which may write it again: forget it once more when they have ended."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Versions of the model that were trained with it."""
+        return tuple(sorted({trace.version for trace in self.found if trace.version is not None}))
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """Ids of the trainings with files that showed or named it."""
+        return frozenset(trace.run for trace in self.found if trace.run)
+
+
 def _read(path: str) -> bytes:
     """A file of this machine."""
     try:

@@ -237,6 +237,20 @@ class Tables(Protocol):
     def uri(self, table: str) -> str:
         """The table's address for a person: a path, or its name in the catalog."""
 
+    def purge(self, table: str, is_sought: Callable[[str], bool]) -> str:
+        """Remove all versions but the latest, whatever needs them, so that rows which were removed are in no file any more.
+
+        No other process may write to the table meanwhile.
+
+        Args:
+            table: catalog.schema.table. One that does not exist has nothing to remove.
+            is_sought: whether a text of 64 hexadecimal digits is the photo's that was removed. A file that no commit names, because its
+                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`.
+
+        Returns:
+            What stays for a time, and until when; empty if nothing does.
+        """
+
     def tidy(self, table: str, keep_days: int, needed: Collection[int], *, dry_run: bool = False) -> "Space | None":
         """Merge the table's small files, and remove files that only old versions are made of.
 
@@ -460,6 +474,20 @@ class Archive(Protocol):
 
     def bytes_of(self, run: RunSummary) -> int | None:
         """Bytes of a run's files and of its models that `remove` frees; None where a service frees them later."""
+
+    def files(self, run: RunSummary) -> list[str]:
+        """All files of a run and of its models, also of a deleted run whose files are still there. Each is named by a path that only the
+        methods below understand; its last part is the file's name.
+        """
+
+    def read(self, run: RunSummary, file: str) -> bytes:
+        """One of these files. Raises RegistryError if it does not exist."""
+
+    def replace(self, run: RunSummary, file: str, data: bytes | None) -> None:
+        """Give one of these files another content. None: remove it, or where the store removes no files leave an empty one.
+
+        With a store on this machine it is the old one or the new one at every moment.
+        """
 
     def keep(self, documents: Mapping[str, bytes]) -> None:
         """Keep documents, by file name. A document of the same name is replaced."""

@@ -133,7 +133,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims", "inference_log", "monitoring")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims", "inference_log", "monitoring", "forgotten")
 """The settings of Tables that name a table."""
 
 
@@ -164,6 +164,8 @@ class Tables(Section):
     """catalog.schema.table. The endpoint's answers: one row for each photo of each request, without the photo."""
     monitoring: str = "insurance_uc.gold.monitoring"
     """catalog.schema.table. What each window of the request log says of the version that answered: one row for each window."""
+    forgotten: str = "insurance_uc.silver.forgotten"
+    """catalog.schema.table. A mark for each photo that was forgotten, by which it is not taken up again."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -501,6 +503,13 @@ class Monitoring(Section):
         return self
 
 
+class Forgetting(Section):
+    """What follows when a photo was forgotten, see [privacy.md](privacy.md)."""
+
+    retrain: bool = False
+    """The flow forget starts retrain if a version was trained with the photo."""
+
+
 class Databricks(Section):
     """Databricks, for stages that run there as jobs."""
 
@@ -676,6 +685,7 @@ class Settings(BaseSettings):
     scoring: Scoring = Scoring()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
+    forgetting: Forgetting = Forgetting()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()

@@ -23,6 +23,7 @@ from car_damage.pipeline import (
     PROMOTE,
     EndpointReport,
     Evidence,
+    ForgetReport,
     RegisterReport,
     RegisterRequest,
     ScoreReport,
@@ -34,6 +35,7 @@ from car_damage.pipeline import (
 from car_damage.ports import Platform, Tracking
 from car_damage.promotion.tags import APPROVAL
 from car_damage.settings import Serving
+from car_damage.traces import certificate
 from tasks import commands
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
@@ -195,6 +197,16 @@ def tidied(report: TidyReport) -> None:
     rows = [{"what": of.kind, "which": of.name, "items": of.items, "bytes": of.bytes} for of in report.leftovers]
     if rows:
         create_table_artifact(rows, key="tidied", description=f"{report.bytes:,} bytes freed")
+
+
+def forgotten(report: ForgetReport) -> None:
+    """The certificate of a photo that was forgotten."""
+    rows = [(plain(of.place), plain(of.what), f"{of.items:,}", plain(of.stays or "removed")) for of in report.found]
+    lines = [
+        *(f"{plain(line, 2000)}\n" for line in certificate.lines(report)),
+        *table(("where", "what", "how many", "what became of it"), rows, "llrl"),
+    ]
+    create_markdown_artifact("\n".join(lines), key="forgotten", description=f"Mark {report.mark}")
 
 
 def not_served(error: Terminal, serving: Serving) -> None:

@@ -45,7 +45,7 @@ EXPLANATIONS = {
     reasons.AMBIGUOUS_SPLIT: Explanation("it resembles photos of two splits, so it would leak one into the other", "nothing"),
     reasons.NOT_A_CAR: Explanation("a person has said that it shows no car", "nothing; that person can take it back"),
     reasons.CANNOT_TELL: Explanation("a person could not tell the class", "ask somebody else"),
-    reasons.FORGOTTEN: Explanation("a person has excluded it", "nothing"),
+    reasons.FORGOTTEN: Explanation("it was to be forgotten", "delete the file"),
 }
 WITH_THUMBNAIL = reasons.LABEL_REASONS | reasons.SET_REASONS | reasons.REVIEW_REASONS | {reasons.TRUNCATED, reasons.TOO_SMALL}
 """Reasons whose files get a thumbnail; the others cannot be decoded, or are too large to read."""

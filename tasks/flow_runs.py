@@ -9,6 +9,10 @@ UPDATES = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
 """Runs that may update the endpoint."""
 PICTURED = FlowFilter(name=FlowFilterName(any_=["retrain", "monitor"]))
 """Runs whose artifacts have pictures."""
+WORK = FlowFilter(name=FlowFilterName(any_=["retrain", "promote", "score", "monitor"]))
+"""Runs that read photos or change what is known of them."""
+FORGET = FlowFilter(name=FlowFilterName(any_=["forget"]))
+"""Runs that have a photo forgotten."""
 DOORBELL = FlowFilter(name=FlowFilterName(any_=["watch-landing"]))
 """Runs of the doorbell."""
 

@@ -44,7 +44,7 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
         read = partial(client.read_flow_runs, flow_filter=PICTURED, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
         for runs in _pages(read, RUNS):
             before = shortened
-            for artifact in _artifacts(client, runs):
+            for artifact in artifacts(client, runs):
                 text = str(artifact.data)
                 if (short := without_pictures(text)) != text:
                     client.update_artifact(artifact.id, ArtifactUpdate(data=short))
@@ -54,8 +54,9 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
     return [Leftover("pictures in artifacts", "runs of retrain and monitor", shortened, freed)] if shortened else []
 
 
-def _artifacts(client: SyncPrefectClient, runs: list[FlowRun]) -> Iterator[Artifact]:
-    of = FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
+def artifacts(client: SyncPrefectClient, runs: list[FlowRun] | None = None) -> Iterator[Artifact]:
+    """The artifacts with pictures of these runs, or of all."""
+    of = None if runs is None else FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
     read = partial(client.read_artifacts, artifact_filter=WITH_PICTURES, flow_run_filter=of, sort=ArtifactSort.ID_DESC)
     for page in _pages(read, ARTIFACTS):
         yield from page

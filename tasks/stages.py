@@ -23,6 +23,8 @@ from car_damage.pipeline import (
     ChooseRequest,
     EndpointReport,
     EndpointRequest,
+    ForgetReport,
+    ForgetRequest,
     LiveReport,
     LiveRequest,
     MonitorReport,
@@ -311,6 +313,24 @@ def endpoint_limit(*, strict: bool = True) -> Iterator[None]:
         if error.__cause__ is not None:  # the server gave no valid answer
             raise Transient(f"the concurrency limit {ENDPOINT_LIMIT} cannot be taken at present: {error.__cause__}") from error
         raise Terminal(f"there is no concurrency limit {ENDPOINT_LIMIT}; `{commands.BOOTSTRAP}` makes it") from error
+
+
+@task(
+    task_run_name="forget a photo",
+    tags=["car-damage", "data"],
+    timeout_seconds=4 * HOUR,
+    cache_policy=NO_CACHE,  # it removes what is there at that moment
+    **RETRIES,
+)
+def forget_photo(request: ForgetRequest, runner: Runner) -> ForgetReport:
+    """Removes all that is known of a photo, and notes a mark by which it is not taken up again."""
+    from car_damage.stages import forget
+
+    report = runner.run(forget.STAGE, request, TaskProgress("forgetting"))
+    if not request.note_only:
+        with if_possible("the certificate"):
+            artifacts.forgotten(report)
+    return report
 
 
 @task(

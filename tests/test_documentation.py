@@ -146,14 +146,16 @@ def test_prefect_s_variables_in_the_documentation_and_the_units_are_its_settings
 
 
 def test_deployments_in_the_documentation_are_there_with_their_parameters() -> None:
-    from flows import monitor, promote, retrain, score
+    from flows import forget, monitor, promote, retrain, score
 
-    known = {
-        "retrain/retrain": retrain.retrain,
-        "promote/promote": promote.promote,
-        "score/score": score.score,
-        "monitor/monitor": monitor.monitor,
+    flows = {
+        "retrain": retrain.retrain,
+        "promote": promote.promote,
+        "score": score.score,
+        "monitor": monitor.monitor,
+        "forget": forget.forget,
     }
+    known = {f"{name}/{name}": flow for name, flow in flows.items()}
     runs = commands("prefect deployment run")
     assert runs
     for command in runs:
@@ -217,10 +219,10 @@ def test_benchmarks_in_the_documentation_are_there() -> None:
 
 
 def test_every_reason_has_its_row() -> None:
-    from car_damage.photo.reasons import LABEL_REASONS, PHOTO_REASONS, REVIEW_REASONS, SET_REASONS
+    from car_damage.photo.reasons import REASONS
 
     first_cells = " ".join(re.findall(r"^\| (`.*?) \|", (DOCS / "data.md").read_text(), re.MULTILINE))
-    assert set(re.findall(r"`(.*?)`", first_cells)) == PHOTO_REASONS | LABEL_REASONS | SET_REASONS | REVIEW_REASONS
+    assert set(re.findall(r"`(.*?)`", first_cells)) == REASONS
 
 
 def test_every_error_of_the_endpoint_has_its_row() -> None:

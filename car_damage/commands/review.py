@@ -63,14 +63,24 @@ def _desk(platform: Platform) -> Desk:
 
 def _photo(platform: Platform, named: str) -> tuple[str, bytes | None]:
     """sha256 of a photo, and its bytes where they must join the corrections: the photo is a file outside of the landing folder."""
+    sha256, data = named_photo(named)
+    landed = str(Path(named).absolute()).startswith(platform.settings.landing.folder)
+    return sha256, None if landed else data
+
+
+def named_photo(named: str) -> tuple[str, bytes | None]:
+    """sha256 of a photo that is named by it or by a file, and the bytes of the file.
+
+    Raises:
+        RequestRefused: it is neither.
+    """
     path = Path(named)
-    if not path.is_file():
-        if len(named) == 64 and set(named) <= set("0123456789abcdef"):
-            return named, None
-        raise RequestRefused(f"{printable(named)} is neither a file nor a photo's SHA-256 (64 hexadecimal digits in lower case)")
-    data = path.read_bytes()
-    landed = str(path.absolute()).startswith(platform.settings.landing.folder)
-    return hashlib.sha256(data).hexdigest(), None if landed else data
+    if path.is_file():
+        data = path.read_bytes()
+        return hashlib.sha256(data).hexdigest(), data
+    if len(named) == 64 and set(named) <= set("0123456789abcdef"):
+        return named, None
+    raise RequestRefused(f"{printable(named)} is neither a file nor a photo's SHA-256 (64 hexadecimal digits in lower case)")
 
 
 def _line(one: Waiting) -> str:

@@ -185,7 +185,7 @@ class Desk:
         """sha256 of a photo -> the paths of its words, from one listing."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         for file in self._listed(self._answers.corrections + WORDS):
-            found[file.path.rpartition("/")[2].partition("-")[0]].append(file.path)
+            found[reviews.photo_of(file.path)].append(file.path)
         return found
 
     def _said(self, paths: list[str]) -> Said:

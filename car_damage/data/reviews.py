@@ -141,6 +141,11 @@ def key_of(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".json")
 
 
+def photo_of(path: str) -> str:
+    """The sha256 of the photo that the word in this file is about, as its name says."""
+    return path.rpartition("/")[2].partition("-")[0]
+
+
 def rows(words: Mapping[str, Word]) -> pa.Table:
     """Rows of `REVIEWS` for words by the path of their file."""
     return pa.Table.from_pylist([asdict(word) | {"word": key_of(path)} for path, word in sorted(words.items())], schema=REVIEWS)

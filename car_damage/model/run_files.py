@@ -42,6 +42,8 @@ MONITORING_FILES = ("monitoring/course.png", "monitoring/windows.json")
 """What the flow monitor says of the version: a plot, and the latest windows."""
 SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
+SHOWING_PHOTOS = frozenset({WORST_MISTAKES_FILE})
+"""Pictures that show test or training photos, which nothing in the file names."""
 
 
 def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]", classes: Sequence[str]) -> bytes:

@@ -8,6 +8,7 @@ from car_damage.pipeline import (
     KEEP,
     PROMOTE,
     EndpointReport,
+    ForgetReport,
     LiveReport,
     MonitorReport,
     RegisterReport,
@@ -25,7 +26,7 @@ class Outcome:
     name: str
     """Of retrain: Promoted | Kept the champion | Not promoted (and there is no champion) | Awaiting approval | Nothing new |
     Dry run. Of promote: Promoted | Rolled back | Already live. Of score: Scored | Nothing new. Of monitor: Worse | No alarm |
-    Nothing new"""
+    Nothing new. Of forget: Forgotten"""
     message: str
     awaiting: int | None = None
     """The version that waits for a person's approval."""
@@ -120,6 +121,19 @@ def after_monitor(report: MonitorReport) -> Outcome:
     name = "Worse" if report.alarm else "No alarm" if report.windows else "Nothing new"
     version = f"Version {report.version}: " if report.begins else ""
     return Outcome(name, f"{version}{report.said}." if version else _sentence(report.said))
+
+
+def after_forget(report: ForgetReport) -> Outcome:
+    """The ending of a run that had a photo forgotten."""
+    places = len({trace.place for trace in report.found if not trace.stays})
+    message = f"It was removed from {_count(places, 'place')}." if places else "Nothing was known of it."
+    if report.files:
+        message += f" It still lies at {', '.join(report.files)}, and is not taken up again."
+    if report.versions:
+        message += f" Trained with it: version {', '.join(map(str, report.versions))}."
+    if report.underway:
+        message += f" Run this again when {', '.join(report.underway)} has ended."
+    return Outcome("Forgotten", message)
 
 
 def _of_claims(report: ScoreReport) -> str:

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import inference_log, ledger, payload
+from car_damage.data.forgotten import marked
 from car_damage.data.inference_log import INFERENCE_LOG, KEY, Request
 from car_damage.errors import CarDamageError, FileMissing, SettingsError, Unavailable
 from car_damage.ports import Platform, Where
 from car_damage.stage import Progress
+from car_damage.traces.marks import marks
 
 FILES = 500
 """Files in one commit."""
@@ -80,6 +82,8 @@ def _insert(tables: Sequence[pa.Table], platform: Platform) -> int:
     rows = inference_log.once(pa.concat_tables([INFERENCE_LOG.empty_table(), *tables]))
     count: int = rows.num_rows
     if count:
+        theirs = marked(rows["sha256"], marks(platform))  # a photo that was forgotten is not named again
+        rows = rows.set_column(rows.schema.get_field_index("sha256"), rows.schema.field("sha256"), pc.if_else(theirs, None, rows["sha256"]))
         rest = [name for name in INFERENCE_LOG.names if name not in KEY]
         platform.tables.merge(platform.settings.tables.inference_log, rows, KEY, once=rest)
     return count

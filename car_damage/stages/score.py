@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from car_damage.data import ledger
 from car_damage.data.claims import by_column, by_folder
+from car_damage.data.forgotten import marked
 from car_damage.data.predictions import ANSWER, FILE, KEY, PREDICTIONS, of_paths, unscored
 from car_damage.errors import SettingsError, Terminal
 from car_damage.machine import Scratch
@@ -23,6 +24,7 @@ from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages import claims
+from car_damage.traces.marks import marks as forgotten_marks
 
 EXAMPLES = 10
 
@@ -47,6 +49,8 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     labels: Counter[str] = Counter()
     examples: list[tuple[str, str]] = []
     unreadable: list[str] = []
+    forgotten: list[str] = []
+    marks = forgotten_marks(platform)
     done = 0
     progress("score", 0, wanted.num_rows, f"version {version.version}")
     with closing(_answers(version, wanted, platform)) as given:
@@ -56,7 +60,9 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
                 why = answers["unreadable"].drop_null()[0].as_py()
                 _log.warning("a photo could not be read; the next run tries it, and all others like it, again: %s", why)
             unreadable += answers["path"].filter(unread).to_pylist()
-            answered = answers.filter(pc.invert(unread))
+            unknown = marked(answers["sha256"], marks)
+            forgotten += answers["path"].filter(unknown).to_pylist()
+            answered = answers.filter(pc.invert(pc.or_(unread, unknown)))
             at = tables.merge(settings.tables.predictions, _rows(request, version, wanted, answered, platform), KEY)
             labels.update(answered["label"].drop_null().to_pylist())
             refused = answered.filter(pc.is_valid(answered["refused"]))
@@ -67,6 +73,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
             progress("score", done, wanted.num_rows, f"version {version.version}")
     if at < 0:
         at = tables.merge(settings.tables.predictions, PREDICTIONS.empty_table(), KEY)
+    of_claims = of_claims.filter(pc.invert(pc.is_in(of_claims["path"], value_set=pa.array(forgotten, pa.string()))))
     together = claims.write(request, source, version.version, photos, of_claims, platform) if of_claims.num_rows else of_claims
     return ScoreReport(
         version=version.version,

@@ -8,7 +8,7 @@ rows like all others; its words become rows of the table of reviews, see `car_da
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import guard, ledger
+from car_damage.data.forgotten import marked
 from car_damage.data.labels import Labeller, LabelResult
 from car_damage.errors import LandingLost
 from car_damage.machine import absolute
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize
 from car_damage.photo.limits import Limits
+from car_damage.photo.reasons import FORGOTTEN
 from car_damage.pipeline import UNREADABLE_SHOWN, ValidateReport, ValidateRequest, silver_request
 from car_damage.ports import LandingDiff, Platform
 from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.labelling import labeller
 from car_damage.stages.words import take_up
+from car_damage.traces.marks import marks as forgotten_marks
 
 _log = logging.getLogger(__name__)
 
@@ -88,13 +91,17 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
             landed.elsewhere,
             settings.landing.folder,
         )
+    marks = forgotten_marks(platform)
     judged, unreadable = _judge(landed.new, request, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
+    judged = _without_forgotten(judged, marks, platform)
     first = judged.filter(pc.is_in(judged["path"], value_set=landed.new.filter(pc.invert(landed.new["known"]))["path"]))
-    rows = pa.concat_tables([judged, _gone(landed, platform)])
-    version = landed.bronze_version
-    if rows.num_rows or version < 0:
-        version = tables.merge(settings.tables.bronze, rows, ledger.KEY)
-    words = take_up(landed.words, platform)
+    gone = _gone(landed, platform)
+    was_forgotten = pc.fill_null(pc.equal(gone["reason"], FORGOTTEN), False)
+    rows = pa.concat_tables([judged, gone.filter(pc.invert(was_forgotten))])
+    version, over = landed.bronze_version, gone.filter(was_forgotten)  # not even their paths are kept longer than the files
+    if rows.num_rows or over.num_rows or version < 0:
+        version = tables.merge(settings.tables.bronze, rows, ledger.KEY, remove=over)
+    words = take_up(landed.words, platform, marks)
     reasons = pc.value_counts(first["reason"].drop_null()).to_pylist()
     statuses = landed.gone["status"].to_pylist()
     return ValidateReport(
@@ -161,6 +168,22 @@ def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress
     columns |= {"ingest_run": pa.repeat(request.flow_run, rows.num_rows), "ingested": pa.repeat(now, rows.num_rows)}
     columns["judged_under"] = pa.repeat(ledger.judged_under(limits), rows.num_rows)
     return pa.table(columns).select(ledger.BRONZE.names).cast(ledger.BRONZE), unreadable
+
+
+def _without_forgotten(judged: pa.Table, marks: Collection[str], platform: Platform) -> pa.Table:
+    """The verdicts, where that on a forgotten photo says nothing of it. In the corrections folder, which is ours, its file goes."""
+    theirs = marked(judged["sha256"], marks)
+    if not pc.any(theirs).as_py():
+        return judged
+    ours = pc.and_(theirs, ledger.below(platform.settings.answers.corrections, judged["path"]))
+    for path in judged.filter(ours)["path"].to_pylist():
+        platform.files.remove(path)
+    said = {"status": ledger.REJECTED, "reason": FORGOTTEN}
+    for name in _COLUMNS:
+        place, field = judged.schema.get_field_index(name), judged.schema.field(name)
+        value = pa.scalar(said.get(name), field.type)
+        judged = judged.set_column(place, field, pc.if_else(theirs, value, judged[name]))
+    return judged.filter(pc.invert(ours))
 
 
 def _gone(landed: LandingDiff, platform: Platform) -> pa.Table:

@@ -1,12 +1,13 @@
 """Makes what people have said about photos rows of the table of reviews, and finds the words that count."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import ledger, reviews
+from car_damage.data.forgotten import mark_of
 from car_damage.errors import Unavailable
 from car_damage.photo.reasons import UNKNOWN_LABEL
 from car_damage.ports import Platform
@@ -17,12 +18,15 @@ _SAID = pa.schema([pa.field("said", pa.string()), pa.field("withheld", pa.string
 _log = logging.getLogger(__name__)
 
 
-def take_up(paths: Sequence[str], platform: Platform) -> int:
+def take_up(paths: Sequence[str], platform: Platform, marks: Collection[str] = ()) -> int:
     """Insert the words that the table lacks. A file that is no word, or cannot be read, is logged and tried again by the next run.
+
+    A word about a photo that was forgotten is removed.
 
     Args:
         paths: of the files with words.
         platform: its table of reviews is written.
+        marks: of the photos that were forgotten.
 
     Returns:
         How many words this run has taken up.
@@ -31,6 +35,10 @@ def take_up(paths: Sequence[str], platform: Platform) -> int:
         return 0
     tables, table = platform.tables, platform.settings.tables.reviews
     known = set(tables.read(table, reviews.KEY)[0]["word"].to_pylist())
+    about_forgotten = [path for path in paths if marks and mark_of(reviews.photo_of(path)) in marks]
+    for path in about_forgotten:
+        platform.files.remove(path)
+    paths = [path for path in paths if path not in about_forgotten]
     words = {path: word for path in paths if reviews.key_of(path) not in known and (word := _word(path, platform)) is not None}
     if words:
         tables.merge(table, reviews.rows(words), reviews.KEY)

@@ -1,5 +1,6 @@
 """The wheel's entry point runs the stages that a flow run requests, in its own process, and writes their reports."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from car_damage.adapters.folder import Folder
+from car_damage.data.forgotten import mark_of
 from car_damage.errors import SettingsError, Terminal, Unavailable, UnexpectedError
 from car_damage.job import code, handover, run
 from car_damage.job.handover import Place
-from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
+from car_damage.pipeline import ForgetReport, ForgetRequest, SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
 from car_damage.platform import Target
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
+from tests.searched import found
 from tests.tables.conftest import HandClock
 
 REQUEST = ValidateRequest("flow-1")
@@ -66,6 +69,23 @@ def test_the_stages_of_a_job_end_as_they_do_in_the_flow_s_own_process(place: Pla
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "deltalake" in imported
     assert {"databricks.sdk", "keras", "mlflow", "prefect"}.isdisjoint(imported), "the job starts without what its stages do not need"
+
+
+def test_a_job_has_a_photo_forgotten_and_neither_request_nor_report_nor_output_has_its_hash(
+    place: Place, settings: Settings, photos: Path, tmp_path: Path
+) -> None:
+    assert job(place).returncode == 0
+    photo = next(photos.rglob("major_00*.jpg"))
+    sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
+    wanted = ForgetRequest("flow-1", mark_of(sha256), "who")
+    forget = Place.of(str(tmp_path / "ops"), "forget", wanted)
+    handover.write_request(Folder(), forget, wanted, {}, settings)
+    done = job(forget, "forget")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = handover.read_report(Folder(), forget, ForgetReport)
+    assert (report.files, report.versions) == ((str(photo),), ())
+    assert not found(tmp_path, {"hash": sha256.encode()})
+    assert sha256 not in done.stdout
 
 
 def test_what_was_done_is_not_done_again(place: Place, settings: Settings) -> None:

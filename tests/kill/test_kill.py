@@ -4,6 +4,7 @@ The test records the calls of an undisturbed run, so it cannot miss one. Every r
 champion, and new photos that make a better model.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -19,15 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from car_damage.adapters.backup import back_up
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from deployments import demo_photos
 from deployments.processes import free_port, service
 from deployments.stack import ENDPOINT_START
+from tests.searched import found
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("tables", "mlflow.db", "artifacts", "landing")
+KEPT = ("tables", "mlflow.db", "artifacts", "landing", "corrections", "kept")
 """The parts of the home folder that are restored before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint", "tidy")
 EFFECTS = ("merge", "tidy", "start", "log", "finish", "attach", "create", "move", "tag", "begin", "close", "put")
@@ -61,16 +65,18 @@ class Ground:
         for name in KEPT:
             source, kept = self.home / name, self.kept / stage / name
             kept.parent.mkdir(exist_ok=True)
-            shutil.copytree(source, kept) if source.is_dir() else shutil.copy2(source, kept)
+            if source.exists():
+                shutil.copytree(source, kept) if source.is_dir() else shutil.copy2(source, kept)
 
     def restore(self, stage: str, served: int = 1) -> None:
         for name in KEPT:
             home, kept = self.home / name, self.kept / stage / name
-            if kept.is_dir():
-                shutil.rmtree(home)
-                shutil.copytree(kept, home)
-            else:
+            if kept.is_file():
                 shutil.copy2(kept, home)
+                continue
+            shutil.rmtree(home, ignore_errors=True)
+            if kept.is_dir():
+                shutil.copytree(kept, home)
         self.done(do="serve", version=served)
 
 
@@ -181,13 +187,20 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     assert {"history.begin", "history.close"} <= effects
 
 
-def test_a_backup_that_is_restored_elsewhere_retrains_promotes_rolls_back_and_serves(
+def test_a_backup_that_is_taken_while_a_run_goes_on_retrains_promotes_rolls_back_and_serves_at_another_path(
     grounds: list[Ground], undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     ground, home, port = grounds[1], tmp_path / "restored" / "home", free_port()
     ground.restore(STAGES[0])
+    with ThreadPoolExecutor(1) as beside:
+        run = beside.submit(ground.done, do="run", upto="register", environment=BETTER)
+        copies = []
+        while not run.done() or not copies:
+            copies.append(tmp_path / f"copy{len(copies)}")
+            back_up(ground.home, copies[-1])
+        run.result()
     original = files_of(ground.home)
-    shutil.copytree(ground.home, home)
+    shutil.move(copies[len(copies) // 2], home)  # in the middle of the run
     variables = {
         "CAR_DAMAGE_HOME": str(home),
         "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
@@ -254,6 +267,104 @@ def test_a_rollback_that_is_killed_at_any_call_is_ended_or_left_undone_by_the_ne
 
     differences = tried_on(grounds, effects, kill_and_ask_again)
     assert not differences, "\n".join(differences)
+
+
+FORGETS = (*EFFECTS, "purge", "remove", "keep", "replace")
+FORGETTING = {"CAR_DAMAGE_SCORING__CLAIMS": "folder"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_after_a_kill_at_any_call_a_photo_is_forgotten_by_the_next_one_and_nothing_else_is_lost(
+    grounds: list[Ground], undisturbed: dict[str, Any]
+) -> None:
+    """A test photo of two versions, which is a mistake in the report of one of them."""
+    del undisturbed  # requested because it fills the copies of every ground
+    sha256, _ = [known_everywhere(ground) for ground in grounds]
+    wanted = traces_of(grounds[0], sha256)
+    assert {name.rpartition(" in ")[0] for name in searched(grounds[0], wanted)} == set(wanted)
+    recorded = grounds[0].done(do="forget", photo=sha256, environment=variables(grounds[0]))
+    assert not searched(grounds[0], wanted)
+    after, report = recorded["world"], told(recorded, grounds[0])
+
+    def kill_and_forget_again(ground: Ground, point: tuple[str, int, str]) -> list[str]:
+        call, nth, when = point
+        ground.restore("forget", served=2)
+        killed = ground.ask(do="forget", photo=sha256, call=call, nth=nth, when=when, environment=variables(ground))
+        if killed["code"] != -signal.SIGKILL:
+            return [f"{when} {call} {nth}: not killed, but ended with {killed['code']}"]
+        again = ground.done(do="forget", photo=sha256, environment=variables(ground))
+        ended, says = again["world"], told(again, ground)
+        left = [f"{when} {call} {nth}: {name}" for name in searched(ground, wanted)]
+        left += [f"{when} {call} {nth}: told {says} and not {report}"] if says != report else []
+        return left + [f"{when} {call} {nth}: {key} is {ended[key]} and not {after[key]}" for key in after if ended[key] != after[key]]
+
+    effects = steps(recorded["calls"])
+    assert {call.partition(" ")[2] for call, *_ in effects} >= {"tables.merge", "tables.purge", "archive.replace", "files.remove"}
+    differences = tried_on(grounds, effects, kill_and_forget_again)
+    assert not differences, "\n".join(differences)
+
+
+def steps(calls: list[str]) -> list[tuple[str, int, str]]:
+    """Where to kill: before each effect. Of equal effects in a row, such as changes of a training's files, before the first and the last.
+
+    The endpoint's copies of models, which are changed once, are not restored.
+    """
+    effects = [(call, calls[:number].count(call)) for number, call in enumerate(calls) if call.rpartition(".")[2] in FORGETS]
+    around = zip([("", 0), *effects], effects, [*effects[1:], ("", 0)], strict=False)
+    around = ((before, effect, after) for before, effect, after in around if effect[0] != "forget files.replace")
+    return [(call, nth, "before") for before, (call, nth), after in around if {call} != {before[0], after[0]}]
+
+
+def variables(ground: Ground) -> dict[str, str]:
+    return {**BETTER, **FORGETTING, "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(ground.home / "kept")}
+
+
+def told(answer: dict[str, Any], ground: Ground) -> Any:
+    """What a report tells, without ids and times."""
+    found = [(trace["place"], trace["what"], trace["items"]) for trace in answer["ended"]["found"]]
+    return json.loads(json.dumps(found).replace(str(ground.home), "HOME"))
+
+
+def known_everywhere(ground: Ground) -> str:
+    """Have two versions and every folder and table know a test photo. Returns its sha256."""
+    ground.restore(STAGES[0])
+    ground.done(do="run", upto="endpoint", environment=BETTER)
+    photo = Path(mistake_of(ground)["path"])
+    same_times(ground.home / "landing")
+    answer = ground.done(do="learn", photo=str(photo), environment=variables(ground))
+    assert answer["kept"]
+    ground.keep("forget")
+    return str(answer["sha256"])
+
+
+def mistake_of(ground: Ground) -> dict[str, Any]:
+    """The first test photo, in the order of hashes, for which version 1 was wrong; that of both grounds is the same."""
+    lists = [pq.read_table(path).to_pylist() for path in sorted(ground.home.glob("artifacts/*/artifacts/test_predictions.parquet"))]
+    wrong = [row for rows in lists for row in rows if row["predicted"] != row["label"]]
+    return min(wrong, key=lambda row: str(row["sha256"]))
+
+
+def traces_of(ground: Ground, sha256: str) -> dict[str, bytes]:
+    """The photo's hash, bytes, and thumbnail in the report of version 1."""
+    photo = Path(mistake_of(ground)["path"])
+    figures = [
+        figure
+        for page in ground.home.glob("artifacts/*/artifacts/report.html")
+        for figure in page.read_text().split("<figure>")
+        if f'title="{photo}"' in figure
+    ]
+    thumbnail = figures[0].partition("base64,")[2].partition('"')[0]
+    return {"hash": sha256.encode(), "bytes": photo.read_bytes(), "thumbnail": base64.b64decode(thumbnail)}
+
+
+def searched(ground: Ground, wanted: dict[str, bytes]) -> list[str]:
+    """What is left in any file of the home, but for the landing folder, and the predictions that only the light model has."""
+    return [
+        one
+        for one in found(ground.home, wanted, but=("landing",))
+        if not one.endswith("/artifacts/predictions.json") or "endpoint" not in one
+    ]
 
 
 LEFT = ("champion", "challenger", "served", "silver", "splits", "finished_runs")

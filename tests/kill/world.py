@@ -8,6 +8,7 @@ because the start of a separate process costs more than everything else. The end
 """
 
 import base64
+import hashlib
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,10 @@ import numpy as np
 from mlflow.utils import requirements_utils
 
 from car_damage.adapters.mlflow import tracking
+from car_damage.data import reviews
 from car_damage.data.assignment import ASSIGNED
+from car_damage.data.desk import Answer, Desk
+from car_damage.data.forgotten import mark_of
 from car_damage.data.ledger import BRONZE
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos
@@ -34,6 +39,8 @@ from car_damage.photo.columns import probabilities
 from car_damage.pipeline import (
     ChooseRequest,
     EndpointRequest,
+    ForgetRequest,
+    ScoreRequest,
     TidyRequest,
     ValidateRequest,
     live_request,
@@ -49,8 +56,10 @@ from car_damage.stages import register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
 from car_damage.stages.endpoint import is_right, put_right
+from car_damage.stages.forget import STAGE as FORGET
 from car_damage.stages.live import STAGE as LIVE
 from car_damage.stages.register import STAGE as REGISTER
+from car_damage.stages.score import STAGE as SCORE
 from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.tidy import STAGE as TIDY
 from car_damage.stages.train import STAGE as TRAIN
@@ -174,6 +183,28 @@ def promote(killer: Killer) -> str:
     return ENDPOINT.work(promote_request("flow", "who", chosen, "why"), platform, silent).outcome
 
 
+def learn(photo: str) -> dict[str, Any]:
+    """Have everything know a photo of the landing folder: it is scored, waits for review, and is reviewed. Returns what is told of it."""
+    target = Target(load())
+    settings, data = target.settings, Path(photo).read_bytes()
+    SCORE.work(ScoreRequest("flow"), target, silent)
+    desk = Desk(target.files, settings.answers, target.clock)
+    sha256 = hashlib.sha256(data).hexdigest()
+    kept = desk.keep(data, Answer("minor", {"minor": 0.5}, (), "model-1", target.clock.now().isoformat()))
+    desk.take(sha256, reviews.NOT_A_CAR, "who")
+    desk.take(sha256, reviews.UNDONE, "who")
+    desk.take(sha256, Path(photo).parent.name, "who", photo=data)
+    VALIDATE.work(ValidateRequest("flow"), target, silent)
+    return {"kept": kept, "sha256": sha256}
+
+
+def forget(photo: str, killer: Killer) -> dict[str, Any]:
+    """Forget a photo by its hash. Returns the report."""
+    platform: Any = WatchedTarget(killer)
+    killer.stage = FORGET.name
+    return asdict(FORGET.work(ForgetRequest("flow", mark_of(photo), "who"), platform, silent))
+
+
 def world() -> dict[str, Any]:
     """The complete state after a run, without ids and times."""
     target = Target(load())
@@ -292,10 +323,14 @@ def do(command: Mapping[str, Any]) -> Any:
     os.environ.update(command.get("environment", {}))
     if command["do"] == "world":
         return world()
+    if command["do"] == "learn":
+        return learn(command["photo"])
     if command["do"] == "serve":
         return serve_version(command["version"])
     at = (command["call"], command["nth"]) if "call" in command else None
     killer, worlds = Killer(at, command.get("when", "")), {} if command.get("worlds") else None
+    if command["do"] == "forget":
+        return {"ended": forget(command["photo"], killer), "calls": killer.calls, "world": world()}
     ended = promote(killer) if command["do"] == "promote" else pipeline(command["upto"], killer, worlds)
     return {"ended": ended, "calls": killer.calls, "worlds": worlds}
 

@@ -107,3 +107,22 @@ def test_a_run_that_is_gone_is_named(target: Target, contents: RunContents) -> N
     [run] = target.tracking.recent()
     with pytest.raises(RegistryError, match="f" * 32):
         target.archive.remove([replace(run, run_id="f" * 32)])
+
+
+def test_a_file_of_a_run_or_of_its_model_is_replaced_or_removed_and_emptied_where_a_store_removes_none(
+    target: Target, contents: RunContents
+) -> None:
+    (contents.folder / "sheet.png").write_bytes(b"photos")
+    trained(target, contents, 1)
+    elsewhere = Target(target.settings.model_copy(update={"tracking": Tracking(uri=target.settings.tracking_uri)}))
+    [run] = target.tracking.recent()
+    files = target.archive.files(run)
+    [example] = [file for file in files if file.endswith("/serving_input_example.json")]
+    assert {"run/evaluation.json", "run/sheet.png", "run/decision/1.json"} < set(files)
+    for file in (example, "run/decision/1.json"):
+        target.archive.replace(run, file, b"{}")
+        assert target.archive.read(run, file) == b"{}"
+    elsewhere.archive.replace(run, "run/sheet.png", None)
+    assert target.archive.read(run, "run/sheet.png") == b""
+    target.archive.replace(run, "run/sheet.png", None)
+    assert set(target.archive.files(run)) == set(files) - {"run/sheet.png"}

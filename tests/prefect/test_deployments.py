@@ -92,7 +92,8 @@ def test_bootstrap_makes_everything_once_and_changes_nothing_the_second_time() -
     bootstrap(items)
     with get_client(sync_client=True) as client:
         before = {
-            name: client.read_deployment_by_name(f"{name}/{name}") for name in ("retrain", "watch-landing", "promote", "score", "monitor")
+            name: client.read_deployment_by_name(f"{name}/{name}")
+            for name in ("retrain", "watch-landing", "promote", "score", "monitor", "forget")
         }
         assert [result.name for result in bootstrap(items) if result.problem] == []
         deploy.deploy()

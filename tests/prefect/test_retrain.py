@@ -1,6 +1,7 @@
 """The flow on a real Prefect server with real tables, MLflow and endpoint. The tests tell one story in order."""
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -14,22 +15,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, DeploymentFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
-from prefect.states import State
+from prefect.states import Running, State
 
 from car_damage.commands.status import Status, look
+from car_damage.data.forgotten import mark_of
 from car_damage.data.inference_log import INFERENCE_LOG
 from car_damage.errors import RegistryError, SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos
+from flows.forget import forget
 from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, progress, variables
+from tasks import approvals, forgetting, progress, variables
+from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
 SEED = 5
@@ -386,6 +390,38 @@ def test_a_landing_folder_that_is_suddenly_empty_fails_the_run_and_loses_nothing
     hidden.rename(target.landing)
     assert now(target) == before
     assert run().name == "Nothing new"
+
+
+def test_a_photo_is_forgotten_with_what_prefect_knows_of_it_and_the_next_run_trains_without_it(target: LocalTarget) -> None:
+    photo = Path(min(path for path, split in silver_by_path(target, "split").items() if split == "train"))
+    sha256 = hashlib.sha256(photo.read_bytes()).hexdigest()
+    before = now(target).photos
+    state = forget(sha256, return_state=True)
+    assert (state.name, str(photo) in str(state.message)) == ("Forgotten", True), state.message
+    assert "Trained with it: version" in str(state.message)
+    with get_client(sync_client=True) as client:
+        [run] = client.read_flow_runs(flow_filter=FORGET)
+        assert run.parameters == {"photo": f"mark:{mark_of(sha256)}"}
+        assert sha256 not in json.dumps(client.request("POST", "/artifacts/filter", json={"limit": 200}).json())
+    assert "A model cannot unlearn" in artifact("forgotten").replace("\\", "")
+    again = forget(run.parameters["photo"], return_state=True)
+    assert again.message == state.message
+    with get_client(sync_client=True) as client, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "PATIENCE", 0.0)
+        patch.setattr(forgetting, "POLL", 0.0)
+        other = client.create_flow_run(retrain, state=Running())
+        assert f"the run {other.name} has not ended" in str(forget(sha256, return_state=True).message)
+        client.delete_flow_run(other.id)
+        target.set(FORGETTING__RETRAIN="true")
+        deployment = client.create_deployment(client.create_flow(retrain), "retrain")
+        for _ in range(2):
+            forget(sha256, return_state=True)
+        [started] = client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])))
+        client.delete_flow_run(started.id)
+    night = retrain(return_state=True)
+    assert now(target).photos == before - 1
+    assert "forgotten" in artifact("data-quality")
+    assert night.name != "Nothing new"
 
 
 def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:

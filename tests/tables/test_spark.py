@@ -31,8 +31,9 @@ from car_damage.settings import Images, Settings, Spark
 from deployments import demo_photos
 from tests import engines
 from tests.engines import CONNECT, SPARK
+from tests.searched import found
 from tests.tables.conftest import Workshop
-from tests.tables.things import NAME, content, rows
+from tests.tables.things import NAME, content, keys, rows
 
 ROW = pa.schema([pa.field("size", pa.int64()), pa.field("note", pa.string())])
 
@@ -519,6 +520,15 @@ def test_a_table_in_a_catalog_has_a_comment_and_is_read_and_written_by_its_three
         assert told["value"]["comment"] == "What it's worth."
         with pytest.raises(CommitConflict):
             tables._create(name, rows(a=1))
+        session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')").collect()  # as Databricks does
+        tables.merge(name, rows(forgotten=4, c=5), ["key"])
+        tables.merge(name, rows(), ["key"], remove=keys("forgotten"))
+        assert "it" in {one.partition(" ")[0] for one in found(tmp_path, {"it": b"forgotten"}) if "_delta_log" not in one}
+        assert "delta.logRetentionDuration" in tables.purge(name, lambda _: False)
+        assert not [one for one in found(tmp_path, {"it": b"forgotten"}) if "_delta_log" not in one]
+        assert sorted(tables.read(name, ["value"])[0]["value"].to_pylist()) == [2, 3, 5]
+        properties = session.sql(f"SHOW TBLPROPERTIES {name}").collect()
+        assert not [row for row in properties if "RetentionDuration" in row["key"]]
     finally:
         session.sql(f"DROP SCHEMA {schema} CASCADE").collect()
 

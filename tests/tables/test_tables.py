@@ -1,11 +1,13 @@
 """The port Tables on each engine: the behaviour that stages rely on."""
 
 import subprocess
+import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
@@ -14,6 +16,8 @@ from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Ter
 from car_damage.ports import Space, Where
 from tests import engines
 from tests.engines import CONNECT, DELTA_RS, ENGINES, SPARK
+from tests.fakes import sha256
+from tests.searched import found
 from tests.tables.things import NAME, SCHEMA, content, keys, rows
 
 
@@ -257,3 +261,32 @@ def test_a_full_disk_is_told_and_costs_no_row(engine, small_disk, sessions):
     enlarge()
     assert tables.merge(NAME, many, ["key"]) == 1
     assert len(content(tables)[0]) == 10_001
+
+
+def hashes(*numbers):
+    return pa.table({"sha256": [sha256(bytes([number])) for number in numbers], "value": [float(number) for number in numbers]})
+
+
+def test_after_a_purge_removed_rows_are_in_no_file_and_the_others_stay(tables, tmp_path):
+    """Each commit has one file of one row, so the log has the whole hash as its smallest value."""
+    gone, left = sha256(b"\0"), {sha256(bytes([number])) for number in (1, 2, 3)}
+    for number in range(3):
+        version = tables.merge(NAME, hashes(number), ["sha256"])
+    only_hash = hashes(0).select(["sha256"])
+    tables.merge(NAME, only_hash.slice(0, 0), ["sha256"], remove=only_hash)
+    folder = tmp_path / "lab" / "bronze" / "things"
+    pq.write_table(hashes(0, 3), folder / "part-of-a-killed-writer.parquet")
+    pq.write_table(hashes(3), folder / "part-of-another-writer.parquet")
+    (folder / "_delta_log" / f"_commit_{uuid.uuid4()}.json.tmp").write_text(gone)
+    assert found(tmp_path, {"it": gone.encode()})
+    for _ in range(2):
+        assert not tables.purge(NAME, gone.__eq__)
+        assert not found(tmp_path, {"it": gone.encode()})
+        rows, latest = tables.read(NAME, ["sha256", "value"])
+        assert (set(rows["sha256"].to_pylist()), latest > version) == (left - {sha256(bytes([3]))}, True)
+    assert (folder / "part-of-another-writer.parquet").exists()
+    with pytest.raises(CarDamageError):
+        tables.read(NAME, ["value"], version)
+    tables.merge(NAME, hashes(3), ["sha256"])
+    assert set(tables.read(NAME, ["sha256"])[0]["sha256"].to_pylist()) == left
+    assert not tables.purge("lab.bronze.nothing", gone.__eq__)

@@ -46,6 +46,7 @@ from car_damage.settings import Answers, Databricks, Settings, Training
 from car_damage.stage import Stage
 from car_damage.stages import job_chain, stage_named, validate
 from car_damage.stages import train as train_stage
+from flows.forget import forget
 from flows.monitor import monitor
 from flows.promote import promote
 from flows.retrain import retrain
@@ -104,14 +105,14 @@ def job_stages() -> list[Stage[Any, Any]]:
 
 def test_every_stage_that_follows_in_a_job_is_of_that_job_and_no_stage_follows_two() -> None:
     stages = job_stages()
-    assert {stage.name for stage in stages} == {"validate", "silver", "train", "register", "score", "monitor"}
+    assert {stage.name for stage in stages} == {"validate", "silver", "train", "register", "score", "monitor", "forget"}
     followers = [stage.next.stage for stage in stages if stage.next is not None]
     assert len(followers) == len(set(followers))
     for stage in stages:
         assert {follower.job for follower in job_chain(stage)} == {stage.job}
 
 
-@pytest.mark.parametrize("flow", [retrain, promote, score, monitor])
+@pytest.mark.parametrize("flow", [retrain, promote, score, monitor, forget])
 def test_a_flow_runs_the_stages_of_a_job_in_the_order_in_which_the_job_does(flow: Flow[..., Any]) -> None:
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(flow.fn))) if isinstance(node, ast.Name)]
     names = [call.id for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset))]

@@ -8,6 +8,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.mlflow.client import MlflowAdapter, experiment_id, translated
@@ -19,10 +20,13 @@ from car_damage.ports import KEY_TAG, RunSummary
 
 if TYPE_CHECKING:
     from mlflow.entities import FileInfo, LoggedModel
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 ARCHIVE_TAG = "archive_of"
 """The tag of the archive; its value is the name of the registered model."""
 
+_RUN = "run"
+"""The owner of a run's own files, in the names of `MlflowArchive.files`. Others belong to the model with this id."""
 _MODELS = 50
 """Logged models of a run, at most: one, and others that failed calls have left."""
 
@@ -45,6 +49,42 @@ class MlflowArchive(MlflowAdapter):
             files = _size(partial(self._client.list_artifacts, run.run_id))
             models = [partial(self._client.list_logged_model_artifacts, model.model_id) for model in self._models_of(run.run_id)]
             return files + sum(map(_size, models))
+
+    def files(self, run: RunSummary) -> list[str]:
+        with translated(f"listing the files of run {run.run_id}"):
+            found = [f"{_RUN}/{file}" for file in _paths(partial(self._client.list_artifacts, run.run_id))]
+            for model in self._models_of(run.run_id):
+                listing = partial(self._client.list_logged_model_artifacts, model.model_id)
+                found += [f"{model.model_id}/{file}" for file in _paths(listing)]
+            return found
+
+    def read(self, run: RunSummary, file: str) -> bytes:
+        with translated(f"reading {file} of run {run.run_id}"), Scratch("artifacts") as folder:
+            repository, path = self._repository(run, file)
+            return Path(repository.download_artifacts(path, str(folder))).read_bytes()
+
+    def replace(self, run: RunSummary, file: str, data: bytes | None) -> None:
+        with translated(f"changing {file} of run {run.run_id}"), Scratch("artifacts") as folder:
+            repository, path = self._repository(run, file)
+            if data is None and self._is_here:
+                repository.delete_artifacts(path)
+                return
+            above, _, name = path.rpartition("/")
+            # Empty, because DatabricksArtifactRepository of MLflow 3.17 removes no file.
+            (folder / name).write_bytes(data or b"")
+            repository.log_artifact(str(folder / name), above or None)
+
+    def _repository(self, run: RunSummary, file: str) -> "tuple[ArtifactRepository, str]":
+        """Where a file of `files` lies, and its path there."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+        owner, _, path = file.partition("/")
+        where = (
+            self._client.get_run(run.run_id).info.artifact_uri if owner == _RUN else self._client.get_logged_model(owner).artifact_location
+        )
+        uri = self._settings.tracking_uri
+        return get_artifact_repository(add_databricks_profile_info_to_artifact_uri(where, uri), tracking_uri=uri), path
 
     def keep(self, documents: Mapping[str, bytes]) -> None:
         with translated("archiving decisions"), Scratch("archive") as folder:
@@ -104,6 +144,12 @@ class MlflowArchive(MlflowAdapter):
                 gc.main(arguments, standalone_mode=False)
             except ClickException as error:
                 raise RegistryError(f"removing the files of deleted runs: {error.message}") from error
+
+
+def _paths(listing: "Callable[[str | None], list[FileInfo]]", folder: str | None = None) -> list[str]:
+    """All files below a folder of a run or of a model."""
+    entries: list[Any] = listing(folder)
+    return [path for entry in entries for path in (_paths(listing, entry.path) if entry.is_dir else [entry.path])]
 
 
 def _size(listing: "Callable[[str | None], list[FileInfo]]", folder: str | None = None) -> int:

@@ -4,6 +4,7 @@ An engine adds reading a table, processing files, and one commit.
 """
 
 import logging
+import math
 import random
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from car_damage.adapters import folder
 from car_damage.adapters.tables.answers import answered
@@ -154,6 +156,29 @@ class DeltaTables(ABC):
             file.unlink(missing_ok=True)
         return space
 
+    def purge(self, table: str, is_sought: Callable[[str], bool]) -> str:
+        """See the port."""
+        if self._root is None:
+            return self._purge_in_catalog(table)
+        path = Path(self.uri(table))
+        if not (path / "_delta_log").is_dir() or (latest := Log(path).latest) < 0:
+            return ""
+        self._vacuum(table, 0, {latest}, dry_run=False)
+        used = self._files_of(table)
+        for file in path.glob("*.parquet"):
+            if file.name not in used and _has(file, is_sought):
+                file.unlink(missing_ok=True)
+        # The removal itself tells of the removed rows, as smallest and largest values of a file. So the log begins after it.
+        self._begin_log(table)
+        log = Log(path)
+        for file in (*log.superfluous({log.latest}, math.inf), *log.drafts()):
+            file.unlink(missing_ok=True)
+        return ""
+
+    def _purge_in_catalog(self, table: str) -> str:
+        """The same for a table of a catalog, which only an engine with a catalog has."""
+        raise NotImplementedError(table)
+
     def uri(self, table: str) -> str:
         """See the port. The absolute path of a folder is returned unchanged."""
         if table.startswith("/"):
@@ -201,6 +226,14 @@ class DeltaTables(ABC):
         """Remove files that belong neither to these versions nor to younger ones. Returns them; some may have gone before."""
 
     @abstractmethod
+    def _files_of(self, table: str) -> Collection[str]:
+        """The names of the files of the latest version."""
+
+    @abstractmethod
+    def _begin_log(self, table: str) -> None:
+        """Commit something that tells of no row, with a checkpoint, from which all that follows is read."""
+
+    @abstractmethod
     def _write_checkpoint(self, table: str) -> None:
         """Write a checkpoint, unless the engine's own writers do."""
 
@@ -221,6 +254,16 @@ class DeltaTables(ABC):
 def _sizes(files: Iterable[Path]) -> dict[Path, int]:
     """The files that are there, with their bytes."""
     return {file: file.stat().st_size for file in files if file.exists()}
+
+
+def _has(file: Path, is_sought: Callable[[str], bool]) -> bool:
+    """Whether a data file has a row of the photo. A writer that was killed may have left half a file, which nobody can read."""
+    try:
+        if "sha256" not in pq.read_schema(file).names:
+            return False
+        return any(map(is_sought, pc.unique(pq.read_table(file, columns=["sha256"])["sha256"]).drop_null().to_pylist()))
+    except (pa.ArrowException, OSError):
+        return True
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:

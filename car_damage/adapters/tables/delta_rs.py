@@ -157,6 +157,19 @@ class DeltaRs(DeltaTables):
             found |= dict.fromkeys(Path(self.uri(table), name) for name in names)
         return list(found)
 
+    def _files_of(self, table: str) -> Collection[str]:
+        there = self._open(table)
+        with _translated(self._called(table)):
+            return {uri.rpartition("/")[2] for uri in there.file_uris()} if there is not None else set()
+
+    def _begin_log(self, table: str) -> None:
+        there = self._open(table)
+        if there is not None:
+            with _translated(self._called(table)):
+                at_once = _deltalake().CommitProperties(max_commit_retries=0)
+                there.alter.set_table_properties({LOG_CLEANUP: "false"}, commit_properties=at_once)
+            self._write_checkpoint(table)
+
     def _write_checkpoint(self, table: str) -> None:
         there = self._open(table)
         if there is not None:

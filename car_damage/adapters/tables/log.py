@@ -13,6 +13,8 @@ from urllib.parse import unquote
 
 _FILE = re.compile(r"\.?(\d{20})\.")
 """A commit, a checkpoint, or a checksum of Spark's, which may start with a dot."""
+_DRAFT = re.compile(r"_commit_|\.?\d{20}\.json\.[0-9a-f-]{36}\.tmp$|\.\d{20}\.json\..*\.tmp")
+"""What delta-rs and Spark write before they give it the name of a commit."""
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
@@ -22,6 +24,7 @@ class Log:
 
     def __init__(self, table: Path) -> None:
         folder = table / "_delta_log"
+        self._drafts = [path for path in folder.iterdir() if _DRAFT.match(path.name)]
         self._files = [(path, int(found[1])) for path in sorted(folder.iterdir()) if (found := _FILE.match(path.name))]
         self._commits = {version: path for path, version in self._files if _COMMIT.fullmatch(path.name)}
         self._checkpoints = sorted(version for path, version in self._files if _CHECKPOINT.fullmatch(path.name))
@@ -48,6 +51,10 @@ class Log:
         young = min((version for version, path in self._commits.items() if path.stat().st_mtime >= since), default=latest)
         read = {commit for version in (*stay, *range(young, latest + 1)) for commit in range(self._start(version), version + 1)}
         return [path for path, version in self._files if version <= latest and version not in read]
+
+    def drafts(self) -> list[Path]:
+        """Commits that a killed writer has begun to write."""
+        return self._drafts
 
     def removed(self) -> set[str]:
         """The names of the table's files that the log's commits have removed from it."""

@@ -194,6 +194,38 @@ class SparkDelta(SparkWork):
                     session.conf.unset(_RETENTION_CHECK)
         return [folder / row["path"].rpartition("/")[2] for row in rows]
 
+    def _files_of(self, table: str) -> Collection[str]:
+        with translated(self._called(table)):
+            frame = self._session().sql(f"SELECT * FROM {self._name(table)}")
+            return {uri.rpartition("/")[2] for uri in frame.inputFiles()}
+
+    def _begin_log(self, table: str) -> None:
+        """Spark has no command for a checkpoint: a commit writes one if its number can be divided by a property of the table."""
+        with translated(self._called(table)):
+            for change in ("SET TBLPROPERTIES ('delta.checkpointInterval' = '1')", "UNSET TBLPROPERTIES ('delta.checkpointInterval')"):
+                self._session().sql(f"ALTER TABLE {self._name(table)} {change}").collect()
+
+    def _purge_in_catalog(self, table: str) -> str:
+        """By commands of the catalog. REORG is for rows that are only marked as removed, in files that stay.
+
+        See https://docs.databricks.com/aws/en/delta/vacuum and https://docs.databricks.com/aws/en/sql/language-manual/delta-reorg-table.
+        """
+        if self._latest(table) < 0:
+            return ""
+        name, at_once = self._name(table), "'delta.deletedFileRetentionDuration'"
+        with translated(self._called(table)):
+            for statement in (
+                f"REORG TABLE {name} APPLY (PURGE)",
+                f"ALTER TABLE {name} SET TBLPROPERTIES ({at_once} = 'interval 0 hours')",
+                f"VACUUM {name}",
+                f"ALTER TABLE {name} UNSET TBLPROPERTIES ({at_once})",
+            ):
+                awaited(self._session(), lambda text=statement: self._session().sql(text).collect())  # type: ignore[misc]
+        return (
+            "the log of the table keeps the smallest and largest hashes of files that are gone, until Databricks removes it: "
+            "delta.logRetentionDuration, 30 days if it is not set"
+        )
+
     def _write_checkpoint(self, table: str) -> None:
         """Spark's writers write a checkpoint after each tenth commit."""
 

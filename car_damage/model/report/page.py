@@ -1,7 +1,8 @@
 """The report of a training as one HTML file. It loads nothing and runs no script, so it can be kept, sent and shown in a frame."""
 
 import base64
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -185,6 +186,16 @@ def _curve(report: Report) -> str:
     ]
     table = _table(("share", "training photos", "macro-F1", "95 % interval"), rows, "rrrr")
     return learning_curve(report.curve) + table + "<p class=quiet>If the curve still rises at its end, more photos help.</p>"
+
+
+def without(page: bytes, paths: Collection[str]) -> bytes:
+    """The page without the mistakes that show a photo at one of these paths."""
+    titles = [f'title="{_text(path)}"' for path in paths]
+
+    def kept(figure: re.Match[str]) -> str:
+        return "" if any(title in figure[0] for title in titles) else figure[0]
+
+    return re.sub(r"<figure>.*?</figure>", kept, page.decode(), flags=re.DOTALL).encode()
 
 
 def _mistakes(report: Report) -> str:

@@ -1,0 +1,55 @@
+"""The photo that is sought, and what a place does for it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.pipeline import Trace
+
+_SHA256 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+
+
+@dataclass
+class Sought:
+    """A photo by its content."""
+
+    holds: Callable[[str], bool]
+    """Whether a sha256, in hexadecimal, is the photo's."""
+    paths: set[str] = field(default_factory=set)
+    """Where the tables say that the photo lies, or lay."""
+
+    def among(self, hashes: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Whether each hash, or null, is the photo's."""
+        found = [sha256 for sha256 in pc.unique(hashes).drop_null().to_pylist() if self.holds(sha256)]
+        return pc.is_in(hashes, value_set=pa.array(found, pa.string()))
+
+    def lies_at(self, paths: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Whether the photo lies, or lay, at each path."""
+        return pc.is_in(paths, value_set=pa.array(sorted(self.paths), pa.string()))
+
+    def named_in(self, data: bytes) -> bool:
+        """Whether a file has the photo's hash or one of its paths in its text."""
+        if any(self.holds(found.decode()) for found in set(_SHA256.findall(data))):
+            return True
+        return any(path.encode() in data for path in self.paths)
+
+    def blotted(self, data: bytes) -> bytes:
+        """A text without the photo's hash and paths."""
+        data = _SHA256.sub(lambda found: b"forgotten" if self.holds(found[0].decode()) else found[0], data)
+        for path in sorted(self.paths, key=len, reverse=True):
+            data = data.replace(path.encode(), b"forgotten")
+        return data
+
+
+class Place(Protocol):
+    """A place where a photo leaves traces. A call of `remove` after a killed one removes what is left."""
+
+    def find(self, sought: Sought) -> list[Trace]:
+        """What is there of the photo."""
+
+    def remove(self, sought: Sought) -> None:
+        """Remove it, but for what has a reason to stay."""

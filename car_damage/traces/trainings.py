@@ -1,0 +1,149 @@
+"""Files of trainings that show or name a photo: lists, pictures, reports, the photo for testing an endpoint, and the example of a model.
+
+A list loses the photo's rows, a report its picture; a contact sheet goes. Another test photo takes the place of the one for testing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from car_damage.data.checked import readable
+from car_damage.model.report.page import without
+from car_damage.model.run_files import PREDICTIONS_FILE, SHOWING_PHOTOS, SMOKE_PHOTO_FILE, TRAINED_FILE
+from car_damage.pipeline import Trace
+from car_damage.ports import Platform, RunSummary
+from car_damage.promotion.retention import ENDLESS
+from car_damage.traces import examples, lists
+from car_damage.traces.rows import HASH, PATH
+from car_damage.traces.sought import Sought
+
+_ORDER = (".png", ".html", ".txt", ".csv", ".md", ".json", "", ".parquet")
+"""Suffixes of the files that are looked at. What tells whether a picture shows the photo comes after the pictures, so that the call after a
+killed one still knows."""
+_STAYS = "Unity Catalog keeps the files of a version as they are: remove the version when another one is live"
+
+Changes = dict[str, bytes | None]
+"""File -> its content without the photo; None: it goes."""
+
+
+class Trainings:
+    """All trainings of the experiment, also those that a person has deleted and whose files are still there."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    def find(self, sought: Sought) -> list[Trace]:
+        return [trace for run in self._runs() for trace in self._traces(run, self._changes(run, sought), sought)]
+
+    def remove(self, sought: Sought) -> None:
+        for run in self._runs():
+            for file, data in self._changes(run, sought).items():
+                self._platform.archive.replace(run, file, data)
+
+    def underway(self) -> tuple[str, ...]:
+        """The names of the trainings in progress."""
+        since = self._platform.clock.now() - ENDLESS
+        return tuple(run.name for run in self._platform.tracking.recent() if run.status == "RUNNING" and run.started >= since)
+
+    def _runs(self) -> Iterator[RunSummary]:
+        yield from self._platform.tracking.recent()
+        yield from self._platform.archive.deleted()
+
+    def _traces(self, run: RunSummary, changes: Changes, sought: Sought) -> Iterator[Trace]:
+        place = f"training {run.name}"
+        versions = self._platform.registry.versions_for(run.run_id) if changes else []
+        for file in changes:
+            name = file.rpartition("/")[2]
+            if name == TRAINED_FILE:
+                trained = "was trained with it"
+                stays = "a model cannot unlearn: train again without it"
+                for number in [version.version for version in versions]:
+                    yield Trace(f"version {number}", trained, stays=stays, version=number)
+            if name in examples.FILES and self._platform.settings.registry_uri.startswith("databricks-uc"):
+                yield from (Trace(f"version {version.version}", f"has it in {name}", stays=_STAYS) for version in versions)
+            yield Trace(place, name, run=run.run_id)
+
+    def _changes(self, run: RunSummary, sought: Sought) -> Changes:
+        """In the order in which they are to be made."""
+        archive, names = self._platform.archive, self._platform.archive.files(run)
+        looked_at = sorted((_ORDER.index(suffix), file) for file in names if (suffix := _suffix(file)) in _ORDER)
+        files = {file: archive.read(run, file) for _, file in looked_at if _suffix(file) != ".png"}
+        listed = {file: lists.rows(data) for file, data in files.items() if _suffix(file) == ".parquet"}
+        here = Sought(sought.holds, sought.paths | {path for rows in listed.values() for path in _paths(rows, sought)})
+        changes: Changes = {}
+        for file, data in files.items():
+            changed = _list_without(listed[file], data, here) if file in listed else self._without(file, data, files, here)
+            if changed != data:
+                changes[file] = changed
+        shown = any(_suffix(file) == ".json" and file.startswith("run/") for file in changes) or any(map(_mistaken, _named(listed, here)))
+        pictures: Changes = {file: None for file in names if shown and file.rpartition("/")[2] in SHOWING_PHOTOS}
+        return pictures | changes
+
+    def _without(self, file: str, data: bytes, files: dict[str, bytes], sought: Sought) -> bytes | None:
+        name = file.rpartition("/")[2]
+        if name == SMOKE_PHOTO_FILE:
+            is_it = sought.holds(hashlib.sha256(data).hexdigest())
+            return self._another(files, sought) if is_it else data
+        if name in examples.FILES and examples.shows(data, sought):
+            return examples.with_another(data, self._another(files, sought) or examples.drawn())
+        if name.endswith(".html"):
+            return without(data, sought.paths)
+        if not sought.named_in(data):
+            return data
+        if name.endswith(".json"):
+            return json.dumps(_json_without(json.loads(data), sought), indent=1).encode()
+        return sought.blotted(data)
+
+    def _another(self, files: dict[str, bytes], sought: Sought) -> bytes | None:
+        """The bytes of another test photo that can be read; None if there is none, so that the version cannot be tested any more."""
+        [*predicted] = (data for file, data in files.items() if file.rpartition("/")[2] == PREDICTIONS_FILE)
+        if not predicted:
+            return None
+        rows = lists.rows(predicted[0])
+        rows = rows.filter(pc.invert(lists.among(rows, sought)))
+        limit = self._platform.settings.serving.max_request_bytes * 3 // 4 - 4096
+        photos = readable(self._platform.files, rows[PATH].to_pylist(), rows[HASH].to_pylist(), {})
+        return next((photo for photo in photos if len(photo) <= limit), None)
+
+
+def _suffix(file: str) -> str:
+    name = file.rpartition("/")[2]
+    return f".{name.rpartition('.')[2]}" if "." in name else "" if name == SMOKE_PHOTO_FILE else "?"
+
+
+def _list_without(rows: pa.Table, data: bytes, sought: Sought) -> bytes | None:
+    """The file with these rows, without those of the photo."""
+    mask = lists.among(rows, sought)
+    return lists.written(rows.filter(pc.invert(mask))) if pc.any(mask).as_py() else data
+
+
+def _paths(rows: pa.Table, sought: Sought) -> list[str]:
+    return rows.filter(lists.among(rows, sought))[PATH].to_pylist() if PATH in rows.column_names else []
+
+
+def _named(listed: dict[str, pa.Table], sought: Sought) -> Iterator[dict[str, Any]]:
+    for rows in listed.values():
+        yield from rows.filter(lists.among(rows, sought)).to_pylist()
+
+
+def _mistaken(row: dict[str, Any]) -> bool:
+    return row.get("predicted", row.get("label")) != row.get("label")
+
+
+def _json_without(value: Any, sought: Sought) -> Any:
+    """The value without the objects that name the photo."""
+    if isinstance(value, dict):
+        return {key: _json_without(one, sought) for key, one in value.items() if not sought.named_in(str(key).encode())}
+    if isinstance(value, list):
+        return [_json_without(one, sought) for one in value if not _names(one, sought)]
+    return None if isinstance(value, str) and sought.named_in(value.encode()) else value
+
+
+def _names(value: Any, sought: Sought) -> bool:
+    """Whether a member of a list names the photo: itself, or one of its own fields."""
+    texts = value.values() if isinstance(value, dict) else [value]
+    return any(isinstance(text, str) and sought.named_in(text.encode()) for text in texts)
