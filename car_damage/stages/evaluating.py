@@ -14,10 +14,13 @@ import pyarrow.compute as pc
 
 from car_damage.data.assignment import flags_of
 from car_damage.data.checked import readable
+from car_damage.data.desk import Desk
 from car_damage.data.groups import groups_of
 from car_damage.data.near_duplicates import in_two_splits, unsigned
-from car_damage.data.splits import SPLITS, TEST, VALIDATION
+from car_damage.data.silver import ADDED
+from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import TooFewPhotos
+from car_damage.model.answering import Answering
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.model.quality import plots
@@ -29,6 +32,8 @@ from car_damage.model.report.scores import Scores, scores_of
 from car_damage.model.run_files import (
     ANSWERING_FILE,
     CONFUSION_MATRIX_FILE,
+    DOUBTFUL_LABELS_FILE,
+    DOUBTS_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
     RELIABILITY_FILE,
@@ -44,13 +49,15 @@ from car_damage.ports import Platform
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
+from car_damage.stages import doubting
+from car_damage.stages.doubting import Asked
 
 if TYPE_CHECKING:
     import keras
 
     from car_damage.model.onnx_network import OnnxNetwork
 
-COLUMNS = ("phash", "width", "height")
+COLUMNS = ("phash", "width", "height", *ADDED)
 """The columns of silver that are read beside those of the photos."""
 
 _ENVELOPE = 4096
@@ -91,7 +98,7 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
     """
     settings, classes = platform.settings, platform.settings.labels.classes
     photos_of = {split: len(trained.photos.part(split)) for split in SPLITS}
-    (test, rows, said), (_, _, to_calibrate) = (_predicted(trained, split) for split in (TEST, VALIDATION))
+    (test, rows, said), (validation, _, to_calibrate) = (_predicted(trained, split) for split in (TEST, VALIDATION))
     prices = costs(classes, settings.promotion.costs)
     answering = fitted(to_calibrate, settings.answers, prices)
     answering.write(folder / ANSWERING_FILE)
@@ -107,11 +114,17 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         RELIABILITY_FILE: lambda: plots.reliability_diagram(answers.before, answers.after),
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
+    not_learned = [Asked(validation, on_validation), Asked(test, on_test), *_out_of_fold(trained, answering)]
+    doubts, sheet = doubting.doubts(not_learned, trained.rows, classes, settings.answers.doubtful, platform.clock.now().isoformat())
+    if sheet:
+        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(sheet, doubts.among)
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
         with if_possible(name):
             (folder / name).write_bytes(draw())
+    with if_possible("labels that look wrong, on the review desk,"):
+        Desk(platform.files, settings.answers, platform.clock).doubt(doubts)
     example = smoke_photo(platform, test)
     measured = {split: asdict(of) for split, of in evaluations.items()} | asdict(scores)
     measured["answers"] = [asdict(one) for one in (answers.chosen, *answers.workloads)]
@@ -119,6 +132,7 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         EVALUATION_FILE: json.dumps(measured, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: example,
+        DOUBTS_FILE: doubts.written(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -146,8 +160,26 @@ def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     photos = photos.only(there)
-    rows = trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
-    return photos, rows, Said(photos.labels, probabilities[there], np.asarray(rows["width"]) * np.asarray(rows["height"]))
+    rows = _rows(trained, photos)
+    return photos, rows, Said(photos.labels, probabilities[there], _area(rows))
+
+
+def _out_of_fold(trained: Trained, answering: Answering) -> list[Asked]:
+    """The training photos that were answered in cross-validation, as the model answers."""
+    if (probabilities := trained.result.out_of_fold) is None:
+        return []
+    answered = np.isfinite(probabilities[:, 0])
+    photos = trained.photos.part(TRAIN).only(answered)
+    return [Asked(photos, answering.calibrated(probabilities[answered], _area(_rows(trained, photos))))]
+
+
+def _rows(trained: Trained, photos: Photos) -> pa.Table:
+    return trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
+
+
+def _area(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Pixels of each photo's file."""
+    return np.asarray(rows["width"]) * np.asarray(rows["height"])
 
 
 def _report(  # noqa: PLR0917 - all that it shows

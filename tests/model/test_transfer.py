@@ -14,16 +14,18 @@ import pytest
 from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
+from car_damage.data.desk import Desk
+from car_damage.data.doubts import parse
 from car_damage.data.features import FEATURES, KEY, rows
 from car_damage.errors import SettingsError
 from car_damage.model.networks import applications, backbone, heads, startup
 from car_damage.model.quality.evaluation import evaluate
-from car_damage.model.run_files import OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
+from car_damage.model.run_files import DOUBTS_FILE, OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
 from car_damage.model.served.process import answers
 from car_damage.pipeline import TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
 from car_damage.ports import FEATURES_TAG
-from car_damage.settings import Settings, Training
+from car_damage.settings import Answers, Settings, Training
 from car_damage.stage import silent
 from car_damage.stages import transfer
 from car_damage.stages.train import STAGE as TRAIN
@@ -77,6 +79,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, wei
     folder = tmp_path_factory.mktemp("transfer")
     world = build_world(folder, home_in(folder, mlflow_template), train=6, validation=2, test=2, classes=CLASSES)
     world = with_training(world, seeing(weights))
+    desk = Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"))
+    world = replace(world, target=Target(world.target.settings.model_copy(update={"answers": desk})))
     return Trained(world, TRAIN.work(asked(world), world.target, silent))
 
 
@@ -103,6 +107,19 @@ def test_out_of_fold_probabilities_are_kept_for_each_training_photo(trained: Tra
     assert dict(zip(predicted["sha256"].to_pylist(), predicted["label"].to_pylist(), strict=True)) == labels
     probabilities = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def test_labels_that_look_wrong_are_in_the_run_and_asked_on_the_review_desk(trained: Trained) -> None:
+    target = trained.world.target
+    doubts = parse(target.tracking.fetch(trained.report.run_id, DOUBTS_FILE))
+    assert (doubts.among, len(doubts.photos)) == (30, 2), "all photos, the training photos out of fold; 4 % of them"
+    labels = dict(zip(trained.world.rows["sha256"].to_pylist(), trained.world.rows["label"].to_pylist(), strict=True))
+    desk = Desk(target.files, target.settings.answers, target.clock)
+    waits = {one.sha256: one for one in desk.waiting()}
+    assert {sha256: (one.labelled, one.answer.label) for sha256, one in waits.items()} == {
+        one.sha256: (labels[one.sha256], one.says) for one in doubts.photos
+    }
+    assert all(hashlib.sha256(desk.photo(sha256) or b"").hexdigest() == sha256 for sha256 in waits)
 
 
 def test_the_registered_model_takes_the_file_of_a_photo_and_answers_as_it_was_evaluated(trained: Trained, tmp_path: Path) -> None:

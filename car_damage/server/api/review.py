@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from car_damage.data import reviews
-from car_damage.data.desk import Desk, Said, Waiting
+from car_damage.data.desk import Desk, Waiting
+from car_damage.data.spoken import Said
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS
 from car_damage.server.errors import ApiError, ErrorKind
@@ -57,18 +58,19 @@ class Reviewed(TypedDict):
 
 @_closed
 class WaitingPhoto(Reviewed):
-    """A photo that waits for a word, and the answer that asked for a person."""
+    """A photo that waits for a word, and what a model said of it."""
 
     label: str
     probabilities: dict[str, float]
     classes: Annotated[list[str], Field(description="The classes that the answer cannot exclude.")]
-    served_by: str
+    served_by: Annotated[str, Field(description="The served entity whose answer asks for a person; empty: a training doubts the label.")]
     asked: Annotated[str, Field(description="ISO 8601, UTC.")]
+    labelled: Annotated[str | None, Field(description="The label that looks wrong; null: the answer asks for a person.")]
 
 
 @_closed
 class ReviewDesk(TypedDict):
-    """What waits, largest doubt first."""
+    """What waits: answers that ask for a person, then labels that look wrong, of each the largest doubt first."""
 
     keeps: Annotated[bool, Field(description="Whether photos are kept for review at all.")]
     classes: list[str]
@@ -135,6 +137,7 @@ def _waiting(one: Waiting) -> WaitingPhoto:
         "classes": list(answer.classes),
         "served_by": answer.served_by,
         "asked": answer.asked,
+        "labelled": one.labelled,
     }
 
 
