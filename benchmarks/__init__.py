@@ -9,6 +9,7 @@ MODULES = (
     "features",
     "int8",
     "serving",
+    "explain",
     "model_start",
     "load",
     "runtimes",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.model.answering import Answering, Nonconformity
 from car_damage.model.served.package import NetworkFiles
 from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
@@ -47,6 +48,11 @@ class Endpoint:
             time.sleep(0.1)
 
 
+def request(data: bytes) -> bytes:
+    """The body that asks about a photo."""
+    return json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]}).encode()
+
+
 def photo() -> bytes:
     """A demo photo enlarged to 1000x667 pixels, with camera noise, as a JPEG of quality 88: about 150 kB."""
     import numpy as np
@@ -63,11 +69,12 @@ def photo() -> bytes:
 
 
 def network(home: Path) -> NetworkFiles:
-    """Save an untrained network."""
+    """Save an untrained network, all of whose answers ask for a person."""
     from car_damage.model.networks.cnn import build
     from car_damage.model.networks.export import write
 
-    files = NetworkFiles(home / "network.keras", home / "network.onnx")
+    files = NetworkFiles(home / "network.keras", home / "network.onnx", home / "answering.json")
+    Answering(scores=(Nonconformity(1, (0.5,)),) * len(CLASSES)).write(home / "answering.json")
     built = build("cnn", len(CLASSES))
     built.save(files.keras)
     write(built, files.onnx)
@@ -108,12 +115,16 @@ def compiled(files: NetworkFiles) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def endpoint(home: Path, files: NetworkFiles, data: bytes) -> Iterator[Endpoint]:
-    """Register the network as two versions, run an endpoint server during the block and take version 1 live."""
+def endpoint(home: Path, files: NetworkFiles, data: bytes, *, keep: bool = False) -> Iterator[Endpoint]:
+    """Register the network as two versions, run an endpoint server during the block and take version 1 live.
+
+    `keep`: photos whose answers ask for a person are kept in the folder kept of the home.
+    """
     import mlflow
 
     from car_damage.model.served import package
 
+    home.mkdir(exist_ok=True)
     port = free_port()
     settings = Settings(
         home=home, tracking=Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"), serving=Serving(host=f"http://127.0.0.1:{port}")
@@ -131,6 +142,8 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes) -> Iterator[Endpoint]
         "CAR_DAMAGE_TRACKING__URI": settings.tracking_uri,
         "CAR_DAMAGE_SERVING__HOST": str(settings.serving.host),
     }
+    if keep:
+        environment["CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW"] = str(home / "kept")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, home / "endpoint.log", f"{settings.serving.host}/health", environment) as server:
         server.await_ready(TIMEOUT)
@@ -138,7 +151,7 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes) -> Iterator[Endpoint]
             port,
             f"/serving-endpoints/{settings.serving.endpoint}/invocations",
             {"Content-Type": "application/json", "Authorization": f"Bearer {token(home)}"},
-            json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]}).encode(),
+            request(data),
             server.process.pid,
             DatabricksServing(settings),
         )

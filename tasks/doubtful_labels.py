@@ -14,9 +14,9 @@ def lines(run_id: str, tracking: Tracking) -> list[str]:
     if not doubts.photos:
         return [f"None of the {doubts.among:,} labels that could be looked at (or `answers.doubtful` is 0)."]
     rows = [(plain(one.path), plain(one.label), plain(one.says), f"{one.probabilities[one.label]:.2f}") for one in doubts.photos]
+    told = f"{len(doubts.photos)} of {doubts.among:,}, asked of models that had not learned from them."
     return [
-        f"{len(doubts.photos)} of {doubts.among:,}, asked of models that had not learned from them. If `answers.keep_for_review` is set, the "
-        "review desk asks people about them.",
+        f"{told} With `answers.keep_for_review`, the review desk asks people about them.",
         "",
         picture(tracking.fetch(run_id, DOUBTFUL_LABELS_FILE), TITLE),
         "",

@@ -94,7 +94,7 @@ class Desk:
     def keep(self, photo: bytes, answer: Answer) -> bool:
         """Keep a photo until it is reviewed. False if it was dropped, or nothing is kept here.
 
-        A photo that was reviewed is not kept again.
+        A photo that was reviewed is not kept again, and one about whose label people are asked lies elsewhere.
         """
         folder = self._answers.keep_for_review
         if folder is None:
@@ -103,7 +103,10 @@ class Desk:
         with self._space:
             try:
                 kept = listed(self._files, folder)
-                if any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept) or self.said(sha256).counts is not None:
+                there = any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept) or any(
+                    one.sha256 == sha256 for one, _ in self._doubts()
+                )
+                if there or self.said(sha256).counts is not None:
                     return False
                 if fits := self._fits(kept, len(photo)):
                     reviews.write(self._files, f"{folder}{sha256}{_PHOTO}", photo)
@@ -125,9 +128,9 @@ class Desk:
             Unavailable: a folder cannot be listed.
         """
         said_of = self._words.listed()
-        asked = sorted(self._asked(said_of), key=lambda one: (-one.answer.doubt, one.sha256))
-        there = {one.sha256 for one in asked}
-        return asked + [one for one in self._doubted(said_of) if one.sha256 not in there]
+        doubted = {one.sha256: one for one in self._doubted(said_of)}
+        asked = [one for one in self._asked(said_of) if one.sha256 not in doubted]
+        return [*sorted(asked, key=lambda one: (-one.answer.doubt, one.sha256)), *doubted.values()]
 
     def doubt(self, doubts: Doubts) -> None:
         """Ask whether these labels are right, in place of those of an earlier training. Nothing is asked where nothing is kept.

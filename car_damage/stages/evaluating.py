@@ -57,7 +57,9 @@ if TYPE_CHECKING:
 
     from car_damage.model.onnx_network import OnnxNetwork
 
-COLUMNS = ("phash", "width", "height", *ADDED)
+OPTIONAL = ADDED
+"""Columns of silver that tables of earlier versions lack."""
+COLUMNS = ("phash", "width", "height", *OPTIONAL)
 """The columns of silver that are read beside those of the photos."""
 
 _ENVELOPE = 4096
@@ -179,7 +181,7 @@ def _rows(trained: Trained, photos: Photos) -> pa.Table:
 
 def _area(rows: pa.Table) -> npt.NDArray[np.int64]:
     """Pixels of each photo's file."""
-    return np.asarray(rows["width"]) * np.asarray(rows["height"])
+    return np.asarray(rows["width"], np.int64) * np.asarray(rows["height"], np.int64)
 
 
 def _report(  # noqa: PLR0917 - all that it shows

@@ -50,5 +50,5 @@ def test_without_photos_nothing_is_doubted() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"said": 1', b'{"said": "", "among": 0, "photos": [{"sha256": ""}]}'])
 def test_half_a_file_is_an_error(data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"Expecting|no file of"):
         parse(data)
