@@ -45,7 +45,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         return report
     settings = platform.settings
     rows, _ = platform.tables.read(
-        settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version, optional=evaluating.ADDED
+        settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version, optional=evaluating.OPTIONAL
     )
     _check(rows, request.silver_version)
     images = settings.images
