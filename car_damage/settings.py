@@ -425,6 +425,8 @@ class Databricks(Section):
     """Name of the job that predicts many photos at once."""
     approval_job: str = "car-damage-approval"
     """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
+    app: Annotated[str, Field(pattern=r"^[a-z0-9-]{2,30}$")] | None = None
+    """Name of the Databricks App with the endpoint's page and its review desk, which bootstrap creates and deploys. None: there is none."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
     """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
     each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""

@@ -4,7 +4,7 @@
  */
 
 import { Card } from "./card.js";
-import { desk, keptPhoto } from "./endpoint.js";
+import { desk, keptPhoto, signedInAs } from "./endpoint.js";
 import { OTHERS, askForName, offer, reviewer, say, spoken } from "./words.js";
 
 /** Milliseconds between two looks at an empty desk. */
@@ -138,7 +138,7 @@ function tell(words, undoable = false) {
 function showSigned() {
   const name = reviewer.get();
   part("signed").textContent = name ? `You say it as ${name}.` : "";
-  part("rename").hidden = !name;
+  part("rename").hidden = !name || Boolean(signedInAs);
 }
 
 part("undo").addEventListener("click", undo);
