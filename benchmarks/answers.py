@@ -116,7 +116,7 @@ def _trained(photos: Library) -> Network:
     with load(*everything) as loaded:
         learned = loaded.part(TRAIN)
         groups = np.array([near[sha256] for sha256 in learned.sha256s])
-        features = _features(learned, chosen(augment=settings.augment), seeing)
+        features = _features(learned, chosen(settings), seeing)
         head = heads.fit(features, learned.labels, groups, len(CLASSES), settings.head, settings.seed).head
         return Network(*(_said(loaded.part(part), head, seeing, area) for part in (VALIDATION, TEST)))
 

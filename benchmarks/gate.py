@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.gate_nights import BETTER, CLASSES, NIGHTS, RULE, Place, TestPhotos, chances, ending, goes_live
 from benchmarks.gate_picture import TradeOff, draw
 from car_damage.model.quality.evaluation import Labels, macro_f1, macro_f1_of
-from car_damage.promotion.certainty import cells_of, confidence, intervals
+from car_damage.model.quality.paired import cells_of, intervals
+from car_damage.promotion.certainty import confidence
 from car_damage.settings import Promotion
 
 BASELINE = Promotion(min_confidence=0.8)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.model.quality.evaluation import Labels, macro_f1, macro_f1_of
-from car_damage.promotion.certainty import cells_of, confidence
+from car_damage.model.quality.paired import cells_of
+from car_damage.promotion.certainty import confidence
 from car_damage.promotion.rule import Answers, Circumstances, Decision, confidence_asked, decide
 from car_damage.settings import Promotion
 

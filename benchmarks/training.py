@@ -1,4 +1,4 @@
-"""Training speed in photos a second, from the second epoch on.
+"""Training speed in photos a second, and the cores that it keeps busy, from the second epoch on.
 
 The baseline is the usual way: keras.utils.image_dataset_from_directory on the folder, with the same network and the same
 augmentation. It decodes every photo in every epoch; this project decodes each photo once, before training.
@@ -10,7 +10,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
+from car_damage.machine import cores
 from car_damage.model.networks import cnn, startup, training
 from car_damage.model.pixels.photos import Photos, PhotoSet, load
 from car_damage.photo.limits import Limits
@@ -36,13 +38,13 @@ EPOCHS = 4
 def run(photos: int = PHOTOS, epochs: int = EPOCHS, real: Path | None = None) -> list[dict[str, object]]:
     with tempfile.TemporaryDirectory() as root:
         _draw(Path(root), photos)
-        rows = [_measured(Path(root), f"cnn training, {photos} photos of 1000x667", epochs)]
+        rows = _measured(Path(root), f"cnn training, {photos} photos of 1000x667", epochs)
     if real is not None:
-        rows.append(_measured(real, f"cnn training, photos of {real}", epochs, limit=photos))
+        rows += _measured(real, f"cnn training, photos of {real}", epochs, limit=photos)
     return rows
 
 
-def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) -> dict[str, object]:
+def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) -> list[dict[str, object]]:
     startup.import_quietly()
     import keras
     import tensorflow as tf
@@ -60,40 +62,50 @@ def _measured(folder: Path, name: str, epochs: int, limit: int | None = None) ->
         ).map(lambda pixels, labels: (tf.cast(pixels, tf.uint8), labels))
         ours = training.batches(photos, settings.batch_size, settings.seed)
         # In turns, so that other load on the machine affects both alike.
-        rounds = [(_rate(usual, len(photos), epochs, settings), _rate(ours, len(photos), epochs, settings)) for _ in range(2)]
-    baseline, value = (statistics.median(rate for rates in of for rate in rates) for of in zip(*rounds, strict=True))
-    return {
-        "name": name,
-        "value": value,
-        "unit": "photos/s",
-        "baseline": f"image_dataset_from_directory, {baseline:.0f}/s",
-        "ratio": value / baseline,
-    }
+        rounds = [(_pace(usual, len(photos), epochs, settings), _pace(ours, len(photos), epochs, settings)) for _ in range(2)]
+    theirs, mine = zip(*rounds, strict=True)
+    baseline, value = (statistics.median(rate for pace in of for rate in pace.rates) for of in (theirs, mine))
+    busy = statistics.mean(pace.cores for pace in mine)
+    usual_way = f"image_dataset_from_directory, {baseline:.0f}/s"
+    return [
+        {"name": name, "value": value, "unit": "photos/s", "baseline": usual_way, "ratio": value / baseline},
+        {"name": f"{name}: cores in use", "value": busy, "unit": "cores", "baseline": f"{cores()} cores", "ratio": busy / cores()},
+    ]
 
 
-def _rate(batches: object, photos: int, epochs: int, settings: Training) -> list[float]:
-    """Photos a second in each epoch except the first."""
+@dataclass(frozen=True)
+class _Pace:
+    """Of a training, without its first epoch."""
+
+    rates: list[float]
+    """Photos a second in each epoch."""
+    cores: float
+    """Processor seconds of this process for each second of the clock."""
+
+
+def _pace(batches: object, photos: int, epochs: int, settings: Training) -> _Pace:
     import keras
 
     keras.utils.set_random_seed(settings.seed)
     learner = cnn.augmented(cnn.cnn(len(CLASSES)), settings.seed)
     learner.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     seconds: list[float] = []
-    learner.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[_stopwatch(seconds)])
-    return [photos / taken for taken in seconds[1:]]
+    busy: list[float] = []
+    learner.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[_stopwatch(seconds), _stopwatch(busy, time.process_time)])
+    return _Pace([photos / taken for taken in seconds[1:]], sum(busy[1:]) / sum(seconds[1:]))
 
 
-def _stopwatch(seconds: list[float]) -> object:
+def _stopwatch(seconds: list[float], clock: Callable[[], float] = time.perf_counter) -> object:
     import keras
 
     start = 0.0
 
     def begin(*_: object) -> None:
         nonlocal start
-        start = time.perf_counter()
+        start = clock()
 
     def end(*_: object) -> None:
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
 
     return keras.callbacks.LambdaCallback(on_epoch_begin=begin, on_epoch_end=end)
 

@@ -8,7 +8,8 @@ CarDamageError
 │   └── UpdateInProgress      the endpoint is still busy with an earlier update
 └── Terminal                  permanent: never retried, the message says what to do
     ├── SettingsError         a setting is unknown, missing or out of its range
-    │   └── WorkspaceIncomplete  the workspace lacks something that the service's set-up makes there
+    │   ├── WorkspaceIncomplete  the workspace lacks something that the service's set-up makes there
+    │   └── WeightsMissing    the weights of a backbone cannot be had
     ├── UnusablePhoto         these bytes cannot be used as a photo; carries a reason
     ├── LandingLost           far more photos vanished from the landing folder than is plausible
     ├── PhotoChanged          a photo's bytes have changed since it was validated
@@ -62,6 +63,10 @@ class SettingsError(Terminal):
 
 class WorkspaceIncomplete(SettingsError):
     """The Databricks workspace lacks something that the service's set-up makes there, or has it from other code."""
+
+
+class WeightsMissing(SettingsError):
+    """The weights of the backbone that the settings name cannot be had: its file is not there, or they cannot be downloaded."""
 
 
 class UnusablePhoto(Terminal):

@@ -10,6 +10,8 @@ from importlib import metadata
 
 TRAINING = ("tensorflow", "keras", "onnxruntime", "pillow", "pi-heif")
 """The packages whose minor version changes a model."""
+SEEING = ("onnxruntime", "pillow", "pi-heif")
+"""Those of them that decode a photo and compute what a backbone sees in it."""
 TENSORFLOW_BUILDS = ("tensorflow", "tensorflow-cpu", "tensorflow-intel")
 """The names of the package TensorFlow, which has one version under all of them."""
 

@@ -16,21 +16,37 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from car_damage import packages
-from car_damage.errors import FileMissing, SettingsError
+from car_damage.errors import FileMissing, WeightsMissing
 from car_damage.settings import Settings, Training
 
 RECIPE = 4
 """Raise it when a change of decoding or training changes models: then models of an older recipe are trained again. A test notices such a
 change of the code: see tests/recipe.py."""
 
-_AS_BEFORE = MappingProxyType({"int8": False, "resolution": "as_is"})
+_AS_BEFORE = MappingProxyType(
+    {
+        "int8": False,
+        "resolution": "as_is",
+        "views": ["mirrored"],
+        "augmentation": "plain",
+        "precision": "float32",
+        "warm_start": "off",
+        "fine_tune": "off",
+        "components": 256,
+        "search_minutes": 0,
+    }
+)
 """Settings of training that earlier releases did not have, with the value that trains as they did. These pairs are no part of the key."""
 
 _ANSWERS = MappingProxyType({"coverage": 0.9, "group_thresholds": False})
 """Settings of answers that determine a model, with the value that is no part of the key."""
 
-_OF_TRANSFER = ("backbone", "weights", "layers", "head")
+_OF_TRANSFER = ("backbone", "weights", "layers", "head", "views", "fine_tune", "components")
 """Settings of training that only the network transfer reads."""
+_OF_FINE_TUNING = tuple(name for name in Training.model_fields if name.startswith("fine_tune_"))
+"""Settings that only its fine-tuning reads."""
+_OF_EPOCHS = ("augmentation", "precision", "warm_start")
+"""Settings that every training in epochs reads: that of the network cnn, and fine-tuning."""
 
 UNREADABLE_SHOWN = 20
 """At most so many paths of unreadable files stand in a report, which must stay small."""
@@ -128,6 +144,8 @@ class TrainRequest:
     """The finished run with this key that the stage live has found; empty where there is none."""
     train_again: bool = False
     """Train even when a finished run of another flow run has this key."""
+    fallback_key: str = ""
+    """See `training_keys`."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,8 @@ class TrainReport:
     left_out: tuple[str, ...] = ()
     """Paths of photos that the training left out, because they have changed or cannot be read. At most UNREADABLE_SHOWN."""
     left_out_count: int = 0
+    network: str = ""
+    """The network that was trained; empty where an earlier release trained it."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +177,8 @@ class RegisterRequest:
     """Decide again even when the version has a decision against the present champion."""
     training_key: str = ""
     """Of the run. Versions with the same key are the same model, trained twice."""
+    network: str = ""
+    """Of the run: see `TrainReport.network`."""
 
 
 PROMOTE = "promote"
@@ -267,6 +289,8 @@ class LiveRequest:
     packages: dict[str, str] = field(default_factory=dict)
     """Package -> minor version, of the packages that would train. Empty: they are not known before the machine that trains has started,
     and any finished run with this key counts."""
+    fallback_key: str = ""
+    """See `training_keys`. A finished run with this key counts as one with the other key."""
 
 
 @dataclass(frozen=True)
@@ -399,6 +423,8 @@ class TidyRequest:
     """Of the flow run: the training with this key stays, so that the next run finds it. Empty: the latest training stays."""
     dry_run: bool = False
     """Tell what can go, and remove nothing."""
+    fallback_key: str = ""
+    """See `training_keys`. The training with this key stays, too."""
 
 
 @dataclass(frozen=True)
@@ -442,19 +468,24 @@ def silver_request(request: ValidateRequest, report: ValidateReport) -> SilverRe
 def live_request(report: SilverReport, settings: Settings, read: Callable[[str], bytes] = _read) -> LiveRequest:
     """The training key follows from silver and the settings, so it is known before anything is trained. See `training_key` for `read`."""
     here = settings.databricks.stages == "here"
-    return LiveRequest(training_key(report.fingerprint, settings, read), packages.that_train_here() if here else {})
+    key, fallback = training_keys(report.fingerprint, settings, read)
+    return LiveRequest(key, packages.that_train_here() if here else {}, fallback)
 
 
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
     """Training reads the silver version of this run, and no later one."""
-    return TrainRequest(flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again)
+    return TrainRequest(
+        flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again, asked.fallback_key
+    )
 
 
 def register_request(
     flow_run: str, silver: SilverReport | TrainRequest, train: TrainReport, dry_run: bool = False, judge_again: bool = False
 ) -> RegisterRequest:
     """The silver version comes from the train request: the train report may be a cached one, of an earlier version."""
-    return RegisterRequest(flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key)
+    return RegisterRequest(
+        flow_run, train.run_id, train.model_uri, silver.silver_version, dry_run, judge_again, train.training_key, train.network
+    )
 
 
 def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -> EndpointRequest:
@@ -462,11 +493,33 @@ def promote_request(flow_run: str, by: str, chosen: ChooseReport, reason: str) -
     return EndpointRequest(flow_run, by, chosen.version, chosen.replaces, chosen.kind, reason)
 
 
+def training_keys(silver_fingerprint: str, settings: Settings, read: Callable[[str], bytes] = _read) -> tuple[str, str]:
+    """The key of the training that is due, and the key with which it ends where the network auto becomes cnn. See `training_key`.
+
+    Only the machine that trains knows whether it can download weights, so both keys are known before, and that machine settles for one.
+    Where a file of the backbone is not there, both are the key of cnn. With another network than auto the second one is empty.
+    """
+    training = settings.training
+    if training.network != "auto":
+        return training_key(silver_fingerprint, settings, read), ""
+    of_cnn, of_transfer = (
+        settings.model_copy(update={"training": training.model_copy(update={"network": network})}) for network in ("cnn", "transfer")
+    )
+    fallback = training_key(silver_fingerprint, of_cnn, read)
+    try:
+        return training_key(silver_fingerprint, of_transfer, read), fallback
+    except WeightsMissing:
+        return fallback, fallback
+
+
 def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[str], bytes] = _read) -> str:
     """A hash of everything that determines a trained model: where it is kept, the data, the settings of training, and the recipe.
 
     Two runs with the same key and the same packages (`packages.TRAINING`) would train the same model, so the second one is spared. The
-    champion is no part of it.
+    champion is no part of it, also with `training.warm_start`: otherwise each promotion would change the key, and so every night that
+    took a model live would be followed by another training on the same photos. With a warm start, a key stands for one training from
+    whichever champion was live then, and the run's tag names it. The same weights need the same start, too. A training that was killed
+    starts from the champion of the moment when it is repeated.
 
     Args:
         silver_fingerprint: see `SilverReport.fingerprint`.
@@ -474,7 +527,7 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
         read: the bytes of a file that the settings name: `Files.read`, where it may be on a volume.
 
     Raises:
-        SettingsError: there is no such file.
+        WeightsMissing: there is no such file.
         Unavailable: it cannot be read.
     """
     return digest(
@@ -496,14 +549,17 @@ def training_key(silver_fingerprint: str, settings: Settings, read: Callable[[st
 def _determining(training: Training, read: Callable[[str], bytes]) -> dict[str, Any]:
     """The settings of training that determine a model of its network, with the content of a file in place of its path."""
     settings = training.model_dump(mode="json")
-    transfer = training.network == "transfer"
-    found = {
-        name: value
-        for name, value in settings.items()
-        if (name, value) not in _AS_BEFORE.items() and (transfer or name not in _OF_TRANSFER)
-    }
+    unread = _unread(training)
+    found = {name: value for name, value in settings.items() if (name, value) not in _AS_BEFORE.items() and name not in unread}
     contents = {name: named_file(name, path, read) for name, path in training.files.items()}
     return found | {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _unread(training: Training) -> tuple[str, ...]:
+    """The settings of training that its network does not read."""
+    if training.network == "cnn":
+        return _OF_TRANSFER + _OF_FINE_TUNING
+    return _OF_FINE_TUNING + _OF_EPOCHS if training.fine_tune == "off" else ()
 
 
 def _answering(settings: Settings) -> dict[str, Any]:
@@ -519,13 +575,13 @@ def named_file(setting: str, path: str, read: Callable[[str], bytes]) -> bytes:
     """The file that a setting of training names.
 
     Raises:
-        SettingsError: there is no such file.
+        WeightsMissing: there is no such file.
         Unavailable: it cannot be read.
     """
     try:
         return read(path)
     except FileMissing as error:
-        raise SettingsError(f"training.{setting} names {path}, and there is no such file: copy it there, or name another one") from error
+        raise WeightsMissing(f"training.{setting} names {path}, and there is no such file: copy it there, or name another one") from error
 
 
 def digest(value: Any) -> str:

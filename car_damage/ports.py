@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from car_damage.moves import Intention, Move
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Training
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +31,10 @@ SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FEATURES_TAG = "features"
 """Tag of a training run of the network transfer: the digest of its rows in the table of features."""
+NETWORK_TAG = "network"
+"""Tag of a training run: the network that it trains."""
+WARM_START_TAG = "warm_start"
+"""Tag of a training run that was asked to start from the champion: its version and run, or why it started without it."""
 FLOW_RUN_TAG = "flow_run"
 """The tag of runs, versions and moves with the flow run that made them."""
 TAG_LIMIT = 1000
@@ -152,6 +156,9 @@ class Tables(Protocol):
             schema: the schema of these rows.
             tick: called from time to time with the number of files done.
 
+        Raises:
+            Terminal: the work is too large to travel to where the engine works, or fails there.
+
         Returns:
             `schema` with two columns in front: path, and unreadable (string: the reason why the file could not be read, and
             then the rest of the row is null; null for a file that was read). One row per file, in any order.
@@ -267,6 +274,8 @@ class TrainedRun:
     metrics: dict[str, float]
     flow_run: str = ""
     """The flow run that trained it."""
+    network: str = ""
+    """The network; empty where an earlier release trained it."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +328,21 @@ class RunContents:
     """Of every photo that the network was trained with, and of those that the model will answer."""
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Settings of a training that a search has tried."""
+
+    changes: Mapping[str, Any]
+    """Setting of training -> value, as JSON has it."""
+    loss: float
+    """Mean log loss of photos that the network did not learn from; infinite if it is no number."""
+    seconds: float
+
+    def of(self, training: Training) -> Training:
+        """The settings of this trial."""
+        return Training.model_validate({**training.model_dump(), **self.changes})
+
+
 class Tracking(Protocol):
     """MLflow runs."""
 
@@ -338,6 +362,12 @@ class Tracking(Protocol):
 
     def log(self, run_id: str, contents: RunContents) -> str:
         """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
+
+    def trials(self, training_key: str, run_id: str) -> list[Trial]:
+        """The trials of the search for this training, in their order. Those of earlier runs become children of this run."""
+
+    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
+        """Write a trial as a child of this run."""
 
     def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         """Mark the run as finished. `run_for` finds only finished runs. A key takes the place of the one that the run began with."""

@@ -39,6 +39,8 @@ def _whole(name: str) -> str:
     return str(Path(name).expanduser().absolute()) if is_path(name) else name
 
 
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+"""Numbers that a training computes with, by Keras' names."""
 Job = Literal["ingest", "train", "score"]
 """The jobs that do stages in Databricks."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -204,9 +206,10 @@ class Split(Section):
 class Training(Section):
     """The network and how it is trained."""
 
-    network: Literal["cnn", "transfer"] = "cnn"
+    network: Literal["cnn", "transfer", "auto"] = "cnn"
     """cnn: a small convolutional network, trained from random weights. transfer: a network that others have trained on millions of
-    pictures, the backbone, sees; only a small head is trained, in minutes. [model.md](model.md#transfer) compares the two."""
+    pictures, the backbone, sees; only a small head is trained, in minutes. auto: transfer where the backbone's weights can be had, else
+    cnn. [model.md](model.md#transfer) compares them."""
     backbone: NameOrFile = "EfficientNetV2B0"
     """For transfer: a name in keras.applications, or a .keras file whose network takes pixels from 0 to 255, (n, s, s, 3), and gives
     maps of features. The model then depends on the content of the file, and not on its path."""
@@ -219,6 +222,8 @@ class Training(Section):
     head: Literal["softmax", "ordinal"] = "ordinal"
     """For transfer: softmax: any class may be as near to another as to a third. ordinal: classes have the order of labels.classes, and
     the head decides for each but the first whether the damage is that severe."""
+    components: Annotated[int, Field(ge=1, le=4096)] = 256
+    """For transfer: principal components of the features that the head sees, at most."""
     epochs: Annotated[int, Field(ge=1, le=10_000)] = 40
     """The largest number of passes over the training photos."""
     patience: Annotated[int, Field(ge=1)] = 10
@@ -228,7 +233,10 @@ class Training(Section):
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
     """Initial learning rate of the optimizer, Adam."""
     augment: bool = True
-    """Mirror, shift, brighten and darken training photos at random. transfer: also learn from each photo's mirror image."""
+    """Mirror, shift, brighten and darken training photos at random. transfer: also learn from other views of each photo."""
+    views: tuple[Literal["mirrored", "zoomed", "compressed", "softened"], ...] = ("mirrored",)
+    """For transfer with augment: the views of a training photo from which the head learns, beside the photo as it is. mirrored; zoomed: the
+    middle 80 % of each side; compressed: as a JPEG of the quality 40; softened: reduced to half of each side, and enlarged again."""
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 20
     """Random seed of the initial weights, the order of the photos and the augmentation."""
     int8: bool = False
@@ -238,10 +246,44 @@ class Training(Section):
     """common: before a larger photo becomes the square that the network sees, it is brought to the median area and the median JPEG quality
     of the training photos, in training and in the served model. as_is: it is not."""
 
+    augmentation: Literal["plain", "wide"] = "plain"
+    """With augment, for cnn and for fine-tuning. plain: as augment says. wide: crop, mirror, light, blur or sharpen training photos, and
+    compress them again, all at random."""
+    precision: Precision = "float32"
+    """For cnn and for fine-tuning: train with numbers of 16 bits, which is quicker on a GPU. Weights and answers keep 32 bits. Without a
+    GPU it has no effect."""
+    warm_start: Literal["off", "champion"] = "off"
+    """For cnn and for fine-tuning. champion: start from the weights of the champion, if its network has the same shape. The run's tag
+    warm_start says from which version."""
+    fine_tune: Literal["off", "if_better"] = "off"
+    """For transfer. if_better: after the head, train the upper layers of the backbone too, and keep them if they gain macro-F1 in
+    cross-validation, beyond chance. See [model.md](model.md#fine-tuning)."""
+    fine_tune_from: str = ""
+    """Name of the layer of the backbone above which all layers learn, such as the last sum of a block."""
+    fine_tune_epochs: Annotated[int, Field(ge=1, le=200)] = 4
+    """The largest number of epochs of fine-tuning. Cross-validation chooses among 0 and this number."""
+    fine_tune_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-4
+    """Initial learning rate of the layers, for Adam."""
+    fine_tune_head_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-5
+    """Initial learning rate of the head on standardised features, for Adam."""
+    fine_tune_mixup: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    """Mix the maps and labels of two photos in shares of a Beta distribution with this parameter. 0: do not."""
+    fine_tune_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of each label that is spread over all classes."""
+    search_minutes: Annotated[int, Field(ge=0, le=600)] = 0
+    """Minutes for a search of better settings before the training: of batch_size, learning_rate and augmentation for cnn, and of head,
+    components and which of the views for transfer. Each trial is a child run in MLflow. 0: no search. See [model.md](model.md#search)."""
+
+    @model_validator(mode="after")
+    def _has_a_layer_to_tune_from(self) -> Self:
+        if self.fine_tune != "off" and not self.fine_tune_from:
+            raise ValueError('fine_tune_from must name a layer of the backbone with fine_tune = "if_better"')
+        return self
+
     @property
     def files(self) -> dict[str, str]:
-        """Setting -> path of each file that the network needs."""
-        named = {"backbone": self.backbone, "weights": self.weights} if self.network == "transfer" else {}
+        """Setting -> path of each file that the network needs, or with auto may need."""
+        named = {"backbone": self.backbone, "weights": self.weights} if self.network != "cnn" else {}
         return {name: path for name, path in named.items() if is_path(path)}
 
 

@@ -61,7 +61,7 @@ def demo(images: Path | None) -> None:
     settings, found_by_file = demo_settings(images)
     pid_file.refuse_a_second(settings.home)
     if found_by_file:  # before anything is made there: a demo that is interrupted goes on with the next one
-        write_settings(settings)
+        write_settings(settings, own=images is not None)
         console.print(f"{CONFIG_FILE} names {settings.home} and {settings.landing.folder}: other commands find them by it", soft_wrap=True)
     else:
         variables |= {name: os.environ[name] for name in PLACES}

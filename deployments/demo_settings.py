@@ -22,9 +22,18 @@ PLACES = (CONFIG_VARIABLE, "CAR_DAMAGE_HOME", "CAR_DAMAGE_LANDING__FOLDER")
 """The variables by which commands in another terminal find what the demo made."""
 
 
-def write_settings(settings: Settings) -> None:
-    """Write the settings file of the current folder."""
-    write_whole(Path(CONFIG_FILE), settings_file(_from_here(settings.home), _from_here(Path(settings.landing.folder))))
+NETWORK = "CAR_DAMAGE_TRAINING__NETWORK"
+_OF_OWN_PHOTOS = """
+[training]
+# transfer where the backbone's weights can be had, else cnn
+network = "auto"
+"""
+
+
+def write_settings(settings: Settings, *, own: bool) -> None:
+    """Write the settings file of the current folder, for photos that are somebody's own or that the demo has drawn."""
+    text = settings_file(_from_here(settings.home), _from_here(Path(settings.landing.folder)), own=own)
+    write_whole(Path(CONFIG_FILE), text)
 
 
 def is_free() -> bool:
@@ -34,7 +43,7 @@ def is_free() -> bool:
     try:
         text = Path(CONFIG_FILE).read_text()
         document = tomllib.loads(text)
-        return text == settings_file(document["home"], document["landing"]["folder"])
+        return text in {settings_file(document["home"], document["landing"]["folder"], own=own) for own in (False, True)}
     except FileNotFoundError:
         return not (Path(HOME) / "mlflow.db").exists()
     except (ValueError, KeyError, TypeError):
@@ -46,12 +55,12 @@ def _from_here(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def settings_file(home: str, folder: str) -> str:
+def settings_file(home: str, folder: str, *, own: bool = False) -> str:
     """The local target's settings with these folders, as TOML: commands in the current folder find the demo's tables and models by it."""
     text = LOCAL_SETTINGS.read_text()
     for key, default, value in (("home", HOME, home), ("folder", f"{HOME}/landing", folder)):
         text = text.replace(f'{key} = "{default}"', f"{key} = {json.dumps(value, ensure_ascii=False)}")
-    return text
+    return text + (_OF_OWN_PHOTOS if own else "")
 
 
 def demo_settings(images: Path | None) -> tuple[Settings, bool]:
@@ -61,7 +70,8 @@ def demo_settings(images: Path | None) -> tuple[Settings, bool]:
     a folder in it.
 
     Args:
-        images: a folder of labelled photos. None: the demo draws some in the home folder, and never in the folder of somebody's photos.
+        images: a folder of labelled photos, whose network is auto unless something names another. None: the demo draws some in the home
+            folder, and never in the folder of somebody's photos.
 
     Returns:
         The settings, and whether the settings file of the current folder may name their places. Otherwise other commands need PLACES.
@@ -84,6 +94,8 @@ def demo_settings(images: Path | None) -> tuple[Settings, bool]:
         _refuse_without_classes(folder, base.labels)
         home /= f"images-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         os.environ["CAR_DAMAGE_LANDING__FOLDER"] = str(folder)
+        if "network" not in base.training.model_fields_set:
+            os.environ[NETWORK] = "auto"
     os.environ["CAR_DAMAGE_HOME"] = str(home)
     port = urlsplit(base.serving.host or "").port
     if not is_local(base.serving.host) or port is None or not port_is_free(port):

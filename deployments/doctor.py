@@ -16,6 +16,7 @@ from car_damage.model.networks import backbone
 from car_damage.model.served.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
+from car_damage.stages import network
 from deployments import champion, home_folder, prefect_checks
 from deployments.administrator import NotVisible
 from deployments.alerts import block_problem
@@ -164,8 +165,8 @@ def _version(version: int) -> str:
 
 
 def _backbone(platform: Platform) -> str:
-    settings = platform.settings
-    return backbone.check(settings.training, platform.files, here=settings.databricks.stages == "here")
+    here = platform.settings.databricks.stages == "here"
+    return network.told(platform, lambda training: backbone.check(training, platform.files, here=here))
 
 
 def _registry(platform: Platform) -> str:

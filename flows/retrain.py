@@ -78,7 +78,7 @@ def retrain(
 
     live_query = live_request(silver, as_first_used(settings), runner.platform.files.read)
     live = look_at_live(live_query, runner)
-    leftovers = TidyRequest(live_query.training_key)
+    leftovers = TidyRequest(live_query.training_key, fallback_key=live_query.fallback_key)
     if live.settled and not (train_again or judge_again):
         tidied = tidy_if_possible(leftovers, runner)
         return _ended(outcome.after_tidying(outcome.nothing_new(validated, silver, live), tidied), settings)

@@ -35,7 +35,9 @@ class Newcomer:
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PREFECT_"))}
-        return clean | {"CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.port}", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+        offline = {"KERAS_HOME": str(self.folder / "keras"), "https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+        ours = {"CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{self.port}", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+        return clean | offline | ours
 
     def run(self, *command: str, timeout: float = 600) -> str:
         done = subprocess.run(
@@ -137,6 +139,7 @@ def test_a_folder_of_one_s_own_is_taken_where_it_lies_and_severe_means_major(new
     assert re.search(r"^Predicted class: (minor|moderate|major)$", told, re.MULTILINE)
     assert re.search(r"^  Silver table +56 rows \(\d+ minor, \d+ moderate, \d+ major\)", told, re.MULTILINE)
     assert f"{tmp_path}/severe/" in told
+    assert "network 1 of 1: cnn, because the weights imagenet of EfficientNetV2B0 cannot be had" in told
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*")) == before
     assert list(newcomer.home.glob("images-*/mlflow.db"))
     assert (newcomer.home / "unseen_major.jpg").is_file()  # the README names it
@@ -155,13 +158,15 @@ def test_a_settings_file_that_a_person_wrote_stays_and_its_home_is_not_used(tmp_
     Path(".car_damage").mkdir()
     Path(".car_damage/mlflow.db").touch()  # of `make up`
     assert not demo_settings.is_free()
+    Path("car-damage.toml").write_text(demo_settings.settings_file("/home", "/photos/", own=True))
+    assert (demo_settings.is_free(), load().training.network) == (True, "auto")
     Path("car-damage.toml").write_text(demo_settings.settings_file('/a home/with "quotes"', "/photos/"))
     assert demo_settings.is_free()
     assert (load().home, load().landing.folder) == (Path('/a home/with "quotes"'), "/photos/")
     for text in (Path("car-damage.toml").read_text().replace("0.8", "0.9"), "[landing]\nfolder = '/photos'\n", "not TOML"):
         Path("car-damage.toml").write_text(text)
         assert not demo_settings.is_free()
-    for name in (*demo_settings.PLACES, "CAR_DAMAGE_SERVING__HOST"):
+    for name in (*demo_settings.PLACES, demo_settings.NETWORK, "CAR_DAMAGE_SERVING__HOST"):
         monkeypatch.setenv(name, "")  # so that it is put back after the test
         monkeypatch.delenv(name)
     own, found_by_file = demo_settings.demo_settings(None)

@@ -19,7 +19,12 @@ FEATURES = described.table(
     "What a backbone sees in each photo, so that a training computes it for new photos only. It may be removed.",
     [
         described.column("sha256", pa.string(), "SHA-256 of the file's bytes, in hexadecimal.", nullable=False),
-        described.column("view", pa.string(), "How the photo was shown: plain, mirrored, ...", nullable=False),
+        described.column(
+            "view",
+            pa.string(),
+            "How the photo was shown: plain, mirrored, ... plain_by_keras: as plain, computed by Keras.",
+            nullable=False,
+        ),
         described.column("digest", pa.string(), "SHA-256 of all that computed the features: backbone, decoder, packages.", nullable=False),
         described.column("features", pa.list_(pa.float32()), "The backbone's features, averaged over the photo."),
     ],

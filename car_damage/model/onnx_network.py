@@ -14,18 +14,21 @@ class OnnxNetwork:
     """Called like the Keras network that it was made from. Several threads may call it at the same time.
 
     Args:
-        file: input (n, 224, 224, 3) uint8, output (n, classes) float32. It may have a second output, (n, h, w, classes) float32.
+        network: a file, or its content; input (n, 224, 224, 3) uint8, output (n, classes) float32. It may have more outputs: the second is
+            (n, h, w, classes) float32.
         threads: that work on one call, at most; 0: one for each core.
     """
 
-    def __init__(self, file: Path, threads: int = 0) -> None:
+    def __init__(self, network: Path | bytes, threads: int = 0) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that wait for work would take the processor from those that decode photos.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            network if isinstance(network, bytes) else str(network), options, providers=["CPUExecutionProvider"]
+        )
         (self.input,) = (tensor.name for tensor in self._session.get_inputs())
         outputs = self._session.get_outputs()
         self._names = [output.name for output in outputs]

@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from car_damage.data.groups import Group
 from car_damage.model.quality.evaluation import Labels, confusion_matrix, counts_of, macro_f1, macro_f1_of
+from car_damage.model.quality.paired import cells_of, intervals
 from car_damage.pipeline import Comparison, Evidence, Score
-from car_damage.promotion.certainty import cells_of, confidence, intervals
+from car_damage.promotion.certainty import confidence
 from car_damage.settings import Promotion
 
 Confusion = npt.NDArray[np.int64]

@@ -43,15 +43,15 @@ class Holdings:
         kept = self._aliased | named
         return {version.run_id for version in self.versions if version.version in kept or self._may_go_live(version)}
 
-    def over(self, before: datetime, training_key: str) -> list[RunSummary]:
+    def over(self, before: datetime, *training_keys: str) -> list[RunSummary]:
         """The trainings that ended before this moment, or began before it and did not end, and that nothing needs.
 
         Needed are all that ever were or may go live, and what the next run compares with: the latest finished run, and that with
-        this key.
+        one of these keys.
         """
         finished = [run for run in self.runs if run.status == "FINISHED"]
         kept = self.needed_runs | {run.run_id for run in finished[:1]}
-        kept |= {run.run_id for run in finished if run.tags.get(KEY_TAG) == training_key}
+        kept |= {run.run_id for run in finished if run.tags.get(KEY_TAG) in training_keys}
         return [
             run for run in self.runs if (run.ended or run.started) < (before if run.ended else before - ENDLESS) and run.run_id not in kept
         ]
@@ -67,15 +67,15 @@ class Holdings:
         tags += [run.tags for run in self.runs if run.status in _IN_USE and run.run_id not in decided]
         return {int(of[SILVER_TAG]) for of in tags if SILVER_TAG in of}
 
-    def features(self, training_key: str) -> set[str]:
+    def features(self, *training_keys: str) -> set[str]:
         """The digests of the rows of features that are still needed.
 
-        Trainings in progress need theirs, and so do the latest finished training, that with this key, and those of the champion and the
-        challenger.
+        Trainings in progress need theirs, and so do the latest finished training, those with one of these keys, and those of the
+        champion and the challenger.
         """
         latest = next((run.run_id for run in self.runs if run.status == "FINISHED"), "")
         needed = {latest} | {version.run_id for version in self.versions if version.version in self._aliased}
-        kept = [run for run in self.runs if run.run_id in needed or run.status == "RUNNING" or run.tags.get(KEY_TAG) == training_key]
+        kept = [run for run in self.runs if run.run_id in needed or run.status == "RUNNING" or run.tags.get(KEY_TAG) in training_keys]
         return {run.tags[FEATURES_TAG] for run in kept if FEATURES_TAG in run.tags}
 
     @property

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from car_damage.data.groups import MIN_PHOTOS, Group
 from car_damage.model.quality.evaluation import Labels, mean_recall_of
+from car_damage.model.quality.paired import cells_of
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, Score
-from car_damage.promotion.certainty import ROUNDING, cells_of, confidence
+from car_damage.promotion.certainty import ROUNDING, confidence
 from car_damage.promotion.evidence import evidence_for
 from car_damage.settings import Promotion
 

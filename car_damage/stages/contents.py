@@ -1,8 +1,7 @@
 """Exports the network that a training has made, has it evaluated as it will answer, and gathers what the run holds."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +15,6 @@ from car_damage.pipeline import TrainRequest
 from car_damage.ports import Dataset, Platform, RunContents
 from car_damage.stage import Progress
 from car_damage.stages.evaluating import Trained, evaluated
-
-if TYPE_CHECKING:
-    import keras
 
 _LONGEST_PARAM = 500
 """Characters of a parameter's value that every MLflow server takes."""
@@ -42,7 +38,10 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     settings = platform.settings
     keras_file = folder / KERAS_FILE
     trained.network.save(keras_file)
-    served = _served(trained.network, folder / ONNX_FILE, photos, settings.training.int8, progress)
+    served = _served(trained, folder / ONNX_FILE, photos, progress)
+    if settings.training.int8 and served.file is not None:
+        progress("export", 0, 1, "computing with 8-bit integers")
+        served, trained = export.int8(served, photos.part(TRAIN)), replace(trained, answered=None)
     run = evaluated(Trained(request, rows, photos, served.network, trained), platform, folder)
     if trained.out_of_fold is not None:
         answered = np.isfinite(trained.out_of_fold[:, 0])
@@ -51,6 +50,7 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     return RunContents(
         params={
             **settings.training.model_dump(mode="json"),
+            **{name: str(value)[:_LONGEST_PARAM] for name, value in trained.params.items()},
             "silver_table": settings.tables.silver,
             "silver_version": request.silver_version,
             "answers_by": "keras" if served.file is None else "onnxruntime",
@@ -71,12 +71,11 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     )
 
 
-def _served(network: "keras.Model", file: Path, photos: PhotoSet, int8: bool, progress: Progress) -> export.ServedNetwork:
-    """The network as it will answer. Everything after the training judges this one."""
-    served = export.served(network, file, photos.part(TEST))
+def _served(trained: training.TrainingResult, file: Path, photos: PhotoSet, progress: Progress) -> export.ServedNetwork:
+    """The network as it will answer, unless it answers with integers. Everything after the training judges this one."""
+    test = photos.part(TEST)
+    known = trained.answered
+    served = export.served(trained.network, file, test) if known is None else export.answering(trained.network, known, file, test)
     if served.why_keras:
         progress("export", 1, 1, f"the network cannot be exported to ONNX, so the model answers by Keras: {served.why_keras}")
-    elif int8:
-        progress("export", 0, 1, "computing with 8-bit integers")
-        served = export.int8(served, photos.part(TRAIN))
     return served

@@ -117,16 +117,16 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
     not_learned = [Asked(validation, on_validation), Asked(test, on_test), *_out_of_fold(trained, answering)]
-    doubts, sheet = doubting.doubts(not_learned, trained.rows, classes, settings.answers.doubtful, platform.clock.now().isoformat())
-    if sheet:
-        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(sheet, doubts.among)
+    doubtful = doubting.found(not_learned, trained.rows, classes, settings.answers.doubtful, platform.clock.now().isoformat())
+    if doubtful.places:
+        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), doubtful.doubts.among)
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
         with if_possible(name):
             (folder / name).write_bytes(draw())
     with if_possible("labels that look wrong, on the review desk,"):
-        Desk(platform.files, settings.answers, platform.clock).doubt(doubts)
+        Desk(platform.files, settings.answers, platform.clock).doubt(doubtful.doubts)
     example = smoke_photo(platform, test)
     measured = {split: asdict(of) for split, of in evaluations.items()} | asdict(scores)
     measured["answers"] = [asdict(one) for one in (answers.chosen, *answers.workloads)]
@@ -134,7 +134,7 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         EVALUATION_FILE: json.dumps(measured, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: example,
-        DOUBTS_FILE: doubts.written(),
+        DOUBTS_FILE: doubtful.doubts.written(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -157,8 +157,11 @@ def smoke_photo(platform: Platform, test: Photos) -> bytes:
 def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
     """The photos of the split that can be read, their rows, and what the network says about them."""
     photos = trained.photos.part(split)
-    probabilities = training.predict(trained.network, photos)
-    there = photos.there
+    if trained.result.answered is not None and len(photos):
+        probabilities, there = trained.result.answered.probabilities[split], np.ones(len(photos), bool)
+    else:
+        probabilities = training.predict(trained.network, photos)
+        there = photos.there
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     photos = photos.only(there)
@@ -218,8 +221,10 @@ def _report(  # noqa: PLR0917 - all that it shows
 def _mistakes(test: Photos, probabilities: npt.NDArray[np.float64], rows: pa.Table, classes: Sequence[str]) -> list[Mistake]:
     """The contact sheet. `rows` are those of the test photos, in the same order."""
     predicted, found = probabilities.argmax(axis=1), []
-    for row in most_certain_mistakes(test.labels, probabilities)[:_MISTAKES].tolist():
-        jpeg = drawn(test.pixels[row], rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
+    worst = most_certain_mistakes(test.labels, probabilities)[:_MISTAKES]
+    pixels, there = test.look(worst)
+    for photo, row in zip(pixels, worst[there].tolist(), strict=True):
+        jpeg = drawn(photo, rows["width"][row].as_py(), rows["height"][row].as_py(), _SIDE)
         said = int(predicted[row])
         found.append(Mistake(jpeg, test.paths[row], classes[test.labels[row]], classes[said], float(probabilities[row, said])))
     return found

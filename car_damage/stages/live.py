@@ -12,7 +12,8 @@ from car_damage.stage import Progress, Stage
 
 def work(request: LiveRequest, platform: Platform, _progress: Progress) -> LiveReport:
     """Read the state. It only creates the registered model where there is none, so that a failed look-up differs from an empty one."""
-    run = platform.tracking.run_for(request.training_key, request.packages)
+    found = (platform.tracking.run_for(key, request.packages) for key in (request.training_key, request.fallback_key) if key)
+    run = next((one for one in found if one is not None), None)
     versions = platform.registry.versions_for(run.run_id) if run else []
     decided = decided_of(versions)
     champion, challenger = platform.registry.champion(), platform.registry.challenger()

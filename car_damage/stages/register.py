@@ -177,8 +177,9 @@ def _found(version: ModelVersion, platform: Platform) -> RegisterReport:
 def _summary(request: RegisterRequest, test: PhotosToJudge, platform: Platform) -> str:
     """The version's model, for people. The run was trained with these settings: they are part of its training key."""
     settings = platform.settings
+    network = request.network or settings.training.network
     return (
-        f"{_SUMMARY}{settings.training.network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
+        f"{_SUMMARY}{network}, trained on {test.trained_on:,} photos of {settings.tables.silver} version "
         f"{request.silver_version}; macro-F1 {macro_f1(test.truth, test.candidate, len(settings.labels.classes)):.3f} on "
         f"{len(test.truth):,} test photos"
     )

@@ -21,7 +21,7 @@ def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyRe
     """Remove it, or with a dry run only find it."""
     before = platform.clock.now() - timedelta(days=platform.settings.tracking.keep_days)
     holdings = Holdings.of(platform)
-    over = holdings.over(before, request.training_key)
+    over = holdings.over(before, request.training_key, request.fallback_key)
     trainings = _trainings(request, platform, holdings, over)
     rest = replace(holdings, runs=[run for run in holdings.runs if run not in over])
     needed = holdings.needed_runs
@@ -73,7 +73,7 @@ def _features(request: TidyRequest, platform: Platform, holdings: Holdings) -> l
     """
     if platform.settings.databricks.stages == "jobs":
         return []
-    keys = transfer.superfluous(platform, holdings.features(request.training_key))
+    keys = transfer.superfluous(platform, holdings.features(request.training_key, request.fallback_key))
     if not request.dry_run:
         transfer.remove(keys, platform)
     return [Leftover("features", platform.settings.tables.features, keys.num_rows, None)] if keys.num_rows else []

@@ -6,6 +6,8 @@ run that is whole, or trains. `car_damage.model.run_files` names what it writes.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,11 +23,17 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, PACKAGES_TAG, SILVER_TAG, Platform
+from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import evaluating, transfer
+from car_damage.stages import evaluating, transfer, warm_start
 from car_damage.stages.contents import contents
+from car_damage.stages.network import Settled, settle
+from car_damage.stages.search import searched
+from car_damage.stages.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
+
+if TYPE_CHECKING:
+    import keras
 
 _REPORTED = ("epochs", "train_", "validation_", "test_")
 """Beginnings of the metrics that a train report holds; MLflow has the metrics of each epoch, too."""
@@ -39,6 +47,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         PhotoChanged: too many photos are no longer those that were validated.
         Unavailable: too many cannot be read.
         SettingsError: the backbone that the settings name cannot be had.
+        Unavailable: it cannot be had, and the champion sees through it.
     """
     if (report := _found(request, platform)) is not None:
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
@@ -52,7 +61,8 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
     common = settings.training.resolution == "common"
     preparation = learn(rows, platform.files, images.workers, platform.clock) if common else Preparation()
     # Before the photos, whose reading takes longest: a backbone that cannot be had is told at once.
-    seeing = backbone.load(settings.training, platform.files, preparation) if settings.training.network == "transfer" else None
+    settled = settle(request, platform, lambda training: backbone.load(training, platform.files, preparation), progress)
+    request = settled.request
     with load(
         rows,
         platform.files,
@@ -64,7 +74,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         platform.clock,
         int(settings.landing.max_vanished_share * rows.num_rows),
         preparation,
-    ) as photos:
+        ahead=settled.backbone is None,
+    ) as loaded:
+        photos, seen = (loaded, None) if settled.backbone is None else see(loaded, settled.backbone, settled.platform, progress)
         leave_out(photos.left_out, platform)
         refuse_too_many(photos.left_out, rows.num_rows, settings.landing)
         if photos.left_out:
@@ -75,7 +87,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
         try:
-            report = _tracked(request, platform, rows, photos, seeing, progress)
+            report = _tracked(replace(settled, request=request), rows, photos, seen, progress)
         except Exception as error:
             try:
                 leave_out(photos.lost, platform)  # otherwise the next run would meet them again
@@ -87,12 +99,13 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
 
 
 def _found(request: TrainRequest, platform: Platform) -> TrainReport | None:
-    """The report of a finished run with the request's training key."""
-    found = platform.tracking.run_for(request.training_key, that_train_here())
-    # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
-    if found is None or (request.train_again and found.flow_run != request.flow_run):
-        return None
-    return TrainReport(request.training_key, found.run_id, found.model_uri, _reported(found.metrics))
+    """The report of a finished run with one of the request's keys."""
+    for key in filter(None, (request.training_key, request.fallback_key)):
+        found = platform.tracking.run_for(key, that_train_here())
+        # With train_again, a run that this flow run has trained is enough: the stage is repeated after a fault or a kill.
+        if found is not None and not (request.train_again and found.flow_run != request.flow_run):
+            return TrainReport(key, found.run_id, found.model_uri, _reported(found.metrics), network=found.network)
+    return None
 
 
 def _check(rows: pa.Table, version: int) -> None:
@@ -111,27 +124,31 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, platform: Platform, rows: pa.Table, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
-) -> TrainReport:
+def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
+    request, platform = settled.request, settled.platform
     settings, tracking = platform.settings, platform.tracking
     tags = {
         KEY_TAG: request.training_key,
         FLOW_RUN_TAG: request.flow_run,
+        NETWORK_TAG: settings.training.network,
         PACKAGES_TAG: that_train_here_exactly(),
         "silver_table": settings.tables.silver,
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if seeing is not None:
-        tags[FEATURES_TAG] = seeing.digest
+    if seen is not None:
+        tags[FEATURES_TAG] = seen.backbone.digest
+    start = warm_start.start_of(platform, None if seen is None else seen.backbone)
+    if start.said:
+        tags[WARM_START_TAG] = start.said
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
             (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
-            trained = _trained(request, rows, platform, photos, seeing, progress)
-            whole = contents(request, rows, platform, photos, trained, folder, progress)
+            settled = _searched(settled, run_id, rows, photos, seen, progress)
+            trained = _trained(settled, rows, photos, seen, start.network, progress)
+            whole = contents(request, rows, settled.platform, photos, trained, folder, progress)
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)
@@ -143,18 +160,32 @@ def _tracked(  # noqa: PLR0917 - what was asked, of what, and with what
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos))
+    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
+
+
+def _searched(settled: Settled, run_id: str, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> Settled:  # noqa: PLR0917
+    """With better settings of training, where the settings ask for a search."""
+    settings = settled.platform.settings
+    if not settings.training.search_minutes:
+        return settled
+    if seen is not None:
+        loss_of = transfer.loss_of(rows, photos, seen, settings)
+    else:
+        loss_of = partial(training.loss_of, photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes))
+    return replace(settled, platform=searched(settled.request, run_id, settled.platform, loss_of, progress))
 
 
 def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
-    request: TrainRequest, rows: pa.Table, platform: Platform, photos: PhotoSet, seeing: backbone.Backbone | None, progress: Progress
+    settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, champion: "keras.Model | None", progress: Progress
 ) -> training.TrainingResult:
-    if seeing is not None:
-        trained = transfer.train(rows, photos, seeing, platform, progress)
-        transfer.remove_in_a_job(platform, request.training_key)
-        return trained
-    settings = platform.settings
-    return training.train(photos.part(TRAIN), photos.part(VALIDATION), len(settings.labels.classes), settings.training, progress)
+    platform, settings = settled.platform, settled.platform.settings
+    if seen is not None:
+        trained = transfer.train(rows, photos, seen, champion, settings, progress)
+        transfer.remove_in_a_job(platform, settled.request.training_key)
+    else:
+        of, classes = (photos.part(TRAIN), photos.part(VALIDATION)), len(settings.labels.classes)
+        trained = training.train(*of, classes, settings.training, progress, champion)
+    return replace(trained, params={**trained.params, **settled.params})
 
 
 def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:

@@ -1,11 +1,9 @@
-"""Trains the network transfer: features of a backbone, kept in the table of features, and a head on them.
+"""Trains the network transfer: a head on what a backbone sees in the photos. See `car_damage.stages.seeing` for that."""
 
-Features are computed for what the table lacks, and written chunk by chunk with an upsert by their key: the run after a kill continues
-after the last chunk. They are computed where the training runs, on every engine of the tables.
-"""
-
-from collections.abc import Collection
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,32 +13,30 @@ import pyarrow.compute as pc
 from car_damage.data import features as table
 from car_damage.data import near_duplicates
 from car_damage.data.groups import groups_of
-from car_damage.data.splits import TEST, TRAIN
-from car_damage.errors import TooFewPhotos
-from car_damage.model.networks import heads
-from car_damage.model.networks.backbone import Backbone
-from car_damage.model.networks.training import TrainingResult
-from car_damage.model.networks.views import PLAIN, VIEWS, chosen
-from car_damage.model.pixels.photos import Photos, PhotoSet
+from car_damage.data.splits import SPLITS, TEST, TRAIN
+from car_damage.model.networks import heads, onnx_parts
+from car_damage.model.networks.training import Answered, TrainingResult
+from car_damage.model.networks.tuning import fine_tuning
+from car_damage.model.networks.views import VIEWS, chosen
+from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report import parts
 from car_damage.model.report.parts import Parts
 from car_damage.ports import Platform
 from car_damage.promotion.retention import Holdings
-from car_damage.settings import Settings
+from car_damage.settings import Settings, Training
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
+from car_damage.stages.seeing import Seen
 
-CHUNK = 512
-"""Photos of one commit: 77 MB decoded. A run that is killed loses at most one chunk."""
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
 class _Split:
-    """The photos of a split that can be read."""
+    """The photos of a split."""
 
-    there: npt.NDArray[np.bool_]
-    """(all photos of the split,) which of them are here."""
     features: table.Features
     """(n, views, d)"""
     labels: npt.NDArray[np.int64]
@@ -48,58 +44,80 @@ class _Split:
     """Of silver, in the same order."""
 
 
-def train(rows: pa.Table, photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> TrainingResult:
-    """Fit a head on the training photos.
+def train(  # noqa: PLR0917 - of what, with what, and how
+    rows: pa.Table, photos: PhotoSet, seen: Seen, champion: "keras.Model | None", settings: Settings, progress: Progress
+) -> TrainingResult:
+    """Fit a head on the training photos; with `training.fine_tune`, then train the upper layers of the backbone, too.
 
     Args:
         rows: of silver, one for each photo: path, sha256, phash, width and height.
         photos: the training photos are those of the split train. Test photos are asked what trainings with a part of them have learned.
-        backbone: computes features.
-        platform: has the table of features.
+        seen: the features of the photos. Fine-tuning changes its backbone, if it wins.
+        champion: a network of the same shape, from which fine-tuning starts.
+        settings: all settings.
         progress: called for the steps `features` and `epoch`.
-
-    Raises:
-        TooFewPhotos: no training photo can be read any more.
     """
-    settings = platform.settings
     training, classes = settings.training, settings.labels.classes
-    kept, _ = platform.tables.read(settings.tables.features, table.FEATURES.names)
-    learned = _split(rows, photos.part(TRAIN), chosen(augment=training.augment), kept, backbone, platform, progress)
-    if not learned.there.any():
-        raise TooFewPhotos("no training photo can be read any more; run the pipeline again, which validates the present files")
-    asked = None
-    with if_possible("what the test photos say of a part of the training"):
-        asked = _split(rows, photos.part(TEST), (PLAIN,), kept, backbone, platform, progress)
-    del kept  # before the head needs memory
+    seen = seen.only(chosen(training))
+    learned, asked = (_split(rows, photos, seen, split) for split in (TRAIN, TEST))
     groups = _groups(learned.rows, settings.split.near_duplicate_bits)
     progress("epoch", 0, 1, "choosing the regularisation by cross-validation")
-    fitted = heads.fit(learned.features, learned.labels, groups, len(classes), training.head, training.seed)
-    metrics = {"head_strength": fitted.strength, "features": float(backbone.length)}
-    out_of_fold = None
+    fitted = _fitted(learned, groups, len(classes), training)
+    metrics = {"head_strength": fitted.strength, "features": float(seen.features.shape[2])}
     if fitted.out_of_fold is not None:
         score = evaluate(learned.labels, fitted.out_of_fold, classes)
         metrics |= {"cross_validation_macro_f1": score.macro_f1, "cross_validation_loss": fitted.losses[fitted.strength]}
-        out_of_fold = np.full((len(learned.there), len(classes)), np.nan)
-        out_of_fold[learned.there] = fitted.out_of_fold
     progress("epoch", 1, 1, ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     with_parts = Parts()
     with if_possible("the trainings with a part of the photos"):
         with_parts = _parts(learned, asked, fitted, settings)
-    return TrainingResult(fitted.head.on(backbone.network), {}, 0, metrics, out_of_fold, with_parts)
+    kept = fine_tuning.Tuned(fitted.head, fitted.out_of_fold)
+    if training.fine_tune != "off":
+        frozen = fine_tuning.Frozen(learned.features, learned.labels, groups, len(classes), fitted)
+        views = [VIEWS[view] for view in chosen(training)]
+        kept = fine_tuning.tune(seen.backbone.network, frozen, photos.part(TRAIN), views, training, champion, progress)
+    # Features are those of the frozen backbone, so one that has learned must look at the photos.
+    answered = None if kept.won else _answered(fitted.head, photos, seen)
+    network = kept.head.on(seen.backbone.network)
+    return TrainingResult(network, {}, 0, metrics | kept.metrics, kept.out_of_fold, with_parts, answered=answered)
 
 
-def _split(  # noqa: PLR0917 - what, how it is seen, and by what
-    rows: pa.Table, photos: Photos, views: tuple[str, ...], kept: pa.Table, backbone: Backbone, platform: Platform, progress: Progress
-) -> _Split:
-    features, there = features_of(photos, views, kept, backbone, platform, progress)
-    sha256s = pa.array([sha256 for sha256, is_there in zip(photos.sha256s, there.tolist(), strict=True) if is_there], pa.string())
-    places = pc.index_in(sha256s, value_set=rows["sha256"].combine_chunks())
-    return _Split(there, features[there], photos.labels[there], rows.take(places))
+def loss_of(rows: pa.Table, photos: PhotoSet, seen: Seen, settings: Settings) -> Callable[[Training], float]:
+    """What a search asks: the mean log loss out of fold of a head with other settings of training; infinite where photos are too few. The
+    arguments are those of `train`.
+    """
+    groups = _groups(_split(rows, photos, seen, TRAIN).rows, settings.split.near_duplicate_bits)
+
+    def loss(training: Training) -> float:
+        learned = _split(rows, photos, seen.only(chosen(training)), TRAIN)
+        return min(_fitted(learned, groups, len(settings.labels.classes), training).losses.values(), default=math.inf)
+
+    return loss
 
 
-def _parts(learned: _Split, asked: _Split | None, fitted: heads.Fitted, settings: Settings) -> Parts:
+def _fitted(learned: _Split, groups: npt.NDArray[np.int64], classes: int, training: Training) -> heads.Fitted:
+    return heads.fit(learned.features, learned.labels, groups, classes, training.head, training.seed, training.components)
+
+
+def _split(rows: pa.Table, photos: PhotoSet, seen: Seen, split: str) -> _Split:
+    of = photos.part(split)
+    places = pc.index_in(pa.array(of.sha256s, pa.string()), value_set=rows["sha256"].combine_chunks())
+    return _Split(seen.features[photos.splits == split], of.labels, rows.take(places))
+
+
+def _answered(head: heads.Head, photos: PhotoSet, seen: Seen) -> Answered:
+    def answers(features: table.Features) -> npt.NDArray[np.float32]:
+        return head.probabilities(features).astype(np.float32)
+
+    backbone = seen.backbone
+    onnx = None if backbone.onnx is None else onnx_parts.with_head(backbone.onnx, head)
+    probabilities = {split: answers(seen.features[photos.splits == split, 0]) for split in SPLITS}
+    return Answered(onnx, backbone.why_keras, probabilities, None if seen.by_keras is None else answers(seen.by_keras))
+
+
+def _parts(learned: _Split, asked: _Split, fitted: heads.Fitted, settings: Settings) -> Parts:
     """Trainings with a part of the training photos, and the same regularisation."""
-    if asked is None or not len(asked.labels):
+    if not len(asked.labels):
         return Parts()
     train, test = (parts.Photos(of.labels, groups_of(of.rows, settings.labels, settings.landing.folder)) for of in (learned, asked))
     classes = len(settings.labels.classes)
@@ -109,26 +127,9 @@ def _parts(learned: _Split, asked: _Split | None, fitted: heads.Fitted, settings
 
     def learn(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         features, labels = learned.features[rows], learned.labels[rows]
-        return said(heads.with_strength(features, labels, classes, settings.training.head, fitted.strength))
+        return said(heads.with_strength(features, labels, classes, settings.training.head, fitted.strength, settings.training.components))
 
     return parts.measured(train, test, said(fitted.head), learn, classes, settings.promotion.seed)
-
-
-def features_of(  # noqa: PLR0917 - of what, and what computes what is missing
-    photos: Photos, views: tuple[str, ...], kept: pa.Table, backbone: Backbone, platform: Platform, progress: Progress
-) -> tuple[table.Features, npt.NDArray[np.bool_]]:
-    """The features of photos in these views, from the rows of the table that are `kept`, where it has them.
-
-    Returns:
-        (n, views, d) float32, and (n,) bool: which photos have all of them. The others cannot be read any more.
-    """
-    features, there = table.found(kept, backbone.digest, photos.sha256s, views, backbone.length)
-    missing = np.flatnonzero(~there.all(axis=1))
-    for at in range(0, len(missing), CHUNK):
-        progress("features", at, len(missing), f"{backbone.length} features of each photo, views: {', '.join(views)}")
-        _compute(photos, missing[at : at + CHUNK], views, backbone, platform, features, there)
-    progress("features", len(missing), len(missing), f"{len(photos) - len(missing):,} photos had their features before")
-    return features, np.asarray(there.all(axis=1))
 
 
 def superfluous(platform: Platform, digests: Collection[str]) -> pa.Table:
@@ -152,29 +153,6 @@ def remove_in_a_job(platform: Platform, training_key: str) -> None:
     if platform.settings.databricks.stages == "jobs":
         with if_possible("the removal of old features"):
             remove(superfluous(platform, Holdings.of(platform).features(training_key)), platform)
-
-
-def _compute(  # noqa: PLR0917 - what, of which, and where to
-    photos: Photos,
-    rows: npt.NDArray[np.int64],
-    views: tuple[str, ...],
-    backbone: Backbone,
-    platform: Platform,
-    features: table.Features,
-    there: npt.NDArray[np.bool_],
-) -> None:
-    """Compute the features of these photos in all views, put them into both arrays, and write them to the table in one commit."""
-    pixels, readable = photos.read(rows)
-    rows = rows[readable]
-    if not len(rows):
-        return
-    sha256s = [photos.sha256s[row] for row in rows.tolist()]
-    written = []
-    for place, view in enumerate(views):
-        features[rows, place] = backbone.features(VIEWS[view](pixels))
-        there[rows, place] = True
-        written.append(table.rows(backbone.digest, sha256s, view, features[rows, place]))
-    platform.tables.merge(platform.settings.tables.features, pa.concat_tables(written), table.KEY)
 
 
 def _groups(rows: pa.Table, bits: int) -> npt.NDArray[np.int64]:

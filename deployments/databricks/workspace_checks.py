@@ -36,7 +36,8 @@ def asking(settings: Settings) -> frozenset[str]:
     mlflow = {"registry", "champion"} if any(uri.startswith("databricks") for uri in stores) else set()
     landing = {"landing folder"} if is_elsewhere(settings.landing.folder) else set()
     endpoint = {"endpoint"} if workspace_host(settings) is None else set()
-    backbone = {"backbone"} if any(map(is_elsewhere, settings.training.files.values())) else set()
+    champion_asked = settings.training.network == "auto" and bool(mlflow)
+    backbone = {"backbone"} if champion_asked or any(map(is_elsewhere, settings.training.files.values())) else set()
     return frozenset(mlflow | landing | endpoint | backbone)
 
 

@@ -196,6 +196,7 @@ def test_the_extra_is_the_checkout_s() -> None:
         "onnxruntime",
         "onnx",
         "tf2onnx",
+        "optuna",
     ]
 
 

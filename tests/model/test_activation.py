@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from car_damage.model import places
-from car_damage.model.networks import cnn, export, startup
+from car_damage.model.networks import cnn, export, onnx_parts, startup
 from car_damage.model.networks.activation import with_places
+from car_damage.model.networks.backbone import Backbone
 from car_damage.model.networks.heads import Head
 from car_damage.model.onnx_network import OnnxNetwork
 
@@ -51,6 +52,27 @@ def test_the_exported_network_sees_damage_in_the_corner_where_it_is_and_answers_
         found = places.from_network(said[0], label)
         down, right = np.unravel_index(found.argmax(), found.shape)
         assert (180 <= (down + 0.5) * 16 <= 200, 20 <= (right + 0.5) * 16 <= 40) == (True, True)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "ordinal"])
+def test_a_network_made_of_an_exported_backbone_and_a_head_says_the_same(
+    kind: Literal["softmax", "ordinal"], backbone: "keras.Model"
+) -> None:
+    seen = Backbone(backbone, {}).exported([], lambda: np.zeros((0, 224, 224, 3), np.uint8))
+    assert seen.onnx is not None, seen.why_keras
+    outputs = 3 if kind == "softmax" else 2
+    head = Head(np.random.default_rng(1).normal(size=(2, outputs)).astype(np.float32), np.zeros(outputs, np.float32), kind)
+    network = with_places(head.on(backbone))
+    assert network is not None
+    photos = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    answers, said = (np.asarray(one) for one in network(photos))
+    whole = onnx_parts.with_head(seen.onnx, head)
+    again = onnx_parts.backbone_of(whole, seen.digest)
+    assert again is not None
+    for made in (whole, onnx_parts.with_head(again, head)):
+        exported = OnnxNetwork(made)
+        assert exported(photos) == pytest.approx(answers, abs=1e-6)
+        assert exported.places(photos) == pytest.approx(said, abs=1e-5)
 
 
 def test_what_an_ordinal_head_says_of_all_places_adds_up_to_what_it_says_of_the_photo(backbone: "keras.Model") -> None:

@@ -23,6 +23,7 @@ from car_damage.model.run_files import (
     ANSWERING_FILE,
     CONFUSION_MATRIX_FILE,
     EVALUATION_FILE,
+    KERAS_FILE,
     PREDICTIONS_FILE,
     REPORT_FILE,
     SMOKE_PHOTO_FILE,
@@ -38,12 +39,13 @@ from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
-from car_damage.ports import PACKAGES_TAG
-from car_damage.settings import Serving, Settings
+from car_damage.ports import PACKAGES_TAG, WARM_START_TAG
+from car_damage.settings import Labels, Serving, Settings
 from car_damage.stage import Progress, silent
-from car_damage.stages import evaluating, train
+from car_damage.stages import evaluating, train, warm_start
 from car_damage.stages.evaluating import smoke_photo
 from car_damage.stages.train import STAGE as TRAIN
+from car_damage.stages.warm_start import Start
 from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in
@@ -283,6 +285,33 @@ def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_s
     assert not [file.path for file in mlflow.list_artifacts(report.run_id) if file.path.endswith(".onnx")]
     assert "tensorflow" in world.target.registry.requirements(report.model_uri)
     assert_answers_as_noted(world, report, tmp_path)
+
+
+def test_a_warm_start_has_the_weights_of_the_champion_and_the_run_s_tag_names_it(trained: tuple[World, TrainReport]) -> None:
+    world, report = trained
+    settings = world.target.settings
+    warm = settings.training.model_copy(update={"warm_start": "champion", "epochs": 1, "learning_rate": 1e-9})
+    target = Target(settings.model_copy(update={"training": warm}))
+    assert warm_start.start_of(world.target, None) == Start()
+    assert warm_start.start_of(target, None) == Start(said="no version: there is no champion")
+    version = target.registry.create(report.run_id, report.model_uri, {}, "a network").version
+    target.registry.move("champion", version)
+    again = TRAIN.work(asked(world, training_key="warm"), target, silent)
+    assert client(settings).get_run(again.run_id).data.tags[WARM_START_TAG] == f"version {version}, run {report.run_id}"
+    before, after = (_severity(world, of.run_id) for of in (report, again))
+    assert np.allclose(before, after, atol=1e-5)
+    gone = Target(target.settings.model_copy(update={"labels": Labels(classes=("minor", "moderate", "major", "total"))}))
+    assert warm_start.start_of(gone, None).said == f"not version {version}, run {report.run_id}: its network is another one"
+    target.registry.move("champion", None)
+
+
+def _severity(world: World, run_id: str) -> np.ndarray:
+    """The kernel of the last layer of a run's network."""
+    import keras
+
+    file = world.folder.parent / f"{run_id}.keras"
+    file.write_bytes(world.target.tracking.fetch(run_id, KERAS_FILE))
+    return keras.saving.load_model(file, compile=False, safe_mode=True).get_layer("severity").get_weights()[0]  # type: ignore[no-any-return]
 
 
 def test_a_model_with_int8_answers_as_it_was_evaluated(

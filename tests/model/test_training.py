@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from car_damage.model.networks import cnn, startup, training
+from car_damage.model.networks import augmentation, cnn, precision, startup, training
 from car_damage.model.networks.training import batches, class_weights, predict, train
 from car_damage.model.pixels.photos import Photos
 from car_damage.settings import Training
@@ -103,3 +103,37 @@ def test_predictions_are_in_the_order_of_the_photos_across_batches(drawn: Draw, 
     assert np.allclose(predict(network, photos), at_once, atol=1e-6)
     none = Photos(photos.pixels[:0], photos.labels[:0], (), ())
     assert predict(network, none).shape == (0, 3)
+
+
+def test_wide_augmentation_changes_each_photo_in_each_pass_and_the_seed_repeats_it(drawn: Draw) -> None:
+    photos = drawn(24)
+
+    def passes(seed: int) -> list[np.ndarray]:
+        fed = batches(photos, 4, seed, augmentation.wide)
+        return [np.concatenate([pixels for pixels, _ in fed.as_numpy_iterator()]) for _ in range(2)]
+
+    first, second = passes(1)
+    assert np.array_equal(passes(1), [first, second])
+    assert not {photo.tobytes() for photo in first} & {photo.tobytes() for photo in [*second, *photos.pixels]}
+    plain, wide = (
+        train(photos, photos, 3, few(epochs=1, augmentation=name), silent).network.get_weights()[0] for name in ("plain", "wide")
+    )
+    assert not np.array_equal(plain, wide)
+
+
+def test_with_16_bits_another_network_is_trained_and_it_answers_with_32(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, bits = drawn(8), "mixed_bfloat16"
+    without_a_gpu = train(photos, photos, 3, few(epochs=1, precision=bits), silent).network
+    monkeypatch.setattr(precision, "here", lambda wanted: wanted)  # as on a machine with a GPU
+    with_one = train(photos, photos, 3, few(epochs=1, precision=bits), silent).network
+    assert not np.array_equal(without_a_gpu.get_weights()[0], with_one.get_weights()[0])
+    assert {str(weights.dtype) for weights in with_one.get_weights()} == {"float32"}
+    assert {layer.compute_dtype for layer in with_one.layers} == {"float32"}
+    assert np.asarray(with_one(photos.pixels)).dtype == np.float32
+
+
+def test_a_training_starts_from_the_weights_of_another_network(drawn: Draw) -> None:
+    photos, start = drawn(6), cnn.cnn(3)
+    learned = train(photos, photos, 3, few(epochs=1, learning_rate=1e-9), silent, start).network
+    kernels = (one.get_layer("severity").get_weights()[0] for one in (start, learned))
+    assert np.allclose(*kernels, atol=1e-6)

@@ -1,7 +1,10 @@
 """The network transfer, from photos on disk to the registered model, with a small backbone that the test makes."""
 
+import contextlib
 import hashlib
 import json
+import socket
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,24 +17,26 @@ import pytest
 from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
+from car_damage.adapters.mlflow.tracking import PARENT_TAG
 from car_damage.data.desk import Desk
 from car_damage.data.doubts import parse
 from car_damage.data.features import FEATURES, KEY, rows
-from car_damage.errors import SettingsError
+from car_damage.errors import ModelRefused, SettingsError, Terminal, WeightsMissing
 from car_damage.model import places
-from car_damage.model.networks import applications, backbone, export, heads, startup
+from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
 from car_damage.model.networks.activation import with_places
+from car_damage.model.networks.seer import Seer
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.run_files import DOUBTS_FILE, OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_predictions
 from car_damage.model.served.process import answers
-from car_damage.pipeline import TrainReport, TrainRequest, training_key
+from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
-from car_damage.ports import FEATURES_TAG
+from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
 from car_damage.settings import Answers, Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import transfer
+from car_damage.stages import judging, search, seeing, transfer, warm_start
 from car_damage.stages.train import STAGE as TRAIN
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
@@ -53,12 +58,19 @@ def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "
     return file
 
 
+def rescaling_of(file: Path) -> str:
+    """The name of the first layer of such a backbone."""
+    import keras
+
+    return next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return network(tmp_path_factory.mktemp("backbone") / "small.keras")
 
 
-def seeing(file: Path | str, **training: Any) -> Training:
+def using(file: Path | str, **training: Any) -> Training:
     return Training(network="transfer", backbone=str(file), **training)
 
 
@@ -82,7 +94,7 @@ def with_training(world: World, training: Training) -> World:
 def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, weights: Path) -> Trained:
     folder = tmp_path_factory.mktemp("transfer")
     world = build_world(folder, home_in(folder, mlflow_template), train=6, validation=2, test=2, classes=CLASSES)
-    world = with_training(world, seeing(weights))
+    world = with_training(world, using(weights))
     desk = Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"))
     world = replace(world, target=Target(world.target.settings.model_copy(update={"answers": desk})))
     return Trained(world, TRAIN.work(asked(world), world.target, silent))
@@ -138,9 +150,10 @@ def test_each_training_photo_has_a_row_for_each_view_and_the_next_training_compu
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = kept(trained.world)
-    assert before.num_rows == 18 * 2 + 6  # test photos need no mirror image
+    assert before.num_rows == 18 * 2 + 6 + 6 + 6  # only training photos need a mirror image, and test photos are seen by Keras, too
     assert before.group_by(list(KEY)).aggregate([]).num_rows == before.num_rows
-    monkeypatch.setattr(backbone.Backbone, "features", lambda *_: pytest.fail("features were computed again"))
+    for of, name in ((backbone.Backbone, "features"), (Seer, "of"), (export, "write")):
+        monkeypatch.setattr(of, name, lambda *_, name=name: pytest.fail(f"{name} was called again"))
     TRAIN.work(asked(trained.world, training_key="key-2"), trained.world.target, silent)
     assert kept(trained.world).equals(before)
 
@@ -159,6 +172,38 @@ def test_the_same_table_and_seed_give_the_same_weights(trained: Trained) -> None
         file.write_bytes(data)
         loaded.append(keras.saving.load_model(file, compile=False, safe_mode=True).get_weights())
     assert all(np.array_equal(one, other) for one, other in zip(*loaded, strict=True))
+
+
+def test_a_run_says_what_fine_tuning_gained_and_which_champion_it_has_started_from(trained: Trained, weights: Path) -> None:
+    target, registry = trained.world.target, trained.world.target.registry
+    registry.move("champion", registry.create(trained.report.run_id, trained.report.model_uri, {}, "frozen").version)
+    tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1, "warm_start": "champion"}
+    world = with_training(trained.world, using(weights, **tuning))
+    run = client(target.settings).get_run(TRAIN.work(asked(world, training_key="key-5"), world.target, silent).run_id)
+    assert run.data.tags[WARM_START_TAG] == f"version 1, run {trained.report.run_id}"
+    assert run.data.metrics["fine_tuned"] in {0, 1}
+    assert run.data.metrics["fine_tuning_gain_low"] <= run.data.metrics["fine_tuning_gain"]
+    more = with_training(world, using(weights, **tuning, layers=(rescaling_of(weights),)))
+    start = warm_start.start_of(more.target, backbone.load(more.target.settings.training, Folder()))
+    assert (start.network, start.said) == (None, f"not version 1, run {trained.report.run_id}: its network is another one")
+
+
+def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_the_best(
+    trained: Trained, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MOST", 4)
+    world = with_training(trained.world, using(weights, search_minutes=1))
+    before, mlflow = kept(world), client(world.target.settings)
+    run = mlflow.get_run(TRAIN.work(asked(world, training_key="key-6"), world.target, silent).run_id)
+    trials = mlflow.search_runs([run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'")
+    assert 1 <= len(trials) <= 4
+    lowest = min(trial.data.metrics["loss"] for trial in trials)
+    assert run.data.metrics["cross_validation_loss"] == pytest.approx(lowest)
+    best = min(trials, key=lambda trial: (trial.data.metrics["loss"], trial.info.run_name))
+    assert {name: run.data.params[name] for name in ("head", "components")} == {
+        name: best.data.params[name] for name in ("head", "components")
+    }
+    assert kept(world).equals(before)
 
 
 def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:
@@ -183,16 +228,17 @@ class Killed(BaseException):
 def test_a_training_that_is_killed_before_or_after_a_write_of_features_goes_on_where_it_ended(
     world: Callable[..., World], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = with_training(world(train=3, validation=1, test=1), seeing(weights))
-    monkeypatch.setattr(transfer, "CHUNK", 2)
-    merge, computed = type(here.target.tables).merge, backbone.Backbone.features
+    here = with_training(world(train=3, validation=1, test=1), using(weights))
+    monkeypatch.setattr(seeing, "CHUNK", 2)
+    merge, computed = type(here.target.tables).merge, Seer.of
     calls: list[int] = []
 
-    def count(self: backbone.Backbone, pixels: Any) -> Any:
-        calls.append(len(pixels))
-        return computed(self, pixels)
+    def count(self: Seer, pixels: Any) -> Any:
+        seen = computed(self, pixels)
+        calls.append(seen.shape[0] * seen.shape[1])
+        return seen
 
-    monkeypatch.setattr(backbone.Backbone, "features", count)
+    monkeypatch.setattr(Seer, "of", count)
     for then_stop_at, after in ((2, False), (2, True)):
         merges = 0
 
@@ -212,17 +258,105 @@ def test_a_training_that_is_killed_before_or_after_a_write_of_features_goes_on_w
                 TRAIN.work(asked(here), here.target, silent)
     TRAIN.work(asked(here), here.target, silent)
     table = kept(here)
-    assert table.num_rows == 18 + 3  # of test photos the plain view
-    assert table.group_by(list(KEY)).aggregate([]).num_rows == 18 + 3
-    assert sum(calls) == 18 + 3 + 2 * 2  # the two photos of the chunk that was computed and not written, in both views
+    assert table.num_rows == 18 + 3 + 3 + 3  # of validation and test photos the plain view, and of test photos the one by Keras
+    assert table.group_by(list(KEY)).aggregate([]).num_rows == table.num_rows
+    assert sum(calls) == 18 + 3 + 3 + 2  # the two photos of the chunk that was computed and not written
+
+
+def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_gone_trains_if_its_features_are_there(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rows_ = trained.world.target, trained.world.rows
+    train = rows_.filter(pa.compute.equal(rows_["split"], "train"))["path"].to_pylist()
+    fresh, gone = Path(train[0]), Path(train[1])
+    hashes = dict(zip(rows_["path"].to_pylist(), rows_["sha256"].to_pylist(), strict=True))
+    keys = kept(trained.world).select(list(KEY))
+    forget = keys.filter(pa.compute.equal(keys["sha256"], hashes[str(fresh)]))
+    target.tables.merge(TABLE, FEATURES.empty_table(), KEY, remove=forget)
+    contents = {path: path.read_bytes() for path in (fresh, gone)}
+    read: list[str] = []
+    reading = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, path: read.append(path) or reading(self, path))
+    gone.unlink()
+    try:
+        again = TRAIN.work(asked(trained.world, training_key="key-gone"), target, silent)
+        assert (again.left_out, str(fresh) in read, set(read) & set(train)) == ((), True, {str(fresh)})
+        fresh.unlink()
+        target.tables.merge(TABLE, FEATURES.empty_table(), KEY, remove=forget)
+        assert TRAIN.work(asked(trained.world, training_key="key-fresh"), target, silent).left_out == (str(fresh),)
+    finally:
+        for path, data in contents.items():
+            path.write_bytes(data)
+    assert TRAIN.work(asked(trained.world, training_key="key-whole"), target, silent).left_out == ()
+
+
+def test_an_exported_network_that_answers_otherwise_than_keras_for_one_test_photo_is_refused(trained: Trained) -> None:
+    by_keras = kept(trained.world).filter(pa.compute.equal(kept(trained.world)["view"], seeing.BY_KERAS))
+    row = by_keras.slice(0, 1)
+    other = rows(
+        row["digest"][0].as_py(), row["sha256"].to_pylist(), seeing.BY_KERAS, np.array(row["features"].to_pylist(), np.float32) + 0.1
+    )
+    trained.world.target.tables.merge(TABLE, other, KEY)
+    try:
+        with pytest.raises(ModelRefused, match="differ by"):
+            TRAIN.work(asked(trained.world, training_key="key-other"), trained.world.target, silent)
+    finally:
+        trained.world.target.tables.merge(TABLE, row, KEY)
+
+
+def test_keras_computes_on_this_machine_what_cannot_be_exported_or_does_not_travel_and_the_run_says_so(
+    world: Callable[..., World], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = with_training(world(train=2, validation=1, test=1), using(weights))
+    told: list[str] = []
+
+    def refuse(*_: Any) -> Any:
+        raise Terminal("too large to travel")
+
+    monkeypatch.setattr(type(here.target.tables), "each", refuse)
+    TRAIN.work(asked(here), here.target, lambda *given: told.append(given[-1]))
+    assert any("too large to travel" in message for message in told)
+    by_onnx = kept(here)
+
+    def fail(*_: Any) -> None:
+        raise ValueError("no such function in ONNX")
+
+    monkeypatch.setattr(export, "write", fail)
+    monkeypatch.setattr(onnx_parts, "backbone_of", lambda *_: None)
+    report = TRAIN.work(asked(here, training_key="key-2"), here.target, lambda *given: told.append(given[-1]))
+    assert any("no such function in ONNX" in message for message in told)
+    run = client(here.target.settings).get_run(report.run_id)
+    by_keras = kept(here).filter(pa.compute.equal(kept(here)["digest"], run.data.tags[FEATURES_TAG]))
+    assert (run.data.params["answers_by"], by_onnx.num_rows, by_keras.num_rows) == ("keras", 12 + 3 + 3 + 3, 12 + 3 + 3)
+    assert run.data.tags[FEATURES_TAG] not in by_onnx["digest"].to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["ordinal", "softmax"])
+def test_a_head_behind_the_exported_backbone_answers_as_by_keras_and_the_backbone_can_be_taken_out_again(weights: Path, kind: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    seen = backbone.load(using(weights), Folder())
+    seen = seen.exported([], lambda: pixels)
+    assert seen.onnx is not None
+    outputs = 2 if kind == "ordinal" else 3
+    random = np.random.default_rng(1)
+    head = heads.Head(random.normal(size=(8, outputs)).astype(np.float32), random.normal(size=outputs).astype(np.float32), kind)
+    whole = onnx_parts.with_head(seen.onnx, head)
+    by_onnx = OnnxNetwork(whole)(pixels)
+    assert by_onnx == pytest.approx(np.asarray(head.on(seen.network)(pixels)), abs=1e-6)
+    assert by_onnx == pytest.approx(head.probabilities(seen.features(pixels)), abs=1e-6)
+    taken = onnx_parts.backbone_of(whole, seen.digest)
+    assert taken is not None
+    assert np.array_equal(OnnxNetwork(taken)(pixels), OnnxNetwork(seen.onnx)(pixels))
+    assert OnnxNetwork(onnx_parts.with_head(taken, head))(pixels) == pytest.approx(by_onnx)
+    assert onnx_parts.backbone_of(whole, "another") is None
 
 
 def test_the_key_and_the_digest_follow_the_content_of_the_file_and_not_its_path(weights: Path, tmp_path: Path) -> None:
     copied, other = tmp_path / "copied.keras", network(tmp_path / "other.keras", seed=2)
     copied.write_bytes(weights.read_bytes())
-    key, moved, changed = (training_key("data", Settings(training=seeing(file))) for file in (weights, copied, other))
+    key, moved, changed = (training_key("data", Settings(training=using(file))) for file in (weights, copied, other))
     assert key == moved != changed
-    digest, moved, changed = (backbone.load(seeing(file), Folder()).digest for file in (weights, copied, other))
+    digest, moved, changed = (backbone.load(using(file), Folder()).digest for file in (weights, copied, other))
     assert digest == moved != changed
     assert training_key("data", Settings()) == training_key("data", Settings(training=Training(backbone=str(tmp_path / "none.keras"))))
 
@@ -230,23 +364,21 @@ def test_the_key_and_the_digest_follow_the_content_of_the_file_and_not_its_path(
 def test_a_backbone_of_another_size_and_type_takes_the_decoder_s_pixels(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     for number, shape in enumerate(({"side": 64, "dtype": "float32"}, {"side": None}, {"dropped": "pooled"})):
-        seen = backbone.load(seeing(network(tmp_path / f"{number}.keras", **shape)), Folder())  # type: ignore[arg-type]
+        seen = backbone.load(using(network(tmp_path / f"{number}.keras", **shape)), Folder())  # type: ignore[arg-type]
         assert seen.features(pixels).shape == (3, 8)
 
 
 def test_means_of_more_layers_are_features_too_and_give_another_digest(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     file = network(tmp_path / "backbone.keras")
-    import keras
-
-    first = next(layer.name for layer in keras.saving.load_model(file, compile=False).layers if isinstance(layer, keras.layers.Rescaling))
-    plain, more = (backbone.load(seeing(file, layers=names), Folder()) for names in ((), (first,)))
+    first = rescaling_of(file)
+    plain, more = (backbone.load(using(file, layers=names), Folder()) for names in ((), (first,)))
     seen = more.features(pixels)
     assert (seen.shape, plain.digest == more.digest) == ((3, 8 + 3), False)
     assert np.array_equal(seen[:, :8], plain.features(pixels))
     assert seen[:, 8:] == pytest.approx(pixels.mean(axis=(1, 2)) / 127.5 - 1, abs=1e-4)
     with pytest.raises(SettingsError, match="names nothing, and the backbone has no such layer"):
-        backbone.load(seeing(file, layers=("nothing",)), Folder())
+        backbone.load(using(file, layers=("nothing",)), Folder())
 
 
 @pytest.mark.parametrize("bad", ["lambda", "no file", "corrupt", "classifier", "unknown name"])
@@ -268,7 +400,7 @@ def test_what_is_no_backbone_is_refused_with_what_to_do(bad: str, tmp_path: Path
     else:
         file, wanted = "ResNet9000", r"it must be a \.keras file, or one of .*EfficientNetV2B0"
     with pytest.raises(SettingsError, match=wanted):
-        backbone.load(seeing(file), Folder())
+        backbone.load(using(file), Folder())
 
 
 def test_weights_that_cannot_be_had_are_told_before_the_night(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -276,15 +408,94 @@ def test_weights_that_cannot_be_had_are_told_before_the_night(monkeypatch: pytes
         monkeypatch.setenv(proxy, "http://127.0.0.1:9")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(SettingsError, match=r"MobileNetV2 cannot be had: .*set training.backbone to the .keras file"):
-        backbone.check(seeing("MobileNetV2"), Folder(), here=True)
+        backbone.check(using("MobileNetV2"), Folder(), here=True)
     with pytest.raises(SettingsError, match="took more than 1 s"):
         applications.fetch("MobileNetV2", 1)
 
 
+def test_a_server_that_does_not_answer_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As behind a firewall that drops what is sent: a full queue of connections, whose next one waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+        for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(proxy, f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.setattr(applications, "CONNECT", 1)
+        with pytest.raises(WeightsMissing, match="no server answered within 1 s"):
+            applications.fetch("MobileNetV2", 60)
+
+
+def test_weights_that_keras_has_are_opened_without_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    startup.import_quietly()
+    import keras
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    kept = tmp_path / "models" / "mobilenet.weights.h5"
+    kept.parent.mkdir()
+    network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(224, 224, 3))
+    network.save_weights(kept)
+    (kept.parent / "MobileNet.car-damage.txt").write_text(f"{kept}\n{kept.stat().st_size}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
+    found, _ = applications.of_keras(using("MobileNet"), Folder(), 1)
+    assert all(np.array_equal(one, other) for one, other in zip(found.get_weights(), network.get_weights(), strict=True))
+
+
+def test_auto_trains_a_cnn_where_weights_are_away_and_finds_it_again_until_photos_change(
+    world: Callable[..., World], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def away(name: str, _seconds: int) -> Path:
+        looked.append(name)
+        raise WeightsMissing("no way out")
+
+    monkeypatch.setattr(applications, "fetch", away)
+    here = with_training(world(train=3, validation=1, test=1), Training(network="auto", backbone="MobileNet", epochs=1))
+    request = asked(here, training_key="transfer-1", fallback_key="cnn-1")
+    report = TRAIN.work(request, here.target, silent)
+    run = client(here.target.settings).get_run(report.run_id)
+    assert (report.training_key, report.network, run.data.tags["network"]) == ("cnn-1", "cnn", "cnn")
+    assert {name: run.data.params[name] for name in ("network", "network_asked", "network_why")} == {
+        "network": "cnn",
+        "network_asked": "auto",
+        "network_why": "no way out",
+    }
+    assert client(here.target.settings).get_logged_model(report.model_uri.removeprefix("models:/")).name.endswith("-cnn")
+    assert replace(TRAIN.work(request, here.target, silent), metrics=report.metrics) == report
+    assert looked == ["MobileNet"]
+    there = with_training(here, Training(network="auto", backbone=str(weights), resolution="common"))
+    later = TRAIN.work(asked(there, training_key="transfer-2", fallback_key="cnn-2"), there.target, silent)
+    assert (later.training_key, later.network) == ("transfer-2", "transfer")
+    assert "preparation_pixels" in client(there.target.settings).get_run(later.run_id).data.params
+    assert_both_are_judged_on_the_same_files(there, report, later)
+
+
+def assert_both_are_judged_on_the_same_files(world: World, champion: TrainReport, candidate: TrainReport) -> None:
+    """A cnn is live, and a transfer model with another preparation is to replace it: each answers as after its own training."""
+    target = world.target
+    target.tables.merge(target.settings.tables.splits, world.rows.select(["sha256", "phash", "split"]), ["sha256"])
+    live, new = (target.registry.create(one.run_id, one.model_uri, {}, "") for one in (champion, candidate))
+    target.registry.move(CHAMPION, live.version)
+    request = RegisterRequest("flow-1", candidate.run_id, candidate.model_uri, world.silver_version)
+    evidence = judging.judge(judging.read_test_photos(request, target), new, live, target, silent).decision.evidence
+    confusions = []
+    for report in (champion, candidate):
+        predicted = read_predictions(target.tracking.fetch(report.run_id, PREDICTIONS_FILE))
+        said = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
+        truth = np.array([CLASSES.index(label) for label in predicted["label"].to_pylist()])
+        confusions.append([list(row) for row in evaluate(truth, said, CLASSES).confusion])
+    assert evidence.champion is not None
+    assert [evidence.champion.confusion, evidence.candidate.confusion] == confusions
+    assert evidence.test_photos == 3
+
+
 def test_a_check_tells_what_a_training_will_find(weights: Path) -> None:
     sha = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert backbone.check(seeing(weights), Folder(), here=True) == f"{weights} (sha256 {sha[:12]}): 8 features of a photo"
-    assert "not opened here" in backbone.check(seeing(weights), Folder(), here=False)
+    assert backbone.check(using(weights), Folder(), here=True) == f"{weights} (sha256 {sha[:12]}): 8 features of a photo"
+    assert "not opened here" in backbone.check(using(weights), Folder(), here=False)
     assert "not needed" in backbone.check(Training(), Folder(), here=True)
 
 
@@ -325,7 +536,7 @@ def real() -> Real:
     folder = real_photos.folder()
     if folder is None or not WEIGHTS.exists():
         pytest.skip("shared/data has no weights or no photos here")
-    seen = backbone.load(seeing(WEIGHTS), Folder())
+    seen = backbone.load(using(WEIGHTS), Folder())
     train, validation = (real_photos.photos(folder / part, each) for part, each in (("train", 120), ("val", 60)))
     fitted = heads.fit(seen.features(train.pixels)[:, None], train.labels, np.arange(len(train)), 3, "ordinal", 1)  # type: ignore[arg-type]
     return Real(seen, train, fitted, validation)

@@ -19,10 +19,16 @@ from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import spark_files, spark_work
 from car_damage.adapters.tables.delta import ATTEMPTS
+from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.adapters.tables.spark import SparkDelta
 from car_damage.adapters.tables.spark_session import session
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.settings import Settings, Spark
+from car_damage.model.networks.seer import ROW as SEEN
+from car_damage.model.networks.seer import Seer
+from car_damage.photo.limits import Limits
+from car_damage.photo.preparation import Preparation
+from car_damage.settings import Images, Settings, Spark
+from deployments import demo_photos
 from tests import engines
 from tests.engines import CONNECT, SPARK
 from tests.tables.conftest import Workshop
@@ -127,6 +133,38 @@ def test_files_that_end_their_process_are_told_from_the_others(tables, tmp_path)
     assert sizes(done) == {"f0000": 3, "f0001": -4, "f0002": -6, "f0003": 4}
     notes = {Path(row["path"]).name: row["note"] for row in done.to_pylist() if row["note"]}
     assert notes == {"f0001": "decoding ended its process (SIGKILL)", "f0002": "decoding needed more memory than allowed"}
+
+
+def mean_network():
+    """A backbone as ONNX: the mean of each colour."""
+    from onnx import TensorProto, helper
+
+    photos = helper.make_tensor_value_info("photo", TensorProto.UINT8, [None, 224, 224, 3])
+    seen = helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 3])
+    nodes = [
+        helper.make_node("Cast", ["photo"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["numbers"], ["features"], axes=[1, 2], keepdims=0),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "means", [photos], [seen]), opset_imports=[helper.make_opsetid("", 15)], ir_version=8
+    )
+    return model.SerializeToString()
+
+
+def test_features_are_computed_on_spark_s_machines_exactly_as_here(tables, tmp_path, monkeypatch):
+    files = put(tmp_path, [demo_photos.photo("major", 1), b"no photo", demo_photos.photo("minor", 2)])
+    seer = Seer(mean_network(), Limits(), Preparation(), ("plain", "zoomed"))
+    there = tables.each(files, seer, SEEN, lambda _: None)
+    here = DeltaRs(tmp_path / "tables", Folder(), Images()).each(files, seer, SEEN, lambda _: None)
+    assert there.sort_by("path").to_pylist() == here.sort_by("path").to_pylist()
+    assert [None if row is None else len(row) for row in there.sort_by("path")["features"].to_pylist()] == [6, None, 6]
+    monkeypatch.setattr(seer, "_packages", {"pillow": "1.0"})
+    seer._name = "another"
+    with pytest.raises(Terminal, match="install these versions on all machines"):
+        tables.each(files, seer, SEEN, lambda _: None)
+    monkeypatch.setattr(spark_work, "LARGEST", 100)
+    with pytest.raises(Terminal, match="travel to Spark's machines"):
+        tables.each(files, seer, SEEN, lambda _: None)
 
 
 def test_a_mistake_in_the_work_is_an_error_that_shows_it(tables, tmp_path):

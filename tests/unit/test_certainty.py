@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from car_damage.model.quality.evaluation import macro_f1, macro_f1_of, mean_recall_of
-from car_damage.promotion.certainty import cells_of, confidence, intervals
+from car_damage.model.quality.paired import cells_of, intervals
+from car_damage.promotion.certainty import confidence
 
 TRUTH = np.arange(60) % 3
 

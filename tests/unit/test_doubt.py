@@ -7,7 +7,7 @@ import pytest
 from car_damage.data.doubts import parse
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
-from car_damage.stages.doubting import Asked, doubts
+from car_damage.stages.doubting import Asked, found
 
 CLASSES = ("minor", "moderate", "major")
 
@@ -36,16 +36,17 @@ def test_labels_of_all_parts_are_doubted_together_but_not_what_a_person_has_said
         Asked(photos("de", 1), np.array([[0.8, 0.1, 0.1], [0.0, 0.9, 0.1]])),
     ]
     rows = pa.table({"sha256": list("abcde"), "label_from": [None, "review", None, None, None]})
-    found, tiles = doubts(asked, rows, CLASSES, 40, "2026-06-01T12:00:00+00:00")
-    [one] = found.photos
-    assert (one.sha256, one.path, one.label, one.says, found.among) == ("d", "/photos/d.jpg", "moderate", "minor", 4)
-    assert (tiles[0].words, tiles[0].path) == ("labelled moderate\nmodel says minor (80%)", "/photos/d.jpg")
-    assert parse(found.written()) == found
+    doubtful = found(asked, rows, CLASSES, 40, "2026-06-01T12:00:00+00:00")
+    [one] = doubtful.doubts.photos
+    assert (one.sha256, one.path, one.label, one.says, doubtful.doubts.among) == ("d", "/photos/d.jpg", "moderate", "minor", 4)
+    [tile] = doubtful.tiles()
+    assert (tile.words, tile.path) == ("labelled moderate\nmodel says minor (80%)", "/photos/d.jpg")
+    assert parse(doubtful.doubts.written()) == doubtful.doubts
 
 
 def test_without_photos_nothing_is_doubted() -> None:
     rows = pa.table({"sha256": pa.array([], pa.string()), "label_from": pa.array([], pa.string())})
-    assert doubts([], rows, CLASSES, 40, "now")[0].photos == ()
+    assert found([], rows, CLASSES, 40, "now").doubts.photos == ()
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"said": 1', b'{"said": "", "among": 0, "photos": [{"sha256": ""}]}'])

@@ -21,6 +21,14 @@ class FinishedRuns(Runs):
         return TrainedRun("run-1", "models:/m-1", {})
 
 
+class FallbackRuns(Runs):
+    """The run of version 1 has the key of a cnn, with which a training of the network auto ended."""
+
+    def run_for(self, training_key: str, packages: dict[str, str]) -> TrainedRun | None:
+        del packages
+        return TrainedRun("run-1", "models:/m-1", {}) if training_key == "as cnn" else None
+
+
 def world(champion: int, kind: str, *, by_person: bool) -> Any:
     """Version 1 was decided against version 0. Since then the champion went live."""
     registry = Versions()
@@ -53,3 +61,10 @@ def test_a_choice_of_a_person_counts_until_the_rule_chooses_again() -> None:
     here.registry.aliases["champion"] = here.serving.served = 3
     here.history.close(here.history.begin(Intention(PROMOTION, 3, 2, "why", "who", "flow")), DONE)
     assert not work(LiveRequest("key"), here, silent).settled
+
+
+def test_a_training_of_the_network_auto_that_ended_as_cnn_counts_until_photos_change() -> None:
+    here = world(2, PROMOTION, by_person=True)
+    here.tracking = FallbackRuns({})
+    assert work(LiveRequest("as transfer", fallback_key="as cnn"), here, silent).settled
+    assert not work(LiveRequest("as transfer", fallback_key="of other photos"), here, silent).settled

@@ -173,6 +173,20 @@ def test_the_training_key_follows_data_settings_and_recipe_and_nothing_else(monk
     assert key != training_key("data", settings)
 
 
+def test_settings_that_a_network_does_not_read_are_no_part_of_its_training_key() -> None:
+    """Otherwise a change of one would train the same model again."""
+
+    def key(**training: Any) -> str:
+        return training_key("data", Settings(training=Training(**training)))
+
+    tuned: dict[str, Any] = {"network": "transfer", "fine_tune": "if_better", "fine_tune_from": "block14_add"}
+    assert key() == key(fine_tune_rate=0.5, fine_tune="if_better", fine_tune_from="block14_add")
+    assert key() != key(augmentation="wide")
+    assert key(network="transfer") == key(network="transfer", augmentation="wide", precision="mixed_float16", warm_start="champion")
+    assert key(network="transfer") != key(**tuned)
+    assert len({key(**tuned), key(**tuned, warm_start="champion"), key(**tuned, fine_tune_mixup=0.2), key(**tuned, epochs=1)}) == 4
+
+
 def test_the_training_key_takes_a_setting_that_is_a_list() -> None:
     class WithSizes(Training):
         sizes: tuple[int, ...] = (3, 4)

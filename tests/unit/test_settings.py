@@ -79,7 +79,7 @@ def test_the_local_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_databricks_settings_file_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(LOCAL.with_name("databricks.toml")))
     settings = load()
-    assert (settings.tables.names, settings.databricks.stages) == ("catalog", "jobs")
+    assert (settings.tables.names, settings.databricks.stages, settings.training.network) == ("catalog", "jobs", "auto")
     assert settings.landing.folder == "/Volumes/insurance_uc/landing/raw_data/data/training_imgs/"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.mlflow.client import MlflowAdapter, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software
-from car_damage.adapters.mlflow.tracking import summary
+from car_damage.adapters.mlflow.tracking import PARENT_TAG, summary
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.ports import KEY_TAG, RunSummary
@@ -56,7 +56,12 @@ class MlflowArchive(MlflowAdapter):
         from mlflow.entities import LifecycleStage
 
         models: list[str] = []
+        trials: list[str] = []
         for run in runs:
+            with translated(f"deleting the trials of run {run.run_id}"):
+                for trial in self._runs(f"tags.`{PARENT_TAG}` = '{run.run_id}'"):
+                    self._client.delete_run(trial.info.run_id)
+                    trials.append(trial.info.run_id)
             with translated(f"deleting run {run.run_id}"):
                 for model in self._models_of(run.run_id):
                     self._client.delete_logged_model(model.model_id)
@@ -64,7 +69,7 @@ class MlflowArchive(MlflowAdapter):
                 if self._client.get_run(run.run_id).info.lifecycle_stage == LifecycleStage.ACTIVE:
                     self._client.delete_run(run.run_id)
         if runs and self._is_here:
-            self._collect([run.run_id for run in runs], models)
+            self._collect([*trials, *(run.run_id for run in runs)], models)
 
     @property
     def _is_here(self) -> bool:

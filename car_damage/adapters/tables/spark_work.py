@@ -1,6 +1,7 @@
 """Work on many files on Spark's machines: their verdicts, and a model's answers."""
 
 import logging
+import pickle
 import time
 from abc import ABC
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.columns import ANSWERS, result_schema
 from car_damage.adapters.tables.delta import DeltaTables
-from car_damage.adapters.tables.spark_answers import HEAVIEST, Asker, packed
+from car_damage.adapters.tables.spark_answers import HEAVIEST, LARGEST, Asker, packed
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import WorkerDied, translated
 from car_damage.adapters.tables.spark_files import Reader, parts
@@ -66,6 +67,7 @@ class SparkWork(DeltaTables, ABC):
                 'landing.folder: with tables.engine = "spark" Spark\'s machines read the photos, and the folder is not mounted here: '
                 'mount it at this path on all machines, or set tables.engine = "delta-rs"'
             )
+        _check_size(work)
         whole = result_schema(schema)
         done = [whole.empty_table()]
         for some in _steps(parts(files)):
@@ -121,6 +123,11 @@ class SparkWork(DeltaTables, ABC):
             # As one chunk: Spark 4.2 stops reading at a chunk without rows, and loses the chunks after it.
             return self._session().createDataFrame(rows.combine_chunks())
         return self._session().createDataFrame([], ddl(rows.schema))  # Connect accepts no empty Arrow table
+
+
+def _check_size(work: FileProcessor) -> None:
+    if (size := len(pickle.dumps(work))) > LARGEST:
+        raise Terminal(f"the work on each photo has {size >> 20} MiB, and at most {LARGEST >> 20} MiB travel to Spark's machines")
 
 
 def _steps(tasks: pa.Table) -> Iterator[pa.Table]:

@@ -26,26 +26,36 @@ def with_places(network: "keras.Model") -> "keras.Model | None":
     import keras
 
     head = next((layer for layer in network.layers if layer.name in {SOFTMAX, ORDINAL}), None)
-    means = None if head is None else _means(head.input)
-    if head is None or not means:
+    maps = [] if head is None else averaged(head.input)
+    if head is None or not maps:
         return None
-    above = np.asarray(head.kernel) if head.name == ORDINAL else _above(np.asarray(head.kernel))
-    said = _places([mean.input for mean in means], above[:, [0, *range(above.shape[1])]])
+    said = _places(maps, speaking(np.asarray(head.kernel), ordinal=head.name == ORDINAL))
     return keras.Model(network.input, [network.output, said], name=network.name)
+
+
+def speaking(kernel: Any, *, ordinal: bool) -> Any:
+    """(d, classes): how much each feature speaks for damage at least as severe as a class; for the mildest class, as the next one.
+
+    Args:
+        kernel: of the linear layer that decides: (d, classes), or (d, classes - 1) of an ordinal head.
+        ordinal: whether it is one.
+    """
+    above = kernel if ordinal else _above(kernel)
+    return above[:, [0, *range(above.shape[1])]]
+
+
+def averaged(features: Any) -> list[Any]:
+    """The maps whose means over the photo the features are, one behind the other; none if the features are anything else."""
+    from keras import layers
+
+    origin = _origin(features)
+    parts = [_origin(part) for part in origin.input] if isinstance(origin, layers.Concatenate) else [origin]
+    return [part.input for part in parts] if all(isinstance(part, layers.GlobalAveragePooling2D) for part in parts) else []
 
 
 def _above(kernel: Any) -> Any:
     """From a kernel with one output a class, (d, classes), what speaks for each class but the first and all that are more severe."""
     return np.stack([kernel[:, at:].mean(axis=1) - kernel[:, :at].mean(axis=1) for at in range(1, kernel.shape[1])], axis=1)
-
-
-def _means(features: Any) -> list[Any]:
-    """The layers that average maps over the photo and whose outputs the features are; none if the features are anything else."""
-    from keras import layers
-
-    origin = _origin(features)
-    parts = [_origin(part) for part in origin.input] if isinstance(origin, layers.Concatenate) else [origin]
-    return parts if all(isinstance(part, layers.GlobalAveragePooling2D) for part in parts) else []
 
 
 def _origin(tensor: Any) -> Any:

@@ -1,5 +1,6 @@
 """Networks of keras.applications without their tops: names, weights, and what their preprocessing does to pixels."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from car_damage.errors import SettingsError
-from car_damage.machine import Scratch
+from car_damage.errors import SettingsError, WeightsMissing
+from car_damage.machine import Scratch, write_whole
 from car_damage.model.networks import startup
 from car_damage.photo.limits import SIZE
 from car_damage.pipeline import named_file
@@ -43,12 +44,35 @@ _PREPROCESSING = MappingProxyType(
 )
 """Mode of `keras.applications.imagenet_utils.preprocess_input` -> how the names of the networks that want it begin. none: it is a part
 of the network already. Of two that fit, the longer beginning counts."""
+CONNECT = 10
+"""Seconds within which the server that has the weights must answer. Without a way out, many networks drop what is sent, and tell nobody."""
 _FETCH = """
-import signal, socket, sys
-name, seconds = sys.argv[1], int(sys.argv[2])
+import os, signal, socket, sys, time
+name, seconds, connect = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+end = time.monotonic() + seconds
 signal.alarm(seconds)
-socket.setdefaulttimeout(60)
+socket.setdefaulttimeout(20)
+opened = socket.create_connection
+
+def create_connection(*given, **named):
+    print("connecting", flush=True)
+    signal.alarm(min(connect, seconds))
+    found = opened(*given, **named)
+    print("connected", flush=True)
+    signal.alarm(max(1, int(end - time.monotonic())))
+    return found
+
+socket.create_connection = create_connection
 import keras
+from keras.src.utils import file_utils
+get_file = file_utils.get_file
+
+def noted(*given, **named):
+    file = get_file(*given, **named)
+    print(file, flush=True)
+    return file
+
+file_utils.get_file = noted
 getattr(keras.applications, name)(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
 """
 
@@ -59,10 +83,10 @@ def of_keras(settings: Training, files: Files, seconds: int) -> tuple["keras.Mod
 
     name, make = settings.backbone, known(settings.backbone)
     keras.utils.set_random_seed(settings.seed)
+    network = make(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
     if settings.weights == "imagenet":
-        fetch(name, seconds)
-    network = make(include_top=False, weights="imagenet" if settings.weights == "imagenet" else None, input_shape=(SIZE, SIZE, 3))
-    if is_path(settings.weights):
+        network.load_weights(fetch(name, seconds))
+    elif is_path(settings.weights):
         _load_weights(network, name, settings.weights, files)
     content = hashlib.sha256(name.encode())
     for array in network.get_weights():
@@ -82,27 +106,53 @@ def _load_weights(network: "keras.Model", name: str, path: str, files: Files) ->
             ) from error
 
 
-def fetch(name: str, seconds: int) -> None:
-    """Let Keras download the weights of a network of keras.applications, unless it has them.
+def fetch(name: str, seconds: int) -> Path:
+    """The file with the weights of a network of keras.applications. Keras downloads it once and keeps it in its own folder.
 
-    It runs in a process of its own, because Keras sets no limit to a download.
+    The download runs in a process of its own, because Keras sets no limit to it. That process notes the file's name, so that later
+    trainings open the file and start no process.
 
     Raises:
-        SettingsError: the weights cannot be had.
+        WeightsMissing: the weights cannot be had.
     """
+    note = _keras_models() / f"{name}.car-damage.txt"
+    if (file := _noted(note)) is not None:
+        return file
     quiet = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", _FETCH, name, str(seconds)]
+    command = [sys.executable, "-c", _FETCH, name, str(seconds), str(CONNECT)]
     done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)  # it ends itself in time
-    why = ""
-    if done.returncode == -signal.SIGALRM:
-        why = f"the download took more than {seconds} s"
-    elif done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    if why:
-        raise SettingsError(
-            f"the weights imagenet of {name} cannot be had: {why[:300]}. Without a way to the internet, save the network elsewhere "
-            "(keras.applications, include_top=False, model.save) and set training.backbone to the .keras file, on a volume in Databricks"
+    said = done.stdout.split("\n")
+    if done.returncode:
+        raise WeightsMissing(
+            f"the weights imagenet of {name} cannot be had: {_why(done, seconds)[:300]}. Without a way to the internet, save the network "
+            "elsewhere (keras.applications, include_top=False, model.save) and set training.backbone to the .keras file, on a volume in "
+            "Databricks"
         )
+    file = next(Path(line) for line in reversed(said) if is_path(line))
+    with contextlib.suppress(OSError):  # a folder that cannot be written to: the next training asks Keras again
+        write_whole(note, f"{file}\n{file.stat().st_size}\n")
+    return file
+
+
+def _why(done: "subprocess.CompletedProcess[str]", seconds: int) -> str:
+    if done.returncode != -signal.SIGALRM:
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    waited = [line for line in done.stdout.split("\n") if line in {"connecting", "connected"}][-1:] == ["connecting"]
+    return f"no server answered within {min(CONNECT, seconds)} s" if waited else f"the download took more than {seconds} s"
+
+
+def _keras_models() -> Path:
+    """The folder in which Keras keeps weights."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+def _noted(note: Path) -> Path | None:
+    """The file that a note names, if it is there and as large as it was."""
+    try:
+        name, size = note.read_text().splitlines()
+        return Path(name) if Path(name).stat().st_size == int(size) else None
+    except (OSError, ValueError):
+        return None
 
 
 def known(name: str) -> Any:

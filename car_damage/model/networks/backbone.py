@@ -5,18 +5,20 @@ served model needs nothing else. Keras opens a file in its safe mode, which refu
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.errors import SettingsError
+from car_damage.errors import ModelRefused, SettingsError
 from car_damage.machine import Scratch
-from car_damage.model.networks import startup
+from car_damage.model.networks import export, onnx_parts, startup
+from car_damage.model.networks.activation import averaged
 from car_damage.model.networks.applications import mode, of_keras, preprocessed
+from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.packages import that_train_here
 from car_damage.photo.limits import SIZE
 from car_damage.photo.preparation import Preparation
@@ -32,6 +34,10 @@ DOWNLOAD = 900
 BATCH = 32
 """Photos in one call of the backbone."""
 
+ALIKE = 1e-4
+"""Largest difference between a feature by ONNX Runtime and by Keras, as a share of the largest feature. Real networks differed by
+2e-6 at most. This finds a wrong network; what the difference means for the answers is compared for each test photo."""
+
 _POOLING = "mean"
 
 
@@ -41,8 +47,17 @@ class Backbone:
 
     network: "keras.Model"
     """(n, 224, 224, 3) uint8 -> (n, d) float32, the mean of each map of features, of its output and of `training.layers`."""
-    digest: str
-    """sha256 of the architecture, the weights, the preparation of the photos, the decoder, and the packages that compute."""
+    made_of: Mapping[str, Any]
+    """What the features depend on, beside the runtime that computes them."""
+    onnx: bytes | None = None
+    """The same network in the format ONNX, which computes features. None: it was not exported yet, or cannot be."""
+    why_keras: str = ""
+    """Why it cannot be exported, so that Keras computes features; empty if it can."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the architecture, the weights, the preparation of the photos, the decoder, the runtime and the packages."""
+        return digest({**self.made_of, "runtime": "keras" if self.why_keras else "onnxruntime"})
 
     @property
     def length(self) -> int:
@@ -50,9 +65,51 @@ class Backbone:
         return int(self.network.output_shape[-1])
 
     def features(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(n, 224, 224, 3) uint8 -> (n, d) float32."""
-        parts = [self.network.predict_on_batch(pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)]
+        """(n, 224, 224, 3) uint8 -> (n, d) float32, by Keras."""
+        import keras
+
+        with keras.device("cpu:0"):  # a GPU may multiply in TensorFloat-32, and the model answers on a CPU
+            parts = [np.asarray(self.network(pixels[at : at + BATCH], training=False)) for at in range(0, len(pixels), BATCH)]
         return np.concatenate(parts) if parts else np.zeros((0, self.length), np.float32)
+
+    def exported(self, known: Iterable[bytes], photos: Callable[[], npt.NDArray[np.uint8]]) -> "Backbone":
+        """With the network in the format ONNX, if it can be exported.
+
+        Args:
+            known: networks of earlier trainings in this format, which are asked for one by one. The first whose backbone is this one
+                spares the export, which takes as long as the features of hundreds of photos. It was compared when it was exported.
+            photos: reads (n, 224, 224, 3) uint8, a few on which both formats are compared after an export.
+
+        Raises:
+            ModelRefused: the exported network sees something else.
+        """
+        for network in known:
+            if (found := onnx_parts.backbone_of(network, self.digest)) is not None:
+                return replace(self, onnx=found)
+        try:
+            found = self._export()
+        except (OSError, MemoryError):  # of this machine, such as a full disk, and not of the network
+            raise
+        except Exception as error:  # noqa: BLE001 - Keras, tf2onnx and ONNX Runtime raise errors of every kind for what they do not know
+            return replace(self, why_keras=f"{type(error).__name__}: {error}")
+        if not (difference := _difference(found, shown := photos(), self.features(shown))) <= ALIKE:
+            raise ModelRefused(
+                f"the exported backbone (ONNX) gives features that differ by {difference:.2g} of the largest from those of Keras, and "
+                f"{ALIKE:g} is allowed: choose another training.backbone, and report this one"
+            )
+        return replace(self, onnx=found)
+
+    def _export(self) -> bytes:
+        import keras
+
+        with Scratch("backbone") as folder:
+            # With the maps, on which a head says where in a photo it sees what it answers.
+            whole = keras.Model(self.network.input, [self.network.output, *averaged(self.network.output)], name="backbone")
+            export.write(whole, folder / "backbone.onnx")
+            found = onnx_parts.marked((folder / "backbone.onnx").read_bytes(), self.digest)
+        if OnnxNetwork(found).output_shape[-1] != self.length:
+            raise ValueError(f"its output has the shape {OnnxNetwork(found).output_shape}")
+        return found
 
 
 def load(settings: Training, files: Files, preparation: Preparation = Preparation(), seconds: int = DOWNLOAD) -> Backbone:
@@ -72,19 +129,8 @@ def load(settings: Training, files: Files, preparation: Preparation = Preparatio
     network, content = _of_file(settings.backbone, files) if is_path(settings.backbone) else of_keras(settings, files, seconds)
     network.trainable = False
     taking = _taking_pixels(network, "none" if is_path(settings.backbone) else mode(settings.backbone), settings.layers)
-    return Backbone(
-        taking,
-        digest(
-            {
-                "backbone": content,
-                "layers": settings.layers,
-                "pooling": _POOLING,
-                "preparation": asdict(preparation),
-                "recipe": RECIPE,
-                "packages": that_train_here(),
-            }
-        ),
-    )
+    made_of = {"backbone": content, "layers": settings.layers, "pooling": _POOLING, "preparation": asdict(preparation), "recipe": RECIPE}
+    return Backbone(taking, made_of | {"packages": that_train_here()})
 
 
 def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLOAD) -> str:
@@ -98,7 +144,7 @@ def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLO
 
     Raises what `load` raises.
     """
-    if settings.network != "transfer":
+    if settings.network == "cnn":
         return f"not needed by the network {settings.network}"
     contents = {path: named_file(name, path, files.read) for name, path in settings.files.items()}
     digests = [f"{path} (sha256 {hashlib.sha256(content).hexdigest()[:12]})" for path, content in contents.items()]
@@ -107,6 +153,14 @@ def check(settings: Training, files: Files, *, here: bool, seconds: int = DOWNLO
         return f"{where}; not opened here, because only the jobs have TensorFlow"
     length = load(settings, files, seconds=seconds).length
     return f"{', '.join(digests) or f'{settings.backbone}, weights {settings.weights}'}: {length} features of a photo"
+
+
+def _difference(onnx: bytes, photos: npt.NDArray[np.uint8], by_keras: npt.NDArray[np.float32]) -> float:
+    """The largest difference of a feature, as a share of the largest feature; infinite for another number of features."""
+    by_onnx = OnnxNetwork(onnx)(photos) if len(photos) else by_keras
+    if by_onnx.shape != by_keras.shape:
+        return float("inf")
+    return float(np.abs(by_onnx - by_keras).max(initial=0.0) / max(np.abs(by_keras).max(initial=0.0), np.finfo(np.float32).tiny))
 
 
 def _of_file(path: str, files: Files) -> tuple["keras.Model", str]:
@@ -155,9 +209,9 @@ def _taking_pixels(network: "keras.Model", wanted: str, more: Sequence[str]) -> 
     if wanted != "none":
         pixels = preprocessed(pixels, wanted)
     if not more:
-        return keras.Model(photo, _mean(network(pixels)), name="backbone")
+        return keras.Model(photo, mean(network(pixels)), name="backbone")
     maps = [network.output, *(_maps_of(network, name) for name in more)]
-    means = [_mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
+    means = [mean(one) for one in keras.Model(network.input, maps, name="maps")(pixels)]
     return keras.Model(photo, layers.Concatenate(name="features")(means), name="backbone")
 
 
@@ -172,8 +226,8 @@ def _maps_of(network: "keras.Model", layer: str) -> Any:
     return maps
 
 
-def _mean(maps: Any) -> Any:
-    """The maps, averaged over the photo; numbers that are averaged already stay."""
+def mean(maps: Any) -> Any:
+    """Symbolic maps (n, h, w, c) or tokens (n, t, c), averaged over the photo; (n, c) that are averaged already stay."""
     from keras import layers
 
     pooling = _POOLED[len(maps.shape)]

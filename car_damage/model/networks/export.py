@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from car_damage.data.splits import TEST
 from car_damage.errors import ModelRefused
 from car_damage.model.networks.activation import with_places
+from car_damage.model.networks.training import Answered
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.photo.limits import SIZE
@@ -22,6 +24,8 @@ TOLERANCE = 1e-5
 """Largest difference between a probability of the ONNX network and of the Keras network. Adding 32-bit numbers in another order
 changed probabilities by 1e-6 at most on real photos."""
 _BATCH = 64
+_LOOKED_AT = 4
+"""Test photos, at most, on which a network is asked whose other answers come from features."""
 _CALIBRATION = 128
 """Training photos from which the ranges of the 8-bit integers are taken, at most."""
 _INTEGER = ["Conv", "Gemm", "MatMul"]
@@ -57,11 +61,28 @@ def served(network: "keras.Model", file: Path, test: Photos) -> ServedNetwork:
     except Exception as error:  # noqa: BLE001 - Keras, tf2onnx and ONNX Runtime raise errors of every kind for what they do not know
         file.unlink(missing_ok=True)
         return ServedNetwork(network, None, f"{type(error).__name__}: {error}")
-    import keras
+    for pixels in _batches(test, np.arange(len(test)), _BATCH):
+        _compare(_by_keras(network, pixels), exported(pixels))
+    return ServedNetwork(exported, file)
 
-    with keras.device("cpu:0"):  # a GPU may multiply in TensorFloat-32, which differs by more than the tolerance
-        for pixels in _batches(test, np.arange(len(test)), _BATCH):
-            _compare(np.asarray(network(pixels, training=False)), exported(pixels))
+
+def answering(network: "keras.Model", answered: Answered, file: Path, test: Photos) -> ServedNetwork:
+    """Write a network whose photos were answered from features, and compare those answers with Keras' for each test photo.
+
+    The features of both were computed once for each photo. That they belong to this network is seen on a few of the photos.
+
+    Raises:
+        ModelRefused: the network in the format ONNX gives another answer for a photo.
+    """
+    if answered.onnx is None or answered.by_keras is None:
+        return ServedNetwork(network, None, answered.why_keras)
+    file.write_bytes(answered.onnx)
+    exported = OnnxNetwork(file)
+    _compare(answered.by_keras, answered.probabilities[TEST])
+    rows = _evenly(len(test), _LOOKED_AT)
+    pixels, there = test.look(rows)
+    _compare(_by_keras(network, pixels), exported(pixels))
+    _compare(answered.probabilities[TEST][rows[there]], exported(pixels))
     return ServedNetwork(exported, file)
 
 
@@ -132,6 +153,13 @@ def _exported(network: "keras.Model", file: Path) -> OnnxNetwork:
     if exported.output_shape[-1] != network.output_shape[-1]:
         raise ValueError(f"its output has the shape {exported.output_shape}")
     return exported
+
+
+def _by_keras(network: "keras.Model", pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    import keras
+
+    with keras.device("cpu:0"):  # a GPU may multiply in TensorFloat-32, which differs by more than the tolerance
+        return np.asarray(network(pixels, training=False))
 
 
 def _compare(by_keras: npt.NDArray[np.float32], by_onnx: npt.NDArray[np.float32]) -> None:

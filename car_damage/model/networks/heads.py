@@ -25,7 +25,9 @@ STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """The values of C that are tried: the inverse of the regularisation, as scikit-learn has it."""
 FOLDS = 5
 COMPONENTS = 256
-"""Principal components that the head sees, at most."""
+"""Principal components that the head sees, at most, where the settings do not say."""
+_FLAT = 1e-6
+"""Of the length of the first component: one that is shorter is rounding alone."""
 _NEVER = 30.0
 """The logit of what never, or always, happened in the training photos: a probability of 1e-13."""
 
@@ -47,7 +49,7 @@ class Head:
             odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         else:
             above = 1 / (1 + np.exp(-logits))
-            steps, first = _steps(above.shape[1] + 1)
+            steps, first = differences(above.shape[1] + 1)
             odds = np.maximum(above @ steps + first, 0.0)
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -66,8 +68,14 @@ class Head:
         odds = steps(above(backbone.output))
         network = keras.Model(backbone.input, ops.divide(odds, ops.sum(odds, axis=-1, keepdims=True)), name="transfer")
         above.set_weights([self.kernel, self.bias])
-        steps.set_weights(list(_steps(outputs + 1)))
+        steps.set_weights(list(differences(outputs + 1)))
         return network
+
+
+def head_of(network: "keras.Model", kind: Kind) -> Head:
+    """The head of a network that `Head.on` has made. Raises ValueError, of Keras, where it has none of this kind."""
+    kernel, bias = network.get_layer("severity" if kind == "softmax" else "above").get_weights()
+    return Head(kernel, bias, kind)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,15 @@ class Fitted:
     """(n, classes): each photo's probabilities from the head that did not learn from it, with the chosen C. None: too few photos."""
 
 
-def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], classes: int, kind: Kind, seed: int) -> Fitted:  # noqa: PLR0917
+def fit(  # noqa: PLR0917 - from what, and how
+    features: Floats,
+    labels: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    classes: int,
+    kind: Kind,
+    seed: int,
+    components: int = COMPONENTS,
+) -> Fitted:
     """Choose the regularisation, and fit the head on all photos.
 
     Args:
@@ -93,29 +109,32 @@ def fit(features: Floats, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.
         classes: number of classes.
         kind: how outputs become probabilities.
         seed: divides the photos into folds.
+        components: principal components that the head sees, at most.
     """
-    folds = _folds(labels, groups, seed)
+    parts = folds(labels, groups, seed)
     answers = np.full((len(STRENGTHS), len(labels), classes), np.nan)
-    for learned, asked in folds:
-        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS)):
+    for learned, asked in parts:
+        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS, components)):
             answers[place, asked] = head.probabilities(features[asked, 0])
-    if not folds:
+    if not parts:
         strength = STRENGTHS[len(STRENGTHS) // 2]
-        return Fitted(with_strength(features, labels, classes, kind, strength), strength)
-    weights = _weights(labels, classes)
+        return Fitted(with_strength(features, labels, classes, kind, strength, components), strength)
+    weights = balanced(labels, classes)
     right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
     losses = -(np.log(right) * weights).mean(axis=1)
     best = int(losses.argmin())
-    head = with_strength(features, labels, classes, kind, STRENGTHS[best])
+    head = with_strength(features, labels, classes, kind, STRENGTHS[best], components)
     return Fitted(head, STRENGTHS[best], dict(zip(STRENGTHS, losses.tolist(), strict=True)), answers[best])
 
 
-def with_strength(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float) -> Head:
+def with_strength(  # noqa: PLR0917 - from what, and how
+    features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float, components: int = COMPONENTS
+) -> Head:
     """The head for a C that is known. The arguments are those of `fit`."""
-    return _heads(features, labels, classes, kind, (strength,))[0]
+    return _heads(features, labels, classes, kind, (strength,), components)[0]
 
 
-def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
+def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
     """Pairs of (rows to learn from, rows to ask about). None where a class has fewer than two groups."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -125,55 +144,78 @@ def _folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: i
     return list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(labels, labels, groups))
 
 
-def _heads(features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...]) -> list[Head]:
+def _heads(  # noqa: PLR0917 - from what, and how
+    features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...], components: int
+) -> list[Head]:
     """A head for each strength. Each view of a photo is a row, and the rows of a photo together count as one."""
     count, views, length = features.shape
     rows = np.asarray(features, np.float64).reshape(count * views, length)
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
     rows = (rows - mean) / scale
-    axes = _principal(rows)
+    axes = _principal(rows, components)
     seen, of = rows @ axes, np.repeat(labels, views)
-    weights = _weights(of, classes) / views
+    weights = balanced(of, classes) / views
     targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
     found = []
-    for strength in strengths:
-        parts = [_logistic(seen, target, weights, strength, classes if kind == "softmax" else 2) for target in targets]
-        if kind == "ordinal":  # of two classes, only what speaks for the upper one
-            parts = [(kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]) for kernel, bias in parts]
+    of_targets = [_logistic(seen, target, weights, strengths, classes if kind == "softmax" else 2) for target in targets]
+    if kind == "ordinal":  # of two classes, only what speaks for the upper one
+        of_targets = [[(kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]) for kernel, bias in of_target] for of_target in of_targets]
+    for parts in zip(*of_targets, strict=True):
         kernel = (axes / scale[:, None]) @ np.concatenate([part for part, _ in parts], axis=1)
         bias = np.concatenate([part for _, part in parts]) - mean @ kernel
         found.append(Head(kernel.astype(np.float32), bias.astype(np.float32), kind))
     return found
 
 
-def _weights(labels: npt.NDArray[np.int64], classes: int) -> Floats:
-    """(n,) so that all classes count the same."""
+def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
+    """(n,) weights with which all classes count the same."""
     weights = class_weights(labels, classes)
     return np.array([weights[number] for number in range(classes)])[labels]
 
 
-def _principal(rows: Floats) -> Floats:
+def _principal(rows: Floats, components: int) -> Floats:
     """(d, k): the directions in which standardised rows differ most."""
-    _, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-    axes = vectors[:, ::-1][:, : min(COMPONENTS, *rows.shape)]
+    rows = rows.astype(np.float32)  # in half the time: the last digits of a direction do not matter
+    count, length = rows.shape
+    few = count < length  # then the rows' own products have the same eigenvalues, in a smaller matrix
+    _, vectors = np.linalg.eigh((rows @ rows.T if few else rows.T @ rows) / count)
+    axes = vectors[:, ::-1][:, : min(components, count, length)]
+    if few:
+        axes = rows.T @ axes
+        lengths = np.linalg.norm(axes, axis=0)
+        axes = axes[:, lengths > _FLAT * lengths[0]] / lengths[lengths > _FLAT * lengths[0]]
     # An eigenvector may as well point the other way: its largest number is positive.
     return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]))
 
 
-def _logistic(rows: Floats, target: npt.NDArray[np.int64], weights: Floats, strength: float, classes: int) -> tuple[Floats, Floats]:
-    """Kernel (k, classes) and bias (classes,) of a logistic regression. A class without rows never happens."""
+def _logistic(
+    rows: Floats, target: npt.NDArray[np.int64], weights: Floats, strengths: tuple[float, ...], classes: int
+) -> list[tuple[Floats, Floats]]:
+    """Kernel (k, classes) and bias (classes,) of a logistic regression for each strength. A class without rows never happens.
+
+    Each begins where the one before has ended.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     there = np.unique(target)
-    kernel, bias = np.zeros((rows.shape[1], classes)), np.full(classes, -_NEVER)
     if len(there) == 1:
+        bias = np.full(classes, -_NEVER)
         bias[there] = 0.0
-        return kernel, bias
+        return [(np.zeros((rows.shape[1], classes)), bias)] * len(strengths)
+    fitted, found = LogisticRegression(max_iter=1000, warm_start=True), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
-        fitted = LogisticRegression(C=strength, max_iter=1000).fit(rows, target, sample_weight=weights)
+        for strength in strengths:
+            fitted.set_params(C=strength).fit(rows, target, sample_weight=weights)
+            found.append(_coefficients(fitted, there, classes))
+    return found
+
+
+def _coefficients(fitted: Any, there: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
+    """Kernel and bias for all classes, of a regression for those that are there."""
+    kernel, bias = np.zeros((fitted.coef_.shape[1], classes)), np.full(classes, -_NEVER)
     # Of two classes, scikit-learn gives the logit of the second one.
     both = len(fitted.coef_) == 1
     kernel[:, there] = np.concatenate([0 * fitted.coef_, fitted.coef_]).T if both else fitted.coef_.T
@@ -181,7 +223,7 @@ def _logistic(rows: Floats, target: npt.NDArray[np.int64], weights: Floats, stre
     return kernel, bias
 
 
-def _steps(classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def differences(classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Kernel and bias that turn "at least as severe as each class but the first" into the share of each class, by differences.
 
     Two of them may contradict each other: then a difference is negative, and counts as none.

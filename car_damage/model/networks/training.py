@@ -4,7 +4,7 @@ tf.data reads the photos from disk and shuffles row numbers instead of photos, s
 time, and the operating system caches the rest.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.model.networks import cnn, startup
+from car_damage.model.networks import cnn, precision, startup
+from car_damage.model.networks.augmentation import wide
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.pixels.pixel_cache import PixelCache
 from car_damage.model.report.parts import Parts
 from car_damage.settings import Training
-from car_damage.stage import Progress
+from car_damage.stage import Progress, silent
 
 if TYPE_CHECKING:
     import keras
@@ -25,8 +26,25 @@ if TYPE_CHECKING:
 
     from car_damage.model.onnx_network import OnnxNetwork
 
+Change = Callable[[npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.uint8]]
+"""(n, 224, 224, 3) uint8 to the same, at random."""
+
 PREDICT_BATCH = 64
 """Photos in a batch of validation or prediction."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a network answers to photos that its backbone has seen before: the answers of `TrainingResult.network` need no pixels."""
+
+    onnx: bytes | None
+    """The whole network in the format ONNX, whose backbone computed the features. None: it cannot be exported."""
+    why_keras: str
+    """Why it cannot; empty if it can."""
+    probabilities: Mapping[str, npt.NDArray[np.float32]]
+    """Split -> (n, classes), in the order of its photos."""
+    by_keras: npt.NDArray[np.float32] | None
+    """(n, classes) for the test photos, from features that Keras has computed. None where Keras has computed all of them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,10 @@ class TrainingResult:
     read. None: there was no cross-validation."""
     parts: Parts = field(default_factory=Parts)
     """Trainings with a part of the photos, if there were any."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """What the settings left open, and the training has decided: parameters of its run."""
+    answered: Answered | None = None
+    """The network's answers to the photos of all splits; None for a network that has to look at them."""
 
     @property
     def epochs(self) -> int:
@@ -54,30 +76,42 @@ class TrainingResult:
         return len(self.history.get("loss", ()))
 
 
-def train(train: Photos, validation: Photos, classes: int, settings: Training, progress: Progress) -> TrainingResult:
+def train(  # noqa: PLR0917 - of what, and how
+    train: Photos,
+    validation: Photos,
+    classes: int,
+    settings: Training,
+    progress: Progress,
+    start: "keras.Model | None" = None,
+) -> TrainingResult:
     """Train until the validation loss has not improved for `settings.patience` epochs, and keep the best weights.
 
-    `progress` is called after each epoch, with the step `epoch`.
+    `progress` is called after each epoch, with the step `epoch`. The training starts with the weights of `start`, a network of the same
+    shape, if there is one.
     """
     startup.import_quietly()
     import keras
 
     keras.utils.set_random_seed(settings.seed)
     network = cnn.build(settings.network, classes)
-    learner = cnn.augmented(network, settings.seed) if settings.augment else network
+    if start is not None:
+        network.set_weights(start.get_weights())
+    plain = settings.augment and settings.augmentation == "plain"
+    learner = cnn.augmented(network, settings.seed) if plain else network
+    change = wide if settings.augment and not plain else None
     steps = -(-len(train) // settings.batch_size)
-    learner.compile(
-        optimizer=keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps * settings.epochs, alpha=0.05)
-        ),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=False,  # measured: compiling takes seconds, and the steps are not faster
-    )
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
-    with _photos_errors(train, validation):
+    with precision.computing(learner, precision.here(settings.precision)), _photos_errors(train, validation):
+        learner.compile(
+            optimizer=keras.optimizers.Adam(
+                keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps * settings.epochs, alpha=0.05)
+            ),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=False,  # measured: compiling takes seconds, and the steps are not faster
+        )
+        stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
         fitted = learner.fit(
-            batches(train, settings.batch_size, settings.seed),
+            batches(train, settings.batch_size, settings.seed, change),
             epochs=settings.epochs,
             validation_data=batches(validation, PREDICT_BATCH),
             class_weight=class_weights(train.labels, classes),
@@ -87,6 +121,11 @@ def train(train: Photos, validation: Photos, classes: int, settings: Training, p
         )
     history = {name: tuple(float(value) for value in values) for name, values in fitted.history.items()}
     return TrainingResult(network, history, int(np.argmin(history["val_loss"])) + 1)
+
+
+def loss_of(learned: Photos, asked: Photos, classes: int, settings: Training) -> float:
+    """What a search asks: the lowest validation loss of a training with these settings. The arguments are the first ones of `train`."""
+    return min(train(learned, asked, classes, settings, silent).history["val_loss"])
 
 
 def predict(network: "keras.Model | OnnxNetwork", photos: Photos) -> npt.NDArray[np.float32]:
@@ -110,20 +149,21 @@ def class_weights(labels: npt.NDArray[np.int64], classes: int) -> dict[int, floa
     return {number: len(labels) / (np.count_nonzero(counts) * count) if count else 1.0 for number, count in enumerate(counts.tolist())}
 
 
-def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.data.Dataset":
+def batches(photos: Photos, size: int, shuffle_seed: int | None = None, change: Change | None = None) -> "tf.data.Dataset":
     """Batches of ((b, 224, 224, 3) uint8, (b,) int64), with bounded memory. A photo that cannot be read any more is left out of its batch.
 
     Args:
         photos: the photos and their labels.
         size: photos in a batch; the last batch may be smaller.
         shuffle_seed: None: the order of the rows. Otherwise each epoch has another order, which depends only on this seed.
+        change: changes the photos of each batch, at random by this seed.
     """
     import tensorflow as tf
 
-    def gather(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def gather(rows: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         pixels, there = photos.read(rows)
         if there.any():
-            return pixels, photos.labels[rows][there]
+            return change(pixels, np.random.default_rng(seed)) if change else pixels, photos.labels[rows][there]
         return instead()
 
     def instead() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -134,14 +174,17 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None) -> "tf.d
                 return pixels, photos.labels[row : row + 1]
         return photos.pixels[:1], photos.labels[:1]  # raises the photo's error
 
-    def shaped(rows: Any) -> tuple[Any, Any]:
-        pixels, labels = tf.numpy_function(gather, [rows], (tf.uint8, tf.int64), stateful=False)
+    def shaped(rows: Any, seed: Any = 0) -> tuple[Any, Any]:
+        pixels, labels = tf.numpy_function(gather, [rows, seed], (tf.uint8, tf.int64), stateful=False)
         return tf.ensure_shape(pixels, (None, *photos.pixels.shape[1:])), tf.ensure_shape(labels, (None,))
 
     rows = tf.data.Dataset.range(len(photos))
     if shuffle_seed is not None:
         rows = rows.shuffle(len(photos), seed=shuffle_seed, reshuffle_each_iteration=True)
-    return rows.batch(size).map(shaped).prefetch(2)
+    rows = rows.batch(size)
+    if change is not None:  # a seed for each batch: TensorFlow may make several batches at a time, in any order
+        rows = tf.data.Dataset.zip((rows, tf.data.Dataset.random(shuffle_seed, rerandomize_each_iteration=True)))
+    return rows.map(shaped).prefetch(2)
 
 
 @contextmanager

@@ -6,13 +6,11 @@ photo that cannot be read, or whose bytes have changed since validation, is left
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +18,9 @@ import pyarrow as pa
 
 from car_damage.data.checked import NEXT, read_checked
 from car_damage.data.splits import TEST
-from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, Unavailable, UnusablePhoto
+from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, UnusablePhoto
 from car_damage.machine import Scratch, cores
+from car_damage.model.pixels.mapped import mapped
 from car_damage.model.pixels.pixel_cache import PixelCache
 from car_damage.model.pixels.reading import WAITS, failures
 from car_damage.patience import Patience
@@ -66,6 +65,14 @@ class Photos:
             return self.pixels.read(rows)
         return self.pixels[rows], np.ones(len(self.labels[rows]), bool)
 
+    def look(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `read`, but for nothing that the training depends on: see `PixelCache.look`."""
+        return self.pixels.look(rows) if isinstance(self.pixels, PixelCache) else self.read(rows)
+
+    def read_together(self, rows: npt.NDArray[np.int64], clock: Clock) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """As `read`, for many photos that may be unreadable for a while: see `PixelCache.read_together`."""
+        return self.pixels.read_together(rows, clock) if isinstance(self.pixels, PixelCache) else self.read(rows)
+
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Photos":
         """Some of the photos."""
         rows = np.flatnonzero(chosen)
@@ -99,6 +106,11 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.photos)
 
+    def settled(self) -> "PhotoSet":
+        """The photos that are not lost. The lost ones are left out from now on."""
+        there = self.photos.there
+        return replace(self, splits=self.splits[there], photos=self.photos.only(there), left_out={**self.left_out, **self.lost})
+
     def part(self, split: str) -> Photos:
         """The photos of a split, without a copy; none where the split is empty."""
         rows = np.flatnonzero(self.splits == split)
@@ -120,6 +132,8 @@ def load(  # noqa: PLR0917 - what, from where, and how
     clock: Clock,
     may_lose: int = 0,
     preparation: Preparation = Preparation(),
+    *,
+    ahead: bool = True,
 ) -> Iterator[PhotoSet]:
     """Read, check and decode every photo, in threads, and keep those on disk that find room there. At the end of the block the file on
     disk is removed, so arrays taken from it must not be used afterwards.
@@ -135,6 +149,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
         clock: waits before photos are read again.
         may_lose: photos that may be left out, from the start or when they are lost in the block.
         preparation: that of the model to be trained.
+        ahead: False: read and decode a photo only when it is asked for, for a training that needs few of them.
 
     Raises:
         PhotoChanged, Unavailable: in the block, for the photo with which more are lost.
@@ -152,17 +167,19 @@ def load(  # noqa: PLR0917 - what, from where, and how
 
     with Scratch("photos") as folder, ThreadPoolExecutor(workers or cores(), thread_name_prefix="photos") as pool:
         try:
-            kept = _kept(splits, min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
-            if len(kept) < len(paths):
+            kept = _kept(splits if ahead else (), min(cache_bytes, int(_SHARE * shutil.disk_usage(folder).free)) // _PHOTO_BYTES)
+            if ahead and len(kept) < len(paths):
                 _log.info("%d of %d photos find room on disk (images.cache_bytes); each epoch decodes the others", len(kept), len(paths))
-            decoded, slots = _pixels(folder, len(kept)), _slots(kept, len(paths))
+            room = (len(kept), SIZE, SIZE, 3)
+            decoded = mapped(folder / "photos.npy", room, np.uint8, "decoded photos", "lower images.cache_bytes")
+            slots = _slots(kept, len(paths))
 
             def keep(row: int) -> None:
                 pixels = read(row)
                 if slots[row] >= 0:
                     decoded[slots[row]] = pixels
 
-            failed = failures(pool, keep, len(paths), clock, progress)
+            failed = failures(pool, keep, len(paths), clock, progress) if ahead else {}
             rest = np.array([row for row in range(len(paths)) if row not in failed], np.int64)
             pixels: npt.NDArray[np.uint8] | PixelCache = decoded
             if len(kept) < len(paths) or failed:
@@ -193,23 +210,6 @@ def _slots(kept: npt.NDArray[np.int64], photos: int) -> npt.NDArray[np.int64]:
     slots = np.full(photos, -1)
     slots[kept] = np.arange(len(kept))
     return slots
-
-
-def _pixels(folder: Path, photos: int) -> npt.NDArray[np.uint8]:
-    shape = (photos, SIZE, SIZE, 3)
-    if not photos:
-        return np.zeros(shape, np.uint8)  # an empty file cannot be mapped
-    file = folder / "photos.npy"
-    pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # Without reserved space, a write to a full disk would kill the process without a message.
-        with file.open("r+b") as reserved:
-            try:
-                os.posix_fallocate(reserved.fileno(), 0, file.stat().st_size)
-            except OSError as error:
-                what = f"{file.stat().st_size:,} bytes for decoded photos"
-                raise Unavailable(f"{folder} has no room for {what}: {error.strerror}; make room, or lower images.cache_bytes") from error
-    return pixels
 
 
 def _pixels_of(data: bytes, path: str, limits: Limits, preparation: Preparation) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.errors import CarDamageError, PhotoChanged, Unavailable
+from car_damage.model.pixels.reading import failures
 from car_damage.photo.decoder import Pixels
+from car_damage.ports import Clock
+from car_damage.stage import silent
 
 Rows = npt.NDArray[np.int64]
 
@@ -76,6 +79,24 @@ class PixelCache:
                 pixels[place] = read
         if len(self.lost) > self.may_lose:
             raise self._failed(next(reversed(self.lost.values())))
+        return pixels[there], there
+
+    def look(self, index: Rows) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+        """As `read`, but for a training that does not depend on these photos: those that cannot be read are not lost."""
+        aside = replace(self, lost={}, may_lose=len(self.rows))
+        return aside.read(index)
+
+    def read_together(self, index: Rows, clock: Clock) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+        """As `read`, but all photos that cannot be read are waited for together, and any number may be lost."""
+        numbers = self.rows[index]
+        pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
+
+        def keep(place: int) -> None:
+            pixels[place] = self.decode(int(numbers[place]), True)
+
+        failed = failures(self.pool, keep, len(numbers), clock, silent)
+        self.lost.update({int(numbers[place]): error for place, error in failed.items()})
+        there = np.array([place not in failed for place in range(len(numbers))], bool)
         return pixels[there], there
 
     def _failed(self, error: CarDamageError) -> CarDamageError:

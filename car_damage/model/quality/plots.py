@@ -145,14 +145,15 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         figure = _figure(6, 1.6)
         figure.text(0.5, 0.5, f"No mistakes on {len(photos)} test photos", ha="center", va="center", fontsize=13)
         return _png(figure)
+    pixels, there = photos.look(shown)
     return _sheet(
         [
             Tile(
-                photos.pixels[row],
+                photo,
                 f"predicted {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})\nlabelled {classes[photos.labels[row]]}",
                 photos.paths[row],
             )
-            for row in shown.tolist()
+            for photo, row in zip(pixels, shown[there].tolist(), strict=True)
         ],
         f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos",
     )
