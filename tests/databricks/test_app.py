@@ -20,6 +20,7 @@ from deployments import demo_photos
 from deployments.databricks import needs, review_app
 from deployments.items import bootstrap, plan
 from deployments.processes import free_port, service
+from deployments.smoke import place
 from tests.databricks.conftest import HANDOVERS
 from tests.databricks.twin import CLIENT, Twin
 from tests.fakes import sha256
@@ -187,3 +188,9 @@ def test_a_person_who_has_signed_in_asks_reviews_and_is_named_and_nobody_else_ge
     told = app.call("POST", "/reviews", json={"label": "major", "by": "Eve", "sha256": word.sha256}).json()
     assert [one["by"] for one in told["history"]] == ["ann@example.com"] * 2
     assert re.fullmatch(r"[0-9a-f]{64}\.jpg", next(ready.volume(CORRECTIONS).glob("photos/*")).name)
+
+
+def test_the_smoke_test_touches_neither_the_app_nor_the_photos_that_wait(settings: Settings) -> None:
+    of_workspace = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"registry_uri": "databricks-uc"})})
+    elsewhere = place.new(of_workspace).settings
+    assert (elsewhere.databricks.app, elsewhere.answers.keep_for_review) == (None, None)
