@@ -17,6 +17,7 @@ from car_damage.adapters.databricks.volume import Volume
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import permitted
+from deployments.databricks.differences import differing
 from deployments.databricks.principal import Api, Who
 from deployments.databricks.unity_catalog import volume_of
 from deployments.items import ABSENT, DIFFERS, Item
@@ -111,8 +112,9 @@ def _check(api: Api, settings: Settings) -> str | None:
     app = _app(api, settings)
     if app is None:
         return ABSENT
-    has, wanted = ({str(one.as_dict()) for one in found} for found in (app.resources or [], _resources(api, settings)))
-    return None if wanted <= has else f"{DIFFERS}it may not use {', '.join(sorted(wanted - has))}"
+    has = {one.name: one.as_dict() for one in app.resources or []}
+    lacking = sorted(one.name for one in _resources(api, settings) if differing(one.as_dict(), has.get(one.name)))
+    return f"{DIFFERS}its resources {', '.join(lacking)}" if lacking else None
 
 
 def _write(api: Api, settings: Settings) -> None:

@@ -77,6 +77,7 @@ class AppsApi(WorkspaceObjectsApi, ServingApi):
                 )
                 if not self.storage.joinpath(*volume["securable_full_name"].split(".")).is_dir():
                     raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"Volume {volume['securable_full_name']} does not exist.")
+                volume["securable_kind"] = "VOLUME_STANDARD"  # a field that only answers have: AppResourceUcSecurable of databricks-sdk
             if endpoint := one.get("serving_endpoint"):
                 self._only(endpoint, {"name", "permission"}, {"name", "permission"})
                 if endpoint["name"] not in self.endpoints:
