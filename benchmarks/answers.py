@@ -7,6 +7,7 @@ class varies. The baseline of each figure is the same network as it was before. 
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from benchmarks.trials_features import Library, library
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
 from car_damage.data.splits import TEST, TRAIN, VALIDATION
+from car_damage.machine import cores
 from car_damage.model.networks import backbone, heads
-from car_damage.model.networks.views import VIEWS, chosen
+from car_damage.model.networks.seer import Seer
+from car_damage.model.networks.views import chosen
 from car_damage.model.pixels.photos import Photos, load
 from car_damage.model.pixels.resolution import learn
 from car_damage.model.quality.answers import AnswerQuality, Said, fitted, quality_of
-from car_damage.photo.limits import Limits
+from car_damage.photo.limits import SIZE, Limits
+from car_damage.photo.preparation import Preparation
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion, Training
 from car_damage.stage import silent
@@ -35,7 +39,7 @@ KEPT = Path("build/answers/said.npz")
 DRAWS = 200
 PAGE = Path("docs/model.md")
 _BEGIN, _END = "<!-- answers: written by python -m benchmarks answers -->", "<!-- end of answers -->"
-_CHUNK = 256
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _trained(photos: Library) -> Network:
     rows = pa.table({"path": files, "sha256": sha256s, "label": label, "split": split.tolist(), "width": width, "height": height})
     settings = Training(network="transfer", backbone=str(photos.weights), layers=("block10_add", "block14_add"), resolution="common")
     preparation = learn(rows, Folder(), 0, SystemClock())
-    seeing = backbone.load(settings, Folder(), preparation)
+    seeing = backbone.load(settings, Folder(), preparation).exported([], lambda: np.zeros((0, SIZE, SIZE, 3), np.uint8))
     everything = (rows, Folder(), Limits(), CLASSES, 0, silent, 1 << 40, SystemClock(), 0, preparation)
     near, area = (dict(zip(sha256s, values.tolist(), strict=True)) for values in (photos.near, photos.sizes.prod(axis=1)))
     with load(*everything) as loaded:
@@ -128,9 +132,11 @@ def _said(photos: Photos, head: heads.Head, seeing: backbone.Backbone, area: dic
 
 def _features(photos: Photos, views: tuple[str, ...], seeing: backbone.Backbone) -> np.ndarray:
     """What the backbone sees: (n, views, d)."""
-    rows = np.arange(len(photos))
-    chunks = (photos.read(rows[at : at + _CHUNK])[0] for at in range(0, len(photos), _CHUNK))
-    return np.concatenate([np.stack([seeing.features(VIEWS[view](pixels)) for view in views], axis=1) for pixels in chunks])
+    if seeing.onnx is None:
+        raise RuntimeError(f"the backbone cannot be exported: {seeing.why_keras}")
+    seer, rows = Seer(seeing.onnx, Limits(), Preparation(), views), np.arange(len(photos))
+    with ThreadPoolExecutor(cores()) as pool:  # each photo by one thread
+        return np.concatenate(list(pool.map(lambda at: seer.of(photos.read(rows[at : at + _CHUNK])[0]), range(0, len(photos), _CHUNK))))
 
 
 def _splits(photos: Library, share: float = 0.15) -> np.ndarray:

@@ -192,6 +192,7 @@ def test_the_extra_is_the_checkout_s() -> None:
         "mlflow",
         "matplotlib",
         "scikit-learn",
+        "threadpoolctl",
         "scipy",
         "onnxruntime",
         "onnx",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import answers, real_photos
+from benchmarks.trials_features import WEIGHTS
 from car_damage.model.quality.answers import fitted, quality_of
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion
@@ -13,12 +14,12 @@ from car_damage.settings import Answers, Promotion
 
 @pytest.fixture(scope="module")
 def network() -> answers.Network:
-    """What a network says about real photos. To compute it takes minutes, so the benchmark keeps it."""
+    """What a network says about real photos. The benchmark keeps it, too, because it takes a minute."""
     place = real_photos.folder()
     if place is None:
         pytest.skip(f"no real photos at {real_photos.FOLDER}")
-    if not answers.KEPT.exists():
-        pytest.skip(f"{answers.KEPT} is not there: python -m benchmarks answers writes it")
+    if not (place.parent / WEIGHTS).exists():
+        pytest.skip(f"no weights at {place.parent / WEIGHTS}")
     return answers.said(place)
 
 

@@ -5,7 +5,10 @@ cross-validation chooses. All of this is linear, so it becomes one layer of the 
 answered by a head that has learned from its twin. Pure numpy and scikit-learn: the same features, labels and seed give the same head.
 """
 
+import itertools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +33,8 @@ _FLAT = 1e-6
 """Of the length of the first component: one that is shorter is rounding alone."""
 _NEVER = 30.0
 """The logit of what never, or always, happened in the training photos: a probability of 1e-13."""
+_RISEN = 2
+"""Strengths with which the loss has risen, one after the other, before no more are tried."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,16 @@ class Fitted:
     """(n, classes): each photo's probabilities from the head that did not learn from it, with the chosen C. None: too few photos."""
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """These matrices are small: with several threads, the fit of 1,832 photos took 14 times the processor time on a busy machine."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+@_one_thread()
 def fit(  # noqa: PLR0917 - from what, and how
     features: Floats,
     labels: npt.NDArray[np.int64],
@@ -112,26 +127,35 @@ def fit(  # noqa: PLR0917 - from what, and how
         components: principal components that the head sees, at most.
     """
     parts = folds(labels, groups, seed)
-    answers = np.full((len(STRENGTHS), len(labels), classes), np.nan)
-    for learned, asked in parts:
-        for place, head in enumerate(_heads(features[learned], labels[learned], classes, kind, STRENGTHS, components)):
-            answers[place, asked] = head.probabilities(features[asked, 0])
     if not parts:
         strength = STRENGTHS[len(STRENGTHS) // 2]
         return Fitted(with_strength(features, labels, classes, kind, strength, components), strength)
-    weights = balanced(labels, classes)
-    right = np.clip(answers[:, np.arange(len(labels)), labels], 1e-12, 1.0)
-    losses = -(np.log(right) * weights).mean(axis=1)
-    best = int(losses.argmin())
-    head = with_strength(features, labels, classes, kind, STRENGTHS[best], components)
-    return Fitted(head, STRENGTHS[best], dict(zip(STRENGTHS, losses.tolist(), strict=True)), answers[best])
+    weights, losses, answers = balanced(labels, classes), {}, {}
+    of_folds = [_path(features[learned], labels[learned], classes, kind, STRENGTHS, components) for learned, _ in parts]
+    for strength, *found in zip(STRENGTHS, *of_folds, strict=False):
+        said = answers[strength] = np.full((len(labels), classes), np.nan)
+        for head, (_, asked) in zip(found, parts, strict=True):
+            said[asked] = head.probabilities(features[asked, 0])
+        right = np.clip(said[np.arange(len(labels)), labels], 1e-12, 1.0)
+        losses[strength] = float(-(np.log(right) * weights).mean())
+        if _rises(list(losses.values())):
+            break  # the heads with more strength take longest, and are worse
+    best = min(losses, key=lambda tried: losses[tried])
+    return Fitted(with_strength(features, labels, classes, kind, best, components), best, losses, answers[best])
 
 
+def _rises(losses: list[float]) -> bool:
+    """Whether the last losses have risen each time."""
+    last = losses[-_RISEN - 1 :]
+    return len(last) > _RISEN and all(one < other for one, other in itertools.pairwise(last))
+
+
+@_one_thread()
 def with_strength(  # noqa: PLR0917 - from what, and how
     features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float, components: int = COMPONENTS
 ) -> Head:
     """The head for a C that is known. The arguments are those of `fit`."""
-    return _heads(features, labels, classes, kind, (strength,), components)[0]
+    return next(_path(features, labels, classes, kind, (strength,), components))
 
 
 def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
@@ -144,9 +168,9 @@ def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: in
     return list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(labels, labels, groups))
 
 
-def _heads(  # noqa: PLR0917 - from what, and how
+def _path(  # noqa: PLR0917 - from what, and how
     features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strengths: tuple[float, ...], components: int
-) -> list[Head]:
+) -> Iterator[Head]:
     """A head for each strength. Each view of a photo is a row, and the rows of a photo together count as one."""
     count, views, length = features.shape
     rows = np.asarray(features, np.float64).reshape(count * views, length)
@@ -155,17 +179,19 @@ def _heads(  # noqa: PLR0917 - from what, and how
     rows = (rows - mean) / scale
     axes = _principal(rows, components)
     seen, of = rows @ axes, np.repeat(labels, views)
+    del features, rows  # several paths are walked side by side
     weights = balanced(of, classes) / views
     targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
-    found = []
     of_targets = [_logistic(seen, target, weights, strengths, classes if kind == "softmax" else 2) for target in targets]
-    if kind == "ordinal":  # of two classes, only what speaks for the upper one
-        of_targets = [[(kernel[:, 1:] - kernel[:, :1], bias[1:] - bias[:1]) for kernel, bias in of_target] for of_target in of_targets]
     for parts in zip(*of_targets, strict=True):
-        kernel = (axes / scale[:, None]) @ np.concatenate([part for part, _ in parts], axis=1)
-        bias = np.concatenate([part for _, part in parts]) - mean @ kernel
-        found.append(Head(kernel.astype(np.float32), bias.astype(np.float32), kind))
-    return found
+        if kind == "softmax":
+            [(inner, outer)] = parts
+        else:  # of two classes, only what speaks for the upper one
+            inner = np.concatenate([kernel[:, 1:] - kernel[:, :1] for kernel, _ in parts], axis=1)
+            outer = np.concatenate([bias[1:] - bias[:1] for _, bias in parts])
+        kernel = (axes / scale[:, None]) @ inner
+        bias = outer - mean @ kernel
+        yield Head(kernel.astype(np.float32), bias.astype(np.float32), kind)
 
 
 def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
@@ -191,7 +217,7 @@ def _principal(rows: Floats, components: int) -> Floats:
 
 def _logistic(
     rows: Floats, target: npt.NDArray[np.int64], weights: Floats, strengths: tuple[float, ...], classes: int
-) -> list[tuple[Floats, Floats]]:
+) -> Iterator[tuple[Floats, Floats]]:
     """Kernel (k, classes) and bias (classes,) of a logistic regression for each strength. A class without rows never happens.
 
     Each begins where the one before has ended.
@@ -203,14 +229,14 @@ def _logistic(
     if len(there) == 1:
         bias = np.full(classes, -_NEVER)
         bias[there] = 0.0
-        return [(np.zeros((rows.shape[1], classes)), bias)] * len(strengths)
-    fitted, found = LogisticRegression(max_iter=1000, warm_start=True), []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
-        for strength in strengths:
+        yield from [(np.zeros((rows.shape[1], classes)), bias)] * len(strengths)
+        return
+    fitted = LogisticRegression(max_iter=1000, warm_start=True)
+    for strength in strengths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
             fitted.set_params(C=strength).fit(rows, target, sample_weight=weights)
-            found.append(_coefficients(fitted, there, classes))
-    return found
+        yield _coefficients(fitted, there, classes)
 
 
 def _coefficients(fitted: Any, there: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
