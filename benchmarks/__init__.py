@@ -10,6 +10,7 @@ MODULES = (
     "int8",
     "serving",
     "explain",
+    "request_log",
     "model_start",
     "load",
     "runtimes",

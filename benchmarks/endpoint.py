@@ -38,6 +38,11 @@ class Endpoint:
     """Process id of the endpoint server."""
     serving: DatabricksServing
 
+    def write_request(self, file: Path) -> None:
+        """Write the request's bytes, for clients in another process."""
+        head = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        file.write_bytes(f"POST {self.path} HTTP/1.1\r\nHost: here\r\n{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body)
+
     def take_live(self, version: int) -> None:
         """Update the endpoint to a version and wait until it serves that."""
         self.serving.put(version)
@@ -115,10 +120,14 @@ def compiled(files: NetworkFiles) -> Callable[[Any], Any]:
 
 
 @contextmanager
-def endpoint(home: Path, files: NetworkFiles, data: bytes, *, keep: bool = False) -> Iterator[Endpoint]:
+def endpoint(home: Path, files: NetworkFiles, data: bytes, **variables: str) -> Iterator[Endpoint]:
     """Register the network as two versions, run an endpoint server during the block and take version 1 live.
 
-    `keep`: photos whose answers ask for a person are kept in the folder kept of the home.
+    Args:
+        home: of the server.
+        files: the network.
+        data: the photo of the prepared request.
+        variables: more of the server's environment.
     """
     import mlflow
 
@@ -141,9 +150,8 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes, *, keep: bool = False
         "CAR_DAMAGE_HOME": str(home),
         "CAR_DAMAGE_TRACKING__URI": settings.tracking_uri,
         "CAR_DAMAGE_SERVING__HOST": str(settings.serving.host),
+        **variables,
     }
-    if keep:
-        environment["CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW"] = str(home / "kept")
     command = [sys.executable, "-m", "car_damage.cli", "serve"]
     with service("endpoint server", command, home / "endpoint.log", f"{settings.serving.host}/health", environment) as server:
         server.await_ready(TIMEOUT)

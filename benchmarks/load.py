@@ -66,11 +66,8 @@ def run() -> list[dict[str, Any]]:
         with endpoint(home, files, data) as served:
             work = bare(files, data)
             request = home / "request"
-            head = "".join(f"{name}: {value}\r\n" for name, value in served.headers.items())
-            request.write_bytes(
-                f"POST {served.path} HTTP/1.1\r\nHost: here\r\n{head}Content-Length: {len(served.body)}\r\n\r\n".encode() + served.body
-            )
-            _load_endpoint(served, request, Load(), 2, 1.0)
+            served.write_request(request)
+            load_endpoint(served, request, Load(), 2, 1.0)
             _load_baseline(work, Load(), 2, 1.0)
             return [row for clients in CLIENTS for row in _throughput(served, request, work, clients)] + _swap(served, request)
 
@@ -78,7 +75,7 @@ def run() -> list[dict[str, Any]]:
 def _throughput(served: Endpoint, request: Path, work: Callable[[], Any], clients: int) -> Iterator[dict[str, Any]]:
     ours, reference = Load(), Load()
     for _ in range(TURNS):
-        _load_endpoint(served, request, ours, clients, TURN)
+        load_endpoint(served, request, ours, clients, TURN)
         _load_baseline(work, reference, clients, TURN)
     who, baseline = f"{clients} client{'s' if clients > 1 else ''}", f"{BARE}, {clients} thread{'s' if clients > 1 else ''}"
     yield _row(f"photos a second, {who}", ours.rate, "1/s", f"{baseline}: {reference.rate:.0f}/s", ours.rate / reference.rate)
@@ -108,7 +105,8 @@ def _swap(served: Endpoint, request: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _load_endpoint(served: Endpoint, request: Path, load: Load, clients: int, seconds: float) -> None:
+def load_endpoint(served: Endpoint, request: Path, load: Load, clients: int, seconds: float) -> None:
+    """Let clients send the request for so many seconds, and add what they and the processor's clock measure to the load."""
     import psutil
 
     server = psutil.Process(served.pid)

@@ -38,7 +38,8 @@ def run() -> list[dict[str, Any]]:
         data = photo()
         files = network(home)
         served = stack.enter_context(endpoint(home, files, data))
-        keeping = stack.enter_context(endpoint(home / "keeping", files, data, keep=True))
+        keep = {"CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(home / "keeping" / "kept")}
+        keeping = stack.enter_context(endpoint(home / "keeping", files, data, **keep))
         # Each photo is another one, because a photo that waits already is not kept again.
         bodies = [request(data + number.to_bytes(4, "big")) for number in range(ROUNDS + 3)]
         usual = stack.enter_context(_mlflow_models_serve(home, files.keras, data))
@@ -77,6 +78,7 @@ def _row(name: str, value: float, baseline: str, ratio: float) -> dict[str, Any]
 
 
 def timed(call: Callable[[], Any]) -> float:
+    """Seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

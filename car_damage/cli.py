@@ -112,14 +112,13 @@ def serve() -> None:
 
     It has the Databricks serving REST API.
     """
-    from car_damage.data.desk import Desk
     from car_damage.platform import Target
     from car_damage.server.command import serve as run
     from car_damage.settings_sources import load
 
     target = Target(load())
     _ = target.home  # the server fetches models by MLflow's locations
-    run(target.settings, Desk(target.files, target.settings.answers, target.clock), typer.echo)
+    run(target.settings, target.files, target.clock, typer.echo)
 
 
 @app.command()

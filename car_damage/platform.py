@@ -19,7 +19,8 @@ class Target:
 
     @cached_property
     def files(self) -> Files:
-        return _files_of(self.settings.landing.folder, self.settings.answers.corrections)
+        settings = self.settings
+        return _files_of(settings.landing.folder, settings.answers.corrections, settings.monitoring.log_folder)
 
     @cached_property
     def handovers(self) -> Files:

@@ -129,6 +129,16 @@ class Space:
     bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Where:
+    """Which rows of a table to read: those whose column is within both bounds, inclusive, or is one of some texts."""
+
+    column: str
+    least: datetime | None = None
+    most: datetime | None = None
+    among: Sequence[str] | None = None
+
+
 class Tables(Protocol):
     """Delta tables by three-level name."""
 
@@ -185,10 +195,10 @@ class Tables(Protocol):
         """
 
     def read(
-        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()
+        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = (), where: Where | None = None
     ) -> "tuple[pa.Table, int]":
         """The columns at a version (None: the latest), and that version. A table that does not exist has no rows and version -1. Those
-        of the columns that are optional are null in each row where the table lacks them.
+        of the columns that are optional are null in each row where the table lacks them. With `where`, only those rows.
 
         `table` may also be the absolute path of a table's folder. Such a table can only be read.
         """

@@ -133,7 +133,7 @@ class Images(Section):
         return Limits(self.min_side, self.max_pixels, self.max_bytes)
 
 
-TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims")
+TABLES = ("bronze", "silver", "splits", "reviews", "features", "predictions", "claims", "inference_log")
 """The settings of Tables that name a table."""
 
 
@@ -160,6 +160,8 @@ class Tables(Section):
     """catalog.schema.table. The results of the flow score: one row for each photo and model version."""
     claims: str = "insurance_uc.gold.claims"
     """catalog.schema.table. What the scored photos of each claim say together, where claims are known."""
+    inference_log: str = "insurance_uc.gold.inference_log"
+    """catalog.schema.table. The endpoint's answers: one row for each photo of each request, without the photo."""
     keep_days: Annotated[int, Field(ge=0)] = 7
     """Days for which a version of a table that was replaced can still be read. Then its files are removed, unless the champion, a
     version that may go live, or a training needs it. 0: this or the next run removes them. Tables in Unity Catalog are left to
@@ -419,7 +421,8 @@ class Serving(Section):
     tags: dict[str, str] = {"service": "car-damage"}
     """Tags of the endpoint; Databricks groups its bill by them. Tags with other keys are left as they are."""
     inference_table: Annotated[str, Field(pattern=r"^[^.]+\.[^.]+\.[^.]+$")] | None = None
-    """catalog.schema.prefix of the table in which a workspace logs each request and response, photos included. None: no logging."""
+    """catalog.schema.prefix of the table in which a workspace logs each request and response, photos included. None: no logging, and
+    tables.inference_log stays empty."""
     scale_to_zero: bool = True
     """Stop the model's process after some time without requests. The next request starts it again and waits for it."""
     idle_timeout: Annotated[float, Field(gt=0)] = 1800.0
@@ -437,6 +440,21 @@ class Serving(Section):
     max_memory_bytes: Annotated[int, Field(ge=64 << 20)] | None = None
     """Memory that a model's process may take in the local endpoint server, in bytes. One that takes more is killed and started
     again. None: half of the machine's memory, and at least 2 GiB."""
+
+
+class Monitoring(Section):
+    """What the endpoint notes of each request, see [endpoint.md](endpoint.md#the-request-log). The table is tables.inference_log."""
+
+    log_requests: bool = True
+    """The local endpoint server notes requests. In Databricks an inference table does, where serving.inference_table names one."""
+    log_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Seconds between two files of noted requests. A server that is killed loses the requests of these seconds."""
+    log_buffer: Annotated[int, Field(ge=1 << 20)] = 32 << 20
+    """Bytes of requests that may wait to be written. Further ones are dropped and counted."""
+    log_folder: Annotated[FolderPath, Field(validate_default=True)] = f"{HOME}/requests"
+    """Folder of these files, until their rows are in the table. By default the folder requests in the home folder. If the stages run as
+    jobs in Databricks and the endpoint is the local one, name a folder on a volume that both reach. It must not lie in the landing
+    folder."""
 
 
 class Databricks(Section):
@@ -599,8 +617,8 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/. It may be moved, copied and mounted elsewhere
-    while nothing uses it."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, requests/. It may be moved, copied and mounted
+    elsewhere while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
@@ -613,6 +631,7 @@ class Settings(BaseSettings):
     promotion: Promotion = Promotion()
     scoring: Scoring = Scoring()
     serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
     doorbell: Doorbell = Doorbell()
     alerts: Alerts = Alerts()
     databricks: Databricks = Databricks()
@@ -628,7 +647,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _folders(cls, data: Any) -> Any:
-        """The defaults of landing.folder and answers.corrections depend on other sections."""
+        """The defaults of some folders depend on other sections."""
         databricks, home = data.get("databricks", {}), data.get("home", HOME)
         if not isinstance(home, str | Path):
             return data
@@ -637,6 +656,7 @@ class Settings(BaseSettings):
         defaults = {
             ("landing", "folder"): _LANDING.format(catalog) if jobs else str(Path(home) / "landing"),
             ("answers", "corrections"): _CORRECTIONS.format(catalog) if jobs else str(Path(home) / "corrections"),
+            ("monitoring", "log_folder"): str(Path(home) / "requests"),
         }
         there = {section: data.get(section, {}) for section, _ in defaults}
         unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
@@ -661,7 +681,9 @@ class Settings(BaseSettings):
         if self.tables.names == "catalog" and self.tables.engine != "spark":
             raise ValueError('tables.names = "catalog" needs tables.engine = "spark": delta-rs stores tables in folders only')
         if self.serving.inference_table and urlsplit(self.serving.host or "").scheme == "http":
-            raise ValueError("serving.inference_table needs an endpoint in a workspace: the local endpoint server does not log requests")
+            raise ValueError(
+                "serving.inference_table needs an endpoint in a workspace: the local endpoint server has monitoring.log_requests"
+            )
         if self.workers.pool == "kubernetes" and urlsplit(self.serving.host or "").hostname in {"127.0.0.1", "localhost", "::1"}:
             raise ValueError(
                 f'workers.pool = "kubernetes" needs an endpoint that a pod reaches, and serving.host is {self.serving.host}: '
@@ -689,7 +711,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         """No folder of ours lies where photos land, or in another one of ours."""
-        ours = {"answers.corrections": self.answers.corrections, "answers.keep_for_review": self.answers.keep_for_review}
+        ours = {
+            "answers.corrections": self.answers.corrections,
+            "answers.keep_for_review": self.answers.keep_for_review,
+            "monitoring.log_folder": self.monitoring.log_folder,
+        }
         others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
         for (name, path), (other, there) in product(ours.items(), others.items()):
             if path and name != other and (there.startswith(path) or _seen_below(path, there)):
@@ -726,6 +752,7 @@ class Settings(BaseSettings):
         self._change("serving", ["inference_table"], str.lower)
         self._change("landing", ["folder"] if catalog or jobs else [], _volume)
         self._change("answers", ["corrections", "keep_for_review"] if catalog or jobs else [], _volume)
+        self._change("monitoring", ["log_folder"] if catalog or jobs else [], _volume)
         self._change("databricks", ["handovers", "wheels"] if jobs else [], _volume)
         return self
 

@@ -87,6 +87,10 @@ class Desk:
         self.dropped = 0
         """Photos that were not kept, because there was no room or the disk refused them."""
 
+    def drop(self, photos: int) -> None:
+        """Count photos that were dropped before they came here."""
+        self.dropped += photos
+
     def now(self) -> datetime:
         """The time of the desk, UTC."""
         return self._clock.now()

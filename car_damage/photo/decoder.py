@@ -137,12 +137,6 @@ def perceptual_hash(pixels: Pixels) -> int:
     return int.from_bytes(bits.tobytes(), "big", signed=True)
 
 
-def brightness(pixels: Pixels) -> float:
-    """Mean luma, by ITU-R BT.601, of (n, m, 3) uint8 pixels, from 0 (black) to 1 (white)."""
-    luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return float(luma.mean()) / 255
-
-
 _DCT = np.cos(np.outer(np.arange(8), 2 * np.arange(32) + 1) * np.pi / 64)
 """(8, 32): the eight lowest frequencies of a DCT-II over 32 samples."""
 

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from car_damage.data.desk import Desk
 from car_damage.errors import SettingsError
+from car_damage.ports import Clock, Files
 from car_damage.server.address import is_local
+from car_damage.server.request_log import RequestLog
 from car_damage.server.state import State
 from car_damage.settings import Settings
 
@@ -21,7 +23,7 @@ _FILES = 128
 """Files besides connections: those of the models' processes, logs and libraries."""
 
 
-def serve(settings: Settings, desk: Desk, say: Callable[[str], None] = print) -> None:
+def serve(settings: Settings, files: Files, clock: Clock, say: Callable[[str], None] = print) -> None:
     """Serve until SIGTERM or SIGINT, then finish requests in flight and stop every model.
 
     Raises:
@@ -40,7 +42,8 @@ def serve(settings: Settings, desk: Desk, say: Callable[[str], None] = print) ->
     with state.locked(), _listening(settings.serving.host) as listening:
         token = state.token()
         state.read()  # an error here is one line; when the application restores the endpoints, it would be a traceback
-        app = application(settings, Endpoints(settings, state), desk, token)
+        log = RequestLog(files, settings.monitoring) if settings.monitoring.log_requests else None
+        app = application(settings, Endpoints(settings, state), Desk(files, settings.answers, clock), log, token)
         most = settings.serving.max_queue + AT_ONCE + SPARE
         _allow_files(most + _FILES)
         config = uvicorn.Config(

@@ -55,7 +55,8 @@ def volumes(settings: Settings) -> list[str]:
         "databricks.handovers": databricks.handovers,
         "databricks.wheels": databricks.wheels,
     }
-    found = []
+    log = volume_of(settings.monitoring.log_folder)
+    found = [log] if log else []
     for setting, folder in folders.items():
         volume = volume_of(folder)
         if volume is None:
@@ -90,6 +91,7 @@ def comments(settings: Settings) -> dict[str, str]:
         settings.answers.corrections: "What people say about photos of damaged cars, and the photos that got a class there.",
         **({kept: "Photos of damaged cars that wait for a person."} if (kept := settings.answers.keep_for_review) else {}),
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
+        names.inference_log: "Requests to the endpoint of the car damage model, without photos.",
         names.predictions: "Answers of the car damage model to many photos.",
         names.features: "What a backbone sees in each photo of a damaged car.",
         names.reviews: "What people have said about photos of damaged cars.",

@@ -211,6 +211,12 @@ def test_folders_that_are_on_no_volume_are_refused(tmp_path: Path) -> None:
         unity_catalog.volumes(Settings(databricks={"stages": "jobs", "wheels": str(tmp_path)}))
 
 
+def test_a_volume_for_noted_requests_is_needed_only_where_the_settings_name_one() -> None:
+    jobs = {"stages": "jobs"}
+    before, log = unity_catalog.volumes(Settings(databricks=jobs)), {"log_folder": "/Volumes/insurance_uc/ops/requests"}
+    assert sorted(unity_catalog.volumes(Settings(databricks=jobs, monitoring=log))) == sorted([*before, "insurance_uc.ops.requests"])
+
+
 def ingest(whole: Any) -> Any:
     return whole["resources"]["jobs"]["ingest"]
 

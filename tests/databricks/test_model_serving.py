@@ -134,7 +134,7 @@ def test_credentials_that_will_not_do_are_told_with_the_permission(workspace: Wo
 
 
 def test_a_table_of_requests_is_a_workspace_s(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the local endpoint server does not log requests"):
+    with pytest.raises(ValueError, match=r"the local endpoint server has monitoring\.log_requests"):
         Settings(home=tmp_path, serving={"inference_table": "a.b.c"})
 
 

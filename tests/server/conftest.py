@@ -19,11 +19,12 @@ import pytest
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.databricks.serving import DatabricksServing
 from car_damage.adapters.folder import Folder
+from car_damage.data import inference_log
 from car_damage.data.desk import Desk
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE
-from car_damage.settings import Answers, Serving, Settings, Tracking
+from car_damage.settings import Answers, Monitoring, Serving, Settings, Tracking
 from deployments.processes import free_port
 
 CLASSES = ("minor", "moderate", "major")
@@ -32,6 +33,8 @@ LIMIT = 100
 """Pixels that versions 2 and 3 require for the shorter side of a photo."""
 DEADLINE = 120.0
 """Seconds to wait for a condition before the test fails."""
+LOG_SECONDS = 1.0
+"""Seconds between two files of the request log."""
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -189,13 +192,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
 
 
 SERVE = """
-from car_damage.data.desk import Desk
 from car_damage.platform import Target
 from car_damage.server.command import serve
 from car_damage.settings_sources import load
 
 target = Target(load())
-serve(target.settings, Desk(target.files, target.settings.answers, target.clock))
+serve(target.settings, target.files, target.clock)
 """
 """As `car-damage serve`, but for a home that was never opened: these registries have their place elsewhere."""
 
@@ -209,6 +211,7 @@ class Server:
             tracking=Tracking(uri=uri),
             serving=Serving(host=f"http://127.0.0.1:{free_port()}", **serving),
             answers=Answers(corrections=str(home / "corrections"), keep_for_review=str(home / "kept")),
+            monitoring=Monitoring(log_folder=str(home / "requests"), log_seconds=LOG_SECONDS),
         )
         self._process: subprocess.Popen[str] | None = None
         self._said = home / "server.out"
@@ -222,6 +225,7 @@ class Server:
             "MLFLOW_TRACKING_PASSWORD": SECRET,
             "CAR_DAMAGE_HOME": str(self.settings.home),
             "CAR_DAMAGE_TRACKING__URI": registry or self.settings.tracking_uri,
+            "CAR_DAMAGE_MONITORING__LOG_SECONDS": str(LOG_SECONDS),
             "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(self.settings.answers.keep_for_review),
             **{f"CAR_DAMAGE_SERVING__{key.upper()}": str(value) for key, value in serving.items()},
         }
@@ -293,6 +297,12 @@ class Server:
                 slow_senders.enter_context(connection).sendall(head.encode())
             until(lambda: self.invoke(json={}).status_code == 429, "a full queue")
             yield
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The rows of the files of the request log, in the order of time."""
+        folder = Path(self.settings.monitoring.log_folder)
+        rows = [row for file in folder.glob("[!.]*.parquet") for row in inference_log.from_file(file.read_bytes()).to_pylist()]
+        return sorted(rows, key=lambda row: row["request_id"])
 
     def settled(self) -> Any:
         """Wait until no update is in progress and the endpoint is ready or has failed; return its state."""

@@ -106,9 +106,9 @@ def test_a_model_that_is_asleep_takes_nothing_and_its_endpoint_is_ready() -> Non
         of = endpoint(ProcessFactory(), idle=0.05)
         of.update(config())
         await until(lambda: of.ready)
-        awake = samples(Metrics([of]).server().decode(), endpoint_name="ep")
+        awake = samples(Metrics([of], {}).server().decode(), endpoint_name="ep")
         await until(lambda: of.active is not None and of.active.phase is Phase.ASLEEP and of.pid is None)
-        asleep = samples(Metrics([of]).server().decode(), endpoint_name="ep")
+        asleep = samples(Metrics([of], {}).server().decode(), endpoint_name="ep")
         names = ("car_damage_endpoint_ready", "car_damage_model_asleep")
         assert [awake[name] for name in names] == [1, 0]
         assert [asleep[name] for name in names] == [1, 1]
@@ -126,7 +126,7 @@ def test_starts_are_counted_by_outcome() -> None:
         for _ in range(2):
             of.update(config())
             await until(lambda: of.update_state != "IN_PROGRESS")
-        text = Metrics([of]).server().decode()
+        text = Metrics([of], {}).server().decode()
         counted = {outcome: samples(text, outcome=outcome)["car_damage_model_starts_total"] for outcome in ("ready", "failed")}
         assert counted == {"ready": 1, "failed": 1}
         await of.close()

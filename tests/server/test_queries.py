@@ -82,12 +82,25 @@ def test_a_request_that_asks_for_too_many_maps_is_refused(ready: Server, photo: 
 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
-    from car_damage.photo.decoder import brightness, decode
+    from car_damage.photo.decoder import decode
+    from car_damage.photo.signals import signals
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
     assert row["sha256"] == hashlib.sha256(photo).hexdigest()
     assert (row["width"], row["height"]) == (320, 240)
-    assert row["brightness"] == pytest.approx(brightness(decode(photo).pixels))
+    assert (row["brightness"], row["sharpness"]) == pytest.approx(signals(decode(photo).pixels))
+
+
+def test_mlflow_s_own_scoring_gives_the_same_columns_and_the_signature_names_them(ready: Server, models: Models, photo: bytes) -> None:
+    from mlflow.models import Model
+
+    image = base64.b64encode(photo).decode()
+    (row,) = ready.invoke(json=records(photo)).json()["predictions"]
+    (by_mlflow,) = ready.invoke(json={"dataframe_split": {"columns": ["image"], "data": [[image]]}}).json()["predictions"]
+    assert row == by_mlflow
+    signature = Model.load(str(models.folders[1])).signature
+    assert signature is not None
+    assert [*row, "map"] == signature.outputs.input_names()
 
 
 def test_more_photos_than_one_tensorflow_call_takes_come_back_in_their_order(ready: Server) -> None:

@@ -2,13 +2,17 @@
 
 import json
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
 from car_damage.errors import Unavailable
+from car_damage.platform import Target
 from car_damage.server.address import folder, token
+from car_damage.stage import silent
+from car_damage.stages import requests
 from tests.server.conftest import SECRET, Models, Server, until
 
 
@@ -88,7 +92,7 @@ def test_an_endpoint_that_is_deleted_while_it_starts_is_gone_with_its_process(li
 
 
 def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_without_its_registry(live: Server, photo: bytes) -> None:
-    served = live.settled().served
+    served, at = live.settled().served, datetime.now(UTC)
     before = live.serving.query([photo])[0].probabilities
     key = token(live.settings.home)
     processes = live.model_processes()
@@ -96,6 +100,7 @@ def test_a_stop_ends_every_process_and_a_restart_brings_the_endpoint_back_withou
     assert processes
     assert not psutil.wait_procs(processes, timeout=120)[1]
     assert json.loads((folder(live.settings.home) / "endpoints.json").read_text())["endpoints"][0]["name"] == "car_damage_model_ep"
+    assert [row["status"] for row in live.logged() if row["answered"] >= at] == [200], "the end of a server loses no request of the log"
 
     live.start(registry="http://127.0.0.1:9")
     assert token(live.settings.home) == key
@@ -107,8 +112,11 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
     coming = 1 if live.settled().served == 2 else 2
     live.serving.put(coming)
     processes = until(lambda: len(live.model_processes()) == 2 and live.model_processes(), "the start of the update")
+    at = datetime.now(UTC)
+    live.serving.query([photo])
     live.end(signal.SIGKILL)
     assert not psutil.wait_procs(processes, timeout=120)[1]
+    assert len([row for row in live.logged() if row["answered"] >= at]) <= 1, "the request log may lose what came in its last seconds"
     with pytest.raises(Unavailable, match=r"nothing answers at .* start the endpoint server \(`car-damage serve`\)"):
         live.serving.state()
 
@@ -117,3 +125,13 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
     after = live.settled()
     assert (after.served, after.failed) == (coming, False)
     assert live.serving.query([photo])[0].served_by == f"car_damage_classifier-{coming}"
+
+
+def test_what_servers_have_noted_is_taken_up_once_however_they_ended(live: Server) -> None:
+    target, noted = Target(live.settings), len(live.logged())
+    assert noted
+    taken = requests.take_up(target, silent)
+    rows, _ = target.tables.read(live.settings.tables.inference_log, ["request_id", "sha256"])
+    assert (rows.num_rows, len(set(rows["request_id"].to_pylist()))) == (taken, taken)
+    assert taken >= noted
+    assert requests.take_up(target, silent) == len(live.logged()) == 0

@@ -1,6 +1,7 @@
 """The port Tables on each engine: the behaviour that stages rely on."""
 
 import subprocess
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from deltalake import DeltaTable
 
 from car_damage.data import features
 from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import Space
+from car_damage.ports import Space, Where
 from tests import engines
 from tests.engines import CONNECT, DELTA_RS, ENGINES, SPARK
 from tests.tables.things import NAME, SCHEMA, content, keys, rows
@@ -50,6 +51,26 @@ def test_a_column_that_is_added_later_has_its_comment_and_a_person_s_comments_st
 
 def comments(table: DeltaTable) -> dict[str, str | None]:
     return {field.name: field.metadata.get("comment") for field in table.schema().fields}
+
+
+def test_rows_are_read_by_bounds_of_a_time_and_by_texts(tables):
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    texts = ["a", "b'c", "d\\e"]
+    times = pa.array([at + timedelta(hours=hour) for hour in range(3)], pa.timestamp("us", "UTC"))
+    tables.merge(NAME, pa.table({"key": texts, "when": times}), ["key"])
+
+    def found(**which):
+        rows, version = tables.read(NAME, ["key"], where=Where(**which))
+        assert version == 0
+        return sorted(rows["key"].to_pylist())
+
+    hour = timedelta(hours=1)
+    assert found(column="when", least=at + hour) == texts[1:]
+    assert found(column="when", least=at + hour, most=at + hour) == texts[1:2]
+    assert found(column="when", most=(at + hour).astimezone(timezone(5 * hour))) == texts[:2]
+    assert found(column="key", among=texts[1:]) == texts[1:]
+    assert (found(column="key", among=[]), found(column="key")) == ([], texts)
+    assert tables.read("lab.bronze.nothing", ["key"], where=Where("key", among=["a"]))[1] == -1
 
 
 def test_one_merge_updates_inserts_and_deletes_in_one_commit(tables):

@@ -144,6 +144,14 @@ def test_the_photos_of_answers_that_ask_for_a_person_are_kept(desk, form, tmp_pa
     assert waits.answer.probabilities == {"minor": 0.6, "major": 0.4}
 
 
+@pytest.mark.parametrize("form", ["data:image/jpeg;base64,-_-_", "-_-_", "+/+/\n"])
+def test_a_photo_is_kept_by_its_own_bytes_in_each_form_of_base64(desk, form):
+    keeper = Keeper(desk)
+    keeper.offer(json.dumps({"dataframe_records": [{"image": form}]}).encode(), answered(True), "model-7")
+    assert keeper.settle(30)
+    assert [one.sha256 for one in desk.waiting()] == [sha256(b"\xfb\xff\xbf")]
+
+
 def test_what_cannot_be_understood_is_dropped_and_the_next_one_is_kept(desk):
     keeper = Keeper(desk)
     keeper.offer(b"image\nYQ==", answered(True), "model-7")

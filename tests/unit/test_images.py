@@ -289,13 +289,6 @@ def distance(one: int | None, other: int | None) -> int:
     return ((one ^ other) & (2**64 - 1)).bit_count()
 
 
-def test_brightness_runs_from_black_to_white() -> None:
-    white = np.full((224, 224, 3), 255, np.uint8)
-    assert decoder.brightness(white * 0) == 0
-    assert decoder.brightness(white) == pytest.approx(1)
-    assert decoder.brightness(white // 2) == pytest.approx(0.498, abs=1e-3)
-
-
 def test_the_reasons_are_a_closed_list_in_four_groups() -> None:
     groups = [reasons.PHOTO_REASONS, reasons.LABEL_REASONS, reasons.SET_REASONS, reasons.REVIEW_REASONS, {"forgotten"}]
     assert sum(map(len, groups)) == len(reasons.REASONS) == 16

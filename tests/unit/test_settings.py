@@ -272,3 +272,12 @@ def test_corrections_lie_in_the_home_folder_or_on_a_volume_and_never_where_photo
     for inside in (tmp_path / "photos" / "corrections", tmp_path):
         with pytest.raises(ValidationError, match="neither may lie in the other"):
             Settings(landing={"folder": str(tmp_path / "photos")}, answers={"corrections": str(inside)})
+
+
+def test_noted_requests_wait_in_the_home_folder_or_on_a_volume_and_never_where_photos_land(tmp_path):
+    assert Settings(home=tmp_path).monitoring.log_folder == f"{tmp_path}/requests/"
+    there = {"log_folder": "/Volumes/Lab/Ops/requests"}
+    jobs = Settings(monitoring=there, databricks={"stages": "jobs", "catalog": "Lab"}, tables={"names": "catalog", "engine": "spark"})
+    assert jobs.monitoring.log_folder == "/Volumes/lab/ops/requests/"
+    with pytest.raises(ValidationError, match=r"monitoring\.log_folder is .* neither may lie in the other"):
+        Settings(landing={"folder": str(tmp_path)}, monitoring={"log_folder": str(tmp_path / "requests")})

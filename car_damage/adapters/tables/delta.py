@@ -25,7 +25,7 @@ from car_damage.data import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.machine import absolute
 from car_damage.model.served.process import Environment, stream
-from car_damage.ports import FileProcessor, Files, LandingDiff, Space
+from car_damage.ports import FileProcessor, Files, LandingDiff, Space, Where
 
 ATTEMPTS = 10
 """Attempts of a write without a base version; another writer may commit first each time."""
@@ -172,7 +172,9 @@ class DeltaTables(ABC):
         return f"the table {table} at {self.uri(table)}"
 
     @abstractmethod
-    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
+    def read(
+        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = (), where: Where | None = None
+    ) -> tuple[pa.Table, int]:
         """See the port."""
 
     @abstractmethod

@@ -21,9 +21,10 @@ import pyarrow as pa
 from car_damage.adapters import reading
 from car_damage.adapters.tables.columns import plain, result_schema, with_columns
 from car_damage.adapters.tables.delta import LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change, DeltaTables, disk_full
+from car_damage.adapters.tables.predicate import sql
 from car_damage.data.described import comment_of
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
-from car_damage.ports import FileProcessor, Files
+from car_damage.ports import FileProcessor, Files, Where
 from car_damage.settings import Images
 
 if TYPE_CHECKING:
@@ -55,13 +56,16 @@ class DeltaRs(DeltaTables):
             tick(done)
         return pa.table(columns, schema=result_schema(schema))
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
+    def read(
+        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = (), where: Where | None = None
+    ) -> tuple[pa.Table, int]:
         there = self._open(table, version)
         if there is None:
             return self._absent(table, columns, version)
         with _translated(self._called(table)):
             lacks = set(optional) - {field.name for field in there.schema().fields}
-            rows = pa.RecordBatchReader.from_stream(there.scan(columns=[name for name in columns if name not in lacks])).read_all()
+            found = there.scan(columns=[name for name in columns if name not in lacks], predicate=where and sql(where, _quoted, _literal))
+            rows = pa.RecordBatchReader.from_stream(found).read_all()
         return with_columns(plain(rows), columns), there.version()
 
     def _open(self, table: str, version: int | None = None) -> "DeltaTable | None":
@@ -162,6 +166,14 @@ class DeltaRs(DeltaTables):
 
 def _values(columns: Sequence[str]) -> dict[str, str]:
     return {f"`{column}`": f"s.`{column}`" for column in columns}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _deltalake() -> Any:

@@ -22,11 +22,13 @@ import pyarrow as pa
 from car_damage.adapters.tables.columns import plain, with_columns
 from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change
 from car_damage.adapters.tables.log import Log
+from car_damage.adapters.tables.predicate import sql
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import condition, foreign, translated
 from car_damage.adapters.tables.spark_work import SparkWork, ddl, literal, quoted
 from car_damage.data.described import COMMENT, comment_of
 from car_damage.errors import CommitConflict
+from car_damage.ports import Where
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -62,7 +64,9 @@ class SparkDelta(SparkWork):
         sleep: as `DeltaTables` has it.
     """
 
-    def read(self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = ()) -> tuple[pa.Table, int]:
+    def read(
+        self, table: str, columns: Sequence[str], version: int | None = None, *, optional: Sequence[str] = (), where: Where | None = None
+    ) -> tuple[pa.Table, int]:
         latest = self._latest(table)
         if latest < 0:
             return self._absent(table, columns, version)
@@ -70,7 +74,7 @@ class SparkDelta(SparkWork):
         with translated(self._called(table)):
             whole = self._session().sql(f"SELECT * FROM {self._name(table)} VERSION AS OF {at}")
             lacks = set(optional) - set(whole.columns) if optional else set()
-            rows = whole.select(*(quoted(name) for name in columns if name not in lacks)).toArrow()
+            rows = whole.where(sql(where, quoted, literal)).select(*(quoted(name) for name in columns if name not in lacks)).toArrow()
         return with_columns(plain(rows), columns), at
 
     def _commit(self, table: str, change: Change) -> int:

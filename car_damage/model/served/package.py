@@ -20,6 +20,7 @@ from car_damage.packages import installed, tensorflow
 from car_damage.photo.columns import probability_column
 from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
+from car_damage.photo.signals import Signals
 
 _HERE = Path(__file__).parent
 _PACKAGE = _HERE.parents[1]
@@ -97,7 +98,8 @@ def _parts(
         [ColSpec("string", "label"), ColSpec("double", "probability")]
         + [ColSpec("double", probability_column(name)) for name in classes]
         + [ColSpec(Array(DataType.string), "classes"), ColSpec("boolean", "review")]
-        + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height"), ColSpec("double", "brightness")]
+        + [ColSpec("string", "sha256"), ColSpec("long", "width"), ColSpec("long", "height")]
+        + [ColSpec("double", name) for name in Signals._fields]
         + [ColSpec(Array(Array(DataType.double)), "map", required=False)]
     )
     files = {"network": network.keras, "onnx": network.onnx, "answering": network.answering}

@@ -11,15 +11,12 @@ Params: coverage, the share of photos of each class whose answer must not exclud
         answer with the column map, where in the photo the damage was seen (see car_damage.model.places).
 Output: label, probability, probability_<class> for each class, calibrated; classes, those that cannot be excluded, and review, whether
         a person must look (see car_damage.model.answering); and values for monitoring: sha256 of the file, width and height of the
-        upright photo, brightness.
+        upright photo, brightness and sharpness of what the network sees (see car_damage.photo.signals).
 
 One bad row makes the model refuse the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. `predict` raises only
 MlflowException: for other errors, MLflow's scoring application would send the stack trace to the caller.
 """
 
-import base64
-import binascii
-import contextlib
 import hashlib
 import logging
 import os
@@ -40,9 +37,11 @@ from car_damage.errors import UnusablePhoto
 from car_damage.model import places
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
-from car_damage.photo.decoder import brightness, decode
+from car_damage.photo.decoder import decode
+from car_damage.photo.encoded import decoded
 from car_damage.photo.limits import SIZE, Limits
 from car_damage.photo.preparation import Preparation
+from car_damage.photo.signals import Signals, signals
 
 MAX_ROWS = 256
 """Photos in one request, at most: 256 decoded photos are 39 MB."""
@@ -62,7 +61,7 @@ class _Row:
     sha256: str
     width: int
     height: int
-    brightness: float
+    signals: Signals
 
 
 class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflow has no types
@@ -152,7 +151,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
             "sha256": row.sha256,
             "width": row.width,
             "height": row.height,
-            "brightness": row.brightness,
+            **row.signals._asdict(),
         }
 
     def _map(self, row: _Row, label: str) -> list[list[float]]:
@@ -216,28 +215,14 @@ def _row(index: int, image: Any, limits: Limits, preparation: Preparation) -> _R
     if not isinstance(image, str):
         raise _refusal(f"row {index}: image must be a string, the photo's file in base64")
     try:
-        data = _decoded(image)
-    except (binascii.Error, ValueError) as error:
+        data = decoded(image)
+    except ValueError as error:
         raise _refusal(f"row {index}: image is not base64: {error}") from None
     try:
         photo = decode(data, limits, preparation)
     except UnusablePhoto as error:
         raise _refusal(f"row {index}: {error}") from None
-    return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, brightness(photo.pixels))
-
-
-def _decoded(text: str) -> bytes:
-    """The bytes of base64 text, in each form that programs write: with the alphabet for URLs and without padding (RFC 4648, 5), in lines
-    (RFC 2045), and as a data URI (RFC 2397).
-    """
-    with contextlib.suppress(binascii.Error, ValueError):  # most programs write plain base64
-        return binascii.a2b_base64(text, strict_mode=True)
-    if text.startswith("data:"):
-        head, _, text = text.partition(",")
-        if not head.endswith(";base64"):
-            raise ValueError("a data URI that says so is needed, such as data:image/jpeg;base64,...")
-    text = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    return _Row(photo.pixels, hashlib.sha256(data).hexdigest(), photo.width, photo.height, signals(photo.pixels))
 
 
 def _refusal(message: str) -> MlflowException:

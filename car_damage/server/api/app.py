@@ -3,8 +3,9 @@
 It checks the token, the size and the queue, and passes photos on unread. It imports neither MLflow nor TensorFlow.
 """
 
+import asyncio
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -24,39 +25,45 @@ from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.keeping import Keeper
 from car_damage.server.metrics.exposition import Metrics
+from car_damage.server.request_log import RequestLog
 from car_damage.server.requests import Config, NewEndpoint
 from car_damage.settings import Settings
 
 _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
 """Paths that need no token."""
+_LAST_WRITE = 10.0
+"""Seconds that writing the log may take when the server stops."""
 
 
-def application(settings: Settings, endpoints: Endpoints, desk: Desk, token: str) -> ASGIApp:
-    """The ASGI application. It restores the endpoints when it starts, and stops their processes when it stops."""
-    return _TokenCheck(api(settings, endpoints, desk), token)
+def application(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | None, token: str) -> ASGIApp:
+    """The ASGI application. It restores the endpoints when it starts, and stops their processes and writes the log when it stops."""
+    return _TokenCheck(api(settings, endpoints, desk, log), token)
 
 
-def api(settings: Settings, endpoints: Endpoints, desk: Desk) -> ServingApi:
-    """The application's routes, without the check of the token."""
+def api(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | None = None) -> ServingApi:
+    """The application's routes, without the check of the token. Without a log, requests are not noted."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         endpoints.restore()
         yield
         await endpoints.close()
+        if log is not None:
+            await asyncio.to_thread(log.settle, _LAST_WRITE)
 
     app = ServingApi(settings, NewEndpoint | Config | Photos | Review, lifespan=lifespan)
     add_errors(app)
-    _add_monitoring(app, endpoints)
+    dropped = {"review_desk": lambda: desk.dropped} | ({} if log is None else {"request_log": lambda: log.dropped})
+    _add_monitoring(app, endpoints, dropped)
     management.add(app, endpoints, settings.serving.request_timeout)
-    query.add(app, endpoints, settings.serving, Keeper(desk) if settings.answers.keep_for_review else None)
+    query.add(app, endpoints, settings.serving, Keeper(desk) if settings.answers.keep_for_review else None, log)
     review.add(app, desk, settings)
     page.add(app, settings.serving.max_request_bytes)
     return app
 
 
-def _add_monitoring(app: FastAPI, endpoints: Endpoints) -> None:
-    metrics = Metrics(endpoints)
+def _add_monitoring(app: FastAPI, endpoints: Endpoints, dropped: Mapping[str, Callable[[], int]]) -> None:
+    metrics = Metrics(endpoints, dropped)
 
     @app.get("/health", openapi_extra=NO_TOKEN_NEEDED)
     async def health() -> Health:

@@ -4,6 +4,7 @@ It passes the bodies of requests and responses on unread, so their models here o
 """
 
 import json
+from functools import partial
 from typing import Annotated, Any, NotRequired
 
 from fastapi import FastAPI, Request
@@ -12,12 +13,15 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
+from car_damage.data.inference_log import ANSWERED
 from car_damage.photo.columns import probability_column
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.hosting.endpoints import Endpoints
+from car_damage.server.hosting.measures import Outcome
 from car_damage.server.hosting.model_server import ModelResponse
 from car_damage.server.keeping import Keeper
+from car_damage.server.request_log import RequestLog
 from car_damage.server.requests import receive
 from car_damage.settings import Serving
 
@@ -87,6 +91,7 @@ class Prediction(TypedDict):
     width: Pixels
     height: Pixels
     brightness: Share
+    sharpness: NotRequired[Annotated[float, Field(ge=0, description="Earlier models do not say.")]]
     map: NotRequired[Annotated[list[list[Share]], Field(description="Where the damage was seen: rows from the top, with `explain`.")]]
 
 
@@ -96,8 +101,14 @@ class Predictions(TypedDict):
     predictions: list[Prediction]
 
 
-def add(app: FastAPI, endpoints: Endpoints, serving: Serving, keeper: Keeper | None) -> None:
-    """Add the route. The keeper gets each request that was answered, with its answer."""
+def add(app: FastAPI, endpoints: Endpoints, serving: Serving, keeper: Keeper | None, log: RequestLog | None) -> None:
+    """Add the route. The keeper gets each request that was answered, with its answer, and the log each request."""
+
+    def end(endpoint: str, outcome: Outcome) -> None:
+        if log is not None:
+            log.put(endpoint, outcome)
+        if keeper is not None and outcome.status == ANSWERED:
+            keeper.offer(outcome.request, outcome.response, outcome.served_by)
 
     # FastAPI describes the model of the response and does not check it, because the route returns a Response.
     @app.post(
@@ -110,15 +121,15 @@ def add(app: FastAPI, endpoints: Endpoints, serving: Serving, keeper: Keeper | N
         """Predict the severity of photos. A model that is scaled to zero is started first."""
         endpoint = endpoints[name]
         content_type = request.headers.get("content-type")
-        with endpoint.measures.request(endpoint.served_entity) as outcome, endpoint.queue.place(serving.max_queue):
+        ended = partial(end, name)
+        with endpoint.measures.request(endpoint.served_entity, ended) as outcome, endpoint.queue.place(serving.max_queue):
             data = await receive(request, serving.max_request_bytes, serving.request_timeout)
             if content_type is None:
                 raise ApiError(ErrorKind.BAD_PHOTOS, "the request has no Content-Type; send photos as application/json")
             response = await endpoint.score(data, content_type)
-            outcome.record(response.served_by, response.model.status)
-        if keeper is not None and response.model.status == 200:
-            keeper.offer(data, response.model.body, response.served_by)
-        return _http(response.model, response.served_by)
+            answer = _http(response.model, response.served_by)
+            outcome.record(response.served_by, response.model.status, data, bytes(answer.body))
+        return answer
 
 
 def _http(response: ModelResponse, served_by: str) -> Response:

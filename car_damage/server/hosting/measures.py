@@ -60,10 +60,16 @@ class Outcome:
     status: int = 500
     answered: bool = False
     """Whether the model answered, with any status."""
+    seconds: float = 0.0
+    """From the arrival of the request to its end."""
+    request: bytes = b""
+    """Its body, if the model answered."""
+    response: bytes = b""
+    """The body of the response, if the model answered."""
 
-    def record(self, served_by: str, status: int) -> None:
+    def record(self, served_by: str, status: int, request: bytes = b"", response: bytes = b"") -> None:
         """Record that the model answered."""
-        self.served_by, self.status, self.answered = served_by, status, True
+        self.served_by, self.status, self.answered, self.request, self.response = served_by, status, True, request, response
 
 
 class Measures:
@@ -91,7 +97,7 @@ class Measures:
         return measures
 
     @contextlib.contextmanager
-    def request(self, served_entity: str) -> Iterator[Outcome]:
+    def request(self, served_entity: str, ended: Callable[[Outcome], None] = lambda _: None) -> Iterator[Outcome]:
         """Count a request when it ends.
 
         Its status is that of the outcome, or of the ApiError that ends it. A client that disconnects counts as 499, as in
@@ -99,6 +105,7 @@ class Measures:
 
         Args:
             served_entity: the entity to count it for, unless the outcome names another one.
+            ended: called with the outcome at the end.
         """
         outcome, began = Outcome(served_entity), self._clock()
         try:
@@ -110,11 +117,13 @@ class Measures:
             outcome.status = 499
             raise
         finally:
+            outcome.seconds = self._clock() - began
             of = self.of(outcome.served_by)
             of.requests.labels(str(outcome.status)).inc()
             if outcome.answered:
-                of.durations.observe(self._clock() - began)
+                of.durations.observe(outcome.seconds)
             self._count(outcome.status)
+            ended(outcome)
 
     @contextlib.contextmanager
     def start(self, served_entity: str) -> Iterator[None]:

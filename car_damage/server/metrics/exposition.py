@@ -5,10 +5,10 @@ that the same dashboard works for both. The server's metrics contain these and t
 endpoints that exist at that moment, so a deleted endpoint is not in the next scrape.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from car_damage.server.hosting.endpoint import Endpoint
@@ -18,13 +18,19 @@ _ENDPOINT, _ENTITY = "endpoint_name", "served_entity_name"
 
 
 class Metrics:
-    """Metrics of one server."""
+    """Metrics of one server.
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    Args:
+        endpoints: read at each scrape.
+        dropped: what is done beside the answers -> counts what was dropped of it.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], dropped: Mapping[str, Callable[[], int]]) -> None:
         self._meter = Meter()
         self._server = CollectorRegistry()
         ProcessCollector(registry=self._server)
         self._server.register(_Families(endpoints, self._meter, own_names=True))
+        self._server.register(_Dropped(dropped))
 
     def server(self) -> bytes:
         """All metrics, in Prometheus' text format."""
@@ -51,6 +57,20 @@ class _Families(Collector):
             for family in families:
                 merged.setdefault(family.name, Metric(family.name, family.documentation, family.type)).samples.extend(family.samples)
         yield from merged.values()
+
+
+class _Dropped(Collector):
+    """What was dropped rather than let an answer wait."""
+
+    def __init__(self, counts: Mapping[str, Callable[[], int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Requests that were not noted in the request log, and photos that were not kept for the review desk, for lack of room."
+        family = CounterMetricFamily("car_damage_dropped", text, labels=["by"])
+        for by, count in self._counts.items():
+            family.add_metric([by], count())
+        yield family
 
 
 def _as_a_workspace(endpoint: Endpoint, usage: Usage) -> Iterator[Metric]:
