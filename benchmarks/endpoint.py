@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.adapters.databricks.serving import DatabricksServing
+from car_damage.model.answering import Answering, Nonconformity
 from car_damage.model.served.package import NetworkFiles
 from car_damage.server.address import token
 from car_damage.settings import Serving, Settings, Tracking
@@ -52,6 +53,11 @@ class Endpoint:
             time.sleep(0.1)
 
 
+def request(data: bytes) -> bytes:
+    """The body that asks about a photo."""
+    return json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]}).encode()
+
+
 def photo() -> bytes:
     """A demo photo enlarged to 1000x667 pixels, with camera noise, as a JPEG of quality 88: about 150 kB."""
     import numpy as np
@@ -68,11 +74,12 @@ def photo() -> bytes:
 
 
 def network(home: Path) -> NetworkFiles:
-    """Save an untrained network."""
+    """Save an untrained network, all of whose answers ask for a person."""
     from car_damage.model.networks.cnn import build
     from car_damage.model.networks.export import write
 
-    files = NetworkFiles(home / "network.keras", home / "network.onnx")
+    files = NetworkFiles(home / "network.keras", home / "network.onnx", home / "answering.json")
+    Answering(scores=(Nonconformity(1, (0.5,)),) * len(CLASSES)).write(home / "answering.json")
     built = build("cnn", len(CLASSES))
     built.save(files.keras)
     write(built, files.onnx)
@@ -126,6 +133,7 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes, **variables: str) -> 
 
     from car_damage.model.served import package
 
+    home.mkdir(exist_ok=True)
     port = free_port()
     settings = Settings(
         home=home, tracking=Tracking(uri=f"sqlite:///{home / 'mlflow.db'}"), serving=Serving(host=f"http://127.0.0.1:{port}")
@@ -151,7 +159,7 @@ def endpoint(home: Path, files: NetworkFiles, data: bytes, **variables: str) -> 
             port,
             f"/serving-endpoints/{settings.serving.endpoint}/invocations",
             {"Content-Type": "application/json", "Authorization": f"Bearer {token(home)}"},
-            json.dumps({"dataframe_records": [{"image": base64.b64encode(data).decode()}]}).encode(),
+            request(data),
             server.process.pid,
             DatabricksServing(settings),
         )

@@ -37,7 +37,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def _one_client(served: list[Endpoint]) -> list[dict[str, Any]]:
-    calls = [client(one.port, one.path, one.body, one.headers) for one in served]
+    calls = [client(one.port, one.path, [one.body], one.headers) for one in served]
     for call in calls * 20:
         call()
     rounds = [[timed(calls[which]) * 1000 for which in order] for order in _orders(len(calls), ROUNDS)]

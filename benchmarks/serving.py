@@ -1,4 +1,4 @@
-"""Time to classify one photo with the local endpoint, compared with four baselines.
+"""Time to classify one photo with the local endpoint, compared with four baselines, and what it adds that photos are kept for review.
 
 - "decode + one call of ONNX Runtime in process": this project's decoder and the network that answers, without a server.
 - "decode + one compiled TensorFlow call in process": the same with the Keras network that it was made from.
@@ -12,18 +12,19 @@ is the best of all rounds, because it hardly depends on other load.
 """
 
 import http.client
+import itertools
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.endpoint import BARE, BARE_TENSORFLOW, TIMEOUT, bare, bare_tensorflow, endpoint, network, photo
+from benchmarks.endpoint import BARE, BARE_TENSORFLOW, TIMEOUT, bare, bare_tensorflow, endpoint, network, photo, request
 from deployments.processes import free_port, service
 
 ROUNDS = 150
@@ -37,9 +38,14 @@ def run() -> list[dict[str, Any]]:
         data = photo()
         files = network(home)
         served = stack.enter_context(endpoint(home, files, data))
+        keep = {"CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(home / "keeping" / "kept")}
+        keeping = stack.enter_context(endpoint(home / "keeping", files, data, **keep))
+        # Each photo is another one, because a photo that waits already is not kept again.
+        bodies = [request(data + number.to_bytes(4, "big")) for number in range(ROUNDS + 3)]
         usual = stack.enter_context(_mlflow_models_serve(home, files.keras, data))
         calls = {
-            "endpoint": client(served.port, served.path, served.body, served.headers),
+            "endpoint": client(served.port, served.path, bodies, served.headers),
+            "keeping": client(keeping.port, keeping.path, bodies, keeping.headers),
             "bare": bare(files, data),
             "tensorflow": bare_tensorflow(files, data),
             "predict": _keras_predict(files.keras, data),
@@ -52,7 +58,9 @@ def run() -> list[dict[str, Any]]:
             for name, call in calls.items():
                 if name != "usual" or index < USUAL_ROUNDS:
                     times[name].append(timed(call))
-    ours, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
+        kept = len(list((home / "keeping" / "kept").glob("*.photo")))
+        assert kept > ROUNDS / 2, f"{kept} of {ROUNDS} photos were kept"
+    ours, keeps, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
     least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
     name = f"serving one 1000x667 JPEG of {len(data) // 1000} kB, a demo photo enlarged and noisy"
     return [
@@ -60,6 +68,7 @@ def run() -> list[dict[str, Any]]:
         _row(f"{name}, best", least, f"{BARE}, {own_least:.1f} ms", least / own_least),
         _row(f"{name}, p50", ours, f"{BARE_TENSORFLOW}, {compiled:.1f} ms", ours / compiled),
         _row(f"{name}, p50", ours, f"decode + Keras predict in process, {predicted:.1f} ms", ours / predicted),
+        _row(f"{name}, kept for review, p50", keeps, f"not kept, {ours:.1f} ms", keeps / ours),
         _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {usual_ms:.1f} ms", ours / usual_ms),
     ]
 
@@ -99,16 +108,17 @@ def _mlflow_models_serve(home: Path, keras_file: Path, data: bytes) -> Iterator[
     with service("mlflow models serve", command, home / "plain.log", f"http://127.0.0.1:{port}/health", {"PATH": path}) as server:
         server.await_ready(TIMEOUT)
         body = json.dumps({"inputs": decode(data).pixels[None].tolist()}).encode()
-        yield client(port, "/invocations", body, {"Content-Type": "application/json"})
+        yield client(port, "/invocations", [body], {"Content-Type": "application/json"})
 
 
-def client(port: int, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], Any]:
-    """A function that sends the request over one open connection and returns the response's JSON."""
+def client(port: int, path: str, bodies: Sequence[bytes], headers: dict[str, str]) -> Callable[[], Any]:
+    """A function that sends the requests in turn over one open connection and returns the response's JSON."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    turns = itertools.cycle(bodies)
 
     def call() -> Any:
         try:
-            connection.request("POST", path, body, headers)
+            connection.request("POST", path, next(turns), headers)
             response = connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException):

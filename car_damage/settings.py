@@ -320,6 +320,9 @@ class Answers(Section):
     """Photos that are kept there at most. Further ones are dropped and counted."""
     keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
     """Bytes of these photos at most."""
+    doubtful: Annotated[int, Field(ge=0)] = 40
+    """Photos at most whose labels look wrong after a training, and 4 % of all. The run shows them, and people are asked about them where
+    keep_for_review names a folder. 0: none."""
 
 
 class Tracking(Section):
@@ -540,6 +543,8 @@ class Databricks(Section):
     """Name of the job that compares the request log with the training."""
     approval_job: str = "car-damage-approval"
     """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
+    app: Annotated[str, Field(pattern=r"^[a-z0-9-]{2,30}$")] | None = None
+    """Name of the Databricks App with the endpoint's page and its review desk, which bootstrap creates and deploys. None: there is none."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
     """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
     each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""

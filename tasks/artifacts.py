@@ -36,7 +36,7 @@ from car_damage.ports import Platform, Tracking
 from car_damage.promotion.tags import APPROVAL
 from car_damage.settings import Serving
 from car_damage.traces import certificate
-from tasks import commands
+from tasks import commands, doubtful_labels
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
 
@@ -95,6 +95,8 @@ def trained(report: TrainReport, tracking: Tracking) -> None:
     for file, title in pictures.items():
         with if_possible(title):
             lines += ["", f"### {title}", picture(tracking.fetch(report.run_id, file), title)]
+    with if_possible(doubtful_labels.TITLE):
+        lines += ["", f"### {doubtful_labels.TITLE}", *doubtful_labels.lines(report.run_id, tracking)]
     create_markdown_artifact("\n".join(lines), key="model", description="The trained model on photos that it has not seen")
 
 

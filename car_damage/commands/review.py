@@ -8,8 +8,9 @@ from pathlib import Path
 
 from car_damage.commands.terminal import printable
 from car_damage.data import reviews
-from car_damage.data.desk import Desk, Said, Waiting
+from car_damage.data.desk import Desk, Waiting
 from car_damage.data.reviews import Word
+from car_damage.data.spoken import Said
 from car_damage.errors import RequestRefused
 from car_damage.ports import Platform
 
@@ -20,7 +21,7 @@ def waiting(platform: Platform, as_json: bool, say: Callable[[str], None]) -> No
     for one in found:
         if as_json:
             said = [_plain(word) for word in one.history]
-            say(json.dumps({"sha256": one.sha256, **asdict(one.answer), "history": said}))
+            say(json.dumps({"sha256": one.sha256, **asdict(one.answer), "labelled": one.labelled, "history": said}))
         else:
             say(_line(one))
     if not found and not as_json:
@@ -84,8 +85,11 @@ def named_photo(named: str) -> tuple[str, bytes | None]:
 
 
 def _line(one: Waiting) -> str:
-    classes = ", ".join(f"{name} {probability:.3f}" for name, probability in one.answer.probabilities.items())
-    return f"{one.sha256}: {one.answer.label} ({classes}), answered by {one.answer.served_by} at {one.answer.asked[:16]}"
+    answer = one.answer
+    classes = ", ".join(f"{name} {probability:.3f}" for name, probability in answer.probabilities.items())
+    who = f"answered by {answer.served_by}" if answer.served_by else "says a training that did not learn from it,"
+    question = f"; its label is {printable(one.labelled)}: is this label right?" if one.labelled else ""
+    return f"{one.sha256}: {answer.label} ({classes}), {who} at {answer.asked[:16]}{question}"
 
 
 def _plain(word: Word) -> dict[str, object]:

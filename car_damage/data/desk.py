@@ -1,44 +1,36 @@
 """The review desk: photos that wait for a person, and what people have said about them.
 
 The endpoint server keeps photos there whose answers ask for a person: a folder with two files for each photo, its bytes and its answer. A
-photo leaves when it was reviewed, after some days, or never enters because the folder is full. Everything goes through the port
-Files, so the desk works on a folder and on a volume.
+photo leaves when it was reviewed, after some days, or never enters because the folder is full. A training adds a list of photos whose
+labels look wrong; these photos stay where they lie. Everything goes through the port Files, so the desk works on a folder and on a volume.
 """
 
 import hashlib
 import json
 import secrets
 import threading
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from car_damage.data import reviews
-from car_damage.data.ledger import WORDS
+from car_damage.data.doubts import FILE as DOUBTS
+from car_damage.data.doubts import Doubt, Doubts, parse
 from car_damage.data.reviews import Word
-from car_damage.errors import FileMissing, SettingsError, Unavailable
+from car_damage.data.spoken import Said, Words, listed
+from car_damage.errors import FileMissing, Unavailable
 from car_damage.ports import Clock, File, Files
 from car_damage.settings import Answers
 
 REVIEWED = timedelta(minutes=15)
 """Time for which a photo stays after it was reviewed, so that a word can be taken back."""
 _PHOTO, _ANSWER = ".photo", ".json"
-_SUFFIXES = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"RIFF": ".webp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer that asked for a person."""
+    """What a model said of a photo that waits for a person."""
 
     label: str
     probabilities: Mapping[str, float]
@@ -46,7 +38,7 @@ class Answer:
     classes: tuple[str, ...]
     """The classes that the answer cannot exclude; empty if the model does not say."""
     served_by: str
-    """The served entity that answered."""
+    """The served entity that answered. Empty: a training said it, of a photo that it had not learned from."""
     asked: str
     """When, in ISO 8601, UTC."""
 
@@ -69,15 +61,8 @@ class Waiting:
     answer: Answer
     history: tuple[Word, ...] = ()
     """What was said about it, in the order of time. Of these no word is left."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What was said about one photo."""
-
-    history: tuple[Word, ...]
-    counts: Word | None
-    """The word that counts; None if none is left."""
+    labelled: str | None = None
+    """The label that it has, where the question is whether it is right. None: the answer asks for a person."""
 
 
 def version_of(served_by: str) -> int | None:
@@ -97,7 +82,7 @@ class Desk:
 
     def __init__(self, files: Files, answers: Answers, clock: Clock) -> None:
         self._files, self._answers, self._clock = files, answers, clock
-        self._words: dict[str, Word | None] = {}
+        self._words = Words(files, answers.corrections)
         self._space = threading.Lock()
         self.dropped = 0
         """Photos that were not kept, because there was no room or the disk refused them."""
@@ -113,7 +98,7 @@ class Desk:
     def keep(self, photo: bytes, answer: Answer) -> bool:
         """Keep a photo until it is reviewed. False if it was dropped, or nothing is kept here.
 
-        A photo that was reviewed is not kept again.
+        A photo that was reviewed is not kept again, and one about whose label people are asked lies elsewhere.
         """
         folder = self._answers.keep_for_review
         if folder is None:
@@ -121,8 +106,11 @@ class Desk:
         sha256 = hashlib.sha256(photo).hexdigest()
         with self._space:
             try:
-                kept = self._listed(folder)
-                if any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept) or self.said(sha256).counts is not None:
+                kept = listed(self._files, folder)
+                there = any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept) or any(
+                    one.sha256 == sha256 for one, _ in self._doubts()
+                )
+                if there or self.said(sha256).counts is not None:
                     return False
                 if fits := self._fits(kept, len(photo)):
                     reviews.write(self._files, f"{folder}{sha256}{_PHOTO}", photo)
@@ -137,41 +125,43 @@ class Desk:
         return few and sum(file.size for file in kept) + size <= self._answers.keep_bytes
 
     def waiting(self) -> list[Waiting]:
-        """The photos that wait for a word, largest doubt first. Removes those that wait no longer.
+        """The photos that wait for a word: those whose answer asks for a person, then those whose label looks wrong; of each the largest
+        doubt first. Removes those that wait no longer.
 
         Raises:
             Unavailable: a folder cannot be listed.
         """
-        folder = self._answers.keep_for_review
-        found: list[Waiting] = []
-        spoken = self._spoken()
-        for file in self._listed(folder) if folder else []:
-            sha256 = file.path.rpartition("/")[2].removesuffix(_ANSWER)
-            if not file.path.endswith(_ANSWER):
-                continue
-            said = self._said(spoken[sha256])
-            if self._is_over(file, said.counts):
-                self._remove(sha256)
-            elif said.counts is None and (answer := self._answer(file.path)) is not None:
-                found.append(Waiting(sha256, answer, said.history))
-        return sorted(found, key=lambda one: (-one.answer.doubt, one.sha256))
+        said_of = self._words.listed()
+        doubted = {one.sha256: one for one in self._doubted(said_of)}
+        asked = [one for one in self._asked(said_of) if one.sha256 not in doubted]
+        return [*sorted(asked, key=lambda one: (-one.answer.doubt, one.sha256)), *doubted.values()]
+
+    def doubt(self, doubts: Doubts) -> None:
+        """Ask whether these labels are right, in place of those of an earlier training. Nothing is asked where nothing is kept.
+
+        Raises:
+            Unavailable: they cannot be written.
+        """
+        if folder := self._answers.keep_for_review:
+            self._files.replace(folder + DOUBTS, doubts.written())
 
     def answer(self, sha256: str) -> Answer | None:
-        """The answer that asked for a person; None if the photo is not kept here."""
+        """What a model said about a photo that waits; None if it does not wait here."""
         folder = self._answers.keep_for_review
-        return self._answer(f"{folder}{sha256}{_ANSWER}") if folder else None
+        kept = self._answer(f"{folder}{sha256}{_ANSWER}") if folder else None
+        return kept or next((said for one, said in self._doubts() if one.sha256 == sha256), None)
 
     def photo(self, sha256: str) -> bytes | None:
-        """The bytes of a photo on the desk; None if it is not there.
+        """The bytes of a photo that waits; None if it is not there any more.
 
         Raises:
             Unavailable: it cannot be read.
         """
-        folder = self._answers.keep_for_review
-        try:
-            return self._files.read(f"{folder}{sha256}{_PHOTO}") if folder else None
-        except FileMissing:
-            return None
+        if (kept := self._kept(sha256)) is not None:
+            return kept
+        path = next((one.path for one, _ in self._doubts() if one.sha256 == sha256), None)
+        data = self._read(path) if path else None
+        return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
     def said(self, sha256: str) -> Said:
         """What was said about a photo.
@@ -179,21 +169,7 @@ class Desk:
         Raises:
             Unavailable: the words cannot be listed.
         """
-        return self._said(self._spoken()[sha256])
-
-    def _spoken(self) -> defaultdict[str, list[str]]:
-        """sha256 of a photo -> the paths of its words, from one listing."""
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for file in self._listed(self._answers.corrections + WORDS):
-            found[reviews.photo_of(file.path)].append(file.path)
-        return found
-
-    def _said(self, paths: list[str]) -> Said:
-        for path in paths:
-            if path not in self._words:
-                self._words[path] = self._word(path)
-        history = sorted((word for path in paths if (word := self._words[path]) is not None), key=lambda word: word.said)
-        return Said(tuple(history), reviews.counting(history))
+        return self._words.listed()(sha256)
 
     def take(self, sha256: str, label: str, by: str, *, photo: bytes | None = None, served_by: str = "", answered: str = "") -> Said:
         """Take a word.
@@ -213,11 +189,38 @@ class Desk:
         known = self.answer(sha256)
         answer = (version_of(served_by), answered or None) if served_by or known is None else (known.version, known.label)
         word = Word(sha256, label, " ".join(by.split()), self._clock.now(), *answer)
-        data = photo if photo is not None else self.photo(sha256)
-        reviews.say(
-            self._files, self._answers.corrections, word, secrets.token_hex(8), photo=data, suffix=suffix(data) if data is not None else ""
-        )
+        data = photo if photo is not None else self._kept(sha256)
+        suffix = reviews.suffix(data) if data is not None else ""
+        reviews.say(self._files, self._answers.corrections, word, secrets.token_hex(8), photo=data, suffix=suffix)
         return self.said(sha256)
+
+    def _asked(self, said_of: Callable[[str], Said]) -> Iterator[Waiting]:
+        """The photos whose answers ask for a person."""
+        folder = self._answers.keep_for_review
+        for file in listed(self._files, folder) if folder else []:
+            sha256 = file.path.rpartition("/")[2].removesuffix(_ANSWER)
+            if not file.path.endswith(_ANSWER):
+                continue
+            said = said_of(sha256)
+            if self._is_over(file, said.counts):
+                self._remove(sha256)
+            elif said.counts is None and (answer := self._answer(file.path)) is not None:
+                yield Waiting(sha256, answer, said.history)
+
+    def _doubted(self, said_of: Callable[[str], Said]) -> Iterator[Waiting]:
+        """The photos whose labels look wrong."""
+        for one, answer in self._doubts():
+            if (said := said_of(one.sha256)).counts is None:
+                yield Waiting(one.sha256, answer, said.history, one.label)
+
+    def _doubts(self) -> list[tuple[Doubt, Answer]]:
+        """The labels that look wrong, and what the model says in their place."""
+        folder = self._answers.keep_for_review
+        try:
+            doubts = parse(self._read(folder + DOUBTS) or b"") if folder else Doubts("")
+        except ValueError:  # there is none, or it is being written
+            return []
+        return [(one, Answer(one.says, one.probabilities, (), "", doubts.said)) for one in doubts.photos]
 
     def _is_over(self, file: File, word: Word | None) -> bool:
         now = self._clock.now()
@@ -227,26 +230,19 @@ class Desk:
         for end in (_PHOTO, _ANSWER):  # the answer last: with it a kill leaves the photo to the next look
             self._files.remove(f"{self._answers.keep_for_review}{sha256}{end}")
 
-    def _listed(self, folder: str) -> list[File]:
-        try:
-            return list(self._files.list(folder))
-        except SettingsError:  # it is made with its first file
-            return []
+    def _kept(self, sha256: str) -> bytes | None:
+        folder = self._answers.keep_for_review
+        return self._read(f"{folder}{sha256}{_PHOTO}") if folder else None
 
     def _answer(self, path: str) -> Answer | None:
         try:
-            fields: dict[str, Any] = json.loads(self._files.read(path))
+            fields: dict[str, Any] = json.loads(self._read(path) or b"")
             return Answer(**fields | {"classes": tuple(fields["classes"])})
-        except (FileMissing, ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError):
             return None
 
-    def _word(self, path: str) -> Word | None:
+    def _read(self, path: str) -> bytes | None:
         try:
-            return reviews.parse(path, self._files.read(path))
-        except ValueError:
+            return self._files.read(path)
+        except FileMissing:
             return None
-
-
-def suffix(photo: bytes) -> str:
-    """What the name of a photo's file ends with, for people: validation looks at its bytes. Empty for a rarer format."""
-    return next((end for start, end in _SUFFIXES.items() if photo.startswith(start)), "")

@@ -42,6 +42,15 @@ REVIEWS = described.table(
 )
 KEY = ("word",)
 
+_SUFFIXES = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"RIFF": ".webp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
 _NAME = re.compile(r"([0-9a-f]{64})-(\d{8}T\d{6}\.\d{6}Z)-([0-9a-z]{1,32})\.json")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -107,6 +116,11 @@ def say(files: Files, corrections: str, word: Word, unique: str, *, photo: bytes
     if photo is not None and word.label not in {NOT_A_CAR, CANNOT_TELL, UNDONE}:
         write(files, f"{corrections}{PHOTOS}{word.sha256}{suffix}", photo)
     write(files, f"{corrections}{WORDS}{word.file(unique)}", json.dumps(asdict(word) | {"said": word.said.isoformat()}).encode())
+
+
+def suffix(photo: bytes) -> str:
+    """What the name of a photo's file ends with, for people: validation looks at its bytes. Empty for a rarer format."""
+    return next((end for start, end in _SUFFIXES.items() if photo.startswith(start)), "")
 
 
 def write(files: Files, path: str, data: bytes) -> None:

@@ -14,10 +14,13 @@ import pyarrow.compute as pc
 
 from car_damage.data.assignment import flags_of
 from car_damage.data.checked import readable
+from car_damage.data.desk import Desk
 from car_damage.data.groups import groups_of
 from car_damage.data.near_duplicates import in_two_splits, unsigned
+from car_damage.data.silver import ADDED
 from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import TooFewPhotos
+from car_damage.model.answering import Answering
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.model.quality import plots
@@ -30,6 +33,8 @@ from car_damage.model.run_files import (
     ANSWERING_FILE,
     BASELINE_FILE,
     CONFUSION_MATRIX_FILE,
+    DOUBTFUL_LABELS_FILE,
+    DOUBTS_FILE,
     EVALUATION_FILE,
     PREDICTIONS_FILE,
     RELIABILITY_FILE,
@@ -46,14 +51,18 @@ from car_damage.ports import Platform
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
+from car_damage.stages import doubting
 from car_damage.stages.baselining import Answered, baseline
+from car_damage.stages.doubting import Asked
 
 if TYPE_CHECKING:
     import keras
 
     from car_damage.model.onnx_network import OnnxNetwork
 
-COLUMNS = ("phash", "width", "height")
+OPTIONAL = ADDED
+"""Columns of silver that tables of earlier versions lack."""
+COLUMNS = ("phash", "width", "height", *OPTIONAL)
 """The columns of silver that are read beside those of the photos."""
 
 _ENVELOPE = 4096
@@ -112,11 +121,17 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
     }
     held_out = [Answered(TEST, test, on_test), Answered(VALIDATION, validation, on_validation)]
     shown[BASELINE_FILE] = lambda: write_baseline(baseline(trained.photos.part(TRAIN), held_out, answering, trained.rows, classes))
+    not_learned = [Asked(validation, on_validation), Asked(test, on_test), *_out_of_fold(trained, answering)]
+    doubtful = doubting.found(not_learned, trained.rows, classes, settings.answers.doubtful, platform.clock.now().isoformat())
+    if doubtful.places:
+        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), doubtful.doubts.among)
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
         with if_possible(name):
             (folder / name).write_bytes(draw())
+    with if_possible("labels that look wrong, on the review desk,"):
+        Desk(platform.files, settings.answers, platform.clock).doubt(doubtful.doubts)
     example = smoke_photo(platform, test)
     measured = {split: asdict(of) for split, of in evaluations.items()} | asdict(scores)
     measured["answers"] = [asdict(one) for one in (answers.chosen, *answers.workloads)]
@@ -124,6 +139,7 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         EVALUATION_FILE: json.dumps(measured, indent=1).encode(),
         PREDICTIONS_FILE: write_predictions(test, on_test, classes),
         SMOKE_PHOTO_FILE: example,
+        DOUBTS_FILE: doubtful.doubts.written(),
     }
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -154,8 +170,26 @@ def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
     if not there.any():
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     photos = photos.only(there)
-    rows = trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
-    return photos, rows, Said(photos.labels, probabilities[there], np.asarray(rows["width"]) * np.asarray(rows["height"]))
+    rows = _rows(trained, photos)
+    return photos, rows, Said(photos.labels, probabilities[there], _area(rows))
+
+
+def _out_of_fold(trained: Trained, answering: Answering) -> list[Asked]:
+    """The training photos that were answered in cross-validation, as the model answers."""
+    if (probabilities := trained.result.out_of_fold) is None:
+        return []
+    answered = np.isfinite(probabilities[:, 0])
+    photos = trained.photos.part(TRAIN).only(answered)
+    return [Asked(photos, answering.calibrated(probabilities[answered], _area(_rows(trained, photos))))]
+
+
+def _rows(trained: Trained, photos: Photos) -> pa.Table:
+    return trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
+
+
+def _area(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Pixels of each photo's file."""
+    return np.asarray(rows["width"], np.int64) * np.asarray(rows["height"], np.int64)
 
 
 def _report(  # noqa: PLR0917 - all that it shows

@@ -53,7 +53,9 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         progress("epoch", 1, 1, f"run {report.run_id} was trained on the same photos with the same settings")
         return report
     settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version)
+    rows, _ = platform.tables.read(
+        settings.tables.silver, (*COLUMNS, *evaluating.COLUMNS), request.silver_version, optional=evaluating.OPTIONAL
+    )
     _check(rows, request.silver_version)
     images = settings.images
     common = settings.training.resolution == "common"

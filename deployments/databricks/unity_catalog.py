@@ -48,9 +48,10 @@ def volumes(settings: Settings) -> list[str]:
     Raises:
         SettingsError: a setting must name a folder on a volume and does not.
     """
-    databricks = settings.databricks
+    databricks, kept = settings.databricks, settings.answers.keep_for_review
     folders = {
         "answers.corrections": settings.answers.corrections,
+        **({"answers.keep_for_review": kept} if kept else {}),
         "databricks.handovers": databricks.handovers,
         "databricks.wheels": databricks.wheels,
     }
@@ -88,6 +89,7 @@ def comments(settings: Settings) -> dict[str, str]:
         settings.tracking.model: "The model of the severity of car damage.",
         databricks.wheels: "Wheels that the jobs of the car damage service install.",
         settings.answers.corrections: "What people say about photos of damaged cars, and the photos that got a class there.",
+        **({kept: "Photos of damaged cars that wait for a person."} if (kept := settings.answers.keep_for_review) else {}),
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
         names.inference_log: "Requests to the endpoint of the car damage model, without photos.",
         names.predictions: "Answers of the car damage model to many photos.",

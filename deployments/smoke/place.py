@@ -44,7 +44,7 @@ def _settings(settings: Settings, name: str, catalog: str) -> Settings:
     jobs = {f"{job}_job": f"{name}-{job}" for job in settings.databricks.jobs}
     changes = {
         "landing": {"folder": f"{volume}/photos/"},
-        "answers": {"corrections": f"{volume}/ops/corrections/"},
+        "answers": {"corrections": f"{volume}/ops/corrections/", "keep_for_review": None},
         "tables": tables,
         "split": {"test": 0.25, "validation": 0.25},
         "training": {"epochs": 1},
@@ -56,6 +56,7 @@ def _settings(settings: Settings, name: str, catalog: str) -> Settings:
             "wheels": f"{volume}/ops/wheels/",
             "credentials": None,
             "service_principal": None,
+            "app": None,
             **jobs,
         },
     }

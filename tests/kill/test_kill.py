@@ -6,6 +6,7 @@ champion, and new photos that make a better model.
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from car_damage.adapters.backup import back_up
+from car_damage.adapters.folder import Folder
+from car_damage.data import reviews
+from car_damage.data.reviews import Word
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from deployments import demo_photos
 from deployments.processes import free_port, service
@@ -115,15 +120,26 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
             for number in range(4):
                 (home / "landing" / label / f"later_{number}.jpg").write_bytes(demo_photos.photo(label, seed=700 + number))
         (home / "landing" / "major" / "major_001.jpg").unlink()
+        review(home)
         same_times(home / "landing")
+        same_times(home / "corrections")
         yield here
         assert process.stdin is not None
         process.stdin.close()
 
 
-def same_times(landing: Path) -> None:
+def review(home: Path) -> None:
+    """A person corrects the label of a photo that has landed, and the answer to one that has not."""
+    landed, sent = (home / "landing" / "minor" / "later_0.jpg").read_bytes(), demo_photos.photo("major", seed=800)
+    noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
+    for photo, label, data in ((landed, "moderate", None), (sent, "major", sent)):
+        word = Word(hashlib.sha256(photo).hexdigest(), label, "Ann", noon)
+        reviews.say(Folder(), f"{home}/corrections/", word, "one", photo=data, suffix=".jpg")
+
+
+def same_times(folder: Path) -> None:
     """Set fixed file times: bronze records them, and they must be the same on both grounds."""
-    for path in landing.rglob("*.*"):
+    for path in folder.rglob("*.*"):
         os.utime(path, (MODIFIED, MODIFIED))
 
 
@@ -179,6 +195,9 @@ def test_an_undisturbed_run_goes_live_and_leaves_no_intention(undisturbed: dict[
     assert (world["champion"], world["challenger"], world["served"]) == (2, None, [True, False, 2, None])
     assert [version for version, _ in world["versions"]] == [1, 2]
     assert len(world["finished_runs"]) == 2
+    assert len(world["reviews"]) == 2
+    assert [json.loads(row)["label"] for row in world["silver"] if "minor/later_0" in row] == ["moderate"]
+    assert [json.loads(row)["label"] for row in world["silver"] if "/corrections/photos/" in row] == ["major"]
     ports = {call.split(" ")[1].split(".")[0] for call in undisturbed["calls"]}
     assert ports == {"files", "tables", "tracking", "registry", "history", "archive", "serving"}
     assert world["history"] == [["promotion", 1, 2, "done"], ["promotion", None, 1, "done"]]

@@ -31,6 +31,7 @@ from car_damage.data.assignment import ASSIGNED
 from car_damage.data.desk import Answer, Desk
 from car_damage.data.forgotten import mark_of
 from car_damage.data.ledger import BRONZE
+from car_damage.data.reviews import REVIEWS
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions
@@ -212,6 +213,7 @@ def world() -> dict[str, Any]:
     bronze, _ = target.tables.read(settings.tables.bronze, [name for name in BRONZE.names if not name.startswith("ingest")])
     silver, _ = target.tables.read(settings.tables.silver, ["path", "label", "height", "width", "sha256", "split"])
     splits, _ = target.tables.read(settings.tables.splits, ASSIGNED.names)
+    words, _ = target.tables.read(settings.tables.reviews, REVIEWS.names)
     runs = [run for run in target.tracking.recent(100) if run.status == "FINISHED"]
     versions = [version for run in runs for version in target.registry.versions_for(run.run_id)]
     champion, challenger, state = target.registry.champion(), target.registry.challenger(), target.serving.state()
@@ -219,6 +221,7 @@ def world() -> dict[str, Any]:
         "bronze": sorted(json.dumps(row, default=str) for row in bronze.to_pylist()),
         "silver": sorted(json.dumps(row) for row in silver.to_pylist()),
         "splits": sorted(json.dumps(row) for row in splits.to_pylist()),
+        "reviews": sorted(json.dumps(row, default=str) for row in words.to_pylist()),
         "finished_runs": sorted(json.dumps(run.metrics, sort_keys=True) for run in runs),
         "versions": sorted((version.version, json.dumps(without_key(version.tags), sort_keys=True)) for version in versions),
         "champion": champion.version if champion else None,
@@ -245,8 +248,7 @@ def serve_version(version: int) -> None:
             target.clock.sleep(0.1)
 
 
-def train_in_no_time(train: Photos, validation: Photos, classes: int, settings: Any, progress: Any) -> training.TrainingResult:
-    del train, validation, settings, progress
+def train_in_no_time(_train: Photos, _validation: Photos, classes: int, *_: Any) -> training.TrainingResult:
     from car_damage.model.networks.cnn import cnn
 
     curve = {name: [1.0, 0.5] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}

@@ -120,6 +120,8 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "car_damage_classifier.keras",
         "car_damage_classifier.onnx",
         "confusion_matrix.png",
+        "doubtful_labels.json",
+        "doubtful_labels.png",
         "training_curve.png",
         "worst_mistakes.png",
         "evaluation.json",

@@ -18,18 +18,31 @@ from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import PARENT_TAG
+from car_damage.data.desk import Desk
+from car_damage.data.doubts import parse
 from car_damage.data.features import FEATURES, KEY, rows
 from car_damage.errors import ModelRefused, SettingsError, Terminal, WeightsMissing
+from car_damage.model import places
 from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
+from car_damage.model.networks.activation import with_places
 from car_damage.model.networks.seer import Seer
 from car_damage.model.onnx_network import OnnxNetwork
+from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.evaluation import evaluate
-from car_damage.model.run_files import BASELINE_FILE, OUT_OF_FOLD_FILE, PREDICTIONS_FILE, REPORT_FILE, read_baseline, read_predictions
+from car_damage.model.run_files import (
+    BASELINE_FILE,
+    DOUBTS_FILE,
+    OUT_OF_FOLD_FILE,
+    PREDICTIONS_FILE,
+    REPORT_FILE,
+    read_baseline,
+    read_predictions,
+)
 from car_damage.model.served.process import answers
 from car_damage.pipeline import RegisterRequest, TrainReport, TrainRequest, training_key
 from car_damage.platform import Target
 from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
-from car_damage.settings import Settings, Training
+from car_damage.settings import Answers, Settings, Training
 from car_damage.stage import silent
 from car_damage.stages import judging, search, seeing, transfer, warm_start
 from car_damage.stages.train import STAGE as TRAIN
@@ -90,6 +103,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, mlflow_template: Path, wei
     folder = tmp_path_factory.mktemp("transfer")
     world = build_world(folder, home_in(folder, mlflow_template), train=6, validation=2, test=2, classes=CLASSES)
     world = with_training(world, using(weights))
+    desk = Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"))
+    world = replace(world, target=Target(world.target.settings.model_copy(update={"answers": desk})))
     return Trained(world, TRAIN.work(asked(world), world.target, silent))
 
 
@@ -116,6 +131,19 @@ def test_out_of_fold_probabilities_are_kept_for_each_training_photo(trained: Tra
     assert dict(zip(predicted["sha256"].to_pylist(), predicted["label"].to_pylist(), strict=True)) == labels
     probabilities = np.column_stack([predicted[f"probability_{name}"] for name in CLASSES])
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(labels)))
+
+
+def test_labels_that_look_wrong_are_in_the_run_and_asked_on_the_review_desk(trained: Trained) -> None:
+    target = trained.world.target
+    doubts = parse(target.tracking.fetch(trained.report.run_id, DOUBTS_FILE))
+    assert (doubts.among, len(doubts.photos)) == (30, 2), "all photos, the training photos out of fold; 4 % of them"
+    labels = dict(zip(trained.world.rows["sha256"].to_pylist(), trained.world.rows["label"].to_pylist(), strict=True))
+    desk = Desk(target.files, target.settings.answers, target.clock)
+    waits = {one.sha256: one for one in desk.waiting()}
+    assert {sha256: (one.labelled, one.answer.label) for sha256, one in waits.items()} == {
+        one.sha256: (labels[one.sha256], one.says) for one in doubts.photos
+    }
+    assert all(hashlib.sha256(desk.photo(sha256) or b"").hexdigest() == sha256 for sha256 in waits)
 
 
 def test_the_registered_model_takes_the_file_of_a_photo_and_answers_as_it_was_evaluated(trained: Trained, tmp_path: Path) -> None:
@@ -505,14 +533,49 @@ def test_every_name_of_keras_has_a_mode() -> None:
     json.dumps([applications.mode("VGG16")])
 
 
-@pytest.mark.skipif(not WEIGHTS.exists() or real_photos.folder() is None, reason="shared/data has no weights or no photos here")
-def test_on_real_photos_a_head_on_real_weights_is_better_than_a_cnn_that_has_seen_five_times_as_many() -> None:
+@dataclass(frozen=True)
+class Real:
+    """A head on real weights, fitted to real photos."""
+
+    seen: backbone.Backbone
+    train: Photos
+    fitted: heads.Fitted
+    validation: Photos
+
+
+@pytest.fixture(scope="module")
+def real() -> Real:
     folder = real_photos.folder()
-    assert folder is not None
+    if folder is None or not WEIGHTS.exists():
+        pytest.skip("shared/data has no weights or no photos here")
     seen = backbone.load(using(WEIGHTS), Folder())
     train, validation = (real_photos.photos(folder / part, each) for part, each in (("train", 120), ("val", 60)))
     fitted = heads.fit(seen.features(train.pixels)[:, None], train.labels, np.arange(len(train)), 3, "ordinal", 1)  # type: ignore[arg-type]
-    score = evaluate(validation.labels, fitted.head.probabilities(seen.features(validation.pixels)), CLASSES)  # type: ignore[arg-type]
+    return Real(seen, train, fitted, validation)
+
+
+def test_on_real_photos_a_head_on_real_weights_is_better_than_a_cnn_that_has_seen_five_times_as_many(real: Real) -> None:
+    score = evaluate(real.validation.labels, real.fitted.head.probabilities(real.seen.features(real.validation.pixels)), CLASSES)  # type: ignore[arg-type]
     assert score.macro_f1 > 0.68
-    assert fitted.out_of_fold is not None
-    assert evaluate(train.labels, fitted.out_of_fold, CLASSES).macro_f1 > 0.66
+    assert real.fitted.out_of_fold is not None
+    assert evaluate(real.train.labels, real.fitted.out_of_fold, CLASSES).macro_f1 > 0.66
+
+
+def test_real_damage_that_is_pasted_into_a_corner_is_seen_there(real: Real, tmp_path: Path) -> None:
+    """The middle of a photo of major damage on a grey ground, in each corner. Chance would find a quarter."""
+    network = real.fitted.head.on(real.seen.network)
+    export.write(with_places(network) or network, tmp_path / "network.onnx")
+    exported = OnnxNetwork(tmp_path / "network.onnx")
+    ground = np.repeat(np.linspace(110, 150, 224, dtype=np.uint8), 224)[:, None].repeat(3, axis=1).reshape(224, 224, 3)
+    found = []
+    for photo in real.validation.pixels[real.validation.labels == 2][:15]:
+        for down, right in ((0, 0), (0, 112), (112, 0), (112, 112)):
+            pasted = ground.copy()
+            pasted[down : down + 112, right : right + 112] = photo[56:168, 56:168]
+            said = exported.places(pasted[None])
+            assert said is not None
+            seen = places.from_network(said[0], int(exported(pasted[None])[0].argmax()))
+            row, column = np.unravel_index(seen.argmax(), seen.shape)
+            middle = ((row + 0.5) * 224 / seen.shape[0], (column + 0.5) * 224 / seen.shape[1])
+            found.append(down <= middle[0] < down + 112 and right <= middle[1] < right + 112)
+    assert np.mean(found) > 0.8

@@ -190,6 +190,33 @@ def broken_files(people: People) -> None:
         )
 
 
+def reviews_labels(people: People) -> None:
+    """Ann says what some photos show, mostly what their folder does not say."""
+    for name in people.some(4):
+        people.say(people.landing.files[name], people.another_label(name), "Ann")
+    for name in people.some(2):
+        people.say(people.landing.files[name], people.random.choice(("not_a_car", "cannot_tell")), "Ann")
+
+
+def disagrees_and_takes_back(people: People) -> None:
+    """Bob contradicts Ann, and takes his latest word on some photos back, or one that he never said."""
+    for name in people.some(4):
+        photo = people.landing.files[name]
+        people.say(photo, people.another_label(name), "Ann")
+        people.say(photo, people.random.choice((*CLASSES, "cannot_tell")), "Bob")
+    for word in people.random.sample(people.words, min(6, len(people.words))):
+        people.say(people.landing.subjects[word.sha256], "undone", "Bob")
+
+
+def corrects_answers(people: People) -> None:
+    """Photos that were only ever asked of the endpoint join the corrections with their class; one of them lands later."""
+    for _ in range(3):
+        label = people.random.choice(CLASSES)
+        photo = people.new_photo(label)
+        people.say(photo, label, "Ann", sent=True)
+    people.later(2, lambda: people.landing.put(f"{people.random.choice(CLASSES)}/asked_{people.night}.jpg", photo, people.now))
+
+
 def another_seed(people: People) -> None:
     """The network is trained from other random weights from now on."""
     people.sections["training"]["seed"] = people.night
@@ -233,6 +260,9 @@ HABITS: tuple[Habit, ...] = (
     deletes_while_training,
     walks_around_a_car,
     broken_files,
+    reviews_labels,
+    disagrees_and_takes_back,
+    corrects_answers,
     another_seed,
     longer_training,
     kills_the_run,

@@ -6,6 +6,7 @@ An invariant gets what was remembered of all nights before and the record of thi
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from car_damage.data.reviews import Word
 from car_damage.errors import LandingLost, UnexpectedError
 from tests.nights.record import Past, Record, Row, key_of
 
@@ -92,25 +93,53 @@ def no_photo_that_was_trained_on_takes_part_in_a_decision(past: Past, record: Re
 
 
 def labels_follow_the_settings(_: Past, record: Record) -> Iterator[str]:
-    """Those of photos in the landing folder that are used, or could be if their label were another one."""
+    """Those of photos in the landing folder that are used, or could be if their label were another one. In silver, of those of which nobody
+    has said anything that counts."""
     if "silver" not in record.night.done:
         return
+    said = _said(record)
     here = [row for row in record.silver if row["path"].startswith(record.settings.landing.folder)]
     decoded = [row for row in _rows_of_files(record) if row["status"] == "valid" or row["reason"] in (*SET_REASONS, *LABEL_REASONS)]
+    here = [row for row in here if row["sha256"] not in said]
     for table, rows in (("silver", here), ("bronze", decoded)):
         for row in rows:
             if row["label"] != (label := _label(record, row["path"])):
                 yield f"{row['path']} is {row['label']} in {table} and {label} by the settings"
 
 
+def the_last_word_of_a_person_counts(_: Past, record: Record) -> Iterator[str]:
+    """Whatever the folders say; and a photo that has no class by it is not used."""
+    if "silver" not in record.night.done:
+        return
+    said = _said(record)
+    for row in record.silver:
+        if (word := said.get(row["sha256"], row["label"])) != row["label"]:
+            yield f"{row['path']} is {row['label']}, and a person has said {word}"
+    for row in _rows_of_files(record):
+        if row["reason"] == "conflicting labels" and row["sha256"] in said:
+            yield f"{row['path']} has conflicting labels, and a person has said {said[row['sha256']]}"
+
+
+def each_word_is_kept_once(_: Past, record: Record) -> Iterator[str]:
+    if "validate" not in record.night.done:
+        return
+    kept = Counter((row["sha256"], row["label"], row["by"], row["said"]) for row in record.reviews)
+    wanted = Counter((word.sha256, word.label, word.by, word.said) for word in record.words)
+    yield from (
+        f"{word} is kept {kept[word]} times and was said {wanted[word]} times" for word in kept | wanted if kept[word] != wanted[word]
+    )
+
+
 def verdicts_follow_the_limits(_: Past, record: Record) -> Iterator[str]:
     if "silver" not in record.night.done:
         return
+    said = _said(record)
     for row in _rows_of_files(record):
         photo = record.listed[row["path"]].photo
         if photo.sha256 != row["sha256"] or row["path"] in record.unreadable:
             continue
-        usable = bool(photo.subject) and photo.side >= record.settings.images.min_side and _label(record, row["path"]) is not None
+        label = said.get(row["sha256"]) or _label(record, row["path"])
+        usable = bool(photo.subject) and photo.side >= record.settings.images.min_side and label in record.settings.labels.classes
         taken = row["status"] == "valid" or row["reason"] in SET_REASONS
         if usable != taken:
             yield f"{row['path']} of {photo.side} pixels is {row['status']} ({row['reason']})"
@@ -210,6 +239,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     what_looks_alike_tonight_is_in_one_split,
     no_photo_that_was_trained_on_takes_part_in_a_decision,
     labels_follow_the_settings,
+    the_last_word_of_a_person_counts,
+    each_word_is_kept_once,
     verdicts_follow_the_limits,
     no_model_goes_live_that_lacks_a_class,
     a_champion_is_kept_for_a_reason,
@@ -258,3 +289,16 @@ def _label(record: Record, path: str) -> str | None:
     labels = record.settings.labels
     word = path.split("/")[-2] if labels.source == "folder" else record.table.get(path.removeprefix(record.settings.landing.folder))
     return word if word in labels.classes else labels.aliases.get(word or "")
+
+
+def _said(record: Record) -> dict[str, str]:
+    """sha256 -> the label of the last word that nobody has taken back."""
+    left: dict[str, list[Word]] = {}
+    for word in record.words:
+        of_photo = left.setdefault(word.sha256, [])
+        own = [one for one in of_photo if one.by == word.by]
+        if word.label != "undone":
+            of_photo.append(word)
+        elif own:
+            of_photo.remove(own[-1])
+    return {sha256: words[-1].label for sha256, words in left.items() if words}

@@ -27,6 +27,9 @@ class Landing:
         self.files: dict[str, Photo] = {}
         self.subjects: dict[str, Photo] = {}
         """sha256 of every photo that was ever here -> the photo."""
+        self.corrections = f"{root}/corrections/"
+        self.corrected: dict[str, Photo] = {}
+        """Photos that came with a word: full path -> photo."""
         self.folder.mkdir(parents=True)
 
     @property
@@ -40,6 +43,13 @@ class Landing:
         path.write_bytes(photo.data)
         os.utime(path, (modified, modified))
         self.files[name] = photo
+        self.subjects[photo.sha256] = photo
+
+    def correct(self, photo: Photo, modified: int) -> None:
+        """A photo of the corrections folder is noted, and gets a time."""
+        path = f"{self.corrections}photos/{photo.sha256}.jpg"
+        os.utime(path, (modified, modified))
+        self.corrected[path] = replace(photo, modified=modified)
         self.subjects[photo.sha256] = photo
 
     def take(self, name: str) -> Photo:
@@ -60,5 +70,6 @@ class Landing:
         before.rename(self.folder)
 
     def listed(self) -> dict[str, ListedFile]:
-        """Full path -> file."""
-        return {f"{self.folder}/{name}": ListedFile(len(photo.data), photo.modified, photo) for name, photo in self.files.items()}
+        """Full path -> file, in the landing folder and among the corrections."""
+        photos = {f"{self.folder}/{name}": photo for name, photo in self.files.items()} | self.corrected
+        return {path: ListedFile(len(photo.data), photo.modified, photo) for path, photo in photos.items()}

@@ -4,9 +4,13 @@ import csv
 import io
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from car_damage.adapters.folder import Folder
+from car_damage.data import reviews
+from car_damage.data.reviews import Word
 from tests.nights.landing import Landing
 from tests.nights.photos import CLASSES, Photo, draw, saved_again
 
@@ -35,6 +39,8 @@ class People:
         """What happens while a network trains tonight."""
         self.kills = self.rolls_back = False
         """Whether tonight's run is killed; whether a person rolls the champion back before it."""
+        self.words: list[Word] = []
+        """What they have said about photos, in the order of time."""
         self.removed: list[tuple[str, Photo]] = []
         self.days: list[dict[str, Photo]] = []
         """The folder's files at the begin of each of the last days."""
@@ -120,6 +126,15 @@ class People:
     def remove(self, name: str) -> None:
         if name in self.landing.files:
             self.removed.append((name, self.landing.take(name)))
+
+    def say(self, photo: Photo, label: str, by: str, *, sent: bool = False) -> None:
+        """Say what a photo shows, on the review desk. `sent`: the photo came with the word, and joins the corrections."""
+        said = datetime.fromtimestamp(self.now + len(self.words), UTC)
+        word, unique = Word(photo.sha256, label, by, said), f"word{len(self.words)}"
+        reviews.say(Folder(), self.landing.corrections, word, unique, photo=photo.data if sent else None, suffix=".jpg")
+        self.words.append(word)
+        if sent:
+            self.landing.correct(photo, self.now)
 
     def save_again(self, name: str) -> None:
         if (photo := self.landing.files[name]).subject:

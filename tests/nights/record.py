@@ -8,6 +8,7 @@ from typing import Any
 
 import deltalake
 
+from car_damage.data.reviews import Word
 from car_damage.moves import DONE
 from car_damage.settings import Settings
 from tests.nights.landing import ListedFile
@@ -15,6 +16,7 @@ from tests.nights.networks import Network
 from tests.nights.world import Night, World
 
 BRONZE = ("path", "size", "modified", "sha256", "phash", "label", "status", "reason")
+REVIEWS = ("sha256", "label", "by", "said")
 SILVER = ("path", "label", "sha256", "phash", "split")
 Row = dict[str, Any]
 
@@ -36,6 +38,9 @@ class Record:
     table: Mapping[str, str]
     """The table of labels: path relative to the landing folder -> word."""
     unreadable: frozenset[str]
+    words: tuple[Word, ...]
+    """What people had said when the run began, in the order of time."""
+    reviews: list[Row]
     bronze: list[Row]
     silver: list[Row]
     before: Mapping[str, Any]
@@ -108,6 +113,7 @@ def state(world: World) -> dict[str, Any]:
     return {
         "bronze": sorted(map(repr, rows(world, world.settings.tables.bronze, BRONZE))),
         "silver": sorted(map(repr, rows(world, world.settings.tables.silver, SILVER))),
+        "reviews": sorted(map(repr, rows(world, world.settings.tables.reviews, REVIEWS))),
         "versions": {n: {k: v for k, v in one.tags.items() if k not in own} for n, one in world.registry.versions.items()},
         "aliases": dict(world.registry.aliases),
         "moves": [move for move in world.history.told if move[-1] == DONE],

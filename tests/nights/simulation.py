@@ -93,7 +93,7 @@ class Simulation:
     def _run(self, number: int, habit: str, follows: Record | None = None, normal: object = None, **options: bool) -> Record:
         world, people = self.world, self.people
         listed, unreadable, table = people.landing.listed(), frozenset(people.unreadable), dict(people.table)
-        before, started = records.standing(world), time.process_time()
+        before, words, started = records.standing(world), tuple(people.words), time.process_time()
         self._runs += 1
         night = world.run(f"run {self._runs} of night {number}", **options)
         seconds = time.process_time() - started
@@ -107,6 +107,8 @@ class Simulation:
             remaining=people.landing.listed(),
             table=table,
             unreadable=unreadable,
+            words=words,
+            reviews=records.rows(world, names.reviews, records.REVIEWS),
             bronze=records.rows(world, names.bronze, records.BRONZE),
             silver=records.rows(world, names.silver, records.SILVER),
             before=before,

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from car_damage.data.reviews import Word
 from car_damage.errors import LandingLost, UnexpectedError
 from car_damage.pipeline import Comparison
 from tests.nights import invariants
@@ -74,6 +76,16 @@ BREACHES: dict[Invariant, tuple[int, Corrupt]] = {
         lambda record: replace(record, trained=frozenset(row["sha256"] for row in record.silver)),
     ),
     invariants.labels_follow_the_settings: (0, silver(lambda row: {"label": {"minor": "major"}.get(row["label"], "minor")})),
+    invariants.the_last_word_of_a_person_counts: (
+        0,
+        lambda record: replace(record, words=(Word(record.silver[0]["sha256"], "cannot_tell", "Ann", datetime(2026, 6, 1, tzinfo=UTC)),)),
+    ),
+    invariants.each_word_is_kept_once: (
+        0,
+        lambda record: replace(
+            record, reviews=[{"sha256": "0" * 64, "label": "minor", "by": "Ann", "said": datetime(2026, 6, 1, tzinfo=UTC)}]
+        ),
+    ),
     invariants.verdicts_follow_the_limits: (
         0,
         lambda record: replace(record, settings=record.settings.model_copy(update={"images": type(record.settings.images)(min_side=60)})),

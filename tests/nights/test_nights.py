@@ -13,8 +13,8 @@ from tests.nights.invariants import INVARIANTS, Invariant
 from tests.nights.simulation import Breach, Simulation
 
 NIGHTS = 60
-SEED = 5
-"""Of the seeds 1 to 5 the one whose nights see every ending more than once: a night on which nothing is new is rare."""
+SEED = 2
+"""The first seed whose nights see every ending more than once: a night on which nothing is new is rare."""
 
 
 @dataclass(frozen=True)

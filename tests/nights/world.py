@@ -102,6 +102,7 @@ class World:
         self.settings = Settings(
             home=self.home,
             landing={"folder": str(self.landing.folder)},
+            answers={"corrections": self.landing.corrections},
             tables={"keep_days": 0},
             tracking={"uri": "memory"},
             # So few test photos would convince the rule too seldom for sixty nights.
@@ -178,7 +179,7 @@ class World:
             patch.setattr(training, "predict", lambda network, photos: networks.predict(network, photos, subjects))
             for stage in (register, judging):
                 patch.setattr(stage, "answers", answers)
-            for plot in ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes"):
+            for plot in ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes", "doubtful_labels"):
                 patch.setattr(plots, plot, lambda *_: b"a plot")
             yield
 

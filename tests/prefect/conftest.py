@@ -121,6 +121,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Lo
         "CAR_DAMAGE_LANDING__FOLDER": str(landing),
         "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{free_port()}",
         "CAR_DAMAGE_SERVING__POLL": "0.2",
+        "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(home / "kept"),
     }
     os.environ.update(variables)
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from car_damage.data.desk import Answer, Desk
+from car_damage.data.doubts import Doubt, Doubts
 from car_damage.server.address import token
 from deployments.demo_photos import photo as drawn
 from tests.fakes import sha256
@@ -357,7 +358,7 @@ def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_wor
         chances = {"minor": sure, "moderate": 1 - sure, "major": 0.0}
         assert desk.keep(data, Answer("minor", chances, ("minor", "moderate"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00"))
     page.click("#to-reviewing")
-    until(lambda: text(page, "count").startswith("3 of them"), "the desk")
+    until(lambda: text(page, "count").startswith("3 answers ask for a person"), "the desk")
     (card,) = done(page, 1)
     assert (card["h3"], [said for _, said, _ in card["bars"]]) == ("minor", ["50.0 %", "50.0 %", "0.0 %"])
     assert card["review"] == "A person must look: it may be minor or moderate."
@@ -366,17 +367,17 @@ def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_wor
     page.type("body", "3")
     until(lambda: page.run("return document.activeElement.id") == "name", "the question for the name")
     page.type("#name", "Ann Lee\ue007")
-    until(lambda: text(page, "count").startswith("2 of them"), "the next photo")
+    until(lambda: text(page, "count").startswith("2 answers ask"), "the next photo")
     assert labels(desk, waiting[0.5]) == [("major", "Ann Lee")]
     assert [path.name for path in Path(ready.settings.answers.corrections, "photos").iterdir()] == [f"{sha256(waiting[0.5])}.jpg"]
     assert [done(page, 1)[0]["bars"][0][1], text(page, "lately")] == ["70.0 %", "major is noted."]
 
     page.type("body", "n")
-    until(lambda: text(page, "count").startswith("1 of them"), "the last photo")
+    until(lambda: text(page, "count").startswith("1 answer asks"), "the last photo")
     page.type("body", "u")
-    until(lambda: text(page, "count").startswith("2 of them"), "the photo that came back")
+    until(lambda: text(page, "count").startswith("2 answers ask"), "the photo that came back")
     assert labels(desk, waiting[0.7]) == [("not_a_car", "Ann Lee"), ("undone", "Ann Lee")]
-    for count in ("1 of them", "No photo waits"):
+    for count in ("1 answer asks", "No photo waits"):
         until(lambda: page.run("return document.querySelector('#current button[data-word=cannot_tell]') !== null"), "the buttons")
         page.click("#current button[data-word=cannot_tell]")
         until(lambda count=count: text(page, "count").startswith(count), count)
@@ -397,6 +398,36 @@ def test_an_answer_on_the_first_view_is_corrected_with_its_photo(page: Browser, 
     assert page.console() == []
 
 
+def test_labels_that_look_wrong_come_last_a_person_confirms_them_and_the_map_is_shown_by_a_key(
+    page: Browser, ready: Server, desk: Desk, tmp_path: Path
+) -> None:
+    sign(page)
+    landed, gone = tmp_path / "landed.jpg", tmp_path / "gone.jpg"
+    landed.write_bytes(drawn("major", 1))
+    chances = {"minor": 0.05, "moderate": 0.15, "major": 0.8}
+    photos = [Doubt(sha256(data), str(path), "minor", chances) for path, data in ((gone, b"gone"), (landed, landed.read_bytes()))]
+    desk.doubt(Doubts("2026-06-01T12:00:00+00:00", tuple(photos), 50))
+    asking = Answer("minor", {"minor": 0.5, "major": 0.5}, ("minor", "major"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00")
+    assert desk.keep(drawn("major", 2), asking)
+    page.click("#to-reviewing")
+    until(lambda: text(page, "count") == "1 answer asks for a person, 2 labels look wrong. Largest doubt first.", "the desk")
+    assert done(page, 1)[0]["h3"] == "minor"
+    page.type("body", "3")
+    until(lambda: text(page, "count").startswith("1 label looks wrong"), "the label whose photo is there")
+    [card] = done(page, 1)
+    assert (card["h3"], card["review"]) == ("Is this label right?", None)
+    assert card["facts"].startswith("Its label is minor. A model that has not learned from it said major on ")
+    page.type("body", "m")
+    until(lambda: page.run("return document.querySelector('#current .map').checkVisibility()"), "the map")
+    assert "damage or worse, says car_damage_classifier-1." in page.run("return document.querySelector('#current figcaption').textContent")
+    assert done(page, 1)[0]["h3"] == "Is this label right?", "the map is no answer"
+    page.type("body", "1")
+    until(lambda: text(page, "count").startswith("No photo waits"), "the end")
+    assert labels(desk, landed.read_bytes()) == [("minor", "Ann Lee")]
+    assert not list(Path(ready.settings.answers.corrections, "photos").glob(f"{sha256(landed.read_bytes())}*")), "it has landed already"
+    page.console()  # has the status 404 of the photo that is gone
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_second_view_is_readable_and_large_enough_to_touch(page: Browser, desk: Desk, scheme: str) -> None:
     desk.keep(drawn("major", 1), Answer("minor", {"minor": 0.5, "major": 0.5}, (), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00"))
@@ -404,7 +435,7 @@ def test_the_second_view_is_readable_and_large_enough_to_touch(page: Browser, de
     page.cdp("Emulation.setDeviceMetricsOverride", **PHONE)
     try:
         page.click("#to-reviewing")
-        until(lambda: text(page, "count").startswith("1 of them"), "the desk")
+        until(lambda: text(page, "count").startswith("1 answer asks"), "the desk")
         page.run("for (const id of ['who', 'undo', 'rename']) document.getElementById(id).hidden = false;")
         low = [(words, contrast) for words, contrast in page.run(CONTRASTS) if contrast < LEAST_CONTRAST]
         assert low == []

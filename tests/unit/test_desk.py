@@ -8,6 +8,7 @@ import pytest
 
 from car_damage.adapters.folder import Folder
 from car_damage.data.desk import REVIEWED, Answer, Desk
+from car_damage.data.doubts import Doubt, Doubts
 from car_damage.errors import Unavailable
 from car_damage.server.keeping import QUEUED, Keeper
 from car_damage.settings import Answers
@@ -165,3 +166,48 @@ def test_a_full_queue_drops_at_once(desk):
     keeper = Keeper(desk)
     keeper.offer(b"x" * (QUEUED + 1), answered(True), "model-7")
     assert (desk.dropped, keeper.settle(30)) == (1, True)
+
+
+def doubted(*labels, path="/nowhere"):
+    photos = [
+        Doubt(sha256(photo), str(path), label, {"minor": 0.2 + place / 10, "major": 0.8 - place / 10})
+        for place, (photo, label) in enumerate(labels)
+    ]
+    return Doubts("2026-06-01T12:00:00+00:00", tuple(photos))
+
+
+def test_labels_that_look_wrong_come_after_answers_until_a_person_has_spoken_and_a_later_training_replaces_them(desk, tmp_path):
+    (tmp_path / "landed.jpg").write_bytes(b"b")
+    desk.doubt(doubted((b"b", "minor"), path=tmp_path / "landed.jpg"))
+    assert [desk.keep(photo, answer(0.6)) for photo in (b"a", b"b")] == [True, False]
+    assert [(one.sha256, one.answer.label, one.labelled) for one in desk.waiting()] == [
+        (sha256(b"a"), "minor", None),
+        (sha256(b"b"), "major", "minor"),
+    ]
+    assert desk.photo(sha256(b"b")) == b"b"
+    said = desk.take(sha256(b"b"), "minor", "Ann")
+    assert (said.counts.label, said.counts.answered, list((tmp_path / "corrections").glob("photos/*"))) == ("minor", "major", [])
+    assert [one.sha256 for one in desk.waiting()] == [sha256(b"a")]
+    desk.doubt(doubted((b"c", "minor")))
+    assert [one.sha256 for one in desk.waiting()] == [sha256(b"a"), sha256(b"c")]
+    assert desk.photo(sha256(b"c")) is None
+
+
+def test_a_doubtful_photo_that_is_another_one_by_now_is_not_shown(desk, tmp_path):
+    (tmp_path / "landed.jpg").write_bytes(b"another")
+    desk.doubt(doubted((b"a", "minor"), path=tmp_path / "landed.jpg"))
+    assert desk.photo(sha256(b"a")) is None
+
+
+def test_half_a_list_of_doubtful_labels_is_none(desk, tmp_path):
+    desk.doubt(doubted((b"a", "minor")))
+    [file] = (tmp_path / "kept").iterdir()
+    for half in (file.read_bytes()[:50], b"[]", b'{"said": "", "photos": [{}]}'):
+        file.write_bytes(half)
+        assert desk.waiting() == []
+
+
+def test_nothing_is_asked_where_nothing_is_kept(tmp_path, clock):
+    desk = Desk(Folder(), Answers(corrections=str(tmp_path)), clock)
+    desk.doubt(doubted((b"a", "minor")))
+    assert (desk.waiting(), list(tmp_path.iterdir())) == ([], [])

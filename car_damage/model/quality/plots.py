@@ -1,5 +1,5 @@
 """Plots of training photos, a training run and a decision, as PNG files: class balance, training curve, confusion
-matrices, the worst mistakes, and how far probabilities can be believed.
+matrices, the worst mistakes, labels that look wrong, and how far probabilities can be believed.
 
 Uses matplotlib's object-oriented interface on its Agg canvas: no window and no process-wide state, so threads can draw at the
 same time. Colour-blind people can distinguish the colours, and no plot depends on colour alone.
@@ -7,6 +7,7 @@ same time. Colour-blind people can distinguish the colours, and no plot depends 
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,10 +25,21 @@ BLUE, LIGHT, ORANGE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 """Colours of the Okabe-Ito palette."""
 MISTAKES = 12
 """Photos in the plot of mistakes, at most."""
-_COLUMNS = 4
 _DPI = 120
 _NAME_LENGTH = 30
 """Characters of a file's name under a photo."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A photo of a contact sheet."""
+
+    pixels: npt.NDArray[np.uint8]
+    """(n, n, 3)"""
+    words: str
+    """Above it."""
+    path: str
+    """Of its file, whose name is below."""
 
 
 def confusion_matrix(evaluation: Evaluation, title: str) -> bytes:
@@ -133,18 +145,37 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
         figure = figure_of(6, 1.6)
         figure.text(0.5, 0.5, f"No mistakes on {len(photos)} test photos", ha="center", va="center", fontsize=13)
         return png_of(figure)
-    columns = min(_COLUMNS, max(2, len(shown)))
-    rows = -(-len(shown) // columns)
-    figure = figure_of(2.6 * columns, 3.05 * rows + 0.6)
     pixels, there = photos.look(shown)
-    for place, (photo, row) in enumerate(zip(pixels, shown[there].tolist(), strict=True), 1):
+    return _sheet(
+        [
+            Tile(
+                photo,
+                f"predicted {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})\nlabelled {classes[photos.labels[row]]}",
+                photos.paths[row],
+            )
+            for photo, row in zip(pixels, shown[there].tolist(), strict=True)
+        ],
+        f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos",
+    )
+
+
+def doubtful_labels(tiles: Sequence[Tile], among: int) -> bytes:
+    """The photos whose labels look wrong, of so many whose labels were looked at; PNG."""
+    return _sheet(tiles, f"Is this label right? {len(tiles)} of {among:,} photos", columns=6)
+
+
+def _sheet(tiles: Sequence[Tile], title: str, columns: int = 4) -> bytes:
+    """Photos in rows, as PNG."""
+    columns = min(columns, max(2, len(tiles)))
+    rows = -(-len(tiles) // columns)
+    figure = figure_of(2.6 * columns, 3.05 * rows + 0.6)
+    for place, tile in enumerate(tiles, 1):
         axes = figure.add_subplot(rows, columns, place)
-        axes.imshow(photo)
+        axes.imshow(tile.pixels)
         axes.set_axis_off()
-        answer = f"predicted {classes[predicted[row]]} ({probabilities[row, predicted[row]]:.0%})"
-        axes.set_title(f"{answer}\nlabelled {classes[photos.labels[row]]}", fontsize=9, loc="left")
-        axes.text(0.0, -0.03, _name(photos.paths[row]), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
-    figure.suptitle(f"Worst mistakes: {len(shown)} of {len(wrong)}, on {len(photos)} test photos", fontsize=11)
+        axes.set_title(tile.words, fontsize=9, loc="left")
+        axes.text(0.0, -0.03, _name(tile.path), transform=axes.transAxes, fontsize=7, color=GREY, va="top", parse_math=False)
+    figure.suptitle(title, fontsize=11)
     return png_of(figure)
 
 
@@ -199,7 +230,7 @@ def png_of(figure: "Figure") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
+    FigureCanvasAgg(figure).printpng_of(buffer)
     return buffer.getvalue()
 
 

@@ -5,20 +5,17 @@ It checks the token, the size and the queue, and passes photos on unread. It imp
 
 import asyncio
 import hmac
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from car_damage.data.desk import Desk
-from car_damage.errors import Terminal, Unavailable
 from car_damage.server.api import describe, management, page, query, review
+from car_damage.server.api.failures import add_errors, response
 from car_damage.server.api.management import API
 from car_damage.server.api.openapi import NO_TOKEN_NEEDED, TOKEN, ServingApi, errors
 from car_damage.server.api.query import Photos
@@ -36,8 +33,6 @@ _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks
 """Paths that need no token."""
 _LAST_WRITE = 10.0
 """Seconds that writing the log may take when the server stops."""
-
-_log = logging.getLogger(__name__)
 
 
 def application(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | None, token: str) -> ASGIApp:
@@ -57,7 +52,7 @@ def api(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | 
             await asyncio.to_thread(log.settle, _LAST_WRITE)
 
     app = ServingApi(settings, NewEndpoint | Config | Photos | Review, lifespan=lifespan)
-    _add_errors(app)
+    add_errors(app)
     dropped = {"review_desk": lambda: desk.dropped} | ({} if log is None else {"request_log": lambda: log.dropped})
     _add_monitoring(app, endpoints, dropped)
     management.add(app, endpoints, settings.serving.request_timeout)
@@ -65,32 +60,6 @@ def api(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | 
     review.add(app, desk, settings)
     page.add(app, settings.serving.max_request_bytes)
     return app
-
-
-def _response(error: ApiError) -> Response:
-    return JSONResponse({"error_code": error.kind.code, "message": error.message}, error.kind.status, error.headers)
-
-
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> Response:
-        return _response(error)
-
-    @app.exception_handler(Terminal)
-    @app.exception_handler(Unavailable)
-    async def disk_error(_: Request, error: Terminal | Unavailable) -> Response:
-        _log.error("%s", error)
-        return _response(ApiError(ErrorKind.DISK, str(error)))
-
-    @app.exception_handler(HTTPException)
-    async def no_such_api(request: Request, error: HTTPException) -> Response:
-        message = f"the server has no API {request.method} {request.url.path}"
-        return JSONResponse({"error_code": "ENDPOINT_NOT_FOUND", "message": message}, error.status_code)
-
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
-        # The client has gone before its request was complete. That is no error of the server, and nobody reads the response.
-        return Response(status_code=400)
 
 
 def _add_monitoring(app: FastAPI, endpoints: Endpoints, dropped: Mapping[str, Callable[[], int]]) -> None:
@@ -127,7 +96,7 @@ class _TokenCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._problem(scope) if scope["type"] == "http" and scope["path"] not in _WITHOUT_TOKEN else None
-        await (_response(error) if error else self._app)(scope, receive, send)
+        await (response(error) if error else self._app)(scope, receive, send)
 
     def _problem(self, scope: Scope) -> ApiError | None:
         given = dict(scope["headers"]).get(b"authorization")

@@ -4,11 +4,13 @@ The page itself needs no token, but every request that it sends does. The files 
 headers restrict the page to this server: it cannot contact another host, and no other page can show it in a frame.
 """
 
+from collections.abc import Callable
+from html import escape
 from importlib.resources import files
 from string import Template
 from urllib.parse import quote
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 _FILES = {
@@ -34,17 +36,29 @@ HEADERS = {
 }
 
 
-def add(app: FastAPI, max_request_bytes: int) -> None:
+def nobody(_: Request) -> str:
+    """Who asks, where nobody has signed in: the token says only that the request may be made."""
+    return ""
+
+
+def add(app: FastAPI, max_request_bytes: int, who: Callable[[Request], str] = nobody) -> None:
     """Add the page's routes.
 
     Args:
         app: gets the routes.
         max_request_bytes: the page refuses a photo whose request would have more bytes.
+        who: says who has signed in. The page then needs no token, and asks for no name.
     """
     folder = files("car_damage.server.api") / "page_files"
-    for path, (name, media_type) in _FILES.items():
-        text = (folder / name).read_text(encoding="utf-8")
-        _add(app, path, Template(text).substitute(max_request_bytes=max_request_bytes) if path == "/" else text, media_type)
+    texts = {path: (folder / name).read_text(encoding="utf-8") for path, (name, _) in _FILES.items()}
+    index = Template(texts.pop("/"))
+    for path, text in texts.items():
+        _add(app, path, text, _FILES[path][1])
+
+    @app.get("/", include_in_schema=False)
+    async def page(request: Request) -> Response:
+        text = index.substitute(max_request_bytes=max_request_bytes, signed_in_as=escape(who(request)))
+        return Response(text, media_type=_FILES["/"][1], headers=HEADERS)
 
 
 def link(host: str, token: str | None = None) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Request
@@ -12,9 +13,10 @@ from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from car_damage.data import reviews
-from car_damage.data.desk import Desk, Said, Waiting
+from car_damage.data.desk import Desk, Waiting
+from car_damage.data.spoken import Said
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
-from car_damage.server.api.page import HEADERS
+from car_damage.server.api.page import HEADERS, nobody
 from car_damage.server.errors import ApiError, ErrorKind
 from car_damage.server.requests import Body, parse, receive
 from car_damage.settings import Settings
@@ -57,18 +59,19 @@ class Reviewed(TypedDict):
 
 @_closed
 class WaitingPhoto(Reviewed):
-    """A photo that waits for a word, and the answer that asked for a person."""
+    """A photo that waits for a word, and what a model said of it."""
 
     label: str
     probabilities: dict[str, float]
     classes: Annotated[list[str], Field(description="The classes that the answer cannot exclude.")]
-    served_by: str
+    served_by: Annotated[str, Field(description="The served entity whose answer asks for a person; empty: a training doubts the label.")]
     asked: Annotated[str, Field(description="ISO 8601, UTC.")]
+    labelled: Annotated[str | None, Field(description="The label that looks wrong; null: the answer asks for a person.")]
 
 
 @_closed
 class ReviewDesk(TypedDict):
-    """What waits, largest doubt first."""
+    """What waits: answers that ask for a person, then labels that look wrong, of each the largest doubt first."""
 
     keeps: Annotated[bool, Field(description="Whether photos are kept for review at all.")]
     classes: list[str]
@@ -77,8 +80,8 @@ class ReviewDesk(TypedDict):
     dropped: Annotated[int, Field(description="Photos that were not kept since the server started, for lack of room.")]
 
 
-def add(app: FastAPI, desk: Desk, settings: Settings) -> None:
-    """Add the routes."""
+def add(app: FastAPI, desk: Desk, settings: Settings, who: Callable[[Request], str] = nobody) -> None:
+    """Add the routes. `who` says who has signed in: then this name counts, and not the one in a request."""
     limit, timeout = settings.serving.max_request_bytes, settings.serving.request_timeout
 
     @app.get(API, responses=errors(ErrorKind.DISK, *TOKEN))
@@ -108,18 +111,18 @@ def add(app: FastAPI, desk: Desk, settings: Settings) -> None:
     async def take_review(request: Request) -> Reviewed:
         """Take a person's word about a photo. The next run trains with it."""
         given = parse(Review, await receive(request, limit, timeout))
-        return await asyncio.to_thread(_take, given, desk, settings)
+        return await asyncio.to_thread(_take, given, who(request) or given.by, desk, settings)
 
 
 _FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
 
 
-def _take(given: Review, desk: Desk, settings: Settings) -> Reviewed:
+def _take(given: Review, by: str, desk: Desk, settings: Settings) -> Reviewed:
     try:
         photo = None if given.image is None else base64.b64decode(given.image, validate=True)
         sha256 = (given.sha256 or "") if photo is None else hashlib.sha256(photo).hexdigest()
         label = reviews.checked(given.label, settings.labels.classes, settings.labels.aliases)
-        said = desk.take(sha256, label, given.by, photo=photo, served_by=given.served_by, answered=given.answered)
+        said = desk.take(sha256, label, by, photo=photo, served_by=given.served_by, answered=given.answered)
     except (ValueError, binascii.Error) as error:
         raise ApiError(ErrorKind.INVALID, str(error)) from error
     return {"sha256": sha256, "history": _history(said)}
@@ -135,6 +138,7 @@ def _waiting(one: Waiting) -> WaitingPhoto:
         "classes": list(answer.classes),
         "served_by": answer.served_by,
         "asked": answer.asked,
+        "labelled": one.labelled,
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.databricks.twin.approvals import ApprovalsApi
+from tests.databricks.twin.apps import AppsApi
 from tests.databricks.twin.artifacts import ArtifactsApi
 from tests.databricks.twin.core import Refused
 from tests.databricks.twin.entity_tags import EntityTagsApi
@@ -25,7 +26,7 @@ from tests.databricks.twin.statements import StatementsApi
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, StatementsApi, Server):
+class Twin(AppsApi, ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, StatementsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -54,6 +55,7 @@ class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Stat
             self._of_tracking,
             self._of_serving,
             self._of_statements,
+            self._of_apps,
         ):
             answer = room(method, path, query, body)
             if answer is not None:
@@ -66,6 +68,7 @@ class Twin(ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, Stat
             | self._of_catalog()
             | self._of_registry()
             | self._of_workspace()
+            | self._of_files_of_apps()
         )
         if (method, path) not in routes:
             self.strange.append(f"{method} {path}")

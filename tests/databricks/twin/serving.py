@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.databricks.twin.core import Refused, folded
+from tests.databricks.twin.core import Refused, WithHeaders, folded
 from tests.databricks.twin.mounted import Mounted, free_port
 from tests.databricks.twin.permissions import Permissions
 
@@ -33,6 +33,8 @@ class ServingApi(Permissions):
         self.tags: dict[str, dict[str, str]] = {}
         self.never_done = False
         """If true, every update stays in progress."""
+        self.canned: Any = None
+        """What each query is answered, in place of a model's answer."""
         self._endpoints: Mounted | None = None
         self._token = ""
         self._endpoints_start = threading.Lock()
@@ -41,7 +43,7 @@ class ServingApi(Permissions):
         """The answer, or None for a path of another API."""
         if method == "POST" and (asked := re.fullmatch(r"/serving-endpoints/([\w-]+)/invocations", path)):
             self._may_serve(asked[1], "CAN_QUERY")
-            return self._ask("POST", path, body)
+            return self._ask("POST", path, body) if self.canned is None else WithHeaders(self.canned, {"served-model-name": "model-7"})
         if not (path == _API or path.startswith(f"{_API}/")):
             return None
         name, _, rest = path.removeprefix(_API).strip("/").partition("/")

@@ -15,7 +15,13 @@ class WorkspaceObjectsApi(Permissions):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.folders: dict[str, str | None] = {"/": ADMIN, "/Shared": None, "/Users": ADMIN, f"/Users/{CLIENT}": CLIENT}
+        self.folders: dict[str, str | None] = {
+            "/": ADMIN,
+            "/Shared": None,
+            "/Users": ADMIN,
+            f"/Users/{ADMIN}": ADMIN,
+            f"/Users/{CLIENT}": CLIENT,
+        }
         """Path -> user who may create objects in it; None means everybody."""
         self.experiments: dict[str, str] = {}
         """Path of an experiment -> its id."""

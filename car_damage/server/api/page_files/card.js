@@ -26,11 +26,12 @@ export class Card {
 
   /**
    * Show a prediction: { label, probabilities: [[class, probability], ...], classes, review, servedBy }, and milliseconds, or asked (a
-   * time).
+   * time). With `labelled`, a training doubts this label of the photo.
    */
-  answered({ label, probabilities, classes, review, servedBy, milliseconds, asked }) {
+  answered({ label, probabilities, classes, review, servedBy, milliseconds, asked, labelled }) {
     const when = asked ? `on ${new Date(asked).toLocaleString()}` : `in\u00a0${Math.round(milliseconds)}\u00a0ms`;
-    this.#show("answered", label, `Answered by ${servedBy} ${when}`);
+    if (labelled) this.#show("answered", "Is this label right?", `Its label is ${labelled}. A model that has not learned from it said ${label} ${when}.`);
+    else this.#show("answered", label, `Answered by ${servedBy} ${when}`);
     this.part(".bars").replaceChildren(...probabilities.map(([name, probability]) => row(name, probability, name === label)));
     this.part(".bars").hidden = false;
     this.part(".review").textContent = review ? forAPerson(classes) : "";
@@ -38,14 +39,15 @@ export class Card {
     this.part(".why").hidden = !this.why;
   }
 
-  /** Show where the damage was seen; null: the model cannot say. */
-  async explained(map) {
+  /** Show where an answer has seen the damage: { label, servedBy, map }, with null for the map if the model cannot say. */
+  async explained({ label, servedBy, map }) {
     this.part(".why").hidden = true;
     if (!map) {
       this.part(".facts").textContent = "This version cannot say where it sees damage: it was registered by an earlier release.";
       return;
     }
     this.part("canvas").setAttribute("aria-label", `Where the damage was seen in ${this.file.name}`);
+    this.part("figcaption").textContent = `The redder a place, the more it speaks for ${label} damage or worse, says ${servedBy}.`;
     await draw(this.part("canvas"), this.url, map);
     this.part(".map").hidden = false;
   }

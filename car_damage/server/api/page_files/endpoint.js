@@ -21,6 +21,9 @@ export class Refusal extends Error {
   }
 }
 
+/** The name with which a person has signed in before the page. Empty: the server knows nobody, and asks for its token. */
+export const signedInAs = document.querySelector("meta[name=signed-in-as]").content;
+
 /** The token. It is kept while this tab is open. */
 export const key = {
   get() {
@@ -120,14 +123,19 @@ function body(image, explain = false) {
   return JSON.stringify({ dataframe_records: [{ image }], ...(explain ? { params: { explain } } : {}) });
 }
 
-async function send(path, options, form = "text") {
+function theToken() {
   const token = key.get();
   if (!token) throw new Refusal("The server needs its token.", { token: true });
   // A header cannot hold other characters: fetch would fail as if the server did not answer.
   if (!/^[\x21-\x7e]+$/.test(token)) throw refusal(403);
-  const headers = { ...options.headers, Authorization: `Bearer ${token}` };
+  return token;
+}
+
+async function send(path, options, form = "text") {
+  const headers = signedInAs ? options.headers : { ...options.headers, Authorization: `Bearer ${theToken()}` };
+  const credentials = signedInAs ? "same-origin" : "omit";
   try {
-    const response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+    const response = await fetch(path, { ...options, headers, cache: "no-store", credentials, redirect: "error" });
     return { status: response.status, headers: response.headers, content: await response[form]() };
   } catch {
     throw new Refusal("The server does not answer. Check whether car-damage serve is still running.");

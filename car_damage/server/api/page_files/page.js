@@ -78,14 +78,14 @@ function showAnswer(card, prediction) {
   card.offers((element) => offer(element, prediction.probabilities.map(([name]) => name), false, (label) => correct(card, prediction, label)));
 }
 
-/** Ask again, with a map. The answer on the card stays until there is one. */
-async function explain(card) {
+/** Ask again, with a map. The answer on the card stays until there is one; `answered` shows the new one. */
+async function explain(card, answered = showAnswer) {
   const button = card.part(".why");
   button.disabled = true;
   try {
     const prediction = await ask(chosen, await base64(card.file), announce, true);
-    showAnswer(card, prediction); // another version may have answered
-    await card.explained(prediction.map);
+    answered(card, prediction); // another version may have answered
+    await card.explained(prediction);
   } catch (error) {
     announce(`${card.file.name}: ${error.message}`);
     card.part(".facts").textContent = error.message;
@@ -205,7 +205,7 @@ function show(view) {
     if (name === view) part(`to-${name}`).setAttribute("aria-current", "page");
     else part(`to-${name}`).removeAttribute("aria-current");
   }
-  if (view === "reviewing") reviewing.open((refusal) => refusal.token && askForToken(refusal.message));
+  if (view === "reviewing") reviewing.open((refusal) => refusal.token && askForToken(refusal.message), (card) => explain(card, () => {}));
   else reviewing.close();
 }
 

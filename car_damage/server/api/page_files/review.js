@@ -1,7 +1,10 @@
-/* The second view: photos that wait for a person, one after another, largest doubt first. */
+/*
+ * The second view: photos that wait for a person, one after another: answers that ask for a person, then labels that look wrong, of each
+ * the largest doubt first.
+ */
 
 import { Card } from "./card.js";
-import { desk, keptPhoto } from "./endpoint.js";
+import { desk, keptPhoto, signedInAs } from "./endpoint.js";
 import { OTHERS, askForName, offer, reviewer, say, spoken } from "./words.js";
 
 /** Milliseconds between two looks at an empty desk. */
@@ -14,10 +17,15 @@ let last = null;
 let busy = false;
 let timer = null;
 let failed = () => {};
+let explain = null;
+/** SHA-256 of the photos that could not be shown. They stay on the desk, and the others go on. */
+const passed = new Set();
 
-/** Show the view. `problem` is called with a refusal that a person has to see. */
-export function open(problem) {
+/** Show the view. `problem` is called with a refusal that a person has to see, and `why` with a card that is to show its map. */
+export function open(problem, why) {
   failed = problem;
+  explain = why;
+  passed.clear();
   return refresh();
 }
 
@@ -42,28 +50,39 @@ async function refresh() {
 async function showNext() {
   current?.card.remove();
   current = null;
-  const one = found.waiting[0];
-  part("count").textContent = one ? `${found.waiting.length} of them wait. Largest doubt first.` : nothing();
+  const waiting = found.waiting.filter(({ sha256 }) => !passed.has(sha256));
+  const one = waiting[0];
+  part("count").textContent = one ? counted(waiting) : nothing();
   showSigned();
   if (!one) {
     timer = setTimeout(refresh, LOOK_EVERY);
     return;
   }
   try {
-    const file = new File([await keptPhoto(one.sha256)], one.sha256.slice(0, 12), { type: "" });
-    const card = new Card(file, refresh);
+    const file = new File([await keptPhoto(one.sha256)], `${one.sha256.slice(0, 12)} (beginning of its SHA-256)`, { type: "" });
+    const card = new Card(file, refresh, explain);
     current = { one, card };
     const probabilities = found.classes.filter((name) => name in one.probabilities).map((name) => [name, one.probabilities[name]]);
-    card.answered({ label: one.label, probabilities, servedBy: one.served_by, asked: one.asked, classes: one.classes, review: true });
+    const { label, labelled, asked, classes } = one;
+    card.answered({ label, probabilities, servedBy: one.served_by, asked, classes, review: !labelled, labelled });
     card.offers((element) => offer(element, found.classes, true, word));
     card.part(".correct").open = true;
     card.said(spoken(one.history));
     part("current").replaceChildren(card.element);
   } catch (error) {
+    passed.add(one.sha256);
     tell(error.message);
-    found.waiting.shift();
-    timer = setTimeout(refresh, LOOK_EVERY);
+    failed(error);
+    if (!error.token) await showNext();
   }
+}
+
+function counted(waiting) {
+  const labels = waiting.filter(({ labelled }) => labelled).length;
+  const told = [[waiting.length - labels, "answer", "asks", "ask"], [labels, "label", "looks", "look"]]
+    .filter(([number]) => number)
+    .map(([number, what, one, many]) => `${number} ${what}${number === 1 ? "" : "s"} ${number === 1 ? one : many} ${what === "label" ? "wrong" : "for a person"}`);
+  return `${told.join(", ")}. Largest doubt first.`;
 }
 
 async function word(label) {
@@ -74,7 +93,7 @@ async function word(label) {
     const { one } = current;
     await say({ sha256: one.sha256, label });
     last = { sha256: one.sha256, label };
-    found.waiting.shift();
+    found.waiting = found.waiting.filter(({ sha256 }) => sha256 !== one.sha256);
     tell(`${text(label)} is noted.`, true);
     await showNext();
   } catch (error) {
@@ -108,7 +127,7 @@ function text(label) {
 
 function nothing() {
   if (!found.keeps) return "This server keeps no photos for review: the setting answers.keep_for_review names no folder.";
-  return "No photo waits. Photos come here when their answers ask for a person.";
+  return "No photo waits. Photos come here when their answers ask for a person, or when their label looks wrong after a training.";
 }
 
 function tell(words, undoable = false) {
@@ -119,7 +138,7 @@ function tell(words, undoable = false) {
 function showSigned() {
   const name = reviewer.get();
   part("signed").textContent = name ? `You say it as ${name}.` : "";
-  part("rename").hidden = !name;
+  part("rename").hidden = !name || Boolean(signedInAs);
 }
 
 part("undo").addEventListener("click", undo);
@@ -127,6 +146,7 @@ part("rename").addEventListener("click", () => askForName().then(showSigned));
 addEventListener("keydown", (event) => {
   if (part("reviewing").hidden || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
   const shortcut = event.key.toLowerCase();
+  if (shortcut === "m" && current && !current.card.part(".why").hidden) current.card.part(".why").click();
   const label = OTHERS.find(([, , own]) => own === shortcut)?.[0] ?? found?.classes[Number(shortcut) - 1];
   if (!label) return;
   event.preventDefault(); // or the key would be typed into the field for the name

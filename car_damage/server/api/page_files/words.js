@@ -1,6 +1,6 @@
 /* A person's word about a photo: the buttons for it, and the name of who says it. */
 
-import { review } from "./endpoint.js";
+import { review, signedInAs } from "./endpoint.js";
 
 /** What may be said besides a class: the word, its text, and its key. */
 export const OTHERS = [
@@ -16,6 +16,7 @@ let waiting = [];
 /** The name of who uses this browser. It is asked once, and kept. */
 export const reviewer = {
   get() {
+    if (signedInAs) return signedInAs;
     try {
       return localStorage.getItem("reviewer") ?? this.kept;
     } catch {
