@@ -46,7 +46,7 @@ MONITORING_FILES = ("monitoring/course.png", "monitoring/windows.json")
 """What the flow monitor says of the version: a plot, and the latest windows."""
 SMOKE_PHOTO_FILE = "smoke_photo"
 """The unchanged bytes of a test photo: sent to an endpoint before a version goes live, and the model's input example."""
-SHOWING_PHOTOS = frozenset({WORST_MISTAKES_FILE})
+SHOWING_PHOTOS = frozenset({WORST_MISTAKES_FILE, DOUBTFUL_LABELS_FILE})
 """Pictures that show test or training photos, which nothing in the file names."""
 
 

@@ -3,11 +3,13 @@ endpoint server of this home has fetched.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.errors import SettingsError
+from car_damage.data import doubts
+from car_damage.errors import FileMissing, SettingsError
 from car_damage.pipeline import Trace
 from car_damage.ports import File, Files
 from car_damage.traces import examples, lists
@@ -66,6 +68,30 @@ class WaitingRows:
             if removed := pc.sum(mask).as_py():
                 parted[path] = (removed, rows.filter(pc.invert(mask)))
         return parted
+
+
+class DoubtfulLabels:
+    """The list of labels that look wrong, on the review desk."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        self._files, self._path = files, folder + doubts.FILE
+
+    def find(self, sought: Sought) -> list[Trace]:
+        listed, left = self._parted(sought)
+        return [Trace("labels that look wrong", "its label", len(listed.photos) - len(left.photos))] if left != listed else []
+
+    def remove(self, sought: Sought) -> None:
+        listed, left = self._parted(sought)
+        if left != listed:
+            self._files.replace(self._path, left.written())
+
+    def _parted(self, sought: Sought) -> tuple[doubts.Doubts, doubts.Doubts]:
+        """The list, and the list without the photo."""
+        try:
+            listed = doubts.parse(self._files.read(self._path))
+        except FileMissing:
+            listed = doubts.Doubts("")
+        return listed, replace(listed, photos=tuple(photo for photo in listed.photos if not sought.holds(photo.sha256)))
 
 
 class ModelCopies:

@@ -2,7 +2,7 @@
 
 from car_damage.data.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
-from car_damage.traces.folders import ModelCopies, NamedFiles, WaitingRows
+from car_damage.traces.folders import DoubtfulLabels, ModelCopies, NamedFiles, WaitingRows
 from car_damage.traces.rows import Claims, Rows, paths_of
 from car_damage.traces.sought import Place, Sought
 from car_damage.traces.trainings import Trainings
@@ -21,6 +21,7 @@ def places(platform: Platform) -> tuple[Place, ...]:
     ]
     if settings.answers.keep_for_review:
         ours.append(NamedFiles(files, settings.answers.keep_for_review, "photos kept for review"))
+        ours.append(DoubtfulLabels(files, settings.answers.keep_for_review))
     names = [name for name in settings.tables.all if name != settings.tables.bronze]
     return (*ours, *(Rows(tables, name) for name in (*names, settings.tables.bronze)))
 

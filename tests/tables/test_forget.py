@@ -14,6 +14,7 @@ import car_damage.data as data_rooms
 from car_damage.data import claims, features, inference_log, reviews
 from car_damage.data.described import comment_of
 from car_damage.data.desk import Answer, Desk
+from car_damage.data.doubts import Doubt, Doubts
 from car_damage.data.forgotten import mark_of
 from car_damage.data.predictions import KEY, PREDICTIONS
 from car_damage.pipeline import ForgetRequest
@@ -60,6 +61,8 @@ def known(workshop, photo):
     desk = Desk(workshop.platform.files, settings.answers, workshop.platform.clock)
     for seed in (0, 30):
         assert desk.keep(photo(seed), Answer("minor", {"minor": 0.4}, (), "model-1", "2026-01-01"))
+    wrong = [Doubt(sha256(photo(seed)), str(workshop.landing / f"p{seed}.jpg"), "minor", {"major": 0.9}) for seed in (0, 1)]
+    desk.doubt(Doubts("2026-01-01", tuple(wrong), 9))
     (settings.home / "requests").mkdir()
     for name, seeds in {"one": (0,), "several": (0, 1, 0)}.items():
         noted = pa.table({"sha256": [sha256(photo(seed)) for seed in seeds], "label": ["minor"] * len(seeds)})
@@ -101,6 +104,7 @@ def test_a_forgotten_photo_is_in_no_table_and_no_folder_and_all_others_are(known
         after = known.platform.tables.read(table, ["sha256"])[0]["sha256"].to_pylist()
         assert sorted(map(str, after)) == sorted(str(one) for one in everything[name] if one != sha256(photo(0)))
     assert left(known, photo(30)), "it is kept for review, too"
+    assert left(known, photo(1)), "its label looks wrong, too"
     rows, _ = known.platform.tables.read(NAMES["claims"], ["claim", "label", "review", "photos", "shown_by"])
     assert sorted(map(json.dumps, rows.to_pylist())) == [
         json.dumps({"claim": name, "label": "minor", "review": False, "photos": 1, "shown_by": [str(known.landing / "minor/p3.jpg")]})
