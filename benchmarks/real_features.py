@@ -17,7 +17,7 @@ import pyarrow as pa
 from benchmarks.trials_features import library
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
-from car_damage.data.splits import TRAIN
+from car_damage.data.photos.splits import TRAIN
 from car_damage.machine import cores
 from car_damage.model.networks import backbone
 from car_damage.model.networks.seer import Seer

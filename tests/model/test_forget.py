@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from car_damage.cli import app
 from car_damage.commands.audit import audit
 from car_damage.commands.forget import forget
-from car_damage.data.predictions import KEY, PREDICTIONS
+from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.errors import RegistryError, RequestRefused
 from car_damage.model import run_files
 from car_damage.model.run_files import PREDICTIONS_FILE, SMOKE_PHOTO_FILE, TRAINED_FILE, WORST_MISTAKES_FILE, read_trained
