@@ -245,7 +245,8 @@ class Tables(Protocol):
         Args:
             table: catalog.schema.table. One that does not exist has nothing to remove.
             is_sought: whether a text of 64 hexadecimal digits is the photo's that was removed. A file that no commit names, because its
-                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`.
+                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`. What a writer has begun
+                and nobody can read goes if it is older than a day: until then it may be that of a live writer.
 
         Returns:
             What stays for a time, and until when; empty if nothing does.

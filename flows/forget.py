@@ -1,7 +1,7 @@
 """Forgetting a photo: everything that is known of it is removed, and it is never taken up again.
 
 The mark is noted first, so that whatever starts from then on knows it. What had started before may still write what it has read, so
-this run waits for it.
+this run waits for it; and what starts later waits for this run, which removes files that no commit names.
 """
 
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from pydantic import Field
 from car_damage.pipeline import ForgetRequest
 from car_damage.promotion import outcome
 from car_damage.settings_sources import load
-from tasks import by_hand, forgetting, naming
+from tasks import by_hand, forgetting, naming, turns
 from tasks.attempts import take_over, tell_end
 from tasks.author import started_by
 from tasks.cancellation import end_work
@@ -54,7 +54,7 @@ def forget(photo: Photo) -> State[Any]:
         forgetting.hide()
 
     forget_photo(ForgetRequest(flow_run, mark, by, note_only=True), runner)
-    forgetting.await_others()
+    turns.await_others()
     report = forget_photo(ForgetRequest(flow_run, mark, by), runner)
     with if_possible("the pictures in artifacts"):
         forgetting.remove_pictures(report, settings)

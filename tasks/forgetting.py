@@ -1,32 +1,23 @@
-"""What the flow forget does on the Prefect server: waits for other runs, and removes what the server itself knows of the photo."""
-
-import time
-from datetime import UTC, datetime
-from uuid import UUID
+"""What the flow forget does on the Prefect server: removes what the server itself knows of the photo, and starts a training without it."""
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
-from prefect.logging import get_run_logger
 
 from car_damage.data.forgotten import mark_of
-from car_damage.errors import SettingsError, Terminal
+from car_damage.errors import SettingsError
 from car_damage.machine import absolute
 from car_damage.pipeline import ForgetReport
 from car_damage.settings import Settings
 from tasks.commands import BOOTSTRAP
 from tasks.data_quality import CELL
-from tasks.flow_runs import FORGET, WORK, in_state
+from tasks.flow_runs import FORGET
 from tasks.markdown import plain, without_pictures
 from tasks.old_pictures import artifacts
 
 HIDDEN = "mark:"
 """What the parameter of a run begins with, in place of the photo's hash."""
-PATIENCE, POLL = 12 * 3600.0, 10.0
-"""Seconds to wait for other runs to end, and between two looks."""
 RETRAIN = "retrain/retrain"
 _RUNS = 200
 
@@ -43,25 +34,6 @@ def hide() -> None:
             photo = str(run.parameters.get("photo", HIDDEN))
             if not photo.startswith(HIDDEN):
                 client.update_flow_run(run.id, parameters=run.parameters | {"photo": HIDDEN + mark_of(photo)})
-
-
-def await_others() -> None:
-    """Wait until every run has ended that may have read the photo before its mark was noted.
-
-    Raises:
-        Terminal: one of them takes too long.
-    """
-    since, deadline, told = datetime.now(UTC), time.monotonic() + PATIENCE, set[UUID]()
-    running = FlowRunFilter(start_time=FlowRunFilterStartTime(before_=since), state=in_state(StateType.RUNNING))
-    with get_client(sync_client=True) as client:
-        while others := client.read_flow_runs(flow_filter=WORK, flow_run_filter=running, limit=_RUNS):
-            for run in others:
-                if run.id not in told:
-                    get_run_logger().info("waiting for the run %s, which may have read the photo", run.name)
-                told.add(run.id)
-            if time.monotonic() > deadline:
-                raise Terminal(f"the run {others[0].name} has not ended: cancel it, or wait, and run this again")
-            time.sleep(POLL)
 
 
 def remove_pictures(report: ForgetReport, settings: Settings) -> None:

@@ -42,7 +42,7 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
     shortened, freed = 0, 0
     with get_client(sync_client=True) as client:
         read = partial(client.read_flow_runs, flow_filter=PICTURED, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
-        for runs in _pages(read, RUNS):
+        for runs in pages(read, RUNS):
             before = shortened
             for artifact in artifacts(client, runs):
                 text = str(artifact.data)
@@ -58,11 +58,11 @@ def artifacts(client: SyncPrefectClient, runs: list[FlowRun] | None = None) -> I
     """The artifacts with pictures of these runs, or of all."""
     of = None if runs is None else FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
     read = partial(client.read_artifacts, artifact_filter=WITH_PICTURES, flow_run_filter=of, sort=ArtifactSort.ID_DESC)
-    for page in _pages(read, ARTIFACTS):
+    for page in pages(read, ARTIFACTS):
         yield from page
 
 
-def _pages(read: Callable[..., list[T]], size: int) -> Iterator[list[T]]:
+def pages(read: Callable[..., list[T]], size: int) -> Iterator[list[T]]:
     """All pages that a call of Prefect's client gives."""
     for page in count():
         found = read(limit=size, offset=page * size)
