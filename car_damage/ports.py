@@ -71,7 +71,11 @@ class Files(Protocol):
         """Create a complete file. Raises FileExistsError if the file exists, and Unavailable if it cannot be written."""
 
     def replace(self, path: str, data: bytes) -> None:
-        """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
+        """Create a file, or replace its whole content. Raises Unavailable.
+
+        In a folder of this machine a reader finds the content of before or the new one, also after a kill. On a mounted volume it may
+        find half of it.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
