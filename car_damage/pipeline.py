@@ -235,7 +235,7 @@ class Evidence:
     """Those of `test_photos` that arrived after the champion was chosen; None if that is unknown. All of them: both were judged on these
     photos alone."""
     groups: dict[str, int] = field(default_factory=dict)
-    """Group of photos -> its test photos, for each group that has a score: see `car_damage.data.groups`."""
+    """Group of photos -> its test photos, for each group that has a score: see `car_damage.data.photos.groups`."""
 
     @property
     def worst_group(self) -> str | None:

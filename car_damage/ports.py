@@ -104,11 +104,11 @@ class LandingDiff:
     elsewhere: int
     """Present rows of other landing folders, which stay."""
     fingerprint: str
-    """See `car_damage.data.ledger.fingerprint`."""
+    """See `car_damage.data.photos.ledger.fingerprint`."""
     bronze_version: int
     """-1 if the table does not exist."""
     words: tuple[str, ...] = ()
-    """Paths of the words in the corrections folder: see `car_damage.data.reviews`."""
+    """Paths of the words in the corrections folder: see `car_damage.data.people.reviews`."""
     corrections_away: int = 0
     """Known photos of the corrections folder, where it lists no photo at all; otherwise 0."""
 
@@ -152,7 +152,7 @@ class Tables(Protocol):
         Args:
             landing: the folder.
             bronze: the table.
-            judged_under: see `car_damage.data.ledger.judged_under`.
+            judged_under: see `car_damage.data.photos.ledger.judged_under`.
             corrections: the corrections folder, which need not exist; None: it is not looked at.
             retire_others: count the rows of other landing folders as gone.
 
@@ -189,7 +189,7 @@ class Tables(Protocol):
             chunk: files in one table. An engine that works on many files at the same time may have more.
 
         Yields:
-            The columns `car_damage.data.predictions.ANSWER` behind path and unreadable, which are as `each` has them. All tables
+            The columns `car_damage.data.answers.predictions.ANSWER` behind path and unreadable, which are as `each` has them. All tables
             together have one row per file, in any order.
 
         Raises:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import described
-from car_damage.data.ledger import INSTANT
+from car_damage.data.photos.ledger import INSTANT
 from car_damage.pipeline import Trace
 
 FORGOTTEN = described.table(

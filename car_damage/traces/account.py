@@ -7,8 +7,10 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from car_damage.data import forgotten, ledger, reviews, silver
+from car_damage.data import forgotten
 from car_damage.data.forgotten import FORGOTTEN, mark_of
+from car_damage.data.people import reviews
+from car_damage.data.photos import ledger, silver
 from car_damage.errors import RegistryError
 from car_damage.moves import Move
 from car_damage.pipeline import Trace

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import doubts
+from car_damage.data.people import doubts
 from car_damage.errors import FileMissing, SettingsError
 from car_damage.pipeline import Trace
 from car_damage.ports import File, Files

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.checked import readable
+from car_damage.data.photos.checked import readable
 from car_damage.model.report.page import without
 from car_damage.model.run_files import PREDICTIONS_FILE, SHOWING_PHOTOS, SMOKE_PHOTO_FILE, TRAINED_FILE
 from car_damage.pipeline import Trace

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from car_damage.data.inference_log import INFERENCE_LOG
+from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.settings import Databricks, Settings, Tables, Tracking
 from deployments import doctor
 from deployments.databricks import needs

@@ -21,8 +21,8 @@ from prefect.flow_engine import run_flow
 from prefect.states import Running, State
 
 from car_damage.commands.status import Status, look
+from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.data.forgotten import mark_of
-from car_damage.data.inference_log import INFERENCE_LOG
 from car_damage.errors import RegistryError, SettingsError
 from car_damage.photo.decoder import decode
 from deployments import demo_photos

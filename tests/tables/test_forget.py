@@ -3,7 +3,7 @@
 import importlib
 import json
 from datetime import UTC, datetime
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import car_damage.data as data_rooms
-from car_damage.data import claims, features, inference_log, reviews
+from car_damage.data.answers import claims, inference_log
+from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.data.described import comment_of
-from car_damage.data.desk import Answer, Desk
-from car_damage.data.doubts import Doubt, Doubts
 from car_damage.data.forgotten import mark_of
-from car_damage.data.predictions import KEY, PREDICTIONS
+from car_damage.data.people import reviews
+from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.photos import features
 from car_damage.pipeline import ForgetRequest
 from car_damage.settings import TABLES
 from car_damage.stage import silent
@@ -165,7 +167,7 @@ def test_a_file_that_has_taken_the_photo_s_place_stays(known, photo):
 
 def described_tables():
     """Every table that the code describes, and the settings' names of those that are read."""
-    modules = [importlib.import_module(f"{data_rooms.__name__}.{one.name}") for one in iter_modules(data_rooms.__path__)]
+    modules = [importlib.import_module(one.name) for one in walk_packages(data_rooms.__path__, f"{data_rooms.__name__}.")]
     schemas = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, pa.Schema)}
     return [schema for schema in schemas.values() if comment_of(schema)]
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from car_damage.data import features
+from car_damage.data.photos import features
 from car_damage.errors import CarDamageError, CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.ports import Space, Where
 from tests import engines

@@ -23,7 +23,7 @@ from car_damage.adapters import folder
 from car_damage.adapters.tables.answers import answered
 from car_damage.adapters.tables.columns import ANSWERS, plain
 from car_damage.adapters.tables.log import Log
-from car_damage.data import ledger
+from car_damage.data.photos import ledger
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
 from car_damage.machine import absolute
 from car_damage.model.served.process import Environment, stream
