@@ -26,7 +26,9 @@ _IN_PROGRESS = FlowRunFilter(state=in_state(StateType.RUNNING, StateType.CANCELL
 
 
 def await_others() -> None:
-    """Wait until every run has ended that may have read the photo before its mark was noted. No later one writes: see `await_forgetting`.
+    """Wait until every run has ended that may have read the photo before its mark was noted, and the runs of forget that began before.
+
+    No later run writes to a table meanwhile: see `await_forgetting`.
 
     Raises:
         Terminal: one of them takes too long.

@@ -17,7 +17,7 @@ class Server:
     """Prefect's server, with runs that end one at each look at them."""
 
     def __init__(self, **runs: tuple[StateType, int]) -> None:
-        """Name of a flow -> state, and minutes after noon."""
+        """Name of a flow, or a name that begins with it and `_` -> state, and minutes after noon."""
         noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
         self.runs = {
             name: FlowRun(id=UUID(int=place), flow_id=UUID(int=99), name=name, state=State(type=of, timestamp=noon + timedelta(minutes=at)))
@@ -37,7 +37,7 @@ class Server:
         assert flow_run_filter.state
         assert flow_run_filter.state.type
         states, names = flow_run_filter.state.type.any_ or [], flow_filter.name.any_ or []
-        found = [run for name, run in self.runs.items() if name in names and run.state and run.state.type in states]
+        found = [run for name, run in self.runs.items() if name.partition("_")[0] in names and run.state and run.state.type in states]
         return found[offset : offset + limit]
 
 
@@ -57,7 +57,7 @@ def run_as(name: str, server: Server, here: pytest.MonkeyPatch) -> None:
         turns.await_others() if name == "forget" else turns.await_forgetting()
 
 
-@pytest.mark.parametrize("other", ["retrain", "promote", "score", "monitor"])
+@pytest.mark.parametrize("other", ["retrain", "promote", "score", "monitor", "forget_another"])
 def test_forgetting_waits_for_each_run_that_began_before_it_and_no_later_one(here: pytest.MonkeyPatch, other: str) -> None:
     server = Server(forget=(RUNNING, 5), **{other: (RUNNING, 4)})
     server.ending = [other]
