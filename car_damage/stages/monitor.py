@@ -30,7 +30,7 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import careful, requests, truth
+from car_damage.stages import careful, requests, truth, words
 from car_damage.stages.training import cached
 from car_damage.stages.truth import Truth
 
@@ -62,6 +62,7 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
         CommitConflict: others write the table all the time.
     """
     requests.take_up(platform, progress)
+    words.take_up_all(platform)
     settings, champion = platform.settings, platform.registry.champion()
     before = _rows(platform)
     if champion is None:
