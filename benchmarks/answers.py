@@ -19,7 +19,7 @@ from benchmarks import real_photos
 from benchmarks.trials_features import Library, library
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
-from car_damage.data.splits import TEST, TRAIN, VALIDATION
+from car_damage.data.photos.splits import TEST, TRAIN, VALIDATION
 from car_damage.machine import cores
 from car_damage.model.networks import backbone, heads
 from car_damage.model.networks.seer import Seer

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from car_damage.data import near_duplicates
+from car_damage.data.photos import near_duplicates
 
 PHOTOS = 100_000
 BITS = 8

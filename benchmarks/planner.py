@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.near_duplicates import resembling
-from car_damage.data import ledger
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import BRONZE_COLUMNS, SILVER, plan
-from car_damage.data.splits import SPLITS
+from car_damage.data.photos import ledger
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.silver import BRONZE_COLUMNS, SILVER, plan
+from car_damage.data.photos.splits import SPLITS
 from car_damage.settings import Split
 
 PHOTOS = 1_000_000

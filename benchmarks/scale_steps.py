@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ingest import draw
-from car_damage.data.labels import Labeller
+from car_damage.data.photos.labels import Labeller
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.platform import Target

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from benchmarks import real_photos
-from car_damage.data.near_duplicates import components, unsigned
+from car_damage.data.photos.near_duplicates import components, unsigned
 from car_damage.model.networks import startup
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.photo.decoder import decode, perceptual_hash

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import real_photos
 from benchmarks.trials_features import KEPT, NEAR, WEIGHTS
 from car_damage.adapters.folder import Folder
-from car_damage.data.near_duplicates import components, unsigned
+from car_damage.data.photos.near_duplicates import components, unsigned
 from car_damage.model.networks import backbone, heads
 from car_damage.model.networks.augmentation import wide
 from car_damage.model.networks.tuning import cutting, fine_tuning

@@ -71,7 +71,11 @@ class Files(Protocol):
         """Create a complete file. Raises FileExistsError if the file exists, and Unavailable if it cannot be written."""
 
     def replace(self, path: str, data: bytes) -> None:
-        """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
+        """Create a file, or replace its whole content. Raises Unavailable.
+
+        In a folder of this machine a reader finds the content of before or the new one, also after a kill. On a mounted volume it may
+        find half of it.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
@@ -104,11 +108,11 @@ class LandingDiff:
     elsewhere: int
     """Present rows of other landing folders, which stay."""
     fingerprint: str
-    """See `car_damage.data.ledger.fingerprint`."""
+    """See `car_damage.data.photos.ledger.fingerprint`."""
     bronze_version: int
     """-1 if the table does not exist."""
     words: tuple[str, ...] = ()
-    """Paths of the words in the corrections folder: see `car_damage.data.reviews`."""
+    """Paths of the words in the corrections folder: see `car_damage.data.people.reviews`."""
     corrections_away: int = 0
     """Known photos of the corrections folder, where it lists no photo at all; otherwise 0."""
 
@@ -152,7 +156,7 @@ class Tables(Protocol):
         Args:
             landing: the folder.
             bronze: the table.
-            judged_under: see `car_damage.data.ledger.judged_under`.
+            judged_under: see `car_damage.data.photos.ledger.judged_under`.
             corrections: the corrections folder, which need not exist; None: it is not looked at.
             retire_others: count the rows of other landing folders as gone.
 
@@ -189,7 +193,7 @@ class Tables(Protocol):
             chunk: files in one table. An engine that works on many files at the same time may have more.
 
         Yields:
-            The columns `car_damage.data.predictions.ANSWER` behind path and unreadable, which are as `each` has them. All tables
+            The columns `car_damage.data.answers.predictions.ANSWER` behind path and unreadable, which are as `each` has them. All tables
             together have one row per file, in any order.
 
         Raises:
@@ -245,7 +249,8 @@ class Tables(Protocol):
         Args:
             table: catalog.schema.table. One that does not exist has nothing to remove.
             is_sought: whether a text of 64 hexadecimal digits is the photo's that was removed. A file that no commit names, because its
-                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`.
+                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`. What a writer has begun
+                and nobody can read goes if it is older than a day: until then it may be that of a live writer.
 
         Returns:
             What stays for a time, and until when; empty if nothing does.

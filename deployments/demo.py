@@ -16,7 +16,7 @@ from rich.table import Table
 
 from car_damage.commands import status
 from car_damage.commands.terminal import plain
-from car_damage.data.splits import TEST
+from car_damage.data.photos.splits import TEST
 from car_damage.errors import Terminal
 from car_damage.platform import Target
 from car_damage.ports import Platform, Prediction

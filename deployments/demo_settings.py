@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from car_damage.adapters.folder import Folder, utf8
-from car_damage.data.labels import Labeller
+from car_damage.data.photos.labels import Labeller
 from car_damage.errors import Terminal
 from car_damage.machine import absolute, write_whole
 from car_damage.server.address import is_local

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect.exceptions import ObjectNotFound, PrefectException
 
-from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
+from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError
 from car_damage.model.networks import backbone
 from car_damage.model.served.environment import has_uv
 from car_damage.ports import Platform
 from car_damage.settings import Settings
-from car_damage.stages import network
+from car_damage.stages.training import network
 from deployments import champion, home_folder, prefect_checks
 from deployments.administrator import NotVisible
 from deployments.alerts import block_problem

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from car_damage.data.splits import SPLITS
+from car_damage.data.photos.splits import SPLITS
 from car_damage.errors import Terminal
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,

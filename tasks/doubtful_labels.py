@@ -1,6 +1,6 @@
 """Shows the labels that look wrong after a training, as a part of the artifact `model`."""
 
-from car_damage.data.doubts import parse
+from car_damage.data.people.doubts import parse
 from car_damage.model.run_files import DOUBTFUL_LABELS_FILE, DOUBTS_FILE
 from car_damage.ports import Tracking
 from tasks.markdown import picture, plain, table

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from car_damage.data import ledger
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import BRONZE_COLUMNS, SILVER, SilverPlan, plan
+from car_damage.data.photos import ledger
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.silver import BRONZE_COLUMNS, SILVER, SilverPlan, plan
 from car_damage.settings import Split
 
 SETTINGS = Split()

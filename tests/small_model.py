@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from car_damage.data.silver import SILVER
+from car_damage.data.photos.silver import SILVER
 from car_damage.photo.preparation import Preparation
 from car_damage.ports import Dataset, RunContents
 from tests.corpus import encoded, picture

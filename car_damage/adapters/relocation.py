@@ -92,8 +92,8 @@ def move_photos(tables: Tables, settings: Settings, before: Path) -> None:
 
 
 def _move(tables: Tables, names: TableNames, old: str, new: str) -> None:
-    from car_damage.data import ledger, silver
-    from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
+    from car_damage.data.answers.predictions import ADDED, KEY, PREDICTIONS
+    from car_damage.data.photos import ledger, silver
 
     for table, schema, key in (
         (names.bronze, ledger.BRONZE, ledger.KEY),

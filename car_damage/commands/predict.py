@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from car_damage.commands.terminal import printable
-from car_damage.data.claims import Photo, claim_of, possible
+from car_damage.data.answers.claims import Photo, claim_of, possible
 from car_damage.errors import RequestRefused, Unavailable
 from car_damage.patience import Patience, log_retry
 from car_damage.ports import Platform, Prediction

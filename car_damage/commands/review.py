@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from car_damage.commands.terminal import printable
-from car_damage.data import reviews
-from car_damage.data.desk import Desk, Waiting
-from car_damage.data.reviews import Word
-from car_damage.data.spoken import Said
+from car_damage.data.people import reviews
+from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.reviews import Word
+from car_damage.data.people.spoken import Said
 from car_damage.errors import RequestRefused
 from car_damage.ports import Platform
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from car_damage.commands.terminal import wide_enough
-from car_damage.data.ledger import REJECTED, VALID
+from car_damage.data.photos.ledger import REJECTED, VALID
 from car_damage.errors import CarDamageError
 from car_damage.ports import EndpointState, ModelVersion, Platform, RowCounts, RunSummary
 from car_damage.promotion.tags import MONITORED, decided_of, waits_for_approval

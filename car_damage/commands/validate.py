@@ -15,7 +15,7 @@ from rich.text import Text
 from car_damage.adapters.folder import Folder, utf8
 from car_damage.adapters.reading import each
 from car_damage.commands.terminal import printable, wide_enough
-from car_damage.data.labels import Labeller, parse_table
+from car_damage.data.photos.labels import Labeller, parse_table
 from car_damage.errors import SettingsError, Unavailable
 from car_damage.machine import absolute
 from car_damage.photo import decoder

@@ -57,7 +57,7 @@ def fingerprint(platform: Platform) -> str:
         SettingsError: the landing folder does not exist.
         Unavailable: a folder cannot be listed completely.
     """
-    from car_damage.data import ledger
+    from car_damage.data.photos import ledger
 
     landing, corrections = platform.settings.landing.folder, platform.settings.answers.corrections
     listed = ledger.listing_of(platform.files.list(landing))

@@ -34,11 +34,11 @@ PREDICTIONS_FILE = "test_predictions.parquet"
 OUT_OF_FOLD_FILE = "out_of_fold.parquet"
 """Each training photo's prediction by a head that did not learn from it: see `write_predictions`. Only of the network transfer."""
 DOUBTS_FILE = "doubtful_labels.json"
-"""The labels that look wrong: see `car_damage.data.doubts`. Runs of earlier versions lack it."""
+"""The labels that look wrong: see `car_damage.data.people.doubts`. Runs of earlier versions lack it."""
 DOUBTFUL_LABELS_FILE = "doubtful_labels.png"
 """Their photos. Missing if there are none."""
 TRAINED_FILE = "trained_photos.parquet"
-"""The photos that the training has seen: see `car_damage.data.trained`. Runs of earlier versions lack it."""
+"""The photos that the training has seen: see `car_damage.data.photos.trained`. Runs of earlier versions lack it."""
 BASELINE_FILE = "baseline.parquet"
 """What the version's photos look like and how it answers those that it has not learned from: see `car_damage.monitoring.samples`. Traffic
 is compared with it. Runs of earlier versions lack it."""
@@ -70,7 +70,7 @@ def read_predictions(data: bytes) -> "pa.Table":
 
 
 def write_trained(photos: "pa.Table") -> bytes:
-    """A Parquet file of the list that `car_damage.data.trained.trained_photos` makes."""
+    """A Parquet file of the list that `car_damage.data.photos.trained.trained_photos` makes."""
     return _written(photos)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import inference_log
+from car_damage.data.answers import inference_log
 from car_damage.monitoring import quality
 from car_damage.monitoring.drift import FEWEST, Drift, holm
 from car_damage.monitoring.quality import Estimated, Measured

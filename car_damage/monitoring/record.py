@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from car_damage.data.monitoring import TRUTH
+from car_damage.data.answers.monitoring import TRUTH
 from car_damage.monitoring.drift import Drift
 from car_damage.monitoring.findings import OF_THE_ENDPOINT, SLOW, Finding, Traffic, Verdict
 from car_damage.monitoring.quality import Measured

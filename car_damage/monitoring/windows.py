@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from car_damage.data.ledger import INSTANT
+from car_damage.data.photos.ledger import INSTANT
 
 
 @dataclass(frozen=True)

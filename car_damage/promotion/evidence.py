@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.groups import Group
+from car_damage.data.photos.groups import Group
 from car_damage.model.quality.evaluation import Labels, confusion_matrix, counts_of, macro_f1, macro_f1_of
 from car_damage.model.quality.paired import cells_of, intervals
 from car_damage.pipeline import Comparison, Evidence, Score

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.groups import MIN_PHOTOS, Group
+from car_damage.data.photos.groups import MIN_PHOTOS, Group
 from car_damage.model.quality.evaluation import Labels, mean_recall_of
 from car_damage.model.quality.paired import cells_of
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE, Evidence, Score

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.errors import SettingsError
 from car_damage.ports import Clock, Files
 from car_damage.server.address import is_local

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from car_damage.data.desk import version_of
-from car_damage.data.inference_log import ANSWERED, REFUSED, Request, to_file
+from car_damage.data.answers.inference_log import ANSWERED, REFUSED, Request, to_file
+from car_damage.data.people.desk import version_of
 from car_damage.ports import Files
 from car_damage.server.backlog import Backlog
 from car_damage.server.hosting.measures import Outcome

@@ -5,8 +5,9 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import claims, ledger, predictions
-from car_damage.data.claims import CLAIMS
+from car_damage.data.answers import claims, predictions
+from car_damage.data.answers.claims import CLAIMS
+from car_damage.data.photos import ledger
 from car_damage.pipeline import ScoreRequest
 from car_damage.ports import Platform
 
@@ -41,7 +42,7 @@ def write(request: ScoreRequest, source: str, version: int, photos: pa.Table, of
 
 
 def _possible(answers: pa.Table) -> pa.Table:
-    """Path and possible: see `car_damage.data.claims.claims`."""
+    """Path and possible: see `car_damage.data.answers.claims.claims`."""
     columns = (answers[name].to_pylist() for name in ("label", "classes", "review"))
     possible = [claims.possible(label, json.loads(classes or "[]"), review) for label, classes, review in zip(*columns, strict=True)]
     return pa.table({"path": answers["path"], "possible": pa.array(possible, pa.list_(pa.string()))})

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.checked import readable
-from car_damage.data.groups import groups_of
-from car_damage.data.splits import TEST, TRAIN
-from car_damage.data.trained import COLUMNS, seen, trained_photos
+from car_damage.data.photos.checked import readable
+from car_damage.data.photos.groups import groups_of
+from car_damage.data.photos.splits import TEST, TRAIN
+from car_damage.data.photos.trained import COLUMNS, seen, trained_photos
 from car_damage.errors import CarDamageError, ModelRefused, RegistryError, Terminal, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model.quality.evaluation import Labels
@@ -44,7 +44,7 @@ class PhotosToJudge:
     probabilities: npt.NDArray[np.float64]
     """(n, classes)"""
     trained: pa.Table | None
-    """The photos that the candidate was trained on: see `car_damage.data.trained`. None: it is unknown."""
+    """The photos that the candidate was trained on: see `car_damage.data.photos.trained`. None: it is unknown."""
     fresh: npt.NDArray[np.bool_] | None = None
     """(n,) whether each photo, and all that look like it, arrived after the champion was chosen; None if that is unknown."""
 

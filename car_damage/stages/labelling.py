@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from car_damage.data.labels import Labeller, parse_table, path_in_table
+from car_damage.data.photos.labels import Labeller, parse_table, path_in_table
 from car_damage.errors import SettingsError
 from car_damage.machine import absolute
 from car_damage.ports import Platform

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.inference_log import INFERENCE_LOG
-from car_damage.data.monitoring import KEY, MONITORING, TRUTH
+from car_damage.data.answers.inference_log import INFERENCE_LOG
+from car_damage.data.answers.monitoring import KEY, MONITORING, TRUTH
 from car_damage.errors import RegistryError
 from car_damage.model.quality.course import Point, course
 from car_damage.model.run_files import MONITORING_FILES
@@ -30,7 +30,8 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import cached, careful, requests, truth
+from car_damage.stages import careful, requests, truth
+from car_damage.stages.training import cached
 from car_damage.stages.truth import Truth
 
 BACKLOG = timedelta(days=31)

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import numpy as np
 from pydantic import TypeAdapter
 
-from car_damage.data.checked import readable
+from car_damage.data.photos.checked import readable
 from car_damage.errors import CarDamageError, ModelRefused, RegistryError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model.quality import plots

@@ -11,9 +11,10 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import inference_log, ledger, payload
+from car_damage.data.answers import inference_log, payload
+from car_damage.data.answers.inference_log import INFERENCE_LOG, KEY, Request
 from car_damage.data.forgotten import marked
-from car_damage.data.inference_log import INFERENCE_LOG, KEY, Request
+from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, FileMissing, SettingsError, Unavailable
 from car_damage.ports import Platform, Where
 from car_damage.stage import Progress

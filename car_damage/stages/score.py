@@ -14,10 +14,10 @@ from contextlib import closing
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
-from car_damage.data.claims import by_column, by_folder
+from car_damage.data.answers.claims import by_column, by_folder
+from car_damage.data.answers.predictions import ANSWER, FILE, KEY, PREDICTIONS, of_paths, unscored
 from car_damage.data.forgotten import marked
-from car_damage.data.predictions import ANSWER, FILE, KEY, PREDICTIONS, of_paths, unscored
+from car_damage.data.photos import ledger
 from car_damage.errors import SettingsError, Terminal
 from car_damage.machine import Scratch
 from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest

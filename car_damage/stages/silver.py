@@ -12,11 +12,11 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import guard, ledger
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import ADDED, BRONZE_COLUMNS, SilverPlan, plan
-from car_damage.data.silver import SILVER as ROW
-from car_damage.data.splits import TEST, TRAIN, VALIDATION
+from car_damage.data.photos import guard, ledger
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.silver import ADDED, BRONZE_COLUMNS, SilverPlan, plan
+from car_damage.data.photos.silver import SILVER as ROW
+from car_damage.data.photos.splits import TEST, TRAIN, VALIDATION
 from car_damage.errors import CommitConflict, Terminal
 from car_damage.photo.reasons import NO_LABEL, UNKNOWN_LABEL
 from car_damage.pipeline import SilverReport, SilverRequest

@@ -14,7 +14,7 @@ from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import ModelVersion, Platform, RunSummary
 from car_damage.promotion.retention import Holdings
 from car_damage.stage import Progress, Stage
-from car_damage.stages import transfer
+from car_damage.stages.training import transfer
 
 
 def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyReport:

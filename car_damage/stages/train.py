@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.splits import SPLITS, TRAIN, VALIDATION
-from car_damage.data.trained import trained_photos
+from car_damage.data.photos.splits import SPLITS, TRAIN, VALIDATION
+from car_damage.data.photos.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
 from car_damage.machine import Scratch
 from car_damage.model.networks import backbone, training
@@ -25,11 +25,11 @@ from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
 from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages import evaluating, transfer, warm_start
-from car_damage.stages.contents import contents
-from car_damage.stages.network import Settled, settle
-from car_damage.stages.search import searched
-from car_damage.stages.seeing import Seen, see
+from car_damage.stages.training import evaluating, transfer, warm_start
+from car_damage.stages.training.contents import contents
+from car_damage.stages.training.network import Settled, settle
+from car_damage.stages.training.search import searched
+from car_damage.stages.training.seeing import Seen, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.splits import TEST
+from car_damage.data.photos.splits import TEST
 from car_damage.errors import RegistryError
 from car_damage.model.run_files import BASELINE_FILE, TRAINED_FILE, read_baseline, read_trained
 from car_damage.ports import FEATURES_TAG, ModelVersion, Platform

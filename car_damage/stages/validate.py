@@ -4,7 +4,7 @@ have said about photos.
 A verdict is given again when the limits or the decoder have changed, or when a run has found that the file's bytes have. One commit
 writes all, so bronze always agrees with one listing of the folder. A file that could not be read gets no
 verdict, and the next run tries it again. With nothing new and nothing gone, nothing is written. The photos of the corrections folder get
-rows like all others; its words become rows of the table of reviews, see `car_damage.data.reviews`.
+rows like all others; its words become rows of the table of reviews, see `car_damage.data.people.reviews`.
 """
 
 import logging
@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import guard, ledger
 from car_damage.data.forgotten import marked
-from car_damage.data.labels import Labeller, LabelResult
+from car_damage.data.photos import guard, ledger
+from car_damage.data.photos.labels import Labeller, LabelResult
 from car_damage.errors import LandingLost
 from car_damage.machine import absolute
 from car_damage.photo.decoder import Inspection, fatal, inspect, oversize

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger
+from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, PhotoChanged, Unavailable
 from car_damage.ports import Platform
 from car_damage.settings import Landing

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import ledger, reviews
 from car_damage.data.forgotten import mark_of
+from car_damage.data.people import reviews
+from car_damage.data.photos import ledger
 from car_damage.errors import Unavailable
 from car_damage.photo.reasons import UNKNOWN_LABEL
 from car_damage.ports import Platform

@@ -1,6 +1,6 @@
 """All places where a photo can leave traces, in the order in which they are looked at: the tables last, because they know its paths."""
 
-from car_damage.data.ledger import PHOTOS, WORDS
+from car_damage.data.photos.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
 from car_damage.traces.folders import DoubtfulLabels, ModelCopies, NamedFiles, WaitingRows
 from car_damage.traces.rows import Claims, Rows, paths_of

@@ -6,7 +6,7 @@ The settings say which tables there are, and each table which of these columns i
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import claims
+from car_damage.data.answers import claims
 from car_damage.pipeline import Trace
 from car_damage.ports import Tables
 from car_damage.traces.sought import Sought

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import yaml
 
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.platform import Target
 from car_damage.settings import Answers, Settings
 from deployments import demo_photos

@@ -30,7 +30,7 @@ def photo(data: bytes) -> None:
 
 def labels(data: bytes) -> None:
     """A table is read or refused, and any path has a label or a reason."""
-    from car_damage.data.labels import Labeller, parse_table
+    from car_damage.data.photos.labels import Labeller, parse_table
     from car_damage.errors import SettingsError
     from car_damage.settings import Labels
 

@@ -27,8 +27,8 @@ import pytest
 
 from car_damage.adapters.backup import back_up
 from car_damage.adapters.folder import Folder
-from car_damage.data import reviews
-from car_damage.data.reviews import Word
+from car_damage.data.people import reviews
+from car_damage.data.people.reviews import Word
 from car_damage.settings import CONFIG_VARIABLE, PREFIX
 from deployments import demo_photos
 from deployments.processes import free_port, service

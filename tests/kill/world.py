@@ -26,12 +26,12 @@ import numpy as np
 from mlflow.utils import requirements_utils
 
 from car_damage.adapters.mlflow import tracking
-from car_damage.data import reviews
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.desk import Answer, Desk
 from car_damage.data.forgotten import mark_of
-from car_damage.data.ledger import BRONZE
-from car_damage.data.reviews import REVIEWS
+from car_damage.data.people import reviews
+from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.reviews import REVIEWS
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.ledger import BRONZE
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions

@@ -12,7 +12,7 @@ from car_damage.platform import Target
 from car_damage.ports import Platform
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import search
+from car_damage.stages.training import search
 from tests.fakes import Time
 
 KEY = "k" * 64

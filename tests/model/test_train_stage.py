@@ -14,7 +14,7 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
-from car_damage.data import groups
+from car_damage.data.photos import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
 from car_damage.model.answering import Answering, Nonconformity, SizeWeights, needs_a_person
 from car_damage.model.networks import export, startup
@@ -47,11 +47,12 @@ from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG, WARM_START_TAG
 from car_damage.settings import Labels, Serving, Settings
 from car_damage.stage import Progress, silent
-from car_damage.stages import baselining, evaluating, train, warm_start
-from car_damage.stages.baselining import Answered
-from car_damage.stages.evaluating import smoke_photo
+from car_damage.stages import train
 from car_damage.stages.train import STAGE as TRAIN
-from car_damage.stages.warm_start import Start
+from car_damage.stages.training import baselining, evaluating, warm_start
+from car_damage.stages.training.baselining import Answered
+from car_damage.stages.training.evaluating import smoke_photo
+from car_damage.stages.training.warm_start import Start
 from deployments import demo_photos
 from tests import fakes
 from tests.model.conftest import CLASSES, World, build_world, home_in

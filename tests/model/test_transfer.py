@@ -18,9 +18,9 @@ from benchmarks import real_photos
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import PARENT_TAG
-from car_damage.data.desk import Desk
-from car_damage.data.doubts import parse
-from car_damage.data.features import FEATURES, KEY, rows
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.doubts import parse
+from car_damage.data.photos.features import FEATURES, KEY, rows
 from car_damage.errors import ModelRefused, SettingsError, Terminal, WeightsMissing
 from car_damage.model import places
 from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
@@ -44,8 +44,9 @@ from car_damage.platform import Target
 from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
 from car_damage.settings import Answers, Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import judging, search, seeing, transfer, warm_start
+from car_damage.stages import judging
 from car_damage.stages.train import STAGE as TRAIN
+from car_damage.stages.training import search, seeing, transfer, warm_start
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
 WEIGHTS = (real_photos.folder() or real_photos.FOLDER).parent / "weights" / "efficientnet_lite0_imagenet_224.keras"

@@ -6,7 +6,7 @@ An invariant gets what was remembered of all nights before and the record of thi
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from car_damage.data.reviews import Word
+from car_damage.data.people.reviews import Word
 from car_damage.errors import LandingLost, UnexpectedError
 from tests.nights.record import Past, Record, Row, key_of
 

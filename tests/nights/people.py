@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from car_damage.adapters.folder import Folder
-from car_damage.data import reviews
-from car_damage.data.reviews import Word
+from car_damage.data.people import reviews
+from car_damage.data.people.reviews import Word
 from tests.nights.landing import Landing
 from tests.nights.photos import CLASSES, Photo, draw, saved_again
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import deltalake
 
-from car_damage.data.reviews import Word
+from car_damage.data.people.reviews import Word
 from car_damage.moves import DONE
 from car_damage.settings import Settings
 from tests.nights.landing import ListedFile

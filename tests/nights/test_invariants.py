@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from car_damage.data.reviews import Word
+from car_damage.data.people.reviews import Word
 from car_damage.errors import LandingLost, UnexpectedError
 from car_damage.pipeline import Comparison
 from tests.nights import invariants

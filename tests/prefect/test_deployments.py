@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import AutomationCore
 from prefect.states import Completed, Pending, Running, Scheduled
 
-from car_damage.data.ledger import BRONZE
+from car_damage.data.photos.ledger import BRONZE
 from car_damage.errors import Unavailable
 from car_damage.pipeline import MonitorReport, ValidateReport
 from car_damage.promotion.outcome import Outcome

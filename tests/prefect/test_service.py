@@ -21,7 +21,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import get_current_settings
 from prefect.states import Pending
 
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.server.address import token
 from car_damage.server.api.page import link
 from car_damage.settings import CONFIG_VARIABLE, Alerts

@@ -19,8 +19,8 @@ import pytest
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.databricks.serving import DatabricksServing
 from car_damage.adapters.folder import Folder
-from car_damage.data import inference_log
-from car_damage.data.desk import Desk
+from car_damage.data.answers import inference_log
+from car_damage.data.people.desk import Desk
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.server.address import token
 from car_damage.server.hosting.model_server import AT_ONCE

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.server.api import app as server_app
 from car_damage.server.hosting.endpoints import Endpoints
 from car_damage.server.state import State

@@ -14,9 +14,9 @@ from PIL import Image
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import ADDED
-from car_damage.data.silver import SILVER as SILVER_ROW
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.silver import ADDED
+from car_damage.data.photos.silver import SILVER as SILVER_ROW
 from car_damage.photo.decoder import inspect
 from car_damage.pipeline import SilverReport, SilverRequest, ValidateReport, ValidateRequest, silver_request
 from car_damage.ports import Files, Tables

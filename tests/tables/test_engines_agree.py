@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
-from car_damage.data import ledger
-from car_damage.data.assignment import ASSIGNED
-from car_damage.data.silver import SILVER as SILVER_ROW
+from car_damage.data.photos import ledger
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.silver import SILVER as SILVER_ROW
 from tests import engines
 from tests.engines import DELTA_RS, ENGINES, SPARK
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE, Workshop

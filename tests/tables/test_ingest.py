@@ -13,12 +13,12 @@ from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 
 from car_damage.adapters.folder import Folder
-from car_damage.data import ledger
-from car_damage.data import silver as silver_table
-from car_damage.data.assignment import ASSIGNED
 from car_damage.data.described import comment_of
-from car_damage.data.labels import Labeller
-from car_damage.data.ledger import BRONZE, KEY
+from car_damage.data.photos import ledger
+from car_damage.data.photos import silver as silver_table
+from car_damage.data.photos.assignment import ASSIGNED
+from car_damage.data.photos.labels import Labeller
+from car_damage.data.photos.ledger import BRONZE, KEY
 from car_damage.errors import CommitConflict, LandingLost, SettingsError, Terminal, Unavailable
 from car_damage.photo.decoder import oversize
 from car_damage.photo.limits import Limits

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from car_damage.data import ledger
-from car_damage.data.silver import SILVER as SILVER_ROW
+from car_damage.data.photos import ledger
+from car_damage.data.photos.silver import SILVER as SILVER_ROW
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, SPLITS_TABLE
 
 LABELS = ("minor", "moderate", "major")

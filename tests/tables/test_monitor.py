@@ -13,10 +13,11 @@ import pytest
 
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
-from car_damage.data import features, reviews
-from car_damage.data.inference_log import INFERENCE_LOG
-from car_damage.data.monitoring import KEY, MONITORING
-from car_damage.data.silver import SILVER
+from car_damage.data.answers.inference_log import INFERENCE_LOG
+from car_damage.data.answers.monitoring import KEY, MONITORING
+from car_damage.data.people import reviews
+from car_damage.data.photos import features
+from car_damage.data.photos.silver import SILVER
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
 from car_damage.monitoring.samples import BASELINE

@@ -3,7 +3,7 @@
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data import ledger
+from car_damage.data.photos import ledger
 
 
 @pytest.mark.parametrize("name", ["a%20b % #? 'c' \"d\" `e` ü", "[bold]f g^h|i :car: $HOME {} ~ & ; * \\n"])

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.relocation import move_photos
-from car_damage.data.predictions import KEY, PREDICTIONS
+from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from tests import engines
 from tests.engines import DELTA_RS
 from tests.tables.conftest import BRONZE_TABLE, SILVER_TABLE, Workshop

@@ -9,8 +9,8 @@ import pytest
 from deltalake import write_deltalake
 
 from car_damage.adapters.folder import Folder
-from car_damage.data import inference_log
-from car_damage.data.inference_log import INFERENCE_LOG, Request
+from car_damage.data.answers import inference_log
+from car_damage.data.answers.inference_log import INFERENCE_LOG, Request
 from car_damage.errors import Terminal
 from car_damage.stage import silent
 from car_damage.stages import requests

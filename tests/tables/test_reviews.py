@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from car_damage.adapters.relocation import move_photos
-from car_damage.data import reviews
-from car_damage.data.reviews import Word
+from car_damage.data.people import reviews
+from car_damage.data.people.reviews import Word
 from car_damage.errors import LandingLost
 from tests.fakes import sha256
 from tests.tables.conftest import SILVER_TABLE

@@ -15,9 +15,9 @@ from deltalake import DeltaTable
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_work
-from car_damage.data.claims import CLAIMS
+from car_damage.data.answers.claims import CLAIMS
+from car_damage.data.answers.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.data.described import comment_of
-from car_damage.data.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest

@@ -16,8 +16,8 @@ from databricks.sdk.config import Config
 from car_damage.adapters.databricks.volume import Volume
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables.delta_rs import DeltaRs
-from car_damage.data import ledger
 from car_damage.data.doorbell import fingerprint
+from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, FileMissing, RequestRefused, SettingsError, Unavailable
 from car_damage.pipeline import SilverRequest, ValidateRequest
 from car_damage.platform import Target

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from car_damage.data.groups import SIZE_STARTS
+from car_damage.data.photos.groups import SIZE_STARTS
 from car_damage.model.answering import LONGEST, Answering, Nonconformity, SizeWeights, needs_a_person
 from car_damage.model.quality import conformal
 from car_damage.model.quality.answers import Said, fitted

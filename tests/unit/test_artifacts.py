@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from car_damage.data.doubts import Doubt, Doubts
+from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.model.run_files import (
     CONFUSION_MATRIX_FILE,
     DOUBTFUL_LABELS_FILE,

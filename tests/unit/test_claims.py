@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from car_damage.data.claims import Claim, Photo, by_column, by_folder, changed, claim_of, claims, possible
+from car_damage.data.answers.claims import Claim, Photo, by_column, by_folder, changed, claim_of, claims, possible
 
 CLASSES = ("minor", "moderate", "major")
 MINOR, MODERATE, MAJOR = (Photo(name, (name,)) for name in CLASSES)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from car_damage.data.labels import Labeller
+from car_damage.data.photos.labels import Labeller
 from car_damage.photo import decoder
 from car_damage.settings import Labels
 from deployments import demo_photos

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.desk import REVIEWED, Answer, Desk
-from car_damage.data.doubts import Doubt, Doubts
+from car_damage.data.people.desk import REVIEWED, Answer, Desk
+from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.errors import Unavailable
 from car_damage.server.keeping import QUEUED, Keeper
 from car_damage.settings import Answers

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from car_damage.data.digests import digests, firsts, order, places
+from car_damage.data.photos.digests import digests, firsts, order, places
 
 alike = st.tuples(st.sampled_from(["0" * 16, "f" * 16, "0123456789abcdef"]), st.sampled_from("0f7"), st.sampled_from("0f")).map(
     lambda drawn: drawn[0] + drawn[1] * 32 + drawn[2] * 16

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from car_damage.data.doorbell import EMPTY, Memory, Runs, Signal, decide, fingerprint
-from car_damage.data.ledger import landing_fingerprint, listing
-from car_damage.data.reviews import Word, say
+from car_damage.data.people.reviews import Word, say
+from car_damage.data.photos.ledger import landing_fingerprint, listing
 from car_damage.platform import Target
 from car_damage.settings import Landing, Settings
 

@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from car_damage.data.doubts import parse
+from car_damage.data.people.doubts import parse
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
-from car_damage.stages.doubting import Asked, found
+from car_damage.stages.training.doubting import Asked, found
 
 CLASSES = ("minor", "moderate", "major")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from car_damage.data.features import FEATURES, KEY, found, rows, superfluous
+from car_damage.data.photos.features import FEATURES, KEY, found, rows, superfluous
 
 VIEWS = ("plain", "mirrored")
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from car_damage.data.groups import Group, groups_of
+from car_damage.data.photos.groups import Group, groups_of
 from car_damage.settings import Labels
 
 LANDING, BY_FOLDER = "/photos/", Labels()

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from car_damage.data import inference_log, payload
-from car_damage.data.inference_log import INFERENCE_LOG, Request
+from car_damage.data.answers import inference_log, payload
+from car_damage.data.answers.inference_log import INFERENCE_LOG, Request
 from tests.fakes import sha256
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)

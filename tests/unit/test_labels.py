@@ -4,7 +4,7 @@ from unicodedata import normalize
 
 import pytest
 
-from car_damage.data.labels import Labeller, LabelResult, parse_table
+from car_damage.data.photos.labels import Labeller, LabelResult, parse_table
 from car_damage.errors import SettingsError
 from car_damage.settings import Labels
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from car_damage.data import guard as guards
-from car_damage.data import ledger
+from car_damage.data.photos import guard as guards
+from car_damage.data.photos import ledger
 from car_damage.errors import LandingLost
 from car_damage.ports import Loss
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from car_damage.data.inference_log import INFERENCE_LOG
+from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.monitoring import drift, findings, quality, samples, windows
 from car_damage.monitoring.coverage import needed

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from car_damage.data import near_duplicates
+from car_damage.data.photos import near_duplicates
 
 BITS = st.integers(0, 8)
 

@@ -10,7 +10,7 @@ from car_damage.pipeline import TrainRequest, training_key, training_keys
 from car_damage.ports import FEATURES_TAG, RunSummary
 from car_damage.settings import Settings, Training
 from car_damage.stage import silent
-from car_damage.stages.network import settle, told
+from car_damage.stages.training.network import settle, told
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
 
 REQUEST = TrainRequest("flow-1", 0, "f" * 64, "as transfer", fallback_key="as cnn")

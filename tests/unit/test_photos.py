@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.checked import read_checked
+from car_damage.data.photos.checked import read_checked
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable
 from car_damage.model.pixels.photos import PhotoSet, load
 from car_damage.photo.decoder import decode

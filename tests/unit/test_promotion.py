@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from car_damage.data.groups import MIN_PHOTOS, Group
+from car_damage.data.photos.groups import MIN_PHOTOS, Group
 from car_damage.pipeline import AWAIT, KEEP, PROMOTE
 from car_damage.promotion.rule import Answers, Circumstances, Decision, confidence_asked, decide, percent
 from car_damage.settings import Promotion

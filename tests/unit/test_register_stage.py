@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from car_damage.data.trained import COLUMNS
+from car_damage.data.photos.trained import COLUMNS
 from car_damage.errors import ModelRefused, RegistryError, Unavailable
 from car_damage.model.pixels.photos import Photos as Decoded
 from car_damage.model.run_files import PREDICTIONS_FILE, TRAINED_FILE, read_predictions, write_predictions, write_trained

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from car_damage.data.groups import MIN_PHOTOS, Group
+from car_damage.data.photos.groups import MIN_PHOTOS, Group
 from car_damage.model.quality.answers import Said, fitted, quality_of
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup

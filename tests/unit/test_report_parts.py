@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from car_damage.data.groups import MIN_PHOTOS, Group
+from car_damage.data.photos.groups import MIN_PHOTOS, Group
 from car_damage.model.report.parts import Photos, measured
 
 MANY = 2 * MIN_PHOTOS

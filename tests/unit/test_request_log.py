@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.inference_log import from_file
+from car_damage.data.answers.inference_log import from_file
 from car_damage.errors import Unavailable
 from car_damage.server.hosting.measures import Outcome
 from car_damage.server.request_log import RequestLog

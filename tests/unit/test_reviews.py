@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from car_damage.data import reviews
-from car_damage.data.reviews import Word
+from car_damage.data.people import reviews
+from car_damage.data.people.reviews import Word
 from tests.fakes import sha256
 from tests.planning import Photo, decide, reasons, unlike
 

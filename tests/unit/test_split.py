@@ -174,8 +174,8 @@ def test_a_verdict_on_the_photo_itself_is_never_made_afresh(reason):
 def test_a_known_table_is_planned_without_looking_for_near_duplicates(monkeypatch):
     photos = many(20)
     silver = decide(photos).rows
-    monkeypatch.delattr("car_damage.data.near_duplicates.components")
-    monkeypatch.delattr("car_damage.data.near_duplicates.touched")
+    monkeypatch.delattr("car_damage.data.photos.near_duplicates.components")
+    monkeypatch.delattr("car_damage.data.photos.near_duplicates.touched")
     planned = decide(photos, silver)
     assert (planned.upsert.num_rows, planned.remove.num_rows, planned.verdicts.num_rows) == (0, 0, 0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from car_damage.data import features
+from car_damage.data.photos import features
 from car_damage.moves import DONE, FAILED, PROMOTION, UNDERWAY, Intention
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import RunSummary, Space

@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from car_damage.data.splits import TEST, TRAIN, VALIDATION
-from car_damage.data.trained import seen, trained_photos
+from car_damage.data.photos.splits import TEST, TRAIN, VALIDATION
+from car_damage.data.photos.trained import seen, trained_photos
 
 SCHEMA = pa.schema([("sha256", pa.string()), ("phash", pa.int64()), ("label", pa.string()), ("split", pa.string())])
 

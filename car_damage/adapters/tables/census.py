@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from car_damage.data.ledger import below
+from car_damage.data.photos.ledger import below
 from car_damage.ports import RowCounts, Tables
 
 

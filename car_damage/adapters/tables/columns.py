@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from car_damage.data.predictions import ANSWER
+from car_damage.data.answers.predictions import ANSWER
 
 
 def result_schema(schema: pa.Schema) -> pa.Schema:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.splits import TEST
+from car_damage.data.photos.splits import TEST
 from car_damage.errors import ModelRefused
 from car_damage.model.networks.activation import with_places
 from car_damage.model.networks.training import Answered

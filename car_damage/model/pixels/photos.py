@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from car_damage.data.checked import NEXT, read_checked
-from car_damage.data.splits import TEST
+from car_damage.data.photos.checked import NEXT, read_checked
+from car_damage.data.photos.splits import TEST
 from car_damage.errors import CarDamageError, PhotoChanged, SettingsError, UnusablePhoto
 from car_damage.machine import Scratch, cores
 from car_damage.model.pixels.mapped import mapped

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.checked import read_checked
-from car_damage.data.splits import TRAIN
+from car_damage.data.photos.checked import read_checked
+from car_damage.data.photos.splits import TRAIN
 from car_damage.machine import cores
 from car_damage.model.pixels.reading import failures
 from car_damage.photo.compression import jpeg_quality
@@ -38,9 +38,9 @@ def learn(rows: pa.Table, files: Files, workers: int, clock: Clock) -> Preparati
     """The preparation that brings larger photos to what most training photos are like.
 
     The area is the median of width times height. Both numbers are rounded, so that some new photos seldom change them: features of the
-    photos are kept for one preparation (see car_damage.data.features). Where the area is above `preparation.MOST`, the square hides how
-    large a photo was, and nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training photos, in
-    the order of their sha256, which is as good as chance. Photos that cannot be read do not count.
+    photos are kept for one preparation (see car_damage.data.photos.features). Where the area is above `preparation.MOST`, the square
+    hides how large a photo was, and nothing has to be done. The quality is the median over the JPEGs among the first SAMPLE training
+    photos, in the order of their sha256, which is as good as chance. Photos that cannot be read do not count.
 
     Args:
         rows: path, sha256, split, width and height of silver, in any order; at least one training photo.

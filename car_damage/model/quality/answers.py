@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.groups import SIZE_STARTS, size_classes
+from car_damage.data.photos.groups import SIZE_STARTS, size_classes
 from car_damage.model.answering import Answering, SizeWeights
 from car_damage.model.quality.calibration import Reliability, probability_weights, reliability, temperature
 from car_damage.model.quality.conformal import COVERAGES, Workload, cheapest, nonconformity, workload

@@ -230,7 +230,7 @@ def png_of(figure: "Figure") -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).printpng_of(buffer)
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from car_damage.data.groups import MIN_PHOTOS
-from car_damage.data.splits import SPLITS, TEST, VALIDATION
+from car_damage.data.photos.groups import MIN_PHOTOS
+from car_damage.data.photos.splits import SPLITS, TEST, VALIDATION
 from car_damage.model.quality.bootstrap import RESAMPLES, Interval
 from car_damage.model.report.charts import coverage_curve, learning_curve, whisker
 from car_damage.model.report.contents import Mistake, Report

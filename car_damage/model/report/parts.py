@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.groups import Group
+from car_damage.data.photos.groups import Group
 from car_damage.model.quality.evaluation import Labels, macro_f1
 from car_damage.model.report.contents import CurvePoint, WithoutGroup
 from car_damage.model.report.scores import macro_f1_within

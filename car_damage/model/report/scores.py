@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from car_damage.data.groups import Group
-from car_damage.data.splits import TEST
+from car_damage.data.photos.groups import Group
+from car_damage.data.photos.splits import TEST
 from car_damage.model.quality.bootstrap import Interval, interval, interval_of_mean, resampled
 from car_damage.model.quality.evaluation import Counts, Labels, confusion_matrix, counts_of, losses, macro_f1_of, mean_recall_of
 

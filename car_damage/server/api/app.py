@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.server.api import describe, management, page, query, review
 from car_damage.server.api.failures import add_errors, response
 from car_damage.server.api.management import API

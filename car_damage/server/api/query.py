@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, with_config
 from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
-from car_damage.data.inference_log import ANSWERED
+from car_damage.data.answers.inference_log import ANSWERED
 from car_damage.photo.columns import probability_column
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.errors import ApiError, ErrorKind

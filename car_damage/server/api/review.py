@@ -12,9 +12,9 @@ from fastapi.responses import Response
 from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
-from car_damage.data import reviews
-from car_damage.data.desk import Desk, Waiting
-from car_damage.data.spoken import Said
+from car_damage.data.people import reviews
+from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.spoken import Said
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS, nobody
 from car_damage.server.errors import ApiError, ErrorKind

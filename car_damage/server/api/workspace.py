@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.server.api import page, review
 from car_damage.server.api.failures import add_errors, response
 from car_damage.server.errors import ApiError, ErrorKind

@@ -5,7 +5,7 @@ import os
 import uvicorn
 
 from car_damage.adapters.databricks.invocations import Invocations
-from car_damage.data.desk import Desk
+from car_damage.data.people.desk import Desk
 from car_damage.platform import Target
 from car_damage.server.api.workspace import application
 from car_damage.settings_sources import load

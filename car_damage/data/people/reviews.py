@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from car_damage.data import described
-from car_damage.data.ledger import INSTANT, PHOTOS, WORDS
+from car_damage.data.photos.ledger import INSTANT, PHOTOS, WORDS
 from car_damage.photo import reasons
 from car_damage.ports import Files
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from car_damage.data.silver import SILVER
-from car_damage.data.splits import TEST, TRAIN
+from car_damage.data.photos.silver import SILVER
+from car_damage.data.photos.splits import TEST, TRAIN
 from car_damage.model.networks import export, training
 from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.run_files import ANSWERING_FILE, KERAS_FILE, ONNX_FILE, OUT_OF_FOLD_FILE, write_predictions
 from car_damage.pipeline import TrainRequest
 from car_damage.ports import Dataset, Platform, RunContents
 from car_damage.stage import Progress
-from car_damage.stages.evaluating import Trained, evaluated
+from car_damage.stages.training.evaluating import Trained, evaluated
 
 _LONGEST_PARAM = 500
 """Characters of a parameter's value that every MLflow server takes."""

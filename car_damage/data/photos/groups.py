@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from car_damage.data.labels import Labeller
+from car_damage.data.photos.labels import Labeller
 from car_damage.photo.limits import SIZE
 from car_damage.settings import Labels
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import described
-from car_damage.data.ledger import INSTANT
+from car_damage.data.photos.ledger import INSTANT
 
 CLAIMS = described.table(
     "What the photos of a claim say together: the worst damage that they show, and whether a person must look.",

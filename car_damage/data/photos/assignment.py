@@ -1,4 +1,4 @@
-"""Assigns photos to the splits train, validation and test. See `car_damage.data.silver` for the rules."""
+"""Assigns photos to the splits train, validation and test. See `car_damage.data.photos.silver` for the rules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import described, digests, near_duplicates
-from car_damage.data.splits import TEST, TRAIN, VALIDATION
+from car_damage.data import described
+from car_damage.data.photos import digests, near_duplicates
+from car_damage.data.photos.splits import TEST, TRAIN, VALIDATION
 from car_damage.settings import Split
 
 ASSIGNED = described.table(

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.assignment import flags_of
-from car_damage.data.checked import readable
-from car_damage.data.desk import Desk
-from car_damage.data.groups import groups_of
-from car_damage.data.near_duplicates import in_two_splits, unsigned
-from car_damage.data.silver import ADDED
-from car_damage.data.splits import SPLITS, TEST, TRAIN, VALIDATION
+from car_damage.data.people.desk import Desk
+from car_damage.data.photos.assignment import flags_of
+from car_damage.data.photos.checked import readable
+from car_damage.data.photos.groups import groups_of
+from car_damage.data.photos.near_duplicates import in_two_splits, unsigned
+from car_damage.data.photos.silver import ADDED
+from car_damage.data.photos.splits import SPLITS, TEST, TRAIN, VALIDATION
 from car_damage.errors import TooFewPhotos
 from car_damage.model.answering import Answering
 from car_damage.model.networks import training
@@ -51,9 +51,9 @@ from car_damage.ports import Platform
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
-from car_damage.stages import doubting
-from car_damage.stages.baselining import Answered, baseline
-from car_damage.stages.doubting import Asked
+from car_damage.stages.training import doubting
+from car_damage.stages.training.baselining import Answered, baseline
+from car_damage.stages.training.doubting import Asked
 
 if TYPE_CHECKING:
     import keras

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.doubts import Doubt, Doubts
-from car_damage.data.silver import REVIEW
+from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.photos.silver import REVIEW
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
 from car_damage.model.quality.plots import Tile

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import near_duplicates
-from car_damage.data.splits import TRAIN, VALIDATION
+from car_damage.data.photos import near_duplicates
+from car_damage.data.photos.splits import TRAIN, VALIDATION
 
 COLUMNS = ("sha256", "phash", "label", "split")
 """The columns of a list, as in silver."""

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from car_damage.data import reviews
-from car_damage.data.doubts import FILE as DOUBTS
-from car_damage.data.doubts import Doubt, Doubts, parse
-from car_damage.data.reviews import Word
-from car_damage.data.spoken import Said, Words, listed
+from car_damage.data.people import reviews
+from car_damage.data.people.doubts import FILE as DOUBTS
+from car_damage.data.people.doubts import Doubt, Doubts, parse
+from car_damage.data.people.reviews import Word
+from car_damage.data.people.spoken import Said, Words, listed
 from car_damage.errors import FileMissing, Unavailable
 from car_damage.ports import Clock, File, Files
 from car_damage.settings import Answers

@@ -1,4 +1,4 @@
-"""Trains the network transfer: a head on what a backbone sees in the photos. See `car_damage.stages.seeing` for that."""
+"""Trains the network transfer: a head on what a backbone sees in the photos. See `car_damage.stages.training.seeing` for that."""
 
 import math
 from collections.abc import Callable, Collection
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import features as table
-from car_damage.data import near_duplicates
-from car_damage.data.groups import groups_of
-from car_damage.data.splits import SPLITS, TEST, TRAIN
+from car_damage.data.photos import features as table
+from car_damage.data.photos import near_duplicates
+from car_damage.data.photos.groups import groups_of
+from car_damage.data.photos.splits import SPLITS, TEST, TRAIN
 from car_damage.model.networks import heads, onnx_parts
 from car_damage.model.networks.training import Answered, TrainingResult
 from car_damage.model.networks.tuning import fine_tuning
@@ -27,7 +27,7 @@ from car_damage.promotion.retention import Holdings
 from car_damage.settings import Settings, Training
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
-from car_damage.stages.seeing import Seen
+from car_damage.stages.training.seeing import Seen
 
 if TYPE_CHECKING:
     import keras

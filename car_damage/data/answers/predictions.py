@@ -6,8 +6,9 @@ Pure: Arrow tables in, Arrow tables out.
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import described, ledger
-from car_damage.data.ledger import INSTANT
+from car_damage.data import described
+from car_damage.data.photos import ledger
+from car_damage.data.photos.ledger import INSTANT
 
 PREDICTIONS = described.table(
     "The answers of model versions to photos that were scored in batches, without the endpoint.",

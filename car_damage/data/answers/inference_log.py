@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from car_damage.data import bodies, described, ledger
-from car_damage.data.ledger import INSTANT
+from car_damage.data import described
+from car_damage.data.answers import bodies
+from car_damage.data.photos import ledger
+from car_damage.data.photos.ledger import INSTANT
 from car_damage.photo.columns import may_be, probabilities
 
 INFERENCE_LOG = described.table(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from car_damage.data.inference_log import Request
+from car_damage.data.answers.inference_log import Request
 
 COLUMNS = ("databricks_request_id", "request_time", "status_code", "execution_duration_ms", "response", "served_entity_id")
 """What is read of each request. Its body, `request`, has the photos."""

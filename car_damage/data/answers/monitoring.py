@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from car_damage.data import described
-from car_damage.data.ledger import INSTANT
+from car_damage.data.photos.ledger import INSTANT
 
 
 def _number(name: str, comment: str) -> pa.Field:

@@ -27,8 +27,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import described, digests, ledger, near_duplicates
-from car_damage.data.assignment import ASSIGNED, Codes, Contents, assign, flags_of, splits_of
+from car_damage.data import described
+from car_damage.data.photos import digests, ledger, near_duplicates
+from car_damage.data.photos.assignment import ASSIGNED, Codes, Contents, assign, flags_of, splits_of
 from car_damage.photo.reasons import AMBIGUOUS_SPLIT, CONFLICTING_LABELS, DUPLICATE, LABEL_REASONS, REVIEW_REASONS, SET_REASONS
 from car_damage.settings import Split
 

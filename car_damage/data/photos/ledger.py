@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data import described
-from car_damage.data.guard import losses
+from car_damage.data.photos.guard import losses
 from car_damage.machine import absolute
 from car_damage.photo.limits import Limits
 from car_damage.pipeline import RECIPE
@@ -28,7 +28,7 @@ from car_damage.settings import Settings
 
 INSTANT = pa.timestamp("us", tz="UTC")
 PHOTOS, WORDS = "photos/", "words/"
-"""The two folders of the corrections folder: see `car_damage.data.reviews`."""
+"""The two folders of the corrections folder: see `car_damage.data.people.reviews`."""
 
 BRONZE = described.table(
     "One row for each version of a file that was ever in the landing folder, with the verdict on it. The photos themselves are not here.",

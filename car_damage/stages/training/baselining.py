@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from car_damage.data.splits import TRAIN
+from car_damage.data.photos.splits import TRAIN
 from car_damage.model.answering import Answering, Probabilities, needs_a_person
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.pixels.pixel_cache import PixelCache

@@ -12,7 +12,7 @@ from car_damage.pipeline import TrainRequest
 from car_damage.ports import Platform, Trial
 from car_damage.settings import Training
 from car_damage.stage import Progress
-from car_damage.stages.network import with_training
+from car_damage.stages.training.network import with_training
 
 MOST = 200
 """Trials of a search, at most: each is a run in MLflow."""

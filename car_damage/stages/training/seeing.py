@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import features as table
-from car_damage.data.splits import TEST, TRAIN
+from car_damage.data.photos import features as table
+from car_damage.data.photos.splits import TEST, TRAIN
 from car_damage.errors import ModelRefused, RegistryError, Terminal
 from car_damage.model.networks.backbone import Backbone
 from car_damage.model.networks.seer import ROW, Seer

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data import features as table
+from car_damage.data.photos import features as table
 from car_damage.model.networks.views import PLAIN
 from car_damage.ports import Platform
 

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from car_damage.data import reviews
-from car_damage.data.ledger import WORDS
-from car_damage.data.reviews import Word
+from car_damage.data.people import reviews
+from car_damage.data.people.reviews import Word
+from car_damage.data.photos.ledger import WORDS
 from car_damage.errors import SettingsError
 from car_damage.ports import File, Files
 
