@@ -13,8 +13,8 @@ from threading import Event
 import httpx
 
 from benchmarks.endpoint import CLASSES, request
-from car_damage.data.photos.ledger import PHOTOS
 from car_damage.data.people.reviews import NOT_A_CAR
+from car_damage.data.photos.ledger import PHOTOS
 from car_damage.settings import Settings
 from deployments import demo_photos
 
