@@ -43,10 +43,12 @@ PAGE = Path("docs/scale.md")
 _BEGIN, _END = "<!-- soak: written by make bench-soak -->", "<!-- end of soak -->"
 # Hours become seconds, and few photos are enough for a decision.
 _SETTINGS = {
-    "TRAINING__EPOCHS": "3",
+    "TRAINING__EPOCHS": "12",
     "PROMOTION__MIN_TEST_PHOTOS": "5",
     "PROMOTION__MIN_TEST_PHOTOS_PER_CLASS": "1",
     "PROMOTION__MIN_CONFIDENCE": "0.5",
+    "PROMOTION__MIN_GAIN": "0",
+    "PROMOTION__MAX_COST_RISE": "100",
     "PROMOTION__FIRST_VERSION": "any",
     "PROMOTION__RECALL_FLOOR": "{}",
     "SERVING__POLL": "0.2",
@@ -202,7 +204,7 @@ def _done(people: People, target: Target) -> dict[str, int]:
     return {
         "files landed": len(people.landed),
         "trainings": len(target.tracking.recent()),
-        "swaps of the live version": len(target.history.moves(DONE)),
+        "versions that went live": len(target.history.moves(DONE)),
         "answered requests": people.asked.total(),
         "words of people": len(people.said),
         "windows of monitor": len(_rows(target, target.settings.tables.monitoring, "begins")),
