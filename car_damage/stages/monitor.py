@@ -66,13 +66,14 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
     before = _rows(platform)
     if champion is None:
         return MonitorReport(said="no version is live")
-    log = _log(before.get(champion.version, []), platform)
+    since = _since(before.get(champion.version, []), platform)
+    log = _log(since, platform)
     versions = sorted(set(pc.unique(log["model_version"]).drop_null().to_pylist()))
     known, written = truth.known(platform), 0
     for place, number in enumerate(versions):
         progress("monitor", place, len(versions), f"version {number}")
         rows = log.filter(pc.equal(log["model_version"], number))
-        written += _look(number, rows, before.setdefault(number, []), known, request, platform)
+        written += _look(number, rows, since, before.setdefault(number, []), known, request, platform)
     progress("monitor", len(versions), len(versions), f"{written} new windows")
     of_champion = before.get(champion.version, [])
     if not of_champion:
@@ -93,19 +94,24 @@ def _rows(platform: Platform) -> dict[int, list[Row]]:
     return found
 
 
-def _log(of_champion: list[Row], platform: Platform) -> pa.Table:
-    """The rows of the request log that are needed: those of the champion's latest windows, and of what follows."""
+def _since(of_champion: list[Row], platform: Platform) -> datetime:
+    """From when on the request log is needed: the champion's latest windows, and what follows."""
+    latest = of_champion[-platform.settings.monitoring.windows :]
+    return latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
+
+
+def _log(since: datetime, platform: Platform) -> pa.Table:
     settings = platform.settings
-    latest = of_champion[-settings.monitoring.windows :]
-    since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
     rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, where=Where("answered", least=since))
     rows = rows.cast(INFERENCE_LOG)
     return rows.filter(pc.equal(rows["endpoint"], settings.serving.endpoint))
 
 
-def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: MonitorRequest, platform: Platform) -> int:  # noqa: PLR0917
+def _look(  # noqa: PLR0917
+    number: int, log: pa.Table, since: datetime, before: list[Row], known: Truth, request: MonitorRequest, platform: Platform
+) -> int:
     """Write a row for each window of a version that has ended, append it to `before`, and return how many there are. Rows of earlier
-    windows get the labels that have arrived since.
+    windows, all of which the log has, get the labels that have arrived since.
     """
     settings, tables = platform.settings, platform.tables
     monitoring = settings.monitoring
@@ -115,7 +121,7 @@ def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: 
     of = _version(number, known, platform, compare=bool(windows))
     if of is None:
         return 0
-    changed = [row for row in before[-monitoring.windows :] if _relabel(row, log, of)]
+    changed = [row for row in before[-monitoring.windows :] if row["begins"] >= since and _relabel(row, log, of)]
     if changed:
         schema = pa.schema([MONITORING.field(name) for name in (*KEY, *TRUTH)])
         tables.merge(settings.tables.monitoring, pa.Table.from_pylist(changed, schema=schema), KEY)

@@ -193,6 +193,20 @@ def test_labels_that_arrive_later_make_the_scores_of_the_window_true(world: Worl
     assert "on 30 labelled" in report.said
 
 
+def test_a_new_champion_leaves_the_measured_scores_of_the_version_before_as_they_are(world: World) -> None:
+    world.reviewed(dict.fromkeys(world.log(0), "minor"))
+    world.at(1).monitor()
+    before = world.rows()
+    assert before[0]["labelled"] == PHOTOS
+    world.live(2)
+    for day in (1, 2):
+        world.log(day, version=2)
+    world.log(2, version=1, photos=10)  # answers that were under way
+    world.at(3).monitor()
+    world.monitor()
+    assert world.rows()[0] == before[0]
+
+
 def test_labels_that_say_that_sure_answers_are_wrong_ring(world: World) -> None:
     for day in (0, 1):
         hashes = world.log(day)
