@@ -461,6 +461,8 @@ class Monitoring(Section):
     """Folder of these files, until their rows are in the table. By default the folder requests in the home folder. If the stages run as
     jobs in Databricks and the endpoint is the local one, name a folder on a volume that both reach. It must not lie in the landing
     folder."""
+    keep_days: Annotated[int, Field(ge=0)] = 400
+    """Days after which a request goes from the table of the request log. What the windows say of it stays. 0: it stays for ever."""
     cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")] = "17 * * * *"
     """When the flow runs, as cron in UTC. `make deploy` makes it the schedule."""
     hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24.0

@@ -30,7 +30,7 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import careful, requests, truth
+from car_damage.stages import careful, old_requests, requests, truth
 from car_damage.stages.training import cached
 from car_damage.stages.truth import Truth
 
@@ -62,6 +62,7 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
         CommitConflict: others write the table all the time.
     """
     requests.take_up(platform, progress)
+    old_requests.remove(old_requests.found(platform), platform)
     settings, champion = platform.settings, platform.registry.champion()
     before = _rows(platform)
     if champion is None:
@@ -95,9 +96,10 @@ def _rows(platform: Platform) -> dict[int, list[Row]]:
 
 
 def _since(of_champion: list[Row], platform: Platform) -> datetime:
-    """From when on the request log is needed: the champion's latest windows, and what follows."""
+    """From when on the request log is needed: the champion's latest windows, and what follows, as far as the log keeps it."""
     latest = of_champion[-platform.settings.monitoring.windows :]
-    return latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
+    since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
+    return max(since, old_requests.kept_since(platform) or since)
 
 
 def _log(since: datetime, platform: Platform) -> pa.Table:

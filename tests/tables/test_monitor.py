@@ -207,6 +207,17 @@ def test_a_new_champion_leaves_the_measured_scores_of_the_version_before_as_they
     assert world.rows()[0] == before[0]
 
 
+def test_old_requests_go_and_what_their_windows_say_stays(world: World) -> None:
+    world.log(0)
+    world.at(1).monitor()
+    before = world.rows()
+    world.log(400)
+    world.at(401).monitor()
+    left, _ = world.tables.read(world.settings.tables.inference_log, ["answered"])
+    assert (left.num_rows, min(left["answered"].to_pylist())) == (PHOTOS, START + 400 * DAY)
+    assert world.rows()[0] == before[0]
+
+
 def test_labels_that_say_that_sure_answers_are_wrong_ring(world: World) -> None:
     for day in (0, 1):
         hashes = world.log(day)
