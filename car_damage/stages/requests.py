@@ -6,7 +6,7 @@ Each row is inserted exactly once, whatever is killed when: its key is the reque
 
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -112,8 +112,8 @@ def _wanted(table: str, platform: Platform) -> pa.Table:
     known, _ = platform.tables.read(log, columns, where=Where("answered", least=platform.clock.now() - AWAY))
     ours = ledger.conform(known, INFERENCE_LOG, columns)
     ours = ours.filter(pc.equal(ours["endpoint"], endpoint))
-    since = pc.max(ours["answered"]).as_py() - LATE if ours.num_rows else old_requests.kept_since(platform)
-    there, _ = platform.tables.read(table, _TIME_AND_ID.names, where=since and Where("request_time", least=since))
+    since: datetime | None = pc.max(ours["answered"]).as_py() - LATE if ours.num_rows else old_requests.kept_since(platform)
+    there, _ = platform.tables.read(table, _TIME_AND_ID.names, where=None if since is None else Where("request_time", least=since))
     there = there.cast(_TIME_AND_ID).drop_null().group_by(_TIME_AND_ID.names).aggregate([])
     new = pc.invert(pc.is_in(there["databricks_request_id"], value_set=inference_log.requests_of(ours["request_id"])))
     return there.filter(new).sort_by([(name, "ascending") for name in _TIME_AND_ID.names])
