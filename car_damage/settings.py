@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from itertools import product
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -313,7 +313,7 @@ class Answers(Section):
     /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
     keep_for_review: FolderPath | None = None
     """Folder in which the endpoint server keeps photos whose answers ask for a person, until somebody has reviewed them. It must not lie in
-    the landing folder or in that of corrections. None: it keeps none."""
+    the landing folder, in that of corrections or in that of requests. None: it keeps none."""
     keep_days: Annotated[int, Field(ge=1)] = 30
     """Days after which a photo goes from there although nobody has reviewed it."""
     keep_photos: Annotated[int, Field(ge=1)] = 1_000
@@ -772,14 +772,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         """No folder of ours lies where photos land, or in another one of ours."""
-        ours = {
+        folders = {
+            "landing.folder": self.landing.folder,
             "answers.corrections": self.answers.corrections,
             "answers.keep_for_review": self.answers.keep_for_review,
             "monitoring.log_folder": self.monitoring.log_folder,
         }
-        others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
-        for (name, path), (other, there) in product(ours.items(), others.items()):
-            if path and name != other and (there.startswith(path) or _seen_below(path, there)):
+        for (other, there), (name, path) in combinations(folders.items(), 2):
+            if path and there and (there.startswith(path) or _seen_below(path, there)):
                 raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
         return self
 
