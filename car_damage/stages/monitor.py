@@ -23,7 +23,7 @@ from car_damage.model.run_files import MONITORING_FILES
 from car_damage.monitoring import quality, record
 from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_either, of_features
 from car_damage.monitoring.findings import traffic, verdict
-from car_damage.monitoring.samples import classes_of, of_baseline, of_log
+from car_damage.monitoring.samples import of_baseline, of_log
 from car_damage.monitoring.windows import Window, alarm, closed
 from car_damage.pipeline import MonitorReport, MonitorRequest
 from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
@@ -135,15 +135,14 @@ def _look(  # noqa: PLR0917
 
 
 def _version(number: int, known: Truth, platform: Platform, *, compare: bool) -> _Version | None:
-    """None for a version that was removed. Only a window to `compare` needs the baseline."""
+    """None for a version that was removed. Only a window to `compare` needs the features."""
     try:
         version = platform.registry.get(number)
     except RegistryError:
         return None
-    baseline = truth.baseline(version, platform) if compare else None
-    classes = platform.settings.labels.classes if baseline is None else classes_of(baseline)
-    features = "" if baseline is None else truth.features_digest(version, platform)
-    return _Version(version, classes, baseline, known.unseen(truth.learned(version, platform)), features)
+    baseline = truth.baseline(version, platform)
+    features = truth.features_digest(version, platform) if compare and baseline is not None else ""
+    return _Version(version, truth.classes(baseline, platform), baseline, known.unseen(truth.learned(version, platform)), features)
 
 
 def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, request: MonitorRequest, platform: Platform) -> Row:  # noqa: PLR0917
