@@ -30,9 +30,9 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import careful, old_requests, requests, truth
+from car_damage.stages.monitoring import careful, old_requests, requests, truth
+from car_damage.stages.monitoring.truth import Truth
 from car_damage.stages.training import cached
-from car_damage.stages.truth import Truth
 
 BACKLOG = timedelta(days=31)
 """Requests of a version that was never looked at count from then on."""

@@ -15,7 +15,7 @@ from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import ModelVersion, Platform, RunSummary
 from car_damage.promotion.retention import Holdings
 from car_damage.stage import Progress, Stage
-from car_damage.stages import old_requests
+from car_damage.stages.monitoring import old_requests
 from car_damage.stages.training import transfer
 
 

@@ -18,7 +18,7 @@ from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, FileMissing, SettingsError, Unavailable
 from car_damage.ports import Platform, Where
 from car_damage.stage import Progress
-from car_damage.stages import old_requests
+from car_damage.stages.monitoring import old_requests
 from car_damage.traces.marks import marks
 
 FILES = 500

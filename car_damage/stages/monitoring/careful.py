@@ -18,7 +18,7 @@ from car_damage.monitoring.samples import of_log
 from car_damage.ports import ModelVersion, Platform
 from car_damage.promotion.tags import COVERAGE
 from car_damage.showing import if_possible
-from car_damage.stages import truth
+from car_damage.stages.monitoring import truth
 
 
 def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, platform: Platform) -> float | None:
