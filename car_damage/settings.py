@@ -547,6 +547,15 @@ class Databricks(Section):
     """Name of the job by which a person approves a version on its page. It is needed only if promotion.mode is approval."""
     app: Annotated[str, Field(pattern=r"^[a-z0-9-]{2,30}$")] | None = None
     """Name of the Databricks App with the endpoint's page and its review desk, which bootstrap creates and deploys. None: there is none."""
+    quality_monitors: bool = False
+    """Whether bootstrap attaches Databricks' data profiling (formerly Lakehouse Monitoring) to tables.inference_log and tables.silver.
+    It needs tables.names = "catalog"."""
+    quality_schedule: Annotated[str, Field(pattern=r"^\S+( \S+){5,6}$")] = "0 30 5 * * ?"
+    """When these monitors compute their metrics, as Quartz cron in UTC. It begins with the seconds."""
+    quality_emails: Annotated[tuple[Annotated[str, Field(pattern=r"^\S+@\S+$")], ...], Field(max_length=5)] = ()
+    """Mail addresses that Databricks tells when that fails. Empty: bootstrap leaves those of a monitor as they are."""
+    quality_folder: FolderPath = "/Workspace/Shared/car-damage-quality/"
+    """Folder of the workspace for the dashboards of the monitors that bootstrap makes. By it doctor knows them if they are switched off."""
     compute: Literal["serverless", "job_cluster", "existing_cluster"] = "serverless"
     """The compute of the jobs that bootstrap creates. serverless: Databricks' serverless compute. job_cluster: a new cluster for
     each run, for workspaces without serverless compute. existing_cluster: a cluster that already exists, for development."""
@@ -722,6 +731,12 @@ class Settings(BaseSettings):
         there = {section: data.get(section, {}) for section, _ in defaults}
         unset = {section: {name: path, **there[section]} for (section, name), path in defaults.items() if isinstance(there[section], dict)}
         return {**data, **unset}
+
+    @model_validator(mode="after")
+    def _profiled(self) -> Self:
+        if self.databricks.quality_monitors and self.tables.names != "catalog":
+            raise ValueError('databricks.quality_monitors needs tables.names = "catalog": Databricks profiles tables in Unity Catalog only')
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

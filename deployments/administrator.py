@@ -23,7 +23,7 @@ class NeedsAdministrator(SettingsError):
 
 
 class NotVisible(Terminal):
-    """The caller's credentials may not read this, so the check cannot find out whether it is right."""
+    """The caller's credentials may not read this, or it is not there yet, so the check cannot find out whether it is right."""
 
 
 @contextlib.contextmanager

@@ -19,7 +19,18 @@ from car_damage.errors import SettingsError
 from car_damage.job import code
 from car_damage.model.served.environment import scrubbed
 from car_damage.settings import Settings
-from deployments.databricks import access_control, approval_page, bundle, compute, descriptions, grants, jobs, review_app, unity_catalog
+from deployments.databricks import (
+    access_control,
+    approval_page,
+    bundle,
+    compute,
+    descriptions,
+    grants,
+    jobs,
+    quality_monitors,
+    review_app,
+    unity_catalog,
+)
 from deployments.databricks.existence import absent
 from deployments.databricks.principal import Api, principal
 from deployments.items import Item
@@ -45,6 +56,7 @@ def items(settings: Settings, client: Api = workspace.client) -> list[Item]:
         *grants.items(settings, api, who),
         *access_control.permission_items(settings, api, who),
         *approval_page.items(settings, api),
+        *quality_monitors.items(settings, api),
         *review_app.items(settings, api, who, wheel),
     ]
 

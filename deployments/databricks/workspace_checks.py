@@ -9,7 +9,7 @@ from car_damage.adapters.databricks.volume import is_elsewhere
 from car_damage.errors import SettingsError
 from car_damage.settings import Settings
 from deployments.administrator import NotVisible, quoted
-from deployments.databricks import jobs, needs, unity_catalog
+from deployments.databricks import jobs, needs, quality_monitors, unity_catalog
 from deployments.databricks.principal import Api, Principal, principal
 from deployments.items import ABSENT
 from tasks.commands import BOOTSTRAP, BUNDLE_DEPLOY
@@ -27,7 +27,11 @@ def checks(settings: Settings, client: Api = workspace.client) -> Mapping[str, C
 
 def advice(settings: Settings, client: Api = workspace.client) -> Mapping[str, Callable[[], str]]:
     """Name -> check whose failure keeps no run from success."""
-    return {"predictive optimisation": partial(_check_optimisation, cache(client), unity_catalog.tables(settings))}
+    api = cache(client)
+    found = {"predictive optimisation": partial(_check_optimisation, api, unity_catalog.tables(settings))}
+    if settings.tables.names == "catalog" and not settings.databricks.quality_monitors:
+        found["quality monitors"] = partial(quality_monitors.left, settings, api)
+    return found
 
 
 def asking(settings: Settings) -> frozenset[str]:

@@ -57,6 +57,7 @@ def _settings(settings: Settings, name: str, catalog: str) -> Settings:
             "credentials": None,
             "service_principal": None,
             "app": None,
+            "quality_monitors": False,
             **jobs,
         },
     }

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from car_damage.cli import app
 from car_damage.commands.audit import audit
 from car_damage.commands.forget import forget
+from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.errors import RegistryError, RequestRefused
 from car_damage.model import run_files
@@ -28,6 +29,7 @@ from car_damage.stages.swap import smoke_photo
 from car_damage.stages.validate import STAGE as VALIDATE
 from deployments import demo_photos
 from tests.fakes import sha256
+from tests.model.conftest import CLASSES
 from tests.searched import found
 
 
@@ -151,6 +153,17 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
     assert [line for line in lines if "replay" in line] == [f"  replay: version 1 to {path}: the same answer"]
 
     changed, at = known.target.tables.read(PREDICTIONS_TABLE, PREDICTIONS.names)
+    [row] = [row for row in changed.to_pylist() if row["path"] == path]
+    asked_for_more = {name: row[name] for name in ("model_version", "label", "probability", "probabilities", "review", "sha256")} | {
+        "request_id": "one",
+        "answered": row["scored"],
+        "classes": json.dumps(CLASSES),
+    }
+    log = known.target.settings.tables.inference_log
+    known.target.tables.merge(log, pa.Table.from_pylist([asked_for_more], INFERENCE_LOG), ["request_id"])
+    lines.clear()
+    assert audit(known.target, path, replay=True, as_json=False, say=lines.append)
+    assert "  replay: version 1 to one: the same answer" in lines, "a request may have asked for another coverage"
     rows = [row | {"probabilities": '{"minor": 1.0, "moderate": 0.0, "major": 0.0}'} for row in changed.to_pylist() if row["path"] == path]
     known.target.tables.merge(PREDICTIONS_TABLE, pa.Table.from_pylist(rows, PREDICTIONS), KEY)
     printed: list[str] = []

@@ -6,7 +6,6 @@ answered by a head that has learned from its twin. Pure numpy and scikit-learn: 
 """
 
 import itertools
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.model.networks.activation import ORDINAL, SOFTMAX
+from car_damage.model.networks.regression import logistic, principal
 from car_damage.model.networks.training import class_weights
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOLDS = 5
 COMPONENTS = 256
 """Principal components that the head sees, at most, where the settings do not say."""
-_FLAT = 1e-6
-"""Of the length of the first component: one that is shorter is rounding alone."""
-_NEVER = 30.0
-"""The logit of what never, or always, happened in the training photos: a probability of 1e-13."""
 _RISEN = 2
 """Strengths with which the loss has risen, one after the other, before no more are tried."""
 
@@ -177,12 +173,12 @@ def _path(  # noqa: PLR0917 - from what, and how
     mean, deviation = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(deviation > 0, deviation, 1.0)
     rows = (rows - mean) / scale
-    axes = _principal(rows, components)
+    axes = principal(rows, components)
     seen, of = rows @ axes, np.repeat(labels, views)
     del features, rows  # several paths are walked side by side
     weights = balanced(of, classes) / views
     targets = [of] if kind == "softmax" else [(of >= severity).astype(np.int64) for severity in range(1, classes)]
-    of_targets = [_logistic(seen, target, weights, strengths, classes if kind == "softmax" else 2) for target in targets]
+    of_targets = [logistic(seen, target, weights, strengths, classes if kind == "softmax" else 2) for target in targets]
     for parts in zip(*of_targets, strict=True):
         if kind == "softmax":
             [(inner, outer)] = parts
@@ -198,55 +194,6 @@ def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
     """(n,) weights with which all classes count the same."""
     weights = class_weights(labels, classes)
     return np.array([weights[number] for number in range(classes)])[labels]
-
-
-def _principal(rows: Floats, components: int) -> Floats:
-    """(d, k): the directions in which standardised rows differ most."""
-    rows = rows.astype(np.float32)  # in half the time: the last digits of a direction do not matter
-    count, length = rows.shape
-    few = count < length  # then the rows' own products have the same eigenvalues, in a smaller matrix
-    _, vectors = np.linalg.eigh((rows @ rows.T if few else rows.T @ rows) / count)
-    axes = vectors[:, ::-1][:, : min(components, count, length)]
-    if few:
-        axes = rows.T @ axes
-        lengths = np.linalg.norm(axes, axis=0)
-        axes = axes[:, lengths > _FLAT * lengths[0]] / lengths[lengths > _FLAT * lengths[0]]
-    # An eigenvector may as well point the other way: its largest number is positive.
-    return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]))
-
-
-def _logistic(
-    rows: Floats, target: npt.NDArray[np.int64], weights: Floats, strengths: tuple[float, ...], classes: int
-) -> Iterator[tuple[Floats, Floats]]:
-    """Kernel (k, classes) and bias (classes,) of a logistic regression for each strength. A class without rows never happens.
-
-    Each begins where the one before has ended.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    there = np.unique(target)
-    if len(there) == 1:
-        bias = np.full(classes, -_NEVER)
-        bias[there] = 0.0
-        yield from [(np.zeros((rows.shape[1], classes)), bias)] * len(strengths)
-        return
-    fitted = LogisticRegression(max_iter=1000, warm_start=True)
-    for strength in strengths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
-            fitted.set_params(C=strength).fit(rows, target, sample_weight=weights)
-        yield _coefficients(fitted, there, classes)
-
-
-def _coefficients(fitted: Any, there: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
-    """Kernel and bias for all classes, of a regression for those that are there."""
-    kernel, bias = np.zeros((fitted.coef_.shape[1], classes)), np.full(classes, -_NEVER)
-    # Of two classes, scikit-learn gives the logit of the second one.
-    both = len(fitted.coef_) == 1
-    kernel[:, there] = np.concatenate([0 * fitted.coef_, fitted.coef_]).T if both else fitted.coef_.T
-    bias[there] = np.concatenate([0 * fitted.intercept_, fitted.intercept_]) if both else fitted.intercept_
-    return kernel, bias
 
 
 def differences(classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -19,6 +19,7 @@ from tests.databricks.twin.entity_tags import EntityTagsApi
 from tests.databricks.twin.files import FilesApi
 from tests.databricks.twin.jobs import Job, Run
 from tests.databricks.twin.permissions import ADMIN, CLIENT, OTHER
+from tests.databricks.twin.quality import QualityApi
 from tests.databricks.twin.removal import RemovalApi
 from tests.databricks.twin.server import ADMIN_TOKEN, OTHER_TOKEN, SECRET, Server
 from tests.databricks.twin.statements import StatementsApi
@@ -26,7 +27,7 @@ from tests.databricks.twin.statements import StatementsApi
 __all__ = ["ADMIN", "ADMIN_TOKEN", "CLIENT", "OTHER", "OTHER_TOKEN", "SECRET", "Job", "Run", "Twin", "workspace"]
 
 
-class Twin(AppsApi, ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, ArtifactsApi, StatementsApi, Server):
+class Twin(AppsApi, ApprovalsApi, FilesApi, EntityTagsApi, QualityApi, RemovalApi, ArtifactsApi, StatementsApi, Server):
     """The workspace, a context manager. `environment` holds the variables that a client needs."""
 
     def __enter__(self) -> "Twin":
@@ -56,6 +57,7 @@ class Twin(AppsApi, ApprovalsApi, FilesApi, EntityTagsApi, RemovalApi, Artifacts
             self._of_serving,
             self._of_statements,
             self._of_apps,
+            self._of_quality,
         ):
             answer = room(method, path, query, body)
             if answer is not None:

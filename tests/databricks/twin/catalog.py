@@ -96,6 +96,8 @@ class CatalogApi(Permissions):
         told = {"name": parts[-1], "full_name": name, "catalog_name": parts[0], "owner": self.owner(kind, name), **schema}
         if comment := self.comments.get((kind, name)):
             told["comment"] = comment
+        if kind == "schema":
+            told["schema_id"] = f"id-of-{name}"
         if kind == "schema" and self.optimised:
             told["effective_predictive_optimization_flag"] = dict(self.optimised)
         return told | ({"table_id": self.tables[name]} if kind == "table" else {})
