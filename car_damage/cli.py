@@ -143,7 +143,8 @@ def forget(
 ) -> None:
     """Remove all that is known of a photo, and all earlier versions of the tables, for good. It is never taken up again.
 
-    Run it while no flow run is in progress: the deployment forget waits for them.
+    Run it while no flow run is in progress: the deployment forget waits for them. It also removes what Prefect shows of the photo, and
+    can start a training without it, which this command does not.
     """
     from car_damage.adapters.mlflow.provenance import user
     from car_damage.commands.forget import forget as run

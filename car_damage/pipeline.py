@@ -504,6 +504,8 @@ class Trace:
     """Id of the training; empty where it is none."""
     version: int | None = None
     """The version of the model that was trained with it; None where the trace is no model."""
+    again: bool = False
+    """Whether each call looks again if it is still so, because a person can end it."""
 
 
 @dataclass(frozen=True)
@@ -517,6 +519,8 @@ class ForgetRequest:
     """Who wants it."""
     note_only: bool = False
     """Only note the mark, so that whatever begins later knows it. What is in progress may end before the rest is done."""
+    elsewhere: tuple[Trace, ...] = ()
+    """What stays in places that only the caller can reach."""
 
 
 @dataclass(frozen=True)
@@ -532,6 +536,8 @@ class ForgetReport:
     """Paths of the landing folder, and of other folders that are not ours, where the photo still lies."""
     underway: tuple[str, ...] = ()
     """Trainings in progress, which may write it again: forget it once more when they have ended."""
+    paths: tuple[str, ...] = ()
+    """Where the tables said, before this call, that the photo lay. Not in the certificate: it is to be forgotten, too."""
 
     @property
     def versions(self) -> tuple[int, ...]:

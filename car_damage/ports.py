@@ -71,7 +71,11 @@ class Files(Protocol):
         """Create a complete file. Raises FileExistsError if the file exists, and Unavailable if it cannot be written."""
 
     def replace(self, path: str, data: bytes) -> None:
-        """Create a file, or replace its whole content. A reader may see half of it. Raises Unavailable."""
+        """Create a file, or replace its whole content. Raises Unavailable.
+
+        In a folder of this machine a reader finds the content of before or the new one, also after a kill. On a mounted volume it may
+        find half of it.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
@@ -245,7 +249,8 @@ class Tables(Protocol):
         Args:
             table: catalog.schema.table. One that does not exist has nothing to remove.
             is_sought: whether a text of 64 hexadecimal digits is the photo's that was removed. A file that no commit names, because its
-                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`.
+                writer was killed, goes at once if it has the photo in the column sha256; others wait for `tidy`. What a writer has begun
+                and nobody can read goes if it is older than a day: until then it may be that of a live writer.
 
         Returns:
             What stays for a time, and until when; empty if nothing does.

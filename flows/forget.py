@@ -1,9 +1,10 @@
 """Forgetting a photo: everything that is known of it is removed, and it is never taken up again.
 
 The mark is noted first, so that whatever starts from then on knows it. What had started before may still write what it has read, so
-this run waits for it.
+this run waits for it; and what starts later waits for this run, which removes files that no commit names.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -15,11 +16,10 @@ from pydantic import Field
 from car_damage.pipeline import ForgetRequest
 from car_damage.promotion import outcome
 from car_damage.settings_sources import load
-from tasks import by_hand, forgetting, naming
+from tasks import by_hand, forgetting, naming, turns
 from tasks.attempts import take_over, tell_end
 from tasks.author import started_by
 from tasks.cancellation import end_work
-from tasks.progress import if_possible
 from tasks.runner import runner_for
 from tasks.stages import forget_photo
 
@@ -50,14 +50,13 @@ def forget(photo: Photo) -> State[Any]:
     settings = load()
     runner, mark, by = runner_for(settings), forgetting.mark(photo), started_by()
     flow_run = str(runtime.flow_run.id)
-    with if_possible("the photo's hash in the parameters of runs"):
-        forgetting.hide()
+    told = forgetting.or_told("the photo's hash in the parameters of runs", forgetting.hide)
 
-    forget_photo(ForgetRequest(flow_run, mark, by, note_only=True), runner)
-    forgetting.await_others()
-    report = forget_photo(ForgetRequest(flow_run, mark, by), runner)
-    with if_possible("the pictures in artifacts"):
-        forgetting.remove_pictures(report, settings)
+    noted = forget_photo(ForgetRequest(flow_run, mark, by, note_only=True), runner)
+    turns.await_others()
+    told += forgetting.or_told("the photo in artifacts", partial(forgetting.clean_artifacts, noted, settings))
+    report = forget_photo(ForgetRequest(flow_run, mark, by, elsewhere=told), runner)
+    forgetting.clean_artifacts(report, settings)  # also of trainings that are known by now
     if settings.forgetting.retrain and report.versions:
         forgetting.start_retrain(report)
     ending = outcome.after_forget(report)

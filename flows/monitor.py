@@ -15,6 +15,7 @@ from tasks.attempts import take_over, tell_end
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import look_at_requests, raise_coverage
+from tasks.turns import await_forgetting
 
 
 def _run_name() -> str:
@@ -34,6 +35,7 @@ def monitor() -> State[Any]:
     """Look at the windows of the request log that have ended, and notify if the live version is worse than it was."""
     if ended := take_over():
         return ended
+    await_forgetting()
     settings = load()
     runner = runner_for(settings)
     report = look_at_requests(MonitorRequest(str(runtime.flow_run.id)), runner)

@@ -32,6 +32,7 @@ from tasks.progress import if_possible
 from tasks.runner import runner_for
 from tasks.stages import look_at_live, put_right, register_model, train_model, update_endpoint, validate_images, write_silver
 from tasks.tidying import tidy_if_possible
+from tasks.turns import await_forgetting
 
 
 def _run_name() -> str:
@@ -65,6 +66,7 @@ def retrain(
     """
     if ended := take_over():
         return ended
+    await_forgetting()
     settings = load()
     runner = runner_for(settings)
     flow_run = str(runtime.flow_run.id)

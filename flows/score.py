@@ -16,6 +16,7 @@ from tasks.attempts import take_over, tell_end
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
 from tasks.stages import score_photos
+from tasks.turns import await_forgetting
 
 Version = Annotated[int, Field(ge=1, le=LAST_VERSION)] | Literal["champion"]
 
@@ -42,6 +43,7 @@ def score(source: str = "", version: Version = "champion") -> State[Any]:
     """
     if ended := take_over():
         return ended
+    await_forgetting()
     report = score_photos(ScoreRequest(str(runtime.flow_run.id), source, version), runner_for(load()))
     ending = outcome.after_score(report)
     return Completed(name=ending.name, message=ending.message, data=ending.message)

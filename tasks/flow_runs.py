@@ -9,7 +9,7 @@ UPDATES = FlowFilter(name=FlowFilterName(any_=["retrain", "promote"]))
 """Runs that may update the endpoint."""
 PICTURED = FlowFilter(name=FlowFilterName(any_=["retrain", "monitor"]))
 """Runs whose artifacts have pictures."""
-WORK = FlowFilter(name=FlowFilterName(any_=["retrain", "promote", "score", "monitor"]))
+WORK = FlowFilter(name=FlowFilterName(any_=["retrain", "promote", "score", "monitor", "forget"]))
 """Runs that read photos or change what is known of them."""
 FORGET = FlowFilter(name=FlowFilterName(any_=["forget"]))
 """Runs that have a photo forgotten."""

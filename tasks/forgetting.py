@@ -1,34 +1,37 @@
-"""What the flow forget does on the Prefect server: waits for other runs, and removes what the server itself knows of the photo."""
+"""What the flow forget does on the Prefect server: removes what the server itself knows of the photo, and starts a training without it."""
 
-import time
-from datetime import UTC, datetime
-from uuid import UUID
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, islice
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging import get_run_logger
 
 from car_damage.data.forgotten import mark_of
-from car_damage.errors import SettingsError, Terminal
+from car_damage.errors import SettingsError
 from car_damage.machine import absolute
-from car_damage.pipeline import ForgetReport
+from car_damage.pipeline import ForgetReport, Trace
 from car_damage.settings import Settings
+from car_damage.traces.sought import Sought
 from tasks.commands import BOOTSTRAP
 from tasks.data_quality import CELL
-from tasks.flow_runs import FORGET, WORK, in_state
+from tasks.flow_runs import FORGET
 from tasks.markdown import plain, without_pictures
-from tasks.old_pictures import artifacts
+from tasks.old_pictures import RUNS, WITH_PICTURES, artifacts, pages
 
 HIDDEN = "mark:"
 """What the parameter of a run begins with, in place of the photo's hash."""
-PATIENCE, POLL = 12 * 3600.0, 10.0
-"""Seconds to wait for other runs to end, and between two looks."""
 RETRAIN = "retrain/retrain"
-_RUNS = 200
+_WITH_PATHS = ("landed", "predictions")
+"""Keys of the artifacts without pictures that name files."""
+_PAGES = 1000
+"""The most pages of earlier runs that are looked at."""
 
 
 def mark(photo: str) -> str:
@@ -36,43 +39,49 @@ def mark(photo: str) -> str:
     return photo.removeprefix(HIDDEN) if photo.startswith(HIDDEN) else mark_of(photo)
 
 
+def or_told(what: str, work: Callable[[], None]) -> tuple[Trace, ...]:
+    """Do something on the server. Returns what the certificate says if that fails."""
+    try:
+        work()
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("%s could not be removed: %s", what, error)
+        return (Trace("Prefect", what, stays=f"the server did not remove it: forget the photo again ({type(error).__name__})", again=True),)
+    return ()
+
+
 def hide() -> None:
     """Put the mark in the place of the photo's hash, in the parameters of this run and of earlier ones."""
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_filter=FORGET, sort=FlowRunSort.START_TIME_DESC, limit=_RUNS):
+        read = partial(client.read_flow_runs, flow_filter=FORGET, sort=FlowRunSort.START_TIME_DESC)
+        for run in chain.from_iterable(islice(pages(read, RUNS), _PAGES)):
             photo = str(run.parameters.get("photo", HIDDEN))
             if not photo.startswith(HIDDEN):
                 client.update_flow_run(run.id, parameters=run.parameters | {"photo": HIDDEN + mark_of(photo)})
 
 
-def await_others() -> None:
-    """Wait until every run has ended that may have read the photo before its mark was noted.
+def clean_artifacts(report: ForgetReport, settings: Settings) -> None:
+    """Remove the pictures from artifacts that may show the photo, and its paths and its hash from their text.
 
-    Raises:
-        Terminal: one of them takes too long.
+    Pictures of files that are not used go from every such artifact: its text may name the file in a way that nobody knows any more.
     """
-    since, deadline, told = datetime.now(UTC), time.monotonic() + PATIENCE, set[UUID]()
-    running = FlowRunFilter(start_time=FlowRunFilterStartTime(before_=since), state=in_state(StateType.RUNNING))
+    sought, paths = Sought(lambda sha256: mark_of(sha256) == report.mark), _written(report.paths, absolute(settings.landing.folder))
     with get_client(sync_client=True) as client:
-        while others := client.read_flow_runs(flow_filter=WORK, flow_run_filter=running, limit=_RUNS):
-            for run in others:
-                if run.id not in told:
-                    get_run_logger().info("waiting for the run %s, which may have read the photo", run.name)
-                told.add(run.id)
-            if time.monotonic() > deadline:
-                raise Terminal(f"the run {others[0].name} has not ended: cancel it, or wait, and run this again")
-            time.sleep(POLL)
-
-
-def remove_pictures(report: ForgetReport, settings: Settings) -> None:
-    """Remove the pictures from artifacts that may show the photo: of a training with files that did, and of files that are not used."""
-    folder = absolute(settings.landing.folder).rstrip("/") + "/"
-    named = {plain(path.removeprefix(folder), CELL) for path in report.files}
-    with get_client(sync_client=True) as client:
-        for artifact in artifacts(client):
+        for artifact in artifacts(client, keys=(*WITH_PICTURES, *_WITH_PATHS)):
             text = str(artifact.data)
-            if any(name in text for name in (*named, *report.runs)) and (short := without_pictures(text)) != text:
-                client.update_artifact(artifact.id, ArtifactUpdate(data=short))
+            shows = artifact.key == "data-quality" or any(run in text for run in report.runs)
+            clean = sought.blotted((without_pictures(text) if shows else text).encode()).decode()
+            clean = paths.sub("forgotten", clean) if paths else clean
+            if clean != text:
+                client.update_artifact(artifact.id, ArtifactUpdate(data=clean))
+
+
+def _written(paths: Sequence[str], landing: str) -> re.Pattern[str] | None:
+    """Finds these paths in the text of an artifact: whole or from the landing folder on, shortened, escaped, and in JSON."""
+    names = {*paths, *(path.removeprefix(f"{landing}/") for path in paths)}
+    texts = names | {plain(name, length) for name in names for length in (CELL, 80, 10_000)}
+    texts |= {json.dumps(text)[1:-1] for text in texts}
+    longest = sorted(texts, key=len, reverse=True)
+    return re.compile(rf"(?<![\w./\\-])(?:{'|'.join(map(re.escape, longest))})(?!\w)") if longest else None
 
 
 def start_retrain(report: ForgetReport) -> None:

@@ -3,7 +3,7 @@
 MLflow has the pictures of a training and of a decision as files of their run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -27,7 +27,7 @@ from tasks.markdown import without_pictures
 
 T = TypeVar("T")
 
-WITH_PICTURES = ArtifactFilter(key=ArtifactFilterKey(any_=["training-photos", "data-quality", "model", "decision", "monitoring"]))
+WITH_PICTURES = ("training-photos", "data-quality", "model", "decision", "monitoring")
 RUNS, ARTIFACTS = 200, 20
 """In one answer of Prefect's server. It gives 200 at most, and a picture has up to 2 MB."""
 
@@ -42,7 +42,7 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
     shortened, freed = 0, 0
     with get_client(sync_client=True) as client:
         read = partial(client.read_flow_runs, flow_filter=PICTURED, flow_run_filter=began, sort=FlowRunSort.START_TIME_DESC)
-        for runs in _pages(read, RUNS):
+        for runs in pages(read, RUNS):
             before = shortened
             for artifact in artifacts(client, runs):
                 text = str(artifact.data)
@@ -54,15 +54,16 @@ def remove_pictures(now: datetime, keep_days: int) -> list[Leftover]:
     return [Leftover("pictures in artifacts", "runs of retrain and monitor", shortened, freed)] if shortened else []
 
 
-def artifacts(client: SyncPrefectClient, runs: list[FlowRun] | None = None) -> Iterator[Artifact]:
-    """The artifacts with pictures of these runs, or of all."""
+def artifacts(client: SyncPrefectClient, runs: list[FlowRun] | None = None, keys: Sequence[str] = WITH_PICTURES) -> Iterator[Artifact]:
+    """The artifacts of these runs, or of all, that have one of these keys."""
+    named = ArtifactFilter(key=ArtifactFilterKey(any_=[*keys]))
     of = None if runs is None else FlowRunFilter(id=FlowRunFilterId(any_=[run.id for run in runs]))
-    read = partial(client.read_artifacts, artifact_filter=WITH_PICTURES, flow_run_filter=of, sort=ArtifactSort.ID_DESC)
-    for page in _pages(read, ARTIFACTS):
+    read = partial(client.read_artifacts, artifact_filter=named, flow_run_filter=of, sort=ArtifactSort.ID_DESC)
+    for page in pages(read, ARTIFACTS):
         yield from page
 
 
-def _pages(read: Callable[..., list[T]], size: int) -> Iterator[list[T]]:
+def pages(read: Callable[..., list[T]], size: int) -> Iterator[list[T]]:
     """All pages that a call of Prefect's client gives."""
     for page in count():
         found = read(limit=size, offset=page * size)

@@ -1,7 +1,10 @@
 """A copy of a home folder that is in use, such that every run in progress looks as if it had been killed at that moment.
 
-What is read first is older than what is read later: a database of MLflow never names files that the copy lacks, and the log of a table no
-version whose files it lacks. A run that was killed is continued by the next one, and so is the copy.
+What is read first is older than what is read later: a database of MLflow names no files that were written after it, and the log of a table
+no version whose files the copy lacks. A run that was killed is continued by the next one, and so is the copy.
+
+What is removed meanwhile, by tidying or forgetting, the copy may lack while its database still names it: a training that was to go, or a
+picture of a photo. Nothing that is live is removed so.
 """
 
 import shutil
@@ -32,14 +35,31 @@ def back_up(home: Path, into: Path) -> int:
     Returns:
         How many bytes the copy has.
 
+    The copy has its name when it is complete; before, it is `<into>.part`.
+
     Raises:
-        RequestRefused: there is no home folder, or `into` exists, or lies in it.
-        Unavailable: runs write to a table all the time.
+        RequestRefused: there is no home folder, or `into` exists, or lies in it, or a copy of that name was killed.
+        Unavailable: runs write to a table all the time, a file cannot be read, or the copy cannot be written.
     """
     if not home.is_dir():
         raise RequestRefused(f"there is no home folder at {home}")
     if into.exists() or into.resolve().is_relative_to(home.resolve()):
         raise RequestRefused(f"{into} exists, or lies in the home folder: name a folder that is not there yet")
+    part = into.with_name(f"{into.name}.part")
+    if part.exists():
+        raise RequestRefused(f"{part} is there, perhaps of a backup that was killed: remove it, or name another folder")
+    try:
+        _copy_home(home, part)
+        size = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+        part.rename(into)
+    except (OSError, sqlite3.Error) as error:
+        raise Unavailable(f"{home} cannot be copied to {into}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return size
+
+
+def _copy_home(home: Path, into: Path) -> None:
     into.mkdir(parents=True)
     others = sorted(path.name for path in home.iterdir() if path.name not in FIRST)
     for name in (*FIRST, *others):
@@ -48,7 +68,6 @@ def back_up(home: Path, into: Path) -> int:
                 _table(log.parent, into / log.parent.relative_to(home))
         elif (home / name).exists():
             _copy(home / name, into / name)
-    return sum(path.stat().st_size for path in into.rglob("*") if path.is_file())
 
 
 def _table(table: Path, into: Path) -> None:
@@ -89,5 +108,5 @@ def _is_database(file: Path) -> bool:
 
 def _database(file: Path, target: Path) -> None:
     """A database as one transaction sees it."""
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source, closing(sqlite3.connect(target)) as copy:
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)

@@ -15,7 +15,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from car_damage.ports import File
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FILES = (stat.S_IFREG, stat.S_IFLNK)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""Errors of storage without hard links."""
+"""Errors of storage without hard links, or without renaming."""
 _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
 """Milliseconds of the years 1 and 9999. File systems allow times outside of them, Python and Spark do not."""
 
@@ -57,10 +57,7 @@ class Folder:
         On storage without hard links, such as a mounted volume, a kill may leave half a file.
         """
         target = Path(path)
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
+        with _beside(target, data) as part:
             try:
                 os.link(part, target)
             except OSError as error:
@@ -68,20 +65,20 @@ class Folder:
                     raise
                 with target.open("xb") as file:
                     file.write(data)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
     def replace(self, path: str, data: bytes) -> None:
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(data)
-        except OSError as error:
-            raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
+        """See the port. A kill leaves the file of before, and perhaps one whose name starts with a dot.
+
+        On storage without renaming, such as a mounted volume, a kill may leave half a file.
+        """
+        target = Path(path)
+        with _beside(target, data) as part:
+            try:
+                part.replace(target)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                target.write_bytes(data)
 
     def remove(self, path: str) -> None:
         try:
@@ -91,6 +88,23 @@ class Folder:
                 Path(path).unlink(missing_ok=True)
         except OSError as error:
             raise Unavailable(f"{path} cannot be removed: {error.strerror or error}") from error
+
+
+@contextmanager
+def _beside(target: Path, data: bytes) -> Iterator[Path]:
+    """A file with this content beside the target, which listings skip, as long as the block lasts."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        yield part
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise Unavailable(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def walk(folder: str) -> Iterator[tuple[str, int, int]]:

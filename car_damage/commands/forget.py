@@ -13,6 +13,11 @@ from car_damage.stage import silent
 from car_damage.stages.forget import STAGE
 from car_damage.traces import certificate
 
+_PREFECT = (
+    "Artifacts in Prefect may still show the photo, and no training was started: the flow does both, with "
+    "`prefect deployment run forget/forget --param photo=mark:{}`"
+)
+
 
 def forget(platform: Platform, photo: str, by: str, output: Path, say: Callable[[str], None]) -> ForgetReport:
     """Forget a photo, write the certificate into a folder, and print it.
@@ -31,4 +36,5 @@ def forget(platform: Platform, photo: str, by: str, output: Path, say: Callable[
     for line in certificate.lines(report):
         say(printable(line))
     say(f"certificate: {' and '.join(str(output / name) for name in certificate.names(report))}")
+    say(_PREFECT.format(report.mark))
     return report

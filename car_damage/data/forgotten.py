@@ -8,8 +8,8 @@ Pure: Arrow tables in, Arrow tables out.
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
@@ -29,6 +29,10 @@ FORGOTTEN = described.table(
     ],
 )
 KEY = ("mark",)
+FILE = "the file, which is not ours"
+"""What a trace says of a file that only whoever owns its folder may remove."""
+_ENDED = "ended"
+"""In JSON: whether the call has ended that found a trace. Without it, it has."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,35 @@ class Forgotten:
     mark: str
     by: str
     noted: datetime
-    found: tuple[Trace, ...] = ()
-    """Of all calls together. A call that was killed has noted what it was about to remove."""
+    ended: tuple[Trace, ...] = ()
+    """What the calls that have ended found."""
+    begun: tuple[Trace, ...] = ()
+    """What a call has found that has not ended. If it was killed, it has noted what it was about to remove, and the next call goes on."""
+
+    @property
+    def found(self) -> tuple[Trace, ...]:
+        """Of all calls together. What stays is as the latest call has found it."""
+        return _added(self.ended, self.begun)
+
+    def with_begun(self, found: Iterable[Trace]) -> "Forgotten":
+        """With what the call has found: each once, because the call after a killed one finds what that one has noted and not removed."""
+        first = {_key(trace): trace for trace in self.begun}
+        for trace in found:
+            if trace.stays or _key(trace) not in first:
+                first[_key(trace)] = trace
+        return replace(self, begun=tuple(first.values()))
+
+    def looked_at_again(self, lasting: Collection[str]) -> "Forgotten":
+        """Without what a person may have ended since; this call finds it, if not.
+
+        Args:
+            lasting: places with something that a person was to remove, and has not. What was removed from other places is removed.
+        """
+        return replace(self, ended=_lasting(self.ended, lasting), begun=_lasting(self.begun, lasting))
+
+    def at_its_end(self) -> "Forgotten":
+        """After a call has done everything."""
+        return replace(self, ended=self.found, begun=())
 
 
 def mark_of(sha256: str) -> str:
@@ -57,7 +88,8 @@ def marked(hashes: pa.ChunkedArray, marks: Collection[str]) -> pa.ChunkedArray:
 
 def row(photo: Forgotten) -> pa.Table:
     """The row of a photo."""
-    found = json.dumps([asdict(trace) for trace in photo.found])
+    begun = [asdict(trace) | {_ENDED: False} for trace in photo.begun]
+    found = json.dumps([*map(asdict, photo.ended), *begun])
     return pa.Table.from_pylist([{"mark": photo.mark, "by": photo.by, "noted": photo.noted, "found": found}], schema=FORGOTTEN)
 
 
@@ -66,13 +98,26 @@ def photo_of(rows: pa.Table, mark: str) -> Forgotten | None:
     found = [one for one in rows.to_pylist() if one["mark"] == mark]
     if not found:
         return None
-    traces = tuple(Trace(**trace) for trace in json.loads(found[0]["found"] or "[]"))
-    return Forgotten(mark, found[0]["by"] or "", found[0]["noted"], traces)
+    calls: dict[bool, list[Trace]] = {True: [], False: []}
+    for trace in json.loads(found[0]["found"] or "[]"):
+        calls[trace.pop(_ENDED, True)].append(Trace(**trace))
+    return Forgotten(mark, found[0]["by"] or "", found[0]["noted"], tuple(calls[True]), tuple(calls[False]))
 
 
-def together(noted: Sequence[Trace], found: Sequence[Trace]) -> tuple[Trace, ...]:
-    """What was noted before, and what was found now, each once: a second call finds what the first has noted and not yet removed."""
-    first: dict[tuple[str, str, str], Trace] = {}
-    for trace in (*noted, *found):
-        first.setdefault((trace.place, trace.what, trace.run), trace)
-    return tuple(first.values())
+def _key(trace: Trace) -> tuple[str, str, str]:
+    return trace.place, trace.what, trace.run
+
+
+def _added(ended: Sequence[Trace], begun: Sequence[Trace]) -> tuple[Trace, ...]:
+    """All traces, with the numbers of what was removed by several calls added up."""
+    whole = {_key(trace): trace for trace in ended}
+    for trace in begun:
+        before = whole.get(_key(trace))
+        removed = before is not None and not (before.stays or trace.stays)
+        whole[_key(trace)] = replace(trace, items=before.items + trace.items) if before is not None and removed else trace
+    return tuple(whole.values())
+
+
+def _lasting(traces: Sequence[Trace], lasting: Collection[str]) -> tuple[Trace, ...]:
+    kept = (trace for trace in traces if trace.what == FILE or not trace.again)
+    return tuple(replace(trace, stays="", again=False) if trace.again and trace.place not in lasting else trace for trace in kept)

@@ -6,11 +6,11 @@ reach tables, files and trainings.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from car_damage.data import forgotten
-from car_damage.data.forgotten import FORGOTTEN, Forgotten, mark_of, together
-from car_damage.errors import Unavailable
+from car_damage.data.forgotten import FILE, FORGOTTEN, Forgotten, mark_of
+from car_damage.errors import FileMissing, Unavailable
 from car_damage.pipeline import ForgetReport, ForgetRequest, Trace
 from car_damage.ports import Platform
 from car_damage.stage import HOUR, Progress, Stage
@@ -24,10 +24,12 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
     """Do what the module describes."""
     names, tables = platform.settings.tables, platform.tables
     noted = _noted(request, platform)
-    if request.note_only:
-        return ForgetReport(noted.mark, noted.by, noted.noted.isoformat(), noted.found, ())
     sought = with_paths(Sought(lambda sha256: mark_of(sha256) == request.mark), platform)
-    noted = _keep(noted, _elsewhere(sought, platform), platform)
+    if request.note_only:
+        return _report(noted, sought, platform)
+    there = _elsewhere(sought, noted, platform)
+    again = noted.looked_at_again({trace.place for trace in there})
+    noted = _write(again.with_begun([*there, *request.elsewhere]), noted, platform)
     everywhere = places(platform)
     for done, place in enumerate(everywhere):
         progress("forget", done, len(everywhere) + len(names.all))
@@ -35,16 +37,19 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
     for done, table in enumerate(names.all, len(everywhere)):
         progress("forget", done, len(everywhere) + len(names.all), table)
         if stays := tables.purge(table, sought.holds):
-            noted = _keep(noted, [Trace(f"table {table}", "its earlier versions", stays=stays)], platform)
-    files = tuple(trace.place for trace in noted.found if trace.what == _FILE)
-    underway = Trainings(platform).underway()
-    report = ForgetReport(noted.mark, noted.by, noted.noted.isoformat(), noted.found, files, underway)
+            noted = _keep(noted, [Trace(f"table {table}", "its earlier versions", stays=stays, again=True)], platform)
+    report = _report(_write(noted.at_its_end(), noted, platform), sought, platform)
     documents = (certificate.document(report), certificate.page(report))
     platform.archive.keep(dict(zip(certificate.names(report), documents, strict=True)))
     return report
 
 
-_FILE = "the file, which is not ours"
+def _report(photo: Forgotten, sought: Sought, platform: Platform) -> ForgetReport:
+    files = tuple(trace.place for trace in photo.found if trace.what == FILE and trace.stays)
+    underway = Trainings(platform).underway()
+    return ForgetReport(
+        photo.mark, photo.by, photo.noted.isoformat(), photo.found, files, underway, tuple(_of_others(sought.paths, platform))
+    )
 
 
 def _noted(request: ForgetRequest, platform: Platform) -> Forgotten:
@@ -60,10 +65,13 @@ def _noted(request: ForgetRequest, platform: Platform) -> Forgotten:
 
 def _keep(photo: Forgotten, found: Sequence[Trace], platform: Platform) -> Forgotten:
     """Note what was found."""
-    whole = Forgotten(photo.mark, photo.by, photo.noted, together(photo.found, found))
-    if whole != photo:
-        platform.tables.merge(platform.settings.tables.forgotten, forgotten.row(whole), forgotten.KEY)
-    return whole
+    return _write(photo.with_begun(found), photo, platform)
+
+
+def _write(photo: Forgotten, before: Forgotten, platform: Platform) -> Forgotten:
+    if photo != before:
+        platform.tables.merge(platform.settings.tables.forgotten, forgotten.row(photo), forgotten.KEY)
+    return photo
 
 
 def _remove(place: Place, sought: Sought, photo: Forgotten, platform: Platform) -> Forgotten:
@@ -74,18 +82,27 @@ def _remove(place: Place, sought: Sought, photo: Forgotten, platform: Platform) 
     return photo
 
 
-def _elsewhere(sought: Sought, platform: Platform) -> list[Trace]:
-    """The files that are not ours to remove, of those that the tables name."""
-    ours = platform.settings.answers.corrections
-    there = [path for path in sorted(sought.paths) if not path.startswith(ours) and _has(platform, path, sought)]
-    return [Trace(path, _FILE, stays="whoever owns the folder removes it") for path in there]
+def _elsewhere(sought: Sought, photo: Forgotten, platform: Platform) -> list[Trace]:
+    """The files that are not ours to remove, of those that the tables name, or that were noted before."""
+    paths = sought.paths | {trace.place for trace in photo.found if trace.what == FILE}
+    looked_at = ((path, _stays(platform, path, sought)) for path in _of_others(paths, platform))
+    return [Trace(path, FILE, stays=stays, again=True) for path, stays in looked_at if stays]
 
 
-def _has(platform: Platform, path: str, sought: Sought) -> bool:
+def _of_others(paths: Collection[str], platform: Platform) -> list[str]:
+    """The paths outside of the folder of corrections, where a file's name is its hash."""
+    return sorted(path for path in paths if not path.startswith(platform.settings.answers.corrections))
+
+
+def _stays(platform: Platform, path: str, sought: Sought) -> str:
+    """What whoever owns the folder does about a file; empty if the photo is not there any more."""
     try:
-        return sought.holds(hashlib.sha256(platform.files.read(path)).hexdigest())
-    except Unavailable:  # it is gone, or nobody can tell
-        return False
+        is_it = sought.holds(hashlib.sha256(platform.files.read(path)).hexdigest())
+    except FileMissing:
+        return ""
+    except Unavailable:
+        return "it cannot be read: whoever owns the folder looks, and removes it if it is the photo"
+    return "whoever owns the folder removes it" if is_it else ""
 
 
 STAGE: Stage[ForgetRequest, ForgetReport] = Stage("forget", ForgetRequest, ForgetReport, work, job="train", deadline=3.5 * HOUR)

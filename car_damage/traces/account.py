@@ -19,8 +19,6 @@ from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, numbers
 from car_damage.traces.places import places, with_paths
 from car_damage.traces.sought import Sought
 
-ANSWERED = {"predictions": ("path", "scored"), "inference_log": ("request_id", "answered")}
-"""Tables with answers -> the columns that say to what, and when."""
 _ANSWER = ("model_version", "label", "probability", "probabilities", "classes", "review", "refused", "sha256")
 
 
@@ -84,10 +82,8 @@ def account(sha256: str, platform: Platform) -> Account:
 
 def answers_of(platform: Platform, sha256: str | None = None) -> tuple[Answer, ...]:
     """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep."""
-    found: list[Answer] = []
-    for setting, (to, when) in ANSWERED.items():
-        if (table := getattr(platform.settings.tables, setting, None)) is None:
-            continue
+    names, found = platform.settings.tables, list[Answer]()
+    for table, to, when in ((names.predictions, "path", "scored"), (names.inference_log, "request_id", "answered")):
         rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=("classes", "review"))
         wanted = pc.is_valid(rows["sha256"]) if sha256 is None else pc.equal(rows["sha256"], sha256)
         found += [_answer(table, row, row[to], row[when]) for row in rows.filter(pc.fill_null(wanted, False)).to_pylist()]

@@ -12,7 +12,9 @@ _STYLE = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto}td,th{tex
 
 def document(report: ForgetReport) -> bytes:
     """The certificate as JSON."""
-    return json.dumps(asdict(report) | {"versions": report.versions}, indent=1).encode()
+    fields = asdict(report) | {"versions": report.versions}
+    del fields["paths"]
+    return json.dumps(fields, indent=1).encode()
 
 
 def page(report: ForgetReport) -> bytes:

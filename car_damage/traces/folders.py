@@ -2,8 +2,9 @@
 endpoint server of this home has fetched.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,9 @@ from car_damage.errors import FileMissing, SettingsError
 from car_damage.pipeline import Trace
 from car_damage.ports import File, Files
 from car_damage.traces import examples, lists
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import Sought, unreadable
+
+T = TypeVar("T")
 
 
 def _listed(files: Files, folder: str) -> Iterator[File]:
@@ -21,6 +24,19 @@ def _listed(files: Files, folder: str) -> Iterator[File]:
         yield from files.list(folder)
     except SettingsError:  # it is made with its first file
         return
+
+
+def _each(files: Files, paths: Iterable[str], parse: Callable[[bytes], T]) -> tuple[dict[str, T], list[Trace]]:
+    """What is in each file that is still there, and a trace for each that cannot be read."""
+    found, broken = {}, []
+    for path in paths:
+        try:
+            found[path] = parse(files.read(path))
+        except FileMissing:
+            continue
+        except ValueError:
+            broken.append(unreadable(path))
+    return found, broken
 
 
 class NamedFiles:
@@ -48,26 +64,27 @@ class WaitingRows:
         self._files, self._folder, self._called = files, folder, called
 
     def find(self, sought: Sought) -> list[Trace]:
-        count = sum(removed for removed, _ in self._without(sought).values())
-        return [Trace(self._called, "rows that wait for their table", count)] if count else []
+        parted, broken = self._without(sought)
+        count = sum(removed for removed, _ in parted.values())
+        return ([Trace(self._called, "rows that wait for their table", count)] if count else []) + broken
 
     def remove(self, sought: Sought) -> None:
-        for path, (_, left) in self._without(sought).items():
+        for path, (_, left) in self._without(sought)[0].items():
             if left.num_rows:
                 self._files.replace(path, lists.written(left))
             else:
                 self._files.remove(path)
 
-    def _without(self, sought: Sought) -> dict[str, tuple[int, pa.Table]]:
-        """Path -> how many rows of the photo the file has, and the others."""
+    def _without(self, sought: Sought) -> tuple[dict[str, tuple[int, pa.Table]], list[Trace]]:
+        """Path -> how many rows of the photo the file has, and the others. And the files that cannot be read."""
         paths = sorted(file.path for file in _listed(self._files, self._folder) if file.path.endswith(".parquet"))
+        found, broken = _each(self._files, paths, lists.rows)
         parted = {}
-        for path in paths:
-            rows = lists.rows(self._files.read(path))
+        for path, rows in found.items():
             mask = lists.among(rows, sought)
             if removed := pc.sum(mask).as_py():
                 parted[path] = (removed, rows.filter(pc.invert(mask)))
-        return parted
+        return parted, broken
 
 
 class DoubtfulLabels:
@@ -77,21 +94,23 @@ class DoubtfulLabels:
         self._files, self._path = files, folder + doubts.FILE
 
     def find(self, sought: Sought) -> list[Trace]:
-        listed, left = self._parted(sought)
-        return [Trace("labels that look wrong", "its label", len(listed.photos) - len(left.photos))] if left != listed else []
+        found, broken = self._parted(sought)
+        return [Trace("labels that look wrong", "its label", gone) for gone, _ in found.values() if gone] + broken
 
     def remove(self, sought: Sought) -> None:
-        listed, left = self._parted(sought)
-        if left != listed:
-            self._files.replace(self._path, left.written())
+        for path, (gone, left) in self._parted(sought)[0].items():
+            if gone:
+                self._files.replace(path, left.written())
 
-    def _parted(self, sought: Sought) -> tuple[doubts.Doubts, doubts.Doubts]:
-        """The list, and the list without the photo."""
-        try:
-            listed = doubts.parse(self._files.read(self._path))
-        except FileMissing:
-            listed = doubts.Doubts("")
-        return listed, replace(listed, photos=tuple(photo for photo in listed.photos if not sought.holds(photo.sha256)))
+    def _parted(self, sought: Sought) -> tuple[dict[str, tuple[int, doubts.Doubts]], list[Trace]]:
+        """The list's path -> how many labels of the photo it has, and the list without them."""
+
+        def part(data: bytes) -> tuple[int, doubts.Doubts]:
+            listed = doubts.parse(data)
+            left = tuple(photo for photo in listed.photos if not sought.holds(photo.sha256))
+            return len(listed.photos) - len(left), replace(listed, photos=left)
+
+        return _each(self._files, [self._path], part)
 
 
 class ModelCopies:
@@ -110,5 +129,5 @@ class ModelCopies:
 
     def _showing(self, sought: Sought) -> dict[str, bytes]:
         paths = [file.path for file in _listed(self._files, self._folder) if file.path.rpartition("/")[2] in examples.FILES]
-        found = {path: self._files.read(path) for path in sorted(paths)}
+        found, _ = _each(self._files, sorted(paths), bytes)
         return {path: data for path, data in found.items() if examples.shows(data, sought)}

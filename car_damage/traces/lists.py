@@ -8,8 +8,15 @@ from car_damage.traces.sought import Sought
 
 
 def rows(data: bytes) -> pa.Table:
-    """The rows of a file."""
-    return pq.read_table(pa.BufferReader(data))
+    """The rows of a file.
+
+    Raises:
+        ValueError: it is not such a file, or not a whole one.
+    """
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"no Parquet file: {error}") from error
 
 
 def written(table: pa.Table) -> bytes:

@@ -45,6 +45,12 @@ class Sought:
         return data
 
 
+def unreadable(place: str, run: str = "") -> Trace:
+    """The trace of a file that may have the photo."""
+    stays = "it cannot be read: look whether it has the photo, remove it if so or if nobody needs it, and forget the photo again"
+    return Trace(place, "a file that cannot be read", stays=stays, run=run, again=True)
+
+
 class Place(Protocol):
     """A place where a photo leaves traces. A call of `remove` after a killed one removes what is left."""
 

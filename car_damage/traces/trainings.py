@@ -6,6 +6,7 @@ A list loses the photo's rows, a report its picture; a contact sheet goes. Anoth
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from car_damage.ports import Platform, RunSummary
 from car_damage.promotion.retention import ENDLESS
 from car_damage.traces import examples, lists
 from car_damage.traces.rows import HASH, PATH
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import Sought, unreadable
 
 _ORDER = (".png", ".html", ".txt", ".csv", ".md", ".json", "", ".parquet")
 """Suffixes of the files that are looked at. What tells whether a picture shows the photo comes after the pictures, so that the call after a
@@ -28,6 +29,8 @@ _STAYS = "Unity Catalog keeps the files of a version as they are: remove the ver
 
 Changes = dict[str, bytes | None]
 """File -> its content without the photo; None: it goes."""
+Lists = dict[str, pa.Table]
+"""File -> its rows."""
 
 
 class Trainings:
@@ -37,11 +40,15 @@ class Trainings:
         self._platform = platform
 
     def find(self, sought: Sought) -> list[Trace]:
-        return [trace for run in self._runs() for trace in self._traces(run, self._changes(run, sought), sought)]
+        found = []
+        for run in self._runs():
+            changes, broken = self._changes(run, sought)
+            found += [*self._traces(run, changes), *(unreadable(f"training {run.name}, {file}", run.run_id) for file in broken)]
+        return found
 
     def remove(self, sought: Sought) -> None:
         for run in self._runs():
-            for file, data in self._changes(run, sought).items():
+            for file, data in self._changes(run, sought)[0].items():
                 self._platform.archive.replace(run, file, data)
 
     def underway(self) -> tuple[str, ...]:
@@ -53,7 +60,7 @@ class Trainings:
         yield from self._platform.tracking.recent()
         yield from self._platform.archive.deleted()
 
-    def _traces(self, run: RunSummary, changes: Changes, sought: Sought) -> Iterator[Trace]:
+    def _traces(self, run: RunSummary, changes: Changes) -> Iterator[Trace]:
         place = f"training {run.name}"
         versions = self._platform.registry.versions_for(run.run_id) if changes else []
         for file in changes:
@@ -67,47 +74,59 @@ class Trainings:
                 yield from (Trace(f"version {version.version}", f"has it in {name}", stays=_STAYS) for version in versions)
             yield Trace(place, name, run=run.run_id)
 
-    def _changes(self, run: RunSummary, sought: Sought) -> Changes:
-        """In the order in which they are to be made."""
+    def _changes(self, run: RunSummary, sought: Sought) -> tuple[Changes, list[str]]:
+        """In the order in which they are to be made; and the lists that cannot be read."""
         archive, names = self._platform.archive, self._platform.archive.files(run)
         looked_at = sorted((_ORDER.index(suffix), file) for file in names if (suffix := _suffix(file)) in _ORDER)
         files = {file: archive.read(run, file) for _, file in looked_at if _suffix(file) != ".png"}
-        listed = {file: lists.rows(data) for file, data in files.items() if _suffix(file) == ".parquet"}
+        listed, broken = _listed(files)
         here = Sought(sought.holds, sought.paths | {path for rows in listed.values() for path in _paths(rows, sought)})
         changes: Changes = {}
         for file, data in files.items():
-            changed = _list_without(listed[file], data, here) if file in listed else self._without(file, data, files, here)
-            if changed != data:
+            changed = _list_without(listed[file], data, here) if file in listed else self._without(file, data, listed, here)
+            if changed != data and file not in broken:
                 changes[file] = changed
         shown = any(_suffix(file) == ".json" and file.startswith("run/") for file in changes) or any(map(_mistaken, _named(listed, here)))
         pictures: Changes = {file: None for file in names if shown and file.rpartition("/")[2] in SHOWING_PHOTOS}
-        return pictures | changes
+        return pictures | changes, broken
 
-    def _without(self, file: str, data: bytes, files: dict[str, bytes], sought: Sought) -> bytes | None:
+    def _without(self, file: str, data: bytes, listed: Lists, sought: Sought) -> bytes | None:
         name = file.rpartition("/")[2]
         if name == SMOKE_PHOTO_FILE:
             is_it = sought.holds(hashlib.sha256(data).hexdigest())
-            return self._another(files, sought) if is_it else data
+            return self._another(listed, sought) if is_it else data
         if name in examples.FILES and examples.shows(data, sought):
-            return examples.with_another(data, self._another(files, sought) or examples.drawn())
+            return examples.with_another(data, self._another(listed, sought) or examples.drawn())
         if name.endswith(".html"):
             return without(data, sought.paths)
         if not sought.named_in(data):
             return data
         if name.endswith(".json"):
-            return json.dumps(_json_without(json.loads(data), sought), indent=1).encode()
+            with suppress(ValueError):  # half a file is blotted like a text
+                return json.dumps(_json_without(json.loads(data), sought), indent=1).encode()
         return sought.blotted(data)
 
-    def _another(self, files: dict[str, bytes], sought: Sought) -> bytes | None:
+    def _another(self, listed: Lists, sought: Sought) -> bytes | None:
         """The bytes of another test photo that can be read; None if there is none, so that the version cannot be tested any more."""
-        [*predicted] = (data for file, data in files.items() if file.rpartition("/")[2] == PREDICTIONS_FILE)
+        predicted = [rows for file, rows in listed.items() if file.rpartition("/")[2] == PREDICTIONS_FILE]
         if not predicted:
             return None
-        rows = lists.rows(predicted[0])
-        rows = rows.filter(pc.invert(lists.among(rows, sought)))
+        rows = predicted[0].filter(pc.invert(lists.among(predicted[0], sought)))
         limit = self._platform.settings.serving.max_request_bytes * 3 // 4 - 4096
         photos = readable(self._platform.files, rows[PATH].to_pylist(), rows[HASH].to_pylist(), {})
         return next((photo for photo in photos if len(photo) <= limit), None)
+
+
+def _listed(files: dict[str, bytes]) -> tuple[Lists, list[str]]:
+    """The lists among the files; and those that cannot be read."""
+    listed, broken = {}, []
+    for file, data in files.items():
+        if _suffix(file) == ".parquet":
+            try:
+                listed[file] = lists.rows(data)
+            except ValueError:
+                broken.append(file)
+    return listed, broken
 
 
 def _suffix(file: str) -> str:
@@ -125,7 +144,7 @@ def _paths(rows: pa.Table, sought: Sought) -> list[str]:
     return rows.filter(lists.among(rows, sought))[PATH].to_pylist() if PATH in rows.column_names else []
 
 
-def _named(listed: dict[str, pa.Table], sought: Sought) -> Iterator[dict[str, Any]]:
+def _named(listed: Lists, sought: Sought) -> Iterator[dict[str, Any]]:
     for rows in listed.values():
         yield from rows.filter(lists.among(rows, sought)).to_pylist()
 

@@ -32,7 +32,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, forgetting, progress, variables
+from tasks import approvals, progress, turns, variables
 from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
@@ -407,11 +407,15 @@ def test_a_photo_is_forgotten_with_what_prefect_knows_of_it_and_the_next_run_tra
     again = forget(run.parameters["photo"], return_state=True)
     assert again.message == state.message
     with get_client(sync_client=True) as client, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forgetting, "PATIENCE", 0.0)
-        patch.setattr(forgetting, "POLL", 0.0)
+        patch.setattr(turns, "PATIENCE", 0.0)
+        patch.setattr(turns, "POLL", 0.0)
         other = client.create_flow_run(retrain, state=Running())
         assert f"the run {other.name} has not ended" in str(forget(sha256, return_state=True).message)
         client.delete_flow_run(other.id)
+        first = client.create_flow_run(forget, parameters={"photo": sha256}, state=Running())
+        for later in (retrain, score, monitor):
+            assert f"the run {first.name} has not ended" in str(later(return_state=True).message)
+        client.delete_flow_run(first.id)
         target.set(FORGETTING__RETRAIN="true")
         deployment = client.create_deployment(client.create_flow(retrain), "retrain")
         for _ in range(2):

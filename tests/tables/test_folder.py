@@ -3,6 +3,7 @@ import os
 import socket
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,39 @@ def test_storage_without_hard_links_is_written_to_once_too(tmp_path, monkeypatch
         Folder().write_once(path, b"second")
     assert Folder().read(path) == b"first"
     assert [left.name for left in tmp_path.iterdir()] == ["report.json"]
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+def test_a_file_that_is_replaced_is_whole_at_every_moment(tmp_path, monkeypatch):
+    path = tmp_path / "doubts.json"
+    for content in (b"first", b"second"):
+        Folder().replace(str(path), content)
+        assert path.read_bytes() == content
+    assert names(tmp_path) == ["doubts.json"]
+
+    def half(part, data):
+        with part.open("wb") as file:
+            file.write(data[:3])
+        raise Killed
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # a kill leaves what was begun
+    with pytest.raises(Killed):
+        Folder().replace(str(path), b"third")
+    assert (path.read_bytes(), names(tmp_path), len(list(tmp_path.iterdir()))) == (b"second", ["doubts.json"], 2)
+
+
+def test_storage_without_renaming_is_written_to_in_place(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for content in (b"first", b"second"):
+        Folder().replace(str(tmp_path / "doubts.json"), content)
+    assert [(left.name, left.read_bytes()) for left in tmp_path.iterdir()] == [("doubts.json", b"second")]
 
 
 def each(root, work, workers=2, max_bytes=1 << 20, items=None):

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from pkgutil import walk_packages
 
 import numpy as np
@@ -15,7 +17,7 @@ from car_damage.data.answers import claims, inference_log
 from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.data.described import comment_of
 from car_damage.data.forgotten import mark_of
-from car_damage.data.people import reviews
+from car_damage.data.people import doubts, reviews
 from car_damage.data.people.desk import Answer, Desk
 from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.data.photos import features
@@ -24,6 +26,8 @@ from car_damage.settings import TABLES
 from car_damage.stage import silent
 from car_damage.stages.forget import STAGE as FORGET
 from car_damage.stages.monitoring import requests
+from car_damage.traces import certificate
+from car_damage.traces.places import places
 from car_damage.traces.rows import HASH, LISTS, PATH, Rows
 from car_damage.traces.sought import Sought
 from tests.fakes import Runs, Shelf, Versions, sha256
@@ -112,7 +116,53 @@ def test_a_forgotten_photo_is_in_no_table_and_no_folder_and_all_others_are(known
         json.dumps({"claim": name, "label": "minor", "review": False, "photos": 1, "shown_by": [str(known.landing / "minor/p3.jpg")]})
         for name in ("others", "together")
     ]
-    assert forget(known, photo(0)) == report, "a second call finds nothing, and tells what the first has found"
+    assert report.paths == report.files
+    assert forget(known, photo(0)) == replace(report, paths=()), "a second call finds nothing, and tells what the first has found"
+
+
+def test_a_file_that_cannot_be_read_or_has_just_gone_blocks_nothing_and_is_told_until_it_is_gone(known, photo):
+    settings = known.platform.settings
+    broken = [settings.home / "requests" / "broken.parquet", Path(settings.answers.keep_for_review, doubts.FILE)]
+    for path in broken:
+        path.write_bytes(b"PAR1 and no more")
+    (settings.home / "requests" / "taken.parquet").symlink_to("what monitor has just taken in")
+    audited = [trace for place in places(known.platform) for trace in place.find(Sought(sha256(photo(0)).__eq__))]
+    assert sorted(trace.place for trace in audited if trace.stays) == sorted(map(str, broken))
+    report = forget(known, photo(0))
+    assert sorted(trace.place for trace in report.found if "cannot be read" in trace.stays) == sorted(map(str, broken))
+    assert not left(known, photo(0))
+    for path in broken:
+        path.unlink()
+    assert not [trace for trace in forget(known, photo(0)).found if "cannot be read" in trace.stays]
+
+
+def test_the_certificate_says_of_each_file_whether_it_still_lies_there(known, photo):
+    first, second = forget(known, photo(0)).files
+    Path(first).unlink()
+    report = forget(known, photo(0))
+    assert report.files == (second,)
+    assert {trace.place: trace.stays for trace in report.found if trace.place in {first, second}} == {
+        first: "",
+        second: "whoever owns the folder removes it",
+    }
+    assert first not in "".join(certificate.lines(report))
+
+
+def test_what_a_later_call_removes_is_added_and_what_a_killed_one_has_noted_is_not_counted_twice(known, photo, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(known.platform.tables, "purge", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(known, photo(0))
+    once = traces(forget(known, photo(0)))
+    assert once["photos kept for review", "files"] == 2
+    settings = known.platform.settings
+    assert Desk(known.platform.files, settings.answers, known.platform.clock).keep(
+        photo(0), Answer("minor", {"minor": 0.4}, (), "m", "2026")
+    )
+    assert traces(forget(known, photo(0))) == once | {("photos kept for review", "files"): 4}
 
 
 def tables_of(workshop):

@@ -20,6 +20,7 @@ from car_damage.adapters.folder import Folder
 from car_damage.adapters.tables import spark_files, spark_work
 from car_damage.adapters.tables.delta import ATTEMPTS
 from car_damage.adapters.tables.delta_rs import DeltaRs
+from car_damage.adapters.tables.retention import KEPT, OWNERS
 from car_damage.adapters.tables.spark import SparkDelta
 from car_damage.adapters.tables.spark_session import session
 from car_damage.errors import CommitConflict, SettingsError, Terminal, Unavailable
@@ -527,10 +528,20 @@ def test_a_table_in_a_catalog_has_a_comment_and_is_read_and_written_by_its_three
         assert "delta.logRetentionDuration" in tables.purge(name, lambda _: False)
         assert not [one for one in found(tmp_path, {"it": b"forgotten"}) if "_delta_log" not in one]
         assert sorted(tables.read(name, ["value"])[0]["value"].to_pylist()) == [2, 3, 5]
-        properties = session.sql(f"SHOW TBLPROPERTIES {name}").collect()
-        assert not [row for row in properties if "RetentionDuration" in row["key"]]
+        assert not retention(session, name)
+        owners = {KEPT: "interval 3 days"}
+        session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{KEPT}' = '{owners[KEPT]}')").collect()
+        tables.purge(name, lambda _: False)
+        assert retention(session, name) == owners
+        session.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{KEPT}' = 'interval 0 hours', '{OWNERS}' = '{owners[KEPT]}')").collect()
+        tables.purge(name, lambda _: False)
+        assert retention(session, name) == owners, "a call that was killed half way is mended by the next one"
     finally:
         session.sql(f"DROP SCHEMA {schema} CASCADE").collect()
+
+
+def retention(session, name):
+    return {row["key"]: row["value"] for row in session.sql(f"SHOW TBLPROPERTIES {name}").collect() if "RetentionDuration" in row["key"]}
 
 
 def test_names_of_a_catalog_need_spark(tmp_path):

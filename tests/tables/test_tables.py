@@ -1,6 +1,8 @@
 """The port Tables on each engine: the behaviour that stages rely on."""
 
+import os
 import subprocess
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -277,7 +279,13 @@ def test_after_a_purge_removed_rows_are_in_no_file_and_the_others_stay(tables, t
     folder = tmp_path / "lab" / "bronze" / "things"
     pq.write_table(hashes(0, 3), folder / "part-of-a-killed-writer.parquet")
     pq.write_table(hashes(3), folder / "part-of-another-writer.parquet")
-    (folder / "_delta_log" / f"_commit_{uuid.uuid4()}.json.tmp").write_text(gone)
+    drafts = [folder / "_delta_log" / f"_commit_{uuid.uuid4()}.json.tmp", folder / "part-half-written.parquet"]
+    for draft in drafts:
+        draft.write_text(gone)
+    assert "stay for a day" in tables.purge(NAME, gone.__eq__)
+    assert all(draft.exists() for draft in drafts), "a live writer may be writing them"
+    for draft in drafts:
+        os.utime(draft, (time.time() - 90_000,) * 2)
     assert found(tmp_path, {"it": gone.encode()})
     for _ in range(2):
         assert not tables.purge(NAME, gone.__eq__)

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,6 +39,7 @@ MANY = 10
 DAY = 86_400.0
 UNCOMMITTED = 1
 """Days for which a file stays that no commit names, because another process may be about to commit it. A write takes less."""
+_BEGUN = "{} files that a writer has begun and not finished stay for a day, because it may be writing: forget the photo again after that"
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 """The property of a table by which writers remove old files of its log. They know nothing of versions that must stay."""
 
@@ -165,15 +166,16 @@ class DeltaTables(ABC):
             return ""
         self._vacuum(table, 0, {latest}, dry_run=False)
         used = self._files_of(table)
-        for file in path.glob("*.parquet"):
-            if file.name not in used and _has(file, is_sought):
-                file.unlink(missing_ok=True)
+        tell = {file: _has(file, is_sought) for file in path.glob("*.parquet") if file.name not in used}
         # The removal itself tells of the removed rows, as smallest and largest values of a file. So the log begins after it.
         self._begin_log(table)
         log = Log(path)
-        for file in (*log.superfluous({log.latest}, math.inf), *log.drafts()):
+        unknown = [*log.drafts(), *(file for file, has in tell.items() if has is None)]
+        young = [file for file in unknown if _age(file) < UNCOMMITTED * DAY]
+        gone = {*log.superfluous({log.latest}, math.inf), *unknown, *(file for file, has in tell.items() if has)}
+        for file in gone.difference(young):
             file.unlink(missing_ok=True)
-        return ""
+        return _BEGUN.format(len(young)) if young else ""
 
     def _purge_in_catalog(self, table: str) -> str:
         """The same for a table of a catalog, which only an engine with a catalog has."""
@@ -256,14 +258,21 @@ def _sizes(files: Iterable[Path]) -> dict[Path, int]:
     return {file: file.stat().st_size for file in files if file.exists()}
 
 
-def _has(file: Path, is_sought: Callable[[str], bool]) -> bool:
-    """Whether a data file has a row of the photo. A writer that was killed may have left half a file, which nobody can read."""
+def _age(file: Path) -> float:
+    """Seconds since it was written; 0 if it is gone."""
+    with suppress(FileNotFoundError):
+        return time.time() - file.stat().st_mtime
+    return 0.0
+
+
+def _has(file: Path, is_sought: Callable[[str], bool]) -> bool | None:
+    """Whether a data file has a row of the photo. None for half a file, which nobody can read: its writer was killed, or still writes."""
     try:
         if "sha256" not in pq.read_schema(file).names:
             return False
         return any(map(is_sought, pc.unique(pq.read_table(file, columns=["sha256"])["sha256"]).drop_null().to_pylist()))
     except (pa.ArrowException, OSError):
-        return True
+        return None
 
 
 def disk_full(what: str, message: str) -> Unavailable | None:

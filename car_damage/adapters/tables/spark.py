@@ -23,6 +23,7 @@ from car_damage.adapters.tables.columns import plain, with_columns
 from car_damage.adapters.tables.delta import DAY, LOG_CLEANUP, MANY, REMOVE, UNCOMMITTED, Change
 from car_damage.adapters.tables.log import Log
 from car_damage.adapters.tables.predicate import sql
+from car_damage.adapters.tables.retention import nothing_kept
 from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import condition, foreign, translated
 from car_damage.adapters.tables.spark_work import SparkWork, ddl, literal, quoted
@@ -212,19 +213,19 @@ class SparkDelta(SparkWork):
         """
         if self._latest(table) < 0:
             return ""
-        name, at_once = self._name(table), "'delta.deletedFileRetentionDuration'"
+        name = self._name(table)
         with translated(self._called(table)):
-            for statement in (
-                f"REORG TABLE {name} APPLY (PURGE)",
-                f"ALTER TABLE {name} SET TBLPROPERTIES ({at_once} = 'interval 0 hours')",
-                f"VACUUM {name}",
-                f"ALTER TABLE {name} UNSET TBLPROPERTIES ({at_once})",
-            ):
-                awaited(self._session(), lambda text=statement: self._session().sql(text).collect())  # type: ignore[misc]
+            self._run(f"REORG TABLE {name} APPLY (PURGE)")
+            with nothing_kept(name, self._run):
+                self._run(f"VACUUM {name}")
         return (
             "the log of the table keeps the smallest and largest hashes of files that are gone, until Databricks removes it: "
             "delta.logRetentionDuration, 30 days if it is not set"
         )
+
+    def _run(self, statement: str) -> Sequence[Any]:
+        """The rows of a statement."""
+        return awaited(self._session(), lambda: self._session().sql(statement).collect())
 
     def _write_checkpoint(self, table: str) -> None:
         """Spark's writers write a checkpoint after each tenth commit."""
