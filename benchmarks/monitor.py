@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import real_photos
-from benchmarks.monitor_photos import CLASSES, World, world
+from benchmarks.answers import CLASSES
+from benchmarks.monitor_photos import KINDS, World, world
 from car_damage.model.quality.evaluation import confusion_matrix, counts_of, macro_f1_of
 from car_damage.monitoring.drift import drifts, of_either
 from car_damage.monitoring.findings import Traffic, verdict
@@ -68,7 +69,7 @@ def run() -> list[dict[str, Any]]:
     if place is None:
         print(f"no photos at {real_photos.FOLDER}: skipped")
         return []
-    of = world(place)
+    of = world(place, KINDS)
     told = {name: [watch(of.model.baseline, story, seed) for seed in range(RUNS)] for name, story in stories(of).items()}
     lost = {name: lost_on(story) for name, story in stories(of).items()}
     lines = list(_lines(told, lost, stories(of)))

@@ -1,7 +1,7 @@
 """Traffic for `benchmarks.monitor`: real photos as they are, and worse and worse in several ways, with what a model answers to them.
 
-The model is a head on a frozen backbone, fitted to 85 % of train/ and calibrated on the other 15 %. Traffic is val/, which it has not seen.
-What costs time, the backbone's features, is kept in build/monitor.
+The model is that of `benchmarks.answers`: a head on a frozen backbone, fitted to 85 % of train/ and calibrated on the other 15 %. Traffic
+is val/, which it has not seen.
 """
 
 import io
@@ -13,37 +13,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from benchmarks.trials_features import WIDTHS, Library, library, network_file
+from benchmarks import answers, real_features
+from benchmarks.answers import CLASSES, Network
+from benchmarks.real_features import Seen
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.model.networks import heads
-from car_damage.model.onnx_network import OnnxNetwork
-from car_damage.model.quality.answers import Said, fitted
+from car_damage.model.quality.answers import fitted
 from car_damage.monitoring.samples import Sample
-from car_damage.photo.decoder import decode
-from car_damage.photo.limits import SIZE
-from car_damage.photo.signals import signals
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion
 
-CLASSES = ("minor", "moderate", "major")
-KEPT = Path("build/monitor")
 LEVELS = 3
 """Steps from a photo as it is, level 0, to the worst."""
-_BATCH = 8
-_USED = sum(WIDTHS[:3])
-"""The backbone's output and the two layers that docs/model.md names."""
-_VALIDATION = 0.15
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of n photos before anything answers."""
-
-    features: npt.NDArray[np.float32]
-    brightness: npt.NDArray[np.float64]
-    sharpness: npt.NDArray[np.float64]
-    width: npt.NDArray[np.int64]
-    height: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +37,7 @@ class Model:
 
     def sample(self, seen: Seen, labels: npt.NDArray[np.int64]) -> Sample:
         """What it answers to photos."""
-        probabilities = self.answering.calibrated(self.head.probabilities(seen.features), seen.width * seen.height)
+        probabilities = self.answering.calibrated(self.head.probabilities(seen.plain), seen.width * seen.height)
         return Sample(_inputs(seen), probabilities, labels, needs_a_person(self.answering.sets(probabilities), probabilities))
 
 
@@ -68,23 +49,17 @@ class World:
     labels: npt.NDArray[np.int64]
     """(n,) of the photos of val/."""
     traffic: dict[str, tuple[Sample, ...]]
-    """Kind -> n photos at each level, 0 to LEVELS."""
+    """Kind -> n photos at each level, from 0 on."""
 
 
-def world(place: Path) -> World:
-    """From build/monitor, or made there."""
-    photos = library(place)
-    network = OnnxNetwork(network_file(photos.weights, SIZE))
-    train = _kept("train", photos, photos.train, _as_it_is, network)
-    model = _model(photos, train)
-    labels = photos.labels[photos.val]
-    quiet = model.sample(_kept("quiet", photos, photos.val, _as_it_is, network), labels)
+def world(place: Path, kinds: Iterable[str], levels: int = LEVELS) -> World:
+    """Traffic that gets worse in these ways, names of KINDS, up to a level."""
+    real = real_features.of(place)
+    model, labels = _model(answers.said(place), real.train), real.photos.labels[real.photos.val]
+    quiet = model.sample(real.val, labels)
     traffic = {
-        kind: (
-            quiet,
-            *(model.sample(_kept(f"{kind}-{level}", photos, photos.val, at(kind, level), network), labels) for level in _levels()),
-        )
-        for kind in KINDS
+        kind: (quiet, *(model.sample(real.changed(f"{kind}-{level}", at(kind, level)), labels) for level in range(1, levels + 1)))
+        for kind in kinds
     }
     return World(model, labels, traffic)
 
@@ -94,55 +69,17 @@ def at(kind: str, level: int) -> Callable[[Path], bytes]:
     return lambda file: KINDS[kind](Image.open(file).convert("RGB"), level / LEVELS)
 
 
-def _model(photos: Library, train: Seen) -> Model:
-    labels, near = photos.labels[photos.train], photos.near[photos.train]
-    groups = np.unique(near)
-    apart = np.random.default_rng(0).permutation(groups)[: round(_VALIDATION * len(groups))]
-    held = np.isin(near, apart)
-    head = heads.fit(train.features[~held][:, None], labels[~held], near[~held], len(CLASSES), "ordinal", 20).head
-    pixels = train.width * train.height
-    said = Said(labels[held], head.probabilities(train.features[held]), pixels[held])
+def _model(network: Network, train: Seen) -> Model:
+    said = network.validation
     answering = fitted(said, Answers(), costs(CLASSES, Promotion().costs))
     probabilities = answering.calibrated(said.probabilities, said.pixels)
     review = needs_a_person(answering.sets(probabilities), probabilities)
-    return Model(head, answering, Sample(_inputs(train), probabilities, said.labels, review))
+    return Model(network.head, answering, Sample(_inputs(train), probabilities, said.labels, review))
 
 
 def _inputs(seen: Seen) -> dict[str, npt.NDArray[np.float64]]:
     size, aspect = np.log2(seen.width * seen.height), np.log2(seen.width / seen.height)
     return {"brightness": seen.brightness, "sharpness": seen.sharpness, "size": size, "aspect": aspect}
-
-
-def _kept(name: str, photos: Library, rows: npt.NDArray[np.int64], read: Callable[[Path], bytes], network: OnnxNetwork) -> Seen:
-    KEPT.mkdir(parents=True, exist_ok=True)
-    file = KEPT / f"{name}.npz"
-    if not file.exists():
-        print(f"{name}: {len(rows)} photos", flush=True)
-        part = file.with_suffix(".part.npz")
-        np.savez(part, **vars(_seen([photos.files[row] for row in rows], read, network)))
-        part.replace(file)
-    with np.load(file) as there:
-        return Seen(**{key: there[key] for key in Seen.__dataclass_fields__})
-
-
-def _seen(files: list[Path], read: Callable[[Path], bytes], network: OnnxNetwork) -> Seen:
-    features, looks, sizes = [], [], []
-    for at in range(0, len(files), _BATCH):
-        photos = [decode(read(file)) for file in files[at : at + _BATCH]]
-        features.append(network(np.stack([photo.pixels for photo in photos]))[:, :_USED])
-        looks += [signals(photo.pixels) for photo in photos]
-        sizes += [(photo.width, photo.height) for photo in photos]
-    brightness, sharpness = np.array(looks).T
-    width, height = np.array(sizes).T
-    return Seen(np.concatenate(features), brightness, sharpness, width, height)
-
-
-def _levels() -> Iterable[int]:
-    return range(1, LEVELS + 1)
-
-
-def _as_it_is(file: Path) -> bytes:
-    return file.read_bytes()
 
 
 def _night(photo: Image.Image, much: float) -> bytes:

@@ -9,7 +9,7 @@ from car_damage.pipeline import MonitorReport
 from car_damage.ports import Platform
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
-from tasks.worse import what_next
+from tasks.worse import told, what_next
 
 HEADER = ("window (UTC)", "photos", "for a person", "macro-F1, estimated", "macro-F1, labelled", "p95 ms", "errors", "unusual")
 
@@ -23,7 +23,7 @@ def monitored(report: MonitorReport, platform: Platform) -> None:
     heading = f"Version {report.version}: {f'worse, {report.how_much}' if report.alarm else 'no alarm'}"
     lines = [f"## {heading}", ""]
     if report.alarm:
-        lines += [what_next(report, platform.settings), ""]
+        lines += [what_next(report, platform.settings, told(report.version)), ""]
     lines += table(HEADER, [_row(one) for one in report.latest], "lrrrrrrl")
     lines += ["", f"A row of `{platform.settings.tables.monitoring}` has all figures of a window. The {run} has the plot.", ""]
     with if_possible("the course of the windows"):

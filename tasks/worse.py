@@ -39,14 +39,12 @@ def tell(report: MonitorReport, settings: Settings) -> None:
     Raises:
         Unavailable: an event cannot be sent. The next run sends it.
     """
-    before = variables.read(TOLD, Told)
-    if before.version != report.version:
-        before = Told(report.version or 0)
+    before = told(report.version)
     now = Told(before.version, report.alarm, before.to_learn)
     # The event first: after a kill between the two it is sent again, and not never.
     if set(report.alarm) - set(before.alarm):
-        _tell_degraded(report, settings)
-    if enough(report, settings.monitoring, before.to_learn):
+        _tell_degraded(report, settings, before)
+    if enough(report, settings.monitoring, before):
         get_run_logger().info("%d photos with labels are there to learn from: a run of retrain starts", report.to_learn)
         events.send(TRAINABLE, {"prefect.resource.id": CHAMPION}, {"version": report.version, "to_learn": report.to_learn})
         now = Told(now.version, now.alarm, report.to_learn)
@@ -54,30 +52,40 @@ def tell(report: MonitorReport, settings: Settings) -> None:
         variables.write(TOLD, now)
 
 
-def enough(report: MonitorReport, monitoring: Monitoring, since: int = 0) -> bool:
-    """Whether a training may start, which has had `since` photos to learn from before."""
+def told(version: int | None) -> Told:
+    """What was told of the version."""
+    found = variables.read(TOLD, Told)
+    return found if found.version == version else Told(version or 0)
+
+
+def enough(report: MonitorReport, monitoring: Monitoring, before: Told) -> bool:
+    """Whether a training starts."""
     of_the_model = set(report.alarm) - OF_THE_ENDPOINT
-    return bool(of_the_model) and monitoring.retrain and report.to_learn - since >= monitoring.retrain_photos
+    return bool(of_the_model) and monitoring.retrain and report.to_learn - before.to_learn >= monitoring.retrain_photos
 
 
-def what_next(report: MonitorReport, settings: Settings) -> str:
-    """What happens, or what a person can do."""
+def what_next(report: MonitorReport, settings: Settings, before: Told) -> str:
+    """What happens, or what a person can do, after what was told before."""
     monitoring = settings.monitoring
     if not set(report.alarm) - OF_THE_ENDPOINT:
         return "The endpoint is in trouble, and not the model: look at its log and at what it is sent."
-    if enough(report, monitoring):
+    if enough(report, monitoring, before):
         return f"A run of retrain starts: there are {report.to_learn:,} photos with labels that the version has not learned from."
     if not monitoring.retrain:
         return f"No training starts by itself (monitoring.retrain). {report.to_learn:,} photos with labels are there to learn from."
     host = settings.serving.host or ""
     desk = f"{host}, under Review" if is_local(host) else f"`{commands.REVIEW}`"
+    missing = f"{monitoring.retrain_photos - report.to_learn + before.to_learn:,}"
+    needed = f"A training needs labels for {missing} photos."
+    if before.to_learn:
+        needed = f"A run of retrain was started when {before.to_learn:,} photos had labels. Another needs labels for {missing} more."
     return (
-        f"A training needs labels for {monitoring.retrain_photos - report.to_learn:,} photos. {report.unlabelled:,} of the latest ones "
+        f"{needed} {report.unlabelled:,} of the latest ones "
         f"have none. Give them at {desk}, or put labelled photos into {settings.landing.folder}"
     )
 
 
-def _tell_degraded(report: MonitorReport, settings: Settings) -> None:
+def _tell_degraded(report: MonitorReport, settings: Settings, before: Told) -> None:
     get_run_logger().warning("version %s: %s", report.version, report.said)
-    payload = {"version": report.version, "what": report.how_much, "said": report.said, "next": what_next(report, settings)}
+    payload = {"version": report.version, "what": report.how_much, "said": report.said, "next": what_next(report, settings, before)}
     events.send(DEGRADED, {"prefect.resource.id": CHAMPION, "prefect.resource.name": f"version {report.version}"}, payload)

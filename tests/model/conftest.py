@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks import real_photos
+from benchmarks.trials_features import WEIGHTS
 from car_damage.adapters.mlflow.client import client
 from car_damage.model.pixels.photos import Photos
 from car_damage.photo.decoder import decode, inspect
@@ -87,6 +89,17 @@ def world(home: Path, tmp_path: Path) -> Callable[..., World]:
         return build_world(tmp_path, home, train=train, validation=validation, test=test, classes=classes)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def place() -> Path:
+    """The folder of the real photos, beside which are the weights of a backbone."""
+    place = real_photos.folder()
+    if place is None:
+        pytest.skip(f"no real photos at {real_photos.FOLDER}")
+    if not (place.parent / WEIGHTS).exists():
+        pytest.skip(f"no weights at {place.parent / WEIGHTS}")
+    return place
 
 
 @pytest.fixture(scope="session")

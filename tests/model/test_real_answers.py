@@ -1,25 +1,19 @@
 """On real photos that were used for nothing, of each class the share that was asked for is answered without excluding its class."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import answers, real_photos
-from benchmarks.trials_features import WEIGHTS
+from benchmarks import answers
 from car_damage.model.quality.answers import fitted, quality_of
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion
 
 
 @pytest.fixture(scope="module")
-def network() -> answers.Network:
-    """What a network says about real photos. The benchmark keeps it, too, because it takes a minute."""
-    place = real_photos.folder()
-    if place is None:
-        pytest.skip(f"no real photos at {real_photos.FOLDER}")
-    if not (place.parent / WEIGHTS).exists():
-        pytest.skip(f"no weights at {place.parent / WEIGHTS}")
+def network(place: Path) -> answers.Network:
     return answers.said(place)
 
 

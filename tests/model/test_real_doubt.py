@@ -1,15 +1,11 @@
 """On real photos, at least half of the labels that are wrong on purpose are among the 4 % about which people are asked."""
 
+from pathlib import Path
+
 import numpy as np
-import pytest
 
-from benchmarks import doubt, real_photos, trials_features
+from benchmarks import doubt
 
 
-def test_half_of_the_wrong_labels_are_found() -> None:
-    place = real_photos.folder()
-    if place is None:
-        pytest.skip(f"no real photos at {real_photos.FOLDER}")
-    if not doubt.kept():
-        pytest.skip(f"no features in {trials_features.KEPT}, which cost minutes: python -m benchmarks doubt writes them")
+def test_half_of_the_wrong_labels_are_found(place: Path) -> None:
     assert np.mean(list(doubt.shares(place, range(3)))) >= 0.5

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from benchmarks import real_photos
+from benchmarks.trials_features import WEIGHTS
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import PARENT_TAG
@@ -49,7 +50,6 @@ from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.training import search, seeing, transfer, warm_start
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
-WEIGHTS = (real_photos.folder() or real_photos.FOLDER).parent / "weights" / "efficientnet_lite0_imagenet_224.keras"
 TABLE = "insurance_uc.silver.features"
 
 
@@ -545,12 +545,9 @@ class Real:
 
 
 @pytest.fixture(scope="module")
-def real() -> Real:
-    folder = real_photos.folder()
-    if folder is None or not WEIGHTS.exists():
-        pytest.skip("shared/data has no weights or no photos here")
-    seen = backbone.load(using(WEIGHTS), Folder())
-    train, validation = (real_photos.photos(folder / part, each) for part, each in (("train", 120), ("val", 60)))
+def real(place: Path) -> Real:
+    seen = backbone.load(using(place.parent / WEIGHTS), Folder())
+    train, validation = (real_photos.photos(place / part, each) for part, each in (("train", 120), ("val", 60)))
     fitted = heads.fit(seen.features(train.pixels)[:, None], train.labels, np.arange(len(train)), 3, "ordinal", 1)  # type: ignore[arg-type]
     return Real(seen, train, fitted, validation)
 

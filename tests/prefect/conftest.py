@@ -12,12 +12,14 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 from car_damage.platform import Target
-from car_damage.settings import PREFIX
+from car_damage.settings import PREFIX, Alerts
 from car_damage.settings_sources import load
+from deployments import automations
 from deployments.bootstrap import limits
 from deployments.items import bootstrap
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+from tests.prefect.mailbox import Mailbox, open_mailbox
 from tests.prefect.service import delete_runs
 
 
@@ -90,6 +92,15 @@ def _left_empty(server: str) -> Iterator[None]:
     delete_runs()
 
 
+@pytest.fixture(scope="module")
+def mailbox(server: str) -> Iterator[Mailbox]:
+    """Receives notifications. In the end no automation sends any more."""
+    del server
+    with open_mailbox() as box:
+        yield box
+        bootstrap(automations.items(Alerts()))
+
+
 @dataclass
 class LocalTarget:
     """A home folder, a landing folder, an endpoint server, and the environment variables that name them."""
@@ -122,6 +133,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, server: str) -> Iterator[Lo
         "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{free_port()}",
         "CAR_DAMAGE_SERVING__POLL": "0.2",
         "CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(home / "kept"),
+        "CAR_DAMAGE_MONITORING__LOG_SECONDS": "1",
     }
     os.environ.update(variables)
     try:

@@ -194,8 +194,7 @@ def deployed(home: Path, landing: Path) -> Service:
     (home / "logs").mkdir(exist_ok=True)
     bootstrap(everything(load()))
     with get_client(sync_client=True) as client:
-        for name in ("retrain/retrain", "watch-landing/watch-landing"):
-            found = client.read_deployment_by_name(name)
+        for found in client.read_deployments():
             for schedule in found.schedules:
                 client.update_deployment_schedule(found.id, schedule.id, active=False)
     delete_runs()  # of a schedule that fired before it was off: a second check at the same time would be cancelled

@@ -1,9 +1,11 @@
-"""The service as its users experience it: new photos start a run; runs are queued, cancelled, killed and retried.
+"""The service as its users experience it: new photos start a run, and so do photos that turn dark; runs are queued, cancelled, killed and
+retried.
 
 The Prefect server, workers, tables, MLflow and endpoint are real. The tests tell one story in order.
 """
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -16,24 +18,28 @@ from uuid import UUID
 import psutil
 import pytest
 import yaml
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.settings import get_current_settings
 from prefect.states import Pending
 
+from car_damage.data.answers.inference_log import from_file
 from car_damage.data.people.desk import Desk
 from car_damage.server.address import token
 from car_damage.server.api.page import link
 from car_damage.settings import CONFIG_VARIABLE, Alerts
 from deployments import automations, demo_photos, deploy
 from deployments.items import bootstrap
+from flows.monitor import monitor
 from flows.watch_landing import watch_landing
 from tests.prefect.conftest import LocalTarget, PrefectServer
+from tests.prefect.mailbox import BLOCK, Mailbox
 from tests.prefect.service import Service, deployed, kill, until
 from tests.server.browser import chromium
 
 SEED = 11
-RETRAIN, LOOK, PROMOTE = "retrain/retrain", "watch-landing/watch-landing", "promote/promote"
+RETRAIN, LOOK, PROMOTE, MONITOR = "retrain/retrain", "watch-landing/watch-landing", "promote/promote", "monitor/monitor"
 pytestmark = pytest.mark.timeout(1800)
 LONG = {"CAR_DAMAGE_TRAINING__EPOCHS": "5000", "CAR_DAMAGE_TRAINING__PATIENCE": "5000"}
 """Training that lasts until the test ends it."""
@@ -42,6 +48,17 @@ SOME = {"CAR_DAMAGE_TRAINING__EPOCHS": "20", "CAR_DAMAGE_TRAINING__PATIENCE": "2
 
 REVIEWED = demo_photos.photo("moderate", seed=304)
 """The photo that a person reviews on the page."""
+WINDOW = 20
+"""Photos of a window of the request log. It ends with the photos of one request."""
+WATCHED = f"""
+[monitoring]
+hours = 1e-5
+wait = 0
+least_rows = {WINDOW}
+windows = 3
+speaking = 2
+retrain_photos = {WINDOW}
+"""
 SILENCE = 45.0
 """Seconds without a heartbeat after which a run counts as lost; a live run sends a heartbeat every 30 s."""
 
@@ -62,9 +79,9 @@ def service(target: LocalTarget) -> Iterator[Service]:
     settings_file().write_text("")
 
 
-def epochs(number: int) -> None:
-    """How long the runs train from now on that do not say it themselves."""
-    settings_file().write_text(f"[training]\nepochs = {number}\n")
+def epochs(number: int, more: str = "") -> None:
+    """How long the runs train from now on that do not say it themselves, and more settings."""
+    settings_file().write_text(f"[training]\nepochs = {number}\n{more}")
 
 
 def settings_file() -> Path:
@@ -157,6 +174,40 @@ class TestPhotosThatLand:
         answered = platform.serving.query([REVIEWED, photo])
         assert [(one.label, one.served_by.rpartition("-")[2]) for one in answered] == [("moderate", "2")] * 2
 
+    def test_when_photos_turn_dark_a_person_is_told_and_their_words_start_a_run_in_which_the_gate_decides(
+        self, service: Service, mailbox: Mailbox
+    ) -> None:
+        platform = service.platform
+        bootstrap(automations.items(Alerts(notify=BLOCK)))
+        epochs(30, WATCHED)
+        by_day = [demo_photos.photo(demo_photos.CLASSES[number % 3], seed=400 + number) for number in range(WINDOW)]
+        at_night = {darkened(demo_photos.photo(label, seed=500 + n)): label for n in range(14) for label in demo_photos.CLASSES}
+        before, noted = {run.id for run in service.runs("retrain")}, requests(service)
+        for photos in (by_day, list(at_night)[:WINDOW], list(at_night)[WINDOW:]):
+            platform.serving.query(photos)
+        until(lambda: requests(service) >= noted + WINDOW + len(at_night), "the requests are noted", 30)
+
+        name, message = service.completed(service.start(MONITOR))
+        assert (name, message.partition(":")[0]) == ("Worse", "Version 2")
+        letter = mailbox.about("is worse")
+        assert (letter["subject"].partition(":")[0], "brightness" in letter["subject"]) == ("Version 2 is worse", True)
+        assert "A training needs labels for" in letter["body"]
+        assert service.runs("retrain", before) == [], "there is nothing to learn from"
+
+        desk = Desk(platform.files, platform.settings.answers, platform.clock)
+        for photo, label in list(at_night.items())[: WINDOW + 4]:  # some become test photos
+            desk.take(hashlib.sha256(photo).hexdigest(), label, "Ann", photo=photo)
+        assert monitor(return_state=True).name == "Worse"
+        [run] = until(lambda: service.runs("retrain", before), "a run comes by itself")
+        name, _ = service.completed(run.id)
+        judged, champion = platform.registry.get(3), platform.registry.champion()
+        assert champion is not None
+        assert judged.tags["judged_against"] == "2"
+        assert (name, judged.tags["decision"], champion.version) in {("Promoted", "promote", 3), ("Kept the champion", "keep", 2)}
+        assert platform.serving.state().served == champion.version
+        bootstrap(automations.items(Alerts()))
+        epochs(2)
+
     def test_a_run_has_the_code_of_the_repository_that_its_pull_step_clones(self, service: Service, tmp_path: Path) -> None:
         repository = repository_of(deploy.ROOT, tmp_path / "repository", "has been validated.", "has been validated, says the clone.")
         declared = yaml.safe_load(deploy.FILE.read_text())
@@ -242,6 +293,18 @@ class TestARunThatIsEnded:
         # The automation ignores a run that has ended, whatever the name of its final state.
         left = service.read(quiet)
         assert (left.state_name, left.run_count) == ("Nothing new", 1)
+
+
+def darkened(photo: bytes) -> bytes:
+    """The photo as at dusk."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(photo)).point(lambda value: value // 4).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def requests(service: Service) -> int:
+    """Photos in the request log that no run has taken up yet."""
+    return sum(from_file(file.read_bytes()).num_rows for file in (service.home / "requests").glob("*.parquet"))
 
 
 def _retry(run: UUID) -> None:
