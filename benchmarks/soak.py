@@ -30,7 +30,7 @@ from car_damage.platform import Target
 from car_damage.server.address import token
 from car_damage.settings_sources import load
 from car_damage.stage import silent
-from car_damage.stages.requests import take_up
+from car_damage.stages.monitoring.requests import take_up
 from deployments.processes import free_port
 from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
 
