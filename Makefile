@@ -3,14 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGES ?=
-MINUTES ?= 5
 PYTEST_ARGS ?=
 
 # Many container images set this. Each of our processes would then compile all of TensorFlow again: 25 s in place of 10.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup spark demo up down deploy watch doctor test lint fuzz bench bench-scale bench-nights pictures constraints clean
+.PHONY: help setup spark demo up down deploy watch doctor test lint fuzz bench bench-scale bench-nights bench-soak pictures constraints clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -62,6 +61,7 @@ lint: setup spark  ## ruff, mypy, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+fuzz: MINUTES ?= 5
 fuzz: $(VENV)/installed-fuzz  ## Fuzz the decoder, labels and request bodies for MINUTES=5, then 10,000 mutated photos
 	@$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
@@ -78,6 +78,10 @@ bench-scale: setup spark  ## Measure both table engines with up to 100,000 photo
 
 bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes twenty minutes
 	@$(BIN)/python -m benchmarks nights
+
+bench-soak: MINUTES ?= 10
+bench-soak: setup  ## Compress busy hours into MINUTES=10, and see whether anything leaks or gets lost
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver
 	@$(BIN)/python -m tests.pictures

@@ -20,7 +20,8 @@ class Target:
     @cached_property
     def files(self) -> Files:
         settings = self.settings
-        return _files_of(settings.landing.folder, settings.answers.corrections, settings.monitoring.log_folder)
+        answers, log = settings.answers, settings.monitoring.log_folder
+        return _files_of(settings.landing.folder, answers.corrections, answers.keep_for_review or "", log)
 
     @cached_property
     def handovers(self) -> Files:

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from itertools import product
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -313,7 +313,7 @@ class Answers(Section):
     /Volumes/<databricks.catalog>/ops/corrections/. It must not lie in the landing folder."""
     keep_for_review: FolderPath | None = None
     """Folder in which the endpoint server keeps photos whose answers ask for a person, until somebody has reviewed them. It must not lie in
-    the landing folder or in that of corrections. None: it keeps none."""
+    the landing folder, in that of corrections or in that of requests. None: it keeps none."""
     keep_days: Annotated[int, Field(ge=1)] = 30
     """Days after which a photo goes from there although nobody has reviewed it."""
     keep_photos: Annotated[int, Field(ge=1)] = 1_000
@@ -461,6 +461,8 @@ class Monitoring(Section):
     """Folder of these files, until their rows are in the table. By default the folder requests in the home folder. If the stages run as
     jobs in Databricks and the endpoint is the local one, name a folder on a volume that both reach. It must not lie in the landing
     folder."""
+    keep_days: Annotated[int, Field(ge=0)] = 400
+    """Days after which a request goes from the table of the request log. What the windows say of it stays. 0: it stays for ever."""
     cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")] = "17 * * * *"
     """When the flow runs, as cron in UTC. `make deploy` makes it the schedule."""
     hours: Annotated[float, Field(gt=0, le=24 * 366)] = 24.0
@@ -785,14 +787,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _apart(self) -> Self:
         """No folder of ours lies where photos land, or in another one of ours."""
-        ours = {
+        folders = {
+            "landing.folder": self.landing.folder,
             "answers.corrections": self.answers.corrections,
             "answers.keep_for_review": self.answers.keep_for_review,
             "monitoring.log_folder": self.monitoring.log_folder,
         }
-        others = {"landing.folder": self.landing.folder, "answers.corrections": self.answers.corrections}
-        for (name, path), (other, there) in product(ours.items(), others.items()):
-            if path and name != other and (there.startswith(path) or _seen_below(path, there)):
+        for (other, there), (name, path) in combinations(folders.items(), 2):
+            if path and there and (there.startswith(path) or _seen_below(path, there)):
                 raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
         return self
 

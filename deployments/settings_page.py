@@ -1,5 +1,6 @@
 """Generates docs/settings.md from the settings: `python -m deployments.settings_page`."""
 
+import inspect
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -28,7 +29,7 @@ def page() -> str:
         section = _section(field)
         if section is None:
             continue
-        lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), "", "| key | default | |", "|---|---|---|"]
+        lines += ["", f"## {name}", "", inspect.cleandoc(section.__doc__ or ""), "", "| key | default | |", "|---|---|---|"]
         lines += [_row(f"{name}.", key, inner) for key, inner in section.model_fields.items()]
     return "\n".join(lines) + "\n"
 

@@ -82,22 +82,26 @@ def _uses_home(settings: Settings) -> bool:
 
 def _paths(settings: Settings) -> dict[str, tuple[str, bool]]:
     """What a flow run needs of the machine: name -> (path, whether it is only read)."""
-    landing, config = settings.landing.folder.rstrip("/"), config_file()
-    found = {"home": (str(settings.home), False)} if _uses_home(settings) else {}
-    inside = "home" in found and Path(landing).is_relative_to(settings.home)
-    if not (inside or is_elsewhere(landing)):
-        found["photos"] = (landing, True)
-    corrections = settings.answers.corrections.rstrip("/")
-    if not (is_elsewhere(corrections) or ("home" in found and Path(corrections).is_relative_to(settings.home))):
-        found["corrections"] = (corrections, True)
-    if config is not None:
-        found["settings"] = (str(config.absolute()), True)
-    mounted = [Path(path) for path, _ in found.values()]
-    for name, path in settings.training.files.items():
-        if not (is_elsewhere(path) or any(Path(path).is_relative_to(folder) for folder in mounted)):
-            found[name] = (str(Path(path).parent), True)
-            mounted.append(Path(path).parent)
+    config, log = config_file(), settings.monitoring.log_folder
+    wanted = {
+        "home": (str(settings.home) if _uses_home(settings) else None, False),
+        "photos": (settings.landing.folder, True),
+        "corrections": (settings.answers.corrections, False),  # the flow forget removes words and photos
+        "kept": (settings.answers.keep_for_review, False),
+        # In a home folder that runs do not use, nobody notes requests.
+        "requests": (None if Path(log).is_relative_to(settings.home) else log, False),
+        "settings": (None if config is None else str(config.absolute()), True),
+        **{name: (str(Path(path).parent), True) for name, path in settings.training.files.items()},
+    }
+    found: dict[str, tuple[str, bool]] = {}
+    for name, (path, read_only) in wanted.items():
+        if path is not None and not is_elsewhere(path) and (name == "settings" or not _has(found, path, read_only)):
+            found[name] = (path.rstrip("/"), read_only)
     return found
+
+
+def _has(mounted: Mapping[str, tuple[str, bool]], path: str, read_only: bool) -> bool:
+    return any(Path(path).is_relative_to(folder) and read_only >= only_read for folder, only_read in mounted.values())
 
 
 def _environment(settings: Settings) -> dict[str, str]:

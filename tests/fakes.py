@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from car_damage.errors import RegistryError, Unavailable, UpdateInProgress
 from car_damage.moves import UNDERWAY, Intention, Move
-from car_damage.ports import EndpointState, File, ModelVersion, Prediction, RunSummary, Space
+from car_damage.ports import EndpointState, File, ModelVersion, Prediction, RunSummary, Space, Where
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -292,12 +292,16 @@ class Tidied:
         self.days.add(keep_days)
         return self.spaces.get(table, Space()) if dry_run else self.spaces.pop(table, Space())
 
-    def read(self, table: str, columns: Sequence[str]) -> "tuple[pa.Table, int]":
+    def read(self, table: str, columns: Sequence[str], *, where: Where | None = None) -> "tuple[pa.Table, int]":
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         if table not in self.rows:
             return pa.table({column: pa.nulls(0) for column in columns}), -1
-        return self.rows[table].select(list(columns)), 0
+        found = self.rows[table]
+        if where is not None and where.most is not None:
+            found = found.filter(pc.less_equal(found[where.column], where.most))
+        return found.select(list(columns)), 0
 
     def merge(self, table: str, rows: "pa.Table", key: Sequence[str], *, remove: "pa.Table") -> int:
         assert not rows.num_rows

@@ -10,8 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
-from car_damage.settings import CONFIG_VARIABLE, PREFIX, Section, Settings
+from car_damage.settings import CONFIG_VARIABLE, PREFIX, TABLES, Section, Settings
 from car_damage.settings_sources import load
 from deployments.settings_page import page as settings_page
 
@@ -62,6 +63,18 @@ def test_settings_in_the_documentation_are_settings(where: str, text: str, tmp_p
     path.write_text(text)
     monkeypatch.setenv("CAR_DAMAGE_CONFIG", str(path))
     load()
+
+
+def test_the_settings_of_another_place_name_every_table() -> None:
+    [staging] = [tomllib.loads(text) for _, text in blocks("toml") if "insurance_staging.silver" in text]
+    assert sorted(staging["tables"]) == sorted(TABLES)
+
+
+def test_numbers_of_deployments_in_the_documentation_are_right() -> None:
+    count = len(yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"])
+    numbers = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    said = {number for path in PAGES for number in re.findall(r"(\w+) deployments of \[prefect", path.read_text())}
+    assert said == {numbers[count - 1]}
 
 
 def test_keys_of_settings_in_the_documentation_are_there() -> None:

@@ -3,6 +3,7 @@
 Whoever handles a request only puts. What does not fit is dropped and counted, and so is work that fails.
 """
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -11,6 +12,9 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+LAST = 10.0
+"""Seconds that the work which waits may take when the server stops."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class Backlog(Generic[T]):
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
-        self._soon = threading.Event()
+        self._settling = False
         self._thread: threading.Thread | None = None
 
     def put(self, item: T, size: int) -> None:
@@ -45,28 +49,38 @@ class Backlog(Generic[T]):
                 return
             self._items.append((item, size))
             self._bytes += size
-            if 2 * self._bytes > self._most:
-                self._soon.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            if len(self._items) == 1:  # else the thread knows: waking it for each request would take the processor from the answers
+            # Waking the thread for each request would take the processor from the answers.
+            if len(self._items) == 1 or self._is_urgent:
                 self._changed.notify_all()
 
     def settle(self, timeout: float) -> bool:
-        """Let the thread begin at once, and wait until nothing waits, for `timeout` seconds at most. Returns whether that is so."""
+        """Let the thread work without a pause until nothing waits, for `timeout` seconds at most. Returns whether that is so.
+
+        What is left then counts as dropped: whoever settles is about to end.
+        """
         with self._changed:
-            self._soon.set()
-            return self._changed.wait_for(lambda: not self._bytes, timeout)
+            self._settling = True
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: not self._items, timeout)
+            self._settling = False
+            if not done:
+                self._drop(len(self._items))
+                _log.warning("%s: %d dropped: they were not done within %g s", self._name, len(self._items), timeout)
+            return done
+
+    @property
+    def _is_urgent(self) -> bool:
+        return self._settling or 2 * self._bytes > self._most
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._items))
-            if self._every:
-                self._soon.wait(self._every)
-                self._soon.clear()
-            with self._changed:
+                if self._every:
+                    self._changed.wait_for(lambda: self._is_urgent, self._every)
                 taken = list(islice(self._items, self._at_once))
             self._try([item for item, _ in taken])
             with self._changed:
@@ -81,3 +95,8 @@ class Backlog(Generic[T]):
         except Exception as error:  # noqa: BLE001 - one failure must not end the thread, which works for all others
             self._drop(len(items))
             _log.warning("%s: %d dropped: %s", self._name, len(items), error)
+
+
+async def settle(*works: Callable[[float], bool]) -> None:
+    """Settle the work of some backlogs at once, by their `settle`, in the seconds that it may take."""
+    await asyncio.gather(*(asyncio.to_thread(work, LAST) for work in works))

@@ -23,16 +23,17 @@ from car_damage.model.run_files import MONITORING_FILES
 from car_damage.monitoring import quality, record
 from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_either, of_features
 from car_damage.monitoring.findings import traffic, verdict
-from car_damage.monitoring.samples import classes_of, of_baseline, of_log
+from car_damage.monitoring.samples import of_baseline, of_log
 from car_damage.monitoring.windows import Window, alarm, closed
 from car_damage.pipeline import MonitorReport, MonitorRequest
 from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import careful, requests, truth, words
+from car_damage.stages import words
+from car_damage.stages.monitoring import careful, old_requests, requests, truth
+from car_damage.stages.monitoring.truth import Truth
 from car_damage.stages.training import cached
-from car_damage.stages.truth import Truth
 
 BACKLOG = timedelta(days=31)
 """Requests of a version that was never looked at count from then on."""
@@ -63,17 +64,19 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
     """
     requests.take_up(platform, progress)
     words.take_up_all(platform)
+    old_requests.remove(old_requests.found(platform), platform)
     settings, champion = platform.settings, platform.registry.champion()
     before = _rows(platform)
     if champion is None:
         return MonitorReport(said="no version is live")
-    log = _log(before.get(champion.version, []), platform)
+    since = _since(before.get(champion.version, []), platform)
+    log = _log(since, platform)
     versions = sorted(set(pc.unique(log["model_version"]).drop_null().to_pylist()))
     known, written = truth.known(platform), 0
     for place, number in enumerate(versions):
         progress("monitor", place, len(versions), f"version {number}")
         rows = log.filter(pc.equal(log["model_version"], number))
-        written += _look(number, rows, before.setdefault(number, []), known, request, platform)
+        written += _look(number, rows, since, before.setdefault(number, []), known, request, platform)
     progress("monitor", len(versions), len(versions), f"{written} new windows")
     of_champion = before.get(champion.version, [])
     if not of_champion:
@@ -94,19 +97,25 @@ def _rows(platform: Platform) -> dict[int, list[Row]]:
     return found
 
 
-def _log(of_champion: list[Row], platform: Platform) -> pa.Table:
-    """The rows of the request log that are needed: those of the champion's latest windows, and of what follows."""
-    settings = platform.settings
-    latest = of_champion[-settings.monitoring.windows :]
+def _since(of_champion: list[Row], platform: Platform) -> datetime:
+    """From when on the request log is needed: the champion's latest windows, and what follows, as far as the log keeps it."""
+    latest = of_champion[-platform.settings.monitoring.windows :]
     since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
+    return max(since, old_requests.kept_since(platform) or since)
+
+
+def _log(since: datetime, platform: Platform) -> pa.Table:
+    settings = platform.settings
     rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, where=Where("answered", least=since))
     rows = rows.cast(INFERENCE_LOG)
     return rows.filter(pc.equal(rows["endpoint"], settings.serving.endpoint))
 
 
-def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: MonitorRequest, platform: Platform) -> int:  # noqa: PLR0917
+def _look(  # noqa: PLR0917
+    number: int, log: pa.Table, since: datetime, before: list[Row], known: Truth, request: MonitorRequest, platform: Platform
+) -> int:
     """Write a row for each window of a version that has ended, append it to `before`, and return how many there are. Rows of earlier
-    windows get the labels that have arrived since.
+    windows, all of which the log has, get the labels that have arrived since.
     """
     settings, tables = platform.settings, platform.tables
     monitoring = settings.monitoring
@@ -116,7 +125,7 @@ def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: 
     of = _version(number, known, platform, compare=bool(windows))
     if of is None:
         return 0
-    changed = [row for row in before[-monitoring.windows :] if _relabel(row, log, of)]
+    changed = [row for row in before[-monitoring.windows :] if row["begins"] >= since and _relabel(row, log, of)]
     if changed:
         schema = pa.schema([MONITORING.field(name) for name in (*KEY, *TRUTH)])
         tables.merge(settings.tables.monitoring, pa.Table.from_pylist(changed, schema=schema), KEY)
@@ -128,15 +137,14 @@ def _look(number: int, log: pa.Table, before: list[Row], known: Truth, request: 
 
 
 def _version(number: int, known: Truth, platform: Platform, *, compare: bool) -> _Version | None:
-    """None for a version that was removed. Only a window to `compare` needs the baseline."""
+    """None for a version that was removed. Only a window to `compare` needs the features."""
     try:
         version = platform.registry.get(number)
     except RegistryError:
         return None
-    baseline = truth.baseline(version, platform) if compare else None
-    classes = platform.settings.labels.classes if baseline is None else classes_of(baseline)
-    features = "" if baseline is None else truth.features_digest(version, platform)
-    return _Version(version, classes, baseline, known.unseen(truth.learned(version, platform)), features)
+    baseline = truth.baseline(version, platform)
+    features = truth.features_digest(version, platform) if compare and baseline is not None else ""
+    return _Version(version, truth.classes(baseline, platform), baseline, known.unseen(truth.learned(version, platform)), features)
 
 
 def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, request: MonitorRequest, platform: Platform) -> Row:  # noqa: PLR0917

@@ -8,12 +8,14 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+from car_damage.data.people.desk import Desk
 from car_damage.errors import RegistryError
 from car_damage.model.run_files import evidence_file
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
 from car_damage.ports import ModelVersion, Platform, RunSummary
 from car_damage.promotion.retention import Holdings
 from car_damage.stage import Progress, Stage
+from car_damage.stages.monitoring import old_requests
 from car_damage.stages.training import transfer
 
 
@@ -27,7 +29,10 @@ def work(request: TidyRequest, platform: Platform, progress: Progress) -> TidyRe
     needed = holdings.needed_runs
     deleted = [run for run in platform.archive.deleted() if (run.ended or run.started) < before and run.run_id not in needed]
     features = _features(request, platform, holdings)
-    return TidyReport((*trainings, *_deleted(request, platform, deleted), *features, *_tables(request, platform, rest, progress)))
+    tables = _tables(request, platform, rest, progress)
+    return TidyReport(
+        (*trainings, *_deleted(request, platform, deleted), *features, *_requests(request, platform), *tables, *_kept(request, platform))
+    )
 
 
 def _trainings(request: TidyRequest, platform: Platform, holdings: Holdings, over: list[RunSummary]) -> list[Leftover]:
@@ -77,6 +82,28 @@ def _features(request: TidyRequest, platform: Platform, holdings: Holdings) -> l
     if not request.dry_run:
         transfer.remove(keys, platform)
     return [Leftover("features", platform.settings.tables.features, keys.num_rows, None)] if keys.num_rows else []
+
+
+def _requests(request: TidyRequest, platform: Platform) -> list[Leftover]:
+    """Old rows of the request log. In jobs the stage monitor removes them."""
+    if platform.settings.databricks.stages == "jobs":
+        return []
+    gone = old_requests.found(platform)
+    if not request.dry_run:
+        old_requests.remove(gone, platform)
+    return [Leftover("requests", platform.settings.tables.inference_log, gone.num_rows, None)] if gone.num_rows else []
+
+
+def _kept(request: TidyRequest, platform: Platform) -> list[Leftover]:
+    """Photos that were kept for a person and wait no longer."""
+    folder = platform.settings.answers.keep_for_review
+    if not folder:
+        return []
+    desk = Desk(platform.files, platform.settings.answers, platform.clock)
+    over = desk.over()
+    if not request.dry_run:
+        desk.remove(over)
+    return [Leftover("photos kept for review", folder, len(over), sum(file.size for file in over))] if over else []
 
 
 def _tables(request: TidyRequest, platform: Platform, holdings: Holdings, progress: Progress) -> list[Leftover]:

@@ -85,15 +85,21 @@ def models(settings: Settings) -> list[str]:
 def comments(settings: Settings) -> dict[str, str]:
     """Full name of a schema or volume -> what it is, for people. Of two uses of one schema the later one counts."""
     names, databricks, photos = settings.tables, settings.databricks, "Photos of damaged cars, a folder for each class."
+    inference = settings.serving.inference_table
     uses = {
         settings.tracking.model: "The model of the severity of car damage.",
         databricks.wheels: "Wheels that the jobs of the car damage service install.",
         settings.answers.corrections: "What people say about photos of damaged cars, and the photos that got a class there.",
         **({kept: "Photos of damaged cars that wait for a person."} if (kept := settings.answers.keep_for_review) else {}),
+        settings.monitoring.log_folder: "Requests to the endpoint of the car damage model, until they are in their table.",
+        **({inference: "Requests to the endpoint of the car damage model, with their photos."} if inference else {}),
         databricks.handovers: "Requests and reports that flow runs and jobs of the car damage service exchange; old ones are removed.",
         names.inference_log: "Requests to the endpoint of the car damage model, without photos.",
+        names.monitoring: "What the requests to the endpoint of the car damage model say of its live version.",
+        names.claims: "What the photos of each claim show together.",
         names.predictions: "Answers of the car damage model to many photos.",
         names.features: "What a backbone sees in each photo of a damaged car.",
+        names.forgotten: "Marks of photos of damaged cars that were forgotten, without the photos.",
         names.reviews: "What people have said about photos of damaged cars.",
         names.splits: "The split of each photo of damaged cars.",
         names.silver: "Photos of damaged cars that models are trained and tested on.",

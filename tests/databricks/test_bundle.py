@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from car_damage.adapters.mlflow.registry import DESCRIPTION
 from car_damage.errors import SettingsError
-from car_damage.settings import Databricks, Settings, Workers
+from car_damage.settings import TABLES, Databricks, Settings, Workers
 from deployments import doctor
 from deployments.__main__ import app
 from deployments.databricks import access_control, bundle, jobs, needs, unity_catalog, workspace_checks
@@ -187,6 +187,17 @@ def test_the_bundle_declares_what_the_settings_name() -> None:
     assert {job["name"] for job in resources["jobs"].values()} == set(settings.jobs.values())
     kept = [one for kind, those in resources.items() if kind != "jobs" for one in those.values()]
     assert all(one["lifecycle"] == {"prevent_destroy": True} for one in kept), "a bundle that is taken away must not take the data along"
+
+
+def test_every_schema_and_volume_has_a_comment_wherever_it_is() -> None:
+    settings = Settings(
+        databricks={"stages": "jobs", "catalog": "c"},
+        tables={name: f"c.of_{name}.rows" for name in TABLES},
+        answers={"keep_for_review": "/Volumes/c/of_kept/kept"},
+        monitoring={"log_folder": "/Volumes/c/of_requests/requests"},
+        serving={"host": "databricks", "inference_table": "c.of_endpoint.requests"},
+    )
+    assert {*unity_catalog.schemas(settings), *unity_catalog.volumes(settings)} <= unity_catalog.comments(settings).keys()
 
 
 def test_a_target_s_variables_are_those_of_bootstrap_s_jobs(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_a_container_has_the_home_the_photos_and_the_settings_at_the_same_paths(
     assert (started.image, started.network_mode, started.auto_remove, started.stream_output) == ("car-damage", "host", True, False)
 
 
+def test_a_container_has_the_folders_outside_of_the_home_folder_that_runs_clear_and_may_write_there(tmp_path: Path) -> None:
+    there = {"corrections": "/data/corrections", "keep_for_review": "/data/kept"}
+    started = job(made(settings("docker", tmp_path, answers=there, monitoring={"log_folder": "/data/requests"})))
+    assert started.volumes[2:-1] == [f"/data/{name}:/data/{name}" for name in ("corrections", "kept", "requests")]
+
+
 def test_a_container_has_the_folder_of_a_backbone_in_a_file(tmp_path: Path) -> None:
     for backbone, mounted in (("/data/weights/b.keras", ["/data/weights:/data/weights:ro"]), ("MobileNetV2", [])):
         training = {"network": "transfer", "backbone": backbone, "weights": "/data/weights/w.h5" if mounted else "imagenet"}

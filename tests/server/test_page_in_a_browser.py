@@ -385,6 +385,45 @@ def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_wor
     assert page.console() == []
 
 
+HOLD = """
+    window.asked = []; window.real = window.fetch;
+    window.fetch = (...given) => new Promise((go) => { window.asked.push([String(given[0]), () => go(window.real(...given))]); });
+"""
+"""Holds each request of the page until `LET_GO`."""
+LET_GO = "window.fetch = window.real; for (const [, go] of window.asked) go(); return window.asked.map(([path]) => path);"
+
+
+def test_a_view_that_was_left_shows_nothing_any_more_and_a_word_is_taken_back_once(page: Browser, desk: Desk) -> None:
+    sign(page)
+    data = drawn("major", 1)
+    chances = {"minor": 0.5, "moderate": 0.5, "major": 0.0}
+    desk.keep(data, Answer("minor", chances, ("minor", "moderate"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00"))
+    page.run(HOLD)
+    page.click("#to-reviewing")
+    page.click("#to-asking")
+    assert page.run(LET_GO) == ["/reviews"]
+    page.click("#to-reviewing")
+    until(lambda: text(page, "count").startswith("1 answer asks"), "the desk")
+    done(page, 1)
+    page.type("body", "3")
+    until(lambda: text(page, "count").startswith("No photo waits"), "the word")
+    page.run(HOLD)
+    page.type("body", "uu")
+    until(lambda: page.run("return window.asked.length") > 0, "the word that takes it back")
+    assert page.run(LET_GO) == ["/reviews"]
+    until(lambda: text(page, "count").startswith("1 answer asks"), "the photo that came back")
+    assert labels(desk, data) == [("major", "Ann Lee"), ("undone", "Ann Lee")]
+    page.run(HOLD)
+    page.click("#to-asking")
+    page.click("#to-reviewing")
+    page.click("#to-asking")
+    assert page.run(LET_GO) == ["/reviews"]
+    page.run(HOLD + "setTimeout(() => (window.later = true), 500)")
+    until(lambda: page.run("return window.later === true"), "time for an answer")
+    assert page.run(LET_GO) == [], "the photo of the desk that was left is not asked for"
+    assert page.console() == []
+
+
 def test_an_answer_on_the_first_view_is_corrected_with_its_photo(page: Browser, ready: Server, desk: Desk, car: Path) -> None:
     sign(page)
     page.choose("#photos", car)

@@ -33,6 +33,7 @@ def test_each_photo_of_a_request_is_noted_with_what_was_answered(ready: Server, 
     before = ready.logged()
     other = jpeg(320, 240, 40)
     answered = ready.invoke(json=records(photo, other)).json()["predictions"]
+    assert ready.invoke(json=records(photo) | {"params": {"explain": True}}).status_code == 200
     ready.invoke(json=records(photo))
     first, second, alone = noted(ready, before, 3)
     assert [row["request_id"].rpartition("/")[2] for row in (first, second)] == ["0", "1"]

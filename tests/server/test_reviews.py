@@ -53,6 +53,13 @@ def test_a_word_is_taken_with_its_photo_and_told_with_its_history(server: Server
     assert [one["counts"] for one in after["history"]] == [False, False]
 
 
+@pytest.mark.parametrize("form", ["data:image/jpeg;base64,{}", "{}\n"])
+def test_a_photo_may_come_in_each_form_of_base64_that_the_endpoint_takes(server: Server, desk: Desk, form: str) -> None:
+    image = form.format(base64.b64encode(PHOTO).decode().rstrip("="))
+    assert review(server, label="major", by="Ann", image=image).json()["sha256"] == sha256(PHOTO)
+    assert desk.said(sha256(PHOTO)).counts is not None
+
+
 @pytest.mark.parametrize(
     ("fields", "why"),
     [

@@ -12,7 +12,7 @@ from car_damage.errors import Unavailable
 from car_damage.platform import Target
 from car_damage.server.address import folder, token
 from car_damage.stage import silent
-from car_damage.stages import requests
+from car_damage.stages.monitoring import requests
 from tests.server.conftest import SECRET, Models, Server, until
 
 

@@ -24,8 +24,8 @@ from car_damage.data.photos import features
 from car_damage.pipeline import ForgetRequest
 from car_damage.settings import TABLES
 from car_damage.stage import silent
-from car_damage.stages import requests
 from car_damage.stages.forget import STAGE as FORGET
+from car_damage.stages.monitoring import requests
 from car_damage.traces import certificate
 from car_damage.traces.places import places
 from car_damage.traces.rows import HASH, LISTS, PATH, Rows

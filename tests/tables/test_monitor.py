@@ -193,6 +193,31 @@ def test_labels_that_arrive_later_make_the_scores_of_the_window_true(world: Worl
     assert "on 30 labelled" in report.said
 
 
+def test_a_new_champion_leaves_the_measured_scores_of_the_version_before_as_they_are(world: World) -> None:
+    world.reviewed(dict.fromkeys(world.log(0), "minor"))
+    world.at(1).monitor()
+    before = world.rows()
+    assert before[0]["labelled"] == PHOTOS
+    world.live(2)
+    for day in (1, 2):
+        world.log(day, version=2)
+    world.log(2, version=1, photos=10)  # answers that were under way
+    world.at(3).monitor()
+    world.monitor()
+    assert world.rows()[0] == before[0]
+
+
+def test_old_requests_go_and_what_their_windows_say_stays(world: World) -> None:
+    world.log(0)
+    world.at(1).monitor()
+    before = world.rows()
+    world.log(400)
+    world.at(401).monitor()
+    left, _ = world.tables.read(world.settings.tables.inference_log, ["answered"])
+    assert (left.num_rows, min(left["answered"].to_pylist())) == (PHOTOS, START + 400 * DAY)
+    assert world.rows()[0] == before[0]
+
+
 def test_labels_that_say_that_sure_answers_are_wrong_ring(world: World) -> None:
     for day in (0, 1):
         hashes = world.log(day)
@@ -283,7 +308,9 @@ def test_a_worse_version_gets_the_coverage_that_its_photos_need_once_and_by_sett
     for day in (0, 1):
         world.log(day, dark=0.25)
     assert world.at(2).monitor().coverage is None
-    world.settings = Settings(home=world.settings.home, monitoring=world.settings.monitoring.model_copy(update={"more_reviews": True}))
+    more = world.settings.monitoring.model_copy(update={"more_reviews": True})
+    others = {"classes": (*CLASSES, "total")}  # of the next training; the version still has its own
+    world.settings = Settings(home=world.settings.home, monitoring=more, labels=others)
     first = world.monitor().coverage
     assert first is not None
     assert 0.8 < first <= 0.99

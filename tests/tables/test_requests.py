@@ -13,7 +13,7 @@ from car_damage.data.answers import inference_log
 from car_damage.data.answers.inference_log import INFERENCE_LOG, Request
 from car_damage.errors import Terminal
 from car_damage.stage import silent
-from car_damage.stages import requests
+from car_damage.stages.monitoring import requests
 from tests import engines
 from tests.engines import DELTA_RS, SPARK
 from tests.fakes import sha256

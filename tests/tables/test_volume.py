@@ -214,6 +214,8 @@ def test_the_doorbell_hears_what_validate_would_list_on_a_volume_that_is_not_mou
     target = Target(Settings(landing=Landing(folder=LANDING)))
     assert isinstance(target.files, Volume)
     assert isinstance(Target(Settings(landing=Landing(folder="/photos"))).files, Folder)
+    for section, name in (("answers", "corrections"), ("answers", "keep_for_review"), ("monitoring", "log_folder")):
+        assert isinstance(Target(Settings(**{section: {name: LANDING}})).files, Volume), name
     monkeypatch.setattr(target, "files", volume)
     api.put("minor/a.jpg")
     before = fingerprint(target)

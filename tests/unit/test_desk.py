@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.people.desk import REVIEWED, Answer, Desk
+from car_damage.data.people.desk import REVIEWED, UNANSWERED, Answer, Desk
 from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.errors import Unavailable
 from car_damage.server.keeping import QUEUED, Keeper
@@ -103,6 +103,27 @@ def test_a_full_disk_drops_and_counts(desk, monkeypatch):
 
     monkeypatch.setattr(Folder, "write_once", full)
     assert (desk.keep(b"a", answer()), desk.dropped) == (False, 1)
+
+
+def test_a_disk_that_is_full_before_the_answer_keeps_no_photo(desk, monkeypatch, tmp_path):
+    write = Folder.write_once
+
+    def full(self, path, data):
+        if path.endswith(".json"):
+            raise Unavailable("No space left on device")
+        write(self, path, data)
+
+    monkeypatch.setattr(Folder, "write_once", full)
+    assert (desk.keep(b"a", answer()), desk.dropped, photos(tmp_path)) == (False, 1, [])
+
+
+def test_a_photo_without_an_answer_as_a_kill_leaves_it_goes_after_some_minutes(desk, clock, tmp_path):
+    desk.keep(b"a", answer())
+    (tmp_path / "kept" / f"{sha256(b'a')}.json").unlink()
+    desk.keep(b"b", answer())
+    assert (len(desk.waiting()), len(photos(tmp_path))) == (1, 2)
+    clock.sleep(UNANSWERED.total_seconds() + 1)
+    assert (len(desk.waiting()), photos(tmp_path)) == (1, [f"{sha256(b'b')}.photo"])
 
 
 @pytest.mark.parametrize("by", ["", "   ", "x" * 201])

@@ -77,6 +77,11 @@ def test_each_photo_of_a_request_has_a_row_and_a_key_of_its_own():
     ).to_pylist() == ["id"]
 
 
+def test_a_look_at_where_the_damage_was_seen_is_no_traffic():
+    assert rows(200, answers(NOW | {"map": [[0.5]]}, NOW | {"map": [[0.5]]})) == []
+    assert len(rows(200, answers(NOW | {"map": None}))) == 1
+
+
 @pytest.mark.parametrize(
     "message",
     ["row 1: too small: 9x9", "Encountered an error\nError: row 1: too small: 9x9\nInput: /9j/4AAQ"],

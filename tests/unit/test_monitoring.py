@@ -142,6 +142,17 @@ def test_a_sample_of_the_log_has_what_the_rows_say() -> None:
     assert found.inputs["aspect"].tolist() == pytest.approx([np.log2(4 / 3)] * 3)
 
 
+def test_a_photo_that_was_sent_several_times_counts_once_with_its_first_answer() -> None:
+    same = dict.fromkeys(("sha256",), "a" * 64)
+    refused = dict.fromkeys(("probabilities", "label", "width"))
+    rows = log(row(1, START, **same, **refused), row(2, START, **same, review=True), row(3, START, **same), row(4, START), row(5, START))
+    found = samples.of_log(rows, CLASSES, {})
+    assert found.review.tolist() == [True, False, False]
+    assert len(found.inputs["size"]) == 3
+    nameless = log(*(row(number, START, sha256=None) for number in range(3)))
+    assert len(samples.of_log(nameless, CLASSES, {}).labels) == 3
+
+
 def test_rows_without_any_answer_are_a_sample_of_nothing() -> None:
     empty = dict.fromkeys(("width", "height", "brightness", "sharpness", "probabilities", "label", "sha256", "review"))
     found = samples.of_log(log(row(1, START, status=429, **empty)), CLASSES, {})

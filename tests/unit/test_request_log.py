@@ -1,17 +1,23 @@
 """The request log beside the answers: what is written, and what is dropped rather than let an answer wait."""
 
+import asyncio
 import base64
 import json
 import threading
 
 import pytest
 
+from car_damage.adapters.clock import SystemClock
 from car_damage.adapters.folder import Folder
 from car_damage.data.answers.inference_log import from_file
+from car_damage.data.people.desk import Desk
 from car_damage.errors import Unavailable
+from car_damage.server import request_log
+from car_damage.server.api import app
 from car_damage.server.hosting.measures import Outcome
+from car_damage.server.keeping import Keeper
 from car_damage.server.request_log import RequestLog
-from car_damage.settings import Monitoring
+from car_damage.settings import Monitoring, Settings
 
 ANSWER = json.dumps({"predictions": [{"label": "minor", "probability": 1.0}]}).encode()
 DEADLINE = 30
@@ -91,6 +97,58 @@ def test_a_full_buffer_drops_and_counts_and_never_waits(settings):
     log.put("ep", large)
     assert log.settle(DEADLINE)
     assert (log.dropped, len(logged(settings))) == (3, 4)
+
+
+def test_settling_writes_file_after_file_without_waiting_for_the_seconds(settings, monkeypatch):
+    monkeypatch.setattr(request_log, "_AT_ONCE", 1)
+    log = RequestLog(Folder(), settings)
+    for _ in range(3):
+        log.put("ep", outcome())
+    assert log.settle(DEADLINE)
+    assert (log.dropped, len(list(Folder().list(settings.log_folder)))) == (0, 3)
+
+
+def test_what_is_not_written_in_time_counts_as_dropped(settings):
+    disk = HeldDisk()
+    log = RequestLog(disk, settings)
+    for _ in range(3):
+        log.put("ep", outcome())
+    assert not log.settle(0.01)
+    assert log.dropped == 3
+    disk.let_go.set()
+    assert log.settle(DEADLINE)
+
+
+def test_a_server_that_stops_writes_its_log_and_the_photos_that_it_keeps_whatever_fails(settings, tmp_path, monkeypatch):
+    """Its disk takes a byte only when the models' processes have been stopped."""
+    disk, keepers = HeldDisk(), []
+
+    class Endpoints:
+        def restore(self):
+            log.put("ep", outcome())
+            body = json.dumps({"dataframe_records": [{"image": base64.b64encode(b"a photo").decode()}]}).encode()
+            answer = {"label": "minor", "probability": 1.0, "probability_minor": 1.0, "review": True}
+            keepers[0].offer(body, json.dumps({"predictions": [answer]}).encode(), "model-3")
+
+        async def close(self):
+            disk.let_go.set()
+            raise OSError("a process does not end")
+
+    def keeper(desk):
+        keepers.append(Keeper(desk))
+        return keepers[0]
+
+    async def live():
+        async with app.api(whole, Endpoints(), desk, log).router.lifespan_context(None):
+            pass
+
+    monkeypatch.setattr(app, "Keeper", keeper)
+    log = RequestLog(disk, settings)
+    whole = Settings(home=tmp_path, answers={"keep_for_review": str(tmp_path / "kept")})
+    desk = Desk(disk, whole.answers, SystemClock())
+    with pytest.raises(OSError, match="does not end"):
+        asyncio.run(live())
+    assert (len(logged(settings)), len(desk.waiting())) == (1, 1)
 
 
 def test_a_full_disk_drops_and_counts_and_the_next_file_is_written(settings, monkeypatch):

@@ -274,6 +274,12 @@ def test_corrections_lie_in_the_home_folder_or_on_a_volume_and_never_where_photo
             Settings(landing={"folder": str(tmp_path / "photos")}, answers={"corrections": str(inside)})
 
 
+@pytest.mark.parametrize(("kept", "requests"), [("x", "x"), ("x", "x/requests"), ("x/kept", "x")])
+def test_photos_for_a_person_and_noted_requests_lie_apart(tmp_path, kept, requests):
+    with pytest.raises(ValidationError, match=r"monitoring\.log_folder is .* answers\.keep_for_review is .* neither may lie in the other"):
+        Settings(answers={"keep_for_review": str(tmp_path / kept)}, monitoring={"log_folder": str(tmp_path / requests)})
+
+
 def test_noted_requests_wait_in_the_home_folder_or_on_a_volume_and_never_where_photos_land(tmp_path):
     assert Settings(home=tmp_path).monitoring.log_folder == f"{tmp_path}/requests/"
     there = {"log_folder": "/Volumes/Lab/Ops/requests"}

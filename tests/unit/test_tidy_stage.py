@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from car_damage.adapters.folder import Folder
+from car_damage.data.people.desk import Answer, Desk
 from car_damage.data.photos import features
 from car_damage.moves import DONE, FAILED, PROMOTION, UNDERWAY, Intention
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest
@@ -213,6 +216,37 @@ def test_an_ending_says_how_much_was_freed_and_nothing_if_it_was_nothing() -> No
     freed = TidyReport((Leftover("table", BRONZE, 2, 1_500_000), Leftover("training", "t", 1, None)))
     assert outcome.after_tidying(ending, freed) == replace(ending, message="No new photos. 1.5 MB were freed.")
     assert outcome.after_tidying(ending, TidyReport(())) == ending
+
+
+def test_requests_older_than_the_days_of_the_settings_are_removed() -> None:
+    log = Tables().inference_log
+    rows = [{"request_id": str(day), "answered": START + timedelta(days=day)} for day in (1, 9, 11, 99)]
+    here = world([], Versions())
+    here.settings = Settings(monitoring={"keep_days": 90})
+    here.tables = Tidied({}, {log: pa.Table.from_pylist(rows)})
+    told = work(TidyRequest(dry_run=True), here, silent)  # type: ignore[arg-type]
+    assert told == TidyReport((Leftover("requests", log, 2, None),))
+    assert here.tables.rows[log].num_rows == 4
+    assert work(TidyRequest(), here, silent) == told  # type: ignore[arg-type]
+    assert here.tables.rows[log]["request_id"].to_pylist() == ["11", "99"]
+    here.settings = Settings(monitoring={"keep_days": 0})
+    assert work(TidyRequest(), here, silent) == TidyReport(())  # type: ignore[arg-type]
+
+
+def test_photos_that_nobody_has_reviewed_go_without_a_look_at_the_desk(tmp_path: Path) -> None:
+    here = world([], Versions())
+    here.settings = Settings(home=tmp_path, answers={"keep_for_review": str(tmp_path / "kept")})
+    here.files = Folder()  # type: ignore[assignment]
+    here.clock.seconds = datetime.now(UTC).timestamp()
+    answer = Answer("minor", {"minor": 1.0}, (), "model-3", "2026-06-01T12:00:00+00:00")
+    assert Desk(here.files, here.settings.answers, here.clock).keep(b"a photo", answer)  # type: ignore[arg-type]
+    assert work(TidyRequest(), here, silent) == TidyReport(())  # type: ignore[arg-type]
+    here.clock.sleep(timedelta(days=31).total_seconds())
+    told = work(TidyRequest(dry_run=True), here, silent)  # type: ignore[arg-type]
+    [leftover] = told.leftovers
+    assert (leftover.kind, leftover.items, len(list((tmp_path / "kept").iterdir()))) == ("photos kept for review", 2, 2)
+    assert work(TidyRequest(), here, silent) == told  # type: ignore[arg-type]
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_features_of_photos_that_left_and_of_backbones_that_no_needed_training_has_are_removed() -> None:

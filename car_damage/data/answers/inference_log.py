@@ -57,6 +57,8 @@ MOST_PHOTOS = 256
 
 _SAID = {"sha256": str, "width": int, "height": int, "brightness": float, "sharpness": float, "probability": float, "review": bool}
 """Columns that are those of the answer."""
+_MAP = "map"
+"""The column that only the answer to such a look has."""
 _ROW = re.compile(r"(?:^|\s)row (\d+): ([^\n]{1,200})")
 """How a model names the photo for which it refuses a request."""
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -79,10 +81,12 @@ class Request:
 
 
 def rows(request: Request) -> list[dict[str, Any]]:
-    """The rows of a request, at least one. One that cannot be understood is a row without photo."""
-    found = _photos(request) or [{}]
+    """The rows of a request. One that cannot be understood is a row without photo. One that asks where the damage was seen has none: it is
+    a look at an answer, by a person who has seen it, and no traffic.
+    """
+    found = _photos(request)
     same = {name: getattr(request, name) for name in ("answered", "endpoint", "model_version", "milliseconds", "status")}
-    ids = [f"{request.request_id}/{number}" for number in range(len(found))] if len(found) > 1 else [request.request_id]
+    ids = [f"{request.request_id}/{number}" for number in range(len(found))] if len(found) > 1 else [request.request_id] * len(found)
     return [{"request_id": name} | same | row for name, row in zip(ids, found, strict=True)]
 
 
@@ -126,10 +130,13 @@ def requests_of(ids: pa.ChunkedArray) -> pa.Array:
 def _photos(request: Request) -> list[dict[str, Any]]:
     if request.status == REFUSED:
         return _refusals(request)
+    if request.status != ANSWERED:
+        return [{}]
     try:
-        return [_answer(row) for row in json.loads(request.response or b"")["predictions"]] if request.status == ANSWERED else []
+        answers = json.loads(request.response or b"")["predictions"]
+        return [_answer(row) for row in answers if row.get(_MAP) is None] if answers else [{}]
     except _MALFORMED:
-        return []
+        return [{}]
 
 
 def _answer(row: Mapping[str, Any]) -> dict[str, Any]:

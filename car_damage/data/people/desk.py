@@ -25,6 +25,8 @@ from car_damage.settings import Answers
 
 REVIEWED = timedelta(minutes=15)
 """Time for which a photo stays after it was reviewed, so that a word can be taken back."""
+UNANSWERED = timedelta(minutes=10)
+"""Time after which a photo without an answer goes: whoever wrote it was killed before its answer."""
 _PHOTO, _ANSWER = ".photo", ".json"
 
 
@@ -113,12 +115,20 @@ class Desk:
                 if there or self.said(sha256).counts is not None:
                     return False
                 if fits := self._fits(kept, len(photo)):
-                    reviews.write(self._files, f"{folder}{sha256}{_PHOTO}", photo)
-                    reviews.write(self._files, f"{folder}{sha256}{_ANSWER}", json.dumps(asdict(answer)).encode())
+                    self._write(f"{folder}{sha256}", photo, answer)
             except Unavailable:
                 fits = False
             self.dropped += not fits
             return fits
+
+    def _write(self, path: str, photo: bytes, answer: Answer) -> None:
+        try:
+            reviews.write(self._files, path + _PHOTO, photo)
+            reviews.write(self._files, path + _ANSWER, json.dumps(asdict(answer)).encode())
+        except Unavailable:
+            for end in (_PHOTO, _ANSWER):  # a disk that is full may have taken a part
+                self._files.remove(path + end)
+            raise
 
     def _fits(self, kept: list[File], size: int) -> bool:
         few = sum(file.path.endswith(_PHOTO) for file in kept) < self._answers.keep_photos
@@ -131,10 +141,21 @@ class Desk:
         Raises:
             Unavailable: a folder cannot be listed.
         """
-        said_of = self._words.listed()
+        said_of, kept = self._words.listed(), self._listed()
+        over = self._over(kept, said_of)
+        self.remove(over)
         doubted = {one.sha256: one for one in self._doubted(said_of)}
-        asked = [one for one in self._asked(said_of) if one.sha256 not in doubted]
+        asked = [one for one in self._asked([file for file in kept if file not in over], said_of) if one.sha256 not in doubted]
         return [*sorted(asked, key=lambda one: (-one.answer.doubt, one.sha256)), *doubted.values()]
+
+    def over(self) -> list[File]:
+        """The files of photos that wait no longer. Raises Unavailable, as `waiting`."""
+        return self._over(self._listed(), self._words.listed())
+
+    def remove(self, over: list[File]) -> None:
+        """Remove these. Raises Unavailable."""
+        for file in over:
+            self._files.remove(file.path)
 
     def doubt(self, doubts: Doubts) -> None:
         """Ask whether these labels are right, in place of those of an earlier training. Nothing is asked where nothing is kept.
@@ -194,18 +215,17 @@ class Desk:
         reviews.say(self._files, self._answers.corrections, word, secrets.token_hex(8), photo=data, suffix=suffix)
         return self.said(sha256)
 
-    def _asked(self, said_of: Callable[[str], Said]) -> Iterator[Waiting]:
-        """The photos whose answers ask for a person."""
+    def _listed(self) -> list[File]:
         folder = self._answers.keep_for_review
-        for file in listed(self._files, folder) if folder else []:
-            sha256 = file.path.rpartition("/")[2].removesuffix(_ANSWER)
-            if not file.path.endswith(_ANSWER):
-                continue
-            said = said_of(sha256)
-            if self._is_over(file, said.counts):
-                self._remove(sha256)
-            elif said.counts is None and (answer := self._answer(file.path)) is not None:
-                yield Waiting(sha256, answer, said.history)
+        return listed(self._files, folder) if folder else []
+
+    def _asked(self, kept: list[File], said_of: Callable[[str], Said]) -> Iterator[Waiting]:
+        """The photos whose answers ask for a person."""
+        for file in kept:
+            if file.path.endswith(_ANSWER):
+                said = said_of(_photo_of(file))
+                if said.counts is None and (answer := self._answer(file.path)) is not None:
+                    yield Waiting(_photo_of(file), answer, said.history)
 
     def _doubted(self, said_of: Callable[[str], Said]) -> Iterator[Waiting]:
         """The photos whose labels look wrong."""
@@ -222,13 +242,18 @@ class Desk:
             return []
         return [(one, Answer(one.says, one.probabilities, (), "", doubts.said)) for one in doubts.photos]
 
+    def _over(self, kept: list[File], said_of: Callable[[str], Said]) -> list[File]:
+        """The answers last: with its answer a kill leaves a photo to the next look."""
+        answers = {_photo_of(file): file for file in kept if file.path.endswith(_ANSWER)}
+        over = {sha256 for sha256, file in answers.items() if self._is_over(file, said_of(sha256).counts)}
+        early = self._clock.now() - UNANSWERED
+        photos = [file for file in kept if file.path.endswith(_PHOTO)]
+        gone = [file for file in photos if _photo_of(file) in over or (_photo_of(file) not in answers and file.modified < early)]
+        return gone + [answers[sha256] for sha256 in over]
+
     def _is_over(self, file: File, word: Word | None) -> bool:
         now = self._clock.now()
         return file.modified < now - timedelta(days=self._answers.keep_days) or (word is not None and word.said < now - REVIEWED)
-
-    def _remove(self, sha256: str) -> None:
-        for end in (_PHOTO, _ANSWER):  # the answer last: with it a kill leaves the photo to the next look
-            self._files.remove(f"{self._answers.keep_for_review}{sha256}{end}")
 
     def _kept(self, sha256: str) -> bytes | None:
         folder = self._answers.keep_for_review
@@ -246,3 +271,7 @@ class Desk:
             return self._files.read(path)
         except FileMissing:
             return None
+
+
+def _photo_of(file: File) -> str:
+    return file.path.rpartition("/")[2].partition(".")[0]

@@ -3,7 +3,6 @@
 It checks the token, the size and the queue, and passes photos on unread. It imports neither MLflow nor TensorFlow.
 """
 
-import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from car_damage.data.people.desk import Desk
+from car_damage.server import backlog
 from car_damage.server.api import describe, management, page, query, review
 from car_damage.server.api.failures import add_errors, response
 from car_damage.server.api.management import API
@@ -31,32 +31,34 @@ from car_damage.settings import Settings
 
 _WITHOUT_TOKEN = frozenset({"/health", "/openapi.json", "/.well-known/databricks-config"}) | page.PATHS
 """Paths that need no token."""
-_LAST_WRITE = 10.0
-"""Seconds that writing the log may take when the server stops."""
 
 
 def application(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | None, token: str) -> ASGIApp:
-    """The ASGI application. It restores the endpoints when it starts, and stops their processes and writes the log when it stops."""
+    """The ASGI application. It restores the endpoints when it starts, and when it stops it stops their processes, and
+    writes the log and the photos that are kept.
+    """
     return _TokenCheck(api(settings, endpoints, desk, log), token)
 
 
 def api(settings: Settings, endpoints: Endpoints, desk: Desk, log: RequestLog | None = None) -> ServingApi:
     """The application's routes, without the check of the token. Without a log, requests are not noted."""
+    keeper = Keeper(desk) if settings.answers.keep_for_review else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        endpoints.restore()
-        yield
-        await endpoints.close()
-        if log is not None:
-            await asyncio.to_thread(log.settle, _LAST_WRITE)
+        try:
+            endpoints.restore()
+            yield
+            await endpoints.close()
+        finally:
+            await backlog.settle(*(beside.settle for beside in (log, keeper) if beside is not None))
 
     app = ServingApi(settings, NewEndpoint | Config | Photos | Review, lifespan=lifespan)
     add_errors(app)
     dropped = {"review_desk": lambda: desk.dropped} | ({} if log is None else {"request_log": lambda: log.dropped})
     _add_monitoring(app, endpoints, dropped)
     management.add(app, endpoints, settings.serving.request_timeout)
-    query.add(app, endpoints, settings.serving, Keeper(desk) if settings.answers.keep_for_review else None, log)
+    query.add(app, endpoints, settings.serving, keeper, log)
     review.add(app, desk, settings)
     page.add(app, settings.serving.max_request_bytes)
     return app

@@ -1,8 +1,6 @@
 """Routes of the review desk, which are ours and no part of Databricks' API. Docstrings of routes are published in /openapi.json."""
 
 import asyncio
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -15,6 +13,7 @@ from typing_extensions import TypedDict
 from car_damage.data.people import reviews
 from car_damage.data.people.desk import Desk, Waiting
 from car_damage.data.people.spoken import Said
+from car_damage.photo.encoded import decoded
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS, nobody
 from car_damage.server.errors import ApiError, ErrorKind
@@ -119,11 +118,11 @@ _FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
 
 def _take(given: Review, by: str, desk: Desk, settings: Settings) -> Reviewed:
     try:
-        photo = None if given.image is None else base64.b64decode(given.image, validate=True)
+        photo = None if given.image is None else decoded(given.image)
         sha256 = (given.sha256 or "") if photo is None else hashlib.sha256(photo).hexdigest()
         label = reviews.checked(given.label, settings.labels.classes, settings.labels.aliases)
         said = desk.take(sha256, label, by, photo=photo, served_by=given.served_by, answered=given.answered)
-    except (ValueError, binascii.Error) as error:
+    except ValueError as error:
         raise ApiError(ErrorKind.INVALID, str(error)) from error
     return {"sha256": sha256, "history": _history(said)}
 

@@ -5,7 +5,8 @@ and reads the desk's volumes as its own service principal. Source: https://docs.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from car_damage.data.people.desk import Desk
+from car_damage.server import backlog
 from car_damage.server.api import page, review
 from car_damage.server.api.failures import add_errors, response
 from car_damage.server.errors import ApiError, ErrorKind
@@ -43,9 +45,18 @@ Ask = Callable[[str, str, bytes], Answer]
 
 def application(settings: Settings, desk: Desk, ask: Ask) -> ASGIApp:
     """The ASGI application. It listens behind the proxy only: whoever reached it directly could take any name."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    keeper = Keeper(desk) if settings.answers.keep_for_review else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await backlog.settle(*([] if keeper is None else [keeper.settle]))
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     add_errors(app)
-    _add_endpoint(app, settings, Keeper(desk) if settings.answers.keep_for_review else None, ask)
+    _add_endpoint(app, settings, keeper, ask)
     review.add(app, desk, settings, _who)
     page.add(app, settings.serving.max_request_bytes, _who)
     return _SignedIn(app)

@@ -15,6 +15,8 @@ let found = null;
 let current = null;
 let last = null;
 let busy = false;
+/** Counts the times that the view was opened or closed: what was asked before says nothing any more. */
+let view = 0;
 let timer = null;
 let failed = () => {};
 let explain = null;
@@ -23,6 +25,7 @@ const passed = new Set();
 
 /** Show the view. `problem` is called with a refusal that a person has to see, and `why` with a card that is to show its map. */
 export function open(problem, why) {
+  view += 1;
   failed = problem;
   explain = why;
   passed.clear();
@@ -30,6 +33,7 @@ export function open(problem, why) {
 }
 
 export function close() {
+  view += 1;
   clearTimeout(timer);
   current?.card.remove();
   current = null;
@@ -37,9 +41,13 @@ export function close() {
 
 async function refresh() {
   clearTimeout(timer);
+  const opened = view;
   try {
-    found = await desk();
+    const there = await desk();
+    if (opened !== view) return;
+    found = there;
   } catch (error) {
+    if (opened !== view) return;
     tell(error.message);
     failed(error);
     return;
@@ -55,11 +63,15 @@ async function showNext() {
   part("count").textContent = one ? counted(waiting) : nothing();
   showSigned();
   if (!one) {
+    clearTimeout(timer);
     timer = setTimeout(refresh, LOOK_EVERY);
     return;
   }
+  const opened = view;
   try {
-    const file = new File([await keptPhoto(one.sha256)], `${one.sha256.slice(0, 12)} (beginning of its SHA-256)`, { type: "" });
+    const photo = await keptPhoto(one.sha256);
+    if (opened !== view) return;
+    const file = new File([photo], `${one.sha256.slice(0, 12)} (beginning of its SHA-256)`, { type: "" });
     const card = new Card(file, refresh, explain);
     current = { one, card };
     const probabilities = found.classes.filter((name) => name in one.probabilities).map((name) => [name, one.probabilities[name]]);
@@ -70,6 +82,7 @@ async function showNext() {
     card.said(spoken(one.history));
     part("current").replaceChildren(card.element);
   } catch (error) {
+    if (opened !== view) return;
     passed.add(one.sha256);
     tell(error.message);
     failed(error);
@@ -95,7 +108,7 @@ async function word(label) {
     last = { sha256: one.sha256, label };
     found.waiting = found.waiting.filter(({ sha256 }) => sha256 !== one.sha256);
     tell(`${text(label)} is noted.`, true);
-    await showNext();
+    if (!part("reviewing").hidden) await showNext();
   } catch (error) {
     tell(error.message);
     failed(error);
@@ -106,13 +119,13 @@ async function word(label) {
 
 /** Take back the word that was said last, and show its photo again. */
 async function undo() {
-  if (!last) return;
+  if (busy || !last) return;
   busy = true;
   try {
     await say({ sha256: last.sha256, label: "undone" });
     tell(`${text(last.label)} was taken back.`);
     last = null;
-    await refresh();
+    if (!part("reviewing").hidden) await refresh();
   } catch (error) {
     tell(error.message);
     failed(error);

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from car_damage.data.photos.splits import TEST
 from car_damage.errors import RegistryError
 from car_damage.model.run_files import BASELINE_FILE, TRAINED_FILE, read_baseline, read_trained
+from car_damage.monitoring.samples import classes_of
 from car_damage.ports import FEATURES_TAG, ModelVersion, Platform
 from car_damage.stages import words
 
@@ -64,6 +65,11 @@ def baseline(version: ModelVersion, platform: Platform) -> pa.Table | None:
         return read_baseline(platform.tracking.fetch(version.run_id, BASELINE_FILE))
     except RegistryError:
         return None
+
+
+def classes(baseline: pa.Table | None, platform: Platform) -> tuple[str, ...]:
+    """The classes that the version of this baseline answers with: those of the settings may be others by now."""
+    return platform.settings.labels.classes if baseline is None else classes_of(baseline)
 
 
 def features_digest(version: ModelVersion, platform: Platform) -> str:

@@ -6,7 +6,7 @@ Each row is inserted exactly once, whatever is killed when: its key is the reque
 
 import logging
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +18,7 @@ from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, FileMissing, SettingsError, Unavailable
 from car_damage.ports import Platform, Where
 from car_damage.stage import Progress
+from car_damage.stages.monitoring import old_requests
 from car_damage.traces.marks import marks
 
 FILES = 500
@@ -30,7 +31,7 @@ LATE = timedelta(days=1)
 """How much older than the latest request of the log a request may be that is still looked for in the inference table. Most are there
 within an hour of their end."""
 AWAY = timedelta(days=30)
-"""After a longer time without a request of the endpoint, all of the inference table is looked at."""
+"""After a longer time without a request of the endpoint, all of the inference table is looked at, as far as the log keeps requests."""
 
 _TIME_AND_ID = pa.schema([pa.field("request_time", ledger.INSTANT), pa.field("databricks_request_id", pa.string())])
 
@@ -111,8 +112,8 @@ def _wanted(table: str, platform: Platform) -> pa.Table:
     known, _ = platform.tables.read(log, columns, where=Where("answered", least=platform.clock.now() - AWAY))
     ours = ledger.conform(known, INFERENCE_LOG, columns)
     ours = ours.filter(pc.equal(ours["endpoint"], endpoint))
-    since = Where("request_time", least=pc.max(ours["answered"]).as_py() - LATE) if ours.num_rows else None
-    there, _ = platform.tables.read(table, _TIME_AND_ID.names, where=since)
+    since: datetime | None = pc.max(ours["answered"]).as_py() - LATE if ours.num_rows else old_requests.kept_since(platform)
+    there, _ = platform.tables.read(table, _TIME_AND_ID.names, where=None if since is None else Where("request_time", least=since))
     there = there.cast(_TIME_AND_ID).drop_null().group_by(_TIME_AND_ID.names).aggregate([])
     new = pc.invert(pc.is_in(there["databricks_request_id"], value_set=inference_log.requests_of(ours["request_id"])))
     return there.filter(new).sort_by([(name, "ascending") for name in _TIME_AND_ID.names])

@@ -18,6 +18,7 @@ from car_damage.monitoring.samples import of_log
 from car_damage.ports import ModelVersion, Platform
 from car_damage.promotion.tags import COVERAGE
 from car_damage.showing import if_possible
+from car_damage.stages.monitoring import truth
 
 
 def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, platform: Platform) -> float | None:
@@ -37,7 +38,7 @@ def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, p
         return float(said) if said else None
     within = pc.and_(pc.greater_equal(log["answered"], latest["begins"]), pc.less(log["answered"], latest["ends"]))
     window = log.filter(pc.and_(within, pc.equal(log["model_version"], champion.version)))
-    sample = of_log(window, platform.settings.labels.classes, {})
+    sample = of_log(window, truth.classes(truth.baseline(champion, platform), platform), {})
     found = None
     with if_possible(f"the coverage that version {champion.version} needs"):
         found = needed(_answering(champion, platform), sample.probabilities)
