@@ -30,6 +30,7 @@ from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
 from car_damage.promotion.tags import MONITORED
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
+from car_damage.stages import words
 from car_damage.stages.monitoring import careful, old_requests, requests, truth
 from car_damage.stages.monitoring.truth import Truth
 from car_damage.stages.training import cached
@@ -63,6 +64,7 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
     """
     requests.take_up(platform, progress)
     old_requests.remove(old_requests.found(platform), platform)
+    words.take_up_all(platform)
     settings, champion = platform.settings, platform.registry.champion()
     before = _rows(platform)
     if champion is None:

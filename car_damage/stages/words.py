@@ -8,10 +8,12 @@ import pyarrow.compute as pc
 
 from car_damage.data.forgotten import mark_of
 from car_damage.data.people import reviews
+from car_damage.data.people.spoken import listed
 from car_damage.data.photos import ledger
 from car_damage.errors import Unavailable
 from car_damage.photo.reasons import UNKNOWN_LABEL
 from car_damage.ports import Platform
+from car_damage.traces.marks import marks
 
 _READ = ("word", "sha256", "label", "by", "said")
 _SAID = pa.schema([pa.field("said", pa.string()), pa.field("withheld", pa.string())])
@@ -19,7 +21,7 @@ _SAID = pa.schema([pa.field("said", pa.string()), pa.field("withheld", pa.string
 _log = logging.getLogger(__name__)
 
 
-def take_up(paths: Sequence[str], platform: Platform, marks: Collection[str] = ()) -> int:
+def take_up(paths: Sequence[str], platform: Platform, forgotten: Collection[str] = ()) -> int:
     """Insert the words that the table lacks. A file that is no word, or cannot be read, is logged and tried again by the next run.
 
     A word about a photo that was forgotten is removed.
@@ -27,7 +29,7 @@ def take_up(paths: Sequence[str], platform: Platform, marks: Collection[str] = (
     Args:
         paths: of the files with words.
         platform: its table of reviews is written.
-        marks: of the photos that were forgotten.
+        forgotten: the marks of photos that were forgotten.
 
     Returns:
         How many words this run has taken up.
@@ -36,7 +38,7 @@ def take_up(paths: Sequence[str], platform: Platform, marks: Collection[str] = (
         return 0
     tables, table = platform.tables, platform.settings.tables.reviews
     known = set(tables.read(table, reviews.KEY)[0]["word"].to_pylist())
-    about_forgotten = [path for path in paths if marks and mark_of(reviews.photo_of(path)) in marks]
+    about_forgotten = [path for path in paths if forgotten and mark_of(reviews.photo_of(path)) in forgotten]
     for path in about_forgotten:
         platform.files.remove(path)
     paths = [path for path in paths if path not in about_forgotten]
@@ -44,6 +46,16 @@ def take_up(paths: Sequence[str], platform: Platform, marks: Collection[str] = (
     if words:
         tables.merge(table, reviews.rows(words), reviews.KEY)
     return len(words)
+
+
+def take_up_all(platform: Platform) -> int:
+    """As `take_up`, for all words that lie in the corrections folder.
+
+    Raises:
+        Unavailable: it cannot be listed.
+    """
+    folder = platform.settings.answers.corrections + ledger.WORDS
+    return take_up([file.path for file in listed(platform.files, folder)], platform, marks(platform))
 
 
 def _word(path: str, platform: Platform) -> reviews.Word | None:

@@ -236,6 +236,15 @@ def test_photos_that_the_version_has_learned_from_do_not_say_how_good_it_is(worl
     assert (world.rows()[0]["labelled"], report.to_learn) == (5, 5)
 
 
+def test_what_a_person_has_just_said_counts_before_any_run_has_validated(world: World) -> None:
+    hashes = world.log(0)
+    for sha256 in hashes[:3]:
+        reviews.say(world.files, world.settings.answers.corrections, reviews.Word(sha256, "minor", "anna", START), "a")
+    report = world.at(1).monitor()
+    assert (world.rows()[0]["labelled"], report.to_learn) == (3, 3)
+    assert world.monitor().to_learn == 3
+
+
 def test_a_label_of_the_landing_folder_counts_and_a_test_photo_is_nothing_to_learn_from(world: World) -> None:
     hashes = world.log(0)
     silver = [
