@@ -63,8 +63,8 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
         CommitConflict: others write the table all the time.
     """
     requests.take_up(platform, progress)
-    words.take_up_all(platform)
     old_requests.remove(old_requests.found(platform), platform)
+    words.take_up_all(platform)
     settings, champion = platform.settings, platform.registry.champion()
     before = _rows(platform)
     if champion is None:

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -137,3 +139,13 @@ def test_a_training_starts_from_the_weights_of_another_network(drawn: Draw) -> N
     learned = train(photos, photos, 3, few(epochs=1, learning_rate=1e-9), silent, start).network
     kernels = (one.get_layer("severity").get_weights()[0] for one in (start, learned))
     assert np.allclose(*kernels, atol=1e-6)
+
+
+def test_photos_are_let_go_with_their_batches() -> None:
+    """TensorFlow keeps what reads them for as long as the process lives: see `batches`."""
+    photos = Photos(np.zeros((4, 224, 224, 3), np.uint8), np.zeros(4, np.int64), tuple("abcd"), tuple("abcd"))
+    assert sum(len(labels) for _, labels in batches(photos, 2).as_numpy_iterator()) == 4
+    there = weakref.ref(photos)
+    del photos
+    gc.collect()
+    assert there() is None

@@ -273,7 +273,7 @@ def test_a_worse_version_is_told_once_and_trained_again_where_there_are_enough_l
     letter = mailbox.about("is worse")
     assert letter["subject"] == "Version 3 is worse: brightness 0.80"
     assert letter["body"].startswith("2026-03-04, worse\n\nA training needs labels for 20 photos. 70 of the latest ones have none.")
-    assert "http://127.0.0.1:5055, under Review" in letter["body"]
+    assert f"{settings.serving.host}, under Review" in letter["body"]
     telling(replace(report, to_learn=40))  # the same alarm, and labels have arrived
     until(lambda: started() - before, "a run of retrain", 60)
     telling(replace(report, to_learn=45))

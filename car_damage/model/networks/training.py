@@ -4,6 +4,7 @@ tf.data reads the photos from disk and shuffles row numbers instead of photos, s
 time, and the operating system caches the rest.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,19 +161,16 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None, change: 
     """
     import tensorflow as tf
 
-    def gather(rows: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        pixels, there = photos.read(rows)
-        if there.any():
-            return change(pixels, np.random.default_rng(seed)) if change else pixels, photos.labels[rows][there]
-        return instead()
+    known = weakref.ref(photos)
 
-    def instead() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """A photo in place of a batch of which none can be read: a step needs one, and every epoch the same number of steps."""
-        for row in range(len(photos)):
-            pixels, there = photos.read(slice(row, row + 1))
-            if there.any():
-                return pixels, photos.labels[row : row + 1]
-        return photos.pixels[:1], photos.labels[:1]  # raises the photo's error
+    def gather(rows: npt.NDArray[np.int64], seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """TensorFlow keeps this function for as long as the process lives, and it must not keep the photos."""
+        of = known()
+        assert of is not None  # noqa: S101 - the batches hold them
+        pixels, there = of.read(rows)
+        if there.any():
+            return change(pixels, np.random.default_rng(seed)) if change else pixels, of.labels[rows][there]
+        return _instead(of)
 
     def shaped(rows: Any, seed: Any = 0) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(gather, [rows, seed], (tf.uint8, tf.int64), stateful=False)
@@ -184,7 +182,18 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None, change: 
     rows = rows.batch(size)
     if change is not None:  # a seed for each batch: TensorFlow may make several batches at a time, in any order
         rows = tf.data.Dataset.zip((rows, tf.data.Dataset.random(shuffle_seed, rerandomize_each_iteration=True)))
-    return rows.map(shaped).prefetch(2)
+    made = rows.map(shaped).prefetch(2)
+    made.photos = photos
+    return made
+
+
+def _instead(photos: Photos) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """A photo in place of a batch of which none can be read: a step needs one, and every epoch the same number of steps."""
+    for row in range(len(photos)):
+        pixels, there = photos.read(slice(row, row + 1))
+        if there.any():
+            return pixels, photos.labels[row : row + 1]
+    return photos.pixels[:1], photos.labels[:1]  # raises the photo's error
 
 
 @contextmanager
