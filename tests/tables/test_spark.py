@@ -541,7 +541,7 @@ def test_a_table_in_a_catalog_has_a_comment_and_is_read_and_written_by_its_three
 
 
 def retention(session, name):
-    return {row["key"]: row["value"] for row in session.sql(f"SHOW TBLPROPERTIES {name}").collect() if "RetentionDuration" in row["key"]}
+    return {row["key"]: row["value"] for row in session.sql(f"SHOW TBLPROPERTIES {name}").collect() if "retention" in row["key"].lower()}
 
 
 def test_names_of_a_catalog_need_spark(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from car_damage.adapters.tables.spark_work import literal
 
-KEPT, OWNERS = "delta.deletedFileRetentionDuration", "carDamage.deletedFileRetentionDuration"
+KEPT, OWNERS = "delta.deletedFileRetentionDuration", "car_damage.retention"
 _NONE = "none"
 """What the second property says of a table whose owner has not set the first one."""
 
