@@ -32,7 +32,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, progress, turns, variables
+from tasks import approvals, doubtful_labels, progress, turns, variables
 from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
@@ -437,9 +437,10 @@ def test_a_person_finds_what_each_stage_did_in_the_ui(server: str) -> None:
     wanted |= {"champion-history": "table", "data-quality": "markdown"}
     wanted |= {"progress-validation": "progress", "progress-training": "progress"}
     assert wanted.items() <= {key: artifact["type"] for key, artifact in by_key.items()}.items()
-    pictures = by_key["model"]["data"].split("data:image/png;base64,")[1:]
-    assert len(pictures) == 4
-    assert "report.html" in by_key["model"]["data"]
+    model = by_key["model"]["data"]
+    pictures = model.split("data:image/png;base64,")[1:]
+    assert len(pictures) == 4 + ("None of the" not in model.partition(f"### {doubtful_labels.TITLE}")[2])
+    assert "report.html" in model
     assert all(base64.b64decode(picture.split(")")[0]).startswith(b"\x89PNG") for picture in pictures)
     decision = by_key["decision"]
     assert decision["data"].count("data:image/png;base64,") == 1

@@ -128,6 +128,7 @@ def test_a_server_that_is_killed_in_an_update_leaves_no_process_and_the_next_one
 
 
 def test_what_servers_have_noted_is_taken_up_once_however_they_ended(live: Server) -> None:
+    live.end(signal.SIGTERM)
     target, noted = Target(live.settings), len(live.logged())
     assert noted
     taken = requests.take_up(target, silent)
