@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import real_features, real_photos
-from benchmarks.real_features import Seen
+from benchmarks.real_features import PhotoFacts
 from car_damage.model.networks import heads
-from car_damage.model.quality.answers import AnswerQuality, Said, fitted, quality_of
+from car_damage.model.quality.answers import AnswerQuality, NetworkOutput, fitted, quality_of
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion
 
@@ -33,8 +33,8 @@ class Network:
     """What the network says about photos that its head has not learned from."""
 
     head: heads.Head
-    validation: Said
-    test: Said
+    validation: NetworkOutput
+    test: NetworkOutput
 
 
 def run() -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def coverage_of_draws(network: Network, coverage: float = 0.9) -> tuple[np.ndarr
     covered, asked = np.zeros((DRAWS, len(CLASSES))), np.zeros((DRAWS, len(CLASSES)))
     for draw in range(DRAWS):
         first = random.random(len(labels)) < 0.5
-        one, other = (Said(labels[half], probabilities[half], pixels[half]) for half in (first, ~first))
+        one, other = (NetworkOutput(labels[half], probabilities[half], pixels[half]) for half in (first, ~first))
         covered[draw] = quality_of(other, fitted(one, Answers(coverage=coverage), prices), prices, 1.0).chosen.covered
         photos = np.bincount(one.labels, minlength=len(CLASSES)) + 1
         asked[draw] = np.ceil(photos * coverage) / photos
@@ -95,8 +95,8 @@ def _held(near: npt.NDArray[np.int64], share: float = 0.15) -> npt.NDArray[np.bo
     return np.isin(near, np.random.default_rng(0).permutation(groups)[: round(share * len(groups))])
 
 
-def _said(head: heads.Head, seen: Seen, labels: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> Said:
-    return Said(labels[rows], head.probabilities(seen.plain[rows]), (seen.width * seen.height)[rows])
+def _said(head: heads.Head, seen: PhotoFacts, labels: npt.NDArray[np.int64], rows: npt.NDArray[np.bool_]) -> NetworkOutput:
+    return NetworkOutput(labels[rows], head.probabilities(seen.plain[rows]), (seen.width * seen.height)[rows])
 
 
 def _lines(found: list[AnswerQuality], draws: tuple[np.ndarray, np.ndarray]) -> Iterator[str]:

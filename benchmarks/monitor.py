@@ -54,7 +54,7 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Told:
+class AlarmRecord:
     """One run of a story."""
 
     alarm: int | None
@@ -94,7 +94,7 @@ def stories(of: World) -> dict[str, Story]:
     return found | {"more severe damage": _shift(quiet)}
 
 
-def watch(baseline: Sample, story: Story, seed: int, days: int = DAYS, settings: Monitoring = USUAL) -> Told:
+def watch(baseline: Sample, story: Story, seed: int, days: int = DAYS, settings: Monitoring = USUAL) -> AlarmRecord:
     """Look at each day as the stage does."""
     random, spoke, alarms = np.random.default_rng(seed), list[frozenset[str]](), list[frozenset[str]]()
     windows: list[Sample] = []
@@ -104,7 +104,7 @@ def watch(baseline: Sample, story: Story, seed: int, days: int = DAYS, settings:
         alarms.append(alarm(spoke, found, settings.speaking, settings.windows))
         spoke.append(found)
     began = [day for day, one in enumerate(alarms) if one - (alarms[day - 1] if day else frozenset())]
-    return Told(began[0] if began else None, len(began), alarms[began[0]] if began else frozenset())
+    return AlarmRecord(began[0] if began else None, len(began), alarms[began[0]] if began else frozenset())
 
 
 def course(day: int) -> float:
@@ -182,7 +182,7 @@ def _confusion(sample: Sample) -> Confusion:
     return confusion_matrix(sample.labels, sample.predicted, len(CLASSES)) / len(sample.labels)
 
 
-def _lines(told: dict[str, list[Told]], lost: dict[str, int | None], of: dict[str, Story]) -> Iterator[str]:
+def _lines(told: dict[str, list[AlarmRecord]], lost: dict[str, int | None], of: dict[str, Story]) -> Iterator[str]:
     quiet = told["quiet"]
     yield (
         f"Quiet traffic: {sum(one.alarms for one in quiet)} alarms in {RUNS} times {DAYS} days, at most "

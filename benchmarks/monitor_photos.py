@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks import answers, real_features
 from benchmarks.answers import CLASSES, Network
-from benchmarks.real_features import Seen
+from benchmarks.real_features import PhotoFacts
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.model.networks import heads
 from car_damage.model.quality.answers import fitted
@@ -35,7 +35,7 @@ class Model:
     answering: Answering
     baseline: Sample
 
-    def sample(self, seen: Seen, labels: npt.NDArray[np.int64]) -> Sample:
+    def sample(self, seen: PhotoFacts, labels: npt.NDArray[np.int64]) -> Sample:
         """What it answers to photos."""
         probabilities = self.answering.calibrated(self.head.probabilities(seen.plain), seen.width * seen.height)
         return Sample(_inputs(seen), probabilities, labels, needs_a_person(self.answering.sets(probabilities), probabilities))
@@ -69,7 +69,7 @@ def at(kind: str, level: int) -> Callable[[Path], bytes]:
     return lambda file: KINDS[kind](Image.open(file).convert("RGB"), level / LEVELS)
 
 
-def _model(network: Network, train: Seen) -> Model:
+def _model(network: Network, train: PhotoFacts) -> Model:
     said = network.validation
     answering = fitted(said, Answers(), costs(CLASSES, Promotion().costs))
     probabilities = answering.calibrated(said.probabilities, said.pixels)
@@ -77,7 +77,7 @@ def _model(network: Network, train: Seen) -> Model:
     return Model(network.head, answering, Sample(_inputs(train), probabilities, said.labels, review))
 
 
-def _inputs(seen: Seen) -> dict[str, npt.NDArray[np.float64]]:
+def _inputs(seen: PhotoFacts) -> dict[str, npt.NDArray[np.float64]]:
     size, aspect = np.log2(seen.width * seen.height), np.log2(seen.width / seen.height)
     return {"brightness": seen.brightness, "sharpness": seen.sharpness, "size": size, "aspect": aspect}
 

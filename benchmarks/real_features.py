@@ -34,7 +34,7 @@ _NETWORK = KEPT / "backbone.onnx"
 
 
 @dataclass(frozen=True)
-class Seen:
+class PhotoFacts:
     """What is known of n photos before a head answers."""
 
     features: npt.NDArray[np.float32]
@@ -60,20 +60,20 @@ class RealFeatures:
         )
 
     @cached_property
-    def train(self) -> Seen:
+    def train(self) -> PhotoFacts:
         """The photos of train/, in all views from which a head learns."""
         return self._kept("train", self.photos.train, Path.read_bytes, chosen(self.settings))
 
     @cached_property
-    def val(self) -> Seen:
+    def val(self) -> PhotoFacts:
         """The photos of val/."""
         return self.changed("val", Path.read_bytes)
 
-    def changed(self, name: str, read: Callable[[Path], bytes]) -> Seen:
+    def changed(self, name: str, read: Callable[[Path], bytes]) -> PhotoFacts:
         """The photos of val/ as `read` makes them, kept by this name."""
         return self._kept(name, self.photos.val, read, (PLAIN,))
 
-    def _kept(self, name: str, rows: npt.NDArray[np.int64], read: Callable[[Path], bytes], views: Sequence[str]) -> Seen:
+    def _kept(self, name: str, rows: npt.NDArray[np.int64], read: Callable[[Path], bytes], views: Sequence[str]) -> PhotoFacts:
         kept = KEPT / f"{name}.npz"
         if not kept.exists():
             print(f"{name}: {len(rows)} photos", flush=True)
@@ -82,16 +82,16 @@ class RealFeatures:
             np.savez(part, **vars(seen))
             part.replace(kept)
         with np.load(kept) as there:
-            return Seen(**{key: there[key] for key in Seen.__dataclass_fields__})
+            return PhotoFacts(**{key: there[key] for key in PhotoFacts.__dataclass_fields__})
 
-    def _seen(self, files: Sequence[Path], read: Callable[[Path], bytes], seer: Seer) -> Seen:
+    def _seen(self, files: Sequence[Path], read: Callable[[Path], bytes], seer: Seer) -> PhotoFacts:
         def one(file: Path) -> tuple[npt.NDArray[np.float32], Signals, tuple[int, int]]:
             photo = decode(read(file), Limits(), self._preparation)
             return seer.of(photo.pixels[None])[0], signals(photo.pixels), (photo.width, photo.height)
 
         with ThreadPoolExecutor(cores()) as pool:  # each photo by one thread
             features, looks, sizes = zip(*pool.map(one, files), strict=True)
-        return Seen(np.stack(features), *np.array(looks).T, *np.array(sizes).T)
+        return PhotoFacts(np.stack(features), *np.array(looks).T, *np.array(sizes).T)
 
     @cached_property
     def _preparation(self) -> Preparation:

@@ -110,7 +110,7 @@ def _measured(trial: Trial, library: Library, seed: int) -> tuple[dict[str, Any]
     maps = _maps(trial.layer, library, parts)
     began = time.process_time()
     with Learner(parts.upper, library.features, fitted.head, settings) as learner:
-        frozen = fine_tuning.Frozen(library.features, labels, library.groups, 3, fitted)
+        frozen = fine_tuning.FrozenHead(library.features, labels, library.groups, 3, fitted)
         found = fine_tuning.cross_validated(learner, maps, frozen, fitted.out_of_fold, settings, silent)
         learner.restart(fitted.head)
     minutes = (time.process_time() - began) / 60

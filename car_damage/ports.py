@@ -543,6 +543,12 @@ def served_name(model: str, version: int | str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"{model.rpartition('.')[2]}-{version}")
 
 
+def version_of(served_by: str) -> int | None:
+    """The version in the name of a served entity; None if it has none."""
+    number = served_by.rpartition("-")[2]
+    return int(number) if number.isdecimal() and len(number) < 10 else None
+
+
 @dataclass(frozen=True)
 class Prediction:
     """An endpoint's answer for one photo."""

@@ -18,7 +18,7 @@ from car_damage.errors import SettingsError
 from car_damage.machine import absolute
 from car_damage.pipeline import ForgetReport, Trace
 from car_damage.settings import Settings
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import SoughtPhoto
 from tasks.commands import BOOTSTRAP
 from tasks.data_quality import CELL
 from tasks.flow_runs import FORGET
@@ -64,7 +64,7 @@ def clean_artifacts(report: ForgetReport, settings: Settings) -> None:
 
     Pictures of files that are not used go from every such artifact: its text may name the file in a way that nobody knows any more.
     """
-    sought, paths = Sought(lambda sha256: mark_of(sha256) == report.mark), _written(report.paths, absolute(settings.landing.folder))
+    sought, paths = SoughtPhoto(lambda sha256: mark_of(sha256) == report.mark), _written(report.paths, absolute(settings.landing.folder))
     with get_client(sync_client=True) as client:
         for artifact in artifacts(client, keys=(*WITH_PICTURES, *_WITH_PATHS)):
             text = str(artifact.data)

@@ -24,7 +24,7 @@ TOLD = "car_damage_monitor"
 
 
 @dataclass(frozen=True)
-class Told:
+class AlarmMemory:
     """What was told of the live version."""
 
     version: int = 0
@@ -40,31 +40,31 @@ def tell(report: MonitorReport, settings: Settings) -> None:
         Unavailable: an event cannot be sent. The next run sends it.
     """
     before = told(report.version)
-    now = Told(before.version, report.alarm, before.to_learn)
+    now = AlarmMemory(before.version, report.alarm, before.to_learn)
     # The event first: after a kill between the two it is sent again, and not never.
     if set(report.alarm) - set(before.alarm):
         _tell_degraded(report, settings, before)
     if enough(report, settings.monitoring, before):
         get_run_logger().info("%d photos with labels are there to learn from: a run of retrain starts", report.to_learn)
         events.send(TRAINABLE, {"prefect.resource.id": CHAMPION}, {"version": report.version, "to_learn": report.to_learn})
-        now = Told(now.version, now.alarm, report.to_learn)
+        now = AlarmMemory(now.version, now.alarm, report.to_learn)
     if now != before:
         variables.write(TOLD, now)
 
 
-def told(version: int | None) -> Told:
+def told(version: int | None) -> AlarmMemory:
     """What was told of the version."""
-    found = variables.read(TOLD, Told)
-    return found if found.version == version else Told(version or 0)
+    found = variables.read(TOLD, AlarmMemory)
+    return found if found.version == version else AlarmMemory(version or 0)
 
 
-def enough(report: MonitorReport, monitoring: Monitoring, before: Told) -> bool:
+def enough(report: MonitorReport, monitoring: Monitoring, before: AlarmMemory) -> bool:
     """Whether a training starts."""
     of_the_model = set(report.alarm) - OF_THE_ENDPOINT
     return bool(of_the_model) and monitoring.retrain and report.to_learn - before.to_learn >= monitoring.retrain_photos
 
 
-def what_next(report: MonitorReport, settings: Settings, before: Told) -> str:
+def what_next(report: MonitorReport, settings: Settings, before: AlarmMemory) -> str:
     """What happens, or what a person can do, after what was told before."""
     monitoring = settings.monitoring
     if not set(report.alarm) - OF_THE_ENDPOINT:
@@ -85,7 +85,7 @@ def what_next(report: MonitorReport, settings: Settings, before: Told) -> str:
     )
 
 
-def _tell_degraded(report: MonitorReport, settings: Settings, before: Told) -> None:
+def _tell_degraded(report: MonitorReport, settings: Settings, before: AlarmMemory) -> None:
     get_run_logger().warning("version %s: %s", report.version, report.said)
     payload = {"version": report.version, "what": report.how_much, "said": report.said, "next": what_next(report, settings, before)}
     events.send(DEGRADED, {"prefect.resource.id": CHAMPION, "prefect.resource.name": f"version {report.version}"}, payload)

@@ -12,7 +12,7 @@ from car_damage.commands.terminal import printable
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from car_damage.traces.account import Account, account
-from car_damage.traces.replay import Replayed, replayed
+from car_damage.traces.replay import Replay, replayed
 
 
 def audit(platform: Platform, photo: str, replay: bool, as_json: bool, say: Callable[[str], None]) -> bool:
@@ -23,7 +23,7 @@ def audit(platform: Platform, photo: str, replay: bool, as_json: bool, say: Call
     """
     sha256, data = named_photo(photo)
     known = account(sha256, platform)
-    again: list[Replayed] = []
+    again: list[Replay] = []
     if replay:
         data = data if data is not None else _photo(known, platform)
         again = list(replayed(known.answers, {} if data is None else {sha256: data}, platform))
@@ -84,6 +84,6 @@ def _of_version(of: Any) -> list[str]:
     return lines + (lives or ["    never live"])
 
 
-def _line(one: Replayed) -> str:
+def _line(one: Replay) -> str:
     version = f"version {one.logged.version} to {one.logged.to}"
     return f"  replay: {version}: {'the same answer' if one.equal else f'not the same: {one.why}'}"

@@ -10,7 +10,7 @@ from car_damage.commands.terminal import printable
 from car_damage.data.people import reviews
 from car_damage.data.people.desk import Desk, Waiting
 from car_damage.data.people.reviews import Word
-from car_damage.data.people.spoken import Said
+from car_damage.data.people.spoken import Statements
 from car_damage.errors import RequestRefused
 from car_damage.ports import Platform
 
@@ -96,5 +96,5 @@ def _plain(word: Word) -> dict[str, object]:
     return asdict(word) | {"said": word.said.isoformat()}
 
 
-def _spoken(said: Said) -> dict[str, object]:
+def _spoken(said: Statements) -> dict[str, object]:
     return {"history": [_plain(word) for word in said.history], "counts": said.counts and said.counts.label}

@@ -6,6 +6,7 @@ The stages after a training read its predictions on the test photos, the photos 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from car_damage.data import parquet
 from car_damage.photo.columns import probability_column
 
 if TYPE_CHECKING:
@@ -61,32 +62,32 @@ def write_predictions(photos: "Photos", probabilities: "npt.NDArray[np.floating]
         "predicted": pa.array([classes[number] for number in probabilities.argmax(axis=1)], pa.string()),
     }
     columns |= {probability_column(name): pa.array(probabilities[:, number], pa.float64()) for number, name in enumerate(classes)}
-    return _written(pa.table(columns))
+    return parquet.to_bytes(pa.table(columns))
 
 
 def read_predictions(data: bytes) -> "pa.Table":
     """The table in a file of `write_predictions`."""
-    return _read(data)
+    return parquet.from_bytes(data)
 
 
 def write_trained(photos: "pa.Table") -> bytes:
     """A Parquet file of the list that `car_damage.data.photos.trained.trained_photos` makes."""
-    return _written(photos)
+    return parquet.to_bytes(photos)
 
 
 def read_trained(data: bytes) -> "pa.Table":
     """The table in a file of `write_trained`."""
-    return _read(data)
+    return parquet.from_bytes(data)
 
 
 def write_baseline(photos: "pa.Table") -> bytes:
     """A Parquet file of a table with the columns of `car_damage.monitoring.samples.BASELINE`, and its metadata."""
-    return _written(photos)
+    return parquet.to_bytes(photos)
 
 
 def read_baseline(data: bytes) -> "pa.Table":
     """The table in a file of `write_baseline`."""
-    return _read(data)
+    return parquet.from_bytes(data)
 
 
 def evidence_file(version: int, dry_run: bool = False) -> str:
@@ -97,19 +98,3 @@ def evidence_file(version: int, dry_run: bool = False) -> str:
 def confusion_plot_file(evidence: str) -> str:
     """The file with the confusion matrices of the evidence."""
     return evidence.removesuffix(".json") + ".png"
-
-
-def _written(table: "pa.Table") -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())
-
-
-def _read(data: bytes) -> "pa.Table":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(data))

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from car_damage.data.answers.inference_log import ANSWERED, REFUSED, Request, to_file
-from car_damage.data.people.desk import version_of
-from car_damage.ports import Files
+from car_damage.ports import Files, version_of
 from car_damage.server.backlog import Backlog
 from car_damage.server.hosting.measures import Outcome
 from car_damage.settings import Monitoring

@@ -16,7 +16,7 @@ from car_damage.ports import Platform
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.traces import certificate
 from car_damage.traces.places import places, with_paths
-from car_damage.traces.sought import Place, Sought
+from car_damage.traces.sought import Place, SoughtPhoto
 from car_damage.traces.trainings import Trainings
 
 
@@ -24,7 +24,7 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
     """Do what the module describes."""
     names, tables = platform.settings.tables, platform.tables
     noted = _noted(request, platform)
-    sought = with_paths(Sought(lambda sha256: mark_of(sha256) == request.mark), platform)
+    sought = with_paths(SoughtPhoto(lambda sha256: mark_of(sha256) == request.mark), platform)
     if request.note_only:
         return _report(noted, sought, platform)
     there = _elsewhere(sought, noted, platform)
@@ -44,7 +44,7 @@ def work(request: ForgetRequest, platform: Platform, progress: Progress) -> Forg
     return report
 
 
-def _report(photo: Forgotten, sought: Sought, platform: Platform) -> ForgetReport:
+def _report(photo: Forgotten, sought: SoughtPhoto, platform: Platform) -> ForgetReport:
     files = tuple(trace.place for trace in photo.found if trace.what == FILE and trace.stays)
     underway = Trainings(platform).underway()
     return ForgetReport(
@@ -74,7 +74,7 @@ def _write(photo: Forgotten, before: Forgotten, platform: Platform) -> Forgotten
     return photo
 
 
-def _remove(place: Place, sought: Sought, photo: Forgotten, platform: Platform) -> Forgotten:
+def _remove(place: Place, sought: SoughtPhoto, photo: Forgotten, platform: Platform) -> Forgotten:
     found = place.find(sought)
     if found:
         photo = _keep(photo, found, platform)
@@ -82,7 +82,7 @@ def _remove(place: Place, sought: Sought, photo: Forgotten, platform: Platform) 
     return photo
 
 
-def _elsewhere(sought: Sought, photo: Forgotten, platform: Platform) -> list[Trace]:
+def _elsewhere(sought: SoughtPhoto, photo: Forgotten, platform: Platform) -> list[Trace]:
     """The files that are not ours to remove, of those that the tables name, or that were noted before."""
     paths = sought.paths | {trace.place for trace in photo.found if trace.what == FILE}
     looked_at = ((path, _stays(platform, path, sought)) for path in _of_others(paths, platform))
@@ -94,7 +94,7 @@ def _of_others(paths: Collection[str], platform: Platform) -> list[str]:
     return sorted(path for path in paths if not path.startswith(platform.settings.answers.corrections))
 
 
-def _stays(platform: Platform, path: str, sought: Sought) -> str:
+def _stays(platform: Platform, path: str, sought: SoughtPhoto) -> str:
     """What whoever owns the folder does about a file; empty if the photo is not there any more."""
     try:
         is_it = sought.holds(hashlib.sha256(platform.files.read(path)).hexdigest())

@@ -27,9 +27,9 @@ from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, P
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.training import evaluating, transfer, warm_start
 from car_damage.stages.training.contents import contents
-from car_damage.stages.training.network import Settled, settle
+from car_damage.stages.training.network import NetworkChoice, settle
 from car_damage.stages.training.search import searched
-from car_damage.stages.training.seeing import Seen, see
+from car_damage.stages.training.seeing import PhotoFeatures, see
 from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _check(rows: pa.Table, version: int) -> None:
                 )
 
 
-def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> TrainReport:
+def _tracked(settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures | None, progress: Progress) -> TrainReport:
     """Train inside an MLflow run, which ends as finished or as failed."""
     request, platform = settled.request, settled.platform
     settings, tracking = platform.settings, platform.tracking
@@ -163,7 +163,9 @@ def _tracked(settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | No
     return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
 
 
-def _searched(settled: Settled, run_id: str, rows: pa.Table, photos: PhotoSet, seen: Seen | None, progress: Progress) -> Settled:  # noqa: PLR0917
+def _searched(  # noqa: PLR0917 - what was asked, of what, and with what
+    settled: NetworkChoice, run_id: str, rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures | None, progress: Progress
+) -> NetworkChoice:
     """With better settings of training, where the settings ask for a search."""
     settings = settled.platform.settings
     if not settings.training.search_minutes:
@@ -176,7 +178,7 @@ def _searched(settled: Settled, run_id: str, rows: pa.Table, photos: PhotoSet, s
 
 
 def _trained(  # noqa: PLR0917 - what was asked, of what, and with what
-    settled: Settled, rows: pa.Table, photos: PhotoSet, seen: Seen | None, champion: "keras.Model | None", progress: Progress
+    settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures | None, champion: "keras.Model | None", progress: Progress
 ) -> training.TrainingResult:
     platform, settings = settled.platform, settled.platform.settings
     if seen is not None:

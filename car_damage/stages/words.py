@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.forgotten import mark_of
+from car_damage.data.listing import listed
 from car_damage.data.people import reviews
-from car_damage.data.people.spoken import listed
 from car_damage.data.photos import ledger
 from car_damage.errors import Unavailable
 from car_damage.photo.reasons import UNKNOWN_LABEL

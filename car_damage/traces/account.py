@@ -17,7 +17,7 @@ from car_damage.pipeline import Trace
 from car_damage.ports import KEY_TAG, SILVER_TAG, ModelVersion, Platform, RunSummary
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, numbers_of
 from car_damage.traces.places import places, with_paths
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import SoughtPhoto
 
 _ANSWER = ("model_version", "label", "probability", "probabilities", "classes", "review", "refused", "sha256")
 
@@ -64,7 +64,7 @@ class Account:
 def account(sha256: str, platform: Platform) -> Account:
     """Look everywhere."""
     names, tables = platform.settings.tables, platform.tables
-    sought = with_paths(Sought(sha256.__eq__), platform)
+    sought = with_paths(SoughtPhoto(sha256.__eq__), platform)
     traces = tuple(trace for place in places(platform) for trace in place.find(sought))
     files, bronze = _rows(sha256, names.bronze, ledger.BRONZE.names, platform, ledger.ADDED)
     used, at = _rows(sha256, names.silver, silver.SILVER.names, platform, silver.ADDED)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import SoughtPhoto
 
 FILES = ("input_example.json", "serving_input_example.json")
 _PHOTO = re.compile(rb'"((?:[A-Za-z0-9+/]|\\/){40,}={0,2})"')
@@ -14,7 +14,7 @@ _PHOTO = re.compile(rb'"((?:[A-Za-z0-9+/]|\\/){40,}={0,2})"')
 _SIDE = 256
 
 
-def shows(data: bytes, sought: Sought) -> bool:
+def shows(data: bytes, sought: SoughtPhoto) -> bool:
     """Whether a file of an example has the photo."""
     return any(_is(found, sought) for found in _PHOTO.findall(data))
 
@@ -33,7 +33,7 @@ def drawn() -> bytes:
     return out.getvalue()
 
 
-def _is(text: bytes, sought: Sought) -> bool:
+def _is(text: bytes, sought: SoughtPhoto) -> bool:
     try:
         return sought.holds(hashlib.sha256(base64.b64decode(text.replace(b"\\", b""))).hexdigest())
     except binascii.Error:  # letters without a photo in them

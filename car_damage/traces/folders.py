@@ -2,28 +2,23 @@
 endpoint server of this home has fetched.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data import parquet
+from car_damage.data.listing import listed
 from car_damage.data.people import doubts
-from car_damage.errors import FileMissing, SettingsError
+from car_damage.errors import FileMissing
 from car_damage.pipeline import Trace
-from car_damage.ports import File, Files
+from car_damage.ports import Files
 from car_damage.traces import examples, lists
-from car_damage.traces.sought import Sought, unreadable
+from car_damage.traces.sought import SoughtPhoto, unreadable
 
 T = TypeVar("T")
-
-
-def _listed(files: Files, folder: str) -> Iterator[File]:
-    try:
-        yield from files.list(folder)
-    except SettingsError:  # it is made with its first file
-        return
 
 
 def _each(files: Files, paths: Iterable[str], parse: Callable[[bytes], T]) -> tuple[dict[str, T], list[Trace]]:
@@ -45,16 +40,16 @@ class NamedFiles:
     def __init__(self, files: Files, folder: str, called: str) -> None:
         self._files, self._folder, self._called = files, folder, called
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         count = len(self._named(sought))
         return [Trace(self._called, "files", count)] if count else []
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         for path in self._named(sought):
             self._files.remove(path)
 
-    def _named(self, sought: Sought) -> list[str]:
-        return sorted(file.path for file in _listed(self._files, self._folder) if sought.holds(file.path.rpartition("/")[2][:64]))
+    def _named(self, sought: SoughtPhoto) -> list[str]:
+        return sorted(file.path for file in listed(self._files, self._folder) if sought.holds(file.path.rpartition("/")[2][:64]))
 
 
 class WaitingRows:
@@ -63,22 +58,22 @@ class WaitingRows:
     def __init__(self, files: Files, folder: str, called: str) -> None:
         self._files, self._folder, self._called = files, folder, called
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         parted, broken = self._without(sought)
         count = sum(removed for removed, _ in parted.values())
         return ([Trace(self._called, "rows that wait for their table", count)] if count else []) + broken
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         for path, (_, left) in self._without(sought)[0].items():
             if left.num_rows:
-                self._files.replace(path, lists.written(left))
+                self._files.replace(path, parquet.to_bytes(left))
             else:
                 self._files.remove(path)
 
-    def _without(self, sought: Sought) -> tuple[dict[str, tuple[int, pa.Table]], list[Trace]]:
+    def _without(self, sought: SoughtPhoto) -> tuple[dict[str, tuple[int, pa.Table]], list[Trace]]:
         """Path -> how many rows of the photo the file has, and the others. And the files that cannot be read."""
-        paths = sorted(file.path for file in _listed(self._files, self._folder) if file.path.endswith(".parquet"))
-        found, broken = _each(self._files, paths, lists.rows)
+        paths = sorted(file.path for file in listed(self._files, self._folder) if file.path.endswith(".parquet"))
+        found, broken = _each(self._files, paths, parquet.from_bytes)
         parted = {}
         for path, rows in found.items():
             mask = lists.among(rows, sought)
@@ -93,16 +88,16 @@ class DoubtfulLabels:
     def __init__(self, files: Files, folder: str) -> None:
         self._files, self._path = files, folder + doubts.FILE
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         found, broken = self._parted(sought)
         return [Trace("labels that look wrong", "its label", gone) for gone, _ in found.values() if gone] + broken
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         for path, (gone, left) in self._parted(sought)[0].items():
             if gone:
                 self._files.replace(path, left.written())
 
-    def _parted(self, sought: Sought) -> tuple[dict[str, tuple[int, doubts.Doubts]], list[Trace]]:
+    def _parted(self, sought: SoughtPhoto) -> tuple[dict[str, tuple[int, doubts.Doubts]], list[Trace]]:
         """The list's path -> how many labels of the photo it has, and the list without them."""
 
         def part(data: bytes) -> tuple[int, doubts.Doubts]:
@@ -119,15 +114,15 @@ class ModelCopies:
     def __init__(self, files: Files, folder: str) -> None:
         self._files, self._folder = files, folder
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         count = len(self._showing(sought))
         return [Trace("the endpoint's copies of models", "the photo as their example", count)] if count else []
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         for path, data in self._showing(sought).items():
             self._files.replace(path, examples.with_another(data, examples.drawn()))
 
-    def _showing(self, sought: Sought) -> dict[str, bytes]:
-        paths = [file.path for file in _listed(self._files, self._folder) if file.path.rpartition("/")[2] in examples.FILES]
+    def _showing(self, sought: SoughtPhoto) -> dict[str, bytes]:
+        paths = [file.path for file in listed(self._files, self._folder) if file.path.rpartition("/")[2] in examples.FILES]
         found, _ = _each(self._files, sorted(paths), bytes)
         return {path: data for path, data in found.items() if examples.shows(data, sought)}

@@ -4,7 +4,7 @@ from car_damage.data.photos.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
 from car_damage.traces.folders import DoubtfulLabels, ModelCopies, NamedFiles, WaitingRows
 from car_damage.traces.rows import Claims, Rows, paths_of
-from car_damage.traces.sought import Place, Sought
+from car_damage.traces.sought import Place, SoughtPhoto
 from car_damage.traces.trainings import Trainings
 
 
@@ -26,6 +26,6 @@ def places(platform: Platform) -> tuple[Place, ...]:
     return (*ours, *(Rows(tables, name) for name in (*names, settings.tables.bronze)))
 
 
-def with_paths(sought: Sought, platform: Platform) -> Sought:
+def with_paths(sought: SoughtPhoto, platform: Platform) -> SoughtPhoto:
     """The photo with the paths that tables have beside its hash."""
-    return Sought(sought.holds, sought.paths | paths_of(platform.tables, platform.settings.tables.all, sought))
+    return SoughtPhoto(sought.holds, sought.paths | paths_of(platform.tables, platform.settings.tables.all, sought))

@@ -16,7 +16,7 @@ in the same call of the model."""
 
 
 @dataclass(frozen=True)
-class Replayed:
+class Replay:
     """An answer that a table keeps, beside that of the same version to the same photo at this moment."""
 
     logged: Answer
@@ -27,7 +27,7 @@ class Replayed:
     """Why it is not equal; empty if it is."""
 
 
-def replayed(logged: Sequence[Answer], photos: Mapping[str, bytes], platform: Platform) -> Iterator[Replayed]:
+def replayed(logged: Sequence[Answer], photos: Mapping[str, bytes], platform: Platform) -> Iterator[Replay]:
     """Ask each version about its photos, in one process a version.
 
     Args:
@@ -41,17 +41,17 @@ def replayed(logged: Sequence[Answer], photos: Mapping[str, bytes], platform: Pl
     askable = [one for one in logged if one.version is not None and one.sha256 in photos]
     for one in logged:
         if one not in askable:
-            yield Replayed(one, equal=False, why="the photo is not there" if one.version is not None else "its version is not known")
+            yield Replay(one, equal=False, why="the photo is not there" if one.version is not None else "its version is not known")
     for number, some in groupby(sorted(askable, key=lambda one: one.version or 0), lambda one: one.version or 0):
         yield from _of_version(number, list(some), photos, platform)
 
 
-def _of_version(number: int, logged: Sequence[Answer], photos: Mapping[str, bytes], platform: Platform) -> Iterator[Replayed]:
+def _of_version(number: int, logged: Sequence[Answer], photos: Mapping[str, bytes], platform: Platform) -> Iterator[Replay]:
     tracking = platform.settings.tracking
     try:
         version = platform.registry.get(number)
     except RegistryError:
-        yield from (Replayed(one, equal=False, why=f"version {number} is not kept") for one in logged)
+        yield from (Replay(one, equal=False, why=f"version {number} is not kept") for one in logged)
         return
     with Scratch("replay") as folder:
         model = platform.registry.download(version.uri, folder)
@@ -61,10 +61,10 @@ def _of_version(number: int, logged: Sequence[Answer], photos: Mapping[str, byte
         yield _compared(one, answer)
 
 
-def _compared(logged: Answer, answer: ModelAnswer) -> Replayed:
+def _compared(logged: Answer, answer: ModelAnswer) -> Replay:
     if answer.refused or logged.refused:
         same = bool(answer.refused and logged.refused)
-        return Replayed(logged, same, None, "" if same else answer.refused or "it answers what it has refused")
+        return Replay(logged, same, None, "" if same else answer.refused or "it answers what it has refused")
     classes = {*logged.probabilities, *answer.probabilities}
     difference = max((abs(logged.probabilities.get(name, 2) - answer.probabilities.get(name, 2)) for name in classes), default=0.0)
     why = [f"it says {answer.label}"] if answer.label != logged.label else []
@@ -72,4 +72,4 @@ def _compared(logged: Answer, answer: ModelAnswer) -> Replayed:
     # A request may have asked for another coverage, which its row does not tell. A batch never does.
     excluded = logged.classes if logged.table == "predictions" else None
     why += ["it excludes other classes"] if excluded is not None and excluded != answer.classes else []
-    return Replayed(logged, not why, difference, " and ".join(why))
+    return Replay(logged, not why, difference, " and ".join(why))

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from car_damage.data.answers import claims
 from car_damage.pipeline import Trace
 from car_damage.ports import Tables
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import SoughtPhoto
 
 HASH, PATH = "sha256", "path"
 """The columns that name a photo."""
@@ -17,7 +17,7 @@ LISTS = ("shown_by", "undecided")
 """Columns with lists of paths, which only the table of claims has."""
 
 
-def paths_of(tables: Tables, names: tuple[str, ...], sought: Sought) -> set[str]:
+def paths_of(tables: Tables, names: tuple[str, ...], sought: SoughtPhoto) -> set[str]:
     """The paths that any of the tables has beside the photo's hash."""
     found: set[str] = set()
     for name in names:
@@ -37,13 +37,13 @@ class Rows:
     def __init__(self, tables: Tables, name: str) -> None:
         self._tables, self._name = tables, name
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         rows = _named(self._tables, self._name)
         count = pc.sum(sought.among(rows[HASH])).as_py() or 0
         count += len(rows.filter(pc.and_(pc.is_null(rows[HASH]), pc.is_in(rows[PATH], value_set=self._paths(rows, sought)))))
         return [Trace(f"table {self._name}", "rows", count)] if count else []
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         rows = _named(self._tables, self._name)
         hashes = pc.unique(rows.filter(sought.among(rows[HASH]))[HASH])
         for column, values in ((HASH, hashes), (PATH, self._paths(rows, sought))):
@@ -52,7 +52,7 @@ class Rows:
                 self._tables.merge(self._name, gone.slice(0, 0), (column,), remove=gone)
 
     @staticmethod
-    def _paths(rows: pa.Table, sought: Sought) -> pa.Array:
+    def _paths(rows: pa.Table, sought: SoughtPhoto) -> pa.Array:
         """The photo's paths that have no row of another photo: a file may have taken the place of another."""
         there = rows.filter(sought.lies_at(rows[PATH]))
         others = there.filter(pc.and_(pc.is_valid(there[HASH]), pc.invert(sought.among(there[HASH]))))
@@ -66,17 +66,17 @@ class Claims:
     def __init__(self, tables: Tables, name: str) -> None:
         self._tables, self._name = tables, name
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         count = self._without(sought).num_rows
         return [Trace(f"table {self._name}", "claims that name it", count)] if count else []
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         changed = self._without(sought)
         if changed.num_rows:
             empty = pc.less_equal(changed["photos"], 0)
             self._tables.merge(self._name, changed.filter(pc.invert(empty)), claims.KEY, remove=changed.filter(empty))
 
-    def _without(self, sought: Sought) -> pa.Table:
+    def _without(self, sought: SoughtPhoto) -> pa.Table:
         """The claims that name the photo, without it. One whose label no other photo shows has none: a person must look."""
         columns = [*claims.KEY, *claims.CONTENT]
         schema = pa.schema([claims.CLAIMS.field(name) for name in columns])

@@ -14,7 +14,7 @@ _SHA256 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass
-class Sought:
+class SoughtPhoto:
     """A photo by its content."""
 
     holds: Callable[[str], bool]
@@ -54,8 +54,8 @@ def unreadable(place: str, run: str = "") -> Trace:
 class Place(Protocol):
     """A place where a photo leaves traces. A call of `remove` after a killed one removes what is left."""
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         """What is there of the photo."""
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         """Remove it, but for what has a reason to stay."""

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data import parquet
 from car_damage.data.photos.checked import readable
 from car_damage.model.report.page import without
 from car_damage.model.run_files import PREDICTIONS_FILE, SHOWING_PHOTOS, SMOKE_PHOTO_FILE, TRAINED_FILE
@@ -20,7 +21,7 @@ from car_damage.ports import Platform, RunSummary
 from car_damage.promotion.retention import ENDLESS
 from car_damage.traces import examples, lists
 from car_damage.traces.rows import HASH, PATH
-from car_damage.traces.sought import Sought, unreadable
+from car_damage.traces.sought import SoughtPhoto, unreadable
 
 _ORDER = (".png", ".html", ".txt", ".csv", ".md", ".json", "", ".parquet")
 """Suffixes of the files that are looked at. What tells whether a picture shows the photo comes after the pictures, so that the call after a
@@ -39,14 +40,14 @@ class Trainings:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
-    def find(self, sought: Sought) -> list[Trace]:
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
         found = []
         for run in self._runs():
             changes, broken = self._changes(run, sought)
             found += [*self._traces(run, changes), *(unreadable(f"training {run.name}, {file}", run.run_id) for file in broken)]
         return found
 
-    def remove(self, sought: Sought) -> None:
+    def remove(self, sought: SoughtPhoto) -> None:
         for run in self._runs():
             for file, data in self._changes(run, sought)[0].items():
                 self._platform.archive.replace(run, file, data)
@@ -74,13 +75,13 @@ class Trainings:
                 yield from (Trace(f"version {version.version}", f"has it in {name}", stays=_STAYS) for version in versions)
             yield Trace(place, name, run=run.run_id)
 
-    def _changes(self, run: RunSummary, sought: Sought) -> tuple[Changes, list[str]]:
+    def _changes(self, run: RunSummary, sought: SoughtPhoto) -> tuple[Changes, list[str]]:
         """In the order in which they are to be made; and the lists that cannot be read."""
         archive, names = self._platform.archive, self._platform.archive.files(run)
         looked_at = sorted((_ORDER.index(suffix), file) for file in names if (suffix := _suffix(file)) in _ORDER)
         files = {file: archive.read(run, file) for _, file in looked_at if _suffix(file) != ".png"}
         listed, broken = _listed(files)
-        here = Sought(sought.holds, sought.paths | {path for rows in listed.values() for path in _paths(rows, sought)})
+        here = SoughtPhoto(sought.holds, sought.paths | {path for rows in listed.values() for path in _paths(rows, sought)})
         changes: Changes = {}
         for file, data in files.items():
             changed = _list_without(listed[file], data, here) if file in listed else self._without(file, data, listed, here)
@@ -90,7 +91,7 @@ class Trainings:
         pictures: Changes = {file: None for file in names if shown and file.rpartition("/")[2] in SHOWING_PHOTOS}
         return pictures | changes, broken
 
-    def _without(self, file: str, data: bytes, listed: Lists, sought: Sought) -> bytes | None:
+    def _without(self, file: str, data: bytes, listed: Lists, sought: SoughtPhoto) -> bytes | None:
         name = file.rpartition("/")[2]
         if name == SMOKE_PHOTO_FILE:
             is_it = sought.holds(hashlib.sha256(data).hexdigest())
@@ -106,7 +107,7 @@ class Trainings:
                 return json.dumps(_json_without(json.loads(data), sought), indent=1).encode()
         return sought.blotted(data)
 
-    def _another(self, listed: Lists, sought: Sought) -> bytes | None:
+    def _another(self, listed: Lists, sought: SoughtPhoto) -> bytes | None:
         """The bytes of another test photo that can be read; None if there is none, so that the version cannot be tested any more."""
         predicted = [rows for file, rows in listed.items() if file.rpartition("/")[2] == PREDICTIONS_FILE]
         if not predicted:
@@ -123,7 +124,7 @@ def _listed(files: dict[str, bytes]) -> tuple[Lists, list[str]]:
     for file, data in files.items():
         if _suffix(file) == ".parquet":
             try:
-                listed[file] = lists.rows(data)
+                listed[file] = parquet.from_bytes(data)
             except ValueError:
                 broken.append(file)
     return listed, broken
@@ -134,17 +135,17 @@ def _suffix(file: str) -> str:
     return f".{name.rpartition('.')[2]}" if "." in name else "" if name == SMOKE_PHOTO_FILE else "?"
 
 
-def _list_without(rows: pa.Table, data: bytes, sought: Sought) -> bytes | None:
+def _list_without(rows: pa.Table, data: bytes, sought: SoughtPhoto) -> bytes | None:
     """The file with these rows, without those of the photo."""
     mask = lists.among(rows, sought)
-    return lists.written(rows.filter(pc.invert(mask))) if pc.any(mask).as_py() else data
+    return parquet.to_bytes(rows.filter(pc.invert(mask))) if pc.any(mask).as_py() else data
 
 
-def _paths(rows: pa.Table, sought: Sought) -> list[str]:
+def _paths(rows: pa.Table, sought: SoughtPhoto) -> list[str]:
     return rows.filter(lists.among(rows, sought))[PATH].to_pylist() if PATH in rows.column_names else []
 
 
-def _named(listed: Lists, sought: Sought) -> Iterator[dict[str, Any]]:
+def _named(listed: Lists, sought: SoughtPhoto) -> Iterator[dict[str, Any]]:
     for rows in listed.values():
         yield from rows.filter(lists.among(rows, sought)).to_pylist()
 
@@ -153,7 +154,7 @@ def _mistaken(row: dict[str, Any]) -> bool:
     return row.get("predicted", row.get("label")) != row.get("label")
 
 
-def _json_without(value: Any, sought: Sought) -> Any:
+def _json_without(value: Any, sought: SoughtPhoto) -> Any:
     """The value without the objects that name the photo."""
     if isinstance(value, dict):
         return {key: _json_without(one, sought) for key, one in value.items() if not sought.named_in(str(key).encode())}
@@ -162,7 +163,7 @@ def _json_without(value: Any, sought: Sought) -> Any:
     return None if isinstance(value, str) and sought.named_in(value.encode()) else value
 
 
-def _names(value: Any, sought: Sought) -> bool:
+def _names(value: Any, sought: SoughtPhoto) -> bool:
     """Whether a member of a list names the photo: itself, or one of its own fields."""
     texts = value.values() if isinstance(value, dict) else [value]
     return any(isinstance(text, str) and sought.named_in(text.encode()) for text in texts)

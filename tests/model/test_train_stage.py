@@ -50,7 +50,7 @@ from car_damage.stage import Progress, silent
 from car_damage.stages import train
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.training import baselining, evaluating, warm_start
-from car_damage.stages.training.baselining import Answered
+from car_damage.stages.training.baselining import UnseenPhotos
 from car_damage.stages.training.evaluating import smoke_photo
 from car_damage.stages.training.warm_start import Start
 from deployments import demo_photos
@@ -171,7 +171,7 @@ def test_a_baseline_is_a_sample_with_room_for_photos_that_were_not_learned_from(
     parts = photos("train", 9_000), photos("validation", 3_000), photos("test", 1_500)
     sha256s = [sha256 for part in parts for sha256 in part.sha256s]
     sizes = pa.table({"sha256": sha256s, "width": [8] * len(sha256s), "height": [8] * len(sha256s)})
-    answered = [Answered(part.sha256s[0][:-1], part, np.tile([1.0, 0.0], (len(part), 1))) for part in parts[1:]]
+    answered = [UnseenPhotos(part.sha256s[0][:-1], part, np.tile([1.0, 0.0], (len(part), 1))) for part in parts[1:]]
     made = baselining.baseline(parts[0], answered, Answering(), sizes, ("minor", "major"))
     assert Counter(made["split"].to_pylist()) == {"train": 1_000, "validation": 667, "test": 334}
     few = baselining.baseline(photos("train", 100), answered, Answering(), sizes.append_column("x", sizes["width"]), ("minor", "major"))

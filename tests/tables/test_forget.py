@@ -29,7 +29,7 @@ from car_damage.stages.monitoring import requests
 from car_damage.traces import certificate
 from car_damage.traces.places import places
 from car_damage.traces.rows import HASH, LISTS, PATH, Rows
-from car_damage.traces.sought import Sought
+from car_damage.traces.sought import SoughtPhoto
 from tests.fakes import Runs, Shelf, Versions, sha256
 from tests.searched import found
 from tests.tables.test_reviews import LABELS, say
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_read_or_has_just_gone_blocks_nothing_and_is_told_
     for path in broken:
         path.write_bytes(b"PAR1 and no more")
     (settings.home / "requests" / "taken.parquet").symlink_to("what monitor has just taken in")
-    audited = [trace for place in places(known.platform) for trace in place.find(Sought(sha256(photo(0)).__eq__))]
+    audited = [trace for place in places(known.platform) for trace in place.find(SoughtPhoto(sha256(photo(0)).__eq__))]
     assert sorted(trace.place for trace in audited if trace.stays) == sorted(map(str, broken))
     report = forget(known, photo(0))
     assert sorted(trace.place for trace in report.found if "cannot be read" in trace.stays) == sorted(map(str, broken))
@@ -237,7 +237,7 @@ def test_every_described_table_that_names_photos_is_covered(workshop):
             row = {field.name: columns.get(field.name, field.nullable and None) for field in schema}
             row = {name: value if value is not False else _some(schema.field(name).type) for name, value in row.items()}
             workshop.platform.tables.merge(table, pa.Table.from_pylist([row], schema), sorted(named))
-            place, sought = Rows(workshop.platform.tables, table), Sought(("ab" * 32).__eq__, {"/photos/a.jpg"})
+            place, sought = Rows(workshop.platform.tables, table), SoughtPhoto(("ab" * 32).__eq__, {"/photos/a.jpg"})
             assert [trace.items for trace in place.find(sought)] == [1]
             place.remove(sought)
             assert not place.find(sought)

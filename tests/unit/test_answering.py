@@ -11,7 +11,7 @@ import pytest
 from car_damage.data.photos.groups import SIZE_STARTS
 from car_damage.model.answering import LONGEST, Answering, Nonconformity, SizeWeights, needs_a_person
 from car_damage.model.quality import conformal
-from car_damage.model.quality.answers import Said, fitted
+from car_damage.model.quality.answers import NetworkOutput, fitted
 from car_damage.model.quality.calibration import HOTTEST, MIN_PHOTOS, probability_weights, reliability, temperature
 from car_damage.settings import Answers
 
@@ -24,12 +24,12 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-def photos(count: int, seed: int, sharpness: float = 1.0, shares: tuple[float, ...] = (0.5, 0.35, 0.15)) -> Said:
+def photos(count: int, seed: int, sharpness: float = 1.0, shares: tuple[float, ...] = (0.5, 0.35, 0.15)) -> NetworkOutput:
     """Photos of a world in which the logits are right, and a network that is too sure of itself by the factor `sharpness`."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (count, 3)) + np.log(shares)
     labels = (softmax(logits).cumsum(axis=1) > random.random((count, 1))).argmax(axis=1)
-    return Said(labels, softmax(logits * sharpness), random.integers(1, 10**6, count))
+    return NetworkOutput(labels, softmax(logits * sharpness), random.integers(1, 10**6, count))
 
 
 def pixels(of: Floats) -> npt.NDArray[np.int64]:
@@ -113,7 +113,7 @@ def test_group_thresholds_leave_a_group_alone_that_is_small_or_lacks_a_class() -
     said = photos(len(sizes), 5)
     labels = np.where(sizes == SIZE_STARTS[2], said.labels % 2, said.labels)
     shifted = softmax(np.log(said.probabilities) + np.array([0.7, 0.0, 0.0]))
-    answering = fitted(Said(labels, shifted, sizes), Answers(group_thresholds=True), COSTS)
+    answering = fitted(NetworkOutput(labels, shifted, sizes), Answers(group_thresholds=True), COSTS)
     assert [group.pixels for group in answering.weights] == list(SIZE_STARTS)
     assert [group.weights == (1.0, 1.0, 1.0) for group in answering.weights] == [False, True, True]
     assert fitted(said, Answers(), COSTS).weights == ()

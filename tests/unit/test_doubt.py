@@ -7,7 +7,8 @@ import pytest
 from car_damage.data.people.doubts import parse
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
-from car_damage.stages.training.doubting import Asked, found
+from car_damage.stages.training.baselining import UnseenPhotos
+from car_damage.stages.training.doubting import found
 
 CLASSES = ("minor", "moderate", "major")
 
@@ -32,8 +33,8 @@ def photos(names: str, label: int = 0) -> Photos:
 
 def test_labels_of_all_parts_are_doubted_together_but_not_what_a_person_has_said() -> None:
     asked = [
-        Asked(photos("abc"), np.array([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])),
-        Asked(photos("de", 1), np.array([[0.8, 0.1, 0.1], [0.0, 0.9, 0.1]])),
+        UnseenPhotos("validation", photos("abc"), np.array([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])),
+        UnseenPhotos("test", photos("de", 1), np.array([[0.8, 0.1, 0.1], [0.0, 0.9, 0.1]])),
     ]
     rows = pa.table({"sha256": list("abcde"), "label_from": [None, "review", None, None, None]})
     doubtful = found(asked, rows, CLASSES, 40, "2026-06-01T12:00:00+00:00")

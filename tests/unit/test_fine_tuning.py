@@ -11,7 +11,7 @@ from car_damage.adapters.folder import Folder
 from car_damage.errors import SettingsError
 from car_damage.model.networks import augmentation, backbone, export, heads, precision, startup
 from car_damage.model.networks.tuning import cutting, fine_tuning
-from car_damage.model.networks.tuning.fine_tuning import Frozen, Tuned, tune
+from car_damage.model.networks.tuning.fine_tuning import FrozenHead, TuningResult, tune
 from car_damage.model.pixels.photos import Photos
 from car_damage.settings import Training
 from car_damage.stage import silent
@@ -73,8 +73,8 @@ class Outcome:
     """What came of a fine-tuning."""
 
     network: Any
-    frozen: Frozen
-    tuned: Tuned
+    frozen: FrozenHead
+    tuned: TuningResult
 
 
 def tuned(given: Photos, training: Training, champion: Any = None) -> Outcome:
@@ -82,7 +82,7 @@ def tuned(given: Photos, training: Training, champion: Any = None) -> Outcome:
     features = np.stack([seen.features(view(given.pixels)) for view in MIRRORED], axis=1)  # type: ignore[arg-type]
     groups = np.arange(len(given))
     fitted = heads.fit(features, given.labels, groups, 2, training.head, training.seed)
-    frozen = Frozen(features, given.labels, groups, 2, fitted)
+    frozen = FrozenHead(features, given.labels, groups, 2, fitted)
     return Outcome(seen.network, frozen, tune(seen.network, frozen, given, MIRRORED, training, champion, silent))
 
 
@@ -155,7 +155,7 @@ def test_a_photo_that_is_lost_has_no_answer_out_of_fold(file: Path) -> None:
     seen = backbone.load(settings(file), Folder())
     features = seen.features(given.pixels)[:, None]  # type: ignore[arg-type]
     fitted = heads.fit(features, given.labels, np.arange(PHOTOS), 2, "softmax", 20)
-    frozen = Frozen(features, given.labels, np.arange(PHOTOS), 2, fitted)
+    frozen = FrozenHead(features, given.labels, np.arange(PHOTOS), 2, fitted)
     found = tune(seen.network, frozen, lost, MIRRORED[:1], settings(file), None, silent)
     assert found.metrics["fine_tuned"] == 1
     assert found.out_of_fold is not None

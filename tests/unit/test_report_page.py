@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from car_damage.data.photos.groups import MIN_PHOTOS, Group
-from car_damage.model.quality.answers import Said, fitted, quality_of
+from car_damage.model.quality.answers import NetworkOutput, fitted, quality_of
 from car_damage.model.quality.evaluation import evaluate
 from car_damage.model.report.contents import CurvePoint, Mistake, Report, WithoutGroup
 from car_damage.model.report.page import GROUPS, page
@@ -41,7 +41,7 @@ def report(groups: tuple[Group, ...] | None = None, mistakes: int = 24, side: in
     )
     prices = costs(CLASSES, {"<b>major</b>": {"minor": 7.0}})
     evaluation = evaluate(truth, probabilities, CLASSES)
-    said = Said(truth, probabilities, np.full(len(truth), 50_000))
+    said = NetworkOutput(truth, probabilities, np.full(len(truth), 50_000))
     return Report(
         network="cnn",
         silver="insurance_uc.silver.training_images",

@@ -7,7 +7,6 @@ Pure: requests in, Arrow tables and bytes out.
 """
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from car_damage.data import described
+from car_damage.data import described, parquet
 from car_damage.data.answers import bodies
 from car_damage.data.photos import ledger
 from car_damage.data.photos.ledger import INSTANT
@@ -97,9 +95,7 @@ def table(requests: Sequence[Request]) -> pa.Table:
 
 def to_file(requests: Sequence[Request]) -> bytes:
     """The rows of requests as a Parquet file."""
-    buffer = io.BytesIO()
-    pq.write_table(table(requests), buffer, compression="zstd")
-    return buffer.getvalue()
+    return parquet.to_bytes(table(requests), "zstd")
 
 
 def from_file(data: bytes) -> pa.Table:
@@ -109,9 +105,8 @@ def from_file(data: bytes) -> pa.Table:
         ValueError: it is none, or not a whole one.
     """
     try:
-        found = pq.read_table(pa.BufferReader(data))
-        return ledger.conform(found, INFERENCE_LOG, INFERENCE_LOG.names)
-    except (pa.ArrowException, KeyError, OSError) as error:
+        return ledger.conform(parquet.from_bytes(data), INFERENCE_LOG, INFERENCE_LOG.names)
+    except (pa.ArrowException, KeyError, ValueError) as error:
         raise ValueError(f"it is no file of requests: {error}") from error
 
 

@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from car_damage.data.listing import listed
 from car_damage.data.people import reviews
 from car_damage.data.people.doubts import FILE as DOUBTS
 from car_damage.data.people.doubts import Doubt, Doubts, parse
 from car_damage.data.people.reviews import Word
-from car_damage.data.people.spoken import Said, Words, listed
+from car_damage.data.people.spoken import Statements, Words
 from car_damage.errors import FileMissing, Unavailable
-from car_damage.ports import Clock, File, Files
+from car_damage.ports import Clock, File, Files, version_of
 from car_damage.settings import Answers
 
 REVIEWED = timedelta(minutes=15)
@@ -65,12 +66,6 @@ class Waiting:
     """What was said about it, in the order of time. Of these no word is left."""
     labelled: str | None = None
     """The label that it has, where the question is whether it is right. None: the answer asks for a person."""
-
-
-def version_of(served_by: str) -> int | None:
-    """The version in the name of a served entity; None if it has none."""
-    number = served_by.rpartition("-")[2]
-    return int(number) if number.isdecimal() and len(number) < 10 else None
 
 
 class Desk:
@@ -184,7 +179,7 @@ class Desk:
         data = self._read(path) if path else None
         return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
-    def said(self, sha256: str) -> Said:
+    def said(self, sha256: str) -> Statements:
         """What was said about a photo.
 
         Raises:
@@ -192,7 +187,7 @@ class Desk:
         """
         return self._words.listed()(sha256)
 
-    def take(self, sha256: str, label: str, by: str, *, photo: bytes | None = None, served_by: str = "", answered: str = "") -> Said:
+    def take(self, sha256: str, label: str, by: str, *, photo: bytes | None = None, served_by: str = "", answered: str = "") -> Statements:
         """Take a word.
 
         Args:
@@ -219,7 +214,7 @@ class Desk:
         folder = self._answers.keep_for_review
         return listed(self._files, folder) if folder else []
 
-    def _asked(self, kept: list[File], said_of: Callable[[str], Said]) -> Iterator[Waiting]:
+    def _asked(self, kept: list[File], said_of: Callable[[str], Statements]) -> Iterator[Waiting]:
         """The photos whose answers ask for a person."""
         for file in kept:
             if file.path.endswith(_ANSWER):
@@ -227,7 +222,7 @@ class Desk:
                 if said.counts is None and (answer := self._answer(file.path)) is not None:
                     yield Waiting(_photo_of(file), answer, said.history)
 
-    def _doubted(self, said_of: Callable[[str], Said]) -> Iterator[Waiting]:
+    def _doubted(self, said_of: Callable[[str], Statements]) -> Iterator[Waiting]:
         """The photos whose labels look wrong."""
         for one, answer in self._doubts():
             if (said := said_of(one.sha256)).counts is None:
@@ -242,7 +237,7 @@ class Desk:
             return []
         return [(one, Answer(one.says, one.probabilities, (), "", doubts.said)) for one in doubts.photos]
 
-    def _over(self, kept: list[File], said_of: Callable[[str], Said]) -> list[File]:
+    def _over(self, kept: list[File], said_of: Callable[[str], Statements]) -> list[File]:
         """The answers last: with its answer a kill leaves a photo to the next look."""
         answers = {_photo_of(file): file for file in kept if file.path.endswith(_ANSWER)}
         over = {sha256 for sha256, file in answers.items() if self._is_over(file, said_of(sha256).counts)}

@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from car_damage.data.listing import listed
 from car_damage.data.people import reviews
 from car_damage.data.people.reviews import Word
 from car_damage.data.photos.ledger import WORDS
-from car_damage.errors import SettingsError
-from car_damage.ports import File, Files
+from car_damage.ports import Files
 
 
 @dataclass(frozen=True)
-class Said:
+class Statements:
     """What was said about one photo."""
 
     history: tuple[Word, ...] = ()
@@ -33,7 +33,7 @@ class Words:
         self._files, self._folder = files, corrections + WORDS
         self._read: dict[str, Word | None] = {}
 
-    def listed(self) -> Callable[[str], Said]:
+    def listed(self) -> Callable[[str], Statements]:
         """What was said about a photo, by its sha256: from one listing, and from the files of its own words only.
 
         Raises:
@@ -44,23 +44,15 @@ class Words:
             paths[file.path.rpartition("/")[2].partition("-")[0]].append(file.path)
         return lambda sha256: self._said(paths.get(sha256, []))
 
-    def _said(self, paths: list[str]) -> Said:
+    def _said(self, paths: list[str]) -> Statements:
         for path in paths:
             if path not in self._read:
                 self._read[path] = self._word(path)
         history = sorted((word for path in paths if (word := self._read[path]) is not None), key=lambda word: word.said)
-        return Said(tuple(history), reviews.counting(history))
+        return Statements(tuple(history), reviews.counting(history))
 
     def _word(self, path: str) -> Word | None:
         try:
             return reviews.parse(path, self._files.read(path))
         except ValueError:
             return None
-
-
-def listed(files: Files, folder: str) -> list[File]:
-    """The files of a folder of ours; none where it is not there yet, because it is made with its first file. Raises Unavailable."""
-    try:
-        return list(files.list(folder))
-    except SettingsError:
-        return []

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from car_damage.data.photos.splits import TEST
 from car_damage.errors import ModelRefused
 from car_damage.model.networks.activation import with_places
-from car_damage.model.networks.training import Answered
+from car_damage.model.networks.training import KnownAnswers
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.photo.limits import SIZE
@@ -66,7 +66,7 @@ def served(network: "keras.Model", file: Path, test: Photos) -> ServedNetwork:
     return ServedNetwork(exported, file)
 
 
-def answering(network: "keras.Model", answered: Answered, file: Path, test: Photos) -> ServedNetwork:
+def answering(network: "keras.Model", answered: KnownAnswers, file: Path, test: Photos) -> ServedNetwork:
     """Write a network whose photos were answered from features, and compare those answers with Keras' for each test photo.
 
     The features of both were computed once for each photo. That they belong to this network is seen on a few of the photos.

@@ -50,7 +50,7 @@ def with_head(backbone: bytes, head: Head) -> bytes:
     parts = list(graph.output)
     graph.value_info.extend(parts)
     del graph.output[:]
-    added = _Added(graph)
+    added = _Nodes(graph)
     _decide(added, head)
     if maps := [part for part in parts if part.name.startswith(MAP)]:
         _place(added, head, maps)
@@ -58,7 +58,7 @@ def with_head(backbone: bytes, head: Head) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Added:
+class _Nodes:
     """Adds nodes of a head to a graph."""
 
     graph: Any
@@ -85,7 +85,7 @@ class _Added:
         self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, *shape]))
 
 
-def _decide(added: _Added, head: Head) -> None:
+def _decide(added: _Nodes, head: Head) -> None:
     """From features to probabilities."""
     logits = added.node("Gemm", [FEATURES, added.number("kernel", head.kernel), added.number("bias", head.bias)])
     classes = len(head.bias)
@@ -101,7 +101,7 @@ def _decide(added: _Added, head: Head) -> None:
     added.output(_OUTPUT, classes)
 
 
-def _place(added: _Added, head: Head, maps: list[Any]) -> None:
+def _place(added: _Nodes, head: Head, maps: list[Any]) -> None:
     """From maps to what the head says of each of their places, in the size of the largest."""
     shapes = [tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim[1:]) for one in maps]
     height, width, _ = max(shapes)

@@ -35,7 +35,7 @@ PREDICT_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Answered:
+class KnownAnswers:
     """What a network answers to photos that its backbone has seen before: the answers of `TrainingResult.network` need no pixels."""
 
     onnx: bytes | None
@@ -68,7 +68,7 @@ class TrainingResult:
     """Trainings with a part of the photos, if there were any."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """What the settings left open, and the training has decided: parameters of its run."""
-    answered: Answered | None = None
+    answered: KnownAnswers | None = None
     """The network's answers to the photos of all splits; None for a network that has to look at them."""
 
     @property

@@ -19,7 +19,7 @@ from car_damage.settings import Answers
 
 
 @dataclass(frozen=True)
-class Said:
+class NetworkOutput:
     """What a network says about photos."""
 
     labels: Labels
@@ -30,7 +30,7 @@ class Said:
     """(n,) width times height of each upright photo."""
 
 
-def fitted(said: Said, settings: Answers, costs: npt.NDArray[np.float64]) -> Answering:
+def fitted(said: NetworkOutput, settings: Answers, costs: npt.NDArray[np.float64]) -> Answering:
     """How the model answers.
 
     Args:
@@ -48,7 +48,7 @@ def fitted(said: Said, settings: Answers, costs: npt.NDArray[np.float64]) -> Ans
     return replace(answering, coverage=cheapest(tried).coverage)
 
 
-def _weights(said: Said, answering: Answering) -> tuple[SizeWeights, ...]:
+def _weights(said: NetworkOutput, answering: Answering) -> tuple[SizeWeights, ...]:
     """Those of each size group. A group that is too small, or lacks a class, has weights of 1."""
     probabilities, of = answering.calibrated(said.probabilities, said.pixels), size_classes(said.pixels)
 
@@ -80,7 +80,7 @@ class AnswerQuality:
         return {f"{prefix}_{name}": value for name, value in found.items() if value is not None}
 
 
-def quality_of(said: Said, answering: Answering, costs: npt.NDArray[np.float64], review_cost: float) -> AnswerQuality:
+def quality_of(said: NetworkOutput, answering: Answering, costs: npt.NDArray[np.float64], review_cost: float) -> AnswerQuality:
     """Measure the answers to n > 0 photos that nothing was fitted to. The arguments are those of `fitted`."""
     probabilities = answering.calibrated(said.probabilities, said.pixels)
     before, after = (reliability(said.labels, of) for of in (said.probabilities, probabilities))

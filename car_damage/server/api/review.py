@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from car_damage.data.people import reviews
 from car_damage.data.people.desk import Desk, Waiting
-from car_damage.data.people.spoken import Said
+from car_damage.data.people.spoken import Statements
 from car_damage.photo.encoded import decoded
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS, nobody
@@ -39,7 +39,7 @@ class Review(Body):
 
 
 @_closed
-class Spoken(TypedDict):
+class Statement(TypedDict):
     """What one person said."""
 
     label: str
@@ -49,15 +49,15 @@ class Spoken(TypedDict):
 
 
 @_closed
-class Reviewed(TypedDict):
+class PhotoHistory(TypedDict):
     """What was said about a photo, in the order of time."""
 
     sha256: Sha256
-    history: list[Spoken]
+    history: list[Statement]
 
 
 @_closed
-class WaitingPhoto(Reviewed):
+class WaitingPhoto(PhotoHistory):
     """A photo that waits for a word, and what a model said of it."""
 
     label: str
@@ -107,7 +107,7 @@ def add(app: FastAPI, desk: Desk, settings: Settings, who: Callable[[Request], s
         return Response(photo, media_type="application/octet-stream", headers=HEADERS)
 
     @app.post(API, responses=errors(*_FIELDS, ErrorKind.DISK, *TOKEN, *BODY), openapi_extra=json_body(Review))
-    async def take_review(request: Request) -> Reviewed:
+    async def take_review(request: Request) -> PhotoHistory:
         """Take a person's word about a photo. The next run trains with it."""
         given = parse(Review, await receive(request, limit, timeout))
         return await asyncio.to_thread(_take, given, who(request) or given.by, desk, settings)
@@ -116,7 +116,7 @@ def add(app: FastAPI, desk: Desk, settings: Settings, who: Callable[[Request], s
 _FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
 
 
-def _take(given: Review, by: str, desk: Desk, settings: Settings) -> Reviewed:
+def _take(given: Review, by: str, desk: Desk, settings: Settings) -> PhotoHistory:
     try:
         photo = None if given.image is None else decoded(given.image)
         sha256 = (given.sha256 or "") if photo is None else hashlib.sha256(photo).hexdigest()
@@ -131,7 +131,7 @@ def _waiting(one: Waiting) -> WaitingPhoto:
     answer = one.answer
     return {
         "sha256": one.sha256,
-        "history": _history(Said(one.history, None)),
+        "history": _history(Statements(one.history, None)),
         "label": answer.label,
         "probabilities": dict(answer.probabilities),
         "classes": list(answer.classes),
@@ -141,5 +141,5 @@ def _waiting(one: Waiting) -> WaitingPhoto:
     }
 
 
-def _history(said: Said) -> list[Spoken]:
+def _history(said: Statements) -> list[Statement]:
     return [{"label": word.label, "by": word.by, "said": word.said.isoformat(), "counts": word is said.counts} for word in said.history]

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from car_damage.data.answers import inference_log, payload
 from car_damage.data.answers.inference_log import INFERENCE_LOG, KEY, Request
 from car_damage.data.forgotten import marked
+from car_damage.data.listing import listed
 from car_damage.data.photos import ledger
-from car_damage.errors import CarDamageError, FileMissing, SettingsError, Unavailable
+from car_damage.errors import CarDamageError, FileMissing, Unavailable
 from car_damage.ports import Platform, Where
 from car_damage.stage import Progress
 from car_damage.stages.monitoring import old_requests
@@ -64,10 +65,8 @@ def _from_files(platform: Platform, progress: Progress) -> int:
 
 def _listed(platform: Platform) -> list[str]:
     """The files in the order of time, which their names begin with."""
-    try:
-        return sorted(file.path for file in platform.files.list(platform.settings.monitoring.log_folder) if file.path.endswith(".parquet"))
-    except SettingsError:  # it is made with its first file
-        return []
+    folder = platform.settings.monitoring.log_folder
+    return sorted(file.path for file in listed(platform.files, folder) if file.path.endswith(".parquet"))
 
 
 def _read(path: str, platform: Platform) -> pa.Table | None:

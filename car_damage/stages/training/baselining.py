@@ -29,7 +29,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Answered:
+class UnseenPhotos:
     """Photos of a split that the model has not learned from."""
 
     split: str
@@ -38,7 +38,7 @@ class Answered:
     """(n, classes), calibrated."""
 
 
-def baseline(trained: Photos, answered: Sequence[Answered], answering: Answering, rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+def baseline(trained: Photos, answered: Sequence[UnseenPhotos], answering: Answering, rows: pa.Table, classes: Sequence[str]) -> pa.Table:
     """The columns of `BASELINE`, and the probability of each class.
 
     Args:

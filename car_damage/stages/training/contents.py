@@ -14,7 +14,7 @@ from car_damage.model.run_files import ANSWERING_FILE, KERAS_FILE, ONNX_FILE, OU
 from car_damage.pipeline import TrainRequest
 from car_damage.ports import Dataset, Platform, RunContents
 from car_damage.stage import Progress
-from car_damage.stages.training.evaluating import Trained, evaluated
+from car_damage.stages.training.evaluating import TrainingOutcome, evaluated
 
 _LONGEST_PARAM = 500
 """Characters of a parameter's value that every MLflow server takes."""
@@ -42,7 +42,7 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     if settings.training.int8 and served.file is not None:
         progress("export", 0, 1, "computing with 8-bit integers")
         served, trained = export.int8(served, photos.part(TRAIN)), replace(trained, answered=None)
-    run = evaluated(Trained(request, rows, photos, served.network, trained), platform, folder)
+    run = evaluated(TrainingOutcome(request, rows, photos, served.network, trained), platform, folder)
     if trained.out_of_fold is not None:
         answered = np.isfinite(trained.out_of_fold[:, 0])
         learned = photos.part(TRAIN).only(answered)

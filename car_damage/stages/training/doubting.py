@@ -13,19 +13,11 @@ from car_damage.data.photos.silver import REVIEW
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
 from car_damage.model.quality.plots import Tile
+from car_damage.stages.training.baselining import UnseenPhotos
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Photos, and what a model says that has not learned from them."""
-
-    photos: Photos
-    probabilities: npt.NDArray[np.float64]
-    """(n, classes)"""
-
-
-@dataclass(frozen=True)
-class Found:
+class DoubtfulPhotos:
     """The labels that look wrong."""
 
     doubts: Doubts
@@ -43,7 +35,7 @@ class Found:
         return tiles
 
 
-def found(asked: Sequence[Asked], rows: pa.Table, classes: Sequence[str], most: int, now: str) -> Found:
+def found(asked: Sequence[UnseenPhotos], rows: pa.Table, classes: Sequence[str], most: int, now: str) -> DoubtfulPhotos:
     """The photos whose labels look wrong, most doubtful first. A label that a person has said is not doubted.
 
     Args:
@@ -56,7 +48,7 @@ def found(asked: Sequence[Asked], rows: pa.Table, classes: Sequence[str], most: 
     said = {*rows["sha256"].filter(pc.fill_null(pc.equal(rows["label_from"], REVIEW), False)).to_pylist()}
     places = [(part, row) for part in asked for row, sha256 in enumerate(part.photos.sha256s) if sha256 not in said]
     if not places:
-        return Found(Doubts(now))
+        return DoubtfulPhotos(Doubts(now))
     labels = np.array([part.photos.labels[row] for part, row in places])
     probabilities = np.stack([part.probabilities[row] for part, row in places])
     wrong = [(place, *places[place]) for place in doubted(labels, probabilities, most).tolist()]
@@ -64,7 +56,7 @@ def found(asked: Sequence[Asked], rows: pa.Table, classes: Sequence[str], most: 
         Doubt(part.photos.sha256s[row], part.photos.paths[row], classes[labels[place]], _by_class(classes, probabilities[place]))
         for place, part, row in wrong
     )
-    return Found(Doubts(now, photos, len(places)), [(part.photos, row) for _, part, row in wrong])
+    return DoubtfulPhotos(Doubts(now, photos, len(places)), [(part.photos, row) for _, part, row in wrong])
 
 
 def _by_class(classes: Sequence[str], probabilities: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from car_damage.model.answering import Answering
 from car_damage.model.networks import training
 from car_damage.model.pixels.photos import Photos, PhotoSet
 from car_damage.model.quality import plots
-from car_damage.model.quality.answers import AnswerQuality, Said, fitted, quality_of
+from car_damage.model.quality.answers import AnswerQuality, NetworkOutput, fitted, quality_of
 from car_damage.model.quality.evaluation import Evaluation, evaluate, most_certain_mistakes
 from car_damage.model.report.contents import Mistake, Report
 from car_damage.model.report.page import page
@@ -52,8 +52,7 @@ from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
 from car_damage.stages.training import doubting
-from car_damage.stages.training.baselining import Answered, baseline
-from car_damage.stages.training.doubting import Asked
+from car_damage.stages.training.baselining import UnseenPhotos, baseline
 
 if TYPE_CHECKING:
     import keras
@@ -72,7 +71,7 @@ _MISTAKES, _SIDE = 24, 192
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingOutcome:
     """What a training has made, and what the report says about it beside its scores."""
 
     request: TrainRequest
@@ -95,7 +94,7 @@ class EvaluatedRun:
     """A test photo's bytes."""
 
 
-def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRun:
+def evaluated(trained: TrainingOutcome, platform: Platform, folder: Path) -> EvaluatedRun:
     """Evaluate the network on the test and validation photos that can be read, and write the files of the run that say how good it is.
 
     Raises:
@@ -119,10 +118,10 @@ def evaluated(trained: Trained, platform: Platform, folder: Path) -> EvaluatedRu
         RELIABILITY_FILE: lambda: plots.reliability_diagram(answers.before, answers.after),
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
-    held_out = [Answered(TEST, test, on_test), Answered(VALIDATION, validation, on_validation)]
-    shown[BASELINE_FILE] = lambda: write_baseline(baseline(trained.photos.part(TRAIN), held_out, answering, trained.rows, classes))
-    not_learned = [Asked(validation, on_validation), Asked(test, on_test), *_out_of_fold(trained, answering)]
-    doubtful = doubting.found(not_learned, trained.rows, classes, settings.answers.doubtful, platform.clock.now().isoformat())
+    unseen = [UnseenPhotos(TEST, test, on_test), UnseenPhotos(VALIDATION, validation, on_validation)]
+    shown[BASELINE_FILE] = lambda: write_baseline(baseline(trained.photos.part(TRAIN), unseen, answering, trained.rows, classes))
+    asked, now = [*unseen, *_out_of_fold(trained, answering)], platform.clock.now().isoformat()
+    doubtful = doubting.found(asked, trained.rows, classes, settings.answers.doubtful, now)
     if doubtful.places:
         shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), doubtful.doubts.among)
     if trained.result.epochs:
@@ -159,7 +158,7 @@ def smoke_photo(platform: Platform, test: Photos) -> bytes:
     return next((photo for photo in itertools.chain([first], photos) if len(photo) * 4 // 3 <= limit), first)
 
 
-def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
+def _predicted(trained: TrainingOutcome, split: str) -> tuple[Photos, pa.Table, NetworkOutput]:
     """The photos of the split that can be read, their rows, and what the network says about them."""
     photos = trained.photos.part(split)
     if trained.result.answered is not None and len(photos):
@@ -171,19 +170,19 @@ def _predicted(trained: Trained, split: str) -> tuple[Photos, pa.Table, Said]:
         raise TooFewPhotos("no photo of a split can be read any more; run the pipeline again, which validates the present files")
     photos = photos.only(there)
     rows = _rows(trained, photos)
-    return photos, rows, Said(photos.labels, probabilities[there], _area(rows))
+    return photos, rows, NetworkOutput(photos.labels, probabilities[there], _area(rows))
 
 
-def _out_of_fold(trained: Trained, answering: Answering) -> list[Asked]:
+def _out_of_fold(trained: TrainingOutcome, answering: Answering) -> list[UnseenPhotos]:
     """The training photos that were answered in cross-validation, as the model answers."""
     if (probabilities := trained.result.out_of_fold) is None:
         return []
     answered = np.isfinite(probabilities[:, 0])
     photos = trained.photos.part(TRAIN).only(answered)
-    return [Asked(photos, answering.calibrated(probabilities[answered], _area(_rows(trained, photos))))]
+    return [UnseenPhotos(TRAIN, photos, answering.calibrated(probabilities[answered], _area(_rows(trained, photos))))]
 
 
-def _rows(trained: Trained, photos: Photos) -> pa.Table:
+def _rows(trained: TrainingOutcome, photos: Photos) -> pa.Table:
     return trained.rows.take(pc.index_in(pa.array(photos.sha256s), value_set=trained.rows["sha256"]))
 
 
@@ -193,7 +192,7 @@ def _area(rows: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _report(  # noqa: PLR0917 - all that it shows
-    trained: Trained,
+    trained: TrainingOutcome,
     settings: Settings,
     evaluations: Mapping[str, Evaluation],
     scores: Scores,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settled:
+class NetworkChoice:
     """What is trained, and by which settings."""
 
     request: TrainRequest
@@ -34,7 +34,7 @@ class Settled:
     """What the run says of the choice."""
 
 
-def settle(request: TrainRequest, platform: Platform, load: Callable[[Training], "Backbone"], progress: Progress) -> Settled:
+def settle(request: TrainRequest, platform: Platform, load: Callable[[Training], "Backbone"], progress: Progress) -> NetworkChoice:
     """Load the backbone, if the settings name one.
 
     Raises:
@@ -43,15 +43,15 @@ def settle(request: TrainRequest, platform: Platform, load: Callable[[Training],
     """
     training = platform.settings.training
     if training.network == "cnn":
-        return Settled(request, platform, None, {})
+        return NetworkChoice(request, platform, None, {})
     if training.network == "transfer":
-        return Settled(request, platform, load(training), {})
+        return NetworkChoice(request, platform, load(training), {})
     seeing, why = _either(request, platform, load)
     taken = training.model_copy(update={"network": "transfer" if seeing else "cnn"})
     progress("network", 1, 1, f"{taken.network}, because {why}")
     request = replace(request, training_key=request.training_key if seeing else request.fallback_key, fallback_key="")
     params = {"network_asked": "auto", "network_why": why}
-    return Settled(request, with_training(platform, taken), seeing, params)
+    return NetworkChoice(request, with_training(platform, taken), seeing, params)
 
 
 def _either(request: TrainRequest, platform: Platform, load: Callable[[Training], "Backbone"]) -> tuple["Backbone | None", str]:

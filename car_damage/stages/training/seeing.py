@@ -46,7 +46,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Seen:
+class PhotoFeatures:
     """What the backbone sees in all photos of a training."""
 
     backbone: Backbone
@@ -58,7 +58,7 @@ class Seen:
     by_keras: Features | None
     """(test photos, d) the first view, computed by Keras; None where Keras computes everything."""
 
-    def only(self, views: Sequence[str]) -> "Seen":
+    def only(self, views: Sequence[str]) -> "PhotoFeatures":
         """Some of the views, beginning with the first one."""
         places = [self.views.index(view) for view in views]
         return replace(self, features=self.features[:, places], views=tuple(views)) if len(places) < len(self.views) else self
@@ -76,7 +76,7 @@ def _prepared(backbone: Backbone, photos: PhotoSet, platform: Platform, progress
     return found
 
 
-def see(photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> tuple[PhotoSet, Seen]:
+def see(photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Progress) -> tuple[PhotoSet, PhotoFeatures]:
     """The features of the photos. Photos that lack some and cannot be read any more are left out.
 
     Raises:
@@ -99,7 +99,7 @@ def see(photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Prog
     known = int(there[wanted].sum())
     progress("features", 1, 1, f"{known:,} of {int(wanted.sum()):,} views of {len(photos):,} photos had their features before")
     readable = photos.photos.there
-    seen = Seen(backbone, features[readable], views, by_keras[readable[test], 0] if backbone.onnx is not None else None)
+    seen = PhotoFeatures(backbone, features[readable], views, by_keras[readable[test], 0] if backbone.onnx is not None else None)
     return photos.settled(), seen
 
 

@@ -15,7 +15,7 @@ from car_damage.data.photos import near_duplicates
 from car_damage.data.photos.groups import groups_of
 from car_damage.data.photos.splits import SPLITS, TEST, TRAIN
 from car_damage.model.networks import heads, onnx_parts
-from car_damage.model.networks.training import Answered, TrainingResult
+from car_damage.model.networks.training import KnownAnswers, TrainingResult
 from car_damage.model.networks.tuning import fine_tuning
 from car_damage.model.networks.views import VIEWS, chosen
 from car_damage.model.pixels.photos import PhotoSet
@@ -27,7 +27,7 @@ from car_damage.promotion.retention import Holdings
 from car_damage.settings import Settings, Training
 from car_damage.showing import if_possible
 from car_damage.stage import Progress
-from car_damage.stages.training.seeing import Seen
+from car_damage.stages.training.seeing import PhotoFeatures
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ class _Split:
 
 
 def train(  # noqa: PLR0917 - of what, with what, and how
-    rows: pa.Table, photos: PhotoSet, seen: Seen, champion: "keras.Model | None", settings: Settings, progress: Progress
+    rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures, champion: "keras.Model | None", settings: Settings, progress: Progress
 ) -> TrainingResult:
     """Fit a head on the training photos; with `training.fine_tune`, then train the upper layers of the backbone, too.
 
@@ -71,9 +71,9 @@ def train(  # noqa: PLR0917 - of what, with what, and how
     with_parts = Parts()
     with if_possible("the trainings with a part of the photos"):
         with_parts = _parts(learned, asked, fitted, settings)
-    kept = fine_tuning.Tuned(fitted.head, fitted.out_of_fold)
+    kept = fine_tuning.TuningResult(fitted.head, fitted.out_of_fold)
     if training.fine_tune != "off":
-        frozen = fine_tuning.Frozen(learned.features, learned.labels, groups, len(classes), fitted)
+        frozen = fine_tuning.FrozenHead(learned.features, learned.labels, groups, len(classes), fitted)
         views = [VIEWS[view] for view in chosen(training)]
         kept = fine_tuning.tune(seen.backbone.network, frozen, photos.part(TRAIN), views, training, champion, progress)
     # Features are those of the frozen backbone, so one that has learned must look at the photos.
@@ -82,7 +82,7 @@ def train(  # noqa: PLR0917 - of what, with what, and how
     return TrainingResult(network, {}, 0, metrics | kept.metrics, kept.out_of_fold, with_parts, answered=answered)
 
 
-def loss_of(rows: pa.Table, photos: PhotoSet, seen: Seen, settings: Settings) -> Callable[[Training], float]:
+def loss_of(rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures, settings: Settings) -> Callable[[Training], float]:
     """What a search asks: the mean log loss out of fold of a head with other settings of training; infinite where photos are too few. The
     arguments are those of `train`.
     """
@@ -99,20 +99,20 @@ def _fitted(learned: _Split, groups: npt.NDArray[np.int64], classes: int, traini
     return heads.fit(learned.features, learned.labels, groups, classes, training.head, training.seed, training.components)
 
 
-def _split(rows: pa.Table, photos: PhotoSet, seen: Seen, split: str) -> _Split:
+def _split(rows: pa.Table, photos: PhotoSet, seen: PhotoFeatures, split: str) -> _Split:
     of = photos.part(split)
     places = pc.index_in(pa.array(of.sha256s, pa.string()), value_set=rows["sha256"].combine_chunks())
     return _Split(seen.features[photos.splits == split], of.labels, rows.take(places))
 
 
-def _answered(head: heads.Head, photos: PhotoSet, seen: Seen) -> Answered:
+def _answered(head: heads.Head, photos: PhotoSet, seen: PhotoFeatures) -> KnownAnswers:
     def answers(features: table.Features) -> npt.NDArray[np.float32]:
         return head.probabilities(features).astype(np.float32)
 
     backbone = seen.backbone
     onnx = None if backbone.onnx is None else onnx_parts.with_head(backbone.onnx, head)
     probabilities = {split: answers(seen.features[photos.splits == split, 0]) for split in SPLITS}
-    return Answered(onnx, backbone.why_keras, probabilities, None if seen.by_keras is None else answers(seen.by_keras))
+    return KnownAnswers(onnx, backbone.why_keras, probabilities, None if seen.by_keras is None else answers(seen.by_keras))
 
 
 def _parts(learned: _Split, asked: _Split, fitted: heads.Fitted, settings: Settings) -> Parts:

@@ -36,7 +36,7 @@ COPIES = 4
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenHead:
     """What the head has learned from while the backbone was frozen, and what came of it."""
 
     features: heads.Floats
@@ -50,7 +50,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """The head that is kept, and what cross-validation said."""
 
     head: heads.Head
@@ -88,13 +88,13 @@ class Verdict:
 
 def tune(  # noqa: PLR0917 - what learns, from what, and how
     network: "keras.Model",
-    frozen: Frozen,
+    frozen: FrozenHead,
     photos: Photos,
     views: Sequence[View],
     settings: Training,
     champion: "keras.Model | None",
     progress: Progress,
-) -> Tuned:
+) -> TuningResult:
     """Train the upper layers of a backbone in place, if cross-validation says that they win; otherwise they are as before.
 
     Args:
@@ -112,7 +112,7 @@ def tune(  # noqa: PLR0917 - what learns, from what, and how
     """
     parts, start, before = cut(network, settings.fine_tune_from), frozen.fitted.head, frozen.fitted.out_of_fold
     if before is None:
-        return Tuned(start, None, {"fine_tuned": 0.0})
+        return TuningResult(start, None, {"fine_tuned": 0.0})
     with Scratch("maps") as folder, Learner(parts.upper, frozen.features, start, settings) as learner:
         maps = maps_of(parts.lower, photos, [*views, *_copies(settings)], folder, progress)
         verdict = cross_validated(learner, maps, frozen, before, settings, progress)
@@ -125,14 +125,14 @@ def tune(  # noqa: PLR0917 - what learns, from what, and how
         }
         learner.restart(start)
         if not verdict.wins:
-            return Tuned(start, before, metrics)
+            return TuningResult(start, before, metrics)
         if champion is not None:
             start_from(learner, start.on(network), champion, settings)
         random = np.random.default_rng(settings.seed)
         for epoch in range(verdict.epochs):
             progress("epoch", epoch, verdict.epochs, "fine-tuning with all training photos")
             learner.epoch(epoch, maps, frozen.labels, np.flatnonzero(maps.there), random)
-        return Tuned(learner.head, verdict.out_of_fold, metrics)
+        return TuningResult(learner.head, verdict.out_of_fold, metrics)
 
 
 def _copies(settings: Training) -> list[View]:
@@ -150,7 +150,7 @@ def start_from(learner: Learner, network: "keras.Model", champion: "keras.Model"
 
 
 def cross_validated(  # noqa: PLR0917 - what learns, from what, and what it is compared with
-    learner: Learner, maps: Maps, frozen: Frozen, before: Answers, settings: Training, progress: Progress
+    learner: Learner, maps: Maps, frozen: FrozenHead, before: Answers, settings: Training, progress: Progress
 ) -> Verdict:
     """Fine-tune in each fold of the head, and ask about the photos that were left out.
 
@@ -173,7 +173,7 @@ def cross_validated(  # noqa: PLR0917 - what learns, from what, and what it is c
     return _verdict(answers, fold_of, frozen.labels, before, settings.seed)
 
 
-def _fold(learner: Learner, maps: Maps, frozen: Frozen, learned: Rows, asked: Rows, settings: Training) -> Answers:  # noqa: PLR0917
+def _fold(learner: Learner, maps: Maps, frozen: FrozenHead, learned: Rows, asked: Rows, settings: Training) -> Answers:  # noqa: PLR0917
     """(epochs + 1, asked, classes): the answers before the first epoch and after each."""
     of, labels = frozen.features[learned], frozen.labels[learned]
     learner.restart(heads.with_strength(of, labels, frozen.classes, settings.head, frozen.fitted.strength, settings.components))
