@@ -79,7 +79,7 @@ def _model(network: Network, train: PhotoFacts) -> Model:
 
 def _inputs(seen: PhotoFacts) -> dict[str, npt.NDArray[np.float64]]:
     size, aspect = np.log2(seen.width * seen.height), np.log2(seen.width / seen.height)
-    return {"brightness": seen.brightness, "sharpness": seen.sharpness, "size": size, "aspect": aspect}
+    return {"brightness": seen.brightness, "sharpness": seen.sharpness, "warmth": seen.warmth, "size": size, "aspect": aspect}
 
 
 def _night(photo: Image.Image, much: float) -> bytes:

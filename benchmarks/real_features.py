@@ -41,6 +41,7 @@ class PhotoFacts:
     """(n, views, d); the first view is the photo as the served model gets it."""
     brightness: npt.NDArray[np.float64]
     sharpness: npt.NDArray[np.float64]
+    warmth: npt.NDArray[np.float64]
     width: npt.NDArray[np.int64]
     height: npt.NDArray[np.int64]
 

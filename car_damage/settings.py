@@ -478,7 +478,7 @@ class Monitoring(Section):
     level: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """Chance that a window of photos like those of the training shows any difference at all. The comparisons of a window share it."""
     least_psi: Annotated[float, Field(ge=0)] = 0.1
-    """Population stability index from which a difference of brightness, sharpness, size, aspect or answers matters."""
+    """Population stability index from which a difference of brightness, sharpness, warmth, size, aspect or answers matters."""
     fall: Annotated[float, Field(ge=0, le=1)] = 0.03
     """Fall of the macro-F1, estimated or of labelled photos, that matters."""
     review_rise: Annotated[float, Field(ge=0, le=1)] = 0.15

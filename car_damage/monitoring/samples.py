@@ -27,12 +27,13 @@ BASELINE = pa.schema(
         pa.field("height", pa.int64()),
         pa.field("brightness", pa.float64()),
         pa.field("sharpness", pa.float64()),
+        pa.field("warmth", pa.float64()),
         pa.field("review", pa.bool_()),
     ]
 )
 """The columns of a baseline, one row for each photo. A column for each class follows, as `probability_column` names it. These and review
-are null for photos that the model has learned from, because it is surer of them than of others. brightness and sharpness are null for
-those of them that the training did not decode."""
+are null for photos that the model has learned from, because it is surer of them than of others. brightness, sharpness and warmth are null
+for those of them that the training did not decode."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Sample:
     """Some photos. Of those that were answered, n, there are more facts."""
 
     inputs: Mapping[str, Numbers]
-    """brightness, sharpness, size and aspect -> (m,) of the photos of which it is known: size is the binary logarithm of the number of
-    pixels, and aspect that of width / height."""
+    """brightness, sharpness, warmth, size and aspect -> (m,) of the photos of which it is known: size is the binary logarithm of the
+    number of pixels, and aspect that of width / height."""
     probabilities: Numbers
     """(n, classes), calibrated."""
     labels: npt.NDArray[np.int64]
@@ -104,8 +105,7 @@ def _inputs(rows: pa.Table) -> dict[str, Numbers]:
     width, height = _numbers(rows["width"]), _numbers(rows["height"])
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {
-            "brightness": _numbers(rows["brightness"]),
-            "sharpness": _numbers(rows["sharpness"]),
+            **{name: _numbers(rows[name]) for name in ("brightness", "sharpness", "warmth")},
             "size": np.log2(width * height),
             "aspect": np.log2(width / height),
         }

@@ -1,4 +1,4 @@
-"""What a photo looks like to the network, in two numbers: how bright it is, and how sharp.
+"""What a photo looks like to the network, in three numbers: how bright it is, how sharp, and how warm its light.
 
 Every registered model contains a copy of this module, so it imports only numpy.
 """
@@ -15,6 +15,8 @@ class Signals(NamedTuple):
     """Mean luma (ITU-R BT.601), from 0 (black) to 1 (white)."""
     sharpness: float
     """Variance of the Laplacian of the luma, 0 without edges (Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, 2000)."""
+    warmth: float
+    """Mean red less mean blue, from -1 (blue light) to 1 (yellow light). Lamps and the white balance of a camera change it."""
 
 
 def signals(pixels: np.ndarray) -> Signals:
@@ -26,4 +28,5 @@ def signals(pixels: np.ndarray) -> Signals:
     luma = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
     middle = luma[1:-1, 1:-1]
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * middle
-    return Signals(float(luma.mean()), float(laplacian.var()))
+    red, _, blue = pixels.mean(axis=(0, 1)) / 255
+    return Signals(float(luma.mean()), float(laplacian.var()), float(red - blue))

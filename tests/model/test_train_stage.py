@@ -41,7 +41,7 @@ from car_damage.packages import that_train_here_exactly
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
-from car_damage.photo.signals import signals
+from car_damage.photo.signals import Signals, signals
 from car_damage.pipeline import TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG, WARM_START_TAG
@@ -157,7 +157,7 @@ def test_the_baseline_has_what_the_photos_look_like_and_what_is_answered_to_thos
     for row in rows:
         photo = photos[row["sha256"]]
         assert {name: photo[name] for name in ("label", "width", "height")}.items() <= row.items()
-        assert signals(decode(Path(photo["path"]).read_bytes()).pixels) == (row["brightness"], row["sharpness"])
+        assert signals(decode(Path(photo["path"]).read_bytes()).pixels) == tuple(row[name] for name in Signals._fields)
         if row["split"] == "test":
             assert row["probability_minor"] == predicted[row["sha256"]]["probability_minor"]
         assert (row["review"] is None) == (row["probability_minor"] is None) == (row["split"] == "train")

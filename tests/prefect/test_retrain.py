@@ -139,7 +139,16 @@ def test_the_latest_requests_are_compared_with_the_training_and_shown(target: Lo
     target.set(MONITORING__HOURS="1", MONITORING__LEAST_ROWS="20", MONITORING__WAIT="0", MONITORING__WINDOWS="3", MONITORING__SPEAKING="2")
     assert monitor(return_state=True).message == "Version 1 has no window yet, which needs 20 photos in 1 hours or more."
     start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
-    seen = {"sha256": "0" * 64, "width": 640, "height": 480, "brightness": 0.5, "sharpness": 0.01, "review": False, "milliseconds": 4.0}
+    seen = {
+        "sha256": "0" * 64,
+        "width": 640,
+        "height": 480,
+        "brightness": 0.5,
+        "sharpness": 0.01,
+        "warmth": 0.0,
+        "review": False,
+        "milliseconds": 4.0,
+    }
     seen |= {"label": "minor", "probabilities": json.dumps({"minor": 0.9, "moderate": 0.05, "major": 0.05})}
     rows = [
         {"request_id": f"{hour}-{number}", "answered": start + timedelta(hours=hour, minutes=number), "model_version": 1}

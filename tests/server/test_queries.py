@@ -83,12 +83,12 @@ def test_a_request_that_asks_for_too_many_maps_is_refused(ready: Server, photo: 
 
 def test_an_answer_carries_what_monitoring_needs(ready: Server, photo: bytes) -> None:
     from car_damage.photo.decoder import decode
-    from car_damage.photo.signals import signals
+    from car_damage.photo.signals import Signals, signals
 
     row = ready.invoke(json=records(photo)).json()["predictions"][0]
     assert row["sha256"] == hashlib.sha256(photo).hexdigest()
     assert (row["width"], row["height"]) == (320, 240)
-    assert (row["brightness"], row["sharpness"]) == pytest.approx(signals(decode(photo).pixels))
+    assert [row[name] for name in Signals._fields] == pytest.approx(signals(decode(photo).pixels))
 
 
 def test_mlflow_s_own_scoring_gives_the_same_columns_and_the_signature_names_them(ready: Server, models: Models, photo: bytes) -> None:

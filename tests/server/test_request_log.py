@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from car_damage.photo.decoder import decode
-from car_damage.photo.signals import signals
+from car_damage.photo.signals import Signals, signals
 from tests.server.conftest import DEADLINE, Server, jpeg, until
 from tests.server.test_metrics import scrape
 from tests.server.test_queries import records
@@ -39,11 +39,11 @@ def test_each_photo_of_a_request_is_noted_with_what_was_answered(ready: Server, 
     assert [row["request_id"].rpartition("/")[2] for row in (first, second)] == ["0", "1"]
     assert [row["sha256"] for row in (first, second, alone)] == [hashlib.sha256(data).hexdigest() for data in (photo, other, photo)]
     for row, answer in zip((first, second), answered, strict=True):
-        columns = ("label", "probability", "review", "width", "height", "brightness", "sharpness")
+        columns = ("label", "probability", "review", "width", "height", *Signals._fields)
         assert {name: row[name] for name in columns} == {name: answer[name] for name in columns}
         assert (row["endpoint"], row["model_version"], row["status"], row["refused"]) == ("car_damage_model_ep", 1, 200, None)
         assert 0 < row["milliseconds"] < 1000 * DEADLINE
-    assert (alone["brightness"], alone["sharpness"]) == pytest.approx(signals(decode(photo).pixels))
+    assert [alone[name] for name in Signals._fields] == pytest.approx(signals(decode(photo).pixels))
 
 
 def test_refused_photos_and_failed_requests_are_noted_without_an_answer(ready: Server, photo: bytes) -> None:

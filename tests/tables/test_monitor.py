@@ -22,6 +22,7 @@ from car_damage.model.answering import Answering, Nonconformity
 from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
 from car_damage.monitoring.samples import BASELINE
 from car_damage.photo.columns import probability_column
+from car_damage.photo.signals import Signals
 from car_damage.pipeline import MonitorReport, MonitorRequest
 from car_damage.ports import FEATURES_TAG, RunSummary
 from car_damage.promotion.tags import COVERAGE, MONITORED
@@ -35,7 +36,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
 PHOTOS = 80
 """Of a day."""
-EMPTY = dict.fromkeys(("label", "probabilities", "review", "sha256", "width", "height", "brightness", "sharpness"))
+EMPTY = dict.fromkeys(("label", "probabilities", "review", "sha256", "width", "height", *Signals._fields))
 
 
 def hash_of(number: int) -> str:
@@ -48,6 +49,7 @@ def facts(random: np.random.Generator, dark: float = 0.0) -> dict[str, Any]:
         "height": int(random.integers(200, 800)),
         "brightness": float(random.normal(0.5 - dark, 0.08)),
         "sharpness": float(random.lognormal(-4, 0.5)),
+        "warmth": float(random.normal(0.02, 0.03)),
     }
 
 

@@ -12,8 +12,8 @@ from tests.fakes import sha256
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ANSWER = {"label": "major", "probability": 0.9, "probability_minor": 0.1, "probability_major": 0.9, "sha256": "ab", "width": 640}
-NOW = ANSWER | {"height": 480, "brightness": 0.4, "sharpness": 0.02, "classes": ["major"], "review": False}
-UNANSWERED = ("width", "height", "brightness", "sharpness", "label", "probability", "probabilities", "classes", "review")
+NOW = ANSWER | {"height": 480, "brightness": 0.4, "sharpness": 0.02, "warmth": 0.1, "classes": ["major"], "review": False}
+UNANSWERED = ("width", "height", "brightness", "sharpness", "warmth", "label", "probability", "probabilities", "classes", "review")
 
 
 def answers(*rows):
@@ -52,6 +52,7 @@ def test_an_answered_photo_is_a_row_with_what_the_model_said():
         "height": 480,
         "brightness": 0.4,
         "sharpness": 0.02,
+        "warmth": 0.1,
         "label": "major",
         "probability": 0.9,
         "classes": '["major"]',

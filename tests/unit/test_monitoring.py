@@ -26,7 +26,7 @@ RANDOM = np.random.default_rng
 def row(number: int, at: datetime, **facts: Any) -> dict[str, Any]:
     """A row of the request log with an answer."""
     answer = {"label": "minor", "probabilities": json.dumps({"minor": 0.8, "moderate": 0.1, "major": 0.1}), "review": False}
-    photo = {"sha256": f"{number:064x}", "width": 400, "height": 300, "brightness": 0.5, "sharpness": 0.01}
+    photo = {"sha256": f"{number:064x}", "width": 400, "height": 300, "brightness": 0.5, "sharpness": 0.01, "warmth": 0.0}
     return {"request_id": str(number), "answered": at, "endpoint": "ep", "model_version": 1, "status": 200, **answer, **photo, **facts}
 
 
@@ -154,10 +154,12 @@ def test_a_photo_that_was_sent_several_times_counts_once_with_its_first_answer()
 
 
 def test_rows_without_any_answer_are_a_sample_of_nothing() -> None:
-    empty = dict.fromkeys(("width", "height", "brightness", "sharpness", "probabilities", "label", "sha256", "review"))
+    empty = dict.fromkeys(("width", "height", "brightness", "sharpness", "warmth", "probabilities", "label", "sha256", "review"))
     found = samples.of_log(log(row(1, START, status=429, **empty)), CLASSES, {})
     assert found.probabilities.shape == (0, 3)
-    assert {name: len(values) for name, values in found.inputs.items()} == {"brightness": 0, "sharpness": 0, "size": 0, "aspect": 0}
+    assert {name: len(values) for name, values in found.inputs.items()} == dict.fromkeys(
+        ("brightness", "sharpness", "warmth", "size", "aspect"), 0
+    )
 
 
 def test_windows_follow_one_another_and_each_row_is_in_one() -> None:

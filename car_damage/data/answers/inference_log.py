@@ -22,6 +22,7 @@ from car_damage.data.answers import bodies
 from car_damage.data.photos import ledger
 from car_damage.data.photos.ledger import INSTANT
 from car_damage.photo.columns import may_be, probabilities
+from car_damage.photo.signals import Signals
 
 INFERENCE_LOG = described.table(
     "Requests to the endpoint, one row for each photo, without the photo. Rows are inserted, and never changed.",
@@ -37,6 +38,7 @@ INFERENCE_LOG = described.table(
         described.column("height", pa.int64(), "Pixels of the upright photo; null if not answered."),
         described.column("brightness", pa.float64(), "Mean brightness, from 0 to 1; null if not answered."),
         described.column("sharpness", pa.float64(), "0 without edges; null if not answered, or by a model that does not say."),
+        described.column("warmth", pa.float64(), "Mean red less mean blue, from -1 to 1; null like sharpness."),
         described.column("label", pa.string(), "The most probable class; null if not answered."),
         described.column("probability", pa.float64(), "Probability of the label."),
         described.column("probabilities", pa.string(), "Probabilities of all classes, as a JSON object."),
@@ -53,7 +55,7 @@ ANSWERED, REFUSED = 200, 400
 MOST_PHOTOS = 256
 """Photos that a model takes in one request. More are noted as one row."""
 
-_SAID = {"sha256": str, "width": int, "height": int, "brightness": float, "sharpness": float, "probability": float, "review": bool}
+_SAID = {"sha256": str, "width": int, "height": int, "probability": float, "review": bool, **dict.fromkeys(Signals._fields, float)}
 """Columns that are those of the answer."""
 _MAP = "map"
 """The column that only the answer to such a look has."""

@@ -12,7 +12,7 @@ Params: coverage, the share of photos of each class whose answer must not exclud
         answer with the column map, where in the photo the damage was seen (see car_damage.model.places).
 Output: label, probability, probability_<class> for each class, calibrated; classes, those that cannot be excluded, and review, whether
         a person must look (see car_damage.model.answering); and values for monitoring: sha256 of the file, width and height of the
-        upright photo, brightness and sharpness of what the network sees (see car_damage.photo.signals).
+        upright photo, brightness, sharpness and warmth of what the network sees (see car_damage.photo.signals).
 
 One bad row makes the model refuse the whole request, with INVALID_PARAMETER_VALUE, the row and the reason. `predict` raises only
 MlflowException: for other errors, MLflow's scoring application would send the stack trace to the caller.

@@ -92,6 +92,7 @@ class Prediction(TypedDict):
     height: Pixels
     brightness: Share
     sharpness: NotRequired[Annotated[float, Field(ge=0, description="Earlier models do not say.")]]
+    warmth: NotRequired[Annotated[float, Field(ge=-1, le=1, description="Earlier models do not say.")]]
     map: NotRequired[Annotated[list[list[Share]], Field(description="Where the damage was seen: rows from the top, with `explain`.")]]
 
 
