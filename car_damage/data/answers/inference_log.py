@@ -90,9 +90,15 @@ def rows(request: Request) -> list[dict[str, Any]]:
     return [{"request_id": name} | same | row for name, row in zip(ids, found, strict=True)]
 
 
-def table(requests: Sequence[Request]) -> pa.Table:
-    """The rows of requests, with the schema `INFERENCE_LOG`."""
-    return pa.Table.from_pylist([row for request in requests for row in rows(request)], schema=INFERENCE_LOG)
+def table(requests: Sequence[Request], *, looks: bool = False) -> pa.Table:
+    """The rows of requests, with the schema `INFERENCE_LOG`.
+
+    Args:
+        requests: in any order.
+        looks: give a look a row, too, without photo and version, which counts as no traffic: by it the request's id is known.
+    """
+    found = [row for request in requests for row in rows(request) or ([_look(request)] if looks else [])]
+    return pa.Table.from_pylist(found, schema=INFERENCE_LOG)
 
 
 def to_file(requests: Sequence[Request]) -> bytes:
@@ -114,14 +120,32 @@ def from_file(data: bytes) -> pa.Table:
 
 def once(found: pa.Table) -> pa.Table:
     """The rows without those whose request_id an earlier row has."""
-    ids = found["request_id"].combine_chunks()
-    first: pa.Table = found.take(pc.index_in(pc.unique(ids), value_set=ids))
-    return first
+    return _first(found, found["request_id"])
+
+
+def requests(found: pa.Table) -> pa.Table:
+    """One row of each request, for what its rows have in common."""
+    return _first(found, _request_of(found["request_id"]))
 
 
 def requests_of(ids: pa.ChunkedArray) -> pa.Array:
     """The requests that rows with these ids belong to, each once."""
-    return pc.unique(pc.replace_substring_regex(ids, "/.*", ""))
+    return pc.unique(_request_of(ids))
+
+
+def _request_of(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.replace_substring_regex(ids, "/.*", "")
+
+
+def _first(found: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """The first row of each of the ids, one a row."""
+    whole = ids.combine_chunks()
+    rows: pa.Table = found.take(pc.index_in(pc.unique(whole), value_set=whole))
+    return rows
+
+
+def _look(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in ("request_id", "answered", "endpoint")}
 
 
 def _photos(request: Request) -> list[dict[str, Any]]:
