@@ -145,7 +145,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture(params=[DELTA_RS, SPARK])
 def on_each_engine(request: pytest.FixtureRequest, tmp_path: Path, sessions: engines.Sessions) -> World:
-    """For what depends on the engine: rows by time, columns that change, rows that go. A run on Spark takes seconds."""
+    """For what depends on the engine: rows by time, and columns that change. A run on Spark takes seconds."""
     return World(settings_in(tmp_path), tables=engines.tables(request.param, tmp_path / "tables", sessions))
 
 
@@ -342,8 +342,7 @@ def test_a_new_champion_leaves_the_measured_scores_of_the_version_before_as_they
     assert world.rows()[0] == before[0]
 
 
-def test_old_requests_go_and_what_their_windows_say_stays(on_each_engine: World) -> None:
-    world = on_each_engine
+def test_old_requests_go_and_what_their_windows_say_stays(world: World) -> None:
     world.log(0)
     world.at(1).monitor()
     before = world.rows()
