@@ -1,6 +1,7 @@
 """What Prefect's server itself knows of a forgotten photo: the parameters of runs, and the text and pictures of artifacts."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,9 +11,11 @@ import pytest
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import disable_run_logger
 
 from car_damage.data.forgotten import mark_of
+from car_damage.errors import SettingsError, Unavailable
 from car_damage.pipeline import ForgetReport, Trace
 from car_damage.settings import Landing, Settings
 from tasks import forgetting
@@ -36,14 +39,14 @@ class Server:
         self.fails = False
 
     def read_flow_runs(self, *, limit: int, offset: int, **_: Any) -> list[FlowRun]:
-        if self.fails:
-            raise httpx.ConnectError("no server")
+        self._answer()
         return list(self.runs.values())[offset : offset + limit]
 
     def update_flow_run(self, run: UUID, parameters: dict[str, Any]) -> None:
         self.runs[run].parameters = parameters
 
     def read_artifacts(self, *, artifact_filter: ArtifactFilter, limit: int, offset: int, **_: Any) -> list[Artifact]:
+        self._answer()
         assert artifact_filter.key
         wanted = artifact_filter.key.any_ or []
         return [one for one in self.artifacts.values() if one.key in wanted][offset : offset + limit]
@@ -51,9 +54,17 @@ class Server:
     def update_artifact(self, artifact: UUID, update: ArtifactUpdate) -> None:
         self.artifacts[artifact].data = update.data
 
+    def read_deployment_by_name(self, name: str) -> None:
+        self._answer()
+        raise ObjectNotFound(Exception(name))
+
     def text(self, key: str) -> str:
         [found] = [str(one.data) for one in self.artifacts.values() if one.key == key]
         return found
+
+    def _answer(self) -> None:
+        if self.fails:
+            raise httpx.ConnectError("no server")
 
 
 def on(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -77,6 +88,21 @@ def test_what_the_server_does_not_remove_is_in_the_certificate_until_it_does(mon
         [told] = forgetting.or_told("the hash", forgetting.hide)
     assert (told.place, told.what, told.again) == ("Prefect", "the hash", True)
     assert "forget the photo again" in told.stays
+
+
+@pytest.mark.parametrize("last", [lambda: forgetting.clean_artifacts(report(), SETTINGS), lambda: forgetting.start_retrain(report())])
+def test_what_the_server_does_not_do_at_the_end_is_an_error_that_says_what_to_do(
+    last: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(Server(), monkeypatch).fails = True
+    with pytest.raises(Unavailable, match="forget the photo again: no server"):
+        last()
+
+
+def test_a_training_that_nobody_has_deployed_is_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(Server(), monkeypatch)
+    with pytest.raises(SettingsError, match="not deployed: run"):
+        forgetting.start_retrain(report())
 
 
 def test_the_photo_s_path_and_hash_go_from_the_text_of_artifacts_and_other_files_stay(monkeypatch: pytest.MonkeyPatch) -> None:
