@@ -472,7 +472,7 @@ class Registry(Protocol):
 
 
 class Archive(Protocol):
-    """Trainings that are over: removes them, and keeps the documents of their decisions."""
+    """Trainings that are over: removes them, and keeps the documents of their decisions, and the certificates of forgotten photos."""
 
     def deleted(self) -> list[RunSummary]:
         """Training runs that a person has deleted and whose files are still there; none where the service removes these itself."""

@@ -538,7 +538,7 @@ class Databricks(Section):
     ingest_job: str = "car-damage-ingest"
     """Name of the job that validates photos and writes the silver table."""
     train_job: str = "car-damage-train"
-    """Name of the job that trains a model and evaluates it."""
+    """Name of the job that trains a model and evaluates it, and has a photo forgotten."""
     score_job: str = "car-damage-score"
     """Name of the job that predicts many photos at once."""
     monitor_job: str = "car-damage-monitor"

@@ -56,7 +56,7 @@ def _runs_tagged(tag: str) -> dict[str, Any]:
 
 
 _OURS = _runs_tagged("car-damage")
-"""Runs of retrain, promote, score and monitor: their deployments have this tag."""
+"""Runs of retrain, promote, score, monitor and forget: their deployments have this tag."""
 
 
 def _restart_lost_run(alerts: Alerts) -> AutomationCore:

@@ -1,4 +1,5 @@
-"""Removes trainings from MLflow for good, and keeps the documents of their decisions as files of one run, the archive.
+"""Removes trainings from MLflow for good, and keeps the documents of their decisions, and the certificates of forgotten photos, as files of
+one run, the archive.
 
 In a store on this machine the files go at once, as with `mlflow gc`. A server or a workspace removes the files of deleted runs by
 rules of its own, so there a run is only deleted.
