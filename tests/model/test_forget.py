@@ -102,7 +102,7 @@ def test_a_photo_that_a_version_has_learned_from_leaves_its_lists_and_the_versio
     assert len(json.loads(known.fetch("doubts.json"))["doubts"]) == 2
     assert known.fetch("report.html").count(b"<figure>") == 2
     assert any("version 1" in line and "cannot unlearn" in line for line in printed)
-    assert f"prefect deployment run forget/forget --param photo=mark:{report.mark}" in printed[-1]
+    assert f"the deployment forget does both, with the parameter photo=mark:{report.mark}" in printed[-1]
     document, page = (tmp_path / f"forgotten-{report.mark[:12]}{end}" for end in (".json", ".html"))
     assert json.loads(document.read_text())["versions"] == [1]
     assert sha256(data) not in document.read_text() + page.read_text()
