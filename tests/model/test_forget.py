@@ -165,12 +165,14 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
     lines.clear()
     assert audit(known.target, path, replay=True, as_json=False, say=lines.append)
     assert "  replay: version 1 to one: the same answer" in lines, "a request may have asked for another coverage"
-    rows = [row | {"probabilities": '{"minor": 1.0, "moderate": 0.0, "major": 0.0}'} for row in changed.to_pylist() if row["path"] == path]
+    other = {"probabilities": '{"minor": 1.0, "moderate": 0.0, "major": 0.0}', "classes": '["nothing"]'}
+    rows = [row | other for row in changed.to_pylist() if row["path"] == path]
     known.target.tables.merge(PREDICTIONS_TABLE, pa.Table.from_pylist(rows, PREDICTIONS), KEY)
     printed: list[str] = []
     assert not audit(known.target, sha256(data), replay=True, as_json=True, say=printed.append)
     document = json.loads(printed[0])
     assert "a probability differs" in document["replayed"][0]["why"]
+    assert document["replayed"][0]["why"].endswith("and it excludes other classes")
     assert (document["sha256"], document["files"][0]["path"], document["versions"][0]["version"]) == (sha256(data), path, 1)
     assert at >= 0
 
