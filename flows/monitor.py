@@ -39,9 +39,11 @@ def monitor() -> State[Any]:
     settings = load()
     runner = runner_for(settings)
     report = look_at_requests(MonitorRequest(str(runtime.flow_run.id)), runner)
-    worse.tell(report, settings)
-    if report.coverage is not None:
-        raise_coverage(runner)
+    try:
+        if report.coverage is not None:
+            raise_coverage(runner)
+    finally:  # neither waits for the other: an event that cannot be sent, an endpoint that cannot be updated
+        worse.tell(report, settings)
     ending = outcome.after_monitor(report)
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 
