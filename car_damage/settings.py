@@ -686,8 +686,8 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, requests/. It may be moved, copied and mounted
-    elsewhere while nothing uses it."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, corrections/, requests/, logs/. It may be moved,
+    copied and mounted elsewhere while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
