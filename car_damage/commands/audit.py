@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from car_damage.commands.review import named_photo
 from car_damage.commands.terminal import printable
+from car_damage.data.people.desk import Desk
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from car_damage.traces.account import Account, account
@@ -37,15 +40,14 @@ def audit(platform: Platform, photo: str, replay: bool, as_json: bool, say: Call
 
 def _photo(known: Account, platform: Platform) -> bytes | None:
     """The photo's bytes, from the landing folder, the corrections, or the review desk; None if it is nowhere."""
-    kept = platform.settings.answers.keep_for_review
-    paths = [file["path"] for file in known.files] + ([f"{kept}{known.sha256}.photo"] if kept else [])
-    for path in paths:
-        try:
-            data = platform.files.read(path)
-        except Unavailable:
-            continue
-        if hashlib.sha256(data).hexdigest() == known.sha256:
-            return data
+    desk = Desk(platform.files, platform.settings.answers, platform.clock)
+    reads: list[Callable[[], bytes | None]] = [partial(platform.files.read, file["path"]) for file in known.files]
+    reads.append(partial(desk.photo, known.sha256))
+    for read in reads:
+        with suppress(Unavailable):
+            data = read()
+            if data is not None and hashlib.sha256(data).hexdigest() == known.sha256:
+                return data
     return None
 
 
