@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from car_damage.data import forgotten
+from car_damage.data.answers.predictions import ADDED
 from car_damage.data.forgotten import FORGOTTEN, mark_of
 from car_damage.data.people import reviews
 from car_damage.data.photos import ledger, silver
@@ -84,7 +85,7 @@ def answers_of(platform: Platform, sha256: str | None = None) -> tuple[Answer, .
     """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep."""
     names, found = platform.settings.tables, list[Answer]()
     for table, to, when in ((names.predictions, "path", "scored"), (names.inference_log, "request_id", "answered")):
-        rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=("classes", "review"))
+        rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=ADDED)
         wanted = pc.is_valid(rows["sha256"]) if sha256 is None else pc.equal(rows["sha256"], sha256)
         found += [_answer(table, row, row[to], row[when]) for row in rows.filter(pc.fill_null(wanted, False)).to_pylist()]
     return tuple(sorted(found, key=lambda one: (one.when, one.to)))
