@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data.answers.inference_log import once
 from car_damage.photo.columns import probability_column
 
 Numbers = npt.NDArray[np.float64]
@@ -85,20 +86,13 @@ def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str]) ->
         classes: of the version.
         labels: sha256 -> what the photo truly is, as far as anybody has said.
     """
-    rows = _once(pa.concat_tables([rows.filter(has(rows["probabilities"])) for has in (pc.is_valid, pc.is_null)]))
+    rows = once(pa.concat_tables([rows.filter(has(rows["probabilities"])) for has in (pc.is_valid, pc.is_null)]), "sha256")
     answered = rows.filter(pc.is_valid(rows["probabilities"]))
     said = [json.loads(text) for text in answered["probabilities"].to_pylist()]
     probabilities = np.array([[float(of.get(name, 0.0)) for name in classes] for of in said]).reshape(len(said), len(classes))
     truth = pa.chunked_array([pa.array([labels.get(sha256) for sha256 in answered["sha256"].to_pylist()], pa.string())])
     review = np.asarray(pc.fill_null(answered["review"], False), bool)
     return Sample(_inputs(rows), probabilities, _labels(truth, classes), review)
-
-
-def _once(rows: pa.Table) -> pa.Table:
-    """The rows without those whose sha256 an earlier row has."""
-    hashes = rows["sha256"].combine_chunks()
-    is_first = np.asarray(pc.index_in(hashes, value_set=hashes)) == np.arange(len(hashes))
-    return rows.filter(pc.or_(pc.is_null(hashes), pa.array(is_first, pa.bool_())))
 
 
 def _inputs(rows: pa.Table) -> dict[str, Numbers]:

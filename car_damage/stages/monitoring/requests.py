@@ -80,7 +80,7 @@ def _read(path: str, platform: Platform) -> pa.Table | None:
 
 
 def _insert(tables: Sequence[pa.Table], platform: Platform) -> int:
-    rows = inference_log.once(pa.concat_tables([INFERENCE_LOG.empty_table(), *tables]))
+    rows = inference_log.once(pa.concat_tables([INFERENCE_LOG.empty_table(), *tables]), "request_id")
     count: int = rows.num_rows
     if count:
         theirs = marked(rows["sha256"], marks(platform))  # a photo that was forgotten is not named again
