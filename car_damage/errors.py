@@ -1,4 +1,4 @@
-"""Every error that this project raises, as one tree.
+"""The errors by which stages, commands and ports say what is wrong, as one tree.
 
 CarDamageError
 ├── Transient                 temporary: a task retries it, with backoff and jitter
@@ -27,7 +27,7 @@ part of every registered model (see served_model), so it imports nothing.
 
 
 class CarDamageError(Exception):
-    """The base class of all errors that this project raises on purpose."""
+    """The base class of these errors. Others never leave their room: what the endpoint server answers, and what doctor finds."""
 
 
 class Transient(CarDamageError):

@@ -324,7 +324,7 @@ class ChooseRequest:
     """Find the version that a person wants live, and whether it may go live."""
 
     version: int | Literal["previous"]
-    """A number, or `previous`: the champion before the present one."""
+    """A number, or `previous`: the champion before the present one, without those that were rolled back."""
 
 
 @dataclass(frozen=True)
@@ -448,7 +448,7 @@ class MonitorReport:
     unlabelled: int = 0
     """Different photos of the latest windows without a label."""
     coverage: float | None = None
-    """The coverage to which the version's endpoint must raise the model's own; None: it need not."""
+    """The coverage that the version was given when it became worse, which its endpoint has if the settings say so; None: none ever."""
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,8 @@ class Tables(Protocol):
 
         Raises:
             CommitConflict: another writer committed first: with `base` once, otherwise in every attempt.
+            SettingsError: `table` is a path.
+            ValueError: two rows, or two keys to delete, have the same key.
         """
 
     def uri(self, table: str) -> str:

@@ -63,7 +63,11 @@ class Account:
 
 
 def account(sha256: str, platform: Platform) -> Account:
-    """Look everywhere."""
+    """Look everywhere.
+
+    Raises:
+        Unavailable: a place cannot be looked at.
+    """
     names, tables = platform.settings.tables, platform.tables
     sought = with_paths(SoughtPhoto(sha256.__eq__), platform)
     traces = tuple(trace for place in places(platform) for trace in place.find(sought))
@@ -82,7 +86,7 @@ def account(sha256: str, platform: Platform) -> Account:
 
 
 def answers_of(platform: Platform, sha256: str | None = None) -> tuple[Answer, ...]:
-    """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep."""
+    """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep. Raises Unavailable."""
     names, found = platform.settings.tables, list[Answer]()
     for table, to, when in ((names.predictions, "path", "scored"), (names.inference_log, "request_id", "answered")):
         rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=ADDED)

@@ -48,6 +48,10 @@ def take_up(platform: Platform, progress: Progress) -> int:
 
     Returns:
         How many rows it has read and the table has; some may have been there before, after a kill.
+
+    Raises:
+        CommitConflict: others write the table all the time.
+        Unavailable: the folder cannot be listed, or a table cannot be reached.
     """
     return _from_files(platform, progress) + _from_endpoint(platform, progress)
 

@@ -150,7 +150,7 @@ def evaluated(trained: TrainingOutcome, platform: Platform, folder: Path) -> Eva
 
 
 def smoke_photo(platform: Platform, test: Photos) -> bytes:
-    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
+    """The first test photo that fits into a request to the endpoint; the first of all where none fits. Raises TooFewPhotos."""
     limit = platform.settings.serving.max_request_bytes - _ENVELOPE
     photos = readable(platform.files, test.paths, test.sha256s, {})
     if (first := next(photos, None)) is None:
