@@ -18,7 +18,7 @@ from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
 from tasks.attempts import ENDED, LOST, MOST, STOPPED, TOO_OFTEN
 from tasks.commands import DOCTOR
-from tasks.worse import DEGRADED
+from tasks.degradation import DEGRADED
 
 PREFIX = "car-damage: "
 """Prefix of the automations that bootstrap creates; those of prefect.yaml belong to their deployments."""

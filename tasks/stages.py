@@ -44,8 +44,9 @@ from car_damage.pipeline import (
     digest,
 )
 from car_damage.stage import HOUR
-from tasks import alerts, artifacts, commands, doorbell, monitored, naming
+from tasks import alerts, artifacts, commands, doorbell, naming
 from tasks.data_quality import data_quality
+from tasks.latest_windows import latest_windows
 from tasks.progress import TaskProgress, if_possible
 from tasks.runner import Runner
 
@@ -214,7 +215,7 @@ def look_at_requests(request: MonitorRequest, runner: Runner) -> MonitorReport:
 
     report = runner.run(monitor.STAGE, request, TaskProgress("monitoring"))
     with if_possible("the latest windows"):
-        monitored.monitored(report, runner.platform)
+        latest_windows(report, runner.platform)
     return report
 
 

@@ -31,7 +31,7 @@ from deployments.items import bootstrap
 from deployments.release import version
 from deployments.up import reschedule
 from flows.retrain import retrain
-from tasks import alerts, doorbell, events, worse
+from tasks import alerts, degradation, doorbell, events
 from tasks.flow_runs import in_state
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
 from tests.prefect.conftest import LocalTarget
@@ -263,7 +263,7 @@ def test_a_worse_version_is_told_once_and_trained_again_where_there_are_enough_l
 
     @flow(name="monitor")
     def telling(given: MonitorReport) -> None:
-        worse.tell(given, settings)
+        degradation.tell(given, settings)
 
     def started() -> set[str]:
         with get_client(sync_client=True) as client:

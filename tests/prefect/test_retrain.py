@@ -33,7 +33,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, doubtful_labels, events, progress, turns, variables, worse
+from tasks import approvals, degradation, doubtful_labels, events, progress, turns, variables
 from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
@@ -178,7 +178,7 @@ def test_more_answers_ask_for_a_person_whom_nobody_can_reach_and_one_is_told_of_
 ) -> None:
     target.set(MONITORING__MORE_REVIEWS="true")
     target.platform.registry.tag(1, {COVERAGE: "0.97"})
-    variables.write(worse.TOLD, worse.AlarmMemory())
+    variables.write(degradation.TOLD, degradation.AlarmMemory())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(events, "send", Mock(side_effect=Unavailable("no way to the server")))
         assert "no way to the server" in str(monitor(return_state=True).message)
@@ -187,7 +187,7 @@ def test_more_answers_ask_for_a_person_whom_nobody_can_reach_and_one_is_told_of_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(target.platform.serving), "put", Mock(side_effect=RequestRefused("no permission")))
         assert "no permission" in str(monitor(return_state=True).message)
-    assert worse.told(1).alarm == ("errors",)
+    assert degradation.told(1).alarm == ("errors",)
     assert monitor(return_state=True).name == "Worse"
     assert target.platform.serving.state().coverage is None
 
