@@ -18,6 +18,7 @@ CarDamageError
     ├── PromotionRefused      a version that a person chose must not replace the champion
     ├── RegistryError         the model registry refused a call or contradicts itself
     ├── RequestRefused        a service refused a request permanently (token, permission, name)
+    │   └── PhotoRefused      a photo cannot be read, or the endpoint refuses it
     ├── UpdateFailed          the endpoint could not serve the requested version
     └── UnexpectedError       anything else that a stage raised; its traceback is worth reading
 
@@ -104,6 +105,10 @@ class RegistryError(Terminal):
 
 class RequestRefused(Terminal):
     """A service refused a request, and will refuse it again: wrong token, missing permission, unknown name."""
+
+
+class PhotoRefused(RequestRefused):
+    """One of the photos of a request cannot be read, or the endpoint refuses it. Others may be answered without it."""
 
 
 class UpdateFailed(Terminal):

@@ -320,7 +320,7 @@ class Answers(Section):
     """Photos that are kept there at most. Further ones are dropped and counted."""
     keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
     """Bytes of these photos at most."""
-    doubtful: Annotated[int, Field(ge=0)] = 40
+    doubtful: Annotated[int, Field(ge=0)] = 100
     """Photos at most whose labels look wrong after a training, and 4 % of all. The run shows them, and people are asked about them where
     keep_for_review names a folder. 0: none."""
 

@@ -19,7 +19,7 @@ from car_damage.data.answers.predictions import ANSWER, FILE, KEY, PREDICTIONS, 
 from car_damage.data.forgotten import marked
 from car_damage.data.photos import ledger
 from car_damage.errors import SettingsError, Terminal
-from car_damage.machine import Scratch
+from car_damage.machine import Scratch, absolute
 from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
@@ -41,7 +41,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         ModelRefused: the model's process ended, or gave no answer in time.
     """
     settings, tables = platform.settings, platform.tables
-    source = request.source or settings.scoring.source or settings.landing.folder
+    source = _source(request.source or settings.scoring.source or settings.landing.folder)
     version = _version(request, platform)
     photos, of_claims = _photos(source, platform)
     known, at = tables.read(settings.tables.predictions, [*FILE, "model_version"])
@@ -90,6 +90,11 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         claims=together.num_rows,
         claims_for_review=pc.sum(together["review"]).as_py() if together.num_rows else 0,
     )
+
+
+def _source(named: str) -> str:
+    """A folder as the paths of its files have it, so that claims are known by one source; a table as it is."""
+    return absolute(named) if "/" in named else named
 
 
 def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:

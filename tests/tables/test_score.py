@@ -393,6 +393,17 @@ def test_the_photos_of_a_folder_become_the_answer_for_a_claim_on_every_engine(na
     assert claims_of(world) == now | undecided
 
 
+def test_however_a_folder_is_written_it_has_the_same_claims(tmp_path, engine, sessions, monkeypatch):
+    world = world_of(engine, tmp_path, sessions, monkeypatch, claims="folder")
+    world.photo("17/front.jpg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for source in (f"{tmp_path}/photos", "photos/", "./photos", "~/photos", f"{tmp_path}//photos/./"):
+        report = world.score(source)
+        assert (report.source, report.claims) == (f"{tmp_path}/photos", 1)
+    assert world.tables.read(world.settings.tables.claims, ["source"])[0].num_rows == 1
+
+
 def test_a_tables_column_says_which_photo_belongs_to_which_claims(world):
     minor, moderate = world.photo("a.jpg", b"says minor"), world.photo("b.jpg", b"says moderate")
     table = "insurance_uc.claims.photos"

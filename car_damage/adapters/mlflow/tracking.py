@@ -215,9 +215,11 @@ class MlflowTracking(MlflowAdapter):
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            name, limits = model_name(self._settings, contents.params.get("network", "")), self._settings.images.limits()
-            network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file)
+            kind, limits = contents.params.get("network", ""), self._settings.images.limits()
+            small = kind == "cnn" and contents.onnx_file is not None
+            network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file, small)
             classes, preparation = self._settings.labels.classes, contents.preparation
+            name = model_name(self._settings, kind)
             return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED

@@ -15,6 +15,9 @@ from car_damage.model.quality.doubt import doubted
 from car_damage.model.quality.plots import Tile
 from car_damage.stages.training.baselining import UnseenPhotos
 
+SHOWN = 40
+"""Photos on the contact sheet, at most: with these it has 5 MB, and Prefect keeps it in its database."""
+
 
 @dataclass(frozen=True)
 class DoubtfulPhotos:
@@ -25,9 +28,9 @@ class DoubtfulPhotos:
     """For each of them the photos among which it is, and its row there."""
 
     def tiles(self) -> list[Tile]:
-        """The photos that can still be read, for a contact sheet."""
+        """The first `SHOWN` photos, as far as they can still be read, for a contact sheet."""
         tiles = []
-        for one, (photos, row) in zip(self.doubts.photos, self.places, strict=True):
+        for one, (photos, row) in list(zip(self.doubts.photos, self.places, strict=True))[:SHOWN]:
             pixels, there = photos.look(np.array([row]))
             if there.all():
                 words = f"labelled {one.label}\nmodel says {one.says} ({one.probabilities[one.says]:.0%})"

@@ -123,7 +123,7 @@ def evaluated(trained: TrainingOutcome, platform: Platform, folder: Path) -> Eva
     asked, now = [*unseen, *_out_of_fold(trained, answering)], platform.clock.now().isoformat()
     doubtful = doubting.found(asked, trained.rows, classes, settings.answers.doubtful, now)
     if doubtful.places:
-        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), doubtful.doubts.among)
+        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), len(doubtful.places), doubtful.doubts.among)
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
