@@ -8,9 +8,10 @@ from pathlib import Path
 
 from car_damage.commands.terminal import printable
 from car_damage.data.people import reviews
-from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.reviews import Word
 from car_damage.data.people.spoken import Statements
+from car_damage.data.people.waiting import Waiting
 from car_damage.errors import RequestRefused
 from car_damage.ports import Platform
 

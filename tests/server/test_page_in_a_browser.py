@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.waiting import Answer
 from car_damage.server.address import token
 from deployments.demo_photos import photo as drawn
 from tests.fakes import sha256

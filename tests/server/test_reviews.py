@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
 from tests.fakes import sha256
 from tests.server.conftest import Server, emptied
 

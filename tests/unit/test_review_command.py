@@ -5,7 +5,8 @@ import json
 import pytest
 
 from car_damage.commands import review
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
 from car_damage.errors import RequestRefused
 from car_damage.platform import Target
 from car_damage.settings import Settings

@@ -11,8 +11,9 @@ from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from car_damage.data.people import reviews
-from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.spoken import Statements
+from car_damage.data.people.waiting import Waiting
 from car_damage.photo.encoded import decoded
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS, nobody
