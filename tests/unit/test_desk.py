@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.people.desk import FULL, REVIEWED, UNANSWERED, Desk
+from car_damage.data.people.desk import LOOK, REVIEWED, UNANSWERED, Desk
 from car_damage.data.people.doubts import FILE as DOUBTS
 from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.data.people.waiting import Answer
@@ -130,7 +130,7 @@ def test_a_full_desk_drops_and_counts(tmp_path, clock):
     assert small.dropped == 1
 
 
-def test_a_full_desk_looks_at_no_folder_for_some_seconds_and_then_for_room(tmp_path, clock):
+def test_a_desk_looks_at_its_folder_only_now_and_then_and_a_full_one_at_no_words(tmp_path, clock):
     desk_of(tmp_path, clock).keep(b"a", answer())
     files = Counting()
     answers = Answers(corrections=str(tmp_path / "corrections"), keep_for_review=str(tmp_path / "kept"), keep_photos=1)
@@ -141,10 +141,11 @@ def test_a_full_desk_looks_at_no_folder_for_some_seconds_and_then_for_room(tmp_p
     clock.sleep(REVIEWED.total_seconds() + 1)
     assert full.waiting() == []
     assert full.keep(b"b", answer())
+    clock.sleep(LOOK.total_seconds())
     files.calls.clear()
     for _ in range(3):
         assert not full.keep(b"c", answer())
-        clock.sleep(FULL.total_seconds())
+        clock.sleep(LOOK.total_seconds())
     assert files.calls == {"listed": 3}, "the desk is looked at again, however many photos come"
 
 

@@ -29,8 +29,8 @@ REVIEWED = timedelta(minutes=15)
 """Time for which a photo stays after it was reviewed, so that a word can be taken back."""
 UNANSWERED = timedelta(minutes=10)
 """Time after which a photo without an answer goes: whoever wrote it was killed before its answer."""
-FULL = timedelta(seconds=10)
-"""Time for which a full desk is taken for full: to list its folder takes longer than to answer."""
+LOOK = timedelta(seconds=10)
+"""Time between two looks at how full the desk is: to list its folder takes longer than to answer."""
 _PHOTO, _ANSWER = ".photo", ".json"
 
 
@@ -48,8 +48,8 @@ class Desk:
         self._words = Words(files, answers.corrections)
         self._kept_answers = Contents(files, lambda _, data: answer_in(data))
         self._space = threading.Lock()
-        self._full_until = datetime.min.replace(tzinfo=UTC)
-        self._full: list[File] = []
+        self._there: list[File] = []
+        self._look_again = datetime.min.replace(tzinfo=UTC)
         self.dropped = 0
         """Photos that were not kept, because there was no room or the disk refused them."""
 
@@ -72,38 +72,37 @@ class Desk:
         sha256 = hashlib.sha256(photo).hexdigest()
         with self._space:
             try:
-                kept = self._lately(folder, len(photo))
-                if any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept):
+                kept, path = self._lately(folder), f"{folder}{sha256}"
+                if any(file.path == path + _ANSWER for file in kept):
                     return False
                 if fits := self._fits(kept, len(photo)):
                     if self._is_known(sha256):
                         return False
-                    self._write(f"{folder}{sha256}", photo, answer)
+                    kept += self._written(path, photo, answer)
             except Unavailable:
                 fits = False
             self.dropped += not fits
             return fits
 
-    def _lately(self, folder: str, size: int) -> list[File]:
-        """The files of the desk, or those of some seconds ago if it had no room."""
-        now = self._clock.now()
-        if now >= self._full_until:
-            self._full = listed(self._files, folder)
-            self._full_until = now if self._fits(self._full, size) else now + FULL
-        return self._full
+    def _lately(self, folder: str) -> list[File]:
+        """The files of the desk, as they were some seconds ago, and those that were kept since."""
+        if (now := self._clock.now()) >= self._look_again:
+            self._there, self._look_again = listed(self._files, folder), now + LOOK
+        return self._there
 
     def _is_known(self, sha256: str) -> bool:
         return any(one.sha256 == sha256 for one, _ in self._doubts()) or self.said(sha256).counts is not None
 
-    def _write(self, path: str, photo: bytes, answer: Answer) -> None:
+    def _written(self, path: str, photo: bytes, answer: Answer) -> list[File]:
+        parts = {path + _PHOTO: photo, path + _ANSWER: answer.written()}
         try:
-            self._full_until = self._clock.now()  # a smaller photo may have fitted
-            reviews.write(self._files, path + _PHOTO, photo)
-            reviews.write(self._files, path + _ANSWER, answer.written())
+            for name, data in parts.items():
+                reviews.write(self._files, name, data)
         except Unavailable:
-            for end in (_PHOTO, _ANSWER):  # a disk that is full may have taken a part
-                self._files.remove(path + end)
+            for name in parts:  # a disk that is full may have taken a part
+                self._files.remove(name)
             raise
+        return [File(name, len(data), self._clock.now()) for name, data in parts.items()]
 
     def _fits(self, kept: list[File], size: int) -> bool:
         few = sum(file.path.endswith(_PHOTO) for file in kept) < self._answers.keep_photos
