@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.people.desk import LOOK, REVIEWED, UNANSWERED, Desk
+from car_damage.data.people.desk import REVIEWED, UNANSWERED, Desk
 from car_damage.data.people.doubts import FILE as DOUBTS
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.shelf import LOOK
 from car_damage.data.people.waiting import Answer
 from car_damage.errors import Unavailable
 from car_damage.server.keeping import QUEUED, Keeper
@@ -130,13 +131,28 @@ def test_a_full_desk_drops_and_counts(tmp_path, clock):
     assert small.dropped == 1
 
 
-def test_a_desk_looks_at_its_folder_only_now_and_then_and_a_full_one_at_no_words(tmp_path, clock):
+def counted(folder, clock, files, **more):
+    return Desk(files, Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"), **more), clock)
+
+
+def test_photos_that_follow_each_other_list_the_folders_of_the_desk_and_of_the_words_once(tmp_path, clock):
+    files = Counting()
+    desk = counted(tmp_path, clock, files)
+    assert all(desk.keep(b"%d" % number, answer()) for number in range(20))
+    assert files.calls["listed"] == 2
+    desk.take(sha256(b"said"), "major", "Ann")
+    assert desk.keep(b"said", answer()), "at the latest look nobody had said anything"
+    assert (len(desk.waiting()), len(photos(tmp_path))) == (20, 21), "nobody is asked about it"
+    clock.sleep(REVIEWED.total_seconds() + 1)
+    assert (len(desk.waiting()), len(photos(tmp_path)), desk.keep(b"said", answer())) == (20, 20, False)
+
+
+def test_a_full_desk_is_looked_at_now_and_then_however_many_photos_come(tmp_path, clock):
     desk_of(tmp_path, clock).keep(b"a", answer())
     files = Counting()
-    answers = Answers(corrections=str(tmp_path / "corrections"), keep_for_review=str(tmp_path / "kept"), keep_photos=1)
-    full = Desk(files, answers, clock)
+    full = counted(tmp_path, clock, files, keep_photos=1)
     assert not any(full.keep(photo, answer()) for photo in (b"b", b"c", b"a", b"d"))
-    assert (files.calls, full.dropped) == ({"listed": 1}, 3), "a waits already"
+    assert (files.calls, full.dropped) == ({"listed": 2}, 3), "a waits already"
     full.take(sha256(b"a"), "major", "Ann")
     clock.sleep(REVIEWED.total_seconds() + 1)
     assert full.waiting() == []
@@ -144,9 +160,9 @@ def test_a_desk_looks_at_its_folder_only_now_and_then_and_a_full_one_at_no_words
     clock.sleep(LOOK.total_seconds())
     files.calls.clear()
     for _ in range(3):
-        assert not full.keep(b"c", answer())
+        assert not any(full.keep(photo, answer()) for photo in (b"c", b"d"))
         clock.sleep(LOOK.total_seconds())
-    assert files.calls == {"listed": 3}, "the desk is looked at again, however many photos come"
+    assert files.calls == {"listed": 6}
 
 
 def test_what_fits_on_a_desk_without_room_for_a_larger_photo_is_kept_once(tmp_path, clock):
@@ -165,7 +181,7 @@ def test_hundreds_of_photos_on_a_volume_are_read_several_at_once_and_once_only(t
     here, files = desk_of(tmp_path, clock), Far()
     for name in names[:8]:
         here.take(name, "major", "Ann")
-    there = Desk(files, Answers(corrections=str(tmp_path / "corrections"), keep_for_review=str(kept)), clock)
+    there = counted(tmp_path, clock, files)
     assert [one.sha256 for one in there.waiting()] == names[8:]
     assert (files.calls["words"], files.calls["kept"]) == (8, 292 + 1), "and the labels that look wrong"
     assert len(there.waiting()) == 292

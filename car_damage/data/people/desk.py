@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from car_damage.data.listing import Contents, listed
 from car_damage.data.people import reviews
@@ -18,6 +18,7 @@ from car_damage.data.people.doubts import FILE as DOUBTS
 from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.data.people.doubts import parse as doubts_in
 from car_damage.data.people.reviews import Word
+from car_damage.data.people.shelf import ANSWER, PHOTO, Shelf
 from car_damage.data.people.spoken import Statements, Words
 from car_damage.data.people.waiting import Answer, Waiting
 from car_damage.data.people.waiting import parse as answer_in
@@ -29,9 +30,6 @@ REVIEWED = timedelta(minutes=15)
 """Time for which a photo stays after it was reviewed, so that a word can be taken back."""
 UNANSWERED = timedelta(minutes=10)
 """Time after which a photo without an answer goes: whoever wrote it was killed before its answer."""
-LOOK = timedelta(seconds=10)
-"""Time between two looks at how full the desk is: to list its folder takes longer than to answer."""
-_PHOTO, _ANSWER = ".photo", ".json"
 
 
 class Desk:
@@ -48,8 +46,7 @@ class Desk:
         self._words = Words(files, answers.corrections)
         self._kept_answers = Contents(files, lambda _, data: answer_in(data))
         self._space = threading.Lock()
-        self._there: list[File] = []
-        self._look_again = datetime.min.replace(tzinfo=UTC)
+        self._shelf = Shelf(files, answers.keep_for_review or "", answers, self._words, clock)
         self.dropped = 0
         """Photos that were not kept, because there was no room or the disk refused them."""
 
@@ -66,47 +63,26 @@ class Desk:
 
         A photo that was reviewed is not kept again, and one about whose label people are asked lies elsewhere.
         """
-        folder = self._answers.keep_for_review
-        if folder is None:
+        if self._answers.keep_for_review is None:
             return False
         sha256 = hashlib.sha256(photo).hexdigest()
         with self._space:
             try:
-                kept, path = self._lately(folder), f"{folder}{sha256}"
-                if any(file.path == path + _ANSWER for file in kept):
+                self._shelf.look()
+                if self._shelf.has(sha256):
                     return False
-                if fits := self._fits(kept, len(photo)):
+                if fits := self._shelf.fits(len(photo)):
                     if self._is_known(sha256):
                         return False
-                    kept += self._written(path, photo, answer)
+                    self._shelf.put(sha256, photo, answer)
             except Unavailable:
                 fits = False
             self.dropped += not fits
             return fits
 
-    def _lately(self, folder: str) -> list[File]:
-        """The files of the desk, as they were some seconds ago, and those that were kept since."""
-        if (now := self._clock.now()) >= self._look_again:
-            self._there, self._look_again = listed(self._files, folder), now + LOOK
-        return self._there
-
     def _is_known(self, sha256: str) -> bool:
-        return any(one.sha256 == sha256 for one, _ in self._doubts()) or self.said(sha256).counts is not None
-
-    def _written(self, path: str, photo: bytes, answer: Answer) -> list[File]:
-        parts = {path + _PHOTO: photo, path + _ANSWER: answer.written()}
-        try:
-            for name, data in parts.items():
-                reviews.write(self._files, name, data)
-        except Unavailable:
-            for name in parts:  # a disk that is full may have taken a part
-                self._files.remove(name)
-            raise
-        return [File(name, len(data), self._clock.now()) for name, data in parts.items()]
-
-    def _fits(self, kept: list[File], size: int) -> bool:
-        few = sum(file.path.endswith(_PHOTO) for file in kept) < self._answers.keep_photos
-        return few and sum(file.size for file in kept) + size <= self._answers.keep_bytes
+        doubted = any(one.sha256 == sha256 for one, _ in self._doubts())
+        return doubted or (self._shelf.is_spoken_of(sha256) and self.said(sha256).counts is not None)
 
     def waiting(self) -> list[Waiting]:
         """The photos that wait for a word: those whose answer asks for a person, then those whose label looks wrong; of each the largest
@@ -145,7 +121,7 @@ class Desk:
     def answer(self, sha256: str) -> Answer | None:
         """What a model said about a photo that waits; None if it does not wait here."""
         folder = self._answers.keep_for_review
-        kept = self._read(f"{folder}{sha256}{_ANSWER}") if folder else None
+        kept = self._read(f"{folder}{sha256}{ANSWER}") if folder else None
         with suppress(ValueError):
             return answer_in(kept or b"")
         return next((said for one, said in self._doubts() if one.sha256 == sha256), None)
@@ -199,7 +175,7 @@ class Desk:
 
     def _asked(self, kept: Collection[File], said: Mapping[str, Statements]) -> Iterator[Waiting]:
         """The photos whose answers ask for a person."""
-        asking = [file for file in kept if file.path.endswith(_ANSWER) and said[_photo_of(file)].counts is None]
+        asking = [file for file in kept if file.path.endswith(ANSWER) and said[_photo_of(file)].counts is None]
         answers = self._kept_answers.of(asking)
         for file in asking:
             if (answer := answers.get(file.path)) is not None:
@@ -216,10 +192,10 @@ class Desk:
 
     def _over(self, kept: list[File], said: Mapping[str, Statements]) -> list[File]:
         """The answers last: with its answer a kill leaves a photo to the next look."""
-        answers = {_photo_of(file): file for file in kept if file.path.endswith(_ANSWER)}
+        answers = {_photo_of(file): file for file in kept if file.path.endswith(ANSWER)}
         over = {sha256 for sha256, file in answers.items() if self._is_over(file, said[sha256].counts)}
         early = self._clock.now() - UNANSWERED
-        photos = [file for file in kept if file.path.endswith(_PHOTO)]
+        photos = [file for file in kept if file.path.endswith(PHOTO)]
         gone = [file for file in photos if _photo_of(file) in over or (_photo_of(file) not in answers and file.modified < early)]
         return gone + [answers[sha256] for sha256 in over]
 
@@ -229,7 +205,7 @@ class Desk:
 
     def _kept(self, sha256: str) -> bytes | None:
         folder = self._answers.keep_for_review
-        return self._read(f"{folder}{sha256}{_PHOTO}") if folder else None
+        return self._read(f"{folder}{sha256}{PHOTO}") if folder else None
 
     def _read(self, path: str) -> bytes | None:
         try:

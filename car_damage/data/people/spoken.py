@@ -32,6 +32,10 @@ class Words:
         self._files, self._folder = files, corrections + WORDS
         self._words = Contents(files, reviews.parse)
 
+    def photos(self) -> frozenset[str]:
+        """sha256 of the photos about which anything was said. Raises Unavailable."""
+        return frozenset(reviews.photo_of(file.path) for file in self._listed())
+
     def of(self, photos: Iterable[str]) -> dict[str, Statements]:
         """What was said about each of these photos, by its sha256: from one listing, and from the files of their own words only.
 
@@ -39,11 +43,14 @@ class Words:
             Unavailable: the words cannot be listed, or one cannot be read.
         """
         files: dict[str, list[File]] = {sha256: [] for sha256 in photos}
-        for file in listed(self._files, self._folder):
+        for file in self._listed():
             if (sha256 := reviews.photo_of(file.path)) in files:
                 files[sha256].append(file)
         words = self._words.of([file for own in files.values() for file in own])
         return {sha256: _statements([words[file.path] for file in own if file.path in words]) for sha256, own in files.items()}
+
+    def _listed(self) -> list[File]:
+        return listed(self._files, self._folder)
 
 
 def _statements(words: list[Word]) -> Statements:
