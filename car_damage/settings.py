@@ -655,17 +655,22 @@ def config_file() -> Path | None:
     return here if here.is_file() else None
 
 
+def listed_below(path: str, folder: str) -> bool:
+    """Whether a listing of the folder has the files of this path. It has none whose names begin with _ or a dot, nor those of such folders.
+
+    Args:
+        path: absolute.
+        folder: absolute, with a slash at the end.
+    """
+    below = path.removeprefix(folder).split("/")
+    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
+
+
 _UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
 """What no path of the home folder or of a table may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends
 at ?."""
 _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
-
-
-def _seen_below(path: str, folder: str) -> bool:
-    """Whether a listing of the folder has the files of this path. It does not look into folders whose names begin with _ or a dot."""
-    below = path.removeprefix(folder).split("/")
-    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
 
 
 def _volume(path: str) -> str:
@@ -794,7 +799,7 @@ class Settings(BaseSettings):
             "monitoring.log_folder": self.monitoring.log_folder,
         }
         for (other, there), (name, path) in combinations(folders.items(), 2):
-            if path and there and (there.startswith(path) or _seen_below(path, there)):
+            if path and there and (there.startswith(path) or listed_below(path, there)):
                 raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
         return self
 

@@ -18,8 +18,9 @@ from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.data.described import comment_of
 from car_damage.data.forgotten import mark_of
 from car_damage.data.people import doubts, reviews
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.waiting import Answer
 from car_damage.data.photos import features
 from car_damage.pipeline import ForgetRequest
 from car_damage.settings import TABLES
