@@ -84,28 +84,29 @@ class MlflowTracking(MlflowAdapter):
 
     def trials(self, training_key: str, run_id: str) -> list[Trial]:
         with translated("looking for the trials of an earlier search"):
-            runs = self._search(SEARCH_TAG, training_key, "FINISHED")
+            runs = self._runs(f"tags.{SEARCH_TAG} = '{training_key}'")
             for run in runs:
                 if run.data.tags.get(PARENT_TAG) != run_id:
                     self._client.set_tag(run.info.run_id, PARENT_TAG, run_id)
+                if run.info.status == "RUNNING":
+                    self._client.set_terminated(run.info.run_id, "KILLED")
         found = sorted((json.loads(run.data.tags[TRIAL_TAG]) for run in runs), key=operator.itemgetter("number"))
         return [Trial(trial["changes"], math.inf if trial["loss"] is None else trial["loss"], trial["seconds"]) for trial in found]
 
-    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
-        from mlflow.entities import Metric, Param
+    def begin_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> str:
+        from mlflow.entities import Param
 
-        loss = trial.loss if math.isfinite(trial.loss) else None
-        said = {"number": number, "changes": trial.changes, "loss": loss, "seconds": trial.seconds}
-        tags = {SEARCH_TAG: training_key, PARENT_TAG: run_id, TRIAL_TAG: json.dumps(said)}
-        now = int(time.time() * 1000)
-        metrics = {"seconds": trial.seconds} | ({} if loss is None else {"loss": loss})
-        with translated(f"logging trial {number} of run {run_id}"):
-            child = self._create(f"trial-{number}", tags)
-            self._client.log_batch(
-                child,
-                params=[Param(name, str(value)) for name, value in trial.changes.items()],
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-            )
+        with translated(f"beginning trial {number} of run {run_id}"):
+            child = self._create(f"trial-{number}", {SEARCH_TAG: training_key, PARENT_TAG: run_id, TRIAL_TAG: _said(number, trial)})
+            self._client.log_batch(child, params=[Param(name, str(value)) for name, value in trial.changes.items()])
+        return child
+
+    def end_trial(self, child: str, number: int, trial: Trial) -> None:
+        with translated(f"logging trial {number}, run {child}"):
+            self._client.set_tag(child, TRIAL_TAG, _said(number, trial))
+            for name, value in {"seconds": trial.seconds, "loss": trial.loss}.items():
+                if math.isfinite(value):
+                    self._client.log_metric(child, name, value)
             self._client.set_terminated(child, "FINISHED")
 
     def log(self, run_id: str, contents: RunContents) -> str:
@@ -248,6 +249,11 @@ def model_name(settings: Settings, network: str = "") -> str:
     """The name of a logged model: the registered model's last name and the network's."""
     name = f"{settings.tracking.model.rpartition('.')[2]}-{network or settings.training.network}"
     return name.translate(dict.fromkeys(map(ord, _NOT_IN_A_NAME), "_"))
+
+
+def _said(number: int, trial: Trial) -> str:
+    loss = trial.loss if math.isfinite(trial.loss) else None
+    return json.dumps({"number": number, "changes": trial.changes, "loss": loss, "seconds": trial.seconds})
 
 
 def _metrics(contents: RunContents) -> "list[Metric]":
