@@ -357,6 +357,8 @@ class RunContents:
     dataset: Dataset
     preparation: "Preparation"
     """Of every photo that the network was trained with, and of those that the model will answer."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the run, beside those that it has started with."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from car_damage.model import places
 from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
 from car_damage.model.networks.activation import with_places
 from car_damage.model.networks.seer import Seer
+from car_damage.model.networks.tuning import fine_tuning
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.evaluation import evaluate
@@ -189,12 +190,32 @@ def test_a_run_says_what_fine_tuning_gained_and_which_champion_it_has_started_fr
     tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1, "warm_start": "champion"}
     world = with_training(trained.world, using(weights, **tuning))
     run = client(target.settings).get_run(TRAIN.work(asked(world, training_key="key-5"), world.target, silent).run_id)
-    assert run.data.tags[WARM_START_TAG] == f"version 1, run {trained.report.run_id}"
-    assert run.data.metrics["fine_tuned"] in {0, 1}
+    champion = f"version 1, run {trained.report.run_id}"
+    assert run.data.metrics["fine_tuned"] == 0
+    assert run.data.tags[WARM_START_TAG] == f"not {champion}: fine-tuning was not kept"
     assert run.data.metrics["fine_tuning_gain_low"] <= run.data.metrics["fine_tuning_gain"]
     more = with_training(world, using(weights, **tuning, layers=(rescaling_of(weights),)))
     start = warm_start.start_of(more.target, backbone.load(more.target.settings.training, Folder()))
-    assert (start.network, start.said) == (None, f"not version 1, run {trained.report.run_id}: its network is another one")
+    assert (start.network, start.said) == (None, f"not {champion}: its network is another one")
+
+
+@pytest.mark.parametrize("head", ["ordinal", "softmax"])
+def test_a_fine_tuning_that_wins_starts_from_a_champion_with_the_head_that_the_search_has_chosen_and_from_no_other(
+    trained: Trained, weights: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, run_id = trained.world.target.registry, trained.report.run_id
+    version = registry.create(run_id, trained.report.model_uri, {}, "ordinal").version
+    registry.move("champion", version)
+    monkeypatch.setattr(search, "MOST", 2)
+    monkeypatch.setattr(search, "best", lambda training, _: training.model_copy(update={"head": head}))
+    monkeypatch.setattr(fine_tuning.Verdict, "wins", property(lambda _: True))
+    monkeypatch.setattr(fine_tuning.Verdict, "epochs", property(lambda _: 1))
+    tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1}
+    world = with_training(trained.world, using(weights, **tuning, warm_start="champion", search_minutes=1))
+    run = client(world.target.settings).get_run(TRAIN.work(asked(world, training_key=f"search-{head}"), world.target, silent).run_id)
+    champion = f"version {version}, run {run_id}"
+    assert run.data.tags[WARM_START_TAG] == (champion if head == "ordinal" else f"not {champion}: its network is another one")
+    assert (run.data.metrics["fine_tuned"], run.data.params["head"]) == (1, head)
 
 
 def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_the_best(

@@ -115,6 +115,8 @@ class MlflowTracking(MlflowAdapter):
         from mlflow.utils import chunk_list
 
         with translated(f"logging run {run_id}"):
+            for key, value in contents.tags.items():
+                self._client.set_tag(run_id, key, value)
             params = [Param(key, str(value)) for key, value in contents.params.items()]
             for chunk in chunk_list(params, _PARAMS):
                 self._client.log_batch(run_id, params=chunk)
