@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from car_damage.data.photos.splits import TRAIN
+from car_damage.errors import Unavailable
 from car_damage.model.answering import Answering, Probabilities, needs_a_person
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.pixels.pixel_cache import PixelCache
@@ -91,5 +92,7 @@ def _facts(
     for at in range(0, len(chosen), _CHUNK):
         chunk = chosen[at : at + _CHUNK]
         pixels, there = photos.look(chunk)
+        if not there.any():
+            raise Unavailable(f"none of {len(chunk)} photos can be read, such as {photos.paths[chunk[0]]}")
         for row, picture in zip(chunk[there].tolist(), pixels, strict=True):
             yield row, _fact(photos, row, sizes, classes) | signals(picture)._asdict()
