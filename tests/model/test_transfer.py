@@ -54,7 +54,7 @@ from tests.model.conftest import CLASSES, World, build_world, home_in
 TABLE = "insurance_uc.silver.features"
 
 
-def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "") -> Path:
+def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "", bias: float = 0) -> Path:
     """A small backbone with random weights as a .keras file: pixels (n, side, side, 3) -> maps (n, h, w, 8)."""
     startup.import_quietly()
     import keras
@@ -62,7 +62,8 @@ def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "
 
     keras.utils.set_random_seed(seed)
     photo = keras.Input((side, side, 3), dtype=dtype)
-    maps = layers.Conv2D(8, 16, strides=16, activation="relu")(layers.Rescaling(1 / 127.5, -1)(photo))
+    initial = keras.initializers.Constant(bias)
+    maps = layers.Conv2D(8, 16, strides=16, activation="relu", bias_initializer=initial)(layers.Rescaling(1 / 127.5, -1)(photo))
     last = {"": maps, "pooled": layers.GlobalMaxPooling2D()(maps), "lambda": layers.Lambda(lambda given: given)(maps)}[dropped]
     keras.Model(photo, last).save(file)
     return file
@@ -236,14 +237,24 @@ def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_
     assert kept(world).equals(before)
 
 
-def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:
+def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     before = kept(trained.world)
     digest = before["digest"][0].as_py()
     photos = before["sha256"].to_pylist()[:2]
     damaged = rows(digest, photos[:1], "plain", np.zeros((1, 3), np.float32))
     foreign = rows("f" * 64, photos[1:], "plain", np.full((1, 8), 9, np.float32))
     trained.world.target.tables.merge(TABLE, pa.concat_tables([damaged, foreign]), KEY)
-    TRAIN.work(asked(trained.world, training_key="key-4"), trained.world.target, silent)
+    reading, read = type(trained.world.target.tables).read, set()
+
+    def noting(self: Any, name: str, *given: Any, **named: Any) -> Any:
+        found, version = reading(self, name, *given, **named)
+        read.update(found["digest"].to_pylist() if name == TABLE else ())
+        return found, version
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(trained.world.target.tables), "read", noting)
+        TRAIN.work(asked(trained.world, training_key="key-4"), trained.world.target, silent)
+    assert read == {digest}
     by_key = [("digest", "ascending"), ("sha256", "ascending"), ("view", "ascending")]
     after = kept(trained.world).filter(pa.compute.equal(kept(trained.world)["digest"], digest))
     assert after.sort_by(by_key).equals(before.sort_by(by_key))
@@ -364,6 +375,21 @@ def test_keras_computes_on_this_machine_what_cannot_be_exported_or_does_not_trav
     by_keras = kept(here).filter(pa.compute.equal(kept(here)["digest"], run.data.tags[FEATURES_TAG]))
     assert (run.data.params["answers_by"], by_onnx.num_rows, by_keras.num_rows) == ("keras", 12 + 3 + 3 + 3, 12 + 3 + 3)
     assert run.data.tags[FEATURES_TAG] not in by_onnx["digest"].to_pylist()
+
+
+@pytest.mark.parametrize("by", ["onnx", "keras"])
+def test_features_that_are_no_numbers_are_refused(
+    world: Callable[..., World], tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no such function in ONNX")
+
+    here = with_training(world(train=2, validation=1, test=1), using(network(tmp_path / "backbone.keras", bias=float("nan"))))
+    if by == "keras":
+        monkeypatch.setattr(export, "write", fail)
+    monkeypatch.setattr(backbone, "_difference", lambda *_: 0.0)  # as if other photos had been compared
+    with pytest.raises(ModelRefused, match="features that are no numbers"):
+        TRAIN.work(asked(here), here.target, silent)
 
 
 @pytest.mark.parametrize("kind", ["ordinal", "softmax"])
