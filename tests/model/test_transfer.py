@@ -308,7 +308,7 @@ def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_go
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, rows_ = trained.world.target, trained.world.rows
-    train = rows_.filter(pa.compute.equal(rows_["split"], "train"))["path"].to_pylist()
+    train, validation = (rows_.filter(pa.compute.equal(rows_["split"], split))["path"].to_pylist() for split in ("train", "validation"))
     fresh, gone = Path(train[0]), Path(train[1])
     hashes = dict(zip(rows_["path"].to_pylist(), rows_["sha256"].to_pylist(), strict=True))
     keys = kept(trained.world).select(list(KEY))
@@ -323,7 +323,10 @@ def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_go
         again = TRAIN.work(asked(trained.world, training_key="key-gone"), target, silent)
         shown = {photo.path for photo in parse(target.tracking.fetch(again.run_id, DOUBTS_FILE)).photos}
         assert (again.left_out, str(fresh) in read, set(read) & set(train) - shown - {str(fresh)}) == ((), True, set())
-        looks = read_baseline(target.tracking.fetch(again.run_id, BASELINE_FILE))
+        assert set(read) & set(validation) <= shown
+        before, looks = (read_baseline(target.tracking.fetch(run, BASELINE_FILE)) for run in (trained.report.run_id, again.run_id))
+        signals = ("sha256", "brightness", "sharpness", "warmth")
+        assert before.select(signals).sort_by("sha256").equals(looks.select(signals).sort_by("sha256"))
         of = {split: looks.filter(pa.compute.equal(looks["split"], split)) for split in ("train", "test")}
         assert [of["train"][name].null_count for name in ("width", "brightness")] == [0, len(train)]
         assert [of["test"][name].null_count for name in ("width", "brightness")] == [0, 0]
