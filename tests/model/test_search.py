@@ -7,7 +7,8 @@ import pytest
 
 from car_damage.adapters.mlflow.archive import MlflowArchive
 from car_damage.adapters.mlflow.client import client
-from car_damage.adapters.mlflow.tracking import PARENT_TAG, MlflowTracking
+from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.adapters.mlflow.trials import PARENT_TAG
 from car_damage.pipeline import TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import Platform, Trial

@@ -18,7 +18,7 @@ from benchmarks import real_photos
 from benchmarks.trials_features import WEIGHTS
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
-from car_damage.adapters.mlflow.tracking import PARENT_TAG
+from car_damage.adapters.mlflow.trials import PARENT_TAG
 from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import parse
 from car_damage.data.photos.features import FEATURES, KEY, rows
