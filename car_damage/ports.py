@@ -359,6 +359,8 @@ class RunContents:
     dataset: Dataset
     preparation: "Preparation"
     """Of every photo that the network was trained with, and of those that the model will answer."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the run, beside those that it has started with."""
 
 
 @dataclass(frozen=True)
@@ -397,10 +399,15 @@ class Tracking(Protocol):
         """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
 
     def trials(self, training_key: str, run_id: str) -> list[Trial]:
-        """The trials of the search for this training, in their order. Those of earlier runs become children of this run."""
+        """The trials of the search for this training, in their order, also those that did not end. Those of earlier runs become children
+        of this run.
+        """
 
-    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
-        """Write a trial as a child of this run."""
+    def begin_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> str:
+        """Write a trial as a child of this run, before it begins, with what it counts if it never ends. Returns the child's id."""
+
+    def end_trial(self, child: str, number: int, trial: Trial) -> None:
+        """Write what came of it."""
 
     def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         """Mark the run as finished. `run_for` finds only finished runs. A key takes the place of the one that the run began with."""

@@ -137,18 +137,18 @@ def _tracked(settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: Pho
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if seen is not None:
-        tags[FEATURES_TAG] = seen.backbone.digest
-    start = warm_start.start_of(platform, None if seen is None else seen.backbone)
-    if start.said:
-        tags[WARM_START_TAG] = start.said
+    if features := "" if seen is None else seen.backbone.digest:
+        tags[FEATURES_TAG] = features
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
-            (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             settled = _searched(settled, run_id, rows, photos, seen, progress)
+            start = warm_start.start_of(settled.platform, None if seen is None else seen.backbone)
             trained = _trained(settled, rows, photos, seen, start.network, progress)
-            whole = contents(request, rows, settled.platform, photos, trained, folder, progress)
+            start = start.after(trained)
+            (folder / TRAINED_FILE).write_bytes(write_trained(start.learned(trained_photos(rows))))
+            whole = contents(request, rows, settled.platform, photos, trained, features, folder, progress)
+            whole = replace(whole, tags={WARM_START_TAG: start.said} if start.said else {})
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)

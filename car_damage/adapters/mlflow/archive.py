@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.mlflow.client import MlflowAdapter, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software
-from car_damage.adapters.mlflow.tracking import PARENT_TAG, summary
+from car_damage.adapters.mlflow.tracking import summary
+from car_damage.adapters.mlflow.trials import PARENT_TAG
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.ports import KEY_TAG, RunSummary

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from car_damage.data.photos import features as table
 from car_damage.model.networks.views import PLAIN
-from car_damage.ports import Platform
+from car_damage.ports import Platform, Where
 
 
 def features_of(sha256s: pa.ChunkedArray, digest: str, fewest: int, platform: Platform) -> npt.NDArray[np.float32] | None:
@@ -16,16 +16,16 @@ def features_of(sha256s: pa.ChunkedArray, digest: str, fewest: int, platform: Pl
     The features themselves are read only where there are enough of them: a row has some kB.
     """
     name = platform.settings.tables.features
-    keys, _ = platform.tables.read(name, table.KEY)
-    if len(_wanted(keys, sha256s, digest)) < fewest:
+    of_backbone = Where("digest", among=[digest])
+    keys, _ = platform.tables.read(name, table.KEY, where=of_backbone)
+    if len(_wanted(keys, sha256s)) < fewest:
         return None
-    rows = _wanted(platform.tables.read(name, table.FEATURES.names)[0], sha256s, digest)
+    rows = _wanted(platform.tables.read(name, table.FEATURES.names, where=of_backbone)[0], sha256s)
     length = len(rows["features"][0])
     found, there = table.found(rows, digest, rows["sha256"].to_pylist(), (PLAIN,), length)
     return np.asarray(found[there[:, 0], 0])
 
 
-def _wanted(rows: pa.Table, sha256s: pa.ChunkedArray, digest: str) -> pa.Table:
+def _wanted(rows: pa.Table, sha256s: pa.ChunkedArray) -> pa.Table:
     wanted = pc.is_in(rows["sha256"].cast(pa.string()), value_set=pc.unique(sha256s.drop_null()))
-    of_view = pc.and_(pc.equal(rows["view"].cast(pa.string()), PLAIN), pc.equal(rows["digest"].cast(pa.string()), digest))
-    return rows.filter(pc.and_(wanted, of_view))
+    return rows.filter(pc.and_(wanted, pc.equal(rows["view"].cast(pa.string()), PLAIN)))

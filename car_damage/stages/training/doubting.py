@@ -13,6 +13,7 @@ from car_damage.data.photos.silver import REVIEW
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
 from car_damage.model.quality.plots import Tile
+from car_damage.photo.decoder import Pixels
 from car_damage.stages.training.baselining import UnseenPhotos
 
 SHOWN = 40
@@ -29,13 +30,17 @@ class DoubtfulPhotos:
 
     def tiles(self) -> list[Tile]:
         """The first `SHOWN` photos, as far as they can still be read, for a contact sheet."""
-        tiles = []
-        for one, (photos, row) in list(zip(self.doubts.photos, self.places, strict=True))[:SHOWN]:
-            pixels, there = photos.look(np.array([row]))
-            if there.all():
-                words = f"labelled {one.label}\nmodel says {one.says} ({one.probabilities[one.says]:.0%})"
-                tiles.append(Tile(pixels[0], words, one.path))
-        return tiles
+        shown = self.places[:SHOWN]
+        pixels: dict[int, Pixels] = {}
+        for part in {id(photos): photos for photos, _ in shown}.values():
+            places = np.array([place for place, (photos, _) in enumerate(shown) if photos is part])
+            seen, there = part.look(np.array([shown[place][1] for place in places]))
+            pixels |= dict(zip(places[there].tolist(), seen, strict=True))
+        return [Tile(pixels[place], _words(one), one.path) for place, one in enumerate(self.doubts.photos[:SHOWN]) if place in pixels]
+
+
+def _words(one: Doubt) -> str:
+    return f"labelled {one.label}\nmodel says {one.says} ({one.probabilities[one.says]:.0%})"
 
 
 def found(asked: Sequence[UnseenPhotos], rows: pa.Table, classes: Sequence[str], most: int, now: str) -> DoubtfulPhotos:
