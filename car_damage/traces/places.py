@@ -3,6 +3,7 @@
 from car_damage.data.photos.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
 from car_damage.traces.folders import DoubtfulLabels, ModelCopies, NamedFiles, WaitingRows
+from car_damage.traces.logs import Logs
 from car_damage.traces.rows import Claims, Rows, paths_of
 from car_damage.traces.sought import Place, SoughtPhoto
 from car_damage.traces.trainings import Trainings
@@ -15,6 +16,7 @@ def places(platform: Platform) -> tuple[Place, ...]:
         Claims(tables, settings.tables.claims),
         Trainings(platform),
         ModelCopies(files, f"{settings.home}/endpoint/models"),
+        *(Logs(files, f"{settings.home}/{folder}") for folder in ("endpoint/logs", "logs")),
         WaitingRows(files, settings.monitoring.log_folder, "noted requests"),
         NamedFiles(files, settings.answers.corrections + WORDS, "words of people"),
         NamedFiles(files, settings.answers.corrections + PHOTOS, "photos that people corrected"),

@@ -136,6 +136,25 @@ def test_a_file_that_cannot_be_read_or_has_just_gone_blocks_nothing_and_is_told_
     assert not [trace for trace in forget(known, photo(0)).found if "cannot be read" in trace.stays]
 
 
+def test_logs_lose_the_photo_s_hash_and_paths_and_the_processes_that_write_them_go_on(known, photo):
+    lines = {
+        known.root / "home" / "logs" / "worker.log": f"{known.landing}/minor/p0.jpg is left out\n{known.landing}/minor/p3.jpg, too\n",
+        known.root / "home" / "endpoint" / "logs" / "ep.1.log": f'{{"sha256": "{sha256(photo(0))}"}} {{"sha256": "{sha256(photo(1))}"}}\n',
+    }
+    for path, text in lines.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    with next(iter(lines)).open("ab", buffering=0) as worker:
+        report = forget(known, photo(0))
+        worker.write(b"the line after it\n")
+    worker_log, build_log = (path.read_text() for path in lines)
+    assert worker_log.splitlines()[1:] == [f"{known.landing}/minor/p3.jpg, too", "the line after it"]
+    assert sha256(photo(1)) in build_log
+    assert "p0.jpg" not in worker_log
+    assert [items for (_, what), items in traces(report).items() if what == "files with lines that name it"] == [1, 1]
+    assert not left(known, photo(0))
+
+
 def test_the_certificate_says_of_each_file_whether_it_still_lies_there(known, photo):
     first, second = forget(known, photo(0)).files
     Path(first).unlink()
