@@ -91,9 +91,8 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
             landed.elsewhere,
             settings.landing.folder,
         )
-    marks = forgotten_marks(platform)
     judged, unreadable = _judge(landed.new, request, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
-    judged = _without_forgotten(judged, marks, platform)
+    judged = _without_forgotten(judged, forgotten_marks(platform), platform)  # those of this moment: the verdicts may have taken hours
     first = judged.filter(pc.is_in(judged["path"], value_set=landed.new.filter(pc.invert(landed.new["known"]))["path"]))
     gone = _gone(landed, platform)
     was_forgotten = pc.fill_null(pc.equal(gone["reason"], FORGOTTEN), False)
@@ -101,7 +100,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     version, over = landed.bronze_version, gone.filter(was_forgotten)  # not even their paths are kept longer than the files
     if rows.num_rows or over.num_rows or version < 0:
         version = tables.merge(settings.tables.bronze, rows, ledger.KEY, remove=over)
-    words = take_up(landed.words, platform, marks)
+    words = take_up(landed.words, platform, forgotten_marks(platform))
     reasons = pc.value_counts(first["reason"].drop_null()).to_pylist()
     statuses = landed.gone["status"].to_pylist()
     return ValidateReport(

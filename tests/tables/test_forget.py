@@ -206,6 +206,20 @@ def test_a_forgotten_photo_is_not_taken_up_again_while_its_file_lies_there(known
     assert not left(known, photo(0))
 
 
+def test_a_photo_that_is_forgotten_while_files_are_judged_is_not_taken_up(known, photo, monkeypatch):
+    each = known.platform.tables.each
+
+    def judged_for_hours(*given):
+        found = each(*given)
+        FORGET.work(ForgetRequest("flow", mark_of(sha256(photo(0))), "Ann", note_only=True), known.platform, silent)
+        return found
+
+    monkeypatch.setattr(known.platform.tables, "each", judged_for_hours)
+    known.put("minor/late.jpg", photo(0))
+    assert known.run()[0].rejected == {"forgotten": 1}
+    assert known.bronze()["minor/late.jpg"] == ("rejected", "forgotten")
+
+
 def test_a_word_about_a_forgotten_photo_is_removed_with_the_photo_that_came_with_it(known, photo):
     forget(known, photo(0))
     say(known, photo(0), "major", minute=9, photo=photo(0))
