@@ -7,7 +7,7 @@ and stop the process before and after each call.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -54,6 +54,10 @@ class File:
     """UTC, whole milliseconds: the precision that all engines share."""
 
 
+LEFT = timedelta(hours=1)
+"""Age of a draft whose writer was killed: no file takes so long to write."""
+
+
 class Files(Protocol):
     """Files by path: a folder of this machine, or a volume. Only `replace` overwrites, and only `remove` removes."""
 
@@ -79,6 +83,12 @@ class Files(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
+
+    def drafts(self, folder: str) -> Iterator[File]:
+        """What calls of `write_once` and `replace` write at this moment below `folder`, or have left there when they were killed.
+
+        `list` skips these files. There is none if the folder does not exist. Raises Unavailable.
+        """
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from car_damage.cli import app
@@ -21,7 +22,7 @@ from car_damage.model.served.process import answers
 from car_damage.moves import DONE, PROMOTION, Intention
 from car_damage.pipeline import ScoreRequest, ValidateRequest
 from car_damage.platform import Target
-from car_damage.ports import CHAMPION, KEY_TAG, SILVER_TAG, RunContents
+from car_damage.ports import CHAMPION, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, RunContents
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.score import STAGE as SCORE
@@ -129,6 +130,25 @@ def test_the_photo_for_testing_an_endpoint_is_replaced_by_another_test_photo_and
     for folder in (model, copy):
         example = json.loads((folder / "serving_input_example.json").read_text())["dataframe_split"]["data"][0][0]
         assert len(answers(folder, [base64.b64decode(example)], 60)) == 1, "the model can still be tried with its example"
+
+
+def test_what_a_killed_training_has_written_half_goes_with_the_first_photo_that_is_forgotten(known: Known, tmp_path: Path) -> None:
+    _, data = known.named(2)
+    killed = known.target.tracking.start("cnn", {KEY_TAG: "other", FLOW_RUN_TAG: "cancelled"})
+    half = {SMOKE_PHOTO_FILE: data[: len(data) // 2], "report.html": b'<h1>Report</h1><figure><img src="data:image/jpeg;base64,AAAA'}
+    folder = tmp_path / "half"
+    for name, some in {**half, "curve.json": b"{}"}.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(some)
+    MlflowClient(known.target.settings.tracking_uri).log_artifacts(killed, str(folder))
+    known.target.tracking.abandon("cancelled")
+    report = forget(known.target, sha256(data), "Ann", tmp_path, print)
+    assert {trace.what for trace in report.found if trace.run == killed} == set(half)
+    for name in half:
+        with pytest.raises(RegistryError):
+            known.target.tracking.fetch(killed, name)
+    assert known.target.tracking.fetch(killed, "curve.json") == b"{}"
+    assert known.fetch("report.html").count(b"<figure>") == 1, "of a training that has finished only the photo goes"
 
 
 def test_the_last_test_photo_leaves_a_version_that_has_to_be_tested_in_another_way(known: Known, tmp_path: Path) -> None:

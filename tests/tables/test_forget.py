@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +154,23 @@ def test_logs_lose_the_photo_s_hash_and_paths_and_the_processes_that_write_them_
     assert "p0.jpg" not in worker_log
     assert [items for (_, what), items in traces(report).items() if what == "files with lines that name it"] == [1, 1]
     assert not left(known, photo(0))
+
+
+def test_what_a_killed_writer_has_begun_to_write_of_the_photo_goes_too(known, photo):
+    settings, named = known.platform.settings, sha256(photo(0))
+    begun = [
+        Path(settings.answers.keep_for_review, f".{named}.photo.{'a' * 32}"),
+        Path(settings.answers.corrections, "photos", f".{named}.jpg.{'b' * 32}"),
+        settings.home / "requests" / f".one.parquet.{'c' * 32}",
+    ]
+    for path in begun:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo(0)[:1000])
+    os.utime(begun[-1], (1_700_000_000, 1_700_000_000))
+    other = begun[0].with_name(f".{sha256(photo(1))}.photo.{'d' * 32}")
+    other.write_bytes(photo(1))
+    forget(known, photo(0))
+    assert [path for path in (*begun, other) if path.exists()] == [other]
 
 
 def test_the_certificate_says_of_each_file_whether_it_still_lies_there(known, photo):
