@@ -2,6 +2,7 @@
 
 import json
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -34,6 +35,8 @@ class Server:
         for found, artifact in self.artifacts.items():
             artifact.id = found
         self.fails = False
+        self.started = set[str]()
+        """Idempotency keys of runs of retrain."""
 
     def read_flow_runs(self, *, limit: int, offset: int, **_: Any) -> list[FlowRun]:
         if self.fails:
@@ -50,6 +53,13 @@ class Server:
 
     def update_artifact(self, artifact: UUID, update: ArtifactUpdate) -> None:
         self.artifacts[artifact].data = update.data
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        assert name == "retrain/retrain"
+        return SimpleNamespace(id=uuid4())
+
+    def create_flow_run_from_deployment(self, _: UUID, idempotency_key: str) -> None:
+        self.started.add(idempotency_key)
 
     def text(self, key: str) -> str:
         [found] = [str(one.data) for one in self.artifacts.values() if one.key == key]
@@ -101,3 +111,14 @@ def test_pictures_go_from_files_that_are_not_used_and_from_trainings_that_knew_t
     forgetting.clean_artifacts(report(runs=("r1",)), SETTINGS)
     assert "base64" not in server.text("data-quality") + server.text("model")
     assert SHOWN in server.text("decision")
+
+
+def test_a_photo_starts_one_retraining_and_another_when_a_later_version_was_trained_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was in progress while the photo was forgotten: the certificate asks for another call."""
+    server = on(Server(), monkeypatch)
+    counts = []
+    for versions in ((1,), (1,), (1, 2), (1, 2)):
+        found = tuple(Trace(f"version {number}", "was trained with it", version=number) for number in versions)
+        forgetting.start_retrain(ForgetReport(mark_of(PHOTO), "Ann", "2026-01-01", found, ()))
+        counts.append(len(server.started))
+    assert counts == [1, 1, 2, 2]
