@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.forgotten import marked
+from car_damage.data.people.reviews import unnamed
 from car_damage.data.photos import guard, ledger
 from car_damage.data.photos.labels import Labeller, LabelResult
 from car_damage.errors import LandingLost
@@ -107,7 +108,7 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
         listed=landed.listed,
         accepted=pc.sum(pc.equal(first["status"], ledger.VALID)).as_py() or 0,
         rejected={count["values"]: count["counts"] for count in sorted(reasons, key=lambda count: str(count["values"]))},
-        unreadable=tuple(unreadable[:UNREADABLE_SHOWN]),
+        unreadable=tuple(unnamed(path, corrections) for path in unreadable[:UNREADABLE_SHOWN]),
         unreadable_count=len(unreadable),
         replaced=statuses.count(ledger.REPLACED),
         vanished=statuses.count(ledger.VANISHED),
@@ -153,7 +154,7 @@ def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress
     unread = pc.is_valid(judged["unreadable"])
     unreadable = sorted(judged["path"].filter(unread).to_pylist())
     if unreadable:
-        why = pc.min(judged["unreadable"]).as_py()
+        why = unnamed(pc.min(judged["unreadable"]).as_py(), platform.settings.answers.corrections)
         _log.warning("%d of %d new files could not be read; the next run tries them again. One of them: %s", len(unreadable), total, why)
     large = new.filter(too_large).select(["path", "size"]).to_pylist()
     large_rows = [{"path": file["path"], **verdict.row(file["path"], oversize(file["size"], limits))} for file in large]
