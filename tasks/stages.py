@@ -5,7 +5,7 @@ A task imports its stage when it runs, because `prefect deploy` only reads the d
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from prefect import runtime, task
@@ -326,13 +326,12 @@ def forget_photo(request: ForgetRequest, runner: Runner) -> ForgetReport:
     """Removes all that is known of a photo, and notes a mark by which it is not taken up again."""
     from car_damage.stages import forget
 
-    if request.note_only:
-        return runner.run(forget.STAGE, request, TaskProgress("forgetting"))
     # An update of the endpoint fetches a model, whose example may be the photo, and sends it a test photo.
-    with endpoint_limit(strict=False):
+    with nullcontext() if request.note_only else endpoint_limit(strict=False):
         report = runner.run(forget.STAGE, request, TaskProgress("forgetting"))
-    with if_possible("the certificate"):
-        artifacts.forgotten(report)
+    if not request.note_only:
+        with if_possible("the certificate"):
+            artifacts.forgotten(report)
     return report
 
 

@@ -24,7 +24,17 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
+from car_damage.ports import (
+    BRONZE_TAG,
+    FEATURES_TAG,
+    FLOW_RUN_TAG,
+    KEY_TAG,
+    NETWORK_TAG,
+    PACKAGES_TAG,
+    SILVER_TAG,
+    WARM_START_TAG,
+    Platform,
+)
 from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.training import evaluating, transfer, warm_start
@@ -139,6 +149,8 @@ def _tracked(settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: Pho
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
+    if request.bronze_version >= 0:
+        tags[BRONZE_TAG] = str(request.bronze_version)
     if seen is not None:
         tags[FEATURES_TAG] = seen.backbone.digest
     start = warm_start.start_of(platform, None if seen is None else seen.backbone)

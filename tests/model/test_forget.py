@@ -2,8 +2,10 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,12 +24,14 @@ from car_damage.model.served.process import answers
 from car_damage.moves import DONE, PROMOTION, Intention
 from car_damage.pipeline import ScoreRequest, ValidateRequest
 from car_damage.platform import Target
-from car_damage.ports import CHAMPION, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, RunContents
+from car_damage.ports import BRONZE_TAG, CHAMPION, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, RunContents, Where
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.score import STAGE as SCORE
 from car_damage.stages.swap import smoke_photo
 from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.traces.account import account
+from car_damage.traces.rows import HASH, PATH
 from deployments import demo_photos
 from tests.fakes import sha256
 from tests.model.conftest import CLASSES
@@ -80,7 +84,9 @@ def known(home: Path, tmp_path: Path, contents: RunContents) -> Known:
     figures = "".join(f'<figure><img src="{picture}"><span title="{path}"></figure>' for path, picture in pictures.items())
     (folder / "report.html").write_text(f"<h1>Report</h1>{figures}<p>The end.")
     (folder / "doubts.json").write_text(json.dumps({"doubts": [{"sha256": row["sha256"], "doubt": 0.5} for row in (learned, *tested)]}))
-    run = target.tracking.start("cnn", {KEY_TAG: "key", SILVER_TAG: "7", "silver_table": "silver", "silver_fingerprint": "f" * 64})
+    run = target.tracking.start(
+        "cnn", {KEY_TAG: "key", SILVER_TAG: "7", BRONZE_TAG: "5", "silver_table": "silver", "silver_fingerprint": "f" * 64}
+    )
     uri = target.tracking.log(run, replace(contents, example=example))
     target.tracking.finish(run, uri)
     tags = {"decision": "promote", "judged_against": "none", "decision_reasons": "it is the first", "test_macro_f1": "0.8"}
@@ -168,7 +174,12 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
     told = "\n".join(lines)
     for wanted in (f"photo {sha256(data)}", f"file {path}: valid", "by run night", "by version 1", known.run):
         assert wanted in told
-    for wanted in ("silver version 7", "training key key", "decision: promote, against version none: it is the first", "promotion, done"):
+    for wanted in (
+        "silver version 7, made from bronze version 5",
+        "training key key",
+        "decision: promote, against version none: it is the first",
+        "promotion, done",
+    ):
         assert wanted in told
     assert "by retrain, by Ann" in told
     assert [line for line in lines if "replay" in line] == [f"  replay: version 1 to {path}: the same answer"]
@@ -196,6 +207,20 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
 
 
 PREDICTIONS_TABLE = "insurance_uc.gold.predictions"
+
+
+def test_an_account_reads_whole_rows_of_its_photo_only(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = known.target.tables.read, []
+
+    def noted(table: str, columns: Sequence[str], *given: Any, where: Where | None = None, **more: Any) -> Any:
+        if where is None and not set(columns) <= {HASH, PATH}:
+            whole.append(table)
+        return read(table, columns, *given, where=where, **more)
+
+    monkeypatch.setattr(known.target.tables, "read", noted)
+    found = account(sha256(known.named(1)[1]), known.target)
+    assert [file["path"] for file in found.files] == [known.named(1)[0]]
+    assert set(whole) == {known.target.settings.tables.claims, known.target.settings.tables.forgotten}, "which have no column sha256"
 
 
 def test_an_account_says_what_is_not_kept(known: Known, tmp_path: Path) -> None:
