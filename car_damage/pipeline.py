@@ -146,6 +146,8 @@ class TrainRequest:
     """Train even when a finished run of another flow run has this key."""
     fallback_key: str = ""
     """See `training_keys`."""
+    bronze_version: int = -1
+    """The version of bronze that silver was made from; -1 where an earlier release asked."""
 
 
 @dataclass(frozen=True)
@@ -573,7 +575,14 @@ def live_request(report: SilverReport, settings: Settings, read: Callable[[str],
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
     """Training reads the silver version of this run, and no later one."""
     return TrainRequest(
-        flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again, asked.fallback_key
+        flow_run,
+        silver.silver_version,
+        silver.fingerprint,
+        asked.training_key,
+        live.run_id or "",
+        train_again,
+        asked.fallback_key,
+        silver.bronze_version,
     )
 
 

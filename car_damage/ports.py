@@ -7,7 +7,7 @@ and stop the process before and after each call.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ KEY_TAG = "training_key"
 """The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
 PACKAGES_TAG = "packages"
 """Tag of a training run: the packages that have trained it, see `car_damage.packages.that_train_here_exactly`."""
+BRONZE_TAG = "bronze_version"
 SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FEATURES_TAG = "features"
@@ -54,6 +55,10 @@ class File:
     """UTC, whole milliseconds: the precision that all engines share."""
 
 
+LEFT = timedelta(hours=1)
+"""Age of a draft whose writer was killed: no file takes so long to write."""
+
+
 class Files(Protocol):
     """Files by path: a folder of this machine, or a volume. Only `replace` overwrites, and only `remove` removes."""
 
@@ -79,6 +84,12 @@ class Files(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
+
+    def drafts(self, folder: str) -> Iterator[File]:
+        """What calls of `write_once` and `replace` write at this moment below `folder`, or have left there when they were killed.
+
+        `list` skips these files. There is none if the folder does not exist. Raises Unavailable.
+        """
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _written(paths: Sequence[str], landing: str) -> re.Pattern[str] | None:
 
 
 def start_retrain(report: ForgetReport) -> None:
-    """Create a run of retrain, once for each photo.
+    """Create a run of retrain, once for each photo and latest version that was trained with it.
 
     Raises:
         SettingsError: the flow is not deployed.
@@ -111,4 +111,4 @@ def start_retrain(report: ForgetReport) -> None:
             deployment = client.read_deployment_by_name(RETRAIN)
         except ObjectNotFound as error:
             raise SettingsError(f"forgetting.retrain is set, but the flow retrain is not deployed: run `{BOOTSTRAP}`") from error
-        client.create_flow_run_from_deployment(deployment.id, idempotency_key=f"forgotten-{report.mark}")
+        client.create_flow_run_from_deployment(deployment.id, idempotency_key=f"forgotten-{report.mark}-{max(report.versions)}")

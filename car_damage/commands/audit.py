@@ -79,7 +79,10 @@ def _of_version(of: Any) -> list[str]:
     lines = [f"  version {of['version']}: MLflow run {of['run_id']}"]
     if "run" in of:
         lines[0] += f", {of['run']}, started {of['started'][:16]}"
-        lines.append(f"    data: {of['silver_table']} version {of['silver_version']}, fingerprint {str(of['silver_fingerprint'])[:12]}")
+        made = f", made from bronze version {of['bronze_version']}" if of["bronze_version"] else ""
+        lines.append(
+            f"    data: {of['silver_table']} version {of['silver_version']}{made}, fingerprint {str(of['silver_fingerprint'])[:12]}"
+        )
         lines.append(f"    data and settings: training key {of['training_key']}")
     lines.append(f"    decision: {of['decision'] or 'none'}, against version {of['against'] or 'none'}: {of['reasons'] or 'no reasons'}")
     lives = [f"    {one['what']}, {one['state']}: {one['when'][:16]}, by {one['by']}: {one['why']}" for one in of["moves"]]

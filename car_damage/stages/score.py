@@ -50,7 +50,6 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     examples: list[tuple[str, str]] = []
     unreadable: list[str] = []
     forgotten: list[str] = []
-    marks = forgotten_marks(platform)
     done = 0
     progress("score", 0, wanted.num_rows, f"version {version.version}")
     with closing(_answers(version, wanted, platform)) as given:
@@ -60,7 +59,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
                 why = answers["unreadable"].drop_null()[0].as_py()
                 _log.warning("a photo could not be read; the next run tries it, and all others like it, again: %s", why)
             unreadable += answers["path"].filter(unread).to_pylist()
-            unknown = marked(answers["sha256"], marks)
+            unknown = marked(answers["sha256"], forgotten_marks(platform))  # a photo may be forgotten between two chunks
             forgotten += answers["path"].filter(unknown).to_pylist()
             answered = answers.filter(pc.invert(pc.or_(unread, unknown)))
             at = tables.merge(settings.tables.predictions, _rows(request, version, wanted, answered, platform), KEY)

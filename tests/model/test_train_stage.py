@@ -63,7 +63,7 @@ Build = Callable[..., World]
 
 
 def asked(world: World, **changes: Any) -> TrainRequest:
-    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), **changes)
+    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), bronze_version=3, **changes)
 
 
 def runs(settings: Settings) -> dict[str, str]:
@@ -134,7 +134,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "trained_photos.parquet",
     }
     assert run.info.status == "FINISHED"
-    wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
+    wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "bronze_version": "3", "silver_fingerprint": "f" * 64}
     assert wanted.items() <= run.data.tags.items()
     assert run.data.tags["model_uri"] == report.model_uri
     assert {"test_calibration_error", "test_calibration_error_before", "test_review_share", "test_coverage_major"} <= set(report.metrics)

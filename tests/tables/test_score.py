@@ -18,6 +18,9 @@ from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_
 from car_damage.data.answers.claims import CLAIMS
 from car_damage.data.answers.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.data.described import comment_of
+from car_damage.data.forgotten import KEY as MARK
+from car_damage.data.forgotten import Forgotten, mark_of
+from car_damage.data.forgotten import row as row_of_mark
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
@@ -267,6 +270,19 @@ def test_a_photo_that_was_overwritten_is_asked_about_again_and_its_row_replaced(
     world.photo("a.jpg", b"another")
     assert world.score().scored == 1
     assert [row["sha256"] for row in world.rows().values()] == [hashlib.sha256(b"another").hexdigest()]
+
+
+def test_a_photo_that_is_forgotten_between_two_chunks_gets_no_row(world):
+    for number in range(7):
+        world.photo(f"{number}.jpg")
+    mark = Forgotten(mark_of(hashlib.sha256(b"6.jpg").hexdigest()), "Ann", world.clock.time)
+
+    def forget(_step, done, *_):
+        if done == 3:
+            world.tables.merge(world.settings.tables.forgotten, row_of_mark(mark), MARK)
+
+    SCORE.work(ScoreRequest("flow-run"), world, forget)
+    assert sorted(name for name, _ in world.rows()) == [f"{number}.jpg" for number in range(6)]
 
 
 def test_photos_of_a_table_are_told_by_their_paths(world):

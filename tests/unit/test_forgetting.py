@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -36,7 +37,9 @@ class Server:
         self.artifacts = {uuid4(): Artifact(key=key.replace("_", "-"), data=text) for key, text in artifacts.items()}
         for found, artifact in self.artifacts.items():
             artifact.id = found
-        self.fails = False
+        self.fails, self.deployed = False, True
+        self.started = set[str]()
+        """Idempotency keys of runs of retrain."""
 
     def read_flow_runs(self, *, limit: int, offset: int, **_: Any) -> list[FlowRun]:
         self._answer()
@@ -54,9 +57,15 @@ class Server:
     def update_artifact(self, artifact: UUID, update: ArtifactUpdate) -> None:
         self.artifacts[artifact].data = update.data
 
-    def read_deployment_by_name(self, name: str) -> None:
+    def read_deployment_by_name(self, name: str) -> Any:
         self._answer()
-        raise ObjectNotFound(Exception(name))
+        if not self.deployed:
+            raise ObjectNotFound(Exception(name))
+        assert name == "retrain/retrain"
+        return SimpleNamespace(id=uuid4())
+
+    def create_flow_run_from_deployment(self, _: UUID, idempotency_key: str) -> None:
+        self.started.add(idempotency_key)
 
     def text(self, key: str) -> str:
         [found] = [str(one.data) for one in self.artifacts.values() if one.key == key]
@@ -100,7 +109,7 @@ def test_what_the_server_does_not_do_at_the_end_is_an_error_that_says_what_to_do
 
 
 def test_a_training_that_nobody_has_deployed_is_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    on(Server(), monkeypatch)
+    on(Server(), monkeypatch).deployed = False
     with pytest.raises(SettingsError, match="not deployed: run"):
         forgetting.start_retrain(report())
 
@@ -127,3 +136,14 @@ def test_pictures_go_from_files_that_are_not_used_and_from_trainings_that_knew_t
     forgetting.clean_artifacts(report(runs=("r1",)), SETTINGS)
     assert "base64" not in server.text("data-quality") + server.text("model")
     assert SHOWN in server.text("decision")
+
+
+def test_a_photo_starts_one_retraining_and_another_when_a_later_version_was_trained_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was in progress while the photo was forgotten: the certificate asks for another call."""
+    server = on(Server(), monkeypatch)
+    counts = []
+    for versions in ((1,), (1,), (1, 2), (1, 2)):
+        found = tuple(Trace(f"version {number}", "was trained with it", version=number) for number in versions)
+        forgetting.start_retrain(ForgetReport(mark_of(PHOTO), "Ann", "2026-01-01", found, ()))
+        counts.append(len(server.started))
+    assert counts == [1, 1, 2, 2]
