@@ -94,12 +94,13 @@ def _blur(photo: Image.Image, much: float) -> bytes:
 
 
 def _rotation(photo: Image.Image, much: float) -> bytes:
-    """Turned by up to 45 degrees, without the corners that a turn leaves empty."""
+    """Turned by up to 45 degrees, without the corners that a turn leaves empty, and as large as before."""
     angle = 45 * much
     share = 1 / (np.cos(np.radians(angle)) + np.sin(np.radians(angle)))
     turned = photo.rotate(angle, Image.Resampling.BICUBIC)
     left, top = (side * (1 - share) / 2 for side in photo.size)
-    return _jpeg(turned.crop((round(left), round(top), round(photo.width - left), round(photo.height - top))))
+    inside = turned.crop((round(left), round(top), round(photo.width - left), round(photo.height - top)))
+    return _jpeg(inside.resize(photo.size, Image.Resampling.LANCZOS))
 
 
 def _compression(photo: Image.Image, much: float) -> bytes:

@@ -5,13 +5,15 @@ do not grow with the number of photos: the population stability index (Siddiqi, 
 change and more than 0.25 a large one) and the Jensen-Shannon distance (Lin, Divergence measures based on the Shannon entropy, 1991).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from car_damage.monitoring.samples import Numbers, Sample
+from car_damage.settings import Monitoring
 
 BINS = 10
 """Deciles of the baseline."""
@@ -19,8 +21,11 @@ FEWEST = 20
 """Photos of which a quantity must be known, in the baseline and in the window."""
 MOST = 200
 """Photos of each side whose features are compared: the kernel has as many rows and columns as there are photos."""
-PERMUTATIONS = 1_999
-"""The smallest p that they can show is 1 / 2,000."""
+PERMUTATIONS = 100_000
+"""Exchanges of photos that are tried at most."""
+_AT_ONCE = 2_000
+ANSWERED = "classes"
+"""The quantity that is counted in categories: the classes that were answered."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +40,34 @@ class Drift:
     """Jensen-Shannon distance, from 0 to 1; of features, the squared maximum mean discrepancy."""
 
 
-def drifts(baseline: Sample, window: Sample, classes: tuple[str, ...]) -> Iterator[Drift]:
-    """The drift of each quantity of which both sides have FEWEST photos: how photos look, and what was answered."""
-    for name, reference in baseline.inputs.items():
-        if min(len(reference), len(window.inputs[name])) >= FEWEST:
-            yield of_numbers(name, reference, window.inputs[name])
-    if min(len(baseline.probabilities), len(window.probabilities)) < FEWEST:
-        return
-    for number, name in enumerate(classes):
-        yield of_numbers(f"probability of {name}", baseline.probabilities[:, number], window.probabilities[:, number])
-    yield of_counts("classes", *(np.bincount(of.predicted, minlength=len(classes)) for of in (baseline, window)))
+def drifts(baseline: Sample, latest: Sequence[Sample], classes: tuple[str, ...], settings: Monitoring) -> Iterator[Drift]:
+    """The drift of each quantity of which baseline and window have FEWEST photos: how photos look, and what was answered.
 
+    There are two looks: at the window alone, which shows what is sudden, and at the latest windows together, which show what is slow and
+    small. A few odd windows must not ring, and they would stay in the second look as long as they are among the latest ones. So it leaves
+    out as many earlier windows as may be odd, `speaking` less one: those that differ most.
 
-def of_either(window: Iterable[Drift], recent: Iterable[Drift]) -> Iterator[Drift]:
-    """Of each quantity the less probable drift: that of a window, which shows what is sudden, or that of the latest windows together, which
-    show what is slow and small. Two looks have twice the chance to be wrong (Bonferroni), so p is doubled.
+    Args:
+        baseline: of the version.
+        latest: the latest windows, oldest first; the last one is the window.
+        classes: of the version.
+        settings: `speaking` and `least_psi`.
     """
-    together = {drift.quantity: drift for drift in recent}
-    for drift in window:
-        other = together.get(drift.quantity, drift)
-        chosen = min(drift, other, key=lambda one: one.p)
-        yield replace(chosen, p=min(1.0, 2 * chosen.p))
+    of_each = [_values(of, classes) for of in latest]
+    for quantity, reference in _values(baseline, classes).items():
+        *earlier, window = [values[quantity] for values in of_each]
+        if min(len(reference), len(window)) >= FEWEST:
+            together = np.concatenate([*_usual(quantity, reference, earlier, settings.speaking - 1), window])
+            alone, recent = (_of_values(quantity, reference, values) for values in (window, together))
+            yield of_either(alone, recent, settings.least_psi)
+
+
+def of_either(window: Drift, together: Drift, least_psi: float) -> Drift:
+    """The drift of the look that says more: one that is large enough to matter, and of two such the less probable one. Two looks have
+    twice the chance to be wrong (Bonferroni), so p is doubled.
+    """
+    chosen = min(window, together, key=lambda drift: ((drift.psi or 0.0) <= least_psi, drift.p))
+    return replace(chosen, p=min(1.0, 2 * chosen.p))
 
 
 def of_numbers(quantity: str, baseline: Numbers, window: Numbers) -> Drift:
@@ -63,7 +75,9 @@ def of_numbers(quantity: str, baseline: Numbers, window: Numbers) -> Drift:
     from scipy.stats import ks_2samp
 
     p = float(ks_2samp(baseline, window, method="asymp").pvalue)
-    edges = np.unique(np.quantile(baseline, np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges, times = np.unique(np.quantile(baseline, np.linspace(0, 1, BINS + 1)[1:-1]), return_counts=True)
+    # A value that many photos have is a bin of its own: what is below it must not be in its bin.
+    edges = np.union1d(edges, np.nextafter(edges[times > 1], -np.inf))
     return _measured(quantity, p, *(np.bincount(np.searchsorted(edges, of), minlength=len(edges) + 1) for of in (baseline, window)))
 
 
@@ -77,9 +91,10 @@ def of_counts(quantity: str, baseline: npt.NDArray[np.int64], window: npt.NDArra
     return _measured(quantity, p, baseline, window)
 
 
-def of_features(baseline: npt.NDArray[np.floating], window: npt.NDArray[np.floating], seed: int = 0) -> Drift:
+def of_features(baseline: npt.NDArray[np.floating], window: npt.NDArray[np.floating], improbable: float, seed: int = 0) -> Drift:
     """The drift of features, (m, d) and (n, d): the unbiased squared maximum mean discrepancy with a Gaussian kernel as wide as the median
     distance, and p by exchanging photos of both sides (Gretton et al., A kernel two-sample test, 2012). MOST of each side, at random.
+    As many exchanges are tried as show a p of half of `improbable`, PERMUTATIONS at most.
     """
     from scipy.spatial.distance import pdist, squareform
 
@@ -89,10 +104,12 @@ def of_features(baseline: npt.NDArray[np.floating], window: npt.NDArray[np.float
     kernel = np.exp(-squared / max(float(np.median(squared[squared > 0], axis=None)) if squared.any() else 1.0, 1e-12))
     np.fill_diagonal(kernel, 0.0)
     first = np.arange(len(kernel)) < len(sides[0])
-    exchanged = np.stack([first, *(random.permutation(first) for _ in range(PERMUTATIONS))])
-    discrepancies = _discrepancies(kernel, exchanged)
-    p = float((discrepancies >= discrepancies[0] - 1e-12).mean())
-    return Drift("features", p, None, float(discrepancies[0]))
+    found = float(_discrepancies(kernel, first[None])[0])
+    permutations, as_large = min(PERMUTATIONS, math.ceil(2 / improbable)), 0
+    for start in range(0, permutations, _AT_ONCE):
+        exchanged = random.permuted(np.tile(first, (min(_AT_ONCE, permutations - start), 1)), axis=1)
+        as_large += int((_discrepancies(kernel, exchanged) >= found - 1e-12).sum())
+    return Drift("features", (1 + as_large) / (1 + permutations), None, found)
 
 
 def stability_index(baseline: npt.NDArray[np.int64], window: npt.NDArray[np.int64]) -> float:
@@ -112,6 +129,29 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
     ordered = sorted(ps, key=ps.__getitem__)
     raised = np.maximum.accumulate([(len(ps) - place) * ps[name] for place, name in enumerate(ordered)])
     return {name: min(1.0, float(p)) for name, p in zip(ordered, raised, strict=True)}
+
+
+def _values(sample: Sample, classes: tuple[str, ...]) -> dict[str, Numbers]:
+    probabilities = {f"probability of {name}": sample.probabilities[:, number] for number, name in enumerate(classes)}
+    return {**sample.inputs, **probabilities, ANSWERED: sample.predicted.astype(np.float64)}
+
+
+def _of_values(quantity: str, baseline: Numbers, window: Numbers) -> Drift:
+    if quantity != ANSWERED:
+        return of_numbers(quantity, baseline, window)
+    categories = int(max(baseline.max(), window.max())) + 1
+    return of_counts(quantity, *(np.bincount(of.astype(np.int64), minlength=categories) for of in (baseline, window)))
+
+
+def _usual(quantity: str, baseline: Numbers, windows: Sequence[Numbers], odd: int) -> list[Numbers]:
+    """The windows without the `odd` ones that differ most from the baseline."""
+
+    def unlike(window: Numbers) -> tuple[float, float]:
+        drift = _of_values(quantity, baseline, window)
+        return -drift.p, drift.distance
+
+    there = sorted(filter(len, windows), key=unlike)
+    return there[: max(0, len(there) - odd)]
 
 
 def _measured(quantity: str, p: float, baseline: npt.NDArray[np.int64], window: npt.NDArray[np.int64]) -> Drift:

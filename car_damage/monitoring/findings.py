@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +16,7 @@ from car_damage.data.answers import inference_log
 from car_damage.monitoring import quality
 from car_damage.monitoring.drift import FEWEST, Drift, holm
 from car_damage.monitoring.quality import Estimated, Measured
-from car_damage.monitoring.samples import Numbers, Sample
+from car_damage.monitoring.samples import Numbers, Sample, together
 from car_damage.settings import Monitoring
 
 OK, THROTTLED, BROKEN = 200, 429, 500
@@ -24,6 +25,7 @@ OK, THROTTLED, BROKEN = 200, 429, 500
 REFUSED, ERRORS, TURNED_AWAY, SLOW = "refused photos", "errors", "requests turned away", "slow answers"
 OF_THE_ENDPOINT = frozenset({REFUSED, ERRORS, TURNED_AWAY, SLOW})
 """Signals that another model would not change."""
+WRONG = "wrong answers to labelled photos"
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,19 @@ class Traffic:
     """How the endpoint answered the rows of a window."""
 
     rows: int
+    """Photos, and requests without any."""
     answered: int
     """With a class."""
     refused: float
     """Share of the photos that the model took for none, of those that it looked at."""
     errors: float
-    """Share of the rows with a status from 500."""
+    """Share of the requests with a status from 500."""
     throttled: float
-    """Share of the rows with status 429."""
+    """Share of the requests with status 429."""
+    review: float
+    """Share of the answers that asked for a person."""
     milliseconds: tuple[float, float, float] | None
-    """Medians, 95 and 99 percent quantiles of the answers' time; None without answers."""
+    """Median, 95 and 99 percent quantiles of the time of answered requests; None without any."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,6 @@ class Verdict:
     """Everything that a window says."""
 
     findings: tuple[Finding, ...]
-    review: float
-    """Share of the answers that asked for a person."""
     estimated: Estimated | None
     measured: Measured | None
 
@@ -75,11 +78,12 @@ class Verdict:
 
 def traffic(rows: pa.Table) -> Traffic:
     """What the request log's rows of a window say of the endpoint. There is a row."""
-    status = np.asarray(pc.fill_null(rows["status"], OK), np.int64)
     answered = np.asarray(rows["probabilities"].is_valid())
     # A request that failed has the code of its error there.
-    refused = np.asarray(rows["refused"].is_valid()) & np.isin(status, (OK, inference_log.REFUSED))
-    times = np.asarray(rows["milliseconds"].filter(pc.equal(pc.fill_null(rows["status"], OK), OK)).drop_null(), np.float64)
+    refused = np.asarray(rows["refused"].is_valid()) & np.isin(_status(rows), (OK, inference_log.REFUSED))
+    requests = inference_log.requests(rows)
+    status = _status(requests)
+    times = np.asarray(requests["milliseconds"].filter(pa.array(status == OK)).drop_null(), np.float64)
     middle, late, last = np.quantile(times, [0.5, 0.95, 0.99]).tolist() if len(times) else (0.0, 0.0, 0.0)
     return Traffic(
         rows=rows.num_rows,
@@ -87,33 +91,30 @@ def traffic(rows: pa.Table) -> Traffic:
         refused=float(refused.sum() / max(1, (refused | answered).sum())),
         errors=float((status >= BROKEN).mean()),
         throttled=float((status == THROTTLED).mean()),
+        review=float(np.asarray(pc.fill_null(rows["review"], False), bool)[answered].sum() / max(1, answered.sum())),
         milliseconds=(middle, late, last) if len(times) else None,
     )
 
 
-def verdict(  # noqa: PLR0917 - both sides, what is known of them, and the limits
-    baseline: Sample | None, window: Sample, labelled: Sample, of: Traffic, drifts: Sequence[Drift], settings: Monitoring
-) -> Verdict:
+def verdict(baseline: Sample | None, latest: Sequence[Sample], of: Traffic, drifts: Sequence[Drift], settings: Monitoring) -> Verdict:
     """Compare a window with its version's baseline; without one, say what the window alone says.
 
     Args:
         baseline: None: the version has none.
-        window: its answers.
-        labelled: the answers of the latest windows, because labels arrive late.
+        latest: the latest windows, because labels arrive late, oldest first; the last one is the window.
         of: how the endpoint answered.
         drifts: see `car_damage.monitoring.drift`.
         settings: limits.
     """
-    found = [_of_drift(drift, settings) for drift in drifts]
+    window, found = latest[-1], [_of_drift(drift, settings) for drift in drifts]
     if baseline is not None and min(len(baseline.probabilities), len(window.probabilities)) >= FEWEST:
         found += _of_answers(baseline, window, settings)
-    if baseline is not None and min(baseline.known.sum(), labelled.known.sum()) >= FEWEST:
-        found.append(_of_labels(baseline, labelled, settings))
+    if baseline is not None and baseline.known.sum() >= FEWEST:
+        found += _of_labels(baseline, latest, settings)
     adjusted = holm({finding.name: finding.p for finding in found if finding.p is not None})
     judged = [replace(finding, p=adjusted[finding.name], speaks=_speaks(finding, adjusted[finding.name], settings)) for finding in found]
     estimate, truth = quality.estimated(window.probabilities), quality.measured(window)
-    review = float(window.review.mean()) if len(window.review) else 0.0
-    return Verdict((*judged, *_of_traffic(of, settings)), review, estimate, truth)
+    return Verdict((*judged, *_of_traffic(of, settings)), estimate, truth)
 
 
 def _speaks(finding: Finding, p: float, settings: Monitoring) -> bool:
@@ -133,9 +134,19 @@ def _of_answers(baseline: Sample, window: Sample, settings: Monitoring) -> Itera
     yield Finding("answers for a person", more, settings.review_rise, quality.share_more(baseline.review, window.review))
 
 
-def _of_labels(baseline: Sample, labelled: Sample, settings: Monitoring) -> Finding:
-    missing = _missing(labelled) - _missing(baseline)
-    return Finding("wrong answers to labelled photos", missing, settings.fall, quality.more_wrong(baseline, labelled))
+def _of_labels(baseline: Sample, latest: Sequence[Sample], settings: Monitoring) -> list[Finding]:
+    """The same two looks as those of `car_damage.monitoring.drift.drifts`, where they have FEWEST labels."""
+    promised = float(quality.shortfalls(baseline).mean())
+
+    def wrong(of: Sample) -> float:
+        return float((quality.shortfalls(of) - promised).sum())
+
+    *earlier, window = latest
+    usual = sorted(earlier, key=wrong)[: max(0, len(earlier) - settings.speaking + 1)]
+    looks = [of for of in (window, together([*usual, window])) if of.known.sum() >= FEWEST]
+    found = [Finding(WRONG, wrong(of) / float(of.known.sum()), settings.fall, quality.more_wrong(baseline, of)) for of in looks]
+    chosen = sorted(found, key=lambda one: (one.value <= one.limit, one.p))[:1]
+    return [replace(one, p=min(1.0, 2 * (one.p or 0.0))) for one in chosen]
 
 
 def _estimate(probabilities: Numbers) -> float:
@@ -143,9 +154,8 @@ def _estimate(probabilities: Numbers) -> float:
     return 0.0 if found is None else found.macro_f1
 
 
-def _missing(sample: Sample) -> float:
-    found = quality.measured(sample)
-    return 0.0 if found is None else found.missing
+def _status(rows: pa.Table) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.fill_null(rows["status"], OK), np.int64)
 
 
 def _of_traffic(of: Traffic, settings: Monitoring) -> Iterator[Finding]:

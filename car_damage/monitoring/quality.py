@@ -36,9 +36,6 @@ class Measured:
     accuracy_interval: Interval
     macro_f1: float
     macro_f1_interval: Interval
-    missing: float
-    """What the probabilities of the answered classes promise, on average, less the accuracy. It depends on no choice of photos by their
-    probabilities."""
 
 
 def estimated(probabilities: Numbers) -> Estimated | None:
@@ -64,10 +61,14 @@ def more_wrong(baseline: Sample, window: Sample) -> float:
     """The probability that the answers to labelled photos are so much less often right than they promise, compared with the baseline's, if
     both are alike. Both have more than one label.
     """
-    promised, window_promised = (
-        of.probabilities.max(axis=1)[of.known] - (of.predicted == of.labels)[of.known] for of in (baseline, window)
-    )
-    return _larger(window_promised, promised)
+    return _larger(shortfalls(window), shortfalls(baseline))
+
+
+def shortfalls(of: Sample) -> Numbers:
+    """(k,) for each labelled photo, what the probability of the answered class promises, less 1 if the answer is right. The mean depends on
+    no choice of photos by their probabilities.
+    """
+    return np.asarray((of.probabilities.max(axis=1) - (of.predicted == of.labels))[of.known])
 
 
 def measured(window: Sample, seed: int = 0) -> Measured | None:
@@ -86,7 +87,6 @@ def measured(window: Sample, seed: int = 0) -> Measured | None:
         accuracy_interval=bootstrap.interval(drawn.hits.sum(axis=1) / photos),
         macro_f1=float(macro_f1_of(of_all)),
         macro_f1_interval=bootstrap.interval(macro_f1_of(drawn)),
-        missing=float(probabilities.max(axis=1).mean()) - accuracy,
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.answers.inference_log import once
+from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
 
 Numbers = npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ class Sample:
     labels: npt.NDArray[np.int64]
     """(n,) true class numbers; UNKNOWN where nobody has said."""
     review: npt.NDArray[np.bool_]
-    """(n,) whether the answer asked for a person."""
+    """(n,) whether the answer asks for a person with the coverage of the model's own."""
 
     @property
     def predicted(self) -> npt.NDArray[np.int64]:
@@ -77,7 +78,7 @@ def of_baseline(baseline: pa.Table) -> Sample:
     return Sample(_inputs(baseline), probabilities, _labels(held_out["label"], classes), np.asarray(held_out["review"], bool))
 
 
-def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str]) -> Sample:
+def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str], answering: Answering | None = None) -> Sample:
     """The sample of a window.
 
     Args:
@@ -85,14 +86,36 @@ def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str]) ->
             the service's own test photo is, says nothing more.
         classes: of the version.
         labels: sha256 -> what the photo truly is, as far as anybody has said.
+        answering: of the version. By it follows which answers ask for a person: the log has what they did with the coverage to which the
+            endpoint had raised its own, or that a request had asked for. None: as the log says.
     """
     rows = once(pa.concat_tables([rows.filter(has(rows["probabilities"])) for has in (pc.is_valid, pc.is_null)]), "sha256")
     answered = rows.filter(pc.is_valid(rows["probabilities"]))
     said = [json.loads(text) for text in answered["probabilities"].to_pylist()]
     probabilities = np.array([[float(of.get(name, 0.0)) for name in classes] for of in said]).reshape(len(said), len(classes))
     truth = pa.chunked_array([pa.array([labels.get(sha256) for sha256 in answered["sha256"].to_pylist()], pa.string())])
-    review = np.asarray(pc.fill_null(answered["review"], False), bool)
+    if answering is None:
+        review = np.asarray(pc.fill_null(answered["review"], False), bool)
+    else:
+        review = needs_a_person(answering.sets(probabilities), probabilities)
     return Sample(_inputs(rows), probabilities, _labels(truth, classes), review)
+
+
+def of_windows(
+    windows: Sequence[pa.Table], classes: Sequence[str], labels: Mapping[str, str], answering: Answering | None = None
+) -> list[Sample]:
+    """The samples of windows, oldest first, each as by `of_log`. A photo that several have counts in the latest of them only."""
+    found, later = list[Sample](), pa.array([], pa.string())
+    for rows in reversed(windows):
+        found.append(of_log(rows.filter(pc.invert(pc.is_in(rows["sha256"], value_set=later))), classes, labels, answering))
+        later = pc.unique(pa.concat_arrays([later, *rows["sha256"].drop_null().chunks]))
+    return found[::-1]
+
+
+def together(samples: Sequence[Sample]) -> Sample:
+    """The photos of all of these, of which there is one at least."""
+    inputs = {name: np.concatenate([one.inputs[name] for one in samples]) for name in samples[0].inputs}
+    return Sample(inputs, *(np.concatenate([getattr(one, name) for one in samples]) for name in ("probabilities", "labels", "review")))
 
 
 def _inputs(rows: pa.Table) -> dict[str, Numbers]:

@@ -30,7 +30,8 @@ NOT_APPROVED = "Not yet"
 """The tag's value after a new decision: an approval counts for the evidence that the person saw."""
 
 COVERAGE = "coverage"
-"""The tag of a version that is worse than it was: the coverage to which its endpoint raises the model's own."""
+"""The tag of a version that is worse than it was: the coverage to which its endpoint raises the model's own.
+Empty once another version is live."""
 MONITORED = "monitored"
 """The tag with what the flow monitor has said of the version's latest window, in one sentence."""
 

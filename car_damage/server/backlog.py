@@ -44,14 +44,11 @@ class Backlog(Generic[T]):
     def put(self, item: T, size: int) -> None:
         """Put an item of so many bytes. Returns at once."""
         with self._changed:
-            if self._bytes + size > self._most:
+            if self._bytes + size > self._most or not self._is_running():
                 self._drop(1)
                 return
             self._items.append((item, size))
             self._bytes += size
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
             # Waking the thread for each request would take the processor from the answers.
             if len(self._items) == 1 or self._is_urgent:
                 self._changed.notify_all()
@@ -70,6 +67,18 @@ class Backlog(Generic[T]):
                 self._drop(len(self._items))
                 _log.warning("%s: %d dropped: they were not done within %g s", self._name, len(self._items), timeout)
             return done
+
+    def _is_running(self) -> bool:
+        """Start the thread unless it runs. A machine may have no room for another thread, and some time later it may."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                _log.warning("%s: an item is dropped: %s", self._name, error)
+                return False
+            self._thread = thread
+        return True
 
     @property
     def _is_urgent(self) -> bool:

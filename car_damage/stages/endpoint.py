@@ -13,7 +13,7 @@ from car_damage.errors import CarDamageError, PromotionRefused, RegistryError, T
 from car_damage.moves import ABANDONED, FAILED, Move, version_text
 from car_damage.pipeline import AWAIT, PROMOTE, EndpointReport, EndpointRequest
 from car_damage.ports import CHAMPION, TAG_LIMIT, EndpointState, ModelVersion, Platform, Prediction
-from car_damage.promotion.tags import DECISION
+from car_damage.promotion.tags import COVERAGE, DECISION
 from car_damage.stage import Progress, Stage
 from car_damage.stages import intention
 from car_damage.stages.intention import Intended
@@ -122,6 +122,8 @@ def _take_live(platform: Platform, intended: Intended, progress: Progress) -> En
         intention.withdraw(platform, intended, ABANDONED, changed)
         return _serve_champion(platform, champion, progress, changed)
     registry.tag(version.version, {"promoted_by_flow_run": move.intention.flow_run})
+    if champion is not None and champion.tags.get(COVERAGE):
+        registry.tag(champion.version, {COVERAGE: ""})  # if it goes live again, its new answers decide
     registry.move(CHAMPION, version.version)
     intention.end(platform, intended)
     message = f"version {version.version} answers, in place of {version_text(replaces)}"

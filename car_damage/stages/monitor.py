@@ -15,30 +15,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.data.answers.monitoring import KEY, MONITORING, TRUTH
 from car_damage.errors import RegistryError
-from car_damage.model.quality.course import Point, course
-from car_damage.model.run_files import MONITORING_FILES
+from car_damage.model.answering import Answering
 from car_damage.monitoring import quality, record
-from car_damage.monitoring.drift import FEWEST, Drift, drifts, of_either, of_features
+from car_damage.monitoring.drift import Drift, drifts, of_features
 from car_damage.monitoring.findings import traffic, verdict
-from car_damage.monitoring.samples import of_baseline, of_log
+from car_damage.monitoring.samples import of_baseline, of_log, of_windows
 from car_damage.monitoring.windows import Window, alarm, closed
 from car_damage.pipeline import MonitorReport, MonitorRequest
-from car_damage.ports import TAG_LIMIT, ModelVersion, Platform, Where
-from car_damage.promotion.tags import MONITORED
-from car_damage.showing import if_possible
+from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
 from car_damage.stages import words
-from car_damage.stages.monitoring import careful, old_requests, requests, truth
+from car_damage.stages.monitoring import careful, entries, old_requests, requests, shown, truth
 from car_damage.stages.monitoring.truth import Truth
 from car_damage.stages.training import cached
 
-BACKLOG = timedelta(days=31)
-"""Requests of a version that was never looked at count from then on."""
-SHOWN = 60
-"""The latest windows that a plot and the files show."""
+OTHER_TESTS = 4
+"""Comparisons of a window besides those of `drifts`: features, estimated quality, answers for a person, labels."""
 
 Row = dict[str, Any]
 
@@ -54,6 +48,8 @@ class _Version:
     """sha256 -> class, of photos that the version has not learned from."""
     features: str
     """Digest of its features; empty: it has none."""
+    answering: Answering | None
+    """How it makes answers of probabilities; None where its run does not say, or has no baseline."""
 
 
 def work(request: MonitorRequest, platform: Platform, progress: Progress) -> MonitorReport:
@@ -70,8 +66,8 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
     before = _rows(platform)
     if champion is None:
         return MonitorReport(said="no version is live")
-    since = _since(before.get(champion.version, []), platform)
-    log = _log(since, platform)
+    since = entries.since(champion.version, before, platform)
+    log = entries.read(since, platform)
     versions = sorted(set(pc.unique(log["model_version"]).drop_null().to_pylist()))
     known, written = truth.known(platform), 0
     for place, number in enumerate(versions):
@@ -82,8 +78,9 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
     of_champion = before.get(champion.version, [])
     if not of_champion:
         need = f"{settings.monitoring.least_rows} photos in {settings.monitoring.hours:g} hours or more"
-        return MonitorReport(version=champion.version, said=f"version {champion.version} has no window yet, which needs {need}")
-    _show(champion, of_champion, platform, fresh=bool(written))
+        said = f"version {champion.version} has no window yet, which needs {need}"
+        return MonitorReport(version=champion.version, said=said + entries.without_version(log, platform))
+    shown.show(champion, of_champion, platform)
     coverage = careful.coverage(champion, of_champion[-1], log, platform)
     return replace(_report(champion, of_champion, written, log, known, platform), coverage=coverage)
 
@@ -96,20 +93,6 @@ def _rows(platform: Platform) -> dict[int, list[Row]]:
         if row["endpoint"] == platform.settings.serving.endpoint:
             found.setdefault(row["model_version"], []).append(row)
     return found
-
-
-def _since(of_champion: list[Row], platform: Platform) -> datetime:
-    """From when on the request log is needed: the champion's latest windows, and what follows, as far as the log keeps it."""
-    latest = of_champion[-platform.settings.monitoring.windows :]
-    since = latest[0]["begins"] if latest else platform.clock.now() - BACKLOG
-    return max(since, old_requests.kept_since(platform) or since)
-
-
-def _log(since: datetime, platform: Platform) -> pa.Table:
-    settings = platform.settings
-    rows, _ = platform.tables.read(settings.tables.inference_log, INFERENCE_LOG.names, where=Where("answered", least=since))
-    rows = rows.cast(INFERENCE_LOG)
-    return rows.filter(pc.equal(rows["endpoint"], settings.serving.endpoint))
 
 
 def _look(  # noqa: PLR0917
@@ -138,27 +121,34 @@ def _look(  # noqa: PLR0917
 
 
 def _version(number: int, known: Truth, platform: Platform, *, compare: bool) -> _Version | None:
-    """None for a version that was removed. Only a window to `compare` needs the features."""
+    """None for a version that was removed. Only a window to `compare` needs all of it."""
     try:
         version = platform.registry.get(number)
     except RegistryError:
         return None
     baseline = truth.baseline(version, platform)
-    features = truth.features_digest(version, platform) if compare and baseline is not None else ""
-    return _Version(version, truth.classes(baseline, platform), baseline, known.unseen(truth.learned(version, platform)), features)
+    compare = compare and baseline is not None
+    return _Version(
+        version,
+        truth.classes(baseline, platform),
+        baseline,
+        labels=known.unseen(truth.learned(version, platform)),
+        features=truth.features_digest(version, platform) if compare else "",
+        answering=truth.answering(version, platform) if compare else None,
+    )
 
 
 def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, request: MonitorRequest, platform: Platform) -> Row:  # noqa: PLR0917
-    settings = platform.settings
-    sample, traffic_ = of_log(window.rows, of.classes, of.labels), traffic(window.rows)
+    settings, traffic_ = platform.settings, traffic(window.rows)
     baseline = None if of.baseline is None else of_baseline(of.baseline)
     recent = before[-(settings.monitoring.windows - 1) :] if settings.monitoring.windows > 1 else []
-    latest = of_log(_between(log, recent[0]["begins"] if recent else window.begins, window.ends), of.classes, of.labels)
+    rows = [*(entries.between(log, row["begins"], row["ends"]) for row in recent), window.rows]
+    latest = of_windows(rows, of.classes, of.labels, of.answering)
     differences: list[Drift] = []
     if baseline is not None:
-        differences += of_either(*(drifts(baseline, some, of.classes) for some in (sample, latest)))
-        differences += _of_features(window, of, platform)
-    found = verdict(baseline, sample, latest, traffic_, differences, settings.monitoring)
+        differences += drifts(baseline, latest, of.classes, settings.monitoring)
+        differences += _of_features(window, of, settings.monitoring.level / (len(differences) + OTHER_TESTS), platform)
+    found = verdict(baseline, latest, traffic_, differences, settings.monitoring)
     spoke = [frozenset(json.loads(row["speaks"])) for row in recent]
     rings = alarm(spoke, found.speaks, settings.monitoring.speaking, settings.monitoring.windows)
     row = record.row(window, traffic_, found, differences, rings) | {
@@ -170,19 +160,20 @@ def _compared(window: Window, log: pa.Table, before: list[Row], of: _Version, re
     return row | {"said": record.in_words(row)}
 
 
-def _of_features(window: Window, of: _Version, platform: Platform) -> list[Drift]:
-    """The drift of the network's own features, where enough photos of both sides have them in the table."""
+def _of_features(window: Window, of: _Version, improbable: float, platform: Platform) -> list[Drift]:
+    """The drift of the network's own features, where most photos of both sides have them in the table."""
     if not of.features or of.baseline is None:
         return []
-    now = cached.features_of(window.rows["sha256"], of.features, FEWEST, platform)
-    then = None if now is None else cached.features_of(of.baseline["sha256"], of.features, FEWEST, platform)
-    return [] if now is None or then is None else [of_features(then, now)]
+    now = cached.features_of(window.rows["sha256"], of.features, platform)
+    then = None if now is None else cached.features_of(of.baseline["sha256"], of.features, platform)
+    return [] if now is None or then is None else [of_features(then, now, improbable)]
 
 
 def _relabel(row: Row, log: pa.Table, of: _Version) -> bool:
     """Bring the measured scores of an earlier window up to date. Whether they have changed."""
-    sample = of_log(_between(log, row["begins"], row["ends"]), of.classes, of.labels)
-    now = record.truth(quality.measured(sample))
+    rows = entries.between(log, row["begins"], row["ends"])
+    labelled = rows.filter(pc.is_in(rows["sha256"], value_set=pa.array(list(of.labels), pa.string())))
+    now = record.truth(quality.measured(of_log(labelled, of.classes, of.labels)))
     if all(row[name] == now[name] or _close(row[name], now[name]) for name in TRUTH):
         return False
     row.update(now)
@@ -193,35 +184,10 @@ def _close(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and bool(np.isclose(one, other))
 
 
-def _between(log: pa.Table, begins: datetime, ends: datetime) -> pa.Table:
-    return log.filter(pc.and_(pc.greater_equal(log["answered"], begins), pc.less(log["answered"], ends)))
-
-
-def _show(champion: ModelVersion, rows: list[Row], platform: Platform, *, fresh: bool) -> None:
-    """The tag and the files. Without a new window they are there, unless a run was killed before it wrote them."""
-    said = record.in_words(rows[-1])[:TAG_LIMIT]
-    if not fresh and champion.tags.get(MONITORED) == said:
-        return
-    with if_possible(f"what is said of version {champion.version}"):
-        plot, windows = MONITORING_FILES
-        files = {windows: json.dumps(rows[-SHOWN:], default=str, indent=1).encode()}
-        with if_possible("the course of the windows"):
-            files[plot] = course([_point(row) for row in rows[-SHOWN:]], f"Version {champion.version} at {rows[-1]['endpoint']}")
-        platform.tracking.attach(champion.run_id, files)
-    platform.registry.tag(champion.version, {MONITORED: said})  # last: it says that the files are there
-
-
-def _point(row: Row) -> Point:
-    findings = json.loads(row["findings"])
-    over = {one["name"]: one["value"] / one["limit"] for one in findings if one["limit"] > 0 and one["name"] in json.loads(row["speaks"])}
-    spread = None if row["macro_f1"] is None else (row["macro_f1"], row["macro_f1_low"], row["macro_f1_high"])
-    return Point(row["ends"], row["estimated_macro_f1"], spread, row["review_share"], over, bool(json.loads(row["alarm"])))
-
-
 def _report(champion: ModelVersion, rows: list[Row], written: int, log: pa.Table, known: Truth, platform: Platform) -> MonitorReport:  # noqa: PLR0917
     latest = rows[-1]
     recent = rows[-platform.settings.monitoring.windows :]
-    shown = _between(log, recent[0]["begins"], latest["ends"])
+    shown = entries.between(log, recent[0]["begins"], latest["ends"])
     answered = shown.filter(pc.and_(pc.equal(shown["model_version"], champion.version), pc.is_valid(shown["probabilities"])))
     hashes = set(answered["sha256"].drop_null().to_pylist())
     return MonitorReport(
@@ -230,7 +196,7 @@ def _report(champion: ModelVersion, rows: list[Row], written: int, log: pa.Table
         windows=written,
         begins=latest["begins"].isoformat(),
         ends=latest["ends"].isoformat(),
-        said=record.in_words(latest),
+        said=record.in_words(latest) + entries.without_version(log, platform),
         alarm=tuple(json.loads(latest["alarm"])),
         how_much=record.how_much(latest),
         latest=tuple(_summary(row) for row in recent),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from car_damage.data.answers.monitoring import KEY, MONITORING
 from car_damage.data.people import reviews
 from car_damage.data.photos import features
 from car_damage.data.photos.silver import SILVER
+from car_damage.errors import RegistryError
 from car_damage.model.answering import Answering, Nonconformity
 from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, MONITORING_FILES, TRAINED_FILE, write_baseline, write_trained
-from car_damage.monitoring.samples import BASELINE
+from car_damage.monitoring.samples import BASELINE, of_log
+from car_damage.moves import Intention
 from car_damage.photo.columns import probability_column
 from car_damage.photo.signals import Signals
 from car_damage.pipeline import MonitorReport, MonitorRequest
@@ -29,7 +31,9 @@ from car_damage.promotion.tags import COVERAGE, MONITORED
 from car_damage.settings import Settings
 from car_damage.stage import silent
 from car_damage.stages.monitor import STAGE as MONITOR
-from tests.fakes import Runs, Time, Versions
+from tests import engines
+from tests.engines import DELTA_RS, SPARK
+from tests.fakes import Moves, Runs, Time, Versions
 
 CLASSES = ("minor", "moderate", "major")
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -62,9 +66,11 @@ class World:
     registry: Versions = field(default_factory=Versions)
     tracking: Runs = field(default_factory=lambda: Runs({}))
     clock: Time = field(default_factory=Time)
+    history: Moves = field(default_factory=Moves)
+    tables: Any = None
 
     def __post_init__(self) -> None:
-        self.tables: Any = DeltaRs(self.settings.home / "tables", self.files, self.settings.images)
+        self.tables = self.tables or DeltaRs(self.settings.home / "tables", self.files, self.settings.images)
         self.random, self.requests = np.random.default_rng(7), 0
         self.live(1)
 
@@ -88,7 +94,7 @@ class World:
         said = self.random.dirichlet(np.full(3, 0.3))
         return {**dict(zip(names, said.tolist(), strict=True)), "review": bool(said.max() < 0.6)}
 
-    def log(self, day: int, photos: int = PHOTOS, dark: float = 0.0, version: int = 1, **given: Any) -> list[str]:
+    def log(self, day: int, photos: int = PHOTOS, dark: float = 0.0, version: int | None = 1, **given: Any) -> list[str]:
         """Requests of one day; returns the photos' hashes."""
         rows = []
         for number in range(photos):
@@ -115,6 +121,15 @@ class World:
         rows, _ = self.tables.read(self.settings.tables.monitoring, MONITORING.names)
         return sorted(rows.to_pylist(), key=lambda row: (row["model_version"], row["begins"]))
 
+    def answering(self, coverage: float) -> None:
+        """How version 1 answers: the threshold of a coverage is the coverage."""
+        file = self.settings.home / "answering.json"
+        Answering(coverage=coverage, scores=(Nonconformity(99, tuple(np.linspace(0.01, 0.99, 99))),) * 3).write(file)
+        self.tracking.files["run-1", ANSWERING_FILE] = file.read_bytes()
+
+    def spoken(self) -> list[list[str]]:
+        return [json.loads(row["speaks"]) for row in self.rows()]
+
     def reviewed(self, labels: Mapping[str, str]) -> None:
         said = [
             {"word": sha256, "sha256": sha256, "label": label, "by": "anna", "said": START, "version": 1, "answered": None}
@@ -125,7 +140,17 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(Settings(home=tmp_path, monitoring={"hours": 24, "least_rows": 50, "windows": 3, "speaking": 2}))
+    return World(settings_in(tmp_path))
+
+
+@pytest.fixture(params=[DELTA_RS, SPARK])
+def on_each_engine(request: pytest.FixtureRequest, tmp_path: Path, sessions: engines.Sessions) -> World:
+    """For what depends on the engine: rows by time, columns that change, rows that go. A run on Spark takes seconds."""
+    return World(settings_in(tmp_path), tables=engines.tables(request.param, tmp_path / "tables", sessions))
+
+
+def settings_in(home: Path) -> Settings:
+    return Settings(home=home, monitoring={"hours": 24, "least_rows": 50, "windows": 3, "speaking": 2})
 
 
 def test_a_window_that_has_ended_is_a_row_and_the_present_one_is_not(world: World) -> None:
@@ -180,7 +205,115 @@ def test_it_rings_when_enough_windows_are_dark_and_says_how_much(world: World) -
     assert "worse: brightness" in second.said
 
 
-def test_labels_that_arrive_later_make_the_scores_of_the_window_true(world: World) -> None:
+def test_one_odd_day_does_not_ring(world: World) -> None:
+    for day in range(6):
+        world.log(day, dark=0.25 if day == 1 else 0.0)
+    world.at(6).monitor()
+    assert [row["alarm"] for row in world.rows()] == ["[]"] * 6
+    world.reviewed(dict.fromkeys(world.log(6)[:30], "moderate"))
+    for day in (7, 8, 9):
+        world.log(day)
+        assert not world.at(day + 1).monitor().alarm
+    assert world.spoken() == [[], ["brightness"], [], [], [], [], ["wrong answers to labelled photos"], [], [], []]
+
+
+def test_that_more_answers_ask_for_a_person_because_the_coverage_was_raised_does_not_ring(world: World) -> None:
+    world.answering(0.6)
+    for day in (0, 1, 2):
+        world.log(day, review=True)
+    world.at(3).monitor()
+    assert (world.spoken(), [row["review_share"] for row in world.rows()]) == ([[]] * 3, [1.0] * 3)
+
+
+def test_of_two_answers_to_a_photo_the_first_one_counts_in_whatever_order_the_table_has_them(world: World) -> None:
+    for hour, answer in ((2, "major"), (1, "minor")):
+        at = [START + timedelta(hours=hour, seconds=number) for number in range(PHOTOS)]
+        said = {"label": answer, "probabilities": json.dumps({name: float(name == answer) for name in CLASSES})}
+        rows = [
+            {
+                "request_id": f"{hour}-{n}",
+                "sha256": hash_of(n + 1),
+                "answered": at[n],
+                "endpoint": "car_damage_model_ep",
+                "model_version": 1,
+            }
+            | said
+            for n in range(PHOTOS)
+        ]
+        world.tables.merge(world.settings.tables.inference_log, pa.Table.from_pylist(rows, schema=INFERENCE_LOG), ["request_id"])
+    world.reviewed({hash_of(n + 1): "minor" for n in range(PHOTOS)})
+    world.at(1).monitor()
+    world.monitor()
+    assert world.rows()[0]["accuracy"] == 1.0
+
+
+def test_labels_of_an_earlier_window_are_shown_too_and_what_could_not_be_shown_is_shown_by_the_next_run(world: World) -> None:
+    hashes = world.log(0)
+    world.log(1)
+    world.at(2).monitor()
+    world.reviewed(dict.fromkeys(hashes[:30], "minor"))
+    world.tracking.attach = lambda *_: (_ for _ in ()).throw(RegistryError("no room"))  # type: ignore[method-assign,assignment]
+    world.registry.tag(1, {MONITORED: ""})
+    world.monitor()
+    assert world.registry.get(1).tags[MONITORED] == "", "the tag says that the files are there"
+    del world.tracking.attach
+    world.monitor()
+    assert [row["labelled"] for row in json.loads(world.tracking.files["run-1", MONITORING_FILES[1]])] == [30, 0]
+    assert world.registry.get(1).tags[MONITORED] == world.rows()[-1]["said"]
+
+
+def test_what_is_shown_already_is_not_written_again(world: World) -> None:
+    world.log(0)
+    world.at(1).monitor()
+    world.tracking.attach = lambda *_: pytest.fail("again")  # type: ignore[method-assign,assignment]
+    world.monitor()
+
+
+def test_answers_of_an_unknown_version_are_told(world: World) -> None:
+    world.log(0, version=None)
+    told = "answered requests of the last 2 days are in no window, because their version is not known"
+    assert world.at(1).monitor().said.endswith(f"; 80 {told}")
+    world.log(1)
+    world.log(1, version=None, photos=1)
+    assert world.at(2).monitor().said.endswith(f"; 74 {told}")
+
+
+def test_a_new_champion_needs_the_log_from_its_own_first_request_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in range(6):
+        world.log(day)
+    world.at(6).monitor()
+    world.live(2)
+    world.log(6, photos=10)  # too few for a window
+    world.log(7, version=2)
+    read, answers = world.tables.read, []
+
+    def noting(table: str, columns: list[str], *more: Any, **named: Any) -> Any:
+        found = read(table, columns, *more, **named)
+        if "probabilities" in columns:
+            answers.append(found[0].num_rows)
+        return found
+
+    monkeypatch.setattr(world.tables, "read", noting)
+    assert world.at(7.5).monitor().said.startswith("version 2 has no window yet")
+    world.log(6, photos=60)
+    world.monitor()
+    assert answers == [PHOTOS, PHOTOS + 70 + 3 * PHOTOS], "the version before has a window of day 6, which has two before it"
+    assert [row["model_version"] for row in world.rows()] == [1] * 7
+
+
+def test_no_answer_is_parsed_for_labels_that_nobody_has_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = world.log(0)
+    world.at(1).monitor()
+    parsed = []
+    monkeypatch.setattr("car_damage.stages.monitor.of_log", lambda rows, *more: (parsed.append(rows.num_rows), of_log(rows, *more))[1])
+    world.monitor()
+    world.reviewed(dict.fromkeys(hashes[:30], "minor"))
+    world.monitor()
+    assert parsed == [0, 30]
+
+
+def test_labels_that_arrive_later_make_the_scores_of_the_window_true(on_each_engine: World) -> None:
+    world = on_each_engine
     hashes = world.log(0)
     world.at(1).monitor()
     [before] = world.rows()
@@ -209,7 +342,8 @@ def test_a_new_champion_leaves_the_measured_scores_of_the_version_before_as_they
     assert world.rows()[0] == before[0]
 
 
-def test_old_requests_go_and_what_their_windows_say_stays(world: World) -> None:
+def test_old_requests_go_and_what_their_windows_say_stays(on_each_engine: World) -> None:
+    world = on_each_engine
     world.log(0)
     world.at(1).monitor()
     before = world.rows()
@@ -291,22 +425,28 @@ def test_without_a_live_version_there_is_nothing_to_look_at(tmp_path: Path) -> N
     assert world.at(1).monitor() == MonitorReport(said="no version is live")
 
 
-def test_features_are_compared_where_the_table_has_enough_of_them(world: World) -> None:
-    tags = {FEATURES_TAG: "d" * 64}
-    world.tracking.runs = [RunSummary("run-1", "run", "FINISHED", START, {}, tags)]
-    hashes = world.log(0)
-    known = [*hashes[:30], *(hash_of(10**6 + number) for number in range(100))]
-    seen = world.random.normal(size=(130, 8)).astype(np.float32)
-    seen[:30] += 2
+def test_features_are_compared_where_the_table_has_most_of_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first day somebody has labelled a few of the photos, and the second day nearly all."""
+    world.tracking.runs = [RunSummary("run-1", "run", "FINISHED", START, {}, {FEATURES_TAG: "d" * 64})]
+    known = [*world.log(0)[:30], *world.log(1)[:70], *(hash_of(10**6 + number) for number in range(400))]
+    seen = world.random.normal(size=(500, 8)).astype(np.float32)
+    seen[:100] += 2
     world.tables.merge(world.settings.tables.features, features.rows("d" * 64, known, "plain", seen), features.KEY)
-    world.at(1).monitor()
-    assert json.loads(world.rows()[0]["speaks"]) == ["features"]
+    read, asked = world.tables.read, []
+
+    def noting(table: str, *more: Any, **named: Any) -> Any:
+        if table == world.settings.tables.features:
+            asked.append(len(named["where"].among))
+        return read(table, *more, **named)
+
+    monkeypatch.setattr(world.tables, "read", noting)
+    world.at(2).monitor()
+    assert world.spoken() == [[], ["features"]]
+    assert asked == [PHOTOS, PHOTOS, 200]
 
 
 def test_a_worse_version_gets_the_coverage_that_its_photos_need_once_and_by_setting(world: World) -> None:
-    file = world.settings.home / "answering.json"
-    Answering(coverage=0.8, scores=(Nonconformity(99, tuple(np.linspace(0.01, 0.99, 99))),) * 3).write(file)
-    world.tracking.files["run-1", ANSWERING_FILE] = file.read_bytes()
+    world.answering(0.8)
     for day in (0, 1):
         world.log(day, dark=0.25)
     assert world.at(2).monitor().coverage is None
@@ -321,3 +461,15 @@ def test_a_worse_version_gets_the_coverage_that_its_photos_need_once_and_by_sett
     assert world.at(3).monitor().coverage == first
     world.live(2)
     assert world.monitor().coverage is None
+
+
+def test_a_version_that_was_worse_and_is_taken_live_again_gets_no_coverage_for_what_it_answered_before(world: World) -> None:
+    world.answering(0.8)
+    world.settings = world.settings.model_copy(update={"monitoring": world.settings.monitoring.model_copy(update={"more_reviews": True})})
+    for day in (0, 1):
+        world.log(day, dark=0.25)
+    rollback = world.history.begin(Intention("rollback", 1, 2, "why", "who", "flow"))
+    world.history.all = [replace(rollback, state="done", ended=START + 2 * DAY)]
+    assert (world.at(2).monitor().alarm, world.monitor().coverage) == (("brightness",), None)
+    world.log(2, dark=0.25)
+    assert world.at(3).monitor().coverage is not None

@@ -141,7 +141,49 @@ def test_without_the_right_to_see_served_entities_the_version_is_not_known(shop,
             raise Terminal("no USE CATALOG on system")
         return read(table, *more, **named)
 
-    monkeypatch.setattr(shop.platform.tables, "read", refusing)
-    logged_by_databricks(shop, asked("a", 1))
+    with monkeypatch.context() as without_right:
+        without_right.setattr(shop.platform.tables, "read", refusing)
+        logged_by_databricks(shop, asked("a", 1), asked("b", 2, served_entity_id=None), asked("c", 3))
+        assert requests.take_up(shop.platform, silent) == 1
+        assert "does not say which version answered" in caplog.text
+        assert "2 requests wait until system.serving.served_entities has their version" in caplog.text
+        assert ids(shop) == ["b"]
+        shop.platform.clock.time += timedelta(days=1, minutes=2)
+        assert requests.take_up(shop.platform, silent) == 1
+    entity = {"served_entity_id": ["e"], "entity_name": [shop.platform.settings.tracking.model], "entity_version": ["5"]}
+    write_deltalake(shop.platform.tables.uri("system.serving.served_entities"), pa.table(entity))
     assert requests.take_up(shop.platform, silent) == 1
-    assert "does not say which version answered" in caplog.text
+    assert [(row["request_id"], row["model_version"]) for row in logged(shop)] == [("a", None), ("b", None), ("c", 5)]
+
+
+def test_a_look_at_an_answer_is_read_once(shop, monkeypatch):
+    read, columns_read = shop.platform.tables.read, []
+
+    def noting(table, columns, *more, **named):
+        columns_read.append(columns)
+        return read(table, columns, *more, **named)
+
+    monkeypatch.setattr(shop.platform.tables, "read", noting)
+    look = json.dumps({"predictions": [ROW | {"map": [[0.0]]}]})
+    logged_by_databricks(shop, asked("a", 1, served_entity_id=None), asked("look", 2, response=look, served_entity_id=None))
+    for answers in (1, 0, 0):
+        columns_read.clear()
+        requests.take_up(shop.platform, silent)
+        assert sum("response" in columns for columns in columns_read) == answers
+    [_, marker] = logged(shop)
+    assert {name for name, value in marker.items() if value is not None} == {"request_id", "answered", "endpoint"}
+
+
+def test_after_a_request_of_today_the_ids_of_yesterday_are_enough(shop, monkeypatch):
+    read, since = shop.platform.tables.read, []
+
+    def noting(table, *more, where=None, **named):
+        since.append((table, where and where.least))
+        return read(table, *more, where=where, **named)
+
+    logged_by_databricks(shop, asked("a", 1, served_entity_id=None))
+    shop.platform.clock.time = AT + timedelta(days=1)
+    requests.take_up(shop.platform, silent)
+    monkeypatch.setattr(shop.platform.tables, "read", noting)
+    requests.take_up(shop.platform, silent)
+    assert since == [(LOG_TABLE, AT - requests.LATE), (PAYLOAD, AT + timedelta(minutes=1, milliseconds=40) - requests.LATE)]

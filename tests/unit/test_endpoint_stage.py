@@ -573,6 +573,8 @@ def test_a_champion_that_is_worse_answers_with_the_coverage_of_its_tag_until_ano
     here.registry.move("challenger", 2)
     update(here)
     assert (here.serving.served, here.serving.coverage) == (2, None)
+    assert by_a_person(here, 1, 2, "rollback").champion == 1
+    assert (here.serving.served, here.serving.coverage) == (1, None), "how it answers now decides, and not how it did then"
 
 
 def test_a_champion_that_is_put_back_answers_with_its_coverage() -> None:

@@ -67,6 +67,16 @@ def test_a_quantity_that_is_the_same_for_all_photos_has_no_drift() -> None:
     assert (counted.p, counted.distance) == (1.0, 0.0)
 
 
+def test_a_value_that_most_photos_have_is_a_bin_between_what_is_below_and_what_is_above() -> None:
+    """One camera turns its photos: the binary logarithm of width / height is 0.415 of all, and then -0.415."""
+    reference = np.full(400, 0.415)
+    for turned in (-0.415, 1.0):
+        found = drift.of_numbers("aspect", reference, np.full(100, turned))
+        assert (found.p < 1e-9, found.psi > 1, found.distance) == (True, True, pytest.approx(1))
+    mostly = np.concatenate([reference, np.linspace(0, 1, 40)])
+    assert drift.of_numbers("aspect", mostly, mostly).psi == 0
+
+
 def test_classes_are_compared_by_the_chi_squared_test() -> None:
     found = drift.of_counts("classes", np.array([50, 30, 20]), np.array([10, 10, 40]))
     assert found.p == pytest.approx(stats.chi2_contingency([[50, 30, 20], [10, 10, 40]], correction=False).pvalue)
@@ -81,11 +91,18 @@ def test_p_is_adjusted_as_holm_says() -> None:
 
 def test_features_of_the_same_kind_are_alike_and_moved_ones_are_not() -> None:
     random = RANDOM(3)
-    same = drift.of_features(random.normal(size=(150, 20)), random.normal(size=(100, 20)))
-    moved = drift.of_features(random.normal(size=(150, 20)), random.normal(0.7, 1, size=(100, 20)))
+    same = drift.of_features(random.normal(size=(150, 20)), random.normal(size=(100, 20)), 0.01)
+    moved = drift.of_features(random.normal(size=(150, 20)), random.normal(0.7, 1, size=(100, 20)), 0.01)
     assert same.p > 0.05
-    assert moved.p == 1 / (drift.PERMUTATIONS + 1)
+    assert moved.p == 1 / 201
     assert moved.distance > same.distance
+
+
+def test_features_are_exchanged_as_often_as_their_p_must_be_small() -> None:
+    random = RANDOM(3)
+    one, other = random.normal(size=(30, 5)), random.normal(3, 1, size=(30, 5))
+    assert drift.of_features(one, other, 1e-4).p < 1e-4
+    assert drift.of_features(one, other, 1e-9).p == 1 / (1 + drift.PERMUTATIONS)
 
 
 def test_the_discrepancy_is_that_of_its_definition() -> None:
@@ -98,7 +115,9 @@ def test_the_discrepancy_is_that_of_its_definition() -> None:
         [kernel[i, j] for i in range(12) for j in range(12) if i != j],
         [kernel[i, j] for i in range(12, 21) for j in range(12, 21) if i != j],
     )
-    assert drift.of_features(one, other).distance == pytest.approx(np.mean(pairs[0]) + np.mean(pairs[1]) - 2 * kernel[:12, 12:].mean())
+    assert drift.of_features(one, other, 0.01).distance == pytest.approx(
+        np.mean(pairs[0]) + np.mean(pairs[1]) - 2 * kernel[:12, 12:].mean()
+    )
 
 
 def test_quality_is_estimated_from_probabilities_by_hand() -> None:
@@ -117,7 +136,7 @@ def test_the_estimate_is_close_to_the_truth_where_probabilities_are_calibrated()
     assert truth is not None
     assert estimate.macro_f1 == pytest.approx(truth.macro_f1, abs=0.01)
     assert truth.accuracy_interval[0] < estimate.accuracy < truth.accuracy_interval[1]
-    assert abs(truth.missing) < 0.01
+    assert abs(quality.shortfalls(of).mean()) < 0.01
 
 
 def test_only_photos_with_a_label_are_measured() -> None:
@@ -125,7 +144,7 @@ def test_only_photos_with_a_label_are_measured() -> None:
     found = quality.measured(of)
     assert found is not None
     assert (found.photos, found.accuracy) == (2, 0.5)
-    assert found.missing == pytest.approx((0.9 + 0.7) / 2 - 0.5)
+    assert quality.shortfalls(of).tolist() == pytest.approx([0.9 - 1, 0.7])
     assert quality.measured(Sample({}, of.probabilities, np.full(3, UNKNOWN), of.review)) is None
 
 
@@ -196,9 +215,13 @@ def test_it_rings_when_enough_of_the_latest_windows_say_the_same() -> None:
 
 
 def judged(baseline: Sample | None, window: Sample, rows: pa.Table | None = None, **limits: Any) -> findings.Verdict:
-    drifts = [] if baseline is None else list(drift.drifts(baseline, window, CLASSES))
-    of = findings.traffic(log(row(1, START)) if rows is None else rows)
-    return findings.verdict(baseline, window, window, of, drifts, Monitoring(**limits))
+    return judged_together(baseline, [window], rows, **limits)
+
+
+def judged_together(baseline: Sample | None, latest: list[Sample], rows: pa.Table | None = None, **limits: Any) -> findings.Verdict:
+    settings = Monitoring(**limits)
+    drifts = [] if baseline is None else list(drift.drifts(baseline, latest, CLASSES, settings))
+    return findings.verdict(baseline, latest, findings.traffic(log(row(1, START)) if rows is None else rows), drifts, settings)
 
 
 def test_photos_like_those_of_the_training_say_nothing() -> None:
@@ -227,6 +250,31 @@ def test_labels_show_a_model_that_is_wrong_and_sure_of_itself() -> None:
     assert judged(sample(0), wrong).speaks == {"wrong answers to labelled photos"}
 
 
+def test_windows_that_were_odd_do_not_speak_when_they_are_over() -> None:
+    """With 3 of 5, two odd windows are no alarm, so a third one must not speak because of them. A change that stays does."""
+    quiet, odd = [sample(seed) for seed in range(1, 6)], [sample(seed, dark=0.3) for seed in range(6, 9)]
+    dark, settings = frozenset({"brightness"}), {"windows": 5, "speaking": 3}
+    assert judged_together(sample(0), [quiet[0], odd[0]], **settings).speaks == dark
+    assert not judged_together(sample(0), [quiet[0], odd[0], odd[1], quiet[1]], **settings).speaks
+    assert not judged_together(sample(0), [odd[0], quiet[0], odd[1], quiet[1], quiet[2]], **settings).speaks
+    assert judged_together(sample(0), [*quiet[:2], *odd], **settings).speaks == dark
+
+
+def wrong(of: Sample, photos: int, labelled: int = 400) -> Sample:
+    """With labels of the first ones only, of which some are others than the answer promises."""
+    labels = np.where(np.arange(len(of.labels)) < photos, (of.predicted + 1) % 3, of.labels)
+    return Sample(of.inputs, of.probabilities, np.where(np.arange(len(labels)) < labelled, labels, UNKNOWN), of.review)
+
+
+def test_wrong_answers_to_the_photos_of_an_odd_window_do_not_speak_when_it_is_over() -> None:
+    name, none = {"wrong answers to labelled photos"}, [wrong(sample(seed), 0, 0) for seed in range(1, 6)]
+    odd = [wrong(sample(seed), 100, 100) for seed in range(6, 9)]
+    assert judged_together(sample(0), [none[0], odd[0]]).speaks == name
+    assert not judged_together(sample(0), [odd[0], odd[1], none[0]]).speaks
+    late = judged_together(sample(0), [*odd, *none[:2]])
+    assert late.speaks == name, "labels that arrive late count, those of three windows"
+
+
 def test_a_difference_that_is_sure_and_small_does_not_speak() -> None:
     """Of 20,000 photos nearly every difference is improbable."""
     assert not judged(sample(0, 20_000), sample(1, 20_000, dark=0.01)).speaks
@@ -243,6 +291,38 @@ def test_the_endpoint_s_own_trouble_speaks_without_a_baseline() -> None:
     assert findings.traffic(rows).milliseconds == pytest.approx(np.quantile(np.arange(200.0, 1000.0, 100.0), [0.5, 0.95, 0.99]))
 
 
+def test_delay_and_errors_are_those_of_requests_and_refusals_those_of_photos() -> None:
+    """A request with eight photos, a refused one with two photos, and two failed ones."""
+    failed = dict.fromkeys(("probabilities", "label", "sha256"))
+    rows = log(
+        *(row(number, START, request_id=f"a/{number}", milliseconds=800.0, review=number < 2) for number in range(8)),
+        *(row(10 + number, START, request_id=f"b/{number}", status=400, **failed) for number in range(2)),
+        row(20, START, request_id="c", milliseconds=100.0),
+        row(21, START, request_id="d", status=500, **failed),
+        row(22, START, request_id="e", status=429, **failed),
+    ).to_pylist()
+    rows[8]["refused"] = "truncated"
+    found = findings.traffic(log(*rows))
+    assert (found.rows, found.answered, found.refused, found.review) == (13, 9, 0.1, pytest.approx(2 / 9))
+    assert (found.errors, found.throttled) == (0.2, 0.2)
+    assert found.milliseconds is not None
+    assert found.milliseconds[0] == 450.0
+
+
+def test_answers_ask_for_a_person_as_the_version_s_own_coverage_says() -> None:
+    """Whatever the log says of a raised one: 0.8 of minor is within the threshold of the first, and all are within that of the second."""
+    rows = log(row(1, START, review=True), row(2, START, review=True))
+    sure, careful = (Answering(coverage=0.5, scores=(Nonconformity(9, (0.1,) * 4 + (of,) * 5),) * 3) for of in (0.5, 0.95))
+    assert [samples.of_log(rows, CLASSES, {}, of).review.tolist() for of in (None, sure, careful)] == [[True] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_photo_that_several_windows_have_counts_in_the_latest_of_them() -> None:
+    same = {"sha256": "a" * 64}
+    windows_ = [log(row(1, START, **same), row(2, START)), log(row(3, START, **same)), log(row(4, START, sha256=None))]
+    assert [len(one.labels) for one in samples.of_windows(windows_, CLASSES, {})] == [1, 1, 1]
+    assert len(samples.together(samples.of_windows(windows_, CLASSES, {})).labels) == 3
+
+
 def test_a_version_that_is_worse_needs_the_coverage_at_which_its_sets_have_the_classes_of_its_photos() -> None:
     """A model with 99 calibration photos of each class, whose scores are 0.01 to 0.99: the threshold of a coverage is the coverage."""
     scores = (Nonconformity(99, tuple(np.linspace(0.01, 0.99, 99))),) * 2
@@ -255,9 +335,11 @@ def test_a_version_that_is_worse_needs_the_coverage_at_which_its_sets_have_the_c
     assert needed(Answering(coverage=0.985, scores=scores), doubtful) == 0.99
 
 
-def test_the_less_probable_of_a_window_s_drift_and_that_of_the_latest_windows_counts_and_its_p_is_doubled() -> None:
-    window, recent = [Drift("size", 0.2, 0.3, 0.1), Drift("aspect", 0.9, 0.0, 0.0)], [Drift("size", 0.01, 0.15, 0.05)]
-    assert list(drift.of_either(window, recent)) == [Drift("size", 0.02, 0.15, 0.05), Drift("aspect", 1.0, 0.0, 0.0)]
+def test_of_a_window_and_of_the_latest_ones_what_is_large_counts_and_then_what_is_less_probable_and_p_is_doubled() -> None:
+    large, larger, small = (Drift("size", p, psi, 0.1) for p, psi in ((1e-4, 0.4), (0.2, 0.5), (1e-9, 0.06)))
+    for window, recent, counts in ((large, small, large), (larger, large, large), (small, larger, larger), (small, small, small)):
+        assert drift.of_either(window, recent, 0.1) == Drift("size", 2 * counts.p, counts.psi, 0.1)
+    assert drift.of_either(Drift("size", 0.9, 0.0, 0.1), Drift("size", 0.9, 0.0, 0.1), 0.1).p == 1.0
 
 
 def test_what_is_slow_and_small_speaks_in_the_latest_windows_together() -> None:

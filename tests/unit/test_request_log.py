@@ -99,6 +99,21 @@ def test_a_full_buffer_drops_and_counts_and_never_waits(settings):
     assert (log.dropped, len(logged(settings))) == (3, 4)
 
 
+def test_without_room_for_a_thread_a_request_is_dropped_and_the_next_one_tries_again(settings, monkeypatch):
+    log = RequestLog(Folder(), settings)
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", refuse)
+        log.put("ep", outcome())
+    assert log.dropped == 1
+    log.put("ep", outcome())
+    assert log.settle(DEADLINE)
+    assert (log.dropped, len(logged(settings))) == (1, 1)
+
+
 def test_settling_writes_file_after_file_without_waiting_for_the_seconds(settings, monkeypatch):
     monkeypatch.setattr(request_log, "_AT_ONCE", 1)
     log = RequestLog(Folder(), settings)

@@ -90,9 +90,15 @@ def rows(request: Request) -> list[dict[str, Any]]:
     return [{"request_id": name} | same | row for name, row in zip(ids, found, strict=True)]
 
 
-def table(requests: Sequence[Request]) -> pa.Table:
-    """The rows of requests, with the schema `INFERENCE_LOG`."""
-    return pa.Table.from_pylist([row for request in requests for row in rows(request)], schema=INFERENCE_LOG)
+def table(requests: Sequence[Request], *, looks: bool = False) -> pa.Table:
+    """The rows of requests, with the schema `INFERENCE_LOG`.
+
+    Args:
+        requests: in any order.
+        looks: give a look a row, too, without photo and version, which counts as no traffic: by it the request's id is known.
+    """
+    found = [row for request in requests for row in rows(request) or ([_look(request)] if looks else [])]
+    return pa.Table.from_pylist(found, schema=INFERENCE_LOG)
 
 
 def to_file(requests: Sequence[Request]) -> bytes:
@@ -114,14 +120,32 @@ def from_file(data: bytes) -> pa.Table:
 
 def once(found: pa.Table, column: str) -> pa.Table:
     """The rows without those whose value in this column an earlier row has. Null is no value."""
-    values = found[column].combine_chunks()
-    is_first = pc.equal(pc.index_in(values, value_set=values), pa.array(range(len(values)), pa.int32()))
-    return found.filter(pc.or_(pc.is_null(values), is_first))
+    return _first(found, found[column])
+
+
+def requests(found: pa.Table) -> pa.Table:
+    """One row of each request, for what its rows have in common."""
+    return _first(found, _request_of(found["request_id"]))
 
 
 def requests_of(ids: pa.ChunkedArray) -> pa.Array:
     """The requests that rows with these ids belong to, each once."""
-    return pc.unique(pc.replace_substring_regex(ids, "/.*", ""))
+    return pc.unique(_request_of(ids))
+
+
+def _request_of(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.replace_substring_regex(ids, "/.*", "")
+
+
+def _first(found: pa.Table, values: pa.ChunkedArray) -> pa.Table:
+    """The rows whose value, one a row, no earlier row has, and those whose value is null."""
+    whole = values.combine_chunks()
+    is_first = pc.equal(pc.index_in(whole, value_set=whole), pa.array(range(len(whole)), pa.int32()))
+    return found.filter(pc.or_(pc.is_null(whole), is_first))
+
+
+def _look(request: Request) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in ("request_id", "answered", "endpoint")}
 
 
 def _photos(request: Request) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ SERVED_ENTITIES = "system.serving.served_entities"
 ENTITY = ("served_entity_id", "entity_name", "entity_version")
 
 
-def request(row: Mapping[str, Any], endpoint: str, versions: Mapping[str, int], asked: str | None = None) -> Request:
+def request(row: Mapping[str, Any], endpoint: str, versions: Mapping[str, int | None], asked: str | None = None) -> Request:
     """The request of a row.
 
     Args:
@@ -40,12 +40,13 @@ def request(row: Mapping[str, Any], endpoint: str, versions: Mapping[str, int], 
     )
 
 
-def versions(entities: Sequence[Mapping[str, Any]], model: str) -> dict[str, int]:
-    """Served entity -> version, of the registered model. An entity may have several rows.
+def versions(entities: Sequence[Mapping[str, Any]], model: str) -> dict[str, int | None]:
+    """Served entity -> version of the registered model; None for an entity of something else. An entity may have several rows.
 
     Args:
         entities: the columns `ENTITY`.
         model: its name.
     """
-    ours = (row for row in entities if row["entity_name"] == model and str(row["entity_version"] or "").isdecimal())
-    return {row["served_entity_id"]: int(row["entity_version"]) for row in ours}
+    ours = [row for row in entities if row["entity_name"] == model and str(row["entity_version"] or "").isdecimal()]
+    found: dict[str, int | None] = {row["served_entity_id"]: None for row in entities}
+    return found | {row["served_entity_id"]: int(row["entity_version"]) for row in ours}

@@ -5,7 +5,7 @@ Each row is inserted exactly once, whatever is killed when: its key is the reque
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -29,12 +29,13 @@ REQUESTS = 10_000
 BODIES = 16
 """Bodies of refused requests that are read at once: each may have a mebibyte and more."""
 LATE = timedelta(days=1)
-"""How much older than the latest request of the log a request may be that is still looked for in the inference table. Most are there
-within an hour of their end."""
+"""How much older than the latest request of the log a request may be that is still looked for in the inference table, and for how long one
+waits for the name of its version. Most are there within an hour of their end."""
 AWAY = timedelta(days=30)
 """After a longer time without a request of the endpoint, all of the inference table is looked at, as far as the log keeps requests."""
 
-_TIME_AND_ID = pa.schema([pa.field("request_time", ledger.INSTANT), pa.field("databricks_request_id", pa.string())])
+_ID, _TIME, _ENTITY = "databricks_request_id", "request_time", "served_entity_id"
+_NAMED = pa.schema([pa.field(_TIME, ledger.INSTANT), pa.field(_ID, pa.string()), pa.field(_ENTITY, pa.string())])
 
 _log = logging.getLogger(__name__)
 
@@ -101,44 +102,63 @@ def _from_endpoint(platform: Platform, progress: Progress) -> int:
     table, taken = f"{prefix}_payload", 0
     wanted = _wanted(table, platform)
     versions = _versions(platform) if wanted.num_rows else {}
+    wanted = wanted.filter(pc.invert(_waits(wanted, versions, platform)))
     for start in range(0, wanted.num_rows, REQUESTS):
         some = wanted.slice(start, REQUESTS)
-        taken += _insert([inference_log.table(list(_requests(table, some, versions, platform)))], platform)
+        taken += _insert([inference_log.table(list(_requests(table, some, versions, platform)), looks=True)], platform)
         progress("requests", start + some.num_rows, wanted.num_rows, table)
     return taken
 
 
 def _wanted(table: str, platform: Platform) -> pa.Table:
-    """request_time and databricks_request_id of each request that the log lacks, in the order of time."""
-    log, endpoint = platform.settings.tables.inference_log, platform.settings.serving.endpoint
-    columns = ["request_id", "endpoint", "answered"]
-    known, _ = platform.tables.read(log, columns, where=Where("answered", least=platform.clock.now() - AWAY))
-    ours = ledger.conform(known, INFERENCE_LOG, columns)
-    ours = ours.filter(pc.equal(ours["endpoint"], endpoint))
-    since: datetime | None = pc.max(ours["answered"]).as_py() - LATE if ours.num_rows else old_requests.kept_since(platform)
-    there, _ = platform.tables.read(table, _TIME_AND_ID.names, where=None if since is None else Where("request_time", least=since))
-    there = there.cast(_TIME_AND_ID).drop_null().group_by(_TIME_AND_ID.names).aggregate([])
-    new = pc.invert(pc.is_in(there["databricks_request_id"], value_set=inference_log.requests_of(ours["request_id"])))
-    return there.filter(new).sort_by([(name, "ascending") for name in _TIME_AND_ID.names])
+    """The columns `_NAMED` of each request that the log lacks, in the order of time."""
+    ours, since = _known(platform)
+    there, _ = platform.tables.read(table, _NAMED.names, where=None if since is None else Where(_TIME, least=since))
+    there = there.cast(_NAMED).group_by(_NAMED.names).aggregate([])
+    new = pc.invert(pc.is_in(there[_ID], value_set=inference_log.requests_of(ours["request_id"])))
+    named = pc.and_(pc.is_valid(there[_TIME]), pc.is_valid(there[_ID]))
+    return there.filter(pc.and_(named, new)).sort_by([(name, "ascending") for name in (_TIME, _ID)])
 
 
-def _requests(table: str, wanted: pa.Table, versions: dict[str, int], platform: Platform) -> Iterator[Request]:
+def _known(platform: Platform) -> tuple[pa.Table, datetime | None]:
+    """The latest rows of the log, and from when on the inference table may have requests that these lack; None: all that it has."""
+    endpoint, columns, now = platform.settings.serving.endpoint, ["request_id", "endpoint", "answered"], platform.clock.now()
+    for span in (2 * LATE, AWAY):
+        rows, _ = platform.tables.read(platform.settings.tables.inference_log, columns, where=Where("answered", least=now - span))
+        rows = ledger.conform(rows, INFERENCE_LOG, columns)
+        ours = rows.filter(pc.equal(rows["endpoint"], endpoint))
+        if ours.num_rows:
+            return ours, max(pc.max(ours["answered"]).as_py() - LATE, now - span)
+    return ours, old_requests.kept_since(platform)
+
+
+def _waits(wanted: pa.Table, versions: Mapping[str, int | None], platform: Platform) -> pa.ChunkedArray:
+    """Which requests are left for a later run: the system table may name the version of a served entity a while after its answers."""
+    known = pc.is_in(wanted[_ENTITY], value_set=pa.array(list(versions), pa.string()))
+    young = pc.greater(wanted[_TIME], platform.clock.now() - LATE)
+    waits = pc.and_(young, pc.and_(pc.is_valid(wanted[_ENTITY]), pc.invert(known)))
+    if count := pc.sum(waits).as_py():
+        _log.warning("%d requests wait until %s has their version, for %s at most", count, payload.SERVED_ENTITIES, LATE)
+    return waits
+
+
+def _requests(table: str, wanted: pa.Table, versions: Mapping[str, int | None], platform: Platform) -> Iterator[Request]:
     """Without the bodies of their requests, except of those that were refused: only those say which photos they had."""
-    times, ids = wanted["request_time"].to_pylist(), set(wanted["databricks_request_id"].to_pylist())
-    rows, _ = platform.tables.read(table, payload.COLUMNS, where=Where("request_time", least=times[0], most=times[-1]))
-    found = {row["databricks_request_id"]: row for row in rows.to_pylist() if row["databricks_request_id"] in ids}
+    times, ids = wanted[_TIME].to_pylist(), wanted[_ID]
+    rows, _ = platform.tables.read(table, payload.COLUMNS, where=Where(_TIME, least=times[0], most=times[-1]))
+    found = {row[_ID]: row for row in rows.filter(pc.is_in(rows[_ID].cast(pa.string()), value_set=ids)).to_pylist()}
     refused = [request_id for request_id, row in found.items() if row["status_code"] == inference_log.REFUSED]
     for row in found.values():
         if row["status_code"] != inference_log.REFUSED:
             yield payload.request(row, platform.settings.serving.endpoint, versions)
     for start in range(0, len(refused), BODIES):
-        bodies = Where("databricks_request_id", among=refused[start : start + BODIES])
-        for row in platform.tables.read(table, ["databricks_request_id", "request"], where=bodies)[0].to_pylist():
-            answered = found[row["databricks_request_id"]]
+        bodies = Where(_ID, among=refused[start : start + BODIES])
+        for row in platform.tables.read(table, [_ID, "request"], where=bodies)[0].to_pylist():
+            answered = found[row[_ID]]
             yield payload.request(answered, platform.settings.serving.endpoint, versions, row["request"])
 
 
-def _versions(platform: Platform) -> dict[str, int]:
+def _versions(platform: Platform) -> dict[str, int | None]:
     """Served entity -> version. Without the right to read the system table the versions stay unknown."""
     try:
         rows, _ = platform.tables.read(payload.SERVED_ENTITIES, payload.ENTITY)

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from car_damage.data.photos.splits import TEST
 from car_damage.errors import RegistryError
-from car_damage.model.run_files import BASELINE_FILE, TRAINED_FILE, read_baseline, read_trained
+from car_damage.machine import Scratch
+from car_damage.model.answering import Answering
+from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, TRAINED_FILE, read_baseline, read_trained
 from car_damage.monitoring.samples import classes_of
 from car_damage.ports import FEATURES_TAG, ModelVersion, Platform
 from car_damage.stages import words
@@ -70,6 +72,18 @@ def baseline(version: ModelVersion, platform: Platform) -> pa.Table | None:
 def classes(baseline: pa.Table | None, platform: Platform) -> tuple[str, ...]:
     """The classes that the version of this baseline answers with: those of the settings may be others by now."""
     return platform.settings.labels.classes if baseline is None else classes_of(baseline)
+
+
+def answering(version: ModelVersion, platform: Platform) -> Answering | None:
+    """How a version makes answers of its network's probabilities; None where its run does not say, as those of earlier releases."""
+    try:
+        data = platform.tracking.fetch(version.run_id, ANSWERING_FILE)
+    except RegistryError:
+        return None
+    with Scratch("answering") as folder:
+        file = folder / ANSWERING_FILE
+        file.write_bytes(data)
+        return Answering.read(file)
 
 
 def features_digest(version: ModelVersion, platform: Platform) -> str:

@@ -7,25 +7,22 @@ import pyarrow.compute as pc
 
 from car_damage.data.photos import features as table
 from car_damage.model.networks.views import PLAIN
+from car_damage.monitoring.drift import FEWEST, MOST
 from car_damage.ports import Platform, Where
 
+SHARE = 0.8
+"""Of the photos that are asked for, the table must have so many. It has those that somebody has labelled, and where these are few, they
+are no sample of the others."""
 
-def features_of(sha256s: pa.ChunkedArray, digest: str, fewest: int, platform: Platform) -> npt.NDArray[np.float32] | None:
-    """The features of those of these photos that the table knows, (m, d); None for fewer than `fewest`.
 
-    The features themselves are read only where there are enough of them: a row has some kB.
-    """
-    name = platform.settings.tables.features
-    of_backbone = Where("digest", among=[digest])
-    keys, _ = platform.tables.read(name, table.KEY, where=of_backbone)
-    if len(_wanted(keys, sha256s)) < fewest:
+def features_of(sha256s: pa.ChunkedArray, digest: str, platform: Platform) -> npt.NDArray[np.float32] | None:
+    """The features of MOST of these photos, at random, as far as the table has them, (m, d); None for fewer than FEWEST, or SHARE."""
+    there = np.sort(pc.unique(sha256s.drop_null()).to_numpy(zero_copy_only=False))
+    chosen = np.random.default_rng(0).permutation(there)[:MOST].tolist()
+    rows, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names, where=Where("sha256", among=chosen))
+    of_view = pc.and_(pc.equal(rows["view"].cast(pa.string()), PLAIN), pc.equal(rows["digest"].cast(pa.string()), digest))
+    rows = rows.filter(of_view)
+    if rows.num_rows < max(FEWEST, SHARE * len(chosen)):
         return None
-    rows = _wanted(platform.tables.read(name, table.FEATURES.names, where=of_backbone)[0], sha256s)
-    length = len(rows["features"][0])
-    found, there = table.found(rows, digest, rows["sha256"].to_pylist(), (PLAIN,), length)
-    return np.asarray(found[there[:, 0], 0])
-
-
-def _wanted(rows: pa.Table, sha256s: pa.ChunkedArray) -> pa.Table:
-    wanted = pc.is_in(rows["sha256"].cast(pa.string()), value_set=pc.unique(sha256s.drop_null()))
-    return rows.filter(pc.and_(wanted, pc.equal(rows["view"].cast(pa.string()), PLAIN)))
+    found, known = table.found(rows, digest, rows["sha256"].to_pylist(), (PLAIN,), len(rows["features"][0]))
+    return np.asarray(found[known[:, 0], 0])
