@@ -69,7 +69,7 @@ def run(minutes: float = MINUTES) -> Soak:
             headers = {"Authorization": f"Bearer {token(settings.home)}"}
             with httpx.Client(base_url=settings.serving.host or "", headers=headers, timeout=TIMEOUT) as client:
                 people = People(settings, client)
-                servers = {SERVER: endpoint.process.pid, PREFECT: prefect.process.pid}
+                servers = {SERVER: endpoint.process.pid, PREFECT: prefect.service.process.pid}
                 courses = _rounds(people, servers, begun + 60 * minutes)
         target = Target(load())
         take_up(target, silent)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from car_damage.errors import FileMissing, SettingsError, Unavailable
 from car_damage.machine import absolute
@@ -40,8 +41,8 @@ class Folder:
     What killed writers have left beside a file goes when it is written again, or another one there, but not twice in an hour.
     """
 
-    def __init__(self) -> None:
-        self._swept: dict[Path, float] = {}
+    _swept: ClassVar[dict[Path, float]] = {}
+    """Folder -> when this process has last looked there for drafts, by its own clock."""
 
     def list(self, folder: str) -> Iterator[File]:
         for path, size, modified in walk(folder):
