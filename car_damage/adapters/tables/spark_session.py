@@ -142,7 +142,7 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
     _check_master(settings.master)
     if settings.master.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # otherwise Spark's workers use the first python3 on the PATH
-    few = str(2 * cores())  # the defaults, 200 and 50, are too many for small tables of metadata
+    few = str(2 * cores())  # the defaults, 200, 50 and, for each VACUUM, 10,000, are too many for small tables of metadata
     builder = SparkSession.builder.master(settings.master).appName("car-damage")
     for name, value in {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -153,6 +153,7 @@ def _started(settings: Spark, warehouse: Path) -> "SparkSession":
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": few,
         "spark.databricks.delta.snapshotPartitions": few,
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": few,
         **settings.conf,
     }.items():
         builder = builder.config(name, value)
