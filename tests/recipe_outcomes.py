@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ Outcomes = dict[str, np.ndarray]
 def write(photos: Path, result: Path) -> None:
     """Write what the code that is imported here makes of all photos of a folder. Those whose names begin with `valid` can be decoded."""
     files = {path.name: path.read_bytes() for path in sorted(photos.iterdir())}
-    found = _photos(files) | _trained(files) | _heads() | _views() | _backbone(files, result.parent) | _answering()
+    found = _photos(files) | _trained(files) | _heads() | _views() | _backbone(files) | _answering()
     np.savez(result, allow_pickle=False, **found)  # type: ignore[arg-type]  # numpy's types know no names that are found at run time
 
 
@@ -100,8 +101,19 @@ def _views() -> Outcomes:
     return {f"view {name}": view(pixels) for name, view in VIEWS.items()} | {"wide": wide(pixels, np.random.default_rng(1))}
 
 
-def _backbone(files: Mapping[str, bytes], folder: Path) -> Outcomes:
-    """What a small backbone sees in the photos, in all views, what a head on it answers, and how its upper layers learn."""
+def _backbone(files: Mapping[str, bytes]) -> Outcomes:
+    """What a small backbone sees in the photos, and how its upper layers learn, also with all that the settings of fine-tuning can add."""
+    from car_damage.settings import Training
+
+    learning: dict[str, Any] = {"fine_tune": "if_better", "fine_tune_from": "low", "fine_tune_epochs": 6, "fine_tune_rate": 0.1}
+    more = {"head": "ordinal", "augmentation": "wide", "fine_tune_mixup": 0.1, "fine_tune_smoothing": 0.05, "precision": "mixed_bfloat16"}
+    with TemporaryDirectory() as folder:  # of its own, because two checkouts run side by side
+        plain = Training(network="transfer", backbone=str(_small_backbone(Path(folder))), fine_tune_head_rate=0.1, **learning)
+        return _seen(files, plain) | _tuned("tuned", plain) | _tuned("tuned_wide", plain.model_copy(update=more))
+
+
+def _seen(files: Mapping[str, bytes], settings: Any) -> Outcomes:
+    """What a backbone sees in the photos, in all views, and what a head on it answers."""
     from car_damage.adapters.folder import Folder
     from car_damage.model.networks import backbone, heads, onnx_parts
     from car_damage.model.networks.seer import Seer
@@ -109,20 +121,15 @@ def _backbone(files: Mapping[str, bytes], folder: Path) -> Outcomes:
     from car_damage.model.onnx_network import OnnxNetwork
     from car_damage.photo.limits import Limits
     from car_damage.photo.preparation import Preparation
-    from car_damage.settings import Training
 
-    learning: dict[str, Any] = {"fine_tune": "if_better", "fine_tune_from": "low", "fine_tune_epochs": 6, "fine_tune_rate": 0.1}
-    plain = Training(network="transfer", backbone=str(_small_backbone(folder)), fine_tune_head_rate=0.1, **learning)
-    ordinal = {"head": "ordinal", "augmentation": "wide", "fine_tune_mixup": 0.1, "fine_tune_smoothing": 0.05}
     pixels = np.random.default_rng(2).integers(0, 256, (2, 224, 224, 3), np.uint8)
-    seen = backbone.load(plain, Folder()).exported([], lambda: pixels)
+    seen = backbone.load(settings, Folder()).exported([], lambda: pixels)
     assert seen.onnx is not None, seen.why_keras
     seer = Seer(seen.onnx, Limits(), Preparation(), tuple(VIEWS))
     rows = {f"seen {name}": np.array(seer(name, data)["features"]) for name, data in files.items() if name.startswith("valid")}
     kernel = np.random.default_rng(5).normal(0, 1, (seen.length, 2)).astype(np.float32)
     answers = OnnxNetwork(onnx_parts.with_head(seen.onnx, heads.Head(kernel, kernel[0], "ordinal")))(pixels)
-    tuned = _tuned("tuned", plain) | _tuned("tuned_wide", plain.model_copy(update={**ordinal, "precision": "mixed_bfloat16"}))
-    return {"seen by Keras": seen.features(pixels), "seen with a head": answers, **rows, **tuned}
+    return {"seen by Keras": seen.features(pixels), "seen with a head": answers, **rows}
 
 
 def _small_backbone(folder: Path) -> Path:
@@ -139,7 +146,7 @@ def _small_backbone(folder: Path) -> Path:
     kernel = np.zeros((1, 1, 3, 4), np.float32)
     kernel[0, 0, 2] = [1, -1, 0.5, 2]
     network.get_layer("high").set_weights([kernel, np.zeros(4, np.float32)])
-    path = folder / f"{folder.name}.keras"
+    path = folder / "small.keras"
     network.save(path)
     return path
 
