@@ -57,7 +57,7 @@ def drifts(baseline: Sample, latest: Sequence[Sample], classes: tuple[str, ...],
     for quantity, reference in _values(baseline, classes).items():
         *earlier, window = [values[quantity] for values in of_each]
         if min(len(reference), len(window)) >= FEWEST:
-            together = np.concatenate([*_usual(quantity, reference, earlier, settings.speaking - 1), window])
+            together = np.concatenate([*_usual(reference, earlier, settings.speaking - 1), window])
             alone, recent = (_of_values(quantity, reference, values) for values in (window, together))
             yield of_either(alone, recent, settings.least_psi)
 
@@ -143,15 +143,17 @@ def _of_values(quantity: str, baseline: Numbers, window: Numbers) -> Drift:
     return of_counts(quantity, *(np.bincount(of.astype(np.int64), minlength=categories) for of in (baseline, window)))
 
 
-def _usual(quantity: str, baseline: Numbers, windows: Sequence[Numbers], odd: int) -> list[Numbers]:
+def _usual(baseline: Numbers, windows: Sequence[Numbers], odd: int) -> list[Numbers]:
     """The windows without the `odd` ones that differ most from the baseline."""
-
-    def unlike(window: Numbers) -> tuple[float, float]:
-        drift = _of_values(quantity, baseline, window)
-        return -drift.p, drift.distance
-
-    there = sorted(filter(len, windows), key=unlike)
+    there = sorted(filter(len, windows), key=lambda window: _unlike(baseline, window))
     return there[: max(0, len(there) - odd)]
+
+
+def _unlike(baseline: Numbers, window: Numbers) -> float:
+    """The statistic of Kolmogorov and Smirnov, scaled by the number of photos: the larger, the less probable."""
+    values = np.concatenate([baseline, window])
+    shares, others = (np.searchsorted(np.sort(of), values, side="right") / len(of) for of in (baseline, window))
+    return float(np.abs(shares - others).max() * math.sqrt(len(baseline) * len(window) / len(values)))
 
 
 def _measured(quantity: str, p: float, baseline: npt.NDArray[np.int64], window: npt.NDArray[np.int64]) -> Drift:

@@ -133,6 +133,7 @@ def test_the_requests_of_an_inference_table_are_taken_up_once_and_late_ones_are_
     assert len(ids(shop)) == 5
 
 
+@pytest.mark.parametrize("shop", [DELTA_RS], indirect=True)
 def test_without_the_right_to_see_served_entities_the_version_is_not_known(shop, caplog, monkeypatch):
     read = shop.platform.tables.read
 
@@ -156,6 +157,7 @@ def test_without_the_right_to_see_served_entities_the_version_is_not_known(shop,
     assert [(row["request_id"], row["model_version"]) for row in logged(shop)] == [("a", None), ("b", None), ("c", 5)]
 
 
+@pytest.mark.parametrize("shop", [DELTA_RS], indirect=True)
 def test_a_look_at_an_answer_is_read_once(shop, monkeypatch):
     read, columns_read = shop.platform.tables.read, []
 
@@ -174,6 +176,7 @@ def test_a_look_at_an_answer_is_read_once(shop, monkeypatch):
     assert {name for name, value in marker.items() if value is not None} == {"request_id", "answered", "endpoint"}
 
 
+@pytest.mark.parametrize("shop", [DELTA_RS], indirect=True)
 def test_after_a_request_of_today_the_ids_of_yesterday_are_enough(shop, monkeypatch):
     read, since = shop.platform.tables.read, []
 

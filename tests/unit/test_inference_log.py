@@ -161,7 +161,7 @@ def test_a_row_of_an_inference_table_is_a_request_and_its_entity_has_a_version()
         {"served_entity_id": "e3", "entity_name": "a.b.model", "entity_version": None},
     ]
     versions = payload.versions(entities, "a.b.model")
-    assert versions == {"e1": 3}
+    assert versions == {"e1": 3, "e2": None, "e3": None}
     found = payload.request(row | {"served_entity_id": "e1"}, "ep", versions)
     assert (found.request_id, found.model_version, found.status, found.milliseconds) == ("r", 3, 200, 250)
     assert (found.answered - AT).total_seconds() == 0.25
