@@ -9,6 +9,7 @@ MODULES = (
     "features",
     "int8",
     "serving",
+    "desk",
     "explain",
     "request_log",
     "model_start",

@@ -78,7 +78,7 @@ def network(home: Path) -> NetworkFiles:
     from car_damage.model.networks.cnn import build
     from car_damage.model.networks.export import write
 
-    files = NetworkFiles(home / "network.keras", home / "network.onnx", home / "answering.json")
+    files = NetworkFiles(home / "network.keras", home / "network.onnx", home / "answering.json", small=True)
     Answering(scores=(Nonconformity(1, (0.5,)),) * len(CLASSES)).write(home / "answering.json")
     built = build("cnn", len(CLASSES))
     built.save(files.keras)

@@ -1,4 +1,4 @@
-"""Time to classify one photo with the local endpoint, compared with four baselines, and what it adds that photos are kept for review.
+"""Time to classify one photo with the local endpoint, compared with four baselines.
 
 - "decode + one call of ONNX Runtime in process": this project's decoder and the network that answers, without a server.
 - "decode + one compiled TensorFlow call in process": the same with the Keras network that it was made from.
@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.endpoint import BARE, BARE_TENSORFLOW, TIMEOUT, bare, bare_tensorflow, endpoint, network, photo, request
+from benchmarks.endpoint import BARE, BARE_TENSORFLOW, TIMEOUT, bare, bare_tensorflow, endpoint, network, photo
 from deployments.processes import free_port, service
 
 ROUNDS = 150
@@ -38,14 +38,9 @@ def run() -> list[dict[str, Any]]:
         data = photo()
         files = network(home)
         served = stack.enter_context(endpoint(home, files, data))
-        keep = {"CAR_DAMAGE_ANSWERS__KEEP_FOR_REVIEW": str(home / "keeping" / "kept")}
-        keeping = stack.enter_context(endpoint(home / "keeping", files, data, **keep))
-        # Each photo is another one, because a photo that waits already is not kept again.
-        bodies = [request(data + number.to_bytes(4, "big")) for number in range(ROUNDS + 3)]
         usual = stack.enter_context(_mlflow_models_serve(home, files.keras, data))
         calls = {
-            "endpoint": client(served.port, served.path, bodies, served.headers),
-            "keeping": client(keeping.port, keeping.path, bodies, keeping.headers),
+            "endpoint": client(served.port, served.path, [served.body], served.headers),
             "bare": bare(files, data),
             "tensorflow": bare_tensorflow(files, data),
             "predict": _keras_predict(files.keras, data),
@@ -58,9 +53,7 @@ def run() -> list[dict[str, Any]]:
             for name, call in calls.items():
                 if name != "usual" or index < USUAL_ROUNDS:
                     times[name].append(timed(call))
-        kept = len(list((home / "keeping" / "kept").glob("*.photo")))
-        assert kept > ROUNDS / 2, f"{kept} of {ROUNDS} photos were kept"
-    ours, keeps, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
+    ours, own, compiled, predicted, usual_ms = (statistics.median(times[name]) * 1000 for name in calls)
     least, own_least = (min(times[name]) * 1000 for name in ("endpoint", "bare"))
     name = f"serving one 1000x667 JPEG of {len(data) // 1000} kB, a demo photo enlarged and noisy"
     return [
@@ -68,7 +61,6 @@ def run() -> list[dict[str, Any]]:
         _row(f"{name}, best", least, f"{BARE}, {own_least:.1f} ms", least / own_least),
         _row(f"{name}, p50", ours, f"{BARE_TENSORFLOW}, {compiled:.1f} ms", ours / compiled),
         _row(f"{name}, p50", ours, f"decode + Keras predict in process, {predicted:.1f} ms", ours / predicted),
-        _row(f"{name}, kept for review, p50", keeps, f"not kept, {ours:.1f} ms", keeps / ours),
         _row(f"{name}, p50", ours, f"a JSON tensor to mlflow models serve, {usual_ms:.1f} ms", ours / usual_ms),
     ]
 

@@ -12,10 +12,9 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,7 +22,8 @@ from typing import Any
 import httpx
 
 from benchmarks.endpoint import TIMEOUT
-from benchmarks.soak_checks import BOUNDS, LEFT, Account, Course, forgotten, landed, requests, usage, words
+from benchmarks.soak_checks import LEFT, Account, Course, forgotten, landed, requests, swaps, usage, words
+from benchmarks.soak_page import Soak, lines_of, write
 from benchmarks.soak_people import People
 from car_damage.moves import DONE
 from car_damage.platform import Target
@@ -38,9 +38,7 @@ MINUTES = 10.0
 LEAST_ROUNDS = 6
 FORGETS = 3
 """In every so manieth round a photo is forgotten."""
-SERVER, THIS, ALL = "endpoint server", "process of the flows", "all"
-PAGE = Path("docs/scale.md")
-_BEGIN, _END = "<!-- soak: written by make bench-soak -->", "<!-- end of soak -->"
+SERVER, PREFECT, THIS, ALL = "endpoint server and its models", "Prefect server", "process of the flows", "all"
 # Hours become seconds, and few photos are enough for a decision.
 _SETTINGS = {
     "TRAINING__EPOCHS": "12",
@@ -57,24 +55,7 @@ _SETTINGS = {
     "MONITORING__HOURS": "0.005",
     "MONITORING__WAIT": "3",
 }
-_RATE = "CAR_DAMAGE_TRAINING__LEARNING_RATE"
-
-
-@dataclass(frozen=True)
-class Soak:
-    """What the rounds have shown."""
-
-    rounds: int
-    seconds: float
-    done: dict[str, int]
-    courses: list[Course]
-    accounts: list[Account]
-
-    @property
-    def wrong(self) -> list[str]:
-        """A sentence for each leak and each loss."""
-        leaks = [f"{one.process}: {one.growth:.2f} {one.what} more in each round" for one in self.courses if one.leaks]
-        return leaks + [str(one) for one in self.accounts if one.wrong]
+_RATE, _EPOCHS = "CAR_DAMAGE_TRAINING__LEARNING_RATE", "CAR_DAMAGE_TRAINING__EPOCHS"
 
 
 def run(minutes: float = MINUTES) -> Soak:
@@ -88,11 +69,14 @@ def run(minutes: float = MINUTES) -> Soak:
             headers = {"Authorization": f"Bearer {token(settings.home)}"}
             with httpx.Client(base_url=settings.serving.host or "", headers=headers, timeout=TIMEOUT) as client:
                 people = People(settings, client)
-                courses = _rounds(people, endpoint.process.pid, begun + 60 * minutes)
+                servers = {SERVER: endpoint.process.pid, PREFECT: prefect.service.process.pid}
+                courses = _rounds(people, servers, begun + 60 * minutes)
         target = Target(load())
         take_up(target, silent)
         rounds = len(courses[0].values)
-        return Soak(rounds, time.monotonic() - begun, _done(people, target), courses, _accounts(people, target))
+        live = [move.intention.version for move in target.history.moves(DONE)]
+        accounts = [*_accounts(people, target), swaps(live, rounds)]
+        return Soak(rounds, time.monotonic() - begun, _done(people, target), courses, accounts)
 
 
 @contextmanager
@@ -114,17 +98,19 @@ def _home() -> Iterator[Path]:
         yield home
 
 
-def _rounds(people: People, server: int, until: float) -> list[Course]:
-    """What the processes had after each round. The client asks from the first version on."""
+def _rounds(people: People, servers: dict[str, int], until: float) -> list[Course]:
+    """What the processes had after each round. Two versions go live before the first one, and from then on the client asks."""
     import flows.retrain as flow
     from deployments.bootstrap import limits
     from deployments.items import bootstrap
 
     bootstrap(limits())
     people.move_in()
-    os.environ[_RATE] = "1e-7"  # the first version learns nothing, so the second one is surely better
-    _run(flow.retrain)
-    del os.environ[_RATE]
+    with _learning("1e-7", "1"):
+        _run(flow.retrain)
+    with _learning("1e-3", "25"):
+        if _run(flow.retrain).name != "Promoted":
+            raise SystemExit("the second version did not go live, although the first one has learned nothing: no round could swap versions")
     samples: list[dict[tuple[str, str], float]] = []
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
@@ -132,12 +118,22 @@ def _rounds(people: People, server: int, until: float) -> list[Course]:
         try:
             while (time.monotonic() < until or len(samples) < LEAST_ROUNDS) and not asking.done():
                 _round(len(samples), people)
-                samples.append(_sample(server))
+                samples.append(_sample(servers))
                 print(f"round {len(samples)}: {samples[-1]}", flush=True)
         finally:
             stop.set()
         asking.result()
     return [Course(*what, [sample[what] for sample in samples]) for what in samples[0]]
+
+
+@contextmanager
+def _learning(rate: str, epochs: str) -> Iterator[None]:
+    """Train at this rate, and for so many epochs."""
+    epochs_after = os.environ[_EPOCHS]
+    os.environ.update({_RATE: rate, _EPOCHS: epochs})
+    yield
+    del os.environ[_RATE]
+    os.environ[_EPOCHS] = epochs_after
 
 
 def _round(number: int, people: People) -> None:
@@ -164,20 +160,20 @@ def _run(flow: Any, *given: Any, **named: Any) -> Any:
 
 
 def _swap() -> None:
-    """Take the latest other version live that was live before, as a person does."""
+    """Take the latest other version live that was live before, as a person does. There is one from the start."""
     from flows.promote import promote
 
     target = Target(load())
     live = target.registry.champion()
     others = {move.intention.version for move in target.history.moves(DONE)} - {live and live.version}
-    if others:
-        _run(promote, "to have another one live", version=max(others))
+    _run(promote, "to have another one live", version=max(others))
 
 
-def _sample(server: int) -> dict[tuple[str, str], float]:
+def _sample(servers: dict[str, int]) -> dict[tuple[str, str], float]:
     gc.collect()
     left = sum(1 for _ in Path(tempfile.gettempdir()).iterdir())
-    found = {SERVER: usage(server), THIS: usage(os.getpid()), ALL: {LEFT: left}}
+    found = {name: usage(pid) for name, pid in servers.items()}
+    found |= {THIS: usage(os.getpid(), alone=True), ALL: {LEFT: left}}  # the servers are its children
     return {(process, what): value for process, values in found.items() for what, value in values.items()}
 
 
@@ -212,35 +208,13 @@ def _done(people: People, target: Target) -> dict[str, int]:
     }
 
 
-def _lines(soak: Soak) -> Iterator[str]:
-    done = ", ".join(f"{what} {number:,}" for what, number in soak.done.items())
-    yield f"{soak.rounds} rounds took {soak.seconds:,.0f} s: {done}."
-    yield ""
-    yield "| processes | what | after the warm-up | after the last round | added in a round | bound |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
-    for one in soak.courses:
-        first, last = one.counted[0], one.counted[-1]
-        yield f"| {one.process} | {one.what} | {first:,.0f} | {last:,.0f} | {one.growth:.2f} | {BOUNDS[one.what]:g} |"
-    yield ""
-    yield "| what | done | wrong in the tables |"
-    yield "| --- | ---: | ---: |"
-    for account in soak.accounts:
-        yield f"| {account.what} | {account.given:,} | {len(account.wrong)} |"
-
-
-def _write(lines: Sequence[str]) -> None:
-    """Write the figures to the page, between its two markers."""
-    before, _, rest = PAGE.read_text().partition(_BEGIN)
-    PAGE.write_text("\n".join([before + _BEGIN, "", *lines, "", _END + rest.partition(_END)[2]]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"how long to go on with rounds (default: {MINUTES:g})")
     soak = run(parser.parse_args().minutes)
-    lines = list(_lines(soak))
+    lines = list(lines_of(soak))
     print("\n".join(lines))
-    _write(lines)
+    write(lines)
     if soak.wrong:
         raise SystemExit("\n".join(soak.wrong))
 

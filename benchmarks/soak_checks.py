@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 MEMORY, THREADS, FILES, CHILDREN, LEFT = "memory, MB", "threads", "open files", "child processes", "files in the temporary folder"
@@ -51,17 +53,35 @@ class Account:
         return f"{len(self.wrong)} of {self.given} {self.what} are wrong: {', '.join(self.wrong[:_WRONG_SHOWN])}"
 
 
-def usage(pid: int) -> dict[str, float]:
-    """What a process has at this moment."""
+def usage(pid: int, *, alone: bool = False) -> dict[str, float]:
+    """What a process and all that it has started have at this moment, such as the model's process of the endpoint server.
+
+    Args:
+        pid: of the process.
+        alone: without what it has started, but for their number.
+    """
     import psutil
 
     process = psutil.Process(pid)
-    return {
-        MEMORY: process.memory_info().rss / 1e6,
-        THREADS: process.num_threads(),
-        FILES: process.num_fds(),
-        CHILDREN: len(process.children(recursive=True)),
-    }
+    children = process.children(recursive=True)
+    found = {MEMORY: 0.0, THREADS: 0.0, FILES: 0.0, CHILDREN: float(len(children))}
+    for one in [process] if alone else [process, *children]:
+        with suppress(psutil.NoSuchProcess), one.oneshot():  # it has ended since
+            found[MEMORY] += one.memory_info().rss / 1e6
+            found[THREADS] += one.num_threads()
+            found[FILES] += one.num_fds()
+    return found
+
+
+def swaps(live: Sequence[int], rounds: int) -> Account:
+    """Whether another version went live as often as there were rounds: without swaps the figures say nothing about them.
+
+    Args:
+        live: the versions that went live, in the order of time or backwards.
+        rounds: how many there were.
+    """
+    done = sum(one != before for before, one in pairwise(live))
+    return Account("swaps of versions", rounds, ["no swap"] * (rounds - done))
 
 
 def requests(asked: Mapping[str, int], only_ours: Collection[str], logged: Iterable[str | None]) -> Account:

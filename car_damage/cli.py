@@ -70,7 +70,7 @@ def predict(
 @app.command()
 def explain(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="Photo file.")],
-    output: Annotated[Path | None, typer.Option(help="The picture to write; by default PHOTO with -explained in its name.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The picture to write; by default _PHOTO-explained.jpg beside it.")] = None,
 ) -> None:
     """Ask the endpoint about a photo, and write a picture of where it sees the damage."""
     from car_damage.commands.explain import explain as run

@@ -1,4 +1,4 @@
-"""Every error that this project raises, as one tree.
+"""The errors by which stages, commands and ports say what is wrong, as one tree.
 
 CarDamageError
 ├── Transient                 temporary: a task retries it, with backoff and jitter
@@ -18,6 +18,7 @@ CarDamageError
     ├── PromotionRefused      a version that a person chose must not replace the champion
     ├── RegistryError         the model registry refused a call or contradicts itself
     ├── RequestRefused        a service refused a request permanently (token, permission, name)
+    │   └── PhotoRefused      a photo cannot be read, or the endpoint refuses it
     ├── UpdateFailed          the endpoint could not serve the requested version
     └── UnexpectedError       anything else that a stage raised; its traceback is worth reading
 
@@ -27,7 +28,7 @@ part of every registered model (see served_model), so it imports nothing.
 
 
 class CarDamageError(Exception):
-    """The base class of all errors that this project raises on purpose."""
+    """The base class of these errors. Others never leave their room: what the endpoint server answers, and what doctor finds."""
 
 
 class Transient(CarDamageError):
@@ -104,6 +105,10 @@ class RegistryError(Terminal):
 
 class RequestRefused(Terminal):
     """A service refused a request, and will refuse it again: wrong token, missing permission, unknown name."""
+
+
+class PhotoRefused(RequestRefused):
+    """One of the photos of a request cannot be read, or the endpoint refuses it. Others may be answered without it."""
 
 
 class UpdateFailed(Terminal):

@@ -146,6 +146,8 @@ class TrainRequest:
     """Train even when a finished run of another flow run has this key."""
     fallback_key: str = ""
     """See `training_keys`."""
+    bronze_version: int = -1
+    """The version of bronze that silver was made from; -1 where an earlier release asked."""
 
 
 @dataclass(frozen=True)
@@ -324,7 +326,7 @@ class ChooseRequest:
     """Find the version that a person wants live, and whether it may go live."""
 
     version: int | Literal["previous"]
-    """A number, or `previous`: the champion before the present one."""
+    """A number, or `previous`: the champion before the present one, without those that were rolled back."""
 
 
 @dataclass(frozen=True)
@@ -448,7 +450,7 @@ class MonitorReport:
     unlabelled: int = 0
     """Different photos of the latest windows without a label."""
     coverage: float | None = None
-    """The coverage to which the version's endpoint must raise the model's own; None: it need not."""
+    """The coverage that the version was given when it became worse, which its endpoint has if the settings say so; None: none ever."""
 
 
 @dataclass(frozen=True)
@@ -573,7 +575,14 @@ def live_request(report: SilverReport, settings: Settings, read: Callable[[str],
 def train_request(flow_run: str, silver: SilverReport, live: LiveReport, asked: LiveRequest, train_again: bool = False) -> TrainRequest:
     """Training reads the silver version of this run, and no later one."""
     return TrainRequest(
-        flow_run, silver.silver_version, silver.fingerprint, asked.training_key, live.run_id or "", train_again, asked.fallback_key
+        flow_run,
+        silver.silver_version,
+        silver.fingerprint,
+        asked.training_key,
+        live.run_id or "",
+        train_again,
+        asked.fallback_key,
+        silver.bronze_version,
     )
 
 

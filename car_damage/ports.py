@@ -7,7 +7,7 @@ and stop the process before and after each call.
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -27,6 +27,7 @@ KEY_TAG = "training_key"
 """The tag of runs and versions that identifies a training: the same data, settings and code have the same key, on each machine."""
 PACKAGES_TAG = "packages"
 """Tag of a training run: the packages that have trained it, see `car_damage.packages.that_train_here_exactly`."""
+BRONZE_TAG = "bronze_version"
 SILVER_TAG = "silver_version"
 """The tag of runs and versions with the version of the silver table that they use."""
 FEATURES_TAG = "features"
@@ -54,6 +55,10 @@ class File:
     """UTC, whole milliseconds: the precision that all engines share."""
 
 
+LEFT = timedelta(hours=1)
+"""Age of a draft whose writer was killed: no file takes so long to write."""
+
+
 class Files(Protocol):
     """Files by path: a folder of this machine, or a volume. Only `replace` overwrites, and only `remove` removes."""
 
@@ -79,6 +84,12 @@ class Files(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all its files. Does nothing if it does not exist. Raises Unavailable."""
+
+    def drafts(self, folder: str) -> Iterator[File]:
+        """What calls of `write_once` and `replace` write at this moment below `folder`, or have left there when they were killed.
+
+        `list` skips these files. There is none if the folder does not exist. Raises Unavailable.
+        """
 
 
 @dataclass(frozen=True)
@@ -236,6 +247,8 @@ class Tables(Protocol):
 
         Raises:
             CommitConflict: another writer committed first: with `base` once, otherwise in every attempt.
+            SettingsError: `table` is a path.
+            ValueError: two rows, or two keys to delete, have the same key.
         """
 
     def uri(self, table: str) -> str:
@@ -357,6 +370,8 @@ class RunContents:
     dataset: Dataset
     preparation: "Preparation"
     """Of every photo that the network was trained with, and of those that the model will answer."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the run, beside those that it has started with."""
 
 
 @dataclass(frozen=True)
@@ -395,10 +410,15 @@ class Tracking(Protocol):
         """Log the contents of a run and its model; returns the model's URI (`models:/m-...`)."""
 
     def trials(self, training_key: str, run_id: str) -> list[Trial]:
-        """The trials of the search for this training, in their order. Those of earlier runs become children of this run."""
+        """The trials of the search for this training, in their order, also those that did not end. Those of earlier runs become children
+        of this run.
+        """
 
-    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
-        """Write a trial as a child of this run."""
+    def begin_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> str:
+        """Write a trial as a child of this run, before it begins, with what it counts if it never ends. Returns the child's id."""
+
+    def end_trial(self, child: str, number: int, trial: Trial) -> None:
+        """Write what came of it."""
 
     def finish(self, run_id: str, model_uri: str, training_key: str | None = None) -> None:
         """Mark the run as finished. `run_for` finds only finished runs. A key takes the place of the one that the run began with."""
@@ -472,7 +492,7 @@ class Registry(Protocol):
 
 
 class Archive(Protocol):
-    """Trainings that are over: removes them, and keeps the documents of their decisions."""
+    """Trainings that are over: removes them, and keeps the documents of their decisions, and the certificates of forgotten photos."""
 
     def deleted(self) -> list[RunSummary]:
         """Training runs that a person has deleted and whose files are still there; none where the service removes these itself."""

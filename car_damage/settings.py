@@ -320,7 +320,7 @@ class Answers(Section):
     """Photos that are kept there at most. Further ones are dropped and counted."""
     keep_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
     """Bytes of these photos at most."""
-    doubtful: Annotated[int, Field(ge=0)] = 40
+    doubtful: Annotated[int, Field(ge=0)] = 100
     """Photos at most whose labels look wrong after a training, and 4 % of all. The run shows them, and people are asked about them where
     keep_for_review names a folder. 0: none."""
 
@@ -538,7 +538,7 @@ class Databricks(Section):
     ingest_job: str = "car-damage-ingest"
     """Name of the job that validates photos and writes the silver table."""
     train_job: str = "car-damage-train"
-    """Name of the job that trains a model and evaluates it."""
+    """Name of the job that trains a model and evaluates it, and has a photo forgotten."""
     score_job: str = "car-damage-score"
     """Name of the job that predicts many photos at once."""
     monitor_job: str = "car-damage-monitor"
@@ -655,17 +655,22 @@ def config_file() -> Path | None:
     return here if here.is_file() else None
 
 
+def listed_below(path: str, folder: str) -> bool:
+    """Whether a listing of the folder has the files of this path. It has none whose names begin with _ or a dot, nor those of such folders.
+
+    Args:
+        path: absolute.
+        folder: absolute, with a slash at the end.
+    """
+    below = path.removeprefix(folder).split("/")
+    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
+
+
 _UNUSABLE = re.compile(r"[\[\]^|\\?]|%[0-9A-Fa-f]{2}")
 """What no path of the home folder or of a table may have: delta-rs 1.6 panics or reads it as an escape, and MLflow's address of SQLite ends
 at ?."""
 _UNQUOTED = re.compile(r"(?<![:\w\\]):\w|'.*\"|\".*'")
 """What the home folder's path may not have besides, because MLflow 3.17 writes it into a statement of SQL."""
-
-
-def _seen_below(path: str, folder: str) -> bool:
-    """Whether a listing of the folder has the files of this path. It does not look into folders whose names begin with _ or a dot."""
-    below = path.removeprefix(folder).split("/")
-    return path.startswith(folder) and not any(name[:1] in {".", "_"} for name in below if name)
 
 
 def _volume(path: str) -> str:
@@ -686,8 +691,8 @@ class Settings(BaseSettings):
     )
 
     home: AbsolutePath = Path(HOME)
-    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, requests/. It may be moved, copied and mounted
-    elsewhere while nothing uses it."""
+    """Folder for all data of the local target: tables/, mlflow.db, artifacts/, endpoint/, corrections/, requests/, logs/. It may be moved,
+    copied and mounted elsewhere while nothing uses it."""
     landing: Landing = Landing()
     labels: Labels = Labels()
     images: Images = Images()
@@ -794,7 +799,7 @@ class Settings(BaseSettings):
             "monitoring.log_folder": self.monitoring.log_folder,
         }
         for (other, there), (name, path) in combinations(folders.items(), 2):
-            if path and there and (there.startswith(path) or _seen_below(path, there)):
+            if path and there and (there.startswith(path) or listed_below(path, there)):
                 raise ValueError(f"{name} is {path}, and {other} is {there}: neither may lie in the other; set {name} to another folder")
         return self
 

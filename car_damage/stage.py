@@ -48,7 +48,7 @@ class Stage(Generic[Req, Rep]):
     report: type[Rep]
     work: Callable[[Req, Platform, Progress], Rep]
     job: Job | None = None
-    """The job that does the stage. None: it only talks to services, and always runs where the flow runs."""
+    """The job that does the stage. None: it needs no compute of a workspace, and always runs where the flow runs."""
     deadline: float = HOUR
     """Seconds that the stage may take as a job, its cold start included. The Prefect task allows more, so that the job is cancelled
     before the task times out."""

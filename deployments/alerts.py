@@ -18,7 +18,7 @@ from car_damage.settings import Alerts
 from tasks.alerts import KEPT, REJECTS
 from tasks.attempts import ENDED, LOST, MOST, STOPPED, TOO_OFTEN
 from tasks.commands import DOCTOR
-from tasks.worse import DEGRADED
+from tasks.degradation import DEGRADED
 
 PREFIX = "car-damage: "
 """Prefix of the automations that bootstrap creates; those of prefect.yaml belong to their deployments."""
@@ -56,7 +56,7 @@ def _runs_tagged(tag: str) -> dict[str, Any]:
 
 
 _OURS = _runs_tagged("car-damage")
-"""Runs of retrain, promote, score and monitor: their deployments have this tag."""
+"""Runs of retrain, promote, score, monitor and forget: their deployments have this tag."""
 
 
 def _restart_lost_run(alerts: Alerts) -> AutomationCore:

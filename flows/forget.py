@@ -53,7 +53,7 @@ def forget(photo: Photo) -> State[Any]:
     told = forgetting.or_told("the photo's hash in the parameters of runs", forgetting.hide)
 
     noted = forget_photo(ForgetRequest(flow_run, mark, by, note_only=True), runner)
-    turns.await_others()
+    turns.await_others(runner)
     told += forgetting.or_told("the photo in artifacts", partial(forgetting.clean_artifacts, noted, settings))
     report = forget_photo(ForgetRequest(flow_run, mark, by, elsewhere=told), runner)
     forgetting.clean_artifacts(report, settings)  # also of trainings that are known by now

@@ -10,7 +10,7 @@ from prefect.states import Completed
 from car_damage.pipeline import MonitorRequest
 from car_damage.promotion import outcome
 from car_damage.settings_sources import load
-from tasks import by_hand, naming, worse
+from tasks import by_hand, degradation, naming
 from tasks.attempts import take_over, tell_end
 from tasks.cancellation import end_work
 from tasks.runner import runner_for
@@ -39,9 +39,11 @@ def monitor() -> State[Any]:
     settings = load()
     runner = runner_for(settings)
     report = look_at_requests(MonitorRequest(str(runtime.flow_run.id)), runner)
-    worse.tell(report, settings)
-    if report.coverage is not None:
-        raise_coverage(runner)
+    try:
+        if report.coverage is not None:
+            raise_coverage(runner)
+    finally:  # neither waits for the other: an event that cannot be sent, an endpoint that cannot be updated
+        degradation.tell(report, settings)
     ending = outcome.after_monitor(report)
     return Completed(name=ending.name, message=ending.message, data=ending.message)
 

@@ -1,6 +1,6 @@
 """Events that a person should know of although no run failed.
 
-This module only emits them, with everything that a message needs in the payload. The automations of deployments/alerts.py
+This module only sends them, with everything that a message needs in the payload. The automations of deployments/alerts.py
 send the notifications.
 """
 
@@ -8,12 +8,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
 from car_damage.pipeline import ValidateReport
 from car_damage.promotion.outcome import Outcome
 from car_damage.settings import Alerts
+from tasks import events
 from tasks.flow_runs import RETRAIN, in_state
 from tasks.progress import if_possible
 
@@ -28,28 +28,25 @@ _RUNS_READ = 200
 
 
 def of_rejects(report: ValidateReport, alerts: Alerts) -> None:
-    """Emit the event if too large a share of the new files was rejected."""
+    """Send the event if too large a share of the new files was rejected. Raises Unavailable if it cannot be sent."""
     rejected = report.new - report.accepted
     if report.new < alerts.rejected_files or rejected <= alerts.rejected_share * report.new:
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.rejected.items(), key=lambda item: -item[1]))
     get_run_logger().warning("%d of %d new files cannot be used: %s", rejected, report.new, reasons)
-    emit_event(
-        REJECTS,
-        resource={"prefect.resource.id": "car-damage.landing"},
-        payload={"rejected": rejected, "files": report.new, "reasons": reasons},
-    )
+    payload = {"rejected": rejected, "files": report.new, "reasons": reasons}
+    events.send(REJECTS, {"prefect.resource.id": "car-damage.landing"}, payload)
 
 
 def of_ending(ending: Outcome, alerts: Alerts) -> None:
-    """Emit the event if the number of runs in a row without a better version is a multiple of `alerts.kept_in_a_row`."""
+    """Send the event, if possible, when the number of runs in a row without a better version is a multiple of `alerts.kept_in_a_row`."""
     if ending.name not in NOT_BETTER:
         return
     with if_possible("the number of runs without a better version"):
         runs = 1 + in_a_row(_endings_before())
         if runs % alerts.kept_in_a_row == 0:
             get_run_logger().warning("%d runs in a row brought no better version", runs)
-            emit_event(KEPT, resource={"prefect.resource.id": "car-damage.champion"}, payload={"runs": runs, "message": ending.message})
+            events.send(KEPT, {"prefect.resource.id": "car-damage.champion"}, {"runs": runs, "message": ending.message})
 
 
 def in_a_row(endings: list[str]) -> int:

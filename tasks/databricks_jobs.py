@@ -9,13 +9,14 @@ it; then the next attempt's token counts.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from prefect.logging import get_run_logger
 
-from car_damage.errors import CarDamageError, RequestRefused, Terminal, Transient, Unavailable
+from car_damage.errors import CarDamageError, RequestRefused, Terminal, Transient, Unavailable, WorkspaceIncomplete
 from car_damage.job import handover
 from car_damage.job.handover import Place
 from car_damage.job.jobs import FLOW_RUN, JobRun, Jobs
@@ -110,6 +111,19 @@ class DatabricksJobs:
         if problems:
             with commands.advised():
                 raise type(problems[0])("; ".join(map(str, problems)))
+
+    def underway(self) -> list[str]:
+        """The addresses of all runs of the jobs that have not ended, whatever flow run they work for.
+
+        Raises:
+            CarDamageError: the workspace does not answer, or refuses.
+        """
+        jobs, settings, found = self._workspace.jobs, self.platform.settings.databricks, list[str]()
+        patiently = Patience(self.platform.clock, [settings.poll], settings.patience)
+        for name in settings.jobs.values():
+            with suppress(WorkspaceIncomplete):  # a job that is not there has no run
+                found += [run.url for run in patiently(jobs.live, patiently(jobs.find, name))]
+        return found
 
 
 class _Wait:

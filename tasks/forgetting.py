@@ -2,19 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.logging import get_run_logger
 
 from car_damage.data.forgotten import mark_of
-from car_damage.errors import SettingsError
+from car_damage.errors import SettingsError, Unavailable
 from car_damage.machine import absolute
 from car_damage.pipeline import ForgetReport, Trace
 from car_damage.settings import Settings
@@ -43,15 +44,26 @@ def or_told(what: str, work: Callable[[], None]) -> tuple[Trace, ...]:
     """Do something on the server. Returns what the certificate says if that fails."""
     try:
         work()
-    except (httpx.HTTPError, PrefectException) as error:
+    except Unavailable as error:
         get_run_logger().warning("%s could not be removed: %s", what, error)
-        return (Trace("Prefect", what, stays=f"the server did not remove it: forget the photo again ({type(error).__name__})", again=True),)
+        return (Trace("Prefect", what, stays="the server did not remove it: forget the photo again", again=True),)
     return ()
 
 
+@contextmanager
+def _server() -> Iterator[SyncPrefectClient]:
+    """Prefect's server. Raises Unavailable for what it does not answer."""
+    try:
+        with get_client(sync_client=True) as client:
+            yield client
+    except (httpx.HTTPError, PrefectException) as error:
+        cause = str(error) or type(error).__name__
+        raise Unavailable(f"Prefect's server does not answer, so forget the photo again: {cause}") from error
+
+
 def hide() -> None:
-    """Put the mark in the place of the photo's hash, in the parameters of this run and of earlier ones."""
-    with get_client(sync_client=True) as client:
+    """Put the mark in the place of the photo's hash, in the parameters of this run and of earlier ones. Raises Unavailable."""
+    with _server() as client:
         read = partial(client.read_flow_runs, flow_filter=FORGET, sort=FlowRunSort.START_TIME_DESC)
         for run in chain.from_iterable(islice(pages(read, RUNS), _PAGES)):
             photo = str(run.parameters.get("photo", HIDDEN))
@@ -63,9 +75,12 @@ def clean_artifacts(report: ForgetReport, settings: Settings) -> None:
     """Remove the pictures from artifacts that may show the photo, and its paths and its hash from their text.
 
     Pictures of files that are not used go from every such artifact: its text may name the file in a way that nobody knows any more.
+
+    Raises:
+        Unavailable: the server did not remove them all.
     """
     sought, paths = SoughtPhoto(lambda sha256: mark_of(sha256) == report.mark), _written(report.paths, absolute(settings.landing.folder))
-    with get_client(sync_client=True) as client:
+    with _server() as client:
         for artifact in artifacts(client, keys=(*WITH_PICTURES, *_WITH_PATHS)):
             text = str(artifact.data)
             shows = artifact.key == "data-quality" or any(run in text for run in report.runs)
@@ -85,14 +100,15 @@ def _written(paths: Sequence[str], landing: str) -> re.Pattern[str] | None:
 
 
 def start_retrain(report: ForgetReport) -> None:
-    """Create a run of retrain, once for each photo.
+    """Create a run of retrain, once for each photo and latest version that was trained with it.
 
     Raises:
         SettingsError: the flow is not deployed.
+        Unavailable: the server does not answer.
     """
-    with get_client(sync_client=True) as client:
+    with _server() as client:
         try:
             deployment = client.read_deployment_by_name(RETRAIN)
         except ObjectNotFound as error:
             raise SettingsError(f"forgetting.retrain is set, but the flow retrain is not deployed: run `{BOOTSTRAP}`") from error
-        client.create_flow_run_from_deployment(deployment.id, idempotency_key=f"forgotten-{report.mark}")
+        client.create_flow_run_from_deployment(deployment.id, idempotency_key=f"forgotten-{report.mark}-{max(report.versions)}")

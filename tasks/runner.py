@@ -25,6 +25,9 @@ class Runner(Protocol):
     def cancel(self, flow_run: str) -> None:
         """End remote work of a flow run whose own process has ended."""
 
+    def underway(self) -> list[str]:
+        """The remote work of all flow runs that has not ended, each by where a person looks at it. Raises CarDamageError."""
+
 
 class LocalRunner:
     """Runs every stage in this process."""
@@ -38,6 +41,10 @@ class LocalRunner:
 
     def cancel(self, flow_run: str) -> None:
         """Do nothing: there is no remote work."""
+
+    def underway(self) -> list[str]:
+        """None."""
+        return []
 
 
 def runner_for(settings: Settings) -> Runner:

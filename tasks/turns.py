@@ -2,11 +2,12 @@
 
 A run of forget waits for the runs that began before it, and a run that writes to tables waits for the runs of forget that began before
 it. So each waits for earlier ones only, and no two for each other. Prefect's own limits would not do: a run that waits for a slot for
-hours has no order, and one that was killed keeps its slot.
+hours has no order, and one that was killed keeps its slot. A run that only updates the endpoint takes turns by the endpoint's limit: a
+rollback must not wait for a training that a run of forget waits for.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from uuid import UUID
 
@@ -19,21 +20,24 @@ from prefect.logging import get_run_logger
 from car_damage.errors import Terminal
 from tasks.flow_runs import FORGET, WORK, in_state
 from tasks.old_pictures import RUNS, pages
+from tasks.runner import Runner
 
 PATIENCE, POLL = 12 * 3600.0, 10.0
 """Seconds to wait for other runs to end, and between two looks."""
 _IN_PROGRESS = FlowRunFilter(state=in_state(StateType.RUNNING, StateType.CANCELLING))
 
 
-def await_others() -> None:
+def await_others(runner: Runner) -> None:
     """Wait until every run has ended that may have read the photo before its mark was noted, and the runs of forget that began before.
 
-    No later run writes to a table meanwhile: see `await_forgetting`.
+    No later run writes to a table meanwhile: see `await_forgetting`. The remote work of a run that was killed goes on without it.
 
     Raises:
         Terminal: one of them takes too long.
+        CarDamageError: it cannot be seen whether remote work goes on.
     """
     _await_earlier(WORK)
+    _until_none(runner.underway)
 
 
 def await_forgetting() -> None:
@@ -46,17 +50,21 @@ def await_forgetting() -> None:
 
 
 def _await_earlier(flows: FlowFilter) -> None:
-    deadline, told = time.monotonic() + PATIENCE, set[UUID]()
     with get_client(sync_client=True) as client:
         mine = _began(client.read_flow_run(UUID(str(runtime.flow_run.id))))
-        while others := [*_earlier(client, flows, mine)]:
-            for run in others:
-                if run.id not in told:
-                    get_run_logger().info("waiting for the run %s", run.name)
-                told.add(run.id)
-            if time.monotonic() > deadline:
-                raise Terminal(f"the run {others[0].name} has not ended: cancel it, or wait, and run this again")
-            time.sleep(POLL)
+        _until_none(lambda: [run.name for run in _earlier(client, flows, mine)])
+
+
+def _until_none(underway: Callable[[], list[str]]) -> None:
+    deadline, told = time.monotonic() + PATIENCE, set[str]()
+    while others := underway():
+        for name in others:
+            if name not in told:
+                get_run_logger().info("waiting for the run %s", name)
+        told.update(others)
+        if time.monotonic() > deadline:
+            raise Terminal(f"the run {others[0]} has not ended: cancel it, or wait, and run this again")
+        time.sleep(POLL)
 
 
 def _earlier(client: SyncPrefectClient, flows: FlowFilter, mine: tuple[datetime, UUID]) -> Iterator[FlowRun]:

@@ -73,6 +73,18 @@ def pytest_xdist_make_scheduler(config, log):
     return ByStory(config, log)
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """Call it: from then on, and until the test ends, trainings take this machine for one with a GPU."""
+    from car_damage.model.networks import startup
+
+    startup.import_quietly()
+    from tensorflow.python.framework import config
+
+    yield lambda: monkeypatch.setattr(startup, "has_gpu", lambda: True)
+    config.disable_op_determinism()
+
+
 @pytest.fixture(scope="session")
 def engine(request):
     """The table engine for tests that need only one."""

@@ -1,7 +1,7 @@
 """Small fakes for the ports of the control plane. Each test sets how they behave."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +43,10 @@ class Photos:
 
     def list(self, folder: str) -> list[File]:  # type: ignore[override]
         return [File(path, len(data), datetime.fromtimestamp(0, UTC)) for path, data in self.photos.items() if path.startswith(folder)]
+
+    def drafts(self, folder: str) -> Iterator[File]:
+        del folder
+        yield from ()
 
     def read(self, path: str) -> bytes:
         try:

@@ -3,7 +3,7 @@
 `RECIPE` is part of every training key, so a change of this code that changes models must raise it. tests/recipe.json has the RECIPE
 and the digest of the code that belong together, and a test compares both with the code that is there. After a change that keeps RECIPE,
 the command writes the digest only with proof: the code of the latest commit that has the recorded digest, and the code
-that is there, decode the same photos to the same pixels, refuse the same files, and train the same weights.
+that is there, make the same of the same photos and numbers, byte by byte. `tests.recipe_outcomes` says what.
 """
 
 import ast
@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from tests import corpus
+from tests import corpus, recipe_outcomes
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path("tests", "recipe.json")
+PROOF = (str(RECORD), "tests/recipe.py", "tests/recipe_outcomes.py")
+"""The files beside the package that decide what is proved."""
 ROOTS = (
     "car_damage.model.networks.training",
     "car_damage.model.pixels.photos",
@@ -41,7 +43,6 @@ is part of the recipe."""
 ROOMS = ("car_damage.model", "car_damage.photo")
 SINGLE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 """Environment variables with which two trainings add numbers in the same order."""
-SPLITS = ("train", "train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -101,65 +102,6 @@ def record(root: Path = ROOT) -> str:
     return f"recorded in {RECORD}: {why}"
 
 
-def train(photos: Path, result: Path) -> None:
-    """Decode all photos of a folder, with a preparation too, and train a small network on those whose names begin with `valid`; write
-    what came out.
-
-    Half of the photos find room in the cache, so both ways to read them are part of the result.
-    """
-    import pyarrow as pa
-
-    from car_damage.errors import UnusablePhoto
-    from car_damage.model.networks import training
-    from car_damage.model.pixels.photos import load
-    from car_damage.model.pixels.resolution import learn
-    from car_damage.photo.decoder import decode
-    from car_damage.photo.limits import SIZE, Limits
-    from car_damage.photo.preparation import Preparation
-    from car_damage.settings import Labels, Training
-    from car_damage.stage import silent
-    from tests.fakes import Photos, Time, sha256
-
-    def decoded(data: bytes, preparation: Preparation) -> str:
-        try:
-            return sha256(decode(data, Limits(), preparation).pixels.tobytes())
-        except UnusablePhoto as error:
-            return error.reason
-
-    files = {path.name: path.read_bytes() for path in sorted(photos.iterdir())}
-    valid = [name for name in files if name.startswith("valid")]
-    classes = Labels().classes
-    rows = pa.table(
-        {
-            "path": valid,
-            "sha256": [sha256(files[name]) for name in valid],
-            "label": [classes[number % len(classes)] for number in range(len(valid))],
-            "split": [SPLITS[number % len(SPLITS)] for number in range(len(valid))],
-        }
-    )
-    room = len(valid) // 2 * SIZE * SIZE * 3
-    with load(rows, Photos(files), Limits(), classes, 2, silent, room, Time()) as photo_set:  # type: ignore[arg-type]
-        parts = [photo_set.part(split) for split in dict.fromkeys(SPLITS)]
-        trained = training.train(parts[0], parts[1], len(classes), Training(epochs=2), silent)
-        answers = training.predict(trained.network, parts[2])
-    same = {"split": ["train"] * len(valid), "width": [160] * len(valid), "height": [120] * len(valid)}
-    learnt = learn(pa.table({"path": valid, "sha256": rows["sha256"], **same}), Photos(files), 2, Time())  # type: ignore[arg-type]
-    outcomes = _heads() | {f"photo {name}": np.array(decoded(data, Preparation())) for name, data in files.items()}
-    outcomes |= {f"prepared {name}": np.array(decoded(data, Preparation(14_000, 60))) for name, data in files.items()}
-    outcomes["learnt"] = np.array([learnt.pixels, learnt.quality], float)
-    weights = {f"weights {number}": array for number, array in enumerate(trained.network.get_weights())}
-    np.savez(result, answers=answers, **outcomes, **weights)
-
-
-def _heads() -> dict[str, np.ndarray]:
-    """Heads on features that are the same each time."""
-    from car_damage.model.networks import heads
-
-    features, labels = np.random.default_rng(0).random((45, 2, 12)), np.arange(45) % 3
-    fitted = {kind: heads.fit(features, labels, np.arange(45) // 2, 3, kind, 1).head for kind in ("softmax", "ordinal")}  # type: ignore[arg-type]
-    return {f"head {kind}": np.concatenate([head.kernel, head.bias[None]]) for kind, head in fitted.items()}
-
-
 def _prove(root: Path, before: Recipe) -> None:
     with tempfile.TemporaryDirectory(prefix="recipe-") as scratch:
         folder = Path(scratch)
@@ -171,9 +113,10 @@ def _prove(root: Path, before: Recipe) -> None:
             )
     # What only the present code says has nothing to be compared with.
     if different := sorted(name for name in first if first[name] != second.get(name)):
+        parts = ", ".join(sorted({name.split()[0] for name in different}))
         raise NotProved(
-            f"the code gives another model than the one that RECIPE {before.recipe} stands for: {len(different)} results differ, such as "
-            f"{different[0]}. Raise RECIPE in car_damage/pipeline.py, and run this command again"
+            f"the code gives another model than the one that RECIPE {before.recipe} stands for: {len(different)} results differ, of "
+            f"{parts}, such as {different[0]}. Raise RECIPE in car_damage/pipeline.py, and run this command again"
         )
 
 
@@ -193,7 +136,7 @@ def _write_photos(folder: Path) -> None:
 
 def _commit_with(root: Path, before: Recipe, folder: Path) -> str:
     """The latest commit with this recipe that can train with it."""
-    for commit in _git(root, "rev-list", "HEAD", "--", "car_damage", str(RECORD)).decode().split():
+    for commit in _git(root, "rev-list", "HEAD", "--", "car_damage", *PROOF).decode().split():
         _extract(root, commit, folder / commit)
         if (folder / commit / RECORD).is_file() and recorded(folder / commit) == before and _own_digest(folder / commit) == before.digest:
             return commit
@@ -215,7 +158,7 @@ def _extract(root: Path, commit: str, to: Path) -> None:
 
 
 def _trained(tree: Path, photos: Path, result: Path) -> dict[str, bytes]:
-    """What this code makes of the photos: name -> bytes. Its own `train` runs, which calls its functions as they are there."""
+    """What this code makes of the photos: name -> bytes. Its own outcomes are written, by its functions as they are there."""
     environment = os.environ | SINGLE_THREAD | {"PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "tests.recipe", "train", str(photos), str(result)]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
@@ -268,9 +211,9 @@ def _constant(file: Path, name: str) -> int:
 
 
 def main() -> None:
-    """Record the recipe; with `train FOLDER FILE`, only train."""
+    """Record the recipe; with `train FOLDER FILE`, only write the outcomes of the photos in a folder."""
     if sys.argv[1:2] == ["train"]:
-        train(Path(sys.argv[2]), Path(sys.argv[3]))
+        recipe_outcomes.write(Path(sys.argv[2]), Path(sys.argv[3]))
         return
     try:
         print(record())  # noqa: T201

@@ -231,6 +231,13 @@ def test_benchmarks_in_the_documentation_are_there() -> None:
     assert named <= set(MODULES)
 
 
+@pytest.mark.parametrize("name", ["trials", "trials_fine_tuning"])
+def test_a_table_of_trials_has_the_rows_that_its_command_writes(name: str) -> None:
+    table = (DOCS / "model.md").read_text().partition(f"written by python -m benchmarks {name} -->")[2].partition("<!-- end")[0]
+    _, *recipes = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert recipes == [trial.name for trial in importlib.import_module(f"benchmarks.{name}").TRIALS]
+
+
 def test_every_reason_has_its_row() -> None:
     from car_damage.photo.reasons import REASONS
 

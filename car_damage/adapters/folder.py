@@ -9,21 +9,25 @@ written `\xNN` in the path, and `Folder.read` finds the file by that path.
 """
 
 import errno
+import math
 import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from car_damage.errors import FileMissing, SettingsError, Unavailable
 from car_damage.machine import absolute
-from car_damage.ports import File
+from car_damage.ports import LEFT, File
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 _FILES = (stat.S_IFREG, stat.S_IFLNK)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """Errors of storage without hard links, or without renaming."""
@@ -32,7 +36,13 @@ _EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
 
 
 class Folder:
-    """The port `Files` on this machine's file system."""
+    """The port `Files` on this machine's file system.
+
+    What killed writers have left beside a file goes when it is written again, or another one there, but not twice in an hour.
+    """
+
+    _swept: ClassVar[dict[Path, float]] = {}
+    """Folder -> when this process has last looked there for drafts, by its own clock."""
 
     def list(self, folder: str) -> Iterator[File]:
         for path, size, modified in walk(folder):
@@ -57,7 +67,7 @@ class Folder:
         On storage without hard links, such as a mounted volume, a kill may leave half a file.
         """
         target = Path(path)
-        with _beside(target, data) as part:
+        with self._beside(target, data) as part:
             try:
                 os.link(part, target)
             except OSError as error:
@@ -72,7 +82,7 @@ class Folder:
         On storage without renaming, such as a mounted volume, a kill may leave half a file.
         """
         target = Path(path)
-        with _beside(target, data) as part:
+        with self._beside(target, data) as part:
             try:
                 part.replace(target)
             except OSError as error:
@@ -89,22 +99,49 @@ class Folder:
         except OSError as error:
             raise Unavailable(f"{path} cannot be removed: {error.strerror or error}") from error
 
+    def drafts(self, folder: str) -> Iterator[File]:
+        try:
+            for path in sorted(Path(folder).rglob(".*")):
+                if is_draft(path.name):
+                    with suppress(FileNotFoundError):  # its writer has ended
+                        found = path.stat()
+                        yield File(utf8(str(path)), found.st_size, EPOCH + timedelta(seconds=found.st_mtime))
+        except OSError as error:
+            raise Unavailable(f"the folder {folder} cannot be listed: {error.strerror or error}") from error
 
-@contextmanager
-def _beside(target: Path, data: bytes) -> Iterator[Path]:
-    """A file with this content beside the target, which listings skip, as long as the block lasts."""
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        yield part
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise Unavailable(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    @contextmanager
+    def _beside(self, target: Path, data: bytes) -> Iterator[Path]:
+        """A file with this content beside the target, which listings skip, as long as the block lasts."""
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            self._sweep(part)
+            yield part
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise Unavailable(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _sweep(self, part: Path) -> None:
+        """Remove the drafts beside this one that are so much older that their writers were killed."""
+        at, folder = time.monotonic(), part.parent
+        if at < self._swept.get(folder, -math.inf) + LEFT.total_seconds():
+            return
+        self._swept[folder] = at
+        written = part.stat().st_mtime  # by the clock of the file system
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if is_draft(entry.name) and entry.stat().st_mtime < written - LEFT.total_seconds():
+                    Path(entry.path).unlink()
+
+
+def is_draft(name: str) -> bool:
+    """Whether this is the name of a file that is being written, or was when its writer was killed."""
+    return _DRAFT.fullmatch(name) is not None
 
 
 def walk(folder: str) -> Iterator[tuple[str, int, int]]:

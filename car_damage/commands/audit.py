@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from car_damage.commands.review import named_photo
 from car_damage.commands.terminal import printable
+from car_damage.data.people.desk import Desk
 from car_damage.errors import Unavailable
 from car_damage.ports import Platform
 from car_damage.traces.account import Account, account
@@ -37,15 +40,14 @@ def audit(platform: Platform, photo: str, replay: bool, as_json: bool, say: Call
 
 def _photo(known: Account, platform: Platform) -> bytes | None:
     """The photo's bytes, from the landing folder, the corrections, or the review desk; None if it is nowhere."""
-    kept = platform.settings.answers.keep_for_review
-    paths = [file["path"] for file in known.files] + ([f"{kept}{known.sha256}.photo"] if kept else [])
-    for path in paths:
-        try:
-            data = platform.files.read(path)
-        except Unavailable:
-            continue
-        if hashlib.sha256(data).hexdigest() == known.sha256:
-            return data
+    desk = Desk(platform.files, platform.settings.answers, platform.clock)
+    reads: list[Callable[[], bytes | None]] = [partial(platform.files.read, file["path"]) for file in known.files]
+    reads.append(partial(desk.photo, known.sha256))
+    for read in reads:
+        with suppress(Unavailable):
+            data = read()
+            if data is not None and hashlib.sha256(data).hexdigest() == known.sha256:
+                return data
     return None
 
 
@@ -77,7 +79,10 @@ def _of_version(of: Any) -> list[str]:
     lines = [f"  version {of['version']}: MLflow run {of['run_id']}"]
     if "run" in of:
         lines[0] += f", {of['run']}, started {of['started'][:16]}"
-        lines.append(f"    data: {of['silver_table']} version {of['silver_version']}, fingerprint {str(of['silver_fingerprint'])[:12]}")
+        made = f", made from bronze version {of['bronze_version']}" if of["bronze_version"] else ""
+        lines.append(
+            f"    data: {of['silver_table']} version {of['silver_version']}{made}, fingerprint {str(of['silver_fingerprint'])[:12]}"
+        )
         lines.append(f"    data and settings: training key {of['training_key']}")
     lines.append(f"    decision: {of['decision'] or 'none'}, against version {of['against'] or 'none'}: {of['reasons'] or 'no reasons'}")
     lives = [f"    {one['what']}, {one['state']}: {one['when'][:16]}, by {one['by']}: {one['why']}" for one in of["moves"]]

@@ -25,7 +25,8 @@ def explain(platform: Platform, photo: Path, to: Path | None, say: Callable[[str
     Args:
         platform: has the endpoint.
         photo: the file.
-        to: the picture, a JPEG. None: beside the photo, with `-explained` in its name. A file that is there is replaced.
+        to: the picture, a JPEG. None: beside the photo, as `_<name>-explained.jpg`: listings of photos skip names with such a
+            beginning. A file that is there is replaced.
         say: prints a line.
 
     Raises what `predict` raises, and:
@@ -35,7 +36,7 @@ def explain(platform: Platform, photo: Path, to: Path | None, say: Callable[[str
     [answer] = asked(platform, [data], explain=True)
     if answer.map is None:
         raise RequestRefused(f"{answer.served_by} cannot say where it sees damage: it was registered by an earlier release. Run retrain")
-    to = to or photo.with_name(f"{photo.stem}-explained.jpg")
+    to = to or photo.with_name(f"_{photo.stem}-explained.jpg")
     try:
         to.write_bytes(picture(decode(data, platform.settings.images.limits()), np.array(answer.map)))
     except OSError as error:

@@ -14,8 +14,8 @@ from car_damage.stages.forget import STAGE
 from car_damage.traces import certificate
 
 _PREFECT = (
-    "Artifacts in Prefect may still show the photo, and no training was started: the flow does both, with "
-    "`prefect deployment run forget/forget --param photo=mark:{}`"
+    "Artifacts in Prefect may still show the photo, and no training was started: the deployment forget does both, with the parameter "
+    "photo=mark:{}"
 )
 
 

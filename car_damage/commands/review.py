@@ -8,11 +8,14 @@ from pathlib import Path
 
 from car_damage.commands.terminal import printable
 from car_damage.data.people import reviews
-from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.reviews import Word
 from car_damage.data.people.spoken import Statements
+from car_damage.data.people.waiting import Waiting
 from car_damage.errors import RequestRefused
+from car_damage.machine import absolute
 from car_damage.ports import Platform
+from car_damage.settings import listed_below
 
 
 def waiting(platform: Platform, as_json: bool, say: Callable[[str], None]) -> None:
@@ -63,10 +66,9 @@ def _desk(platform: Platform) -> Desk:
 
 
 def _photo(platform: Platform, named: str) -> tuple[str, bytes | None]:
-    """sha256 of a photo, and its bytes where they must join the corrections: the photo is a file outside of the landing folder."""
+    """sha256 of a photo, and its bytes where they must join the corrections: no listing of the landing folder has the file."""
     sha256, data = named_photo(named)
-    landed = str(Path(named).absolute()).startswith(platform.settings.landing.folder)
-    return sha256, None if landed else data
+    return sha256, None if listed_below(absolute(named), platform.settings.landing.folder) else data
 
 
 def named_photo(named: str) -> tuple[str, bytes | None]:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -95,13 +96,19 @@ def row(photo: Forgotten) -> pa.Table:
 
 def photo_of(rows: pa.Table, mark: str) -> Forgotten | None:
     """The photo with this mark, from rows with the columns of `FORGOTTEN`; None if it was never forgotten."""
-    found = [one for one in rows.to_pylist() if one["mark"] == mark]
-    if not found:
-        return None
+    return next((photo for photo in photos_of(rows) if photo.mark == mark), None)
+
+
+def photos_of(rows: pa.Table) -> list[Forgotten]:
+    """All photos of rows with the columns of `FORGOTTEN`."""
+    return [_photo(one) for one in rows.to_pylist()]
+
+
+def _photo(one: dict[str, Any]) -> Forgotten:
     calls: dict[bool, list[Trace]] = {True: [], False: []}
-    for trace in json.loads(found[0]["found"] or "[]"):
+    for trace in json.loads(one["found"] or "[]"):
         calls[trace.pop(_ENDED, True)].append(Trace(**trace))
-    return Forgotten(mark, found[0]["by"] or "", found[0]["noted"], tuple(calls[True]), tuple(calls[False]))
+    return Forgotten(one["mark"], one["by"] or "", one["noted"], tuple(calls[True]), tuple(calls[False]))
 
 
 def _key(trace: Trace) -> tuple[str, str, str]:

@@ -88,10 +88,11 @@ class Jobs:
             )
         return int(found[0] or 0)
 
-    def live(self, job: int, flow_run: str) -> list[JobRun]:
-        """The runs of this job that work for this flow run and have not ended, the latest first."""
+    def live(self, job: int, flow_run: str | None = None) -> list[JobRun]:
+        """The runs of this job that work for this flow run, or for any, and have not ended, the latest first."""
         with _translated(f"looking for runs of the job {job}"):
-            runs = [_run(run) for run in self._api.list_runs(job_id=job, active_only=True) if _works_for(run, flow_run)]
+            found = self._api.list_runs(job_id=job, active_only=True)
+            runs = [_run(run) for run in found if flow_run is None or _works_for(run, flow_run)]
         return [run for run in runs if not run.ended]
 
     def ended(self, job: int, flow_run: str, since: datetime) -> frozenset[int]:

@@ -112,7 +112,9 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s", force=True)
     if not given.request:
-        raise SettingsError("a flow run starts this job and gives it a request: run the deployment retrain, score or monitor in Prefect")
+        raise SettingsError(
+            "a flow run starts this job and gives it a request: run the deployment retrain, score, monitor or forget in Prefect"
+        )
     run(Folder(), given.request, given.stages.split(","), given.job_run)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 GRID = 7
-"""Places a side at which a part of the photo is hidden: 49 small calls."""
+"""Places a side at which a part of the photo is hidden, for a network that answers in less time than its photo is decoded."""
 COARSE = 3
-"""The same for a network whose answer takes long, so that a map costs no more than ten answers."""
+"""The same for all others: with the answer, a map is ten calls."""
 _HIDDEN = 2
 """The side of the hidden part, in places: damage on the border of two places is hidden whole by one of them."""
 DIGITS = 3

@@ -34,7 +34,7 @@ class Finding:
 
     name: str
     value: float
-    """How much: population stability index, points, or share."""
+    """How much: population stability index, maximum mean discrepancy, difference of macro-F1 or of shares, share, or milliseconds."""
     limit: float
     """More than this matters."""
     p: float | None = None

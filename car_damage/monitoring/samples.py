@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data.answers.inference_log import once
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
 
@@ -88,7 +89,7 @@ def of_log(rows: pa.Table, classes: Sequence[str], labels: Mapping[str, str], an
         answering: of the version. By it follows which answers ask for a person: the log has what they did with the coverage to which the
             endpoint had raised its own, or that a request had asked for. None: as the log says.
     """
-    rows = _once(pa.concat_tables([rows.filter(has(rows["probabilities"])) for has in (pc.is_valid, pc.is_null)]))
+    rows = once(pa.concat_tables([rows.filter(has(rows["probabilities"])) for has in (pc.is_valid, pc.is_null)]), "sha256")
     answered = rows.filter(pc.is_valid(rows["probabilities"]))
     said = [json.loads(text) for text in answered["probabilities"].to_pylist()]
     probabilities = np.array([[float(of.get(name, 0.0)) for name in classes] for of in said]).reshape(len(said), len(classes))
@@ -115,13 +116,6 @@ def together(samples: Sequence[Sample]) -> Sample:
     """The photos of all of these, of which there is one at least."""
     inputs = {name: np.concatenate([one.inputs[name] for one in samples]) for name in samples[0].inputs}
     return Sample(inputs, *(np.concatenate([getattr(one, name) for one in samples]) for name in ("probabilities", "labels", "review")))
-
-
-def _once(rows: pa.Table) -> pa.Table:
-    """The rows without those whose sha256 an earlier row has."""
-    hashes = rows["sha256"].combine_chunks()
-    is_first = np.asarray(pc.index_in(hashes, value_set=hashes)) == np.arange(len(hashes))
-    return rows.filter(pc.or_(pc.is_null(hashes), pa.array(is_first, pa.bool_())))
 
 
 def _inputs(rows: pa.Table) -> dict[str, Numbers]:

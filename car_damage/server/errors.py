@@ -14,7 +14,7 @@ class ErrorKind(Enum):
     NO_TOKEN = 401, "UNAUTHENTICATED", "The request has no token."
     WRONG_TOKEN = 403, "PERMISSION_DENIED", "The token is wrong."
     NOT_FOUND = 404, "RESOURCE_DOES_NOT_EXIST", "The endpoint does not exist, or serves no entity of this name."
-    NO_PHOTO = 404, "RESOURCE_DOES_NOT_EXIST", "The photo does not wait for a person."
+    NO_PHOTO = 404, "RESOURCE_DOES_NOT_EXIST", "The photo does not wait for a person, or cannot be drawn."
     SLOW_BODY = 408, "REQUEST_TIMEOUT", "The body did not arrive in time."
     UPDATING = 409, "RESOURCE_CONFLICT", "An update is in progress."
     LARGE_BODY = 413, "MAX_REQUEST_SIZE_EXCEEDED", "The body is too large."

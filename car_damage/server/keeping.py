@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from car_damage.data.answers import bodies
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
 from car_damage.photo.columns import may_be, probabilities
 from car_damage.server.backlog import Backlog
 

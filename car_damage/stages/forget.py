@@ -21,7 +21,12 @@ from car_damage.traces.trainings import Trainings
 
 
 def work(request: ForgetRequest, platform: Platform, progress: Progress) -> ForgetReport:
-    """Do what the module describes."""
+    """Do what the module describes.
+
+    Raises:
+        CommitConflict: others write one of the tables all the time.
+        Unavailable: a place cannot be looked at. The next call goes on.
+    """
     names, tables = platform.settings.tables, platform.tables
     noted = _noted(request, platform)
     sought = with_paths(SoughtPhoto(lambda sha256: mark_of(sha256) == request.mark), platform)

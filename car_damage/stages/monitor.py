@@ -57,6 +57,7 @@ def work(request: MonitorRequest, platform: Platform, progress: Progress) -> Mon
 
     Raises:
         CommitConflict: others write the table all the time.
+        Unavailable: a folder or a service cannot be reached.
     """
     requests.take_up(platform, progress)
     old_requests.remove(old_requests.found(platform), platform)

@@ -19,7 +19,7 @@ from car_damage.data.answers.predictions import ANSWER, FILE, KEY, PREDICTIONS, 
 from car_damage.data.forgotten import marked
 from car_damage.data.photos import ledger
 from car_damage.errors import SettingsError, Terminal
-from car_damage.machine import Scratch
+from car_damage.machine import Scratch, absolute
 from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
@@ -41,7 +41,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         ModelRefused: the model's process ended, or gave no answer in time.
     """
     settings, tables = platform.settings, platform.tables
-    source = request.source or settings.scoring.source or settings.landing.folder
+    source = _source(request.source or settings.scoring.source or settings.landing.folder)
     version = _version(request, platform)
     photos, of_claims = _photos(source, platform)
     known, at = tables.read(settings.tables.predictions, [*FILE, "model_version"])
@@ -50,7 +50,6 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
     examples: list[tuple[str, str]] = []
     unreadable: list[str] = []
     forgotten: list[str] = []
-    marks = forgotten_marks(platform)
     done = 0
     progress("score", 0, wanted.num_rows, f"version {version.version}")
     with closing(_answers(version, wanted, platform)) as given:
@@ -60,7 +59,7 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
                 why = answers["unreadable"].drop_null()[0].as_py()
                 _log.warning("a photo could not be read; the next run tries it, and all others like it, again: %s", why)
             unreadable += answers["path"].filter(unread).to_pylist()
-            unknown = marked(answers["sha256"], marks)
+            unknown = marked(answers["sha256"], forgotten_marks(platform))  # a photo may be forgotten between two chunks
             forgotten += answers["path"].filter(unknown).to_pylist()
             answered = answers.filter(pc.invert(pc.or_(unread, unknown)))
             at = tables.merge(settings.tables.predictions, _rows(request, version, wanted, answered, platform), KEY)
@@ -90,6 +89,11 @@ def work(request: ScoreRequest, platform: Platform, progress: Progress) -> Score
         claims=together.num_rows,
         claims_for_review=pc.sum(together["review"]).as_py() if together.num_rows else 0,
     )
+
+
+def _source(named: str) -> str:
+    """A folder as the paths of its files have it, so that claims are known by one source; a table as it is."""
+    return absolute(named) if "/" in named else named
 
 
 def _version(request: ScoreRequest, platform: Platform) -> ModelVersion:

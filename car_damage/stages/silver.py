@@ -12,6 +12,7 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data.people.reviews import unnamed
 from car_damage.data.photos import guard, ledger
 from car_damage.data.photos.assignment import ASSIGNED
 from car_damage.data.photos.silver import ADDED, BRONZE_COLUMNS, SilverPlan, plan
@@ -102,7 +103,7 @@ def _update(request: SilverRequest, platform: Platform, progress: Progress) -> S
         classes=_classes(planned, settings.labels.classes),
         rejected_now=_by_reason(unused.filter(pc.equal(unused["ingest_run"], request.flow_run))),
         examples=examples,
-        details=_details(planned, present, [path for paths in examples.values() for path in paths]),
+        details=_details(planned, present, [path for paths in examples.values() for path in paths], settings),
     )
 
 
@@ -138,11 +139,11 @@ def _examples(unused: pa.Table) -> dict[str, tuple[str, ...]]:
     return {reason: tuple(unused.filter(pc.equal(unused["reason"], reason))["path"][:EXAMPLES].to_pylist()) for reason in reasons}
 
 
-def _details(planned: SilverPlan, present: pa.Table, paths: list[str]) -> dict[str, str]:
+def _details(planned: SilverPlan, present: pa.Table, paths: list[str], settings: Settings) -> dict[str, str]:
     """Details as bronze holds them after this run: this run's verdicts replace those that it has read."""
-    wanted = pa.array(paths, pa.string())
+    wanted, ours = pa.array(paths, pa.string()), settings.answers.corrections
     tables = [table.filter(pc.is_in(table["path"], value_set=wanted)).select(["path", "detail"]) for table in (present, planned.verdicts)]
-    return {row["path"]: row["detail"][:_DETAIL] for table in tables for row in table.to_pylist() if row["detail"]}
+    return {row["path"]: unnamed(row["detail"], ours)[:_DETAIL] for table in tables for row in table.to_pylist() if row["detail"]}
 
 
 def _labels(present: pa.Table, here: pa.ChunkedArray, platform: Platform, said: pa.Table) -> pa.Table:

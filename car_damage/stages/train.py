@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data.people.reviews import unnamed
 from car_damage.data.photos.splits import SPLITS, TRAIN, VALIDATION
 from car_damage.data.photos.trained import trained_photos
 from car_damage.errors import CarDamageError, TooFewPhotos
@@ -23,7 +24,18 @@ from car_damage.model.run_files import TRAINED_FILE, write_trained
 from car_damage.packages import that_train_here, that_train_here_exactly
 from car_damage.photo.preparation import Preparation
 from car_damage.pipeline import UNREADABLE_SHOWN, RegisterRequest, TrainReport, TrainRequest, digest, register_request
-from car_damage.ports import FEATURES_TAG, FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, SILVER_TAG, WARM_START_TAG, Platform
+from car_damage.ports import (
+    BRONZE_TAG,
+    FEATURES_TAG,
+    FLOW_RUN_TAG,
+    KEY_TAG,
+    NETWORK_TAG,
+    PACKAGES_TAG,
+    SILVER_TAG,
+    WARM_START_TAG,
+    Platform,
+)
+from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
 from car_damage.stages.training import evaluating, transfer, warm_start
 from car_damage.stages.training.contents import contents
@@ -82,7 +94,7 @@ def work(request: TrainRequest, platform: Platform, progress: Progress) -> Train
         if photos.left_out:
             request = replace(request, training_key=_key_without(request.training_key, photos.left_out))
             if (found := _found(request, platform)) is not None:
-                some, count = _left_out(photos)
+                some, count = _left_out(photos, settings)
                 return replace(found, left_out=some, left_out_count=count)
         rows = rows.filter(pc.invert(pc.is_in(rows["path"], value_set=pa.array(photos.left_out, pa.string()))))
         _check(rows, request.silver_version)
@@ -137,18 +149,20 @@ def _tracked(settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: Pho
         SILVER_TAG: str(request.silver_version),
         "silver_fingerprint": request.silver_fingerprint,
     }
-    if seen is not None:
-        tags[FEATURES_TAG] = seen.backbone.digest
-    start = warm_start.start_of(platform, None if seen is None else seen.backbone)
-    if start.said:
-        tags[WARM_START_TAG] = start.said
+    if request.bronze_version >= 0:
+        tags[BRONZE_TAG] = str(request.bronze_version)
+    if features := "" if seen is None else seen.backbone.digest:
+        tags[FEATURES_TAG] = features
     run_id = tracking.start(f"{settings.training.network}-silver-{request.silver_version}", tags)
     try:
         with Scratch("run") as folder:
-            (folder / TRAINED_FILE).write_bytes(write_trained(trained_photos(rows)))
             settled = _searched(settled, run_id, rows, photos, seen, progress)
+            start = warm_start.start_of(settled.platform, None if seen is None else seen.backbone)
             trained = _trained(settled, rows, photos, seen, start.network, progress)
-            whole = contents(request, rows, settled.platform, photos, trained, folder, progress)
+            start = start.after(trained)
+            (folder / TRAINED_FILE).write_bytes(write_trained(start.learned(trained_photos(rows))))
+            whole = contents(request, rows, settled.platform, photos, trained, features, folder, progress)
+            whole = replace(whole, tags={WARM_START_TAG: start.said} if start.said else {})
             progress("log", 0, 1, "logging the run and its model to MLflow")
             model_uri = tracking.log(run_id, whole)
         key = _key_without(request.training_key, photos.lost)
@@ -160,7 +174,7 @@ def _tracked(settled: NetworkChoice, rows: pa.Table, photos: PhotoSet, seen: Pho
             error.add_note(f"and the run could not be marked as failed: {second}")
         raise
     progress("log", 1, 1, f"run {run_id}")
-    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos), settings.training.network)
+    return TrainReport(key, run_id, model_uri, _reported(whole.metrics), *_left_out(photos, settings), settings.training.network)
 
 
 def _searched(  # noqa: PLR0917 - what was asked, of what, and with what
@@ -195,10 +209,10 @@ def _key_without(key: str, photos: Mapping[str, CarDamageError]) -> str:
     return digest([key, *sorted(photos)]) if photos else key
 
 
-def _left_out(photos: PhotoSet) -> tuple[tuple[str, ...], int]:
+def _left_out(photos: PhotoSet, settings: Settings) -> tuple[tuple[str, ...], int]:
     """Paths of some photos that the training leaves out, from the start or since they were lost, and their number."""
     paths = sorted({**photos.left_out, **photos.lost})
-    return tuple(paths[:UNREADABLE_SHOWN]), len(paths)
+    return tuple(unnamed(path, settings.answers.corrections) for path in paths[:UNREADABLE_SHOWN]), len(paths)
 
 
 def _reported(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from car_damage.data.forgotten import marked
+from car_damage.data.people.reviews import unnamed
 from car_damage.data.photos import guard, ledger
 from car_damage.data.photos.labels import Labeller, LabelResult
 from car_damage.errors import LandingLost
@@ -91,9 +92,8 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
             landed.elsewhere,
             settings.landing.folder,
         )
-    marks = forgotten_marks(platform)
     judged, unreadable = _judge(landed.new, request, platform, progress) if landed.new.num_rows else (ledger.BRONZE.empty_table(), [])
-    judged = _without_forgotten(judged, marks, platform)
+    judged = _without_forgotten(judged, forgotten_marks(platform), platform)  # those of this moment: the verdicts may have taken hours
     first = judged.filter(pc.is_in(judged["path"], value_set=landed.new.filter(pc.invert(landed.new["known"]))["path"]))
     gone = _gone(landed, platform)
     was_forgotten = pc.fill_null(pc.equal(gone["reason"], FORGOTTEN), False)
@@ -101,14 +101,14 @@ def work(request: ValidateRequest, platform: Platform, progress: Progress) -> Va
     version, over = landed.bronze_version, gone.filter(was_forgotten)  # not even their paths are kept longer than the files
     if rows.num_rows or over.num_rows or version < 0:
         version = tables.merge(settings.tables.bronze, rows, ledger.KEY, remove=over)
-    words = take_up(landed.words, platform, marks)
+    words = take_up(landed.words, platform, forgotten_marks(platform))
     reasons = pc.value_counts(first["reason"].drop_null()).to_pylist()
     statuses = landed.gone["status"].to_pylist()
     return ValidateReport(
         listed=landed.listed,
         accepted=pc.sum(pc.equal(first["status"], ledger.VALID)).as_py() or 0,
         rejected={count["values"]: count["counts"] for count in sorted(reasons, key=lambda count: str(count["values"]))},
-        unreadable=tuple(unreadable[:UNREADABLE_SHOWN]),
+        unreadable=tuple(unnamed(path, corrections) for path in unreadable[:UNREADABLE_SHOWN]),
         unreadable_count=len(unreadable),
         replaced=statuses.count(ledger.REPLACED),
         vanished=statuses.count(ledger.VANISHED),
@@ -154,7 +154,7 @@ def _judge(new: pa.Table, request: ValidateRequest, platform: Platform, progress
     unread = pc.is_valid(judged["unreadable"])
     unreadable = sorted(judged["path"].filter(unread).to_pylist())
     if unreadable:
-        why = pc.min(judged["unreadable"]).as_py()
+        why = unnamed(pc.min(judged["unreadable"]).as_py(), platform.settings.answers.corrections)
         _log.warning("%d of %d new files could not be read; the next run tries them again. One of them: %s", len(unreadable), total, why)
     large = new.filter(too_large).select(["path", "size"]).to_pylist()
     large_rows = [{"path": file["path"], **verdict.row(file["path"], oversize(file["size"], limits))} for file in large]

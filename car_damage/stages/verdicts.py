@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from car_damage.data.people.reviews import unnamed
 from car_damage.data.photos import ledger
 from car_damage.errors import CarDamageError, PhotoChanged, Unavailable
 from car_damage.ports import Platform
@@ -25,7 +26,7 @@ def leave_out(left_out: Mapping[str, CarDamageError], platform: Platform) -> Non
         platform: its bronze table is written.
     """
     for _, error in sorted(left_out.items())[:_SHOWN]:
-        _log.warning("a photo is left out of this run: %s", error)
+        _log.warning("a photo is left out of this run: %s", unnamed(str(error), platform.settings.answers.corrections))
     if len(left_out) > _SHOWN:
         _log.warning("%d more photos are left out of this run", len(left_out) - _SHOWN)
     _mark({path for path, error in left_out.items() if isinstance(error, PhotoChanged)}, platform)

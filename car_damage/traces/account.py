@@ -8,15 +8,17 @@ from typing import Any
 import pyarrow.compute as pc
 
 from car_damage.data import forgotten
+from car_damage.data.answers.predictions import ADDED
 from car_damage.data.forgotten import FORGOTTEN, mark_of
 from car_damage.data.people import reviews
 from car_damage.data.photos import ledger, silver
 from car_damage.errors import RegistryError
 from car_damage.moves import Move
 from car_damage.pipeline import Trace
-from car_damage.ports import KEY_TAG, SILVER_TAG, ModelVersion, Platform, RunSummary
+from car_damage.ports import BRONZE_TAG, KEY_TAG, SILVER_TAG, ModelVersion, Platform, RunSummary, Where
 from car_damage.promotion.tags import DECISION, JUDGED_AGAINST, REASONS, numbers_of
 from car_damage.traces.places import places, with_paths
+from car_damage.traces.rows import HASH
 from car_damage.traces.sought import SoughtPhoto
 
 _ANSWER = ("model_version", "label", "probability", "probabilities", "classes", "review", "refused", "sha256")
@@ -62,7 +64,11 @@ class Account:
 
 
 def account(sha256: str, platform: Platform) -> Account:
-    """Look everywhere."""
+    """Look everywhere.
+
+    Raises:
+        Unavailable: a place cannot be looked at.
+    """
     names, tables = platform.settings.tables, platform.tables
     sought = with_paths(SoughtPhoto(sha256.__eq__), platform)
     traces = tuple(trace for place in places(platform) for trace in place.find(sought))
@@ -81,10 +87,11 @@ def account(sha256: str, platform: Platform) -> Account:
 
 
 def answers_of(platform: Platform, sha256: str | None = None) -> tuple[Answer, ...]:
-    """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep."""
+    """The answers that tables keep to a photo, oldest first; None: to all photos whose hash they keep. Raises Unavailable."""
+    where = None if sha256 is None else Where(HASH, among=[sha256])
     names, found = platform.settings.tables, list[Answer]()
     for table, to, when in ((names.predictions, "path", "scored"), (names.inference_log, "request_id", "answered")):
-        rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=("classes", "review"))
+        rows, _ = platform.tables.read(table, [*_ANSWER, to, when], optional=ADDED, where=where)
         wanted = pc.is_valid(rows["sha256"]) if sha256 is None else pc.equal(rows["sha256"], sha256)
         found += [_answer(table, row, row[to], row[when]) for row in rows.filter(pc.fill_null(wanted, False)).to_pylist()]
     return tuple(sorted(found, key=lambda one: (one.when, one.to)))
@@ -100,7 +107,7 @@ def _answer(table: str, row: Mapping[str, Any], to: Any, when: Any) -> Answer:
 def _rows(
     sha256: str, table: str, columns: Sequence[str], platform: Platform, optional: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], int]:
-    rows, version = platform.tables.read(table, columns, optional=optional)
+    rows, version = platform.tables.read(table, columns, optional=optional, where=Where(HASH, among=[sha256]))
     return rows.filter(pc.fill_null(pc.equal(rows["sha256"], sha256), False)).to_pylist(), version
 
 
@@ -118,6 +125,8 @@ def _versions(numbers: Sequence[int], platform: Platform) -> tuple[list[Mapping[
             lost.append(f"version {number} is not in the registry any more; if it was tidied up, {kept}")
             continue
         known.append(_version(version, runs.get(version.run_id), moves))
+        if not known[-1].get("bronze_version"):
+            lost.append(f"the bronze version from which the photos of version {number} came")
     return known, lost
 
 
@@ -146,6 +155,7 @@ def _of_data(tags: Mapping[str, str]) -> dict[str, str | None]:
     wanted = {
         "silver_table": "silver_table",
         "silver_version": SILVER_TAG,
+        "bronze_version": BRONZE_TAG,
         "silver_fingerprint": "silver_fingerprint",
         "training_key": KEY_TAG,
     }

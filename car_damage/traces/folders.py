@@ -14,7 +14,7 @@ from car_damage.data.listing import listed
 from car_damage.data.people import doubts
 from car_damage.errors import FileMissing
 from car_damage.pipeline import Trace
-from car_damage.ports import Files
+from car_damage.ports import LEFT, Clock, Files
 from car_damage.traces import examples, lists
 from car_damage.traces.sought import SoughtPhoto, unreadable
 
@@ -50,6 +50,32 @@ class NamedFiles:
 
     def _named(self, sought: SoughtPhoto) -> list[str]:
         return sorted(file.path for file in listed(self._files, self._folder) if sought.holds(file.path.rpartition("/")[2][:64]))
+
+
+class Drafts:
+    """Files of a folder that a killed writer has begun: each may have any photo. One that has this photo's hash goes even if it is new."""
+
+    def __init__(self, files: Files, folder: str, clock: Clock) -> None:
+        self._files, self._folder, self._clock = files, folder, clock
+
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
+        count = len(self._suspect(sought))
+        return [Trace(f"files in {self._folder}", "begun by a killed writer, so perhaps with the photo", count)] if count else []
+
+    def remove(self, sought: SoughtPhoto) -> None:
+        for path in self._suspect(sought):
+            self._files.remove(path)
+
+    def _suspect(self, sought: SoughtPhoto) -> list[str]:
+        killed = self._clock.now() - LEFT
+        return [
+            draft.path
+            for draft in self._files.drafts(self._folder)
+            if draft.modified < killed or sought.holds(draft.path.rpartition("/")[2][1:65]) or self._names(draft.path, sought)
+        ]
+
+    def _names(self, path: str, sought: SoughtPhoto) -> bool:
+        return any(sought.named_in(data) for data in _each(self._files, [path], bytes)[0].values())
 
 
 class WaitingRows:

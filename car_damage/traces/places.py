@@ -2,7 +2,8 @@
 
 from car_damage.data.photos.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
-from car_damage.traces.folders import DoubtfulLabels, ModelCopies, NamedFiles, WaitingRows
+from car_damage.traces.folders import DoubtfulLabels, Drafts, ModelCopies, NamedFiles, WaitingRows
+from car_damage.traces.logs import Logs
 from car_damage.traces.rows import Claims, Rows, paths_of
 from car_damage.traces.sought import Place, SoughtPhoto
 from car_damage.traces.trainings import Trainings
@@ -15,6 +16,7 @@ def places(platform: Platform) -> tuple[Place, ...]:
         Claims(tables, settings.tables.claims),
         Trainings(platform),
         ModelCopies(files, f"{settings.home}/endpoint/models"),
+        *(Logs(files, f"{settings.home}/{folder}") for folder in ("endpoint/logs", "logs")),
         WaitingRows(files, settings.monitoring.log_folder, "noted requests"),
         NamedFiles(files, settings.answers.corrections + WORDS, "words of people"),
         NamedFiles(files, settings.answers.corrections + PHOTOS, "photos that people corrected"),
@@ -22,6 +24,8 @@ def places(platform: Platform) -> tuple[Place, ...]:
     if settings.answers.keep_for_review:
         ours.append(NamedFiles(files, settings.answers.keep_for_review, "photos kept for review"))
         ours.append(DoubtfulLabels(files, settings.answers.keep_for_review))
+    folders = {settings.monitoring.log_folder, settings.answers.corrections, settings.answers.keep_for_review}
+    ours += [Drafts(files, folder, platform.clock) for folder in sorted(filter(None, folders))]
     names = [name for name in settings.tables.all if name != settings.tables.bronze]
     return (*ours, *(Rows(tables, name) for name in (*names, settings.tables.bronze)))
 

@@ -58,10 +58,10 @@ def _of_version(number: int, logged: Sequence[Answer], photos: Mapping[str, byte
         series = (photos[one.sha256 or ""] for one in logged)
         given = answers(model, series, tracking.check_timeout + len(logged), tracking.champion_environment)
     for one, answer in zip(logged, given, strict=True):
-        yield _compared(one, answer)
+        yield _compared(one, answer, batch=one.table == platform.settings.tables.predictions)
 
 
-def _compared(logged: Answer, answer: ModelAnswer) -> Replay:
+def _compared(logged: Answer, answer: ModelAnswer, *, batch: bool) -> Replay:
     if answer.refused or logged.refused:
         same = bool(answer.refused and logged.refused)
         return Replay(logged, same, None, "" if same else answer.refused or "it answers what it has refused")
@@ -69,7 +69,7 @@ def _compared(logged: Answer, answer: ModelAnswer) -> Replay:
     difference = max((abs(logged.probabilities.get(name, 2) - answer.probabilities.get(name, 2)) for name in classes), default=0.0)
     why = [f"it says {answer.label}"] if answer.label != logged.label else []
     why += [f"a probability differs by {difference:.2g}"] if difference > SAME else []
-    # A request may have asked for another coverage, which its row does not tell. A batch never does.
-    excluded = logged.classes if logged.table == "predictions" else None
+    # A request may have had another coverage, which its row does not tell. A batch never has.
+    excluded = logged.classes if batch else None
     why += ["it excludes other classes"] if excluded is not None and excluded != answer.classes else []
     return Replay(logged, not why, difference, " and ".join(why))

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from car_damage.pipeline import Trace
 
 _SHA256 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_BLOT = b"forgotten"
 
 
 @dataclass
@@ -37,11 +38,15 @@ class SoughtPhoto:
             return True
         return any(path.encode() in data for path in self.paths)
 
-    def blotted(self, data: bytes) -> bytes:
+    def blotted(self, data: bytes, *, same_length: bool = False) -> bytes:
         """A text without the photo's hash and paths."""
-        data = _SHA256.sub(lambda found: b"forgotten" if self.holds(found[0].decode()) else found[0], data)
+
+        def blot(text: bytes) -> bytes:
+            return _BLOT.ljust(len(text), b".")[: len(text)] if same_length else _BLOT
+
+        data = _SHA256.sub(lambda found: blot(found[0]) if self.holds(found[0].decode()) else found[0], data)
         for path in sorted(self.paths, key=len, reverse=True):
-            data = data.replace(path.encode(), b"forgotten")
+            data = data.replace(path.encode(), blot(path.encode()))
         return data
 
 

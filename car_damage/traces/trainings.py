@@ -5,7 +5,7 @@ A list loses the photo's rows, a report its picture; a contact sheet goes. Anoth
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,9 @@ _ORDER = (".png", ".html", ".txt", ".csv", ".md", ".json", "", ".parquet")
 """Suffixes of the files that are looked at. What tells whether a picture shows the photo comes after the pictures, so that the call after a
 killed one still knows."""
 _STAYS = "Unity Catalog keeps the files of a version as they are: remove the version when another one is live"
+
+_UNFINISHED = ("FAILED", "KILLED")
+"""Statuses of runs that may have half a file, of which nobody can tell which photo it shows."""
 
 Changes = dict[str, bytes | None]
 """File -> its content without the photo; None: it goes."""
@@ -89,7 +92,14 @@ class Trainings:
                 changes[file] = changed
         shown = any(_suffix(file) == ".json" and file.startswith("run/") for file in changes) or any(map(_mistaken, _named(listed, here)))
         pictures: Changes = {file: None for file in names if shown and file.rpartition("/")[2] in SHOWING_PHOTOS}
-        return pictures | changes, broken
+        return pictures | changes | self._half(run, names), broken
+
+    def _half(self, run: RunSummary, names: Sequence[str]) -> Changes:
+        """Without all that may show a photo, of a training that has not finished. Nobody needs it, and no version has it."""
+        if run.status not in _UNFINISHED:
+            return {}
+        showing = [file for file in names if _shows_photos(file.rpartition("/")[2])]
+        return {file: None for file in showing if self._platform.archive.read(run, file)}  # a workspace keeps an empty file
 
     def _without(self, file: str, data: bytes, listed: Lists, sought: SoughtPhoto) -> bytes | None:
         name = file.rpartition("/")[2]
@@ -128,6 +138,10 @@ def _listed(files: dict[str, bytes]) -> tuple[Lists, list[str]]:
             except ValueError:
                 broken.append(file)
     return listed, broken
+
+
+def _shows_photos(name: str) -> bool:
+    return name in {SMOKE_PHOTO_FILE, *examples.FILES, *SHOWING_PHOTOS} or name.endswith(".html")
 
 
 def _suffix(file: str) -> str:

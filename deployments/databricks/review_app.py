@@ -2,12 +2,14 @@
 
 An update of an app replaces all of it, so what others have set stays: it is read first. A folder in the workspace has each version of the
 files, by their digest. Sources: https://docs.databricks.com/api/workspace/apps,
-https://docs.databricks.com/aws/en/dev-tools/databricks-apps/uc-volumes
+https://docs.databricks.com/aws/en/dev-tools/databricks-apps/uc-volumes, bundle/run/app.go of databricks/cli
 """
 
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 FILES = Path(__file__).parent / "app"
 NAMES = ("app.yaml", "app.py", "requirements.txt")
+RESOURCES = ("landing", "corrections", "kept", "endpoint")
+"""The resources that are ours, whatever else the app has."""
 _NEEDS = "CAN MANAGE on the app, or permission to create apps; and MANAGE on the volumes and the endpoint that it uses"
 
 
@@ -113,8 +117,9 @@ def _check(api: Api, settings: Settings) -> str | None:
     if app is None:
         return ABSENT
     has = {one.name: one.as_dict() for one in app.resources or []}
-    lacking = sorted(one.name for one in _resources(api, settings) if differing(one.as_dict(), has.get(one.name)))
-    return f"{DIFFERS}its resources {', '.join(lacking)}" if lacking else None
+    wanted = {one.name: one.as_dict() for one in _resources(api, settings)}
+    wrong = sorted(name for name in RESOURCES if differing(wanted.get(name), has.get(name)))
+    return f"{DIFFERS}its resources {', '.join(wrong)}" if wrong else None
 
 
 def _write(api: Api, settings: Settings) -> None:
@@ -127,8 +132,7 @@ def _write(api: Api, settings: Settings) -> None:
             about = "Answers of the car damage model, and what people say about them."
             api().apps.create_and_wait(App(name, description=about, resources=wanted))
             return
-        ours = {one.name for one in wanted}
-        others = [one for one in there.resources or [] if one.name not in ours]
+        others = [one for one in there.resources or [] if one.name not in RESOURCES]
         settable = {field: getattr(there, field) for field in ("description", "budget_policy_id", "user_api_scopes", "compute_size")}
         api().apps.update(name, App(name, resources=[*others, *wanted], **settable))
 
@@ -146,19 +150,20 @@ def _version(settings: Settings, wheel: str) -> str:
 
 def _check_files(api: Api, settings: Settings, wheel: str) -> str | None:
     app = _app(api, settings)
-    deployed = app.active_deployment if app else None
-    if deployed is None:
+    # A stopped app may have no deployment, and starts with the files of the last one.
+    deployed = app and (app.active_deployment.source_code_path if app.active_deployment else app.default_source_code_path)
+    if not deployed:
         return ABSENT
     version = _version(settings, wheel)
-    return None if str(deployed.source_code_path).endswith(f"/{version}") else f"{DIFFERS}{deployed.source_code_path} -> {version}"
+    return None if deployed.endswith(f"/{version}") else f"{DIFFERS}{deployed} -> {version}"
 
 
 def _deploy(api: Api, who: Who, settings: Settings, wheel: str) -> None:
     from databricks.sdk.service.apps import AppDeployment, EnvVar
     from databricks.sdk.service.workspace import ImportFormat
 
-    name = str(settings.databricks.app)
-    if _app(api, settings) is None:
+    name, app = str(settings.databricks.app), _app(api, settings)
+    if app is None:
         raise SettingsError(f"the app {name} {ABSENT}: see above why it was not created")
     folder = f"/Users/{who().caller}/{name}/{_version(settings, wheel)}"
     files = _files(settings, wheel) | {Path(wheel).name: Volume(api).read(wheel)}
@@ -167,4 +172,24 @@ def _deploy(api: Api, who: Who, settings: Settings, wheel: str) -> None:
         api().workspace.mkdirs(folder)
         for file, data in files.items():
             api().workspace.import_(f"{folder}/{file}", content=base64.b64encode(data).decode(), format=ImportFormat.RAW, overwrite=True)
-        api().apps.deploy_and_wait(name, AppDeployment(source_code_path=f"/Workspace{folder}", env_vars=given))
+        with _running(api, app):
+            api().apps.deploy_and_wait(name, AppDeployment(source_code_path=f"/Workspace{folder}", env_vars=given))
+
+
+@contextmanager
+def _running(api: Api, app: "App") -> Iterator[None]:
+    """Only an app that runs can be deployed to. One that was stopped costs nothing, so it is stopped again."""
+    from databricks.sdk.errors import OperationFailed
+    from databricks.sdk.service.apps import AppDeploymentState, ComputeState
+
+    stopped = app.compute_status is not None and app.compute_status.state is ComputeState.STOPPED
+    running = api().apps.start_and_wait(app.name) if stopped else app
+    for begun in (running.active_deployment, running.pending_deployment):
+        if begun and begun.status and begun.status.state is AppDeploymentState.IN_PROGRESS:
+            with suppress(OperationFailed):  # the files of before: others take their place
+                api().apps.wait_get_deployment_app_succeeded(app.name, str(begun.deployment_id))
+    try:
+        yield
+    finally:
+        if stopped:
+            api().apps.stop_and_wait(app.name)

@@ -9,7 +9,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from car_damage.adapters.databricks import limits, workspace
-from car_damage.errors import RegistryError, RequestRefused, Unavailable
+from car_damage.errors import RegistryError, RequestRefused, Terminal, Unavailable
 from car_damage.job.jobs import Jobs
 from car_damage.patience import Patience
 from car_damage.platform import Target
@@ -114,6 +114,14 @@ def test_an_empty_reason_is_none() -> None:
 
     with pytest.raises(Unavailable, match=r"^asking: the workspace is temporarily unavailable$"), workspace.translated("asking", needs=""):
         raise DatabricksError(None)
+
+
+def test_what_a_workspace_began_and_could_not_do_is_told() -> None:
+    from databricks.sdk.errors import OperationFailed
+
+    told = "^deploying failed in the workspace: got FAILED: no requirements$"
+    with pytest.raises(Terminal, match=told), workspace.translated("deploying", needs=""):
+        raise OperationFailed("got FAILED: no requirements")
 
 
 def test_a_proxy_s_page_is_neither_a_missing_permission_nor_a_missing_object_nor_a_bug_of_the_sdk(twin: Twin, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from car_damage.data.people.desk import Desk
 from car_damage.platform import Target
@@ -106,9 +105,29 @@ def test_the_endpoint_may_come_later(ready: Twin, settings: Settings) -> None:
     assert files.problem is None
 
 
-def test_its_files_agree_with_the_settings_and_with_pyproject(settings: Settings) -> None:
-    declared = yaml.safe_load((review_app.FILES / "app.yaml").read_text())
-    assert {one["name"] for one in declared["env"]} <= set(review_app.variables(settings))
+def test_a_stopped_app_gets_its_files_all_the_same_and_is_no_problem(ready: Twin, settings: Settings) -> None:
+    [wheel, app, files] = items(settings)
+    bootstrap([wheel, app])
+    ready._stop_app("car-damage-desk")
+    assert bootstrap([files])[0].problem == "is missing"
+    assert [plan(item).problem for item in items(settings)] == [None] * 3
+    other = settings.model_copy(update={"answers": settings.answers.model_copy(update={"keep_days": 3})})
+    [_, _, result] = bootstrap(items(other))
+    assert (str(result.problem).startswith("differs: /Workspace/Users/"), result.unresolved) == (True, None)
+    there = ready.apps["car-damage-desk"]
+    assert (len(there["deployments"]), [plan(item).problem for item in items(other)]) == (2, [None] * 3)
+    assert there["compute_status"]["state"] == "STOPPED", "who has stopped it does not want to pay for it"
+
+
+def test_what_the_settings_no_longer_name_is_taken_from_the_app(ready: Twin, settings: Settings) -> None:
+    bootstrap(items(settings))
+    without = settings.model_copy(update={"answers": settings.answers.model_copy(update={"keep_for_review": None})})
+    [_, app, _] = bootstrap(items(without))
+    assert app.problem == "differs: its resources kept"
+    assert {one["name"] for one in ready.apps["car-damage-desk"]["resources"]} == {"landing", "corrections", "endpoint"}
+
+
+def test_its_files_agree_with_pyproject() -> None:
     ranges = (review_app.FILES / "requirements.txt").read_text().splitlines()[1:]
     local = tomllib.loads((needs.ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["local"]
     assert set(ranges) <= set(local)

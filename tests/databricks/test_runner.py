@@ -443,3 +443,16 @@ def test_training_is_the_other_job_s(runner: DatabricksJobs, twin: Twin) -> None
     with pytest.raises(Terminal, match="of the job car-damage-train"):
         runner.run(TRAIN, TrainRequest("flow-1", 0, "f", "k"), silent)
     assert twin.runs()[0].parameters["stages"] == "train,register"
+
+
+def test_runs_of_every_job_are_work_underway_whatever_flow_run_they_work_for(runner: DatabricksJobs, twin: Twin) -> None:
+    assert runner.underway() == []
+    twin.cold = 3600
+    for number, job in enumerate(list(twin.jobs)[:2]):
+        runner._workspace.start(job, {"flow_run": f"killed-{number}", "request": "/x", "stages": "validate"}, f"token {number}")
+    assert sorted(runner.underway()) == sorted(runner.jobs.look(run.run_id).url for run in twin.runs())
+    assert len(runner.underway()) == 2
+    for run in twin.runs():
+        runner.jobs.cancel(run.run_id)
+    twin.jobs.clear()
+    assert runner.underway() == [], "a job that is not there has no run"

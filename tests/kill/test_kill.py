@@ -322,6 +322,15 @@ def test_after_a_kill_at_any_call_a_photo_is_forgotten_by_the_next_one_and_nothi
     assert {call.partition(" ")[2] for call, *_ in effects} >= {"tables.merge", "tables.purge", "archive.replace", "files.remove"}
     differences = tried_on(grounds, effects, kill_and_forget_again)
     assert not differences, "\n".join(differences)
+    for example in examples_of(grounds[0]):  # what a model's process answers at its start is in its log
+        grounds[0].restore("forget", served=2)
+        grounds[0].done(do="forget", photo=example, environment=variables(grounds[0]))
+        assert not searched(grounds[0], {"hash": example.encode()})
+
+
+def examples_of(ground: Ground) -> set[str]:
+    """The sha256 of each photo that an endpoint is tested with."""
+    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in ground.home.glob("artifacts/*/artifacts/smoke_photo")}
 
 
 def steps(calls: list[str]) -> list[tuple[str, int, str]]:

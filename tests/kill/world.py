@@ -28,8 +28,9 @@ from mlflow.utils import requirements_utils
 from car_damage.adapters.mlflow import tracking
 from car_damage.data.forgotten import mark_of
 from car_damage.data.people import reviews
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.reviews import REVIEWS
+from car_damage.data.people.waiting import Answer
 from car_damage.data.photos.assignment import ASSIGNED
 from car_damage.data.photos.ledger import BRONZE
 from car_damage.model.networks import training

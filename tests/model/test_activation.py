@@ -1,17 +1,22 @@
 """A network on a backbone says of each place of a photo how much it speaks for the damage."""
 
+import base64
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from car_damage.model import places
+from car_damage.model import onnx_network, places
 from car_damage.model.networks import cnn, export, onnx_parts, startup
 from car_damage.model.networks.activation import with_places
 from car_damage.model.networks.backbone import Backbone
 from car_damage.model.networks.heads import Head
 from car_damage.model.onnx_network import OnnxNetwork
+from car_damage.model.served.served_model import PhotoClassifier
+from tests.corpus import encoded, picture
 
 if TYPE_CHECKING:
     import keras
@@ -91,3 +96,25 @@ def test_a_network_that_does_not_decide_on_means_of_maps_says_nothing_of_places(
     assert with_places(cnn.cnn(3)) is None
     pooled = keras.Model(backbone.input, keras.layers.GlobalMaxPooling2D()(backbone.layers[3].output))
     assert with_places(Head(np.ones((1, 3), np.float32), np.ones(3, np.float32), "softmax").on(pooled)) is None
+
+
+@pytest.mark.parametrize(("small", "grid"), [(True, places.GRID), (False, places.COARSE)])
+def test_a_network_that_says_nothing_of_places_is_asked_again_ten_times_at_most_unless_it_is_small(
+    small: bool, grid: int, backbone: "keras.Model", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keras
+
+    pooled = keras.Model(backbone.input, keras.layers.GlobalMaxPooling2D()(backbone.layers[3].output))
+    export.write(Head(np.ones((1, 3), np.float32), np.ones(3, np.float32), "softmax").on(pooled), tmp_path / "n.onnx")
+    asked: list[int] = []
+
+    class Counting(OnnxNetwork):
+        def __call__(self, photos: npt.NDArray[np.uint8], training: bool = False) -> npt.NDArray[np.float32]:
+            asked.append(len(photos))
+            return super().__call__(photos, training)
+
+    monkeypatch.setattr(onnx_network, "OnnxNetwork", Counting)
+    model, config = PhotoClassifier(), {"classes": ["minor", "moderate", "major"], "small": small}
+    model.load_context(SimpleNamespace(artifacts={"onnx": str(tmp_path / "n.onnx")}, model_config=config))
+    (row,) = model.classify([base64.b64encode(encoded(picture(), "JPEG")).decode()], {"explain": True})
+    assert (np.shape(row["map"]), sum(asked)) == ((grid, grid), 1 + grid**2)

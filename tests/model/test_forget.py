@@ -2,11 +2,14 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from car_damage.cli import app
@@ -21,12 +24,14 @@ from car_damage.model.served.process import answers
 from car_damage.moves import DONE, PROMOTION, Intention
 from car_damage.pipeline import ScoreRequest, ValidateRequest
 from car_damage.platform import Target
-from car_damage.ports import CHAMPION, KEY_TAG, SILVER_TAG, RunContents
+from car_damage.ports import BRONZE_TAG, CHAMPION, FLOW_RUN_TAG, KEY_TAG, SILVER_TAG, RunContents, Where
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.score import STAGE as SCORE
 from car_damage.stages.swap import smoke_photo
 from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.traces.account import account
+from car_damage.traces.rows import HASH, PATH
 from deployments import demo_photos
 from tests.fakes import sha256
 from tests.model.conftest import CLASSES
@@ -79,7 +84,9 @@ def known(home: Path, tmp_path: Path, contents: RunContents) -> Known:
     figures = "".join(f'<figure><img src="{picture}"><span title="{path}"></figure>' for path, picture in pictures.items())
     (folder / "report.html").write_text(f"<h1>Report</h1>{figures}<p>The end.")
     (folder / "doubts.json").write_text(json.dumps({"doubts": [{"sha256": row["sha256"], "doubt": 0.5} for row in (learned, *tested)]}))
-    run = target.tracking.start("cnn", {KEY_TAG: "key", SILVER_TAG: "7", "silver_table": "silver", "silver_fingerprint": "f" * 64})
+    run = target.tracking.start(
+        "cnn", {KEY_TAG: "key", SILVER_TAG: "7", BRONZE_TAG: "5", "silver_table": "silver", "silver_fingerprint": "f" * 64}
+    )
     uri = target.tracking.log(run, replace(contents, example=example))
     target.tracking.finish(run, uri)
     tags = {"decision": "promote", "judged_against": "none", "decision_reasons": "it is the first", "test_macro_f1": "0.8"}
@@ -102,7 +109,7 @@ def test_a_photo_that_a_version_has_learned_from_leaves_its_lists_and_the_versio
     assert len(json.loads(known.fetch("doubts.json"))["doubts"]) == 2
     assert known.fetch("report.html").count(b"<figure>") == 2
     assert any("version 1" in line and "cannot unlearn" in line for line in printed)
-    assert f"prefect deployment run forget/forget --param photo=mark:{report.mark}" in printed[-1]
+    assert f"the deployment forget does both, with the parameter photo=mark:{report.mark}" in printed[-1]
     document, page = (tmp_path / f"forgotten-{report.mark[:12]}{end}" for end in (".json", ".html"))
     assert json.loads(document.read_text())["versions"] == [1]
     assert sha256(data) not in document.read_text() + page.read_text()
@@ -131,6 +138,25 @@ def test_the_photo_for_testing_an_endpoint_is_replaced_by_another_test_photo_and
         assert len(answers(folder, [base64.b64decode(example)], 60)) == 1, "the model can still be tried with its example"
 
 
+def test_what_a_killed_training_has_written_half_goes_with_the_first_photo_that_is_forgotten(known: Known, tmp_path: Path) -> None:
+    _, data = known.named(2)
+    killed = known.target.tracking.start("cnn", {KEY_TAG: "other", FLOW_RUN_TAG: "cancelled"})
+    half = {SMOKE_PHOTO_FILE: data[: len(data) // 2], "report.html": b'<h1>Report</h1><figure><img src="data:image/jpeg;base64,AAAA'}
+    folder = tmp_path / "half"
+    for name, some in {**half, "curve.json": b"{}"}.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(some)
+    MlflowClient(known.target.settings.tracking_uri).log_artifacts(killed, str(folder))
+    known.target.tracking.abandon("cancelled")
+    report = forget(known.target, sha256(data), "Ann", tmp_path, print)
+    assert {trace.what for trace in report.found if trace.run == killed} == set(half)
+    for name in half:
+        with pytest.raises(RegistryError):
+            known.target.tracking.fetch(killed, name)
+    assert known.target.tracking.fetch(killed, "curve.json") == b"{}"
+    assert known.fetch("report.html").count(b"<figure>") == 1, "of a training that has finished only the photo goes"
+
+
 def test_the_last_test_photo_leaves_a_version_that_has_to_be_tested_in_another_way(known: Known, tmp_path: Path) -> None:
     for number in (1, 2):
         forget(known.target, known.named(number)[0], "Ann", tmp_path, print)
@@ -148,7 +174,12 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
     told = "\n".join(lines)
     for wanted in (f"photo {sha256(data)}", f"file {path}: valid", "by run night", "by version 1", known.run):
         assert wanted in told
-    for wanted in ("silver version 7", "training key key", "decision: promote, against version none: it is the first", "promotion, done"):
+    for wanted in (
+        "silver version 7, made from bronze version 5",
+        "training key key",
+        "decision: promote, against version none: it is the first",
+        "promotion, done",
+    ):
         assert wanted in told
     assert "by retrain, by Ann" in told
     assert [line for line in lines if "replay" in line] == [f"  replay: version 1 to {path}: the same answer"]
@@ -165,17 +196,33 @@ def test_an_account_tells_the_way_from_the_photo_to_who_took_the_version_live_an
     lines.clear()
     assert audit(known.target, path, replay=True, as_json=False, say=lines.append)
     assert "  replay: version 1 to one: the same answer" in lines, "a request may have asked for another coverage"
-    rows = [row | {"probabilities": '{"minor": 1.0, "moderate": 0.0, "major": 0.0}'} for row in changed.to_pylist() if row["path"] == path]
+    other = {"probabilities": '{"minor": 1.0, "moderate": 0.0, "major": 0.0}', "classes": '["nothing"]'}
+    rows = [row | other for row in changed.to_pylist() if row["path"] == path]
     known.target.tables.merge(PREDICTIONS_TABLE, pa.Table.from_pylist(rows, PREDICTIONS), KEY)
     printed: list[str] = []
     assert not audit(known.target, sha256(data), replay=True, as_json=True, say=printed.append)
     document = json.loads(printed[0])
     assert "a probability differs" in document["replayed"][0]["why"]
+    assert document["replayed"][0]["why"].endswith("and it excludes other classes")
     assert (document["sha256"], document["files"][0]["path"], document["versions"][0]["version"]) == (sha256(data), path, 1)
     assert at >= 0
 
 
 PREDICTIONS_TABLE = "insurance_uc.gold.predictions"
+
+
+def test_an_account_reads_whole_rows_of_its_photo_only(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, whole = known.target.tables.read, []
+
+    def noted(table: str, columns: Sequence[str], *given: Any, where: Where | None = None, **more: Any) -> Any:
+        if where is None and not set(columns) <= {HASH, PATH}:
+            whole.append(table)
+        return read(table, columns, *given, where=where, **more)
+
+    monkeypatch.setattr(known.target.tables, "read", noted)
+    found = account(sha256(known.named(1)[1]), known.target)
+    assert [file["path"] for file in found.files] == [known.named(1)[0]]
+    assert set(whole) == {known.target.settings.tables.claims, known.target.settings.tables.forgotten}, "which have no column sha256"
 
 
 def test_an_account_says_what_is_not_kept(known: Known, tmp_path: Path) -> None:

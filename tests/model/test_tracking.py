@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from mlflow.types import ColSpec, Schema
 from mlflow.utils.validation import _validate_logged_model_name
@@ -66,7 +68,8 @@ def test_a_run_is_found_by_its_key_only_when_it_is_finished(tracking: MlflowTrac
 
 def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:
     run_id = tracking.start("run", {"training_key": KEY, "flow_run": "f-1"})
-    tracking.finish(run_id, tracking.log(run_id, contents))
+    uri = tracking.log(run_id, replace(contents, params={**contents.params, "network": "cnn"}))
+    tracking.finish(run_id, uri)
     mlflow = client(settings)
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -77,6 +80,8 @@ def test_a_run_holds_params_history_files_dataset_and_tags(tracking: MlflowTrack
         assert used.dataset.source_type == "delta_table"
         assert json.loads(used.dataset.source) == {"path": "/tables/silver", "delta_table_version": 7}
     assert tracking.fetch(run_id, "evaluation.json") == b"{}"
+    model = Model.load(mlflow.get_logged_model(uri.removeprefix("models:/")).artifact_location)
+    assert model.flavors["python_function"]["config"]["small"], "a map asks the network cnn 49 times, and no other"
 
 
 def test_mlflow_reads_the_dataset_as_one_of_its_own(tracking: MlflowTracking, contents: RunContents, settings: Settings) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from car_damage.adapters.mlflow.client import client
 from car_damage.adapters.mlflow.tracking import MlflowTracking
+from car_damage.data.forgotten import mark_of
 from car_damage.data.photos import groups
 from car_damage.errors import PhotoChanged, RegistryError, TooFewPhotos, Unavailable
 from car_damage.model.answering import Answering, Nonconformity, SizeWeights, needs_a_person
@@ -42,12 +43,13 @@ from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.photo.preparation import Preparation
 from car_damage.photo.signals import Signals, signals
-from car_damage.pipeline import TrainReport, TrainRequest
+from car_damage.pipeline import ForgetRequest, TrainReport, TrainRequest
 from car_damage.platform import Target
 from car_damage.ports import PACKAGES_TAG, WARM_START_TAG
 from car_damage.settings import Labels, Serving, Settings
 from car_damage.stage import Progress, silent
 from car_damage.stages import train
+from car_damage.stages.forget import STAGE as FORGET
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.training import baselining, evaluating, warm_start
 from car_damage.stages.training.baselining import UnseenPhotos
@@ -61,7 +63,7 @@ Build = Callable[..., World]
 
 
 def asked(world: World, **changes: Any) -> TrainRequest:
-    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), **changes)
+    return replace(TrainRequest("flow-1", world.silver_version, "f" * 64, "key-1"), bronze_version=3, **changes)
 
 
 def runs(settings: Settings) -> dict[str, str]:
@@ -132,7 +134,7 @@ def test_a_run_has_everything_about_its_model(trained: tuple[World, TrainReport]
         "trained_photos.parquet",
     }
     assert run.info.status == "FINISHED"
-    wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "silver_fingerprint": "f" * 64}
+    wanted = {"training_key": "key-1", "flow_run": "flow-1", "silver_version": "0", "bronze_version": "3", "silver_fingerprint": "f" * 64}
     assert wanted.items() <= run.data.tags.items()
     assert run.data.tags["model_uri"] == report.model_uri
     assert {"test_calibration_error", "test_calibration_error_before", "test_review_share", "test_coverage_major"} <= set(report.metrics)
@@ -331,8 +333,7 @@ def test_a_model_whose_network_cannot_be_exported_answers_by_keras_and_its_run_s
 def test_a_warm_start_has_the_weights_of_the_champion_and_the_run_s_tag_names_it(trained: tuple[World, TrainReport]) -> None:
     world, report = trained
     settings = world.target.settings
-    warm = settings.training.model_copy(update={"warm_start": "champion", "epochs": 1, "learning_rate": 1e-9})
-    target = Target(settings.model_copy(update={"training": warm}))
+    target = warm(world)
     assert warm_start.start_of(world.target, None) == Start()
     assert warm_start.start_of(target, None) == Start(said="no version: there is no champion")
     version = target.registry.create(report.run_id, report.model_uri, {}, "a network").version
@@ -344,6 +345,38 @@ def test_a_warm_start_has_the_weights_of_the_champion_and_the_run_s_tag_names_it
     gone = Target(target.settings.model_copy(update={"labels": Labels(classes=("minor", "moderate", "major", "total"))}))
     assert warm_start.start_of(gone, None).said == f"not version {version}, run {report.run_id}: its network is another one"
     target.registry.move("champion", None)
+
+
+def warm(world: World) -> Target:
+    training = world.target.settings.training.model_copy(update={"warm_start": "champion", "epochs": 1, "learning_rate": 1e-9})
+    return Target(world.target.settings.model_copy(update={"training": training}))
+
+
+def test_who_starts_from_weights_that_learned_from_a_photo_is_named_when_it_is_forgotten_and_nobody_starts_from_it(
+    world: Build,
+) -> None:
+    """Also if the photo was gone from silver before the training that started from them."""
+    built = world()
+    target, registry, tracking = warm(built), built.target.registry, built.target.tracking
+    reports = [TRAIN.work(asked(built), target, silent)]
+    versions = [registry.create(reports[0].run_id, reports[0].model_uri, {}, "").version]
+    registry.move("champion", versions[0])
+    left = next(row for row in built.rows.to_pylist() if row["split"] == "train")
+    target.tables.merge(target.settings.tables.silver, built.rows.slice(0, 0), ["sha256"], remove=pa.table({"sha256": [left["sha256"]]}))
+    Path(left["path"]).unlink()
+    later = asked(built, training_key="key-2", silver_version=target.tables.read(target.settings.tables.silver, ["path"])[1])
+    reports.append(TRAIN.work(later, target, silent))
+    versions.append(registry.create(reports[1].run_id, reports[1].model_uri, {}, "").version)
+    listed = [read_trained(tracking.fetch(of.run_id, TRAINED_FILE))["sha256"].to_pylist() for of in reports]
+    assert (set(listed[1]), len(listed[1])) == (set(listed[0]), len(listed[0]))
+    noted = ForgetRequest("flow-2", mark_of(left["sha256"]), note_only=True)
+    FORGET.work(noted, target, silent)
+    forgotten = f"not version {versions[0]}, run {reports[0].run_id}: it has learned from a photo that is forgotten"
+    assert warm_start.start_of(target, None) == Start(said=forgotten)
+    assert FORGET.work(replace(noted, note_only=False), target, silent).versions == tuple(versions)
+    assert warm_start.start_of(target, None) == Start(said=forgotten)
+    registry.move("champion", versions[1])
+    assert "a photo that is forgotten" in warm_start.start_of(target, None).said
 
 
 def _severity(world: World, run_id: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from car_damage.model.networks import augmentation, cnn, precision, startup, training
+from car_damage.model.networks import augmentation, cnn, startup, training
 from car_damage.model.networks.training import batches, class_weights, predict, train
 from car_damage.model.pixels.photos import Photos
 from car_damage.settings import Training
@@ -71,6 +71,16 @@ def test_the_same_seed_and_photos_train_the_same_network(drawn: Draw) -> None:
     assert not np.allclose(one, weights(2), atol=1e-2)
 
 
+def test_only_on_a_gpu_operations_are_told_to_repeat(gpu: Callable[[], None]) -> None:
+    from tensorflow.python.framework import config
+
+    startup.repeat(1)
+    on_a_processor = config.is_op_determinism_enabled()
+    gpu()
+    startup.repeat(1)
+    assert (on_a_processor, config.is_op_determinism_enabled()) == (False, True)
+
+
 def test_training_stops_early_and_keeps_the_best_weights(drawn: Draw) -> None:
     photos = drawn(12)
     # The validation labels contradict the training labels, so each later epoch makes the validation loss worse.
@@ -123,10 +133,11 @@ def test_wide_augmentation_changes_each_photo_in_each_pass_and_the_seed_repeats_
     assert not np.array_equal(plain, wide)
 
 
-def test_with_16_bits_another_network_is_trained_and_it_answers_with_32(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos, bits = drawn(8), "mixed_bfloat16"
+@pytest.mark.parametrize("bits", ["mixed_float16", "mixed_bfloat16"])
+def test_with_16_bits_another_network_is_trained_and_it_answers_with_32(drawn: Draw, gpu: Callable[[], None], bits: str) -> None:
+    photos = drawn(8)
     without_a_gpu = train(photos, photos, 3, few(epochs=1, precision=bits), silent).network
-    monkeypatch.setattr(precision, "here", lambda wanted: wanted)  # as on a machine with a GPU
+    gpu()
     with_one = train(photos, photos, 3, few(epochs=1, precision=bits), silent).network
     assert not np.array_equal(without_a_gpu.get_weights()[0], with_one.get_weights()[0])
     assert {str(weights.dtype) for weights in with_one.get_weights()} == {"float32"}

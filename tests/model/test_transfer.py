@@ -18,7 +18,7 @@ from benchmarks import real_photos
 from benchmarks.trials_features import WEIGHTS
 from car_damage.adapters.folder import Folder
 from car_damage.adapters.mlflow.client import client
-from car_damage.adapters.mlflow.tracking import PARENT_TAG
+from car_damage.adapters.mlflow.trials import PARENT_TAG
 from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import parse
 from car_damage.data.photos.features import FEATURES, KEY, rows
@@ -27,6 +27,7 @@ from car_damage.model import places
 from car_damage.model.networks import applications, backbone, export, heads, onnx_parts, startup
 from car_damage.model.networks.activation import with_places
 from car_damage.model.networks.seer import Seer
+from car_damage.model.networks.tuning import fine_tuning
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.evaluation import evaluate
@@ -53,7 +54,7 @@ from tests.model.conftest import CLASSES, World, build_world, home_in
 TABLE = "insurance_uc.silver.features"
 
 
-def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "") -> Path:
+def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "uint8", dropped: str = "", bias: float = 0) -> Path:
     """A small backbone with random weights as a .keras file: pixels (n, side, side, 3) -> maps (n, h, w, 8)."""
     startup.import_quietly()
     import keras
@@ -61,7 +62,8 @@ def network(file: Path, seed: int = 1, *, side: int | None = 224, dtype: str = "
 
     keras.utils.set_random_seed(seed)
     photo = keras.Input((side, side, 3), dtype=dtype)
-    maps = layers.Conv2D(8, 16, strides=16, activation="relu")(layers.Rescaling(1 / 127.5, -1)(photo))
+    initial = keras.initializers.Constant(bias)
+    maps = layers.Conv2D(8, 16, strides=16, activation="relu", bias_initializer=initial)(layers.Rescaling(1 / 127.5, -1)(photo))
     last = {"": maps, "pooled": layers.GlobalMaxPooling2D()(maps), "lambda": layers.Lambda(lambda given: given)(maps)}[dropped]
     keras.Model(photo, last).save(file)
     return file
@@ -189,12 +191,32 @@ def test_a_run_says_what_fine_tuning_gained_and_which_champion_it_has_started_fr
     tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1, "warm_start": "champion"}
     world = with_training(trained.world, using(weights, **tuning))
     run = client(target.settings).get_run(TRAIN.work(asked(world, training_key="key-5"), world.target, silent).run_id)
-    assert run.data.tags[WARM_START_TAG] == f"version 1, run {trained.report.run_id}"
-    assert run.data.metrics["fine_tuned"] in {0, 1}
+    champion = f"version 1, run {trained.report.run_id}"
+    assert run.data.metrics["fine_tuned"] == 0
+    assert run.data.tags[WARM_START_TAG] == f"not {champion}: fine-tuning was not kept"
     assert run.data.metrics["fine_tuning_gain_low"] <= run.data.metrics["fine_tuning_gain"]
     more = with_training(world, using(weights, **tuning, layers=(rescaling_of(weights),)))
     start = warm_start.start_of(more.target, backbone.load(more.target.settings.training, Folder()))
-    assert (start.network, start.said) == (None, f"not version 1, run {trained.report.run_id}: its network is another one")
+    assert (start.network, start.said) == (None, f"not {champion}: its network is another one")
+
+
+@pytest.mark.parametrize("head", ["ordinal", "softmax"])
+def test_a_fine_tuning_that_wins_starts_from_a_champion_with_the_head_that_the_search_has_chosen_and_from_no_other(
+    trained: Trained, weights: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, run_id = trained.world.target.registry, trained.report.run_id
+    version = registry.create(run_id, trained.report.model_uri, {}, "ordinal").version
+    registry.move("champion", version)
+    monkeypatch.setattr(search, "MOST", 2)
+    monkeypatch.setattr(search, "best", lambda training, _: training.model_copy(update={"head": head}))
+    monkeypatch.setattr(fine_tuning.Verdict, "wins", property(lambda _: True))
+    monkeypatch.setattr(fine_tuning.Verdict, "epochs", property(lambda _: 1))
+    tuning = {"fine_tune": "if_better", "fine_tune_from": rescaling_of(weights), "fine_tune_epochs": 1}
+    world = with_training(trained.world, using(weights, **tuning, warm_start="champion", search_minutes=1))
+    run = client(world.target.settings).get_run(TRAIN.work(asked(world, training_key=f"search-{head}"), world.target, silent).run_id)
+    champion = f"version {version}, run {run_id}"
+    assert run.data.tags[WARM_START_TAG] == (champion if head == "ordinal" else f"not {champion}: its network is another one")
+    assert (run.data.metrics["fine_tuned"], run.data.params["head"]) == (1, head)
 
 
 def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_the_best(
@@ -215,14 +237,24 @@ def test_a_search_tries_settings_on_the_features_that_are_there_and_the_run_has_
     assert kept(world).equals(before)
 
 
-def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained) -> None:
+def test_damaged_rows_are_computed_again_and_foreign_ones_are_left_alone(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     before = kept(trained.world)
     digest = before["digest"][0].as_py()
     photos = before["sha256"].to_pylist()[:2]
     damaged = rows(digest, photos[:1], "plain", np.zeros((1, 3), np.float32))
     foreign = rows("f" * 64, photos[1:], "plain", np.full((1, 8), 9, np.float32))
     trained.world.target.tables.merge(TABLE, pa.concat_tables([damaged, foreign]), KEY)
-    TRAIN.work(asked(trained.world, training_key="key-4"), trained.world.target, silent)
+    reading, read = type(trained.world.target.tables).read, set()
+
+    def noting(self: Any, name: str, *given: Any, **named: Any) -> Any:
+        found, version = reading(self, name, *given, **named)
+        read.update(found["digest"].to_pylist() if name == TABLE else ())
+        return found, version
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(trained.world.target.tables), "read", noting)
+        TRAIN.work(asked(trained.world, training_key="key-4"), trained.world.target, silent)
+    assert read == {digest}
     by_key = [("digest", "ascending"), ("sha256", "ascending"), ("view", "ascending")]
     after = kept(trained.world).filter(pa.compute.equal(kept(trained.world)["digest"], digest))
     assert after.sort_by(by_key).equals(before.sort_by(by_key))
@@ -276,7 +308,7 @@ def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_go
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, rows_ = trained.world.target, trained.world.rows
-    train = rows_.filter(pa.compute.equal(rows_["split"], "train"))["path"].to_pylist()
+    train, validation = (rows_.filter(pa.compute.equal(rows_["split"], split))["path"].to_pylist() for split in ("train", "validation"))
     fresh, gone = Path(train[0]), Path(train[1])
     hashes = dict(zip(rows_["path"].to_pylist(), rows_["sha256"].to_pylist(), strict=True))
     keys = kept(trained.world).select(list(KEY))
@@ -291,7 +323,10 @@ def test_a_training_reads_only_the_photos_that_it_shows_and_one_whose_file_is_go
         again = TRAIN.work(asked(trained.world, training_key="key-gone"), target, silent)
         shown = {photo.path for photo in parse(target.tracking.fetch(again.run_id, DOUBTS_FILE)).photos}
         assert (again.left_out, str(fresh) in read, set(read) & set(train) - shown - {str(fresh)}) == ((), True, set())
-        looks = read_baseline(target.tracking.fetch(again.run_id, BASELINE_FILE))
+        assert set(read) & set(validation) <= shown
+        before, looks = (read_baseline(target.tracking.fetch(run, BASELINE_FILE)) for run in (trained.report.run_id, again.run_id))
+        signals = ("sha256", "brightness", "sharpness", "warmth")
+        assert before.select(signals).sort_by("sha256").equals(looks.select(signals).sort_by("sha256"))
         of = {split: looks.filter(pa.compute.equal(looks["split"], split)) for split in ("train", "test")}
         assert [of["train"][name].null_count for name in ("width", "brightness")] == [0, len(train)]
         assert [of["test"][name].null_count for name in ("width", "brightness")] == [0, 0]
@@ -343,6 +378,21 @@ def test_keras_computes_on_this_machine_what_cannot_be_exported_or_does_not_trav
     by_keras = kept(here).filter(pa.compute.equal(kept(here)["digest"], run.data.tags[FEATURES_TAG]))
     assert (run.data.params["answers_by"], by_onnx.num_rows, by_keras.num_rows) == ("keras", 12 + 3 + 3 + 3, 12 + 3 + 3)
     assert run.data.tags[FEATURES_TAG] not in by_onnx["digest"].to_pylist()
+
+
+@pytest.mark.parametrize("by", ["onnx", "keras"])
+def test_features_that_are_no_numbers_are_refused(
+    world: Callable[..., World], tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no such function in ONNX")
+
+    here = with_training(world(train=2, validation=1, test=1), using(network(tmp_path / "backbone.keras", bias=float("nan"))))
+    if by == "keras":
+        monkeypatch.setattr(export, "write", fail)
+    monkeypatch.setattr(backbone, "_difference", lambda *_: 0.0)  # as if other photos had been compared
+    with pytest.raises(ModelRefused, match="features that are no numbers"):
+        TRAIN.work(asked(here), here.target, silent)
 
 
 @pytest.mark.parametrize("kind", ["ordinal", "softmax"])

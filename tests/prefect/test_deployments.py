@@ -16,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import AutomationCore
+from prefect.logging import disable_run_logger
 from prefect.states import Completed, Pending, Running, Scheduled
 
 from car_damage.data.photos.ledger import BRONZE
@@ -30,7 +31,7 @@ from deployments.items import bootstrap
 from deployments.release import version
 from deployments.up import reschedule
 from flows.retrain import retrain
-from tasks import alerts, doorbell, events, worse
+from tasks import alerts, degradation, doorbell, events
 from tasks.flow_runs import in_state
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World
 from tests.prefect.conftest import LocalTarget
@@ -164,6 +165,8 @@ def test_an_event_that_cannot_be_sent_is_an_error_and_no_endless_wait(monkeypatc
     try:
         with pytest.raises(Unavailable, match=r"car-damage\.images\.landed was not sent"):
             doorbell.ring("fingerprint", "/photos")
+        with disable_run_logger(), pytest.raises(Unavailable, match=r"car-damage\.images\.rejected was not sent"):
+            alerts.of_rejects(ValidateReport(9, 2, {"empty": 7}, (), 0, 0, 0, 1, "f"), LOUD)
     finally:
         stuck.set()
 
@@ -260,7 +263,7 @@ def test_a_worse_version_is_told_once_and_trained_again_where_there_are_enough_l
 
     @flow(name="monitor")
     def telling(given: MonitorReport) -> None:
-        worse.tell(given, settings)
+        degradation.tell(given, settings)
 
     def started() -> set[str]:
         with get_client(sync_client=True) as client:

@@ -23,8 +23,9 @@ from prefect.states import Running, State
 from car_damage.commands.status import Status, look
 from car_damage.data.answers.inference_log import INFERENCE_LOG
 from car_damage.data.forgotten import mark_of
-from car_damage.errors import RegistryError, SettingsError
+from car_damage.errors import RegistryError, RequestRefused, SettingsError, Unavailable
 from car_damage.photo.decoder import decode
+from car_damage.promotion.tags import COVERAGE
 from deployments import demo_photos
 from flows.forget import forget
 from flows.monitor import monitor
@@ -32,7 +33,7 @@ from flows.promote import promote
 from flows.retrain import retrain
 from flows.score import score
 from flows.watch_landing import watch_landing
-from tasks import approvals, doubtful_labels, progress, turns, variables
+from tasks import approvals, degradation, doubtful_labels, events, progress, turns, variables
 from tasks.flow_runs import FORGET
 from tests.prefect.conftest import LocalTarget
 
@@ -170,6 +171,23 @@ def test_the_latest_requests_are_compared_with_the_training_and_shown(target: Lo
     assert champion is not None
     assert champion.tags["monitored"].endswith("worse: errors")
     assert len(json.loads(target.platform.tracking.fetch(champion.run_id, "monitoring/windows.json"))) == 3
+
+
+def test_more_answers_ask_for_a_person_whom_nobody_can_reach_and_one_is_told_of_an_endpoint_that_cannot_be_updated(
+    target: LocalTarget,
+) -> None:
+    target.set(MONITORING__MORE_REVIEWS="true")
+    target.platform.registry.tag(1, {COVERAGE: "0.97"})
+    variables.write(degradation.TOLD, degradation.AlarmMemory())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "send", Mock(side_effect=Unavailable("no way to the server")))
+        assert "no way to the server" in str(monitor(return_state=True).message)
+    assert target.platform.serving.state().coverage == 0.97
+    target.set(MONITORING__MORE_REVIEWS="false")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(target.platform.serving), "put", Mock(side_effect=RequestRefused("no permission")))
+        assert "no permission" in str(monitor(return_state=True).message)
+    assert degradation.told(1).alarm == ("errors",)
 
 
 def test_a_second_run_on_the_same_photos_ends_early_by_name_and_changes_nothing(target: LocalTarget) -> None:

@@ -29,6 +29,8 @@ from car_damage.pipeline import (
     EndpointReport,
     EndpointRequest,
     Evidence,
+    ForgetReport,
+    ForgetRequest,
     Leftover,
     LiveReport,
     LiveRequest,
@@ -65,6 +67,7 @@ TASKS = (
     look_at_live,
     choose_version,
     stages.tidy_up,
+    stages.forget_photo,
 )
 VALIDATED = ValidateReport(3, 2, {"empty": 1}, (), 0, 0, 0, 4, "f" * 64)
 
@@ -246,6 +249,22 @@ def test_what_cannot_be_shown_does_not_fail_the_work(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(artifacts, "create_table_artifact", unreachable)
     assert run(validate_images, ValidateRequest("flow d"), Runner(VALIDATED)) == VALIDATED
     assert tried == ["progress-validation", "landed"]
+
+
+@pytest.mark.usefixtures("server")
+def test_no_run_updates_the_endpoint_while_a_photo_is_removed() -> None:
+    held: list[int] = []
+
+    class Removing(Runner):
+        def run(self, *given: Any) -> Any:
+            with get_client(sync_client=True) as client:
+                held.append(client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT).active_slots)
+            return super().run(*given)
+
+    report = ForgetReport("mark", "Ann", "2026-01-01", (), ())
+    for note_only in (True, False):
+        run(stages.forget_photo, ForgetRequest("flow f", "mark", note_only=note_only), Removing(report))
+    assert held == [0, 1]
 
 
 @pytest.mark.usefixtures("server")

@@ -165,7 +165,7 @@ def models(tmp_path_factory: pytest.TempPathFactory, photo: bytes) -> Models:
                 answering = folder / "answering.json" if version == 1 else None
                 if answering:
                     ANSWERING.write(answering)
-                network_files = package.NetworkFiles(files[version], files[version].with_suffix(".onnx"), answering)
+                network_files = package.NetworkFiles(files[version], files[version].with_suffix(".onnx"), answering, small=True)
                 model_uri = package.log(network_files, photo, CLASSES, "model", limits=limits)
             client.create_model_version(name, model_uri, model_id=model_uri.removeprefix("models:/"))
             folders[version] = Path(client.get_logged_model(model_uri.removeprefix("models:/")).artifact_location.removeprefix("file://"))

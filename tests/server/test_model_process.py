@@ -1,6 +1,7 @@
 """A model in a separate process: its answers, its environment, and why it is refused."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import psutil
 import pytest
 
 from car_damage.errors import ModelRefused
+from car_damage.model.served import host
 from car_damage.model.served.process import Conversation, ModelAnswer, answers, conversation
 from car_damage.photo.decoder import decode
 from tests.server.conftest import CLASSES, LIMIT, Models, jpeg, network_answer, own_answer
@@ -34,6 +36,12 @@ mlflow.models.set_model(Blabber())
 
 PHOTOS = [*[jpeg(120, 90, turn) for turn in range(70)], b"no photo", jpeg(60, 40), *[jpeg(120, 90, turn) for turn in range(70, 130)]]
 NO_PHOTO, TOO_SMALL = 70, 71
+
+
+def test_a_log_says_what_was_answered_to_the_example_and_not_which_photo_it_is() -> None:
+    answer = {"label": "minor", "probability": 0.75, "sha256": "ab" * 32}
+    assert host._brief(json.dumps({"predictions": [answer]})) == "minor 0.75"
+    assert host._brief(json.dumps({"predictions": [0.75]})) == "answered"
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.waiting import Answer
 from car_damage.server.address import token
 from deployments.demo_photos import photo as drawn
+from tests.corpus import heic, picture
 from tests.fakes import sha256
 from tests.server.browser import Browser, chromium
 from tests.server.conftest import CLASSES, Server, emptied, until
@@ -372,7 +374,7 @@ def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_wor
     assert [path.name for path in Path(ready.settings.answers.corrections, "photos").iterdir()] == [f"{sha256(waiting[0.5])}.jpg"]
     assert [done(page, 1)[0]["bars"][0][1], text(page, "lately")] == ["70.0 %", "major is noted."]
 
-    page.type("body", "n")
+    page.run("for (let held = 0; held < 5; held += 1) dispatch('1', true); dispatch('n', false);".replace("dispatch", HELD))
     until(lambda: text(page, "count").startswith("1 answer asks"), "the last photo")
     page.type("body", "u")
     until(lambda: text(page, "count").startswith("2 answers ask"), "the photo that came back")
@@ -385,6 +387,8 @@ def test_a_person_reviews_what_waits_by_keys_largest_doubt_first_and_takes_a_wor
     assert page.console() == []
 
 
+HELD = "((key, repeat) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, repeat, bubbles: true })))"
+"""Sends a key to the page; with `repeat` as a browser does while it is held."""
 HOLD = """
     window.asked = []; window.real = window.fetch;
     window.fetch = (...given) => new Promise((go) => { window.asked.push([String(given[0]), () => go(window.real(...given))]); });
@@ -447,10 +451,11 @@ def test_labels_that_look_wrong_come_last_a_person_confirms_them_and_the_map_is_
     photos = [Doubt(sha256(data), str(path), "minor", chances) for path, data in ((gone, b"gone"), (landed, landed.read_bytes()))]
     desk.doubt(Doubts("2026-06-01T12:00:00+00:00", tuple(photos), 50))
     asking = Answer("minor", {"minor": 0.5, "major": 0.5}, ("minor", "major"), "car_damage_classifier-3", "2026-06-01T12:00:00+00:00")
-    assert desk.keep(drawn("major", 2), asking)
+    assert desk.keep(heic(picture()), asking)
     page.click("#to-reviewing")
     until(lambda: text(page, "count") == "1 answer asks for a person, 2 labels look wrong. Largest doubt first.", "the desk")
     assert done(page, 1)[0]["h3"] == "minor"
+    until(lambda: page.run("return document.querySelector('#current img')?.naturalWidth") == 320, "a photo that the browser cannot show")
     page.type("body", "3")
     until(lambda: text(page, "count").startswith("1 label looks wrong"), "the label whose photo is there")
     [card] = done(page, 1)

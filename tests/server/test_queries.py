@@ -270,6 +270,7 @@ def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_th
     build = ready.call("GET", served + "/build-logs").json()["logs"]
     assert "instances" in log
     assert "instances" not in build
+    assert re.search(r"^its example: (minor|moderate|major) [01]\.\d+$", build, re.MULTILINE), "and not the hash of the photo"
     assert build.count("its example") == 1
     assert build not in log
     assert ready.call("GET", served.replace("-1", "-9") + "/logs").json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"

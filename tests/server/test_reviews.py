@@ -1,13 +1,17 @@
 """The routes of the review desk, over a real socket."""
 
 import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
+from tests import corpus
 from tests.fakes import sha256
 from tests.server.conftest import Server, emptied
 
@@ -37,6 +41,17 @@ def test_what_waits_is_listed_with_its_answer_and_its_photo(server: Server, desk
     photo = server.call("GET", f"/reviews/{sha256(PHOTO)}/photo")
     assert (photo.content, photo.headers["content-type"]) == (PHOTO, "application/octet-stream")
     assert photo.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_photo_that_browsers_cannot_show_is_also_there_as_a_jpeg(server: Server, desk: Desk) -> None:
+    for photo in (heic := corpus.heic(corpus.picture()), b"no photo"):
+        assert desk.keep(photo, ANSWER)
+    shown = server.call("GET", f"/reviews/{sha256(heic)}/picture")
+    assert (shown.headers["content-type"], shown.headers["X-Content-Type-Options"]) == ("image/jpeg", "nosniff")
+    assert Image.open(io.BytesIO(shown.content)).size == (320, 240)
+    for name in (sha256(b"no photo"), "0" * 64):
+        response = server.call("GET", f"/reviews/{name}/picture")
+        assert (response.status_code, response.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
 def test_a_word_is_taken_with_its_photo_and_told_with_its_history(server: Server, desk: Desk) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from car_damage.adapters.databricks.serving import DatabricksServing
-from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
+from car_damage.errors import CarDamageError, PhotoRefused, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.server.address import token
 from car_damage.server.state import State
 from car_damage.settings import Serving, Settings
@@ -91,13 +91,13 @@ def endpoint(update: str, ready: str = "READY", active: Any = None, pending: Any
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (400, "INVALID_PARAMETER_VALUE", RequestRefused),
-        (400, "BAD_REQUEST", RequestRefused),
+        (400, "INVALID_PARAMETER_VALUE", PhotoRefused),
+        (400, "BAD_REQUEST", PhotoRefused),
         (401, "UNAUTHENTICATED", RequestRefused),
         (403, "PERMISSION_DENIED", RequestRefused),
         (404, "RESOURCE_DOES_NOT_EXIST", RequestRefused),
         (409, "RESOURCE_CONFLICT", UpdateInProgress),
-        (413, "MAX_REQUEST_SIZE_EXCEEDED", RequestRefused),
+        (413, "MAX_REQUEST_SIZE_EXCEEDED", PhotoRefused),
         (500, "INTERNAL_ERROR", Unavailable),
         (501, "NOT_IMPLEMENTED", RequestRefused),
         (502, "BAD_GATEWAY", Unavailable),
@@ -111,6 +111,7 @@ def test_an_error_of_the_service_becomes_one_of_ours_and_keeps_its_words(
     with pytest.raises(kind, match=f"{NAME}.*told so") as raised:
         serving.query([b"photo"])
     assert raised.value.__cause__ is not None
+    assert isinstance(raised.value, PhotoRefused) == (kind is PhotoRefused), "a claim would go on without this photo"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,17 @@ def test_names_that_start_with_a_dot_or_an_underscore_are_skipped_with_all_below
     assert names(tmp_path) == ["j_k.jpg"]
 
 
+def test_what_a_killed_writer_has_begun_is_listed_as_a_draft_and_goes_with_a_later_write(tmp_path):
+    begun = [write(tmp_path / folder / f".photo.jpg.{letter * 32}") for folder, letter in (("a", "b"), ("a", "c"), ("d", "e"))]
+    other = write(tmp_path / "a" / ".photo.jpg.of somebody else")
+    for path in (begun[0], begun[2], other):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert [draft.path for draft in Folder().drafts(str(tmp_path))] == [str(path) for path in begun]
+    assert list(Folder().drafts(str(tmp_path / "nowhere"))) == []
+    Folder().write_once(str(tmp_path / "a" / "photo.jpg"), b"photo")
+    assert [path.exists() for path in (*begun, other)] == [False, True, True, True]
+
+
 def test_links_are_followed_but_never_round_in_circles(tmp_path):
     write(tmp_path / "outside" / "a.jpg")
     root = tmp_path / "landing"

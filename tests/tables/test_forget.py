@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +19,9 @@ from car_damage.data.answers.predictions import KEY, PREDICTIONS
 from car_damage.data.described import comment_of
 from car_damage.data.forgotten import mark_of
 from car_damage.data.people import doubts, reviews
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.waiting import Answer
 from car_damage.data.photos import features
 from car_damage.pipeline import ForgetRequest
 from car_damage.settings import TABLES
@@ -136,6 +138,42 @@ def test_a_file_that_cannot_be_read_or_has_just_gone_blocks_nothing_and_is_told_
     assert not [trace for trace in forget(known, photo(0)).found if "cannot be read" in trace.stays]
 
 
+def test_logs_lose_the_photo_s_hash_and_paths_and_the_processes_that_write_them_go_on(known, photo):
+    lines = {
+        known.root / "home" / "logs" / "worker.log": f"{known.landing}/minor/p0.jpg is left out\n{known.landing}/minor/p3.jpg, too\n",
+        known.root / "home" / "endpoint" / "logs" / "ep.1.log": f'{{"sha256": "{sha256(photo(0))}"}} {{"sha256": "{sha256(photo(1))}"}}\n',
+    }
+    for path, text in lines.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    with next(iter(lines)).open("ab", buffering=0) as worker:
+        report = forget(known, photo(0))
+        worker.write(b"the line after it\n")
+    worker_log, build_log = (path.read_text() for path in lines)
+    assert worker_log.splitlines()[1:] == [f"{known.landing}/minor/p3.jpg, too", "the line after it"]
+    assert sha256(photo(1)) in build_log
+    assert "p0.jpg" not in worker_log
+    assert [items for (_, what), items in traces(report).items() if what == "files with lines that name it"] == [1, 1]
+    assert not left(known, photo(0))
+
+
+def test_what_a_killed_writer_has_begun_to_write_of_the_photo_goes_too(known, photo):
+    settings, named = known.platform.settings, sha256(photo(0))
+    begun = [
+        Path(settings.answers.keep_for_review, f".{named}.photo.{'a' * 32}"),
+        Path(settings.answers.corrections, "photos", f".{named}.jpg.{'b' * 32}"),
+        settings.home / "requests" / f".one.parquet.{'c' * 32}",
+    ]
+    for path in begun:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo(0)[:1000])
+    os.utime(begun[-1], (1_700_000_000, 1_700_000_000))
+    other = begun[0].with_name(f".{sha256(photo(1))}.photo.{'d' * 32}")
+    other.write_bytes(photo(1))
+    forget(known, photo(0))
+    assert [path for path in (*begun, other) if path.exists()] == [other]
+
+
 def test_the_certificate_says_of_each_file_whether_it_still_lies_there(known, photo):
     first, second = forget(known, photo(0)).files
     Path(first).unlink()
@@ -185,6 +223,20 @@ def test_a_forgotten_photo_is_not_taken_up_again_while_its_file_lies_there(known
     validated, _ = known.run()
     assert (validated.vanished, [name for name, (_, reason) in known.bronze().items() if reason == "forgotten"]) == (3, [])
     assert not left(known, photo(0))
+
+
+def test_a_photo_that_is_forgotten_while_files_are_judged_is_not_taken_up(known, photo, monkeypatch):
+    each = known.platform.tables.each
+
+    def judged_for_hours(*given):
+        found = each(*given)
+        FORGET.work(ForgetRequest("flow", mark_of(sha256(photo(0))), "Ann", note_only=True), known.platform, silent)
+        return found
+
+    monkeypatch.setattr(known.platform.tables, "each", judged_for_hours)
+    known.put("minor/late.jpg", photo(0))
+    assert known.run()[0].rejected == {"forgotten": 1}
+    assert known.bronze()["minor/late.jpg"] == ("rejected", "forgotten")
 
 
 def test_a_word_about_a_forgotten_photo_is_removed_with_the_photo_that_came_with_it(known, photo):

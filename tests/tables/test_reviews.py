@@ -8,7 +8,8 @@ import pytest
 from car_damage.adapters.relocation import move_photos
 from car_damage.data.people import reviews
 from car_damage.data.people.reviews import Word
-from car_damage.errors import LandingLost
+from car_damage.errors import LandingLost, PhotoChanged
+from car_damage.stages.verdicts import leave_out
 from tests.fakes import sha256
 from tests.tables.conftest import SILVER_TABLE
 
@@ -103,6 +104,17 @@ def test_a_file_that_is_no_word_is_told_and_passed_over(filled, photo, caplog):
     assert validated.words == 1
     for name in ("cut.json", "note.txt"):
         assert f"{name} is not taken up" in caplog.text
+
+
+def test_a_corrected_photo_that_cannot_be_read_is_told_without_its_hash_which_is_its_name(filled, photo, caplog):
+    photos = filled.root / "home" / "corrections" / "photos"
+    photos.mkdir(parents=True)
+    (photos / f"{sha256(photo(40))}.jpg").symlink_to(filled.root / "nowhere")
+    validated, _ = filled.run()
+    assert (validated.unreadable, validated.unreadable_count) == (("a corrected photo",), 1)
+    leave_out({str(photos / f"{sha256(photo(40))}.jpg"): PhotoChanged(f"{photos}/{sha256(photo(40))}.jpg has changed")}, filled.platform)
+    assert "a corrected photo has changed" in caplog.text
+    assert sha256(photo(40)) not in caplog.text
 
 
 def test_a_corrections_folder_that_is_away_stops_the_run_and_one_photo_less_does_not(filled, photo):

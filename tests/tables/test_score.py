@@ -18,6 +18,9 @@ from car_damage.adapters.tables import delta, spark_answers, spark_files, spark_
 from car_damage.data.answers.claims import CLAIMS
 from car_damage.data.answers.predictions import ADDED, KEY, PREDICTIONS
 from car_damage.data.described import comment_of
+from car_damage.data.forgotten import KEY as MARK
+from car_damage.data.forgotten import Forgotten, mark_of
+from car_damage.data.forgotten import row as row_of_mark
 from car_damage.errors import ModelRefused, RegistryError, SettingsError, Terminal
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import ScoreRequest
@@ -269,6 +272,19 @@ def test_a_photo_that_was_overwritten_is_asked_about_again_and_its_row_replaced(
     assert [row["sha256"] for row in world.rows().values()] == [hashlib.sha256(b"another").hexdigest()]
 
 
+def test_a_photo_that_is_forgotten_between_two_chunks_gets_no_row(world):
+    for number in range(7):
+        world.photo(f"{number}.jpg")
+    mark = Forgotten(mark_of(hashlib.sha256(b"6.jpg").hexdigest()), "Ann", world.clock.time)
+
+    def forget(_step, done, *_):
+        if done == 3:
+            world.tables.merge(world.settings.tables.forgotten, row_of_mark(mark), MARK)
+
+    SCORE.work(ScoreRequest("flow-run"), world, forget)
+    assert sorted(name for name, _ in world.rows()) == [f"{number}.jpg" for number in range(6)]
+
+
 def test_photos_of_a_table_are_told_by_their_paths(world):
     paths = [world.photo(f"{number}.jpg") for number in range(3)]
     table = "insurance_uc.claims.photos"
@@ -391,6 +407,17 @@ def test_the_photos_of_a_folder_become_the_answer_for_a_claim_on_every_engine(na
     undecided = {("17", 2): (None, True, [], ["front.jpg", "side.jpg"]), ("18", 2): (None, True, [], ["a.jpg", "b.jpg"])}
     assert world.score(version=2).claims_for_review == 2
     assert claims_of(world) == now | undecided
+
+
+def test_however_a_folder_is_written_it_has_the_same_claims(tmp_path, engine, sessions, monkeypatch):
+    world = world_of(engine, tmp_path, sessions, monkeypatch, claims="folder")
+    world.photo("17/front.jpg")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for source in (f"{tmp_path}/photos", "photos/", "./photos", "~/photos", f"{tmp_path}//photos/./"):
+        report = world.score(source)
+        assert (report.source, report.claims) == (f"{tmp_path}/photos", 1)
+    assert world.tables.read(world.settings.tables.claims, ["source"])[0].num_rows == 1
 
 
 def test_a_tables_column_says_which_photo_belongs_to_which_claims(world):

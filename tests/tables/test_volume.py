@@ -123,6 +123,14 @@ def test_every_page_of_every_folder_is_listed_but_hidden_ones(volume: Volume, ap
     assert set(volume.list(f"{LANDING}/")) == {File(f"{LANDING}/{name}", 5, moment) for name in shown}
 
 
+def test_what_killed_writers_of_a_mounted_volume_have_begun_is_listed_as_drafts(volume: Volume, api: FilesApi) -> None:
+    begun = f"minor/.a.jpg.{'b' * 32}"
+    for name in (begun, "minor/a.jpg", "minor/.hidden.jpg"):
+        api.put(name)
+    assert [draft.path for draft in volume.drafts(f"{LANDING}/")] == [f"{LANDING}/{begun}"]
+    assert list(volume.drafts("/Volumes/main/default/nowhere")) == []
+
+
 def test_a_photo_is_read_whole(volume: Volume, api: FilesApi) -> None:
     api.put("minor/a b.jpg", bytes(range(256)) * 9000)
     assert volume.read(f"{LANDING}/minor/a b.jpg") == bytes(range(256)) * 9000

@@ -2,10 +2,14 @@
 
 import shutil
 import sqlite3
+import stat
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from car_damage.adapters.backup import back_up
 from car_damage.errors import RequestRefused, Unavailable
@@ -28,6 +32,63 @@ def test_a_copy_has_files_and_databases_and_nothing_lies_beside_it(home: Path, t
         assert copy.execute("SELECT run FROM runs").fetchall() == [(7,)]
     assert (tmp_path / "copies" / "one" / "artifacts" / "model.onnx").read_bytes() == b"weights"
     assert [path.name for path in (tmp_path / "copies").iterdir()] == ["one"]
+
+
+def test_requests_that_become_rows_while_the_home_is_copied_are_in_the_copy(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files, or as rows of their table."""
+    noted, copied = home / "requests" / "one.parquet", shutil.copy2
+    write_deltalake(home / "tables" / "log", pa.table({"request_id": ["earlier"]}))
+    noted.parent.mkdir()
+    noted.write_bytes(b"one")
+
+    def copy(file: Path, target: Path) -> None:
+        copied(file, target)
+        if file.suffix == ".parquet" and file.parent.name == "log" and noted.exists():
+            noted.unlink()  # it was taken up, too late for the table that has just been copied
+
+    monkeypatch.setattr(shutil, "copy2", copy)
+    back_up(home, tmp_path / "one")
+    assert not noted.exists()
+    assert (tmp_path / "one" / "requests" / "one.parquet").exists()
+
+
+def _checkpoint(table: DeltaTable) -> None:
+    table.create_checkpoint()
+
+
+def _begin_the_log(table: DeltaTable) -> None:
+    table.create_checkpoint()
+    for version in range(table.version()):
+        (Path(table.table_uri.removeprefix("file://")) / "_delta_log" / f"{version:020}.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("meanwhile", [_checkpoint, _begin_the_log])
+def test_a_table_whose_log_changes_while_it_is_copied_can_be_read_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[DeltaTable], None]
+) -> None:
+    home, copied, changed = tmp_path / "home", shutil.copy2, []
+    table = home / "tables" / "photos"
+    for number in range(4):
+        write_deltalake(table, pa.table({"number": [number]}), mode="append")
+        if number == 1:
+            DeltaTable(table).create_checkpoint()
+
+    def copy(file: Path, target: Path) -> None:
+        if not changed:
+            changed.append(meanwhile(DeltaTable(table)))
+        copied(file, target)
+
+    monkeypatch.setattr(shutil, "copy2", copy)
+    back_up(home, tmp_path / "one")
+    assert changed
+    assert sorted(DeltaTable(tmp_path / "one" / "tables" / "photos").to_pyarrow_table()["number"].to_pylist()) == [0, 1, 2, 3]
+
+
+def test_only_its_owner_may_open_a_copy(home: Path, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "one")
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o700
 
 
 class Killed(BaseException):

@@ -2,13 +2,19 @@
 
 import base64
 import json
+import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.people.desk import REVIEWED, UNANSWERED, Answer, Desk
+from car_damage.data.people.desk import REVIEWED, UNANSWERED, Desk
+from car_damage.data.people.doubts import FILE as DOUBTS
 from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.shelf import LOOK
+from car_damage.data.people.waiting import Answer
 from car_damage.errors import Unavailable
 from car_damage.server.keeping import QUEUED, Keeper
 from car_damage.settings import Answers
@@ -21,6 +27,34 @@ class Now(Time):
     def __init__(self) -> None:
         super().__init__()
         self.seconds = datetime.now(UTC).timestamp()
+
+
+class Counting(Folder):
+    """Counts the listings, and the files that are read in each folder."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+
+    def list(self, folder):
+        self.calls["listed"] += 1
+        return super().list(folder)
+
+    def read(self, path):
+        self.calls[Path(path).parent.name] += 1
+        return super().read(path)
+
+
+class Far(Counting):
+    """As a volume: who reads one file after the other waits too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.together = threading.Barrier(4)
+
+    def read(self, path):
+        if not path.endswith(DOUBTS):
+            self.together.wait(10)
+        return super().read(path)
 
 
 @pytest.fixture
@@ -95,6 +129,79 @@ def test_a_full_desk_drops_and_counts(tmp_path, clock):
     small = desk_of(tmp_path / "small", clock, keep_bytes=1 << 20)
     assert [small.keep(bytes([n]) * (600 << 10), answer()) for n in range(2)] == [True, False]
     assert small.dropped == 1
+
+
+def counted(folder, clock, files, **more):
+    return Desk(files, Answers(corrections=str(folder / "corrections"), keep_for_review=str(folder / "kept"), **more), clock)
+
+
+def test_photos_that_follow_each_other_list_the_folders_of_the_desk_and_of_the_words_once(tmp_path, clock):
+    files = Counting()
+    desk = counted(tmp_path, clock, files)
+    assert all(desk.keep(b"%d" % number, answer()) for number in range(20))
+    assert files.calls["listed"] == 2
+    desk.take(sha256(b"said"), "major", "Ann")
+    assert desk.keep(b"said", answer()), "at the latest look nobody had said anything"
+    assert (len(desk.waiting()), len(photos(tmp_path))) == (20, 21), "nobody is asked about it"
+    clock.sleep(REVIEWED.total_seconds() + 1)
+    assert (len(desk.waiting()), len(photos(tmp_path)), desk.keep(b"said", answer())) == (20, 20, False)
+
+
+def test_a_full_desk_is_looked_at_now_and_then_however_many_photos_come(tmp_path, clock):
+    desk_of(tmp_path, clock).keep(b"a", answer())
+    files = Counting()
+    full = counted(tmp_path, clock, files, keep_photos=1)
+    assert not any(full.keep(photo, answer()) for photo in (b"b", b"c", b"a", b"d"))
+    assert (files.calls, full.dropped) == ({"listed": 2}, 3), "a waits already"
+    full.take(sha256(b"a"), "major", "Ann")
+    clock.sleep(REVIEWED.total_seconds() + 1)
+    assert full.waiting() == []
+    assert full.keep(b"b", answer())
+    clock.sleep(LOOK.total_seconds())
+    files.calls.clear()
+    for _ in range(3):
+        assert not any(full.keep(photo, answer()) for photo in (b"c", b"d"))
+        clock.sleep(LOOK.total_seconds())
+    assert files.calls == {"listed": 6}
+
+
+def test_what_fits_on_a_desk_without_room_for_a_larger_photo_is_kept_once(tmp_path, clock):
+    small = desk_of(tmp_path, clock, keep_bytes=1 << 20)
+    large = bytes(600 << 10)
+    assert [small.keep(photo, answer()) for photo in (large, b"x" + large, b"b", b"b")] == [True, False, True, False]
+    assert small.dropped == 1
+
+
+def test_hundreds_of_photos_on_a_volume_are_read_several_at_once_and_once_only(tmp_path, clock):
+    names, kept = [sha256(b"%d" % number) for number in range(300)], tmp_path / "kept"
+    kept.mkdir()
+    for number, name in enumerate(names):
+        (kept / f"{name}.photo").write_bytes(b"%d" % number)
+        (kept / f"{name}.json").write_bytes(answer(number / 300).written())
+    here, files = desk_of(tmp_path, clock), Far()
+    for name in names[:8]:
+        here.take(name, "major", "Ann")
+    there = counted(tmp_path, clock, files)
+    assert [one.sha256 for one in there.waiting()] == names[8:]
+    assert (files.calls["words"], files.calls["kept"]) == (8, 292 + 1), "and the labels that look wrong"
+    assert len(there.waiting()) == 292
+    assert (files.calls["words"], files.calls["kept"]) == (8, 292 + 2)
+    (kept / f"{names[299]}.json").write_bytes(answer(0.25, "moderate").written())
+    files.together = threading.Barrier(1)
+    assert next(one for one in there.waiting() if one.sha256 == names[299]).answer == answer(0.25, "moderate"), "it was asked again"
+
+
+def test_half_a_word_as_storage_without_links_shows_it_counts_when_it_is_whole(desk, tmp_path):
+    desk.keep(b"a", answer())
+    desk.take(sha256(b"a"), "major", "Ann")
+    [file] = (tmp_path / "corrections" / "words").iterdir()
+    whole = file.read_bytes()
+    other = desk_of(tmp_path, Now())
+    for half in (b"", whole[:50], whole[:-1]):
+        file.write_bytes(half)
+        assert (len(other.waiting()), other.said(sha256(b"a")).counts) == (1, None)
+    file.write_bytes(whole)
+    assert (other.waiting(), other.said(sha256(b"a")).counts.label) == ([], "major")
 
 
 def test_a_full_disk_drops_and_counts(desk, monkeypatch):

@@ -6,11 +6,14 @@ import pytest
 
 from car_damage.data.people.doubts import parse
 from car_damage.model.pixels.photos import Photos
-from car_damage.model.quality.doubt import doubted
+from car_damage.model.quality.doubt import SHARE, doubted
+from car_damage.settings import Answers
 from car_damage.stages.training.baselining import UnseenPhotos
-from car_damage.stages.training.doubting import found
+from car_damage.stages.training.doubting import SHOWN, found
 
 CLASSES = ("minor", "moderate", "major")
+MEASURED = 2_289
+"""Photos of the benchmark `doubt`."""
 
 
 def test_the_label_with_the_lowest_probability_is_the_first_and_one_that_the_model_sees_too_is_none() -> None:
@@ -24,6 +27,10 @@ def test_the_label_with_the_lowest_probability_is_the_first_and_one_that_the_mod
 
 def test_of_many_labels_one_in_25_is_doubted_at_most() -> None:
     assert len(doubted(np.zeros(100, np.int64), np.tile([0.1, 0.9, 0.0], (100, 1)), 40)) == 4
+
+
+def test_by_default_people_are_asked_about_all_of_these_labels_of_as_many_photos_as_were_measured() -> None:
+    assert Answers().doubtful >= SHARE * MEASURED
 
 
 def photos(names: str, label: int = 0) -> Photos:
@@ -43,6 +50,16 @@ def test_labels_of_all_parts_are_doubted_together_but_not_what_a_person_has_said
     [tile] = doubtful.tiles()
     assert (tile.words, tile.path) == ("labelled moderate\nmodel says minor (80%)", "/photos/d.jpg")
     assert parse(doubtful.doubts.written()) == doubtful.doubts
+
+
+def test_all_doubtful_labels_are_listed_and_the_first_of_them_are_on_the_contact_sheet() -> None:
+    names = [str(number) for number in range(1_500)]
+    pixels = np.broadcast_to(np.uint8(0), (len(names), 8, 8, 3))
+    many = Photos(pixels, np.zeros(len(names), np.int64), tuple(names), tuple(names))
+    rows = pa.table({"sha256": names, "label_from": pa.nulls(len(names), pa.string())})
+    doubtful = found([UnseenPhotos("test", many, np.tile([0.1, 0.9, 0.0], (len(names), 1)))], rows, CLASSES, 100, "now")
+    assert (len(doubtful.doubts.photos), len(doubtful.tiles())) == (60, SHOWN)
+    assert [tile.path for tile in doubtful.tiles()] == [one.path for one in doubtful.doubts.photos[:SHOWN]]
 
 
 def test_without_photos_nothing_is_doubted() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from car_damage.adapters.folder import Folder
 from car_damage.commands.explain import explain, picture
 from car_damage.errors import RequestRefused
 from car_damage.photo.decoder import decode
@@ -33,11 +34,14 @@ def run(endpoint: Endpoint, photo: Path, to: Path | None = None) -> str:
 
 
 def test_the_picture_lies_beside_the_photo_or_where_it_is_wanted(photo: Path, tmp_path: Path) -> None:
-    assert run(Endpoint(ANSWERS, served=1), photo) == f"{photo}: major (70.0%); {tmp_path}/car-explained.jpg shows where"
-    with Image.open(tmp_path / "car-explained.jpg") as shown:
+    assert run(Endpoint(ANSWERS, served=1), photo) == f"{photo}: major (70.0%); {tmp_path}/_car-explained.jpg shows where"
+    with Image.open(tmp_path / "_car-explained.jpg") as shown:
         assert shown.size == (320, 240)
+    assert [file.path for file in Folder().list(str(tmp_path))] == [str(photo)], (
+        "it would be trained with, or scored as a photo of the claim"
+    )
     run(Endpoint(ANSWERS, served=1), photo, tmp_path / "map.jpg")
-    assert (tmp_path / "map.jpg").read_bytes() == (tmp_path / "car-explained.jpg").read_bytes()
+    assert (tmp_path / "map.jpg").read_bytes() == (tmp_path / "_car-explained.jpg").read_bytes()
     with pytest.raises(RequestRefused, match=r"nowhere/map\.jpg cannot be written: No such file"):
         run(Endpoint(ANSWERS, served=1), photo, tmp_path / "nowhere" / "map.jpg")
 

@@ -1,5 +1,6 @@
 """Fine-tuning on a small backbone whose frozen features hide the class, and on one where there is nothing to gain."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from car_damage.adapters.folder import Folder
 from car_damage.errors import SettingsError
-from car_damage.model.networks import augmentation, backbone, export, heads, precision, startup
+from car_damage.model.networks import augmentation, backbone, export, heads, startup
 from car_damage.model.networks.tuning import cutting, fine_tuning
 from car_damage.model.networks.tuning.fine_tuning import FrozenHead, TuningResult, tune
 from car_damage.model.pixels.photos import Photos
@@ -122,9 +123,12 @@ def test_where_nothing_is_gained_the_frozen_head_stays_and_the_metrics_say_so(fi
     assert all(np.array_equal(*pair) for pair in zip(found.network.get_weights(), untouched.get_weights(), strict=True))
 
 
-def test_an_ordinal_head_mixed_photos_smooth_labels_wide_views_and_16_bits_learn_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "here", lambda wanted: wanted)  # as on a machine with a GPU
-    more = {"fine_tune_mixup": 0.1, "fine_tune_smoothing": 0.05, "augmentation": "wide", "precision": "mixed_bfloat16", "head": "ordinal"}
+@pytest.mark.parametrize("bits", ["mixed_float16", "mixed_bfloat16"])
+def test_an_ordinal_head_mixed_photos_smooth_labels_wide_views_and_16_bits_learn_too(
+    file: Path, gpu: Callable[[], None], bits: str
+) -> None:
+    gpu()
+    more = {"fine_tune_mixup": 0.1, "fine_tune_smoothing": 0.05, "augmentation": "wide", "precision": bits, "head": "ordinal"}
     found, new = tuned(photos(), settings(file, **more)), photos(seed=1)
     answers = np.asarray(found.tuned.head.on(found.network)(new.pixels))
     assert (found.tuned.metrics["fine_tuned"], answers.dtype) == (1.0, np.float32)

@@ -1,7 +1,9 @@
 """What Prefect's server itself knows of a forgotten photo: the parameters of runs, and the text and pictures of artifacts."""
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,9 +12,11 @@ import pytest
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import disable_run_logger
 
 from car_damage.data.forgotten import mark_of
+from car_damage.errors import SettingsError, Unavailable
 from car_damage.pipeline import ForgetReport, Trace
 from car_damage.settings import Landing, Settings
 from tasks import forgetting
@@ -33,17 +37,19 @@ class Server:
         self.artifacts = {uuid4(): Artifact(key=key.replace("_", "-"), data=text) for key, text in artifacts.items()}
         for found, artifact in self.artifacts.items():
             artifact.id = found
-        self.fails = False
+        self.fails, self.deployed = False, True
+        self.started = set[str]()
+        """Idempotency keys of runs of retrain."""
 
     def read_flow_runs(self, *, limit: int, offset: int, **_: Any) -> list[FlowRun]:
-        if self.fails:
-            raise httpx.ConnectError("no server")
+        self._answer()
         return list(self.runs.values())[offset : offset + limit]
 
     def update_flow_run(self, run: UUID, parameters: dict[str, Any]) -> None:
         self.runs[run].parameters = parameters
 
     def read_artifacts(self, *, artifact_filter: ArtifactFilter, limit: int, offset: int, **_: Any) -> list[Artifact]:
+        self._answer()
         assert artifact_filter.key
         wanted = artifact_filter.key.any_ or []
         return [one for one in self.artifacts.values() if one.key in wanted][offset : offset + limit]
@@ -51,9 +57,23 @@ class Server:
     def update_artifact(self, artifact: UUID, update: ArtifactUpdate) -> None:
         self.artifacts[artifact].data = update.data
 
+    def read_deployment_by_name(self, name: str) -> Any:
+        self._answer()
+        if not self.deployed:
+            raise ObjectNotFound(Exception(name))
+        assert name == "retrain/retrain"
+        return SimpleNamespace(id=uuid4())
+
+    def create_flow_run_from_deployment(self, _: UUID, idempotency_key: str) -> None:
+        self.started.add(idempotency_key)
+
     def text(self, key: str) -> str:
         [found] = [str(one.data) for one in self.artifacts.values() if one.key == key]
         return found
+
+    def _answer(self) -> None:
+        if self.fails:
+            raise httpx.ConnectError("no server")
 
 
 def on(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -79,6 +99,21 @@ def test_what_the_server_does_not_remove_is_in_the_certificate_until_it_does(mon
     assert "forget the photo again" in told.stays
 
 
+@pytest.mark.parametrize("last", [lambda: forgetting.clean_artifacts(report(), SETTINGS), lambda: forgetting.start_retrain(report())])
+def test_what_the_server_does_not_do_at_the_end_is_an_error_that_says_what_to_do(
+    last: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(Server(), monkeypatch).fails = True
+    with pytest.raises(Unavailable, match="forget the photo again: no server"):
+        last()
+
+
+def test_a_training_that_nobody_has_deployed_is_an_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(Server(), monkeypatch).deployed = False
+    with pytest.raises(SettingsError, match="not deployed: run"):
+        forgetting.start_retrain(report())
+
+
 def test_the_photo_s_path_and_hash_go_from_the_text_of_artifacts_and_other_files_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     relative = PATH.removeprefix("/photos/")
     texts = {
@@ -101,3 +136,14 @@ def test_pictures_go_from_files_that_are_not_used_and_from_trainings_that_knew_t
     forgetting.clean_artifacts(report(runs=("r1",)), SETTINGS)
     assert "base64" not in server.text("data-quality") + server.text("model")
     assert SHOWN in server.text("decision")
+
+
+def test_a_photo_starts_one_retraining_and_another_when_a_later_version_was_trained_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was in progress while the photo was forgotten: the certificate asks for another call."""
+    server = on(Server(), monkeypatch)
+    counts = []
+    for versions in ((1,), (1,), (1, 2), (1, 2)):
+        found = tuple(Trace(f"version {number}", "was trained with it", version=number) for number in versions)
+        forgetting.start_retrain(ForgetReport(mark_of(PHOTO), "Ann", "2026-01-01", found, ()))
+        counts.append(len(server.started))
+    assert counts == [1, 1, 2, 2]

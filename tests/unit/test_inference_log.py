@@ -147,7 +147,10 @@ def test_what_is_no_file_of_requests_is_an_error(data):
 
 def test_of_two_rows_with_one_key_the_first_stays():
     table = inference_log.table([Request(name, AT, "ep", version, 429, 1, None) for name, version in (("a", 1), ("b", 2), ("a", 3))])
-    assert [(row["request_id"], row["model_version"]) for row in inference_log.once(table).to_pylist()] == [("a", 1), ("b", 2)]
+    assert [(row["request_id"], row["model_version"]) for row in inference_log.once(table, "request_id").to_pylist()] == [
+        ("a", 1),
+        ("b", 2),
+    ]
 
 
 def test_a_row_of_an_inference_table_is_a_request_and_its_entity_has_a_version():

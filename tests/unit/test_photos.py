@@ -11,12 +11,16 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.folder import Folder
+from car_damage.data.people.doubts import Doubt, Doubts
 from car_damage.data.photos.checked import read_checked
 from car_damage.errors import PhotoChanged, SettingsError, Unavailable
+from car_damage.model.answering import Answering
 from car_damage.model.pixels.photos import PhotoSet, load
 from car_damage.photo.decoder import decode
 from car_damage.photo.limits import Limits
 from car_damage.stage import Progress, silent
+from car_damage.stages.training.baselining import UnseenPhotos, baseline
+from car_damage.stages.training.doubting import DoubtfulPhotos
 from tests.corpus import encoded, picture
 from tests.fakes import Time
 
@@ -115,6 +119,33 @@ def test_a_hiccup_in_the_middle_of_a_training_is_waited_out(rows: pa.Table) -> N
         with pytest.raises(Unavailable, match=r"0\.jpg"):
             photos.part("test").pixels[0]
         assert clock.seconds == 1 + 5 + 1 + 5 + 15
+
+
+def test_photos_that_are_only_looked_at_are_waited_for_together_and_a_baseline_is_given_up_after_the_first_ones() -> None:
+    class Away(Folder):
+        def read(self, path: str) -> bytes:
+            raise Unavailable(f"{path} cannot be read")
+
+    sha256s = [f"{number:064x}" for number in range(602)]
+    splits = ["train", "validation", *["test"] * 600]
+    rows = pa.table(
+        {"path": sha256s, "label": ["minor"] * 602, "sha256": sha256s, "split": splits, "width": [8] * 602, "height": [8] * 602}
+    )
+    clock = Time()
+    with load(rows, Away(), Limits(), CLASSES, 2, silent, 0, clock, ahead=False) as photos:
+        train, validation, test = (photos.part(split) for split in ("train", "validation", "test"))
+        pixels, there = test.look(np.arange(100))
+        assert (len(pixels), there.any(), clock.seconds, photos.lost) == (0, False, 1 + 5 + 15, {})
+        answered = [UnseenPhotos("test", test, np.tile([0.5, 0.3, 0.2], (600, 1)))]
+        with pytest.raises(Unavailable, match="none of the photos with answers"):
+            baseline(train, answered, Answering(), rows, CLASSES)
+        assert clock.seconds == 2 * (1 + 5 + 15)
+        doubtful = DoubtfulPhotos(
+            Doubts("now", (Doubt(sha256s[0], "0.jpg", "minor", {"minor": 0.1, "major": 0.9}),) * 3),
+            [(test, 0), (validation, 0), (test, 1)],
+        )
+        assert doubtful.tiles() == []
+        assert clock.seconds == 4 * (1 + 5 + 15)
 
 
 def test_no_more_lies_on_disk_than_there_is_room_for(rows: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,7 @@ def test_the_training_key_is_the_same_for_another_run_of_the_same_data() -> None
     assert first == live_request(replace(SILVER, silver_version=9, added=0), Settings())
     assert train_request("flow", SILVER, LIVE, first).training_key == first.training_key
     assert train_request("flow", SILVER, LIVE, first).finished_run == "run"
+    assert train_request("flow", SILVER, LIVE, first).bronze_version == SILVER.bronze_version
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from car_damage.commands.predict import predict
-from car_damage.errors import Unavailable
+from car_damage.errors import PhotoRefused, RequestRefused, Unavailable
 from car_damage.ports import Prediction
 from car_damage.settings import Settings
 from tests.fakes import Endpoint, Photos, Runs, Versions, World
@@ -71,6 +71,46 @@ def test_the_photos_of_a_claim_get_a_line_together(tmp_path: Path) -> None:
     assert lines[2] == f"the claim: minor, shown by {paths[0]}; a person must look at {paths[1]}"
     predict(world, paths, True, lines.append, claim=True)  # type: ignore[arg-type]
     assert json.loads(lines[-1]) == {"claim": "minor", "review": True, "shown_by": [str(paths[0])], "undecided": [str(paths[1])]}
+
+
+class Picky(Endpoint):
+    """Refuses a request if one of its photos is text."""
+
+    def query(self, photos: Sequence[bytes], *, explain: bool = False) -> list[Prediction]:
+        if b"text" in photos:
+            raise PhotoRefused(f"row {photos.index(b'text')}: not an image")
+        return super().query(photos, explain=explain)
+
+
+def test_a_photo_of_a_claim_without_an_answer_could_show_anything_and_ends_nothing(photo: Path, tmp_path: Path) -> None:
+    text, gone = tmp_path / "text.jpg", tmp_path / "gone.jpg"
+    text.write_bytes(b"text")
+    world = World(Settings(), Photos({}), Versions(), Picky({1: {"minor": 0.9, "moderate": 0.06, "major": 0.04}}, served=1), Runs({}))
+    lines: list[str] = []
+    predict(world, [gone, photo, text], False, lines.append, claim=True)  # type: ignore[arg-type]
+    assert lines == [
+        f"{gone}: no answer: {gone} cannot be read: No such file or directory",
+        f"{photo}: minor (90.0%; minor 0.900, moderate 0.060, major 0.040)",
+        f"{text}: no answer: row 0: not an image",
+        f"the claim: minor, shown by {photo}; a person must look at {gone}, {text}",
+        "answered by model-1 in 10 ms",
+    ]
+    predict(world, [text, gone], True, lines.append, claim=True)  # type: ignore[arg-type]
+    assert [json.loads(line) for line in lines[5:]] == [
+        {"path": str(text), "refused": "row 0: not an image"},
+        {"path": str(gone), "refused": f"{gone} cannot be read: No such file or directory"},
+        {"claim": None, "review": True, "shown_by": [], "undecided": [str(text), str(gone)]},
+    ]
+    with pytest.raises(RequestRefused, match="row 1: not an image"):
+        predict(world, [photo, text], False, lines.append)  # type: ignore[arg-type]
+    with pytest.raises(RequestRefused, match=r"gone\.jpg cannot be read"):
+        predict(world, [photo, gone], False, lines.append)  # type: ignore[arg-type]
+
+
+def test_what_is_refused_for_another_reason_than_a_photo_ends_a_claim_too(photo: Path) -> None:
+    world = World(Settings(), Photos({}), Versions(), Endpoint(ANSWERS, served=1, refusals=[RequestRefused("the token")]), Runs({}))
+    with pytest.raises(RequestRefused, match="the token"):
+        predict(world, [photo], False, print, claim=True)  # type: ignore[arg-type]
 
 
 def test_it_gives_up_with_what_the_endpoint_said(photo: Path) -> None:

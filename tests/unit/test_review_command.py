@@ -5,7 +5,8 @@ import json
 import pytest
 
 from car_damage.commands import review
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
 from car_damage.errors import RequestRefused
 from car_damage.platform import Target
 from car_damage.settings import Settings
@@ -49,6 +50,17 @@ def test_a_file_outside_of_the_landing_folder_joins_the_corrections_and_one_in_i
         review.take(target, str(path), "major", "Ann", lambda _: None)
     photos = tmp_path / "home" / "corrections" / "photos"
     assert [path.name for path in photos.iterdir()] == [f"{sha256(outside.read_bytes())}.jpg"]
+
+
+@pytest.mark.parametrize("named", ["../../../outside.jpg", "_hidden/a.jpg", "../.thumbs/a.jpg", "_a.jpg"])
+def test_a_file_that_no_listing_of_the_landing_folder_has_joins_the_corrections(target, tmp_path, monkeypatch, named):
+    folder = tmp_path / "home" / "landing" / "minor"
+    folder.mkdir(parents=True)
+    (folder / named).resolve().parent.mkdir(exist_ok=True)
+    (folder / named).write_bytes(PHOTO)
+    monkeypatch.chdir(folder)
+    review.take(target, named, "major", "Ann", lambda _: None)
+    assert (tmp_path / "home" / "corrections" / "photos" / f"{sha256(PHOTO)}.jpg").read_bytes() == PHOTO
 
 
 @pytest.mark.parametrize(("photo", "label"), [("0" * 63, "major"), ("0" * 64, "huge")])

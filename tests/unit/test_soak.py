@@ -1,12 +1,15 @@
 """The checks of `make bench-soak` notice a leak and each kind of loss."""
 
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from itertools import accumulate
 
 import pytest
 
-from benchmarks.soak_checks import Course, forgotten, landed, requests, words
+from benchmarks.soak_checks import Course, forgotten, landed, requests, swaps, usage, words
 
 ROUNDS = 20
 PRESENT = {"path": "/landing/a.jpg", "status": "valid"}
@@ -33,6 +36,20 @@ def test_memory_that_grows_in_each_round_is_a_leak() -> None:
 
 def test_memory_that_settles_after_the_first_rounds_is_none() -> None:
     assert not Course("process", "memory, MB", list(accumulate(100 / 2**number for number in range(ROUNDS)))).leaks
+
+
+def test_what_a_process_has_started_counts_unless_it_is_asked_for_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        alone, together = usage(os.getpid(), alone=True), usage(os.getpid())
+        child.communicate(b"\n")
+    assert together["child processes"] == alone["child processes"] >= 1
+    for what in ("memory, MB", "threads", "open files"):
+        assert together[what] > alone[what]
+
+
+@pytest.mark.parametrize(("live", "wrong"), [([1, 2, 1, 3], 0), ([1, 2, 2, 3], 1), ([1], 3)])
+def test_a_round_without_a_swap_is_noticed(live: list[int], wrong: int) -> None:
+    assert len(swaps(live, 3).wrong) == wrong
 
 
 def test_every_answered_request_has_one_row() -> None:

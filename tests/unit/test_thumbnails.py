@@ -8,10 +8,12 @@ import pytest
 from PIL import Image
 
 from car_damage.photo.limits import Limits
-from car_damage.photo.thumbnails import SIDE, thumbnail
+from car_damage.photo.thumbnails import LONGEST, SIDE, picture, thumbnail
 from tests import corpus
 
 MAX_BYTES = 12_000
+MOST_DIFFERENCE = 6.0
+"""Of 255, in the mean: what two lossy formats take from the details."""
 PHOTOS = corpus.photos()
 BROKEN = corpus.broken()
 DRAWN_IN_PART = {name for name in BROKEN if name.startswith(("cut JPEG", "cut MPO"))} | {"jpeg with a tail of zeros"}
@@ -28,6 +30,22 @@ def opened(data: bytes | None) -> Image.Image:
 @pytest.mark.parametrize("name", PHOTOS)
 def test_a_valid_photo_of_every_format_is_drawn_in_its_own_proportions(name: str) -> None:
     assert opened(thumbnail(PHOTOS[name])).size == (SIDE, 72)
+
+
+@pytest.mark.parametrize("name", ["HEIC", "AVIF", "TIFF", "TIFF lzw", "BMP", "JPEG"])
+def test_a_picture_has_the_shape_and_the_details_of_the_photo(name: str) -> None:
+    difference = np.asarray(opened(picture(PHOTOS[name])), float) - np.asarray(corpus.picture(), float)
+    assert np.abs(difference).mean() < MOST_DIFFERENCE
+
+
+def test_a_picture_is_upright_and_not_larger_than_a_screen() -> None:
+    photo = corpus.with_orientation(corpus.picture(0, 3000, 1500), 6, "TIFF")
+    assert opened(picture(photo)).size == (LONGEST // 2, LONGEST)
+
+
+@pytest.mark.parametrize("name", ["nothing", "text", "cut HEIC", "heic bomb"])
+def test_what_cannot_be_decoded_has_no_picture(name: str) -> None:
+    assert picture(BROKEN[name][0]) is None
 
 
 @pytest.mark.parametrize("name", BROKEN)

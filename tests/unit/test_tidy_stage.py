@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from car_damage.adapters.folder import Folder
-from car_damage.data.people.desk import Answer, Desk
+from car_damage.data.people.desk import Desk
+from car_damage.data.people.waiting import Answer
 from car_damage.data.photos import features
 from car_damage.moves import DONE, FAILED, PROMOTION, UNDERWAY, Intention
 from car_damage.pipeline import Leftover, TidyReport, TidyRequest

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -50,11 +51,22 @@ def here(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def run_as(name: str, server: Server, here: pytest.MonkeyPatch) -> None:
+class Remote:
+    """A runner whose remote work ends at its second look."""
+
+    def __init__(self, *runs: str) -> None:
+        self.looks, self._runs = 0, list(runs)
+
+    def underway(self) -> list[str]:
+        self.looks += 1
+        return self._runs if self.looks == 1 else []
+
+
+def run_as(name: str, server: Server, here: pytest.MonkeyPatch, remote: Any = None) -> None:
     here.setattr(turns, "get_client", lambda sync_client: nullcontext(server))
     here.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", str(server.runs[name].id))
     with disable_run_logger():
-        turns.await_others() if name == "forget" else turns.await_forgetting()
+        turns.await_others(remote or Remote()) if name == "forget" else turns.await_forgetting()
 
 
 @pytest.mark.parametrize("other", ["retrain", "promote", "score", "monitor", "forget_another"])
@@ -71,6 +83,15 @@ def test_a_run_that_is_cancelled_is_waited_for_too_because_it_may_still_write(he
     server.ending = ["monitor"]
     run_as("forget", server, here)
     assert server.looks == 2
+
+
+def test_forgetting_waits_for_remote_work_of_a_run_that_was_killed(here: pytest.MonkeyPatch) -> None:
+    remote = Remote("https://workspace/run/7")
+    run_as("forget", Server(forget=(RUNNING, 5)), here, remote)
+    assert remote.looks == 2
+    here.setattr(turns, "PATIENCE", -1.0)
+    with pytest.raises(Terminal, match="the run https://workspace/run/7 has not ended: cancel it"):
+        run_as("forget", Server(forget=(RUNNING, 5)), here, Remote("https://workspace/run/7"))
 
 
 @pytest.mark.parametrize("writer", ["retrain", "score", "monitor"])

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from car_damage.adapters.databricks import answers, endpoint_config, endpoint_state, limits, workspace
 from car_damage.adapters.databricks.answers import because
-from car_damage.errors import CarDamageError, RequestRefused, Unavailable, UpdateInProgress
+from car_damage.errors import CarDamageError, PhotoRefused, RequestRefused, Unavailable, UpdateInProgress
 from car_damage.photo.columns import may_be, probabilities
 from car_damage.ports import EndpointState, Prediction, served_name
 from car_damage.server.address import is_local, token
@@ -89,10 +89,10 @@ class DatabricksServing:
         records = [{"image": base64.b64encode(photo).decode()} for photo in photos]
         size, limit = sum(len(record["image"]) for record in records), self._settings.serving.max_request_bytes
         if size > limit:
-            raise RequestRefused(
+            raise PhotoRefused(
                 f"{len(photos)} photos are {size} bytes in base64, and the limit of a request is {limit}; send fewer or smaller photos"
             )
-        with self._translated(f"sending {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} to"):
+        with self._translated(f"sending {'a photo' if len(photos) == 1 else f'{len(photos)} photos'} to", PhotoRefused):
             client = self._queries
             start = time.perf_counter()
             response = self._invoked(client, {"dataframe_records": records} | ({"params": {"explain": True}} if explain else {}))
@@ -157,11 +157,12 @@ class DatabricksServing:
         return WorkspaceClient(config=config)
 
     @contextlib.contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    def _translated(self, doing: str, refusal: type[RequestRefused] = RequestRefused) -> Iterator[None]:
         """Translate the errors of the SDK.
 
         Args:
             doing: the beginning of the messages; the name of the endpoint follows it.
+            refusal: what to raise if the endpoint refuses what it was sent.
         """
         from databricks.sdk import errors
 
@@ -173,13 +174,15 @@ class DatabricksServing:
                 yield
             except errors.ResourceConflict as error:
                 raise UpdateInProgress(f"{what}{because(error)}") from error
-            except (errors.BadRequest, errors.NotFound, errors.NotImplemented) as error:
-                if is_local(host) and error.error_code not in _ENDPOINT_CODES and not isinstance(error, errors.BadRequest):
+            except errors.BadRequest as error:
+                raise refusal(f"{what} was refused{because(error)}") from error
+            except (errors.NotFound, errors.NotImplemented) as error:
+                if is_local(host) and error.error_code not in _ENDPOINT_CODES:
                     raise
                 raise RequestRefused(f"{what} was refused{because(error)}") from error
             except errors.DatabricksError as error:
                 if error.error_code in _TOO_LARGE:
-                    raise RequestRefused(f"{what} was refused{because(error)}") from error
+                    raise refusal(f"{what} was refused{because(error)}") from error
                 raise
 
 

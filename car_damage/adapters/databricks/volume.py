@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import workspace
-from car_damage.adapters.folder import EPOCH, Folder
+from car_damage.adapters.folder import EPOCH, Folder, is_draft
 from car_damage.errors import FileMissing, SettingsError, Unavailable
 from car_damage.ports import File, Files
 
@@ -46,6 +46,17 @@ class Volume:
         if not folder.startswith(ROOT):
             yield from self._here.list(folder)
             return
+        yield from self._walk(folder, lambda name: name[:1] not in "._")
+
+    def drafts(self, folder: str) -> Iterator[File]:
+        """See the port. Only those who write to a mounted volume leave any."""
+        if not folder.startswith(ROOT):
+            yield from self._here.drafts(folder)
+            return
+        with contextlib.suppress(SettingsError):
+            yield from self._walk(folder, is_draft)
+
+    def _walk(self, folder: str, wanted: Callable[[str], bool]) -> Iterator[File]:
         from databricks.sdk.errors import NotFound
 
         root = folder.rstrip("/")
@@ -56,11 +67,9 @@ class Volume:
                 try:
                     for entry in self._files.list_directory_contents(here):
                         name = entry.name or ""
-                        if name[:1] in "._":
-                            continue
                         if entry.is_directory:
-                            waiting.append(f"{here}/{name}")
-                        else:
+                            waiting += [f"{here}/{name}"] if name[:1] not in "._" else []
+                        elif wanted(name):
                             yield File(f"{here}/{name}", entry.file_size or 0, EPOCH + timedelta(milliseconds=entry.last_modified or 0))
                 except NotFound as error:
                     if here == root:

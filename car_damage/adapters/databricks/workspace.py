@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.databricks import answers, limits
 from car_damage.adapters.databricks.answers import because
-from car_damage.errors import CarDamageError, RequestRefused, Unavailable, WorkspaceIncomplete
+from car_damage.errors import CarDamageError, RequestRefused, Terminal, Unavailable, WorkspaceIncomplete
 
 if TYPE_CHECKING:
     from databricks.sdk import WorkspaceClient
@@ -57,6 +57,7 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     Raises:
         RequestRefused: the credentials, a permission or the request are not valid; or a proxy or a gateway refused the call.
         SettingsError: the object that the settings name does not exist.
+        Terminal: the workspace took the request, and could not do what it asked for.
         Unavailable: the workspace, or its token service, does not answer or is temporarily unable to.
     """
     import requests
@@ -67,6 +68,8 @@ def translated(doing: str, *, needs: str, without: str = "") -> Iterator[None]:
     except (errors.DatabricksError, requests.RequestException, TimeoutError) as error:
         cause = answers.last(error)
         raise (_of_an_answer if isinstance(cause, errors.DatabricksError) else _of_no_answer)(doing, needs, cause) from error
+    except errors.OperationFailed as error:
+        raise Terminal(f"{doing} failed in the workspace{because(error)}") from error
     except (KeyError, NotImplementedError) as error:  # the SDK raises them if the response to a token request has no token
         raise Unavailable(f"{doing}: the workspace issued no token: {error!r}") from error
     except ValueError as error:

@@ -1,4 +1,5 @@
-"""Removes trainings from MLflow for good, and keeps the documents of their decisions as files of one run, the archive.
+"""Removes trainings from MLflow for good, and keeps the documents of their decisions, and the certificates of forgotten photos, as files of
+one run, the archive.
 
 In a store on this machine the files go at once, as with `mlflow gc`. A server or a workspace removes the files of deleted runs by
 rules of its own, so there a run is only deleted.
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from car_damage.adapters.mlflow.client import MlflowAdapter, experiment_id, translated
 from car_damage.adapters.mlflow.provenance import software
-from car_damage.adapters.mlflow.tracking import PARENT_TAG, summary
+from car_damage.adapters.mlflow.tracking import summary
+from car_damage.adapters.mlflow.trials import PARENT_TAG
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.ports import KEY_TAG, RunSummary

@@ -4,34 +4,22 @@ Lookups by training key return only FINISHED runs, and a run is finished last, a
 run of a killed training never counts as a result. The next start with the same key ends it.
 """
 
-import json
 import logging
-import math
-import operator
 import time
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from car_damage.adapters.mlflow import datasets
-from car_damage.adapters.mlflow.client import (
-    ABSENT,
-    FOR_TRAININGS,
-    MlflowAdapter,
-    experiment_id,
-    fluent,
-    repeated,
-    requirements,
-    translated,
-)
+from car_damage.adapters.mlflow.client import ABSENT, FOR_TRAININGS, fluent, repeated, requirements, translated
 from car_damage.adapters.mlflow.provenance import software
+from car_damage.adapters.mlflow.trials import MlflowTrials
 from car_damage.errors import RegistryError
 from car_damage.machine import Scratch
 from car_damage.model.served import package
 from car_damage.packages import trained_with
-from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun, Trial
+from car_damage.ports import FLOW_RUN_TAG, KEY_TAG, NETWORK_TAG, PACKAGES_TAG, TAG_LIMIT, RunContents, RunSummary, TrainedRun
 from car_damage.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,12 +29,6 @@ _log = logging.getLogger(__name__)
 
 MODEL_TAG = "model_uri"
 FAILURE_TAG = "failure"
-SEARCH_TAG, TRIAL_TAG = "search_of", "trial"
-"""Tags of a trial of a search: the training key that it is for; and its number, what it changed and what came of it, as JSON."""
-PARENT_TAG = "mlflow.parentRunId"
-"""MLflow shows a run with this tag below the run that it names."""
-START_TAG = "start"
-"""The same for all runs that one start has made: at most one of them is used."""
 
 _METRICS = 500
 _PARAMS = 100
@@ -55,7 +37,7 @@ _NOT_IN_A_NAME = "/:.%\"'"
 """Characters that MLflow refuses in a logged model's name, while a registry may take some of them."""
 
 
-class MlflowTracking(MlflowAdapter):
+class MlflowTracking(MlflowTrials):
     """The port `Tracking` on `MlflowClient`. Every method raises Unavailable or RegistryError: see `client.translated`."""
 
     def run_for(self, training_key: str, packages: Mapping[str, str]) -> TrainedRun | None:
@@ -82,38 +64,14 @@ class MlflowTracking(MlflowAdapter):
                     )
             return self._create(name, {**_job(), **software(), **tags})
 
-    def trials(self, training_key: str, run_id: str) -> list[Trial]:
-        with translated("looking for the trials of an earlier search"):
-            runs = self._search(SEARCH_TAG, training_key, "FINISHED")
-            for run in runs:
-                if run.data.tags.get(PARENT_TAG) != run_id:
-                    self._client.set_tag(run.info.run_id, PARENT_TAG, run_id)
-        found = sorted((json.loads(run.data.tags[TRIAL_TAG]) for run in runs), key=operator.itemgetter("number"))
-        return [Trial(trial["changes"], math.inf if trial["loss"] is None else trial["loss"], trial["seconds"]) for trial in found]
-
-    def add_trial(self, training_key: str, run_id: str, number: int, trial: Trial) -> None:
-        from mlflow.entities import Metric, Param
-
-        loss = trial.loss if math.isfinite(trial.loss) else None
-        said = {"number": number, "changes": trial.changes, "loss": loss, "seconds": trial.seconds}
-        tags = {SEARCH_TAG: training_key, PARENT_TAG: run_id, TRIAL_TAG: json.dumps(said)}
-        now = int(time.time() * 1000)
-        metrics = {"seconds": trial.seconds} | ({} if loss is None else {"loss": loss})
-        with translated(f"logging trial {number} of run {run_id}"):
-            child = self._create(f"trial-{number}", tags)
-            self._client.log_batch(
-                child,
-                params=[Param(name, str(value)) for name, value in trial.changes.items()],
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-            )
-            self._client.set_terminated(child, "FINISHED")
-
     def log(self, run_id: str, contents: RunContents) -> str:
         from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
         from mlflow.utils import chunk_list
 
         with translated(f"logging run {run_id}"):
+            for key, value in contents.tags.items():
+                self._client.set_tag(run_id, key, value)
             params = [Param(key, str(value)) for key, value in contents.params.items()]
             for chunk in chunk_list(params, _PARAMS):
                 self._client.log_batch(run_id, params=chunk)
@@ -179,16 +137,6 @@ class MlflowTracking(MlflowAdapter):
             page = f"{base}/experiments/{self._client.get_run(run_id).info.experiment_id}/runs/{run_id}"
         return f"{page}{f'/artifacts/{file}' if file else ''}{query}"
 
-    def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        this = uuid.uuid4().hex
-        tags = {**tags, START_TAG: this}
-        run_id = str(self._client.create_run(experiment_id(self._client, self._settings), tags=tags, run_name=name).info.run_id)
-        # MLflow's client sends the request again if its answer was lost, and then there are two runs.
-        for run in self._search(START_TAG, this, "RUNNING"):
-            if run.info.run_id != run_id:
-                self._client.delete_run(run.info.run_id)
-        return run_id
-
     def _search(self, tag: str, value: str, status: str) -> "list[Run]":
         return self._runs(f"tags.{tag} = '{value}' and attributes.status = '{status}'")
 
@@ -215,9 +163,11 @@ class MlflowTracking(MlflowAdapter):
         mlflow = fluent(self._settings)
         mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
         try:
-            name, limits = model_name(self._settings, contents.params.get("network", "")), self._settings.images.limits()
-            network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file)
+            kind, limits = contents.params.get("network", ""), self._settings.images.limits()
+            small = kind == "cnn" and contents.onnx_file is not None
+            network = package.NetworkFiles(contents.keras_file, contents.onnx_file, contents.answering_file, small)
             classes, preparation = self._settings.labels.classes, contents.preparation
+            name = model_name(self._settings, kind)
             return package.log(network, contents.example, classes, name, limits=limits, preparation=preparation)
         finally:
             mlflow.end_run("RUNNING")  # `finish` sets FINISHED

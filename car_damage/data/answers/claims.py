@@ -1,9 +1,9 @@
 """What the photos of one claim say together, and the table that keeps it.
 
-The rule. A photo is decided if the model cannot exclude exactly one class. A claim's label is the worst class that a decided photo
-shows. A person must look at the claim if a photo that is not decided could show worse than that: one with several possible classes,
-one in which the model recognises no class, and one without an answer, because the model refused the file or it could not be read. The
-last two could show anything.
+The rule. A photo is decided if the model cannot exclude exactly one class, and that is its label. A claim's label is the worst class that
+a decided photo shows. A person must look at the claim if a photo that is not decided could show worse than that: one with several possible
+classes, one in which the model recognises no class, and one without an answer, because the model refused the file or it could not be read.
+The last two could show anything.
 
 Pure: Arrow tables in, Arrow tables out.
 """

@@ -25,7 +25,7 @@ from car_damage.photo.columns import may_be, probabilities
 from car_damage.photo.signals import Signals
 
 INFERENCE_LOG = described.table(
-    "Requests to the endpoint, one row for each photo, without the photo. Rows are inserted, and never changed.",
+    "Requests to the endpoint, one row for each photo, without the photo. Old rows go; one of a forgotten photo, too.",
     [
         described.column(
             "request_id", pa.string(), "The key: id of the request, with /0, /1, ... if it had several photos.", nullable=False
@@ -58,7 +58,7 @@ MOST_PHOTOS = 256
 _SAID = {"sha256": str, "width": int, "height": int, "probability": float, "review": bool, **dict.fromkeys(Signals._fields, float)}
 """Columns that are those of the answer."""
 _MAP = "map"
-"""The column that only the answer to such a look has."""
+"""The column that an answer has where the request asked where the damage was seen."""
 _ROW = re.compile(r"(?:^|\s)row (\d+): ([^\n]{1,200})")
 """How a model names the photo for which it refuses a request."""
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -118,9 +118,9 @@ def from_file(data: bytes) -> pa.Table:
         raise ValueError(f"it is no file of requests: {error}") from error
 
 
-def once(found: pa.Table) -> pa.Table:
-    """The rows without those whose request_id an earlier row has."""
-    return _first(found, found["request_id"])
+def once(found: pa.Table, column: str) -> pa.Table:
+    """The rows without those whose value in this column an earlier row has. Null is no value."""
+    return _first(found, found[column])
 
 
 def requests(found: pa.Table) -> pa.Table:
@@ -137,11 +137,11 @@ def _request_of(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(ids, "/.*", "")
 
 
-def _first(found: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
-    """The first row of each of the ids, one a row."""
-    whole = ids.combine_chunks()
-    rows: pa.Table = found.take(pc.index_in(pc.unique(whole), value_set=whole))
-    return rows
+def _first(found: pa.Table, values: pa.ChunkedArray) -> pa.Table:
+    """The rows whose value, one a row, no earlier row has, and those whose value is null."""
+    whole = values.combine_chunks()
+    is_first = pc.equal(pc.index_in(whole, value_set=whole), pa.array(range(len(whole)), pa.int32()))
+    return found.filter(pc.or_(pc.is_null(whole), is_first))
 
 
 def _look(request: Request) -> dict[str, Any]:

@@ -6,20 +6,22 @@ labels look wrong; these photos stay where they lie. Everything goes through the
 """
 
 import hashlib
-import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 
-from car_damage.data.listing import listed
+from car_damage.data.listing import Contents, listed
 from car_damage.data.people import reviews
 from car_damage.data.people.doubts import FILE as DOUBTS
-from car_damage.data.people.doubts import Doubt, Doubts, parse
+from car_damage.data.people.doubts import Doubt, Doubts
+from car_damage.data.people.doubts import parse as doubts_in
 from car_damage.data.people.reviews import Word
+from car_damage.data.people.shelf import ANSWER, PHOTO, Shelf
 from car_damage.data.people.spoken import Statements, Words
+from car_damage.data.people.waiting import Answer, Waiting
+from car_damage.data.people.waiting import parse as answer_in
 from car_damage.errors import FileMissing, Unavailable
 from car_damage.ports import Clock, File, Files, version_of
 from car_damage.settings import Answers
@@ -28,44 +30,6 @@ REVIEWED = timedelta(minutes=15)
 """Time for which a photo stays after it was reviewed, so that a word can be taken back."""
 UNANSWERED = timedelta(minutes=10)
 """Time after which a photo without an answer goes: whoever wrote it was killed before its answer."""
-_PHOTO, _ANSWER = ".photo", ".json"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said of a photo that waits for a person."""
-
-    label: str
-    probabilities: Mapping[str, float]
-    """Class -> probability."""
-    classes: tuple[str, ...]
-    """The classes that the answer cannot exclude; empty if the model does not say."""
-    served_by: str
-    """The served entity that answered. Empty: a training said it, of a photo that it had not learned from."""
-    asked: str
-    """When, in ISO 8601, UTC."""
-
-    @property
-    def version(self) -> int | None:
-        """The version that answered."""
-        return version_of(self.served_by)
-
-    @property
-    def doubt(self) -> float:
-        """1 less the probability of the label."""
-        return 1 - self.probabilities.get(self.label, 0.0)
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A photo on the desk."""
-
-    sha256: str
-    answer: Answer
-    history: tuple[Word, ...] = ()
-    """What was said about it, in the order of time. Of these no word is left."""
-    labelled: str | None = None
-    """The label that it has, where the question is whether it is right. None: the answer asks for a person."""
 
 
 class Desk:
@@ -80,7 +44,9 @@ class Desk:
     def __init__(self, files: Files, answers: Answers, clock: Clock) -> None:
         self._files, self._answers, self._clock = files, answers, clock
         self._words = Words(files, answers.corrections)
+        self._kept_answers = Contents(files, lambda _, data: answer_in(data))
         self._space = threading.Lock()
+        self._shelf = Shelf(files, answers.keep_for_review or "", answers, self._words, clock)
         self.dropped = 0
         """Photos that were not kept, because there was no room or the disk refused them."""
 
@@ -97,37 +63,26 @@ class Desk:
 
         A photo that was reviewed is not kept again, and one about whose label people are asked lies elsewhere.
         """
-        folder = self._answers.keep_for_review
-        if folder is None:
+        if self._answers.keep_for_review is None:
             return False
         sha256 = hashlib.sha256(photo).hexdigest()
         with self._space:
             try:
-                kept = listed(self._files, folder)
-                there = any(file.path == f"{folder}{sha256}{_ANSWER}" for file in kept) or any(
-                    one.sha256 == sha256 for one, _ in self._doubts()
-                )
-                if there or self.said(sha256).counts is not None:
+                self._shelf.look()
+                if self._shelf.has(sha256):
                     return False
-                if fits := self._fits(kept, len(photo)):
-                    self._write(f"{folder}{sha256}", photo, answer)
+                if fits := self._shelf.fits(len(photo)):
+                    if self._is_known(sha256):
+                        return False
+                    self._shelf.put(sha256, photo, answer)
             except Unavailable:
                 fits = False
             self.dropped += not fits
             return fits
 
-    def _write(self, path: str, photo: bytes, answer: Answer) -> None:
-        try:
-            reviews.write(self._files, path + _PHOTO, photo)
-            reviews.write(self._files, path + _ANSWER, json.dumps(asdict(answer)).encode())
-        except Unavailable:
-            for end in (_PHOTO, _ANSWER):  # a disk that is full may have taken a part
-                self._files.remove(path + end)
-            raise
-
-    def _fits(self, kept: list[File], size: int) -> bool:
-        few = sum(file.path.endswith(_PHOTO) for file in kept) < self._answers.keep_photos
-        return few and sum(file.size for file in kept) + size <= self._answers.keep_bytes
+    def _is_known(self, sha256: str) -> bool:
+        doubted = any(one.sha256 == sha256 for one, _ in self._doubts())
+        return doubted or (self._shelf.is_spoken_of(sha256) and self.said(sha256).counts is not None)
 
     def waiting(self) -> list[Waiting]:
         """The photos that wait for a word: those whose answer asks for a person, then those whose label looks wrong; of each the largest
@@ -136,16 +91,18 @@ class Desk:
         Raises:
             Unavailable: a folder cannot be listed.
         """
-        said_of, kept = self._words.listed(), self._listed()
-        over = self._over(kept, said_of)
+        kept, doubts = self._listed(), self._doubts()
+        said = self._words.of([*map(_photo_of, kept), *(one.sha256 for one, _ in doubts)])
+        over = self._over(kept, said)
         self.remove(over)
-        doubted = {one.sha256: one for one in self._doubted(said_of)}
-        asked = [one for one in self._asked([file for file in kept if file not in over], said_of) if one.sha256 not in doubted]
+        doubted = {one.sha256: one for one in _doubted(doubts, said)}
+        asked = [one for one in self._asked({*kept} - {*over}, said) if one.sha256 not in doubted]
         return [*sorted(asked, key=lambda one: (-one.answer.doubt, one.sha256)), *doubted.values()]
 
     def over(self) -> list[File]:
         """The files of photos that wait no longer. Raises Unavailable, as `waiting`."""
-        return self._over(self._listed(), self._words.listed())
+        kept = self._listed()
+        return self._over(kept, self._words.of(map(_photo_of, kept)))
 
     def remove(self, over: list[File]) -> None:
         """Remove these. Raises Unavailable."""
@@ -164,8 +121,10 @@ class Desk:
     def answer(self, sha256: str) -> Answer | None:
         """What a model said about a photo that waits; None if it does not wait here."""
         folder = self._answers.keep_for_review
-        kept = self._answer(f"{folder}{sha256}{_ANSWER}") if folder else None
-        return kept or next((said for one, said in self._doubts() if one.sha256 == sha256), None)
+        kept = self._read(f"{folder}{sha256}{ANSWER}") if folder else None
+        with suppress(ValueError):
+            return answer_in(kept or b"")
+        return next((said for one, said in self._doubts() if one.sha256 == sha256), None)
 
     def photo(self, sha256: str) -> bytes | None:
         """The bytes of a photo that waits; None if it is not there any more.
@@ -185,7 +144,7 @@ class Desk:
         Raises:
             Unavailable: the words cannot be listed.
         """
-        return self._words.listed()(sha256)
+        return self._words.of([sha256])[sha256]
 
     def take(self, sha256: str, label: str, by: str, *, photo: bytes | None = None, served_by: str = "", answered: str = "") -> Statements:
         """Take a word.
@@ -214,35 +173,29 @@ class Desk:
         folder = self._answers.keep_for_review
         return listed(self._files, folder) if folder else []
 
-    def _asked(self, kept: list[File], said_of: Callable[[str], Statements]) -> Iterator[Waiting]:
+    def _asked(self, kept: Collection[File], said: Mapping[str, Statements]) -> Iterator[Waiting]:
         """The photos whose answers ask for a person."""
-        for file in kept:
-            if file.path.endswith(_ANSWER):
-                said = said_of(_photo_of(file))
-                if said.counts is None and (answer := self._answer(file.path)) is not None:
-                    yield Waiting(_photo_of(file), answer, said.history)
-
-    def _doubted(self, said_of: Callable[[str], Statements]) -> Iterator[Waiting]:
-        """The photos whose labels look wrong."""
-        for one, answer in self._doubts():
-            if (said := said_of(one.sha256)).counts is None:
-                yield Waiting(one.sha256, answer, said.history, one.label)
+        asking = [file for file in kept if file.path.endswith(ANSWER) and said[_photo_of(file)].counts is None]
+        answers = self._kept_answers.of(asking)
+        for file in asking:
+            if (answer := answers.get(file.path)) is not None:
+                yield Waiting(_photo_of(file), answer, said[_photo_of(file)].history)
 
     def _doubts(self) -> list[tuple[Doubt, Answer]]:
         """The labels that look wrong, and what the model says in their place."""
         folder = self._answers.keep_for_review
         try:
-            doubts = parse(self._read(folder + DOUBTS) or b"") if folder else Doubts("")
+            doubts = doubts_in(self._read(folder + DOUBTS) or b"") if folder else Doubts("")
         except ValueError:  # there is none, or it is being written
             return []
         return [(one, Answer(one.says, one.probabilities, (), "", doubts.said)) for one in doubts.photos]
 
-    def _over(self, kept: list[File], said_of: Callable[[str], Statements]) -> list[File]:
+    def _over(self, kept: list[File], said: Mapping[str, Statements]) -> list[File]:
         """The answers last: with its answer a kill leaves a photo to the next look."""
-        answers = {_photo_of(file): file for file in kept if file.path.endswith(_ANSWER)}
-        over = {sha256 for sha256, file in answers.items() if self._is_over(file, said_of(sha256).counts)}
+        answers = {_photo_of(file): file for file in kept if file.path.endswith(ANSWER)}
+        over = {sha256 for sha256, file in answers.items() if self._is_over(file, said[sha256].counts)}
         early = self._clock.now() - UNANSWERED
-        photos = [file for file in kept if file.path.endswith(_PHOTO)]
+        photos = [file for file in kept if file.path.endswith(PHOTO)]
         gone = [file for file in photos if _photo_of(file) in over or (_photo_of(file) not in answers and file.modified < early)]
         return gone + [answers[sha256] for sha256 in over]
 
@@ -252,14 +205,7 @@ class Desk:
 
     def _kept(self, sha256: str) -> bytes | None:
         folder = self._answers.keep_for_review
-        return self._read(f"{folder}{sha256}{_PHOTO}") if folder else None
-
-    def _answer(self, path: str) -> Answer | None:
-        try:
-            fields: dict[str, Any] = json.loads(self._read(path) or b"")
-            return Answer(**fields | {"classes": tuple(fields["classes"])})
-        except (ValueError, TypeError, KeyError):
-            return None
+        return self._read(f"{folder}{sha256}{PHOTO}") if folder else None
 
     def _read(self, path: str) -> bytes | None:
         try:
@@ -270,3 +216,9 @@ class Desk:
 
 def _photo_of(file: File) -> str:
     return file.path.rpartition("/")[2].partition(".")[0]
+
+
+def _doubted(doubts: list[tuple[Doubt, Answer]], said: Mapping[str, Statements]) -> list[Waiting]:
+    """The photos whose labels look wrong."""
+    of_them = [(one, answer, said[one.sha256]) for one, answer in doubts]
+    return [Waiting(one.sha256, answer, words.history, one.label) for one, answer, words in of_them if words.counts is None]

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from car_damage.data import described
 from car_damage.data.photos.ledger import INSTANT, PHOTOS, WORDS
+from car_damage.machine import absolute
 from car_damage.photo import reasons
 from car_damage.ports import Files
 
@@ -148,6 +149,11 @@ def parse(path: str, data: bytes) -> Word:
     if said.tzinfo is None:
         raise ValueError("its time has no time zone")
     return Word(**fields | {"said": said.astimezone(UTC)})
+
+
+def unnamed(text: str, corrections: str) -> str:
+    """A text, such as a path or a message, without the names of photos in the corrections folder: those are their hashes."""
+    return re.sub(re.escape(f"{absolute(corrections)}/{PHOTOS}") + r"[0-9a-f]{64}(\.\w+)?", "a corrected photo", text)
 
 
 def key_of(path: str) -> str:

@@ -1,14 +1,13 @@
-"""What was said about photos, read from the files of words. A file that was read is not read again: words never change."""
+"""What was said about photos, read from the files of words."""
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from car_damage.data.listing import listed
+from car_damage.data.listing import Contents, listed
 from car_damage.data.people import reviews
 from car_damage.data.people.reviews import Word
 from car_damage.data.photos.ledger import WORDS
-from car_damage.ports import Files
+from car_damage.ports import File, Files
 
 
 @dataclass(frozen=True)
@@ -31,28 +30,29 @@ class Words:
 
     def __init__(self, files: Files, corrections: str) -> None:
         self._files, self._folder = files, corrections + WORDS
-        self._read: dict[str, Word | None] = {}
+        self._words = Contents(files, reviews.parse)
 
-    def listed(self) -> Callable[[str], Statements]:
-        """What was said about a photo, by its sha256: from one listing, and from the files of its own words only.
+    def photos(self) -> frozenset[str]:
+        """sha256 of the photos about which anything was said. Raises Unavailable."""
+        return frozenset(reviews.photo_of(file.path) for file in self._listed())
+
+    def of(self, photos: Iterable[str]) -> dict[str, Statements]:
+        """What was said about each of these photos, by its sha256: from one listing, and from the files of their own words only.
 
         Raises:
-            Unavailable: the words cannot be listed. So does the function, if one cannot be read.
+            Unavailable: the words cannot be listed, or one cannot be read.
         """
-        paths: defaultdict[str, list[str]] = defaultdict(list)
-        for file in listed(self._files, self._folder):
-            paths[file.path.rpartition("/")[2].partition("-")[0]].append(file.path)
-        return lambda sha256: self._said(paths.get(sha256, []))
+        files: dict[str, list[File]] = {sha256: [] for sha256 in photos}
+        for file in self._listed():
+            if (sha256 := reviews.photo_of(file.path)) in files:
+                files[sha256].append(file)
+        words = self._words.of([file for own in files.values() for file in own])
+        return {sha256: _statements([words[file.path] for file in own if file.path in words]) for sha256, own in files.items()}
 
-    def _said(self, paths: list[str]) -> Statements:
-        for path in paths:
-            if path not in self._read:
-                self._read[path] = self._word(path)
-        history = sorted((word for path in paths if (word := self._read[path]) is not None), key=lambda word: word.said)
-        return Statements(tuple(history), reviews.counting(history))
+    def _listed(self) -> list[File]:
+        return listed(self._files, self._folder)
 
-    def _word(self, path: str) -> Word | None:
-        try:
-            return reviews.parse(path, self._files.read(path))
-        except ValueError:
-            return None
+
+def _statements(words: list[Word]) -> Statements:
+    history = sorted(words, key=lambda word: word.said)
+    return Statements(tuple(history), reviews.counting(history))

@@ -1,7 +1,8 @@
 """The photos that a model was trained on, and which test photos a model has therefore seen.
 
-Each training run keeps its list. A model has seen a test photo if the photo, or one that looks like it, was in the train or the validation
-split of its training: on the first it learned, by the second its best epoch was chosen.
+Each training run keeps its list, which includes that of the version from whose weights it has started. A model has seen a test photo if the
+photo, or one that looks like it, was in the train or the validation split of its training: on the first it learned, by the second its best
+epoch was chosen.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,12 @@ COLUMNS = ("sha256", "phash", "label", "split")
 def trained_photos(silver: pa.Table) -> pa.Table:
     """The list of a training on these rows of silver, which have `COLUMNS` among their columns."""
     return silver.filter(pc.is_in(silver["split"], value_set=pa.array([TRAIN, VALIDATION]))).select(list(COLUMNS))
+
+
+def with_inherited(photos: pa.Table, inherited: pa.Table) -> pa.Table:
+    """The list of a training that has started from the weights of a version, whose list is `inherited`: it has learned from both."""
+    inherited = inherited.select(photos.column_names).cast(photos.schema)
+    return pa.concat_tables([photos, inherited.filter(pc.invert(pc.is_in(inherited["sha256"], value_set=photos["sha256"])))])
 
 
 def seen(photos: pa.Table, lists: Sequence[pa.Table], bits: int) -> npt.NDArray[np.bool_]:

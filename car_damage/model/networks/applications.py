@@ -156,7 +156,7 @@ def _noted(note: Path) -> Path | None:
 
 
 def known(name: str) -> Any:
-    """The function of keras.applications with this name."""
+    """The function of keras.applications with this name. Raises SettingsError for a name that is none of its networks."""
     startup.import_quietly()
     import keras
 

@@ -155,7 +155,7 @@ def with_strength(  # noqa: PLR0917 - from what, and how
 
 
 def folds(labels: npt.NDArray[np.int64], groups: npt.NDArray[np.int64], seed: int) -> list[tuple[Any, Any]]:
-    """Pairs of (rows to learn from, rows to ask about). None where a class has fewer than two groups."""
+    """Pairs of (rows to learn from, rows to ask about), (k,) indices of `labels` each; none where a class has fewer than two groups."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     number = min(FOLDS, *(len(np.unique(groups[labels == label])) for label in np.unique(labels)))
@@ -197,7 +197,8 @@ def balanced(labels: npt.NDArray[np.int64], classes: int) -> Floats:
 
 
 def differences(classes: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Kernel and bias that turn "at least as severe as each class but the first" into the share of each class, by differences.
+    """Kernel (classes - 1, classes) and bias (classes,) that turn "at least as severe as each class but the first" into the share of each
+    class, by differences.
 
     Two of them may contradict each other: then a difference is negative, and counts as none.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from car_damage.model.networks import startup
 from car_damage.settings import Precision
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ FULL: Precision = "float32"
 
 def here(wanted: Precision) -> Precision:
     """What a training on this machine computes with: without a GPU 32 bits, because processors are slower with 16."""
-    import tensorflow as tf
-
-    return wanted if tf.config.list_logical_devices("GPU") else FULL
+    return wanted if startup.has_gpu() else FULL
 
 
 @contextmanager

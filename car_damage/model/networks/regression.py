@@ -16,7 +16,7 @@ _NEVER = 30.0
 
 
 def principal(rows: Floats, components: int) -> Floats:
-    """(d, k): the directions in which standardised rows differ most."""
+    """(n, d) standardised rows -> (d, k), the `components` directions in which they differ most, or fewer."""
     rows = rows.astype(np.float32)  # in half the time: the last digits of a direction do not matter
     count, length = rows.shape
     few = count < length  # then the rows' own products have the same eigenvalues, in a smaller matrix
@@ -36,6 +36,13 @@ def logistic(
     """Kernel (k, classes) and bias (classes,) of a logistic regression for each strength. A class without rows never happens.
 
     Each begins where the one before has ended.
+
+    Args:
+        rows: (n, k).
+        target: (n,) class numbers.
+        weights: (n,) of the rows.
+        strengths: C of scikit-learn: the inverse of the regularisation.
+        classes: how many there are.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

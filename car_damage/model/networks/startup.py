@@ -39,6 +39,27 @@ def import_quietly() -> None:
                     os.write(2, line)
 
 
+def has_gpu() -> bool:
+    """Whether TensorFlow computes on a GPU here."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def repeat(seed: int) -> None:
+    """Let the trainings that follow repeat with this seed.
+
+    A GPU adds numbers in the order in which its threads end, unless TensorFlow is told to use slower operations, which it then does for as
+    long as the process lives. On a processor they would change nothing but the order in which a training gets its batches.
+    """
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    if has_gpu():
+        tf.config.experimental.enable_op_determinism()
+
+
 @contextlib.contextmanager
 def _without(packages: Iterable[str]) -> Iterator[None]:
     """During the block an import of these packages fails at once, unless they are already imported."""

@@ -93,7 +93,7 @@ def train(  # noqa: PLR0917 - of what, and how
     startup.import_quietly()
     import keras
 
-    keras.utils.set_random_seed(settings.seed)
+    startup.repeat(settings.seed)
     network = cnn.build(settings.network, classes)
     if start is not None:
         network.set_weights(start.get_weights())

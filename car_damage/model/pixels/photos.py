@@ -69,9 +69,9 @@ class Photos:
         """As `read`, but for nothing that the training depends on: see `PixelCache.look`."""
         return self.pixels.look(rows) if isinstance(self.pixels, PixelCache) else self.read(rows)
 
-    def read_together(self, rows: npt.NDArray[np.int64], clock: Clock) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    def read_together(self, rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """As `read`, for many photos that may be unreadable for a while: see `PixelCache.read_together`."""
-        return self.pixels.read_together(rows, clock) if isinstance(self.pixels, PixelCache) else self.read(rows)
+        return self.pixels.read_together(rows) if isinstance(self.pixels, PixelCache) else self.read(rows)
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> "Photos":
         """Some of the photos."""
@@ -188,6 +188,7 @@ def load(  # noqa: PLR0917 - what, from where, and how
                     slots,
                     lambda row, again: read(row) if again else patiently(read, row),
                     pool,
+                    clock,
                     rest,
                     max(0, may_lose - len(failed)),
                 )

@@ -28,6 +28,8 @@ class PixelCache:
     """Reads, checks and decodes a photo by its number; True: it could not be read before, so this waits for no outage."""
     pool: ThreadPoolExecutor
     """Decodes the photos that are not on disk."""
+    clock: Clock
+    """Waits before photos are read again."""
     rows: Rows
     """(n,) the numbers of the photos, in the order of the rows."""
     may_lose: int = 0
@@ -68,11 +70,8 @@ class PixelCache:
             PhotoChanged, Unavailable: more than `may_lose` are lost.
         """
         numbers = np.atleast_1d(self.rows[index])
-        slots = self.slots[numbers]
-        pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
-        pixels[slots >= 0] = self.kept[slots[slots >= 0]]
+        pixels, elsewhere = self._on_disk(numbers)
         there = np.ones(len(numbers), bool)
-        elsewhere = np.flatnonzero(slots < 0)
         for place, read in zip(elsewhere, self.pool.map(self._attempt, numbers[elsewhere].tolist()), strict=True):
             there[place] = read is not None
             if read is not None:
@@ -82,22 +81,29 @@ class PixelCache:
         return pixels[there], there
 
     def look(self, index: Rows) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-        """As `read`, but for a training that does not depend on these photos: those that cannot be read are not lost."""
-        aside = replace(self, lost={}, may_lose=len(self.rows))
-        return aside.read(index)
+        """As `read_together`, but for a training that does not depend on these photos: those that cannot be read are not lost."""
+        return replace(self, lost={}).read_together(index)
 
-    def read_together(self, index: Rows, clock: Clock) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    def read_together(self, index: Rows) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """As `read`, but all photos that cannot be read are waited for together, and any number may be lost."""
         numbers = self.rows[index]
-        pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
+        pixels, elsewhere = self._on_disk(numbers)
 
         def keep(place: int) -> None:
-            pixels[place] = self.decode(int(numbers[place]), True)
+            pixels[elsewhere[place]] = self.decode(int(numbers[elsewhere[place]]), True)
 
-        failed = failures(self.pool, keep, len(numbers), clock, silent)
-        self.lost.update({int(numbers[place]): error for place, error in failed.items()})
-        there = np.array([place not in failed for place in range(len(numbers))], bool)
+        failed = failures(self.pool, keep, len(elsewhere), self.clock, silent)
+        self.lost.update({int(numbers[elsewhere[place]]): error for place, error in failed.items()})
+        there = np.ones(len(numbers), bool)
+        there[elsewhere[list(failed)]] = False
         return pixels[there], there
+
+    def _on_disk(self, numbers: Rows) -> tuple[Pixels, Rows]:
+        """Room for all of these photos, with those that are on disk; and the places of the others."""
+        slots = self.slots[numbers]
+        pixels = np.empty((len(numbers), *self.kept.shape[1:]), np.uint8)
+        pixels[slots >= 0] = self.kept[slots[slots >= 0]]
+        return pixels, np.flatnonzero(slots < 0)
 
     def _failed(self, error: CarDamageError) -> CarDamageError:
         self.failures.append(error)

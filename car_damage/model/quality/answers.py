@@ -1,7 +1,8 @@
 """Fits to validation photos how a model answers, its calibration and its thresholds, and measures answers to others.
 
 All is fitted to the same photos. Temperature and weights are so few numbers that the thresholds hardly notice, but they make the
-coverage of the thresholds a matter of measurement, which the test photos are for.
+coverage of the thresholds a matter of measurement, which the test photos are for. So does what else these photos have chosen: for the
+network cnn, the epoch whose weights stay, and the settings that a search tries.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,13 @@ def self_confidence(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np
 
 
 def doubted(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.floating], most: int) -> npt.NDArray[np.int64]:
-    """The rows whose labels look wrong, lowest self-confidence first: `most` of them, and `SHARE` of all, at most."""
+    """(k,) indices of the rows whose labels look wrong, lowest self-confidence first: `most` of them, and `SHARE` of all, at most.
+
+    Args:
+        labels: (n,) class numbers.
+        probabilities: (n, classes).
+        most: rows.
+    """
     quality = self_confidence(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(quality[wrong], kind="stable")][: min(most, ceil(SHARE * len(labels)))]

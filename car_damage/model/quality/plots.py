@@ -159,9 +159,9 @@ def worst_mistakes(photos: Photos, probabilities: npt.NDArray[np.floating], clas
     )
 
 
-def doubtful_labels(tiles: Sequence[Tile], among: int) -> bytes:
-    """The photos whose labels look wrong, of so many whose labels were looked at; PNG."""
-    return _sheet(tiles, f"Is this label right? {len(tiles)} of {among:,} photos", columns=6)
+def doubtful_labels(tiles: Sequence[Tile], doubted: int, among: int) -> bytes:
+    """The first of the photos whose labels look wrong, of so many whose labels were looked at; PNG."""
+    return _sheet(tiles, f"Is this label right? {len(tiles)} of {doubted} doubtful labels, among {among:,} photos", columns=6)
 
 
 def _sheet(tiles: Sequence[Tile], title: str, columns: int = 4) -> bytes:

@@ -197,7 +197,16 @@ def _warm_up(model: Any, folder: str) -> None:
     example = Path(folder, "serving_input_example.json").read_text()
     for _ in range(2):
         answer = scoring_server.invocations(example, "application/json", model, model.metadata.get_input_schema())
-    print(f"its example: {answer.response}", file=sys.stderr, flush=True)  # noqa: T201 - the build log
+    print(f"its example: {_brief(answer.response)}", file=sys.stderr, flush=True)  # noqa: T201 - the build log
+
+
+def _brief(response: str) -> str:
+    """Label and probability of an answer. The rest would name the photo, which may have to be forgotten, in a log."""
+    try:
+        [row] = json.loads(response)["predictions"]
+        return " ".join(str(row[name]) for name in ("label", "probability"))
+    except (ValueError, KeyError, TypeError):  # the example of a stranger's model
+        return "answered"
 
 
 def _private_stdout() -> BinaryIO:

@@ -35,6 +35,8 @@ class NetworkFiles:
     """The same network, with which the model answers. None: the model answers by Keras."""
     answering: Path | None = None
     """What is done to its probabilities, in a file of `Answering.write`. None: nothing, and no class can be excluded."""
+    small: bool = False
+    """It answers in so little time that a map may ask it once for each place, as the network cnn does in the format ONNX."""
 
 
 def log(
@@ -119,7 +121,12 @@ def _parts(
         yield {
             "python_model": str(_HERE / "served_model.py"),
             "artifacts": {name: str(file) for name, file in files.items() if file},
-            "model_config": {"classes": list(classes), "limits": asdict(limits), "preparation": asdict(preparation)},
+            "model_config": {
+                "classes": list(classes),
+                "limits": asdict(limits),
+                "preparation": asdict(preparation),
+                "small": network.small,
+            },
             "signature": ModelSignature(inputs=inputs, outputs=outputs, params=params),
             "input_example": pd.DataFrame({"image": [base64.b64encode(example).decode()]}),
             # Explicit, because MLflow would load the model in a subprocess to find the requirements.

@@ -81,6 +81,7 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         self.classes = tuple(str(name) for name in context.model_config["classes"])
         self._limits = Limits(**context.model_config.get("limits", {}))
         self._preparation = Preparation(**context.model_config.get("preparation", {}))
+        self._grid = places.GRID if context.model_config.get("small") else places.COARSE
         artifacts, threads = context.artifacts, _threads()
         self._answering = Answering.read(Path(artifacts["answering"])) if "answering" in artifacts else Answering()
         self._raised = _coverage({"coverage": float(os.environ[RAISED])}) if os.environ.get(RAISED) else None
@@ -167,8 +168,9 @@ class PhotoClassifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc]  # MLflo
         """Where in the photo the damage was seen, as rows of numbers from 0 to 1."""
         number, of_network = self.classes.index(label), getattr(self._network, "places", None)
         said = of_network(row.pixels[None]) if of_network else None
-        grid = places.GRID if of_network else places.COARSE
-        seen = places.by_hiding(row.pixels, number, self.answer, grid, CHUNK) if said is None else places.from_network(said[0], number)
+        seen = (
+            places.by_hiding(row.pixels, number, self.answer, self._grid, CHUNK) if said is None else places.from_network(said[0], number)
+        )
         return [[float(place) for place in line] for line in seen]
 
     def answer(self, photos: list[np.ndarray]) -> np.ndarray:

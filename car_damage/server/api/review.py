@@ -11,9 +11,11 @@ from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from car_damage.data.people import reviews
-from car_damage.data.people.desk import Desk, Waiting
+from car_damage.data.people.desk import Desk
 from car_damage.data.people.spoken import Statements
+from car_damage.data.people.waiting import Waiting
 from car_damage.photo.encoded import decoded
+from car_damage.photo.thumbnails import picture
 from car_damage.server.api.openapi import BODY, TOKEN, errors, json_body
 from car_damage.server.api.page import HEADERS, nobody
 from car_damage.server.errors import ApiError, ErrorKind
@@ -101,10 +103,19 @@ def add(app: FastAPI, desk: Desk, settings: Settings, who: Callable[[Request], s
     )
     def kept_photo(sha256: Sha256) -> Response:
         """Get the file of a photo that waits."""
-        photo = desk.photo(sha256)
-        if photo is None:
-            raise ApiError(ErrorKind.NO_PHOTO, "this photo does not wait for a person any more")
-        return Response(photo, media_type="application/octet-stream", headers=HEADERS)
+        return Response(_photo(sha256, desk), media_type="application/octet-stream", headers=HEADERS)
+
+    @app.get(
+        API + "/{sha256}/picture",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}, **errors(ErrorKind.NO_PHOTO, ErrorKind.DISK, *TOKEN)},
+    )
+    def picture_of_kept_photo(sha256: Sha256) -> Response:
+        """Get a photo that waits as a JPEG, for a browser that cannot show its format."""
+        drawn = picture(_photo(sha256, desk), settings.images.limits())
+        if drawn is None:
+            raise ApiError(ErrorKind.NO_PHOTO, "this photo cannot be drawn")
+        return Response(drawn, media_type="image/jpeg", headers=HEADERS)
 
     @app.post(API, responses=errors(*_FIELDS, ErrorKind.DISK, *TOKEN, *BODY), openapi_extra=json_body(Review))
     async def take_review(request: Request) -> PhotoHistory:
@@ -114,6 +125,13 @@ def add(app: FastAPI, desk: Desk, settings: Settings, who: Callable[[Request], s
 
 
 _FIELDS = ErrorKind.MALFORMED, ErrorKind.INVALID
+
+
+def _photo(sha256: str, desk: Desk) -> bytes:
+    photo = desk.photo(sha256)
+    if photo is None:
+        raise ApiError(ErrorKind.NO_PHOTO, "this photo does not wait for a person any more")
+    return photo
 
 
 def _take(given: Review, by: str, desk: Desk, settings: Settings) -> PhotoHistory:

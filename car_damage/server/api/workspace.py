@@ -6,6 +6,7 @@ and reads the desk's volumes as its own service principal. Source: https://docs.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from car_damage.server import backlog
 from car_damage.server.api import page, review
 from car_damage.server.api.failures import add_errors, response
 from car_damage.server.errors import ApiError, ErrorKind
+from car_damage.server.hosting.queue import Queue
 from car_damage.server.keeping import Keeper
 from car_damage.server.requests import receive
 from car_damage.settings import Settings
@@ -27,6 +29,8 @@ API = "/api/2.0/serving-endpoints"
 _NAMES = ("x-forwarded-email", "x-forwarded-preferred-username", "x-forwarded-user")
 """Headers that name the person; the first one that is there counts."""
 _SERVED_BY = "served-model-name"
+AT_ONCE, WAITING = 16, 16
+"""Photos that the endpoint is asked about at the same time, and that wait, at most. A page asks for two at a time, and again if refused."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def _who(request: Request) -> str:
 def _add_endpoint(app: FastAPI, settings: Settings, keeper: Keeper | None, ask: Ask) -> None:
     """The routes of the endpoint that the settings name, and of no other."""
     serving = settings.serving
+    # Its own threads: an endpoint that starts from zero holds them for minutes, and people's words must not wait for them.
+    asking, queue = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="asking"), Queue(AT_ONCE)
 
     @app.get(API)
     def endpoints() -> dict[str, Any]:
@@ -82,8 +88,9 @@ def _add_endpoint(app: FastAPI, settings: Settings, keeper: Keeper | None, ask: 
     @app.post("/serving-endpoints/{name}/invocations")
     async def query(name: str, request: Request) -> Response:
         path = f"/serving-endpoints/{_ours(name)}/invocations"
-        data = await receive(request, serving.max_request_bytes, serving.request_timeout)
-        answer = await asyncio.to_thread(ask, "POST", path, data)
+        with queue.place(WAITING):
+            data = await receive(request, serving.max_request_bytes, serving.request_timeout)
+            answer = await asyncio.get_running_loop().run_in_executor(asking, ask, "POST", path, data)
         if keeper is not None and answer.status == 200:
             keeper.offer(data, answer.body, answer.served_by)
         return _passed_on(answer)

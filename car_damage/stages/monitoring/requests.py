@@ -49,6 +49,10 @@ def take_up(platform: Platform, progress: Progress) -> int:
 
     Returns:
         How many rows it has read and the table has; some may have been there before, after a kill.
+
+    Raises:
+        CommitConflict: others write the table all the time.
+        Unavailable: the folder cannot be listed, or a table cannot be reached.
     """
     return _from_files(platform, progress) + _from_endpoint(platform, progress)
 
@@ -81,7 +85,7 @@ def _read(path: str, platform: Platform) -> pa.Table | None:
 
 
 def _insert(tables: Sequence[pa.Table], platform: Platform) -> int:
-    rows = inference_log.once(pa.concat_tables([INFERENCE_LOG.empty_table(), *tables]))
+    rows = inference_log.once(pa.concat_tables([INFERENCE_LOG.empty_table(), *tables]), "request_id")
     count: int = rows.num_rows
     if count:
         theirs = marked(rows["sha256"], marks(platform))  # a photo that was forgotten is not named again

@@ -26,10 +26,11 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     platform: Platform,
     photos: PhotoSet,
     trained: training.TrainingResult,
+    features: str,
     folder: Path,
     progress: Progress,
 ) -> RunContents:
-    """Evaluate a trained network, and write every file of its run into a folder.
+    """Evaluate a trained network, and write every file of its run into a folder. For `features` see `TrainingOutcome`.
 
     Raises:
         TooFewPhotos: no photo of a split can be read any more.
@@ -42,7 +43,7 @@ def contents(  # noqa: PLR0917 - what was asked, of what, where, and what came o
     if settings.training.int8 and served.file is not None:
         progress("export", 0, 1, "computing with 8-bit integers")
         served, trained = export.int8(served, photos.part(TRAIN)), replace(trained, answered=None)
-    run = evaluated(TrainingOutcome(request, rows, photos, served.network, trained), platform, folder)
+    run = evaluated(TrainingOutcome(request, rows, photos, served.network, trained, features), platform, folder)
     if trained.out_of_fold is not None:
         answered = np.isfinite(trained.out_of_fold[:, 0])
         learned = photos.part(TRAIN).only(answered)

@@ -13,7 +13,11 @@ from car_damage.data.photos.silver import REVIEW
 from car_damage.model.pixels.photos import Photos
 from car_damage.model.quality.doubt import doubted
 from car_damage.model.quality.plots import Tile
+from car_damage.photo.decoder import Pixels
 from car_damage.stages.training.baselining import UnseenPhotos
+
+SHOWN = 40
+"""Photos on the contact sheet, at most: with these it has 5 MB, and Prefect keeps it in its database."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,18 @@ class DoubtfulPhotos:
     """For each of them the photos among which it is, and its row there."""
 
     def tiles(self) -> list[Tile]:
-        """The photos that can still be read, for a contact sheet."""
-        tiles = []
-        for one, (photos, row) in zip(self.doubts.photos, self.places, strict=True):
-            pixels, there = photos.look(np.array([row]))
-            if there.all():
-                words = f"labelled {one.label}\nmodel says {one.says} ({one.probabilities[one.says]:.0%})"
-                tiles.append(Tile(pixels[0], words, one.path))
-        return tiles
+        """The first `SHOWN` photos, as far as they can still be read, for a contact sheet."""
+        shown = self.places[:SHOWN]
+        pixels: dict[int, Pixels] = {}
+        for part in {id(photos): photos for photos, _ in shown}.values():
+            places = np.array([place for place, (photos, _) in enumerate(shown) if photos is part])
+            seen, there = part.look(np.array([shown[place][1] for place in places]))
+            pixels |= dict(zip(places[there].tolist(), seen, strict=True))
+        return [Tile(pixels[place], _words(one), one.path) for place, one in enumerate(self.doubts.photos[:SHOWN]) if place in pixels]
+
+
+def _words(one: Doubt) -> str:
+    return f"labelled {one.label}\nmodel says {one.says} ({one.probabilities[one.says]:.0%})"
 
 
 def found(asked: Sequence[UnseenPhotos], rows: pa.Table, classes: Sequence[str], most: int, now: str) -> DoubtfulPhotos:

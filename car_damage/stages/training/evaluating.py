@@ -52,7 +52,7 @@ from car_damage.promotion.evidence import costs
 from car_damage.settings import Settings
 from car_damage.showing import if_possible
 from car_damage.stages.training import doubting
-from car_damage.stages.training.baselining import UnseenPhotos, baseline
+from car_damage.stages.training.baselining import UnseenPhotos, baseline, known_signals
 
 if TYPE_CHECKING:
     import keras
@@ -81,6 +81,8 @@ class TrainingOutcome:
     network: "OnnxNetwork | keras.Model"
     """Answers as the model will."""
     result: training.TrainingResult
+    features: str = ""
+    """Digest of its rows in the table of features; empty for a network without."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ def evaluated(trained: TrainingOutcome, platform: Platform, folder: Path) -> Eva
         REPORT_FILE: lambda: page(_report(trained, settings, evaluations, scores, answers, _mistakes(test, on_test, rows, classes))),
     }
     unseen = [UnseenPhotos(TEST, test, on_test), UnseenPhotos(VALIDATION, validation, on_validation)]
-    shown[BASELINE_FILE] = lambda: write_baseline(baseline(trained.photos.part(TRAIN), unseen, answering, trained.rows, classes))
+    shown[BASELINE_FILE] = lambda: write_baseline(
+        baseline(trained.photos.part(TRAIN), unseen, answering, trained.rows, classes, known_signals(trained.features, platform))
+    )
     asked, now = [*unseen, *_out_of_fold(trained, answering)], platform.clock.now().isoformat()
     doubtful = doubting.found(asked, trained.rows, classes, settings.answers.doubtful, now)
     if doubtful.places:
-        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), doubtful.doubts.among)
+        shown[DOUBTFUL_LABELS_FILE] = lambda: plots.doubtful_labels(doubtful.tiles(), len(doubtful.places), doubtful.doubts.among)
     if trained.result.epochs:
         shown[TRAINING_CURVE_FILE] = lambda: plots.training_curve(trained.result.history, trained.result.best_epoch)
     for name, draw in shown.items():
@@ -150,7 +154,7 @@ def evaluated(trained: TrainingOutcome, platform: Platform, folder: Path) -> Eva
 
 
 def smoke_photo(platform: Platform, test: Photos) -> bytes:
-    """The first test photo that fits into a request to the endpoint; the first of all where none fits."""
+    """The first test photo that fits into a request to the endpoint; the first of all where none fits. Raises TooFewPhotos."""
     limit = platform.settings.serving.max_request_bytes - _ENVELOPE
     photos = readable(platform.files, test.paths, test.sha256s, {})
     if (first := next(photos, None)) is None:

@@ -76,7 +76,9 @@ def told(platform: Platform, check: Callable[[Training], str]) -> str:
 
     Args:
         platform: has the settings and the champion.
-        check: what it will find with these settings: see `backbone.check`. Raises what `settle` raises.
+        check: what it will find with these settings: see `backbone.check`.
+
+    Raises what `settle` and `check` raise.
     """
     training = platform.settings.training
     if training.network != "auto":

@@ -1,12 +1,15 @@
 """Searches for settings of a training, as long as `training.search_minutes` says. A part of the stage train.
 
-Each trial is a child run of the training's run in MLflow, written when it ends. A search that was killed goes on with the trials of its
-training key: their time counts, and their runs move below the new run.
+Each trial is a child run of the training's run in MLflow, written before it begins, and again when it ends. A search that was killed
+goes on with the trials of its training key: their time counts, and their runs move below the new run. A trial that failed or did not end
+counts as the worst: a proposal follows from the trials before it, so otherwise the same one would be made again, and end the same way.
 """
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
+from car_damage.errors import CarDamageError
 from car_damage.model.networks.search import best, proposal
 from car_damage.pipeline import TrainRequest
 from car_damage.ports import Platform, Trial
@@ -16,6 +19,8 @@ from car_damage.stages.training.network import with_training
 
 MOST = 200
 """Trials of a search, at most: each is a run in MLflow."""
+LIVES = 3
+"""Trials that end their process, before a search gives up. How long one took nobody knows, so it counts as this part of the time."""
 
 
 def searched(request: TrainRequest, run_id: str, platform: Platform, loss_of: Callable[[Training], float], progress: Progress) -> Platform:
@@ -37,11 +42,16 @@ def searched(request: TrainRequest, run_id: str, platform: Platform, loss_of: Ca
         if (same := next((trial for trial in done if trial.changes == changes), None)) is not None:
             done.append(Trial(changes, same.loss, 0.0))  # it counts as one of MOST
             continue
-        began = clock.monotonic()
-        loss = loss_of(Trial(changes, 0.0, 0.0).of(training))
-        trial = Trial(changes, loss if math.isfinite(loss) else math.inf, clock.monotonic() - began)
-        platform.tracking.add_trial(request.training_key, run_id, len(done) + 1, trial)
-        done.append(trial)
+        began, number = clock.monotonic(), len(done) + 1
+        child = platform.tracking.begin_trial(request.training_key, run_id, number, Trial(changes, math.inf, budget / LIVES))
+        try:
+            loss = loss_of(Trial(changes, 0.0, 0.0).of(training))
+        except BaseException:
+            with suppress(CarDamageError):  # what was written before it began says the same
+                platform.tracking.end_trial(child, number, Trial(changes, math.inf, clock.monotonic() - began))
+            raise
+        done.append(Trial(changes, loss if math.isfinite(loss) else math.inf, clock.monotonic() - began))
+        platform.tracking.end_trial(child, number, done[-1])
     chosen = best(training, done)
     progress("search", budget, budget, f"{len(done)} trials: {', '.join(f'{name} {getattr(chosen, name)}' for name in done[0].changes)}")
     return with_training(platform, chosen)

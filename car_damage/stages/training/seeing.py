@@ -24,7 +24,7 @@ from car_damage.model.networks.seer import ROW, Seer
 from car_damage.model.networks.views import VIEWS, chosen
 from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.run_files import ONNX_FILE
-from car_damage.ports import FEATURES_TAG, Platform
+from car_damage.ports import FEATURES_TAG, Platform, Where
 from car_damage.stage import Progress
 from car_damage.stages.verdicts import refuse_too_many
 
@@ -86,7 +86,8 @@ def see(photos: PhotoSet, backbone: Backbone, platform: Platform, progress: Prog
     backbone = _prepared(backbone, photos, platform, progress)
     shas, views = photos.photos.sha256s, chosen(platform.settings.training)
     test, every = np.flatnonzero(photos.splits == TEST), np.arange(len(photos))
-    kept, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names)
+    of_backbone = Where("digest", among=[backbone.digest])
+    kept, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names, where=of_backbone)
     features, there = table.found(kept, backbone.digest, shas, views, backbone.length)
     by_keras, compared = table.found(kept, backbone.digest, [shas[row] for row in test], (BY_KERAS,), backbone.length)
     del kept  # before the head needs memory
@@ -131,25 +132,26 @@ class _Work:
             for at in range(0, len(rows), CHUNK):
                 some = rows[at : at + CHUNK]
                 self.progress("features", done, number, f"{self.backbone.length} features of each photo, views: {', '.join(names)}")
-                computed = self._computed(target.photos[some], names)
-                self._write(target.photos[some], names, computed)
+                computed, there = self._computed(target.photos[some], names)
+                self._write(target.photos[some][there], names, computed[there])
                 target.features[np.ix_(some, views)] = computed
                 done += len(some)
 
-    def _computed(self, photos: Rows, views: tuple[str, ...]) -> Features:
-        """(n, views, d); NaN for a photo that cannot be read any more."""
+    def _computed(self, photos: Rows, views: tuple[str, ...]) -> tuple[Features, npt.NDArray[np.bool_]]:
+        """(n, views, d), and which of the photos could be read (n,); NaN for the others."""
         found = np.full((len(photos), len(views), self.backbone.length), np.nan, np.float32)
+        there = np.zeros(len(photos), bool)
         seer = self._seer(views)
         if seer is not None:
-            self._by_the_engine(seer, photos, found)
-        left = np.flatnonzero(np.isnan(found[:, 0, 0]))
+            there[self._by_the_engine(seer, photos, found)] = True
+        left = np.flatnonzero(~there)
         for at in range(0, len(left), _HERE):
             some = left[at : at + _HERE]
-            pixels, there = self.photos.photos.read_together(photos[some], self.platform.clock)
+            pixels, there[some] = self.photos.photos.read_together(photos[some])
             refuse_too_many({**self.photos.left_out, **self.photos.lost}, len(self.photos), self.platform.settings.landing)
             if len(pixels):
-                found[some[there]] = self._by_keras(views, pixels) if seer is None else seer.of(pixels)
-        return found
+                found[some[there[some]]] = self._by_keras(views, pixels) if seer is None else seer.of(pixels)
+        return found, there
 
     def _seer(self, views: tuple[str, ...]) -> Seer | None:
         """What computes without Keras; None where Keras has to."""
@@ -157,8 +159,8 @@ class _Work:
             return None
         return Seer(self.backbone.onnx, self.platform.settings.images.limits(), self.photos.preparation, views)
 
-    def _by_the_engine(self, seer: Seer, photos: Rows, found: Features) -> None:
-        """Fill in what the engine of the tables can compute: photos that it cannot read stay NaN."""
+    def _by_the_engine(self, seer: Seer, photos: Rows, found: Features) -> Rows:
+        """Fill in what the engine of the tables can compute, and return where."""
         of = self.photos.photos
         paths = [of.paths[row] for row in photos]
         files = pa.table({"path": paths, "size": np.full(len(paths), _WEIGHT)})
@@ -166,24 +168,24 @@ class _Work:
             rows = self.platform.tables.each(files, seer, ROW, lambda _: None)
         except Terminal as error:
             self.progress("features", 0, 1, f"this machine computes features, because the engine of the tables cannot: {error}")
-            return
+            return np.zeros(0, np.int64)
         expected = pa.array([of.sha256s[row] for row in photos], pa.string())
         places = pc.index_in(rows["path"], value_set=pa.array(paths, pa.string()))
         right = pc.and_(pc.fill_null(pc.equal(rows["sha256"], expected.take(places)), False), pc.is_valid(rows["features"]))
         values = pc.list_flatten(rows["features"].filter(right)).to_numpy()
-        found[places.filter(right).to_numpy()] = values.reshape(-1, *found.shape[1:])
+        filled = places.filter(right).to_numpy()
+        found[filled] = values.reshape(-1, *found.shape[1:])
+        return np.asarray(filled, np.int64)
 
     def _by_keras(self, views: tuple[str, ...], pixels: npt.NDArray[np.uint8]) -> Features:
         shown = (pixels if view == BY_KERAS else VIEWS[view](pixels) for view in views)
         return np.stack([self.backbone.features(photos) for photos in shown], axis=1)
 
     def _write(self, photos: Rows, views: tuple[str, ...], computed: Features) -> None:
-        of = self.photos.photos
-        there = ~np.isnan(computed[:, 0, 0])
-        if not np.isfinite(computed[there]).all():
+        if not np.isfinite(computed).all():
             raise ModelRefused("the backbone gives features that are no numbers: choose another training.backbone, or other weights")
-        sha256s = [of.sha256s[row] for row in photos[there]]
-        rows = [table.rows(self.backbone.digest, sha256s, view, computed[there, place]) for place, view in enumerate(views)]
+        sha256s = [self.photos.photos.sha256s[row] for row in photos]
+        rows = [table.rows(self.backbone.digest, sha256s, view, computed[:, place]) for place, view in enumerate(views)]
         if sha256s:
             self.platform.tables.merge(self.platform.settings.tables.features, pa.concat_tables(rows), table.KEY)
 

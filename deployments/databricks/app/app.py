@@ -2,6 +2,7 @@
 
 import os
 
+import databricks.sdk  # noqa: F401 - takes seconds, for which the first person would wait
 import uvicorn
 
 from car_damage.adapters.databricks.invocations import Invocations

@@ -1,6 +1,7 @@
 """Databricks Apps, as far as bootstrap creates and deploys one, and the import of workspace files.
 
-Sources: https://docs.databricks.com/api/workspace/apps, https://docs.databricks.com/api/workspace/workspace/import
+Sources: https://docs.databricks.com/api/workspace/apps, https://docs.databricks.com/api/workspace/workspace/import, and of databricks/cli
+libs/testserver/apps.go and bundle/run/app.go: a stop takes the deployment away, and a start deploys the last files once more.
 """
 
 import base64
@@ -8,6 +9,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import yaml
 
 from tests.databricks.twin.core import Handle, Refused
 from tests.databricks.twin.serving import ServingApi
@@ -17,6 +20,8 @@ _API = "/api/2.0/apps"
 _SETTABLE = {"name", "description", "resources", "budget_policy_id", "user_api_scopes", "compute_size"}
 _LARGEST = 10 << 20
 """Bytes of an app's file: https://docs.databricks.com/aws/en/dev-tools/databricks-apps/app-development."""
+_RUNNING = {"state": "ACTIVE", "message": "App compute is running."}
+_DEPLOYED = {"state": "SUCCEEDED", "message": "App started successfully"}
 
 
 class AppsApi(WorkspaceObjectsApi, ServingApi):
@@ -33,20 +38,23 @@ class AppsApi(WorkspaceObjectsApi, ServingApi):
 
     def _of_apps(self, method: str, path: str, query: dict[str, str], body: Any) -> Any:
         """The answer, or None for a path of another API."""
-        found = re.fullmatch(rf"{_API}(?:/([\w-]+)(/deployments(?:/([\w-]+))?)?)?", path)
+        found = re.fullmatch(rf"{_API}(?:/([\w-]+)(/deployments(?:/([\w-]+))?|/start|/stop)?)?", path)
         if found is None:
             return None
-        name, deployments, deployment = found.groups()
+        name, part, deployment = found.groups()
         if name and name not in self.apps:
             raise Refused(404, "RESOURCE_DOES_NOT_EXIST", f"App with name {name} does not exist or is deleted.")
-        handle: dict[tuple[str, bool, bool], Callable[[], Any]] = {
-            ("POST", False, False): lambda: self._create_app(body),
-            ("GET", True, False): lambda: self.apps[name],
-            ("PATCH", True, False): lambda: self._update_app(name, body),
-            ("POST", True, True): lambda: self._deploy_app(name, body),
-            ("GET", True, True): lambda: next(one for one in self.apps[name]["deployments"] if one["deployment_id"] == deployment),
+        handle: dict[tuple[str, str | None], Callable[[], Any]] = {
+            ("GET", None): lambda: self.apps[name],
+            ("PATCH", None): lambda: self._update_app(name, body),
+            ("POST", "/deployments"): lambda: self._deploy_app(name, body),
+            ("GET", f"/deployments/{deployment}"): lambda: self._deployment(name, deployment),
+            ("POST", "/start"): lambda: self._start_app(name),
+            ("POST", "/stop"): lambda: self._stop_app(name),
         }
-        found_handle = handle.get((method, bool(name), bool(deployments)))
+        if (method, name) == ("POST", None):
+            return self._create_app(body)
+        found_handle = handle.get((method, part)) if name else None
         return found_handle() if found_handle else None
 
     def _create_app(self, body: Any) -> Any:
@@ -57,7 +65,7 @@ class AppsApi(WorkspaceObjectsApi, ServingApi):
         if name in self.apps:
             raise Refused(409, "RESOURCE_ALREADY_EXISTS", f"An app with the same name already exists: {name}")
         self._check_resources(body)
-        ready = {"compute_status": {"state": "ACTIVE", "message": "App compute is running."}, "deployments": []}
+        ready = {"compute_status": dict(_RUNNING), "deployments": []}
         self.apps[name] = {**body, **ready, "service_principal_name": f"app-{name}", "url": f"{self.host}/apps/{name}"}
         return self.apps[name]
 
@@ -90,10 +98,42 @@ class AppsApi(WorkspaceObjectsApi, ServingApi):
             raise Refused(400, "INVALID_PARAMETER_VALUE", f"Source code path {body['source_code_path']} does not exist.")
         for variable in body.get("env_vars", []):
             self._only(variable, {"name", "value", "value_from"}, {"name"})
-        made = {**body, "deployment_id": f"d{self._id()}", "status": {"state": "SUCCEEDED", "message": "App started successfully"}}
-        self.apps[name]["deployments"].append(made)
-        self.apps[name]["active_deployment"] = made
+        app = self.apps[name]
+        if app["compute_status"]["state"] != "ACTIVE":
+            raise Refused(400, "INVALID_STATE", f"Cannot deploy app {name}: start the app compute to deploy the app.")
+        if app.get("active_deployment", {}).get("status", {}).get("state") == "IN_PROGRESS":
+            raise Refused(409, "RESOURCE_CONFLICT", f"Cannot deploy app {name} as there is an active deployment in progress.")
+        self._resolve(app, yaml.safe_load(self.workspace_files[f"{folder}/app.yaml"]).get("env", []), body.get("env_vars", []))
+        made = {**body, "deployment_id": f"d{self._id()}", "status": dict(_DEPLOYED)}
+        app["deployments"].append(made)
+        app["active_deployment"], app["default_source_code_path"] = made, body["source_code_path"]
         return made
+
+    def _resolve(self, app: dict[str, Any], declared: list[dict[str, str]], given: list[dict[str, str]]) -> None:
+        """Refuses a variable whose value is to come from a resource that the app has not."""
+        named = {one["name"] for one in app.get("resources", [])}
+        for variable in (*declared, *given):
+            if (resource := variable.get("valueFrom") or variable.get("value_from")) and resource not in named:
+                raise Refused(400, "INVALID_PARAMETER_VALUE", f"Error resolving resource {resource} of the variable {variable['name']}.")
+
+    def _deployment(self, name: str, deployment: str) -> Any:
+        """A look at one that is in progress finds it done."""
+        found = next(one for one in self.apps[name]["deployments"] if one["deployment_id"] == deployment)
+        found["status"] = dict(_DEPLOYED)
+        return found
+
+    def _start_app(self, name: str) -> Any:
+        app = self.apps[name]
+        app["compute_status"] = dict(_RUNNING)
+        if app["deployments"]:
+            app["active_deployment"] = app["deployments"][-1]
+            app["active_deployment"]["status"] = {"state": "IN_PROGRESS", "message": "Deploying the app"}
+        return app
+
+    def _stop_app(self, name: str) -> Any:
+        self.apps[name].pop("active_deployment", None)
+        self.apps[name]["compute_status"] = {"state": "STOPPED", "message": "Start the app compute to deploy the app."}
+        return self.apps[name]
 
     def _import(self, query: dict[str, str], body: Any) -> Any:
         self._only(body, {"path", "content", "format", "overwrite", "language"}, {"path", "content"})

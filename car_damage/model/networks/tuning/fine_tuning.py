@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from car_damage.machine import Scratch
-from car_damage.model.networks import heads
+from car_damage.model.networks import heads, startup
 from car_damage.model.networks.augmentation import wide
 from car_damage.model.networks.tuning.cutting import cut
 from car_damage.model.networks.tuning.learner import Learner
@@ -110,6 +110,7 @@ def tune(  # noqa: PLR0917 - what learns, from what, and how
         SettingsError: the backbone cannot be cut at `training.fine_tune_from`.
         Unavailable, PhotoChanged: see `maps_of`.
     """
+    startup.repeat(settings.seed)
     parts, start, before = cut(network, settings.fine_tune_from), frozen.fitted.head, frozen.fitted.out_of_fold
     if before is None:
         return TuningResult(start, None, {"fine_tuned": 0.0})

@@ -5,9 +5,13 @@ import { draw } from "./map.js";
 const template = document.getElementById("card");
 
 export class Card {
-  /** `again` and `why` are called with this card when "Try again" and "Where was it seen?" are pressed; without `why` there is no such button. */
-  constructor(file, again, why = null) {
+  /**
+   * `again` and `why` are called with this card when "Try again" and "Where was it seen?" are pressed; without `why` there is no such button.
+   * `picture` resolves to another file of the photo, for a browser that cannot show this one.
+   */
+  constructor(file, again, why = null, picture = null) {
     this.file = file;
+    this.picture = picture;
     this.element = template.content.firstElementChild.cloneNode(true);
     this.part = (selector) => this.element.querySelector(selector);
     this.part(".file").textContent = `${file.name}, ${megabytes(file.size)}`;
@@ -92,9 +96,22 @@ export class Card {
   #preview() {
     const image = this.part("img");
     image.alt = `Thumbnail of ${this.file.name}`;
-    image.addEventListener("error", () => image.replaceWith("No preview"));
-    this.url = URL.createObjectURL(this.file);
+    image.addEventListener("error", () => this.#instead(image));
+    this.#load(image, this.file);
+  }
+
+  #load(image, file) {
+    URL.revokeObjectURL(this.url);
+    this.url = URL.createObjectURL(file);
     image.src = this.url;
+  }
+
+  async #instead(image) {
+    const { picture } = this;
+    this.picture = null; // it is asked for once
+    const other = await picture?.().catch(() => null);
+    if (other && this.element.isConnected) this.#load(image, other);
+    else image.replaceWith("No preview");
   }
 }
 

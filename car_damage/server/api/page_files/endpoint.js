@@ -58,9 +58,9 @@ export async function desk() {
   return read(await send("/reviews", { signal: AbortSignal.timeout(STATE_TIMEOUT) }));
 }
 
-/** The file of a photo that waits. */
-export async function keptPhoto(sha256) {
-  const got = await send(`/reviews/${sha256}/photo`, { signal: AbortSignal.timeout(STATE_TIMEOUT) }, "blob");
+/** The file of a photo that waits, or with `form` "picture" a JPEG of it. */
+export async function keptPhoto(sha256, form = "photo") {
+  const got = await send(`/reviews/${sha256}/${form}`, { signal: AbortSignal.timeout(STATE_TIMEOUT) }, "blob");
   if (got.status !== 200) throw refusal(got.status);
   return got.content;
 }

@@ -72,7 +72,7 @@ async function showNext() {
     const photo = await keptPhoto(one.sha256);
     if (opened !== view) return;
     const file = new File([photo], `${one.sha256.slice(0, 12)} (beginning of its SHA-256)`, { type: "" });
-    const card = new Card(file, refresh, explain);
+    const card = new Card(file, refresh, explain, () => keptPhoto(one.sha256, "picture"));
     current = { one, card };
     const probabilities = found.classes.filter((name) => name in one.probabilities).map((name) => [name, one.probabilities[name]]);
     const { label, labelled, asked, classes } = one;
@@ -157,7 +157,8 @@ function showSigned() {
 part("undo").addEventListener("click", undo);
 part("rename").addEventListener("click", () => askForName().then(showSigned));
 addEventListener("keydown", (event) => {
-  if (part("reviewing").hidden || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
+  // A key that is held would say the same of photos that nobody has seen.
+  if (event.repeat || part("reviewing").hidden || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
   const shortcut = event.key.toLowerCase();
   if (shortcut === "m" && current && !current.card.part(".why").hidden) current.card.part(".why").click();
   const label = OTHERS.find(([, , own]) => own === shortcut)?.[0] ?? found?.classes[Number(shortcut) - 1];

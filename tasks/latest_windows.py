@@ -7,14 +7,14 @@ from prefect.artifacts import create_markdown_artifact
 from car_damage.model.run_files import MONITORING_FILES
 from car_damage.pipeline import MonitorReport
 from car_damage.ports import Platform
+from tasks.degradation import told, what_next
 from tasks.markdown import picture, plain, table
 from tasks.progress import if_possible
-from tasks.worse import told, what_next
 
 HEADER = ("window (UTC)", "photos", "for a person", "macro-F1, estimated", "macro-F1, labelled", "p95 ms", "errors", "unusual")
 
 
-def monitored(report: MonitorReport, platform: Platform) -> None:
+def latest_windows(report: MonitorReport, platform: Platform) -> None:
     """The latest windows of the live version, with their plot. Nothing where there is no new one."""
     if not report.windows or report.version is None:
         return
