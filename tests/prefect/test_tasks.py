@@ -129,6 +129,7 @@ REQUESTS: dict[str, Any] = {
     "choose_version": ChooseRequest(7),
     "update_endpoint": EndpointRequest("flow z", "who"),
     "tidy_up": TidyRequest("key"),
+    "forget_photo": ForgetRequest("flow z", "mark"),
 }
 SCORE = Score(0.5, {"major": 0.5}, [[1]], 1.0)
 EVIDENCE = Evidence(9, SCORE, SCORE, Comparison(0.0, 0.4, (-0.1, 0.1)))
@@ -141,6 +142,7 @@ REPORTS: dict[str, Any] = {
     "choose_version": ChooseReport(7, 1, "promotion"),
     "update_endpoint": EndpointReport("unchanged", 1, None, "READY", None, "served already"),
     "tidy_up": TidyReport((Leftover("training", "one", 1, 5),)),
+    "forget_photo": ForgetReport("mark", "Ann", "2026-01-01", (), ()),
 }
 
 
@@ -261,9 +263,8 @@ def test_no_run_updates_the_endpoint_while_a_photo_is_removed() -> None:
                 held.append(client.read_global_concurrency_limit_by_name(ENDPOINT_LIMIT).active_slots)
             return super().run(*given)
 
-    report = ForgetReport("mark", "Ann", "2026-01-01", (), ())
     for note_only in (True, False):
-        run(stages.forget_photo, ForgetRequest("flow f", "mark", note_only=note_only), Removing(report))
+        run(stages.forget_photo, ForgetRequest("flow f", "mark", note_only=note_only), Removing(REPORTS["forget_photo"]))
     assert held == [0, 1]
 
 
