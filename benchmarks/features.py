@@ -28,7 +28,8 @@ from car_damage.stage import silent
 from car_damage.stages.train import STAGE as TRAIN
 from deployments import demo_photos
 
-PHOTOS = 1000
+PHOTOS = 1_590
+"""As many as the real photos have, with equally many of each class."""
 MANY = 10_000
 SPLITS = ("train",) * 14 + ("validation",) * 3 + ("test",) * 3
 """Of 20 photos of a class, with the shares that the settings have by default."""

@@ -148,11 +148,13 @@ def forget(
     """
     from car_damage.adapters.mlflow.provenance import user
     from car_damage.commands.forget import forget as run
+    from car_damage.commands.review import named_photo
     from car_damage.platform import Target
     from car_damage.settings_sources import load
 
+    named_photo(photo)  # a wrong name is told before the question
     if not yes:
-        typer.confirm("Remove all that is known of this photo, and all earlier versions of the tables, for good?", abort=True)
+        typer.confirm(f"Remove all that is known of the photo {photo}, and all earlier versions of the tables, for good?", abort=True)
     run(Target(load()), photo, user(), output, typer.echo)
 
 

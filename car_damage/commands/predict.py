@@ -1,6 +1,7 @@
 """`car-damage predict`: send photos to the endpoint and print its predictions."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from car_damage.ports import Platform, Prediction
 
 Answer = Prediction | PhotoRefused
 """To a photo, or why there is none."""
+_ROW = re.compile(r"\brow (\d+)(?=:)")
+"""How an endpoint names a photo: by its place in the request."""
 
 
 def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Callable[[str], None], *, claim: bool = False) -> None:
@@ -35,13 +38,22 @@ def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Call
         RequestRefused: the endpoint refuses the request, whatever the photos.
         Unavailable: the endpoint is not there, has failed, or did not become ready in time.
     """
-    answers = _of_a_claim(platform, photos) if claim else asked(platform, [read(photo) for photo in photos])
+    answers = _of_a_claim(platform, photos) if claim else _of_all(platform, photos)
     for photo, answer in zip(photos, answers, strict=True):
         say(json.dumps({"path": str(photo), **_columns(answer)}) if as_json else f"{printable(str(photo))}: {_words(answer)}")
     if claim:
         say(_together(photos, answers, platform.settings.labels.classes, as_json))
     if not as_json and (given := [answer for answer in answers if isinstance(answer, Prediction)]):
         say(f"answered by {given[0].served_by} in {given[0].latency * 1000:.0f} ms")
+
+
+def _of_all(platform: Platform, photos: Sequence[Path]) -> Sequence[Answer]:
+    """From one request. A refusal names the file."""
+    try:
+        return asked(platform, [read(photo) for photo in photos])
+    except PhotoRefused as error:
+        names = {str(number): printable(str(photo)) for number, photo in enumerate(photos)}
+        raise PhotoRefused(_ROW.sub(lambda row: names.get(row[1], row[0]), str(error))) from error
 
 
 def _of_a_claim(platform: Platform, photos: Sequence[Path]) -> Sequence[Answer]:
@@ -98,7 +110,8 @@ def _for_a_person(answer: Prediction) -> str:
     """That a person must look, and why; empty if nobody must."""
     if not answer.review:
         return ""
-    return f"; a person must look: it may be {' or '.join(answer.classes)}" if answer.classes else "; a person must look: like no class"
+    why = f"it may be {' or '.join(answer.classes)}" if answer.classes else "less sure than of photos of any class"
+    return f"; a person must look: {why}"
 
 
 def read(photo: Path) -> bytes:

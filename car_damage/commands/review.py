@@ -17,6 +17,11 @@ from car_damage.machine import absolute
 from car_damage.ports import Platform
 from car_damage.settings import listed_below
 
+_NOT_KEPT = (
+    "answers.keep_for_review names no folder, so no photo is kept for a person. To keep them, write into car-damage.toml, under [answers]: "
+    'keep_for_review = "/a/folder"'
+)
+
 
 def waiting(platform: Platform, as_json: bool, say: Callable[[str], None]) -> None:
     """Print what waits, largest doubt first."""
@@ -29,7 +34,7 @@ def waiting(platform: Platform, as_json: bool, say: Callable[[str], None]) -> No
             say(_line(one))
     if not found and not as_json:
         kept = platform.settings.answers.keep_for_review
-        say("nothing waits" if kept else "nothing waits: answers.keep_for_review names no folder, so no photo is kept for a person")
+        say("nothing waits" if kept else f"nothing waits: {_NOT_KEPT}")
 
 
 def show(platform: Platform, photo: str, as_json: bool, say: Callable[[str], None]) -> None:

@@ -117,7 +117,7 @@ export class Card {
 
 /** Why a person must look. */
 export function forAPerson(classes) {
-  return `A person must look: ${classes?.length ? `it may be ${classes.join(" or ")}` : "it is like no class"}.`;
+  return `A person must look: ${classes?.length ? `it may be ${classes.join(" or ")}` : "the model is less sure than of photos of any class"}.`;
 }
 
 /** A probability as text. Values close to 0 % or 100 % are not rounded to them. */

@@ -139,7 +139,7 @@ function text(label) {
 }
 
 function nothing() {
-  if (!found.keeps) return "This server keeps no photos for review: the setting answers.keep_for_review names no folder.";
+  if (!found.keeps) return "This server keeps no photos for review: name a folder for them with the setting answers.keep_for_review.";
   return "No photo waits. Photos come here when their answers ask for a person, or when their label looks wrong after a training.";
 }
 
