@@ -6,14 +6,18 @@ change and more than 0.25 a large one) and the Jensen-Shannon distance (Lin, Div
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from car_damage.monitoring.samples import Numbers, Sample
 from car_damage.settings import Monitoring
+
+T = TypeVar("T")
 
 BINS = 10
 """Deciles of the baseline."""
@@ -57,9 +61,15 @@ def drifts(baseline: Sample, latest: Sequence[Sample], classes: tuple[str, ...],
     for quantity, reference in _values(baseline, classes).items():
         *earlier, window = [values[quantity] for values in of_each]
         if min(len(reference), len(window)) >= FEWEST:
-            together = np.concatenate([*_usual(reference, earlier, settings.speaking - 1), window])
+            usual = unlike_least(list(filter(len, earlier)), partial(_unlike, reference), settings.speaking - 1)
+            together = np.concatenate([*usual, window])
             alone, recent = (_of_values(quantity, reference, values) for values in (window, together))
             yield of_either(alone, recent, settings.least_psi)
+
+
+def unlike_least(windows: Sequence[T], unlike: Callable[[T], float], odd: int) -> list[T]:
+    """The windows without the `odd` ones that are most unlike the baseline."""
+    return sorted(windows, key=unlike)[: max(0, len(windows) - odd)]
 
 
 def of_either(window: Drift, together: Drift, least_psi: float) -> Drift:
@@ -141,12 +151,6 @@ def _of_values(quantity: str, baseline: Numbers, window: Numbers) -> Drift:
         return of_numbers(quantity, baseline, window)
     categories = int(max(baseline.max(), window.max())) + 1
     return of_counts(quantity, *(np.bincount(of.astype(np.int64), minlength=categories) for of in (baseline, window)))
-
-
-def _usual(baseline: Numbers, windows: Sequence[Numbers], odd: int) -> list[Numbers]:
-    """The windows without the `odd` ones that differ most from the baseline."""
-    there = sorted(filter(len, windows), key=lambda window: _unlike(baseline, window))
-    return there[: max(0, len(there) - odd)]
 
 
 def _unlike(baseline: Numbers, window: Numbers) -> float:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from car_damage.data.answers import inference_log
 from car_damage.monitoring import quality
-from car_damage.monitoring.drift import FEWEST, Drift, holm
+from car_damage.monitoring.drift import FEWEST, Drift, holm, unlike_least
 from car_damage.monitoring.quality import Estimated, Measured
 from car_damage.monitoring.samples import Numbers, Sample, together
 from car_damage.settings import Monitoring
@@ -142,7 +142,7 @@ def _of_labels(baseline: Sample, latest: Sequence[Sample], settings: Monitoring)
         return float((quality.shortfalls(of) - promised).sum())
 
     *earlier, window = latest
-    usual = sorted(earlier, key=wrong)[: max(0, len(earlier) - settings.speaking + 1)]
+    usual = unlike_least(earlier, wrong, settings.speaking - 1)
     looks = [of for of in (window, together([*usual, window])) if of.known.sum() >= FEWEST]
     found = [Finding(WRONG, wrong(of) / float(of.known.sum()), settings.fall, quality.more_wrong(baseline, of)) for of in looks]
     chosen = sorted(found, key=lambda one: (one.value <= one.limit, one.p))[:1]

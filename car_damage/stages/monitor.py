@@ -187,8 +187,8 @@ def _close(one: float | None, other: float | None) -> bool:
 def _report(champion: ModelVersion, rows: list[Row], written: int, log: pa.Table, known: Truth, platform: Platform) -> MonitorReport:  # noqa: PLR0917
     latest = rows[-1]
     recent = rows[-platform.settings.monitoring.windows :]
-    shown = entries.between(log, recent[0]["begins"], latest["ends"])
-    answered = shown.filter(pc.and_(pc.equal(shown["model_version"], champion.version), pc.is_valid(shown["probabilities"])))
+    asked = entries.between(log, recent[0]["begins"], latest["ends"])
+    answered = asked.filter(pc.and_(pc.equal(asked["model_version"], champion.version), pc.is_valid(asked["probabilities"])))
     hashes = set(answered["sha256"].drop_null().to_pylist())
     return MonitorReport(
         version=champion.version,

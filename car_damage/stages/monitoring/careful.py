@@ -17,7 +17,7 @@ from car_damage.moves import DONE
 from car_damage.ports import ModelVersion, Platform
 from car_damage.promotion.tags import COVERAGE
 from car_damage.showing import if_possible
-from car_damage.stages.monitoring import truth
+from car_damage.stages.monitoring import entries, truth
 
 
 def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, platform: Platform) -> float | None:
@@ -38,8 +38,8 @@ def coverage(champion: ModelVersion, latest: Mapping[str, Any], log: pa.Table, p
     live_since = _live_since(champion.version, platform)
     if live_since is not None and latest["ends"] <= live_since:
         return None  # it was worse when it was live before, and a person has taken it live again
-    within = pc.and_(pc.greater_equal(log["answered"], latest["begins"]), pc.less(log["answered"], latest["ends"]))
-    window = log.filter(pc.and_(within, pc.equal(log["model_version"], champion.version)))
+    window = entries.between(log, latest["begins"], latest["ends"])
+    window = window.filter(pc.equal(window["model_version"], champion.version))
     sample = of_log(window, truth.classes(truth.baseline(champion, platform), platform), {})
     found, answering = None, truth.answering(champion, platform)
     if answering is not None:
