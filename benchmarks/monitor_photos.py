@@ -20,6 +20,7 @@ from car_damage.model.answering import Answering, needs_a_person
 from car_damage.model.networks import heads
 from car_damage.model.quality.answers import fitted
 from car_damage.monitoring.samples import Sample
+from car_damage.photo.signals import Signals
 from car_damage.promotion.evidence import costs
 from car_damage.settings import Answers, Promotion
 
@@ -79,7 +80,7 @@ def _model(network: Network, train: PhotoFacts) -> Model:
 
 def _inputs(seen: PhotoFacts) -> dict[str, npt.NDArray[np.float64]]:
     size, aspect = np.log2(seen.width * seen.height), np.log2(seen.width / seen.height)
-    return {"brightness": seen.brightness, "sharpness": seen.sharpness, "warmth": seen.warmth, "size": size, "aspect": aspect}
+    return {name: getattr(seen, name) for name in Signals._fields} | {"size": size, "aspect": aspect}
 
 
 def _night(photo: Image.Image, much: float) -> bytes:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from car_damage.data.answers.inference_log import once
 from car_damage.model.answering import Answering, needs_a_person
 from car_damage.photo.columns import probability_column
+from car_damage.photo.signals import Signals
 
 Numbers = npt.NDArray[np.float64]
 UNKNOWN = -1
@@ -27,9 +28,7 @@ BASELINE = pa.schema(
         pa.field("label", pa.string()),
         pa.field("width", pa.int64()),
         pa.field("height", pa.int64()),
-        pa.field("brightness", pa.float64()),
-        pa.field("sharpness", pa.float64()),
-        pa.field("warmth", pa.float64()),
+        *(pa.field(name, pa.float64()) for name in Signals._fields),
         pa.field("review", pa.bool_()),
     ]
 )
@@ -122,7 +121,7 @@ def _inputs(rows: pa.Table) -> dict[str, Numbers]:
     width, height = _numbers(rows["width"]), _numbers(rows["height"])
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {
-            **{name: _numbers(rows[name]) for name in ("brightness", "sharpness", "warmth")},
+            **{name: _numbers(rows[name]) for name in Signals._fields},
             "size": np.log2(width * height),
             "aspect": np.log2(width / height),
         }
