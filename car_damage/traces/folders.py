@@ -1,9 +1,10 @@
-"""Files in folders of ours: those that a photo's hash names, those with rows that wait for a table, and the copies of models that an
-endpoint server of this home has fetched.
+"""Files in folders of ours: those that a photo's hash names, those with rows that wait for a table, the logs of processes, and the copies
+of models that an endpoint server of this home has fetched.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from car_damage.data import parquet
 from car_damage.data.listing import listed
 from car_damage.data.people import doubts
-from car_damage.errors import FileMissing
+from car_damage.errors import FileMissing, Unavailable
 from car_damage.pipeline import Trace
 from car_damage.ports import LEFT, Clock, Files
 from car_damage.traces import examples, lists
@@ -76,6 +77,32 @@ class Drafts:
 
     def _names(self, path: str, sought: SoughtPhoto) -> bool:
         return any(sought.named_in(data) for data in _each(self._files, [path], bytes)[0].values())
+
+
+class Logs:
+    """The logs in a folder of this machine, which processes append to meanwhile. A line may name a photo by its hash, or by its path."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        self._files, self._folder = files, folder
+
+    def find(self, sought: SoughtPhoto) -> list[Trace]:
+        count = len(self._naming(sought))
+        return [Trace(f"logs in {self._folder}", "files with lines that name it", count)] if count else []
+
+    def remove(self, sought: SoughtPhoto) -> None:
+        """In place and in the same length: a process goes on writing to the file that it has opened."""
+        for path, data in self._naming(sought).items():
+            try:
+                with Path(path).open("r+b") as log:
+                    log.write(sought.blotted(data, same_length=True))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
+
+    def _naming(self, sought: SoughtPhoto) -> dict[str, bytes]:
+        found, _ = _each(self._files, sorted(file.path for file in listed(self._files, self._folder)), bytes)
+        return {path: data for path, data in found.items() if sought.named_in(data)}
 
 
 class WaitingRows:

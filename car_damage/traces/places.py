@@ -2,8 +2,7 @@
 
 from car_damage.data.photos.ledger import PHOTOS, WORDS
 from car_damage.ports import Platform
-from car_damage.traces.folders import DoubtfulLabels, Drafts, ModelCopies, NamedFiles, WaitingRows
-from car_damage.traces.logs import Logs
+from car_damage.traces.folders import DoubtfulLabels, Drafts, Logs, ModelCopies, NamedFiles, WaitingRows
 from car_damage.traces.rows import Claims, Rows, paths_of
 from car_damage.traces.sought import Place, SoughtPhoto
 from car_damage.traces.trainings import Trainings
