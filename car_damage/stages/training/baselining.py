@@ -24,7 +24,8 @@ from car_damage.model.run_files import BASELINE_FILE, read_baseline
 from car_damage.monitoring.samples import BASELINE
 from car_damage.photo.columns import probability_column
 from car_damage.photo.signals import Signals, signals
-from car_damage.ports import FEATURES_TAG, Platform
+from car_damage.ports import Platform
+from car_damage.stages.training.seeing import trainings_with
 
 SAMPLE = 2_000
 """Photos of a baseline, at most: about 150 kB. Those with answers are decoded for it, where the training has not done so, in ten seconds of
@@ -47,10 +48,10 @@ def known_signals(features: str, platform: Platform) -> dict[str, Signals]:
     """sha256 -> the signals of the photos in the baseline of the latest training with these features, which has prepared them in the same
     way; none without features, or without such a training.
     """
-    runs = (run for run in platform.tracking.recent() if run.status == "FINISHED" and run.tags.get(FEATURES_TAG) == features)
+    runs = trainings_with(features, platform) if features else []
     with suppress(RegistryError, ValueError):  # it has no baseline, or half of one
-        if features and (run := next(runs, None)) is not None:
-            rows = read_baseline(platform.tracking.fetch(run.run_id, BASELINE_FILE))
+        if runs:
+            rows = read_baseline(platform.tracking.fetch(runs[0].run_id, BASELINE_FILE))
             if {*Signals._fields} <= {*rows.column_names}:
                 known = rows.select(["sha256", *Signals._fields]).drop_null().to_pylist()
                 return {row.pop("sha256"): Signals(**row) for row in known}

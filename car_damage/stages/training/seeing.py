@@ -24,7 +24,7 @@ from car_damage.model.networks.seer import ROW, Seer
 from car_damage.model.networks.views import VIEWS, chosen
 from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.run_files import ONNX_FILE
-from car_damage.ports import FEATURES_TAG, Platform, Where
+from car_damage.ports import FEATURES_TAG, Platform, RunSummary, Where
 from car_damage.stage import Progress
 from car_damage.stages.verdicts import refuse_too_many
 
@@ -198,9 +198,13 @@ def _alike(lacking: npt.NDArray[np.bool_]) -> Iterator[tuple[Rows, Rows]]:
             yield np.flatnonzero(pattern), np.flatnonzero(group.reshape(-1) == number)
 
 
+def trainings_with(digest: str, platform: Platform) -> list[RunSummary]:
+    """The finished trainings with features of this digest, the latest first. Raises what `Tracking.recent` raises."""
+    return [run for run in platform.tracking.recent() if run.status == "FINISHED" and run.tags.get(FEATURES_TAG) == digest]
+
+
 def _networks(digest: str, platform: Platform) -> Iterator[bytes]:
-    """Networks of earlier runs with features of this digest, the latest first."""
-    runs = [run for run in platform.tracking.recent() if run.status == "FINISHED" and run.tags.get(FEATURES_TAG) == digest]
-    for run in runs[:_KNOWN]:
+    """Networks of earlier trainings with features of this digest, the latest first."""
+    for run in trainings_with(digest, platform)[:_KNOWN]:
         with contextlib.suppress(RegistryError):  # it answers by Keras, or is being removed
             yield platform.tracking.fetch(run.run_id, ONNX_FILE)
