@@ -152,10 +152,10 @@ def forget(
     from car_damage.platform import Target
     from car_damage.settings_sources import load
 
-    named_photo(photo)  # a wrong name is told before the question
+    sha256, _ = named_photo(photo)  # a wrong name is told before the question
     if not yes:
         typer.confirm(f"Remove all that is known of the photo {photo}, and all earlier versions of the tables, for good?", abort=True)
-    run(Target(load()), photo, user(), output, typer.echo)
+    run(Target(load()), sha256, user(), output, typer.echo)
 
 
 @app.command()

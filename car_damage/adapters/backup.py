@@ -93,7 +93,7 @@ def _table(table: Path, into: Path) -> None:
 
 
 def _log_of(table: Path) -> set[tuple[str, int, int]]:
-    """Name, size and time of each file of its log."""
+    """Name, size and time of each file of its log, but for the hint."""
     found = set()
     for file in (table / "_delta_log").iterdir():
         with suppress(FileNotFoundError):
