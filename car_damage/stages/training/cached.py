@@ -16,7 +16,9 @@ are no sample of the others."""
 
 
 def features_of(sha256s: pa.ChunkedArray, digest: str, platform: Platform) -> npt.NDArray[np.float32] | None:
-    """The features of MOST of these photos, at random, as far as the table has them, (m, d); None for fewer than FEWEST, or SHARE."""
+    """The features, (m, d), that the table has of these photos, of which MOST are chosen at random. None where it has those of fewer than
+    FEWEST, or of less than SHARE of the chosen ones.
+    """
     there = np.sort(pc.unique(sha256s.drop_null()).to_numpy(zero_copy_only=False))
     chosen = np.random.default_rng(0).permutation(there)[:MOST].tolist()
     rows, _ = platform.tables.read(platform.settings.tables.features, table.FEATURES.names, where=Where("sha256", among=chosen))
