@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from car_damage.commands.predict import asked, read
+from car_damage.commands.predict import asked, files_named, read
 from car_damage.commands.terminal import printable
 from car_damage.errors import RequestRefused
 from car_damage.photo.decoder import Photo, decode
@@ -33,7 +33,8 @@ def explain(platform: Platform, photo: Path, to: Path | None, say: Callable[[str
         RequestRefused: the model cannot say where, or the picture cannot be written.
     """
     data = read(photo)
-    [answer] = asked(platform, [data], explain=True)
+    with files_named([photo]):
+        [answer] = asked(platform, [data], explain=True)
     if answer.map is None:
         raise RequestRefused(f"{answer.served_by} cannot say where it sees damage: it was registered by an earlier release. Run retrain")
     to = to or photo.with_name(f"_{photo.stem}-explained.jpg")

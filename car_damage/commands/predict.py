@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,16 @@ def predict(platform: Platform, photos: Sequence[Path], as_json: bool, say: Call
 
 
 def _of_all(platform: Platform, photos: Sequence[Path]) -> Sequence[Answer]:
-    """From one request. A refusal names the file."""
-    try:
+    """From one request."""
+    with files_named(photos):
         return asked(platform, [read(photo) for photo in photos])
+
+
+@contextmanager
+def files_named(photos: Sequence[Path]) -> Iterator[None]:
+    """A refusal of one of these photos names its file."""
+    try:
+        yield
     except PhotoRefused as error:
         names = {str(number): printable(str(photo)) for number, photo in enumerate(photos)}
         raise PhotoRefused(_ROW.sub(lambda row: names.get(row[1], row[0]), str(error))) from error

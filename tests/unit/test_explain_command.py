@@ -10,7 +10,7 @@ from PIL import Image
 
 from car_damage.adapters.folder import Folder
 from car_damage.commands.explain import explain, picture
-from car_damage.errors import RequestRefused
+from car_damage.errors import PhotoRefused, RequestRefused
 from car_damage.photo.decoder import decode
 from car_damage.ports import Prediction
 from car_damage.settings import Settings
@@ -44,6 +44,15 @@ def test_the_picture_lies_beside_the_photo_or_where_it_is_wanted(photo: Path, tm
     assert (tmp_path / "map.jpg").read_bytes() == (tmp_path / "_car-explained.jpg").read_bytes()
     with pytest.raises(RequestRefused, match=r"nowhere/map\.jpg cannot be written: No such file"):
         run(Endpoint(ANSWERS, served=1), photo, tmp_path / "nowhere" / "map.jpg")
+
+
+def test_a_refusal_names_the_file(photo: Path) -> None:
+    class Refusing(Endpoint):
+        def query(self, photos: "list[bytes]", *, explain: bool = False) -> list[Prediction]:  # type: ignore[override]
+            raise PhotoRefused("row 0: not an image")
+
+    with pytest.raises(PhotoRefused, match=rf"^{photo}: not an image$"):
+        run(Refusing(ANSWERS, served=1), photo)
 
 
 def test_a_version_of_an_earlier_release_cannot_say_where(photo: Path, tmp_path: Path) -> None:
