@@ -81,8 +81,9 @@ def answering(network: "keras.Model", answered: KnownAnswers, file: Path, test: 
     _compare(answered.by_keras, answered.probabilities[TEST])
     rows = _evenly(len(test), _LOOKED_AT)
     pixels, there = test.look(rows)
-    _compare(_by_keras(network, pixels), exported(pixels))
-    _compare(answered.probabilities[TEST][rows[there]], exported(pixels))
+    answers = exported(pixels)
+    _compare(_by_keras(network, pixels), answers)
+    _compare(answered.probabilities[TEST][rows[there]], answers)
     return ServedNetwork(exported, file)
 
 
