@@ -1,5 +1,7 @@
 """The head on a backbone's features: what it learns, how it chooses, and that one layer holds all of it."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -97,3 +99,15 @@ def test_the_network_answers_as_the_head_does_on_the_features(kind: Any) -> None
     given = keras.Input((12,))
     network = head.on(keras.Model(given, keras.layers.Rescaling(1.0)(given)))
     assert np.asarray(network(seen[:, 0])) == pytest.approx(head.probabilities(seen[:, 0]), abs=1e-4)
+
+
+def test_a_fit_in_a_new_process_holds_every_library_to_one_thread() -> None:
+    code = """
+from threadpoolctl import threadpool_info
+from car_damage.model.networks import heads
+with heads._one_thread():
+    import sklearn.linear_model
+    print({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "{1}\n"

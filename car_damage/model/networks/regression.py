@@ -16,12 +16,16 @@ _NEVER = 30.0
 
 
 def principal(rows: Floats, components: int) -> Floats:
-    """(n, d) standardised rows -> (d, k), the `components` directions in which they differ most, or fewer."""
-    rows = rows.astype(np.float32)  # in half the time: the last digits of a direction do not matter
+    """(n, d) float32, standardised rows -> (d, k) float32, the `components` directions in which they differ most, or fewer."""
+    from scipy.linalg import eigh
+
     count, length = rows.shape
     few = count < length  # then the rows' own products have the same eigenvalues, in a smaller matrix
-    _, vectors = np.linalg.eigh((rows @ rows.T if few else rows.T @ rows) / count)
-    axes = vectors[:, ::-1][:, : min(components, count, length)]
+    products = (rows @ rows.T if few else rows.T @ rows) / count
+    first = len(products) - min(components, count, length)
+    # Only the vectors that are wanted, in a third of the time that all of them take.
+    _, vectors = eigh(products, subset_by_index=(first, len(products) - 1), check_finite=False)
+    axes = vectors[:, ::-1]
     if few:
         axes = rows.T @ axes
         lengths = np.linalg.norm(axes, axis=0)
@@ -53,7 +57,8 @@ def logistic(
         bias[there] = 0.0
         yield from [(np.zeros((rows.shape[1], classes)), bias)] * len(strengths)
         return
-    fitted = LogisticRegression(max_iter=1000, warm_start=True)
+    # Newton's method takes two or three steps where others take fifty. Its matrix is small for two classes, and not for many.
+    fitted = LogisticRegression(max_iter=1000, warm_start=True, solver="newton-cholesky" if len(there) == 2 else "lbfgs")
     for strength in strengths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a little short of the best is as good
