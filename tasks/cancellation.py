@@ -28,7 +28,8 @@ def end_work(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None
 
 def stay_as_it_was(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Withdraw the version that the run was about to take live, serve the champion, and say in the run's log what is live."""
-    from car_damage.stages import endpoint, intention
+    from car_damage.stages import endpoint
+    from car_damage.stages.versions import intention
 
     del state
     platform = runner_for(load()).platform

@@ -15,9 +15,9 @@ from car_damage.pipeline import AWAIT, PROMOTE, EndpointReport, EndpointRequest
 from car_damage.ports import CHAMPION, TAG_LIMIT, EndpointState, ModelVersion, Platform, Prediction
 from car_damage.promotion.tags import COVERAGE, DECISION
 from car_damage.stage import Progress, Stage
-from car_damage.stages import intention
-from car_damage.stages.intention import Intended
-from car_damage.stages.swap import ask, bring, look, serves, smoke_photo, with_its_coverage
+from car_damage.stages.versions import intention
+from car_damage.stages.versions.intention import Intended
+from car_damage.stages.versions.swap import ask, bring, look, serves, smoke_photo, with_its_coverage
 
 LOG_TAIL = 2000
 """Characters of the build log that an error carries."""

@@ -26,9 +26,9 @@ from car_damage.monitoring.windows import Window, alarm, closed
 from car_damage.pipeline import MonitorReport, MonitorRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import words
 from car_damage.stages.monitoring import careful, entries, old_requests, requests, shown, truth
 from car_damage.stages.monitoring.truth import Truth
+from car_damage.stages.photos import words
 from car_damage.stages.training import cached
 
 OTHER_TESTS = 4

@@ -38,8 +38,8 @@ from car_damage.promotion.tags import (
 )
 from car_damage.showing import if_possible
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages.judging import PhotosToJudge, judge, read_test_photos
-from car_damage.stages.verdicts import leave_out
+from car_damage.stages.photos.verdicts import leave_out
+from car_damage.stages.versions.judging import PhotosToJudge, judge, read_test_photos
 
 _EVIDENCE: TypeAdapter[Evidence] = TypeAdapter(StoredEvidence)
 _SUMMARY = "Network "

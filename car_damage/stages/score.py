@@ -23,7 +23,7 @@ from car_damage.machine import Scratch, absolute
 from car_damage.pipeline import UNREADABLE_SHOWN, ScoreReport, ScoreRequest
 from car_damage.ports import ModelVersion, Platform
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages import claims
+from car_damage.stages.photos import claims
 from car_damage.traces.marks import marks as forgotten_marks
 
 EXAMPLES = 10

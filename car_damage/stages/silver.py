@@ -24,8 +24,8 @@ from car_damage.pipeline import SilverReport, SilverRequest
 from car_damage.ports import Platform
 from car_damage.settings import Settings
 from car_damage.stage import HOUR, Progress, Stage
-from car_damage.stages.labelling import labeller
-from car_damage.stages.words import of_photos, standing
+from car_damage.stages.photos.labelling import labeller
+from car_damage.stages.photos.words import of_photos, standing
 
 ATTEMPTS = 5
 """Plans that are made while other writers come first."""

@@ -37,12 +37,12 @@ from car_damage.ports import (
 )
 from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
+from car_damage.stages.photos.verdicts import leave_out, refuse_too_many
 from car_damage.stages.training import evaluating, transfer, warm_start
 from car_damage.stages.training.contents import contents
 from car_damage.stages.training.network import NetworkChoice, settle
 from car_damage.stages.training.search import searched
 from car_damage.stages.training.seeing import PhotoFeatures, see
-from car_damage.stages.verdicts import leave_out, refuse_too_many
 
 if TYPE_CHECKING:
     import keras

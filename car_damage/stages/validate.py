@@ -28,8 +28,8 @@ from car_damage.pipeline import UNREADABLE_SHOWN, ValidateReport, ValidateReques
 from car_damage.ports import LandingDiff, Platform
 from car_damage.settings import Settings
 from car_damage.stage import HOUR, Next, Progress, Stage
-from car_damage.stages.labelling import labeller
-from car_damage.stages.words import take_up
+from car_damage.stages.photos.labelling import labeller
+from car_damage.stages.photos.words import take_up
 from car_damage.traces.marks import marks as forgotten_marks
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from car_damage.platform import Target
 from car_damage.ports import served_name
 from car_damage.settings import Settings
 from car_damage.stage import silent
-from car_damage.stages.swap import bring, serves
+from car_damage.stages.versions.swap import bring, serves
 from deployments import demo_photos
 from tests.databricks.conftest import HastyClock, Logged
 from tests.databricks.twin import Twin

@@ -28,8 +28,8 @@ from car_damage.ports import BRONZE_TAG, CHAMPION, FLOW_RUN_TAG, KEY_TAG, SILVER
 from car_damage.settings import Databricks, Settings
 from car_damage.stage import silent
 from car_damage.stages.score import STAGE as SCORE
-from car_damage.stages.swap import smoke_photo
 from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.stages.versions.swap import smoke_photo
 from car_damage.traces.account import account
 from car_damage.traces.rows import HASH, PATH
 from deployments import demo_photos

@@ -46,9 +46,9 @@ from car_damage.platform import Target
 from car_damage.ports import CHAMPION, FEATURES_TAG, WARM_START_TAG
 from car_damage.settings import Answers, Settings, Training
 from car_damage.stage import silent
-from car_damage.stages import judging
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.training import search, seeing, transfer, warm_start
+from car_damage.stages.versions import judging
 from tests.model.conftest import CLASSES, World, build_world, home_in
 
 TABLE = "insurance_uc.silver.features"

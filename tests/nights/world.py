@@ -35,7 +35,7 @@ from car_damage.pipeline import (
 from car_damage.promotion import outcome
 from car_damage.settings import Settings
 from car_damage.stage import Stage, silent
-from car_damage.stages import judging, register
+from car_damage.stages import register
 from car_damage.stages.choose import STAGE as CHOOSE
 from car_damage.stages.endpoint import STAGE as ENDPOINT
 from car_damage.stages.endpoint import is_right, put_right
@@ -45,6 +45,7 @@ from car_damage.stages.silver import STAGE as SILVER
 from car_damage.stages.tidy import STAGE as TIDY
 from car_damage.stages.train import STAGE as TRAIN
 from car_damage.stages.validate import STAGE as VALIDATE
+from car_damage.stages.versions import judging
 from tests.fakes import Moves, Time
 from tests.nights import networks
 from tests.nights.people import People

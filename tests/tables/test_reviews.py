@@ -9,7 +9,7 @@ from car_damage.adapters.relocation import move_photos
 from car_damage.data.people import reviews
 from car_damage.data.people.reviews import Word
 from car_damage.errors import LandingLost, PhotoChanged
-from car_damage.stages.verdicts import leave_out
+from car_damage.stages.photos.verdicts import leave_out
 from tests.fakes import sha256
 from tests.tables.conftest import SILVER_TABLE
 

@@ -22,8 +22,9 @@ from car_damage.pipeline import Evidence, RegisterReport, RegisterRequest, Score
 from car_damage.promotion.tags import is_approved
 from car_damage.settings import Landing, Promotion, Settings
 from car_damage.stage import silent
-from car_damage.stages import judging, register
+from car_damage.stages import register
 from car_damage.stages.register import work
+from car_damage.stages.versions import judging
 from tests.fakes import Endpoint, Photos, Runs, Table, Versions, World, sha256
 
 CLASSES = ("minor", "moderate", "major")

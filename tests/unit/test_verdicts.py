@@ -4,7 +4,7 @@ import pytest
 
 from car_damage.errors import CarDamageError, PhotoChanged, Unavailable
 from car_damage.settings import Landing
-from car_damage.stages.verdicts import refuse_too_many
+from car_damage.stages.photos.verdicts import refuse_too_many
 
 LANDING = Landing(folder="/landing")
 

@@ -16,7 +16,7 @@ from car_damage.model.answering import Answering
 from car_damage.model.run_files import ANSWERING_FILE, BASELINE_FILE, TRAINED_FILE, read_baseline, read_trained
 from car_damage.monitoring.samples import classes_of
 from car_damage.ports import FEATURES_TAG, ModelVersion, Platform
-from car_damage.stages import words
+from car_damage.stages.photos import words
 
 
 @dataclass(frozen=True)

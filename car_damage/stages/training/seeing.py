@@ -26,7 +26,7 @@ from car_damage.model.pixels.photos import PhotoSet
 from car_damage.model.run_files import ONNX_FILE
 from car_damage.ports import FEATURES_TAG, Platform, RunSummary, Where
 from car_damage.stage import Progress
-from car_damage.stages.verdicts import refuse_too_many
+from car_damage.stages.photos.verdicts import refuse_too_many
 
 CHUNK = 512
 """Photos of one commit. A run that is killed loses at most one chunk."""
