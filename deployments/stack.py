@@ -23,6 +23,12 @@ from tasks.local_server import prefect_log
 PREFECT_START = 180.0
 """Seconds that a Prefect server may take to start. The first start creates the database: about 15 s on two cores."""
 MLFLOW_START = 120.0
+GLIBC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
+"""Variables by which a Prefect server gives back memory that it has freed: it makes many copies of pictures of up to 2 MB.
+
+By default glibc has a heap for each thread, and each connection to SQLite has a thread. The first large copy that is freed raises the size,
+in bytes, from which on a copy lies outside the heaps: then the next ones lie in them, and heaps seldom shrink. A size that is set stays.
+"""
 USER = "admin"
 """The only user of the pages of Prefect and MLflow."""
 WORKER = "worker"
@@ -80,6 +86,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK),
         # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        **GLIBC,
     }
     command = [sys.executable, "-m", "deployments.prefect_server", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with service("Prefect server", command, prefect_log(home), f"{url}/api/health", {**variables, **server}) as started:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deployments.release import IN_THE_IMAGE
+from deployments.stack import GLIBC
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deployments" / "containers"
@@ -50,6 +51,12 @@ def test_every_password_is_asked_for_and_every_service_that_stays_says_whether_i
     assert [port for one in services.values() for port in one.get("ports", ()) if not port.startswith("127.0.0.1:")] == []
     mounted = {volume.partition(":")[0] for one in services.values() for volume in one["volumes"]}
     assert {name for name in mounted if not name.startswith("$")} == set(COMPOSE["volumes"])
+
+
+def test_every_prefect_server_gives_back_the_memory_that_it_has_freed() -> None:
+    assert GLIBC.items() <= COMPOSE["services"]["server"]["environment"].items()
+    lines = (ROOT / "docs" / "shared-server.md").read_text().splitlines()
+    assert {f"{name}={value}" for name, value in GLIBC.items()} <= set(lines)
 
 
 def test_a_worker_imports_only_what_its_extra_brings() -> None:
