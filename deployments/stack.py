@@ -29,6 +29,10 @@ GLIBC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072"}
 By default glibc has a heap for each thread, and each connection to SQLite has a thread. The first large copy that is freed raises the size,
 in bytes, from which on a copy lies outside the heaps: then the next ones lie in them, and heaps seldom shrink. A size that is set stays.
 """
+EVENTS = {"PREFECT_SERVER_EVENTS_MAXIMUM_SIZE_BYTES": "50000"}
+"""An event about an artifact repeats all of it, contact sheets included, and nobody can remove a photo from it. So a Prefect server drops the
+event if it is larger, in bytes, with a warning in its log. Events without pictures are far smaller.
+"""
 USER = "admin"
 """The only user of the pages of Prefect and MLflow."""
 WORKER = "worker"
@@ -86,6 +90,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[Prefect]:
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in LOOPBACK),
         # Leases in memory are lost when the server stops, and their slots then stay taken.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        **EVENTS,
         **GLIBC,
     }
     command = [sys.executable, "-m", "deployments.prefect_server", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from deployments.release import IN_THE_IMAGE
-from deployments.stack import GLIBC
+from deployments.stack import EVENTS, GLIBC
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deployments" / "containers"
@@ -53,10 +53,11 @@ def test_every_password_is_asked_for_and_every_service_that_stays_says_whether_i
     assert {name for name in mounted if not name.startswith("$")} == set(COMPOSE["volumes"])
 
 
-def test_every_prefect_server_gives_back_the_memory_that_it_has_freed() -> None:
-    assert GLIBC.items() <= COMPOSE["services"]["server"]["environment"].items()
+def test_every_prefect_server_gives_back_the_memory_that_it_has_freed_and_repeats_no_pictures() -> None:
+    wanted = EVENTS | GLIBC
+    assert wanted.items() <= COMPOSE["services"]["server"]["environment"].items()
     lines = (ROOT / "docs" / "shared-server.md").read_text().splitlines()
-    assert {f"{name}={value}" for name, value in GLIBC.items()} <= set(lines)
+    assert {f"{name}={value}" for name, value in wanted.items()} <= set(lines)
 
 
 def test_a_worker_imports_only_what_its_extra_brings() -> None:
