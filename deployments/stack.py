@@ -30,8 +30,8 @@ By default glibc has a heap for each thread, and each connection to SQLite has a
 in bytes, from which on a copy lies outside the heaps: then the next ones lie in them, and heaps seldom shrink. A size that is set stays.
 """
 EVENTS = {"PREFECT_SERVER_EVENTS_MAXIMUM_SIZE_BYTES": "50000"}
-"""An event about an artifact repeats all of it, contact sheets included, and nobody can remove a photo from it. So a Prefect server drops the
-event if it is larger, in bytes, with a warning in its log. Events without pictures are far smaller.
+"""An event about an artifact repeats all of it, contact sheets included, and nobody can remove a photo from it. So a Prefect server drops
+events that are larger, in bytes, with a warning in its log. Events without pictures are far smaller.
 """
 USER = "admin"
 """The only user of the pages of Prefect and MLflow."""
