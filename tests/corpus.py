@@ -5,6 +5,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -35,14 +36,15 @@ def heic(image: Image.Image, exif: bytes | None = None, **options: object) -> by
     return buffer.getvalue()
 
 
-def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, bytes]:
+@cache
+def photos(seed: int = 0, width: int = 320, height: int = 240) -> Mapping[str, bytes]:
     """Valid photos by name. The first word of the name is the format."""
     image = picture(seed, width, height)
     grey = image.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     clear = image.convert("RGBA")
     clear.putalpha(grey)
-    return {
+    valid = {
         "JPEG": encoded(image, "JPEG"),
         "JPEG progressive": encoded(image, "JPEG", progressive=True),
         "JPEG grey": encoded(grey, "JPEG"),
@@ -76,15 +78,17 @@ def photos(seed: int = 0, width: int = 320, height: int = 240) -> dict[str, byte
         "TIFF 32 bit": encoded(grey.convert("I"), "TIFF"),
         "TIFF float": encoded(grey.convert("F"), "TIFF"),
     }
+    return MappingProxyType(valid)
 
 
-def broken() -> dict[str, tuple[bytes, str]]:
+@cache
+def broken() -> Mapping[str, tuple[bytes, str]]:
     """Unusable photos by name, each with its expected reason."""
     image, small = picture(), picture(0, 40, 300)
     jpeg, png = encoded(image, "JPEG"), encoded(image, "PNG")
     scan = jpeg.index(b"\xff\xda")
     cut = {f"cut {name}": (data[: len(data) // 4 if name == "MPO" else len(data) // 2], "truncated") for name, data in photos().items()}
-    return cut | {
+    bad = {
         "nothing": (b"", "empty"),
         "text": (b"this is not a photo\n" * 50, "not an image"),
         "garbage": (np.random.default_rng(1).bytes(5000), "not an image"),
@@ -121,6 +125,7 @@ def broken() -> dict[str, tuple[bytes, str]]:
             "too many pixels",
         ),
     }
+    return MappingProxyType(cut | bad)
 
 
 def with_tail(data: bytes, zeros: int) -> bytes:

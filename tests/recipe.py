@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +43,9 @@ is part of the recipe."""
 ROOMS = ("car_damage.model", "car_damage.photo")
 SINGLE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 """Environment variables with which two trainings add numbers in the same order."""
+
+Outcomes = Callable[[Path, Path, Path], dict[str, bytes]]
+"""Makes of the code in a folder, a folder of photos and a file to write what `trained` does."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def record(root: Path = ROOT) -> str:
-    """Record the recipe that is there; returns what was done.
+def record(root: Path = ROOT, outcomes: Outcomes | None = None) -> str:
+    """Record the recipe that is there; returns what was done. By default, `outcomes` trains in a process of its own.
 
     Raises:
         NotProved: the code gives another model, or there is nothing to compare it with.
@@ -96,20 +99,20 @@ def record(root: Path = ROOT) -> str:
     if now.recipe < before.recipe:
         raise NotProved(f"RECIPE is {now.recipe}, and it was {before.recipe} before: it must not become smaller")
     if now.recipe == before.recipe:
-        _prove(root, before)
+        _prove(root, before, outcomes or trained)
     (root / RECORD).write_text(json.dumps(asdict(now), indent=1) + "\n")
     why = "the same photos train the same model" if now.recipe == before.recipe else f"RECIPE was raised to {now.recipe}"
     return f"recorded in {RECORD}: {why}"
 
 
-def _prove(root: Path, before: Recipe) -> None:
+def _prove(root: Path, before: Recipe, outcomes: Outcomes) -> None:
     with tempfile.TemporaryDirectory(prefix="recipe-") as scratch:
         folder = Path(scratch)
         _write_photos(folder / "photos")
         _extract(root, _commit_with(root, before, folder), folder / "before")
         with ThreadPoolExecutor() as pool:
             first, second = pool.map(
-                _trained, (folder / "before", root), [folder / "photos"] * 2, (folder / "before.npz", folder / "now.npz")
+                outcomes, (folder / "before", root), [folder / "photos"] * 2, (folder / "before.npz", folder / "now.npz")
             )
     # What only the present code says has nothing to be compared with.
     if different := sorted(name for name in first if first[name] != second.get(name)):
@@ -157,7 +160,7 @@ def _extract(root: Path, commit: str, to: Path) -> None:
     subprocess.run(["tar", "-x", "-C", str(to)], input=_git(root, "archive", commit), check=True)  # noqa: S607
 
 
-def _trained(tree: Path, photos: Path, result: Path) -> dict[str, bytes]:
+def trained(tree: Path, photos: Path, result: Path) -> dict[str, bytes]:
     """What this code makes of the photos: name -> bytes. Its own outcomes are written, by its functions as they are there."""
     environment = os.environ | SINGLE_THREAD | {"PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", "tests.recipe", "train", str(photos), str(result)]

@@ -30,6 +30,15 @@ MARKS = "a % # ' é ; : * & + $HOME {} ~ <> ` (b)"
 """Every mark that a home's path may have."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_collect(network_file: Path) -> Iterator[None]:
+    """`opened` collects garbage. Without what is there already, TensorFlow above all, this takes no half a second each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def opened(home: Path) -> Target:
     """As another process opens it, after the earlier ones have ended."""
     _artifact_repos_cache.clear()  # in its process, MLflow remembers where the files of a run are

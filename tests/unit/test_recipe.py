@@ -46,6 +46,20 @@ def change(checkout: Path) -> Change:
     return replace
 
 
+@pytest.fixture(scope="module")
+def outcomes() -> recipe.Outcomes:
+    """Trains once with the same code: the tests begin with the same commit."""
+    known: dict[str, dict[str, bytes]] = {}
+
+    def trained(tree: Path, photos: Path, result: Path) -> dict[str, bytes]:
+        code = recipe.digest(tree)
+        if code not in known:
+            known[code] = recipe.trained(tree, photos, result)
+        return known[code]
+
+    return trained
+
+
 def test_comments_docstrings_and_layout_are_no_part_of_the_digest(checkout: Path, change: Change) -> None:
     before = recipe.digest(checkout)
     change(NETWORKS, "BRIGHTNESS = 0.25\n", "# A comment.\nBRIGHTNESS = (\n    0.25\n)\n")
@@ -97,18 +111,20 @@ def test_a_digest_that_no_commit_has_cannot_be_replaced(checkout: Path, change: 
 
 
 @pytest.mark.slow
-def test_a_change_that_trains_the_same_model_is_recorded(checkout: Path, change: Change) -> None:
+def test_a_change_that_trains_the_same_model_is_recorded(checkout: Path, change: Change, outcomes: recipe.Outcomes) -> None:
     change(
         NETWORKS,
         'return keras.Model(photo, probabilities, name="cnn")',
         'whole = keras.Model(photo, probabilities, name="cnn")\n    return whole',
     )
-    recipe.record(checkout)
+    recipe.record(checkout, outcomes)
     assert recipe.recorded(checkout) == recipe.present(checkout)
 
 
 @pytest.mark.slow
-def test_a_change_of_any_part_of_the_recipe_is_refused_until_recipe_is_raised(checkout: Path, change: Change) -> None:
+def test_a_change_of_any_part_of_the_recipe_is_refused_until_recipe_is_raised(
+    checkout: Path, change: Change, outcomes: recipe.Outcomes
+) -> None:
     change(NETWORKS, "BRIGHTNESS = 0.25", "BRIGHTNESS = 0.2")
     change("car_damage/model/networks/tuning/learner.py", "BATCH = 32", "BATCH = 16")
     change("car_damage/model/networks/augmentation.py", "QUALITIES = (40, 95)", "QUALITIES = (45, 95)")
@@ -116,5 +132,5 @@ def test_a_change_of_any_part_of_the_recipe_is_refused_until_recipe_is_raised(ch
     change("car_damage/model/quality/calibration.py", "HOTTEST = 5.0", "HOTTEST = 4.0")
     parts = "answering, answers, seen, tuned, tuned_wide, view, weights, wide"
     with pytest.raises(recipe.NotProved, match=rf" of {parts}, such as .* Raise RECIPE in car_damage/pipeline\.py"):
-        recipe.record(checkout)
+        recipe.record(checkout, outcomes)
     assert recipe.recorded(checkout) != recipe.present(checkout)

@@ -137,7 +137,7 @@ class DeltaTables(ABC):
         if self._root is None:
             return None
         path = Path(self.uri(table))
-        if not (path / "_delta_log").is_dir() or (log := Log(path)).latest < 0:
+        if (log := Log(path)).latest < 0:
             return Space()
         stay = {log.latest, *filter(log.holds, needed)}
         unused = _sizes(self._vacuum(table, keep_days, stay, dry_run=True))
@@ -162,7 +162,7 @@ class DeltaTables(ABC):
         if self._root is None:
             return self._purge_in_catalog(table)
         path = Path(self.uri(table))
-        if not (path / "_delta_log").is_dir() or (latest := Log(path).latest) < 0:
+        if (latest := Log(path).latest) < 0:
             return ""
         self._vacuum(table, 0, {latest}, dry_run=False)
         used = self._files_of(table)

@@ -7,8 +7,9 @@ must stay readable for years would keep every commit after it.
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 _FILE = re.compile(r"\.?(\d{20})\.")
@@ -20,12 +21,13 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 
 
 class Log:
-    """The files of `<table>/_delta_log` at this moment."""
+    """The files of `<table>/_delta_log` at this moment; none where there is no table."""
 
     def __init__(self, table: Path) -> None:
         folder = table / "_delta_log"
-        self._drafts = [path for path in folder.iterdir() if _DRAFT.match(path.name)]
-        self._files = [(path, int(found[1])) for path in sorted(folder.iterdir()) if (found := _FILE.match(path.name))]
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        self._drafts = [path for path in paths if _DRAFT.match(path.name)]
+        self._files = [(path, int(found[1])) for path in paths if (found := _FILE.match(path.name))]
         self._commits = {version: path for path, version in self._files if _COMMIT.fullmatch(path.name)}
         self._checkpoints = sorted(version for path, version in self._files if _CHECKPOINT.fullmatch(path.name))
 
@@ -45,6 +47,11 @@ class Log:
         commits = range(start + 1 if start in self._checkpoints else 0, version + 1)
         return version <= self.latest and all(commit in self._commits for commit in commits)
 
+    def commits(self, after: int) -> list[Mapping[str, Any]]:
+        """What the writers of the commits after a version noted, such as `operationParameters`; and `version`. Newest first."""
+        newer = sorted((version for version in self._commits if version > after), reverse=True)
+        return [{**_noted(self._commits[version]), "version": version} for version in newer]
+
     def superfluous(self, stay: Collection[int], since: float) -> list[Path]:
         """The files from which none of these versions is read, and none that was committed after a time (seconds since 1970)."""
         latest = self.latest
@@ -58,9 +65,17 @@ class Log:
 
     def removed(self) -> set[str]:
         """The names of the table's files that the log's commits have removed from it."""
-        removals = (line for path in self._commits.values() for line in path.read_bytes().splitlines() if line.startswith(b'{"remove"'))
-        return {unquote(json.loads(line)["remove"]["path"]) for line in removals}
+        return {unquote(action["path"]) for path in self._commits.values() for action in _actions(path, "remove")}
 
     def _start(self, version: int) -> int:
         """The version of the latest checkpoint at or before this version; 0 without one."""
         return max((checkpoint for checkpoint in self._checkpoints if checkpoint <= version), default=0)
+
+
+def _noted(commit: Path) -> Mapping[str, Any]:
+    return next(_actions(commit, "commitInfo"), {})
+
+
+def _actions(commit: Path, kind: str) -> Iterator[Mapping[str, Any]]:
+    start = f'{{"{kind}"'.encode()
+    return (json.loads(line)[kind] for line in commit.read_bytes().splitlines() if line.startswith(start))

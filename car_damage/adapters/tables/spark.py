@@ -28,7 +28,7 @@ from car_damage.adapters.tables.spark_calls import awaited
 from car_damage.adapters.tables.spark_errors import condition, foreign, translated
 from car_damage.adapters.tables.spark_work import SparkWork, ddl, literal, quoted
 from car_damage.data.described import COMMENT, comment_of
-from car_damage.errors import CommitConflict
+from car_damage.errors import CommitConflict, Unavailable
 from car_damage.ports import Where
 
 if TYPE_CHECKING:
@@ -144,15 +144,26 @@ class SparkDelta(SparkWork):
 
     def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
         """The commit with the mark among those after a version, or None. Usually it is the latest commit."""
-        newer = self._history(table, 1)
-        if newer and mark not in str(newer[0]["operationParameters"]) and newer[0]["version"] - before > 1:
-            newer = self._history(table, newer[0]["version"] - before)
-        return next((commit for commit in newer if mark in str(commit["operationParameters"])), None)
+        if self._root is not None:
+            newer = self._log_of(table).commits(before)
+        else:
+            newer = self._history(table, 1)
+            if newer and mark not in str(newer[0]["operationParameters"]) and newer[0]["version"] - before > 1:
+                newer = self._history(table, newer[0]["version"] - before)
+        return next((commit for commit in newer if mark in str(commit.get("operationParameters"))), None)
 
     def _latest(self, table: str) -> int:
-        """The table's version; -1 if it does not exist."""
+        """The table's version; -1 if it does not exist. The folder of a table says it for less than Spark, which takes a job for it."""
+        if self._root is not None:
+            return self._log_of(table).latest
         history = self._history(table, 1)
         return history[0]["version"] if history else -1
+
+    def _log_of(self, table: str) -> Log:
+        try:
+            return Log(Path(self.uri(table)))
+        except OSError as error:
+            raise Unavailable(f"{self._called(table)}: its log cannot be read ({error})") from error
 
     def _history(self, table: str, commits: int) -> list[Mapping[str, Any]]:
         """The latest commits, newest first; empty if the table does not exist."""
