@@ -110,6 +110,8 @@ def train(  # noqa: PLR0917 - of what, and how
             metrics=["accuracy"],
             jit_compile=False,  # measured: compiling takes seconds, and the steps are not faster
         )
+        # Otherwise `fit` traces its step twice, because the first time makes the optimizer's variables, and keeps a graph of each.
+        learner.optimizer.build(learner.trainable_variables)
         stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
         fitted = learner.fit(
             batches(train, settings.batch_size, settings.seed, change),
