@@ -79,8 +79,8 @@ bench-scale: setup spark  ## Measure both table engines with up to 100,000 photo
 bench-nights: setup  ## Simulate a thousand nights of people, photos and kills; takes twenty minutes
 	@$(BIN)/python -m benchmarks nights
 
-bench-soak: MINUTES ?= 10
-bench-soak: setup  ## Compress busy hours into MINUTES=10, and see whether anything leaks or gets lost
+bench-soak: MINUTES ?= 15
+bench-soak: setup  ## Compress busy hours into MINUTES=15, and see whether anything leaks or gets lost
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 pictures: setup  ## Take the README's pictures anew; needs Chromium with its chromedriver

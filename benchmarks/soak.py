@@ -1,20 +1,19 @@
 """`make bench-soak`: busy hours of the service compressed into minutes, to see whether anything leaks or gets lost.
 
 A round has what a busy hour has: photos land, people review, a network is trained and judged, versions are swapped, the endpoint is asked,
-monitor looks at the requests, and in every third round a photo is forgotten. Meanwhile a client never stops asking. A Prefect server and
-the endpoint server are processes of their own, and all flows run in this process, one after another: so what a run leaves behind adds up,
-which it cannot where each run has its own process. After the last round the tables are compared with what people did, row by row.
-The figures are in docs/scale.md.
+monitor looks at the requests, and in every third round a photo is forgotten. Meanwhile a client never stops asking. The service is that of
+`make up`, with `make watch` beside it: photos that land start a run, and the worker starts a process for each run. What is measured are the
+processes that live on. After the last round the tables are compared with what people did, row by row. The figures are in docs/scale.md.
 """
 
 import argparse
-import gc
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,25 +22,27 @@ import httpx
 
 from benchmarks.endpoint import TIMEOUT
 from benchmarks.soak_checks import LEFT, Account, Course, forgotten, landed, requests, swaps, usage, words
-from benchmarks.soak_page import Soak, lines_of, write
+from benchmarks.soak_page import TEMPORARY, Soak, lines_of, write
 from benchmarks.soak_people import People
+from benchmarks.soak_service import Runs, left, running
 from car_damage.moves import DONE
 from car_damage.platform import Target
 from car_damage.server.address import token
 from car_damage.settings_sources import load
 from car_damage.stage import silent
 from car_damage.stages.monitoring.requests import take_up
+from deployments.pid_file import MAKE_UP
 from deployments.processes import free_port
-from deployments.stack import ENDPOINT_START, endpoint_server, prefect_server
+from deployments.stack import WORKER
 
-MINUTES = 10.0
+MINUTES = 15.0
 LEAST_ROUNDS = 6
 FORGETS = 3
 """In every so manieth round a photo is forgotten."""
-SERVER, PREFECT, THIS, ALL = "endpoint server and its models", "Prefect server", "process of the flows", "all"
+ALONE = {MAKE_UP, WORKER}
+"""Processes whose children are counted but not measured: those of `make up` are measured themselves, and those of the worker end."""
 # Hours become seconds, and few photos are enough for a decision.
 _SETTINGS = {
-    "TRAINING__EPOCHS": "12",
     "PROMOTION__MIN_TEST_PHOTOS": "5",
     "PROMOTION__MIN_TEST_PHOTOS_PER_CLASS": "1",
     "PROMOTION__MIN_CONFIDENCE": "0.5",
@@ -51,74 +52,82 @@ _SETTINGS = {
     "PROMOTION__RECALL_FLOOR": "{}",
     "SERVING__POLL": "0.2",
     "TABLES__KEEP_DAYS": "0",
+    "DOORBELL__QUIET": "1",
+    "DOORBELL__REPEAT_AFTER": "60",
     "MONITORING__LOG_SECONDS": "1",
     "MONITORING__HOURS": "0.005",
     "MONITORING__WAIT": "3",
+    "MONITORING__CRON": "0 0 1 1 *",  # the rounds start it
 }
-_RATE, _EPOCHS = "CAR_DAMAGE_TRAINING__LEARNING_RATE", "CAR_DAMAGE_TRAINING__EPOCHS"
 
 
 def run(minutes: float = MINUTES) -> Soak:
     begun = time.monotonic()
-    with _home() as home, prefect_server(home) as prefect:
-        with endpoint_server(load()) as endpoint:
-            prefect.await_ready()
-            endpoint.await_ready(ENDPOINT_START)
-            os.environ.update(prefect.variables | {"PREFECT_LOGGING_LEVEL": "ERROR"})
+    with _home():
+        with running(load()) as processes:
+            from prefect.client.orchestration import get_client
+
             settings = load()
             headers = {"Authorization": f"Bearer {token(settings.home)}"}
-            with httpx.Client(base_url=settings.serving.host or "", headers=headers, timeout=TIMEOUT) as client:
-                people = People(settings, client)
-                servers = {SERVER: endpoint.process.pid, PREFECT: prefect.service.process.pid}
-                courses = _rounds(people, servers, begun + 60 * minutes)
+            with (
+                httpx.Client(base_url=settings.serving.host or "", headers=headers, timeout=TIMEOUT) as client,
+                get_client(sync_client=True) as prefect,
+            ):
+                people, runs = People(settings, client), Runs(prefect)
+                courses = _rounds(people, runs, processes, begun + 60 * minutes)
+                of_runs = runs.account()
         target = Target(load())
         take_up(target, silent)
         rounds = len(courses[0].values)
         live = [move.intention.version for move in target.history.moves(DONE)]
-        accounts = [*_accounts(people, target), swaps(live, rounds)]
+        accounts = [*_accounts(people, target), swaps(live, rounds), of_runs]
         return Soak(rounds, time.monotonic() - begun, _done(people, target), courses, accounts)
 
 
 @contextmanager
-def _home() -> Iterator[Path]:
+def _home() -> Iterator[None]:
     """A home folder with a temporary folder of its own, by the environment of this process and of those that it starts."""
     with tempfile.TemporaryDirectory(prefix="car-damage-soak-") as folder:
         home = Path(folder)
         (home / "tmp").mkdir()
-        (home / "settings.toml").touch()
         places = {
             "CONFIG": f"{home}/settings.toml",
             "HOME": folder,
             "LANDING__FOLDER": f"{home}/landing",
             "ANSWERS__KEEP_FOR_REVIEW": f"{home}/kept",
             "SERVING__HOST": f"http://127.0.0.1:{free_port()}",
+            "STACK__PREFECT_PORT": str(free_port()),
+            "STACK__MLFLOW_PORT": str(free_port()),
         }
         os.environ.update({f"CAR_DAMAGE_{name}": value for name, value in (places | _SETTINGS).items()})
         os.environ["TMPDIR"] = tempfile.tempdir = str(home / "tmp")
-        yield home
+        _learn(1e-7, epochs=1)
+        yield
 
 
-def _rounds(people: People, servers: dict[str, int], until: float) -> list[Course]:
+def _learn(rate: float, epochs: int) -> None:
+    """Let the next trainings learn at this rate, and for so many epochs: each run reads the settings file."""
+    Path(os.environ["CAR_DAMAGE_CONFIG"]).write_text(f"[training]\nlearning_rate = {rate}\nepochs = {epochs}\n")
+
+
+def _rounds(people: People, runs: Runs, processes: Mapping[str, int], until: float) -> list[Course]:
     """What the processes had after each round. Two versions go live before the first one, and from then on the client asks."""
-    import flows.retrain as flow
-    from deployments.bootstrap import limits
-    from deployments.items import bootstrap
-
-    bootstrap(limits())
     people.move_in()
-    with _learning("1e-7", "1"):
-        _run(flow.retrain)
-    with _learning("1e-3", "25"):
-        if _run(flow.retrain).name != "Promoted":
-            raise SystemExit("the second version did not go live, although the first one has learned nothing: no round could swap versions")
+    runs.await_doorbell(datetime.now(UTC))
+    first = _live()
+    _learn(1e-3, epochs=25)
+    runs.complete("retrain")
+    if _live() == first:
+        raise SystemExit("the second version did not go live, although the first one has learned nothing: no round could swap versions")
+    _learn(1e-3, epochs=12)
     samples: list[dict[tuple[str, str], float]] = []
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(people.ask_on_and_on, stop)
         try:
             while (time.monotonic() < until or len(samples) < LEAST_ROUNDS) and not asking.done():
-                _round(len(samples), people)
-                samples.append(_sample(servers))
+                _round(len(samples), people, runs)
+                samples.append(_sample(processes))
                 print(f"round {len(samples)}: {samples[-1]}", flush=True)
         finally:
             stop.set()
@@ -126,54 +135,34 @@ def _rounds(people: People, servers: dict[str, int], until: float) -> list[Cours
     return [Course(*what, [sample[what] for sample in samples]) for what in samples[0]]
 
 
-@contextmanager
-def _learning(rate: str, epochs: str) -> Iterator[None]:
-    """Train at this rate, and for so many epochs."""
-    epochs_after = os.environ[_EPOCHS]
-    os.environ.update({_RATE: rate, _EPOCHS: epochs})
-    yield
-    del os.environ[_RATE]
-    os.environ[_EPOCHS] = epochs_after
-
-
-def _round(number: int, people: People) -> None:
-    from flows.forget import forget
-    from flows.monitor import monitor
-    from flows.retrain import retrain
-
+def _round(number: int, people: People, runs: Runs) -> None:
+    before = _live()
     people.land()
     people.review()
-    if _run(retrain).name != "Promoted":
-        _swap()
+    runs.await_doorbell(datetime.now(UTC))
+    if _live() == before:
+        runs.complete("promote", reason="to have another one live", version=_another())
     people.ask()
-    _run(monitor)
+    runs.complete("monitor")
     if number % FORGETS == FORGETS - 1:
-        _run(forget, people.wants_forgotten())
+        runs.complete("forget", photo=people.wants_forgotten())
 
 
-def _run(flow: Any, *given: Any, **named: Any) -> Any:
-    """Run a flow to its end. Returns its final state."""
-    state = flow(*given, **named, return_state=True)
-    if not state.is_completed():
-        raise SystemExit(f"{flow.name} ended {state.name}: {state.message}")
-    return state
+def _live() -> int | None:
+    """The live version."""
+    champion = Target(load()).registry.champion()
+    return champion and champion.version
 
 
-def _swap() -> None:
-    """Take the latest other version live that was live before, as a person does. There is one from the start."""
-    from flows.promote import promote
-
-    target = Target(load())
-    live = target.registry.champion()
-    others = {move.intention.version for move in target.history.moves(DONE)} - {live and live.version}
-    _run(promote, "to have another one live", version=max(others))
+def _another() -> int:
+    """The latest version that was live before and is not. There is one from the start."""
+    return max({move.intention.version for move in Target(load()).history.moves(DONE)} - {_live()})
 
 
-def _sample(servers: dict[str, int]) -> dict[tuple[str, str], float]:
-    gc.collect()
-    left = sum(1 for _ in Path(tempfile.gettempdir()).iterdir())
-    found = {name: usage(pid) for name, pid in servers.items()}
-    found |= {THIS: usage(os.getpid(), alone=True), ALL: {LEFT: left}}  # the servers are its children
+def _sample(processes: Mapping[str, int]) -> dict[tuple[str, str], float]:
+    left()
+    files = sum(1 for _ in Path(tempfile.gettempdir()).rglob("*"))
+    found = {name: usage(pid, alone=name in ALONE) for name, pid in processes.items()} | {TEMPORARY: {LEFT: files}}
     return {(process, what): value for process, values in found.items() for what, value in values.items()}
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soak_checks import BOUNDS, Account, Course
+from benchmarks.soak_checks import BOUNDS, LEFT, Account, Course
 
 PAGE = Path("docs/scale.md")
+TEMPORARY = "temporary folder"
 _BEGIN, _END = "<!-- soak: written by make bench-soak -->", "<!-- end of soak -->"
 
 
@@ -32,16 +33,25 @@ def lines_of(soak: Soak) -> Iterator[str]:
     done = ", ".join(f"{what} {number:,}" for what, number in soak.done.items())
     yield f"{soak.rounds} rounds took {soak.seconds:,.0f} s: {done}."
     yield ""
-    yield "| processes | what | after the warm-up | after the last round | added in a round | bound |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
-    for one in soak.courses:
-        first, last = one.counted[0], one.counted[-1]
-        yield f"| {one.process} | {one.what} | {first:,.0f} | {last:,.0f} | {one.growth:.2f} | {BOUNDS[one.what]:g} |"
+    of_processes = [what for what in BOUNDS if what != LEFT]
+    yield "| process | " + " | ".join(of_processes) + " |"
+    yield "| --- |" + " ---: |" * len(of_processes)
+    for process in dict.fromkeys(one.process for one in soak.courses if one.process != TEMPORARY):
+        cells = {one.what: _course(one) for one in soak.courses if one.process == process}
+        yield f"| {process} | " + " | ".join(cells[what] for what in of_processes) + " |"
+    yield "| bound of what a round adds | " + " | ".join(f"{BOUNDS[what]:g}" for what in of_processes) + " |"
     yield ""
-    yield "| what | done | wrong in the tables |"
+    yield from (f"{one.what.capitalize()}: {_course(one)}, bound {BOUNDS[one.what]:g}." for one in soak.courses if one.process == TEMPORARY)
+    yield ""
+    yield "| what | done | lost or wrong |"
     yield "| --- | ---: | ---: |"
     for account in soak.accounts:
         yield f"| {account.what} | {account.given:,} | {len(account.wrong)} |"
+
+
+def _course(course: Course) -> str:
+    """After the warm-up, after the last round, and what a round adds."""
+    return f"{course.counted[0]:,.0f} to {course.counted[-1]:,.0f}, {course.growth:+.2f}"
 
 
 def write(lines: Sequence[str]) -> None:

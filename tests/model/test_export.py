@@ -1,5 +1,7 @@
 """The network that answers: an export of the trained one, compared with it on the test photos."""
 
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ import pytest
 
 from car_damage.errors import ModelRefused
 from car_damage.model.networks import cnn, export, startup
-from car_damage.model.networks.training import predict
+from car_damage.model.networks.training import batches, predict
 from car_damage.model.onnx_network import OnnxNetwork
 from car_damage.model.pixels.photos import Photos
 
@@ -26,6 +28,17 @@ def network() -> "keras.Model":
 
     keras.utils.set_random_seed(5)
     return cnn.cnn(3)
+
+
+def test_no_bytecode_stays_in_the_temporary_folder(
+    network: "keras.Model", drawn: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    next(iter(batches(drawn(5, 1), 2, shuffle_seed=1)))
+    export.write(network, tmp_path / "n.onnx")
+    assert list(tmp_path.rglob("*.pyc")) == []
+    assert not sys.dont_write_bytecode
 
 
 def test_the_exported_network_answers_like_keras(network: "keras.Model", drawn: Draw, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -142,3 +143,8 @@ def test_a_version_is_served_with_the_decoder_that_it_brought_along(ready: Serve
 
 def test_only_the_version_that_is_served_has_a_copy_on_this_disk(ready: Server) -> None:
     assert [copy.name.rpartition(".")[0] for copy in (folder(ready.settings.home) / "models").iterdir()] == ["car_damage_model_ep"]
+
+
+def test_only_the_process_that_serves_has_a_socket(ready: Server) -> None:
+    (process,) = ready.model_processes()
+    assert [file.name for file in Path(process.cmdline()[-1]).parent.iterdir()] == [Path(process.cmdline()[-1]).name]

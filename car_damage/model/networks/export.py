@@ -1,5 +1,7 @@
 """Makes of a trained Keras network the network that answers, in the format ONNX."""
 
+import contextlib
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,11 +132,23 @@ def int8(exported: ServedNetwork, train: Photos) -> ServedNetwork:
 
 def write(network: "keras.Model", file: Path) -> None:
     """Write a network to a file in the format ONNX. Raises errors of Keras, TensorFlow and tf2onnx for one that cannot be exported."""
+    import tf2onnx  # noqa: F401 - so that its own bytecode is kept
+
     _hold_constants(network)
     network(np.zeros((1, SIZE, SIZE, 3), np.uint8), training=False)  # Keras exports only a network that was called
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_bytecode():
         warnings.simplefilter("ignore")  # of Keras and tf2onnx about old names in numpy
         network.export(str(file), format="onnx", verbose=False)
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """TensorFlow imports code from the temporary folder, and removes it when the process ends, but not its bytecode."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _hold_constants(network: "keras.Model") -> None:

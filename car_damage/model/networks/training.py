@@ -110,6 +110,8 @@ def train(  # noqa: PLR0917 - of what, and how
             metrics=["accuracy"],
             jit_compile=False,  # measured: compiling takes seconds, and the steps are not faster
         )
+        # Otherwise `fit` traces its step twice, because the first time makes the optimizer's variables, and keeps a graph of each.
+        learner.optimizer.build(learner.trainable_variables)
         stopping = keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
         fitted = learner.fit(
             batches(train, settings.batch_size, settings.seed, change),
@@ -182,7 +184,8 @@ def batches(photos: Photos, size: int, shuffle_seed: int | None = None, change: 
     rows = rows.batch(size)
     if change is not None:  # a seed for each batch: TensorFlow may make several batches at a time, in any order
         rows = tf.data.Dataset.zip((rows, tf.data.Dataset.random(shuffle_seed, rerandomize_each_iteration=True)))
-    made = rows.map(shaped).prefetch(2)
+    as_it_is = tf.autograph.experimental.do_not_convert(shaped)  # converted it would leave a file in the temporary folder
+    made = rows.map(as_it_is).prefetch(2)
     made.photos = photos
     return made
 

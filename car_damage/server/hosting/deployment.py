@@ -184,10 +184,11 @@ class Deployment:
             self._enter(Phase.RECOVERING, f"the model's process ended ({why}) and is being started again")
         elif hangs.done() or stuck.done():
             self._enter(Phase.RECOVERING, "the model's process did not answer any more, and is being started again")
-            await self.server.stop()
         elif not queue.busy:
             self._enter(Phase.ASLEEP)
-            await self.server.stop()
+        else:
+            return
+        await self.server.stop()
 
     async def _restart(self, timeout: float, on_failure: Phase) -> None:
         await asyncio.sleep(self._not_before - asyncio.get_running_loop().time())

@@ -176,20 +176,24 @@ class ModelServer:
             await self.stop()
 
     async def stop(self) -> None:
-        """Stop the process. A process that does not end by itself is killed."""
+        """Stop the process, if it still runs, and remove its socket. A process that does not end by itself is killed."""
         for _, writer in self._idle:
             writer.close()
         self._idle.clear()
-        if self._process is None or self._process.returncode is not None:
-            return
+        if self._process is not None and self._process.returncode is None:
+            await self._end(self._process)
+        self._socket.unlink(missing_ok=True)
+
+    @staticmethod
+    async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+            process.terminate()
         try:
             async with asyncio.timeout(_GRACE):
-                await self._process.wait()
+                await process.wait()
         except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+            process.kill()
+            await process.wait()
 
     def _open_log(self) -> None:
         log = self._files.log
