@@ -36,6 +36,7 @@ from deployments.stack import ENDPOINT_START
 from tests.searched import found
 
 ROOT = Path(__file__).parents[2]
+SERVE = [sys.executable, "-m", "tests.kill.light_server", "serve"]
 KEPT = ("tables", "mlflow.db", "artifacts", "landing", "corrections", "kept")
 """The parts of the home folder that are restored before each run."""
 STAGES = ("validate", "silver", "train", "register", "endpoint", "tidy")
@@ -105,9 +106,8 @@ def prepared(home: Path, kept: Path) -> Iterator[Ground]:
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name == CONFIG_VARIABLE}
     environment |= variables
-    serve = [sys.executable, "-m", "car_damage.cli", "serve"]
     with (
-        service("endpoint server", serve, home / "server.log", f"http://127.0.0.1:{port}/health", environment) as server,
+        service("endpoint server", SERVE, home / "server.log", f"http://127.0.0.1:{port}/health", environment) as server,
         subprocess.Popen(
             [sys.executable, "-m", "tests.kill.world"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         ) as process,
@@ -225,9 +225,8 @@ def test_a_backup_that_is_taken_while_a_run_goes_on_retrains_promotes_rolls_back
         "CAR_DAMAGE_LANDING__FOLDER": str(home / "landing"),
         "CAR_DAMAGE_SERVING__HOST": f"http://127.0.0.1:{port}",
     }
-    serve = [sys.executable, "-m", "car_damage.cli", "serve"]
     environment = ground.environment | variables
-    with service("endpoint server", serve, tmp_path / "server.log", f"http://127.0.0.1:{port}/health", environment) as server:
+    with service("endpoint server", SERVE, tmp_path / "server.log", f"http://127.0.0.1:{port}/health", environment) as server:
         server.await_ready(ENDPOINT_START)
         assert ground.done(do="run", upto="tidy", environment=BETTER | variables)["ended"] == "tidy"
         world = ground.done(do="world", environment=variables)

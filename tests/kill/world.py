@@ -1,10 +1,10 @@
 """Runs the pipeline in forked processes that can be killed at any call of a port.
 
 `python -m tests.kill.world` reads commands, one JSON object a line, and answers each with one. It imports all heavy
-modules once and then forks a process for each command, so that a run does not pay for imports. Three replacements save
+modules once and then forks a process for each command, so that a run does not pay for imports. Four replacements save
 time, because the test is about the order of effects, not about learning: training takes no time and predicts what
-TOLD_RIGHT configures; the model needs no TensorFlow (light_model); and the model is checked and judged in this process,
-because the start of a separate process costs more than everything else. The endpoint's processes are real.
+TOLD_RIGHT configures; nothing is drawn or exported; the model needs no TensorFlow, and its process at the endpoint server,
+which is real, no MLflow (light_model); and the model is checked and judged in this process.
 """
 
 import base64
@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.store.model_registry import sqlalchemy_store as mlflow_registry
+from mlflow.store.tracking import sqlalchemy_store as mlflow_tracking
 from mlflow.utils import requirements_utils
 
 from car_damage.adapters.mlflow import tracking
@@ -33,8 +35,9 @@ from car_damage.data.people.reviews import REVIEWS
 from car_damage.data.people.waiting import Answer
 from car_damage.data.photos.assignment import ASSIGNED
 from car_damage.data.photos.ledger import BRONZE
-from car_damage.model.networks import training
+from car_damage.model.networks import export, training
 from car_damage.model.pixels.photos import Photos
+from car_damage.model.quality import plots
 from car_damage.model.run_files import PREDICTIONS_FILE, read_predictions
 from car_damage.model.served.process import ModelAnswer
 from car_damage.photo.columns import probabilities
@@ -78,8 +81,6 @@ HEAVY = (
     "matplotlib.figure",
     "mlflow.pyfunc.model",
     "mlflow.pyfunc.scoring_server",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
     "onnxruntime",
     "opentelemetry.sdk.trace",
     "pyarrow.acero",
@@ -285,14 +286,13 @@ def log_light_model(self: tracking.MlflowTracking, run_id: str, contents: Any) -
     mlflow.start_run(run_id=run_id, nested=True, log_system_metrics=False)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "predictions.json").write_text(json.dumps(known))
+            (Path(folder) / "predictions.json").write_text(json.dumps({"classes": list(classes), "known": known}))
             import pandas as pd
 
             info = mlflow.pyfunc.log_model(
                 name=tracking.model_name(self._settings),
                 python_model=str(LIGHT_MODEL),
                 artifacts={"predictions": f"{folder}/predictions.json"},
-                model_config={"classes": list(classes)},
                 input_example=pd.DataFrame({"image": [base64.b64encode(contents.example).decode()]}),
                 pip_requirements=[f"mlflow=={mlflow.__version__}"],
             )
@@ -322,6 +322,21 @@ def forked(work: Callable[[], Any]) -> dict[str, Any]:
         return {"code": os.waitstatus_to_exitcode(status), "answer": json.loads(text) if text else None}
 
 
+def open_stores() -> None:
+    """Open MLflow's stores for all later forks: to check the schema and to build the statements takes most of a command's time.
+
+    The forks inherit no connection.
+    """
+    target = Target(load())
+    for run in target.tracking.recent(100):
+        target.registry.versions_for(run.run_id)
+    target.registry.champion()
+    target.history.moves()
+    for store in (mlflow_tracking.SqlAlchemyStore, mlflow_registry.SqlAlchemyStore):
+        for engine in store._engine_map.values():
+            engine.dispose()
+
+
 def do(command: Mapping[str, Any]) -> Any:
     os.environ.update(command.get("environment", {}))
     if command["do"] == "world":
@@ -344,11 +359,16 @@ def main(lines: Sequence[str]) -> None:
     requirements_utils._init_modules_to_packages_map()  # MLflow reads every installed package's list of files, once a process
     training.train = train_in_no_time  # type: ignore[assignment]
     training.predict = predict_as_told
+    export.served = lambda network, *_: export.ServedNetwork(network, None)  # type: ignore[assignment]
+    for plot in ("confusion_matrix", "training_curve", "worst_mistakes", "reliability_diagram"):
+        setattr(plots, plot, lambda *_: b"a plot")
     register.answers = answers_here  # type: ignore[assignment]
     tracking.MlflowTracking._log_model = log_light_model  # type: ignore[method-assign]
-    for line in lines:
+    for number, line in enumerate(lines):
         sys.stdout.write(json.dumps(forked(partial(do, json.loads(line)))) + "\n")
         sys.stdout.flush()
+        if number == 0:  # it has made the database
+            open_stores()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 
 from car_damage.adapters.tables.delta_rs import DeltaRs
 from car_damage.errors import CarDamageError, PromotionRefused
-from car_damage.model.networks import training
+from car_damage.model.networks import export, training
 from car_damage.model.quality import plots
 from car_damage.model.served.process import ModelAnswer
 from car_damage.pipeline import (
@@ -56,6 +56,7 @@ EFFECTS = frozenset(
 )
 """Methods of ports that change something: a run can be killed before each of them."""
 PORTS = ("tables", "tracking", "registry", "archive", "history", "serving")
+PLOTS = ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes", "reliability_diagram", "doubtful_labels")
 
 
 class Killed(BaseException):
@@ -180,7 +181,8 @@ class World:
             patch.setattr(training, "predict", lambda network, photos: networks.predict(network, photos, subjects))
             for stage in (register, judging):
                 patch.setattr(stage, "answers", answers)
-            for plot in ("confusion_matrix", "confusion_matrices", "training_curve", "worst_mistakes", "doubtful_labels"):
+            patch.setattr(export, "served", lambda network, *_: export.ServedNetwork(network, None))
+            for plot in PLOTS:
                 patch.setattr(plots, plot, lambda *_: b"a plot")
             yield
 

@@ -48,6 +48,8 @@ _UNUSED = ("matplotlib", "sklearn")
 """Keras imports these packages where they are installed: a third of the time that it takes to import, and no answer needs them."""
 _UNUSED_BY_MLFLOW = ("pyarrow", "pyspark", "scipy")
 """MLflow and pandas import these where they are installed. A model that answers by ONNX Runtime does not ask for them."""
+_UNUSED_BY_DOWNLOADS = ("pyspark", "scipy")
+"""Of these, those that no place of models asks for: HDFS asks for pyarrow."""
 _LATER = ("mlflow.gateway", "mlflow.genai")
 """MLflow's parts for language models: half of the time of its import. Their code runs when something uses them. MLflow's stores do, and
 then its modules import each other in a circle that ends in an error; so a process that fetches a model imports them at once."""
@@ -86,14 +88,22 @@ def _hide(packages: Iterable[str]) -> list[str]:
     return hidden
 
 
+@contextlib.contextmanager
+def _hidden(packages: Iterable[str]) -> Iterator[None]:
+    """Hide these packages during the block."""
+    hidden = _hide(packages)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def _load(folder: str) -> Any:
     """The model in a folder."""
     sys.meta_path.insert(0, _Later())
-    hidden = _hide(_UNUSED_BY_MLFLOW)
-    from mlflow.pyfunc import load_model
-
-    for name in hidden:
-        del sys.modules[name]
+    with _hidden(_UNUSED_BY_MLFLOW):
+        from mlflow.pyfunc import load_model
     # Without its comparison of the installed packages, a third of the start: the judging of a version and doctor compare them.
     return load_model(folder, suppress_warnings=True)
 
@@ -150,7 +160,8 @@ def _exactly(stream: BinaryIO, size: int) -> bytes:
 
 
 def _fetch(uri: str, folder: str) -> None:
-    from mlflow.artifacts import download_artifacts
+    with _hidden(_UNUSED_BY_DOWNLOADS):
+        from mlflow.artifacts import download_artifacts
 
     # Downloaded to another folder and renamed, so that a folder with this name is complete.
     with tempfile.TemporaryDirectory(prefix=f"{Path(folder).name}.", dir=Path(folder).parent) as partial:
