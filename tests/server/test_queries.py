@@ -264,8 +264,8 @@ def test_a_request_that_finds_the_queue_full_is_refused_with_429_and_told_when_t
 
 def test_a_models_log_holds_what_it_said_since_it_was_ready_and_its_build_log_the_rest(ready: Server) -> None:
     served = f"/api/2.0/serving-endpoints/{ready.settings.serving.endpoint}/served-models/car_damage_classifier-1"
-    # For this form of a request MLflow writes a warning to the log.
-    ready.invoke(content=b'{"instances": [{"image": 7}]}', headers={"Content-Type": "application/json"})
+    # For a request without the column, MLflow writes a warning about `instances` to the log.
+    ready.invoke(content=b'{"dataframe_records": [{"photo": "x"}]}', headers={"Content-Type": "application/json"})
     log = until(lambda: ready.call("GET", served + "/logs").json()["logs"], "a line in the log")
     build = ready.call("GET", served + "/build-logs").json()["logs"]
     assert "instances" in log
