@@ -105,7 +105,7 @@ def test_a_fit_in_a_new_process_holds_every_library_to_one_thread() -> None:
     code = """
 from threadpoolctl import threadpool_info
 from car_damage.model.networks import heads
-with heads._one_thread():
+with heads._linear_algebra():
     import sklearn.linear_model
     print({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
 """

@@ -93,16 +93,20 @@ class Fitted:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """These matrices are small: with several threads, the fit of 1,832 photos took 14 times the processor time on a busy machine."""
+def _linear_algebra() -> Iterator[None]:
+    """One thread: these matrices are small, and with several, the fit of 1,832 photos took 14 times the processor time on a busy machine.
+
+    And no warning of an invalid value, which OpenBLAS may note for a product of finite numbers: https://github.com/numpy/numpy/issues/24067.
+    Features that are no numbers are refused when they are computed.
+    """
     import scipy.linalg  # noqa: F401 - it loads a library of its own, and a limit reaches only those that are loaded
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits=1, user_api="blas"), np.errstate(invalid="ignore"):
         yield
 
 
-@_one_thread()
+@_linear_algebra()
 def fit(  # noqa: PLR0917 - from what, and how
     features: Floats,
     labels: npt.NDArray[np.int64],
@@ -147,7 +151,7 @@ def _rises(losses: list[float]) -> bool:
     return len(last) > _RISEN and all(one < other for one, other in itertools.pairwise(last))
 
 
-@_one_thread()
+@_linear_algebra()
 def with_strength(  # noqa: PLR0917 - from what, and how
     features: Floats, labels: npt.NDArray[np.int64], classes: int, kind: Kind, strength: float, components: int = COMPONENTS
 ) -> Head:
