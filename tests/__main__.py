@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py", "tests/kill", "tests/nights")
+SERVICE = ("tests/prefect", "tests/test_demo.py", "tests/test_up.py", "tests/kill", "tests/nights", "tests/databricks/test_resolution.py")
 """The tests that start whole services, each file with its own servers; and, so that both parts take as long, other stories that need
 nothing of this process."""
 WORKERS = 2
