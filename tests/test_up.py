@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
+import psutil
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Running
@@ -23,6 +24,7 @@ from car_damage.errors import Terminal
 from car_damage.settings import PREFIX
 from deployments import pid_file
 from deployments.processes import free_port
+from deployments.stack import GLIBC
 from tests.prefect.service import left_of, until
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +152,21 @@ def test_no_page_of_another_host_and_nobody_without_the_password_reaches_prefect
     assert httpx.get(mlflow, auth=admin).status_code == 200
     rebound = {"Host": f"10.elsewhere.example:{stack.ports['mlflow']}"}  # a name that an attacker lets point to 127.0.0.1
     assert httpx.get(mlflow, auth=admin, headers=rebound).status_code == 403
+
+
+def test_prefect_gives_memory_back_and_no_event_repeats_pictures(stack: Stack) -> None:
+    [server] = [psutil.Process(one.pid) for one in pid_file.read(stack.home) if one.name == "Prefect server"]
+    assert GLIBC.items() <= server.environ().items()
+    with stack.client as client:
+        for key, data in (("picture", "x" * 60_000), ("words", "x")):  # their events have this order
+            client.request("POST", "/artifacts/", json={"key": key, "type": "markdown", "data": data})
+
+        def keys() -> set[str]:
+            wanted = {"event": {"prefix": ["prefect.artifact-collection"]}}
+            events = client.request("POST", "/events/filter", json={"filter": wanted}).json()["events"]
+            return {event["payload"]["key"] for event in events}
+
+        assert "picture" not in until(lambda: {"words"} & keys() and keys(), "the event of the second artifact")
 
 
 def test_a_second_one_in_the_same_home_is_refused(stack: Stack) -> None:
