@@ -73,6 +73,10 @@ class Size:
         return {"size": -len(data), "note": why}
 
 
+def no_session():
+    raise AssertionError("Spark was started")
+
+
 def put(folder, contents):
     """Write files; returns the table that `each` takes."""
     for number, data in enumerate(contents):
@@ -98,11 +102,15 @@ def test_each_file_is_worked_on_once_and_progress_told_to_the_last(tables, tmp_p
 
 
 def test_no_files_are_no_rows_and_start_nothing(tmp_path):
-    def no_session():
-        raise AssertionError("Spark was started")
-
     done = SparkDelta(no_session, Folder(), tmp_path).each(put(tmp_path, []), Size(""), ROW, lambda _: None)
     assert (done.num_rows, done.schema.names) == (0, ["path", "unreadable", "size", "note"])
+
+
+def test_a_commit_that_cannot_be_read_may_be_read_later(tmp_path):
+    tables = SparkDelta(no_session, Folder(), tmp_path)
+    (Path(tables.uri(NAME)) / "_delta_log" / f"{0:020}.json").mkdir(parents=True)
+    with pytest.raises(Unavailable, match=r"its log cannot be read \(.*Is a directory"):
+        tables._own(NAME, "a mark", -1)
 
 
 def test_a_task_has_photos_of_bounded_bytes_and_number():
@@ -325,9 +333,6 @@ def test_a_java_process_that_ends_is_told_with_what_to_do(tmp_path, sessions):
 
 
 def test_photos_that_only_the_files_api_reaches_are_none_for_spark(tmp_path, sessions):
-    def no_session():
-        raise AssertionError("Spark was started")
-
     with pytest.raises(SettingsError, match="not mounted here"):
         SparkDelta(no_session, Volume(), tmp_path).each(put(tmp_path, [b"one"]), Size(""), ROW, lambda _: None)
 

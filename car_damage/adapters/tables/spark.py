@@ -145,7 +145,8 @@ class SparkDelta(SparkWork):
     def _own(self, table: str, mark: str, before: int) -> Mapping[str, Any] | None:
         """The commit with the mark among those after a version, or None. Usually it is the latest commit."""
         if self._root is not None:
-            newer = self._log_of(table).commits(before)
+            with self._reading_log(table) as log:
+                newer = log.commits(before)
         else:
             newer = self._history(table, 1)
             if newer and mark not in str(newer[0]["operationParameters"]) and newer[0]["version"] - before > 1:
@@ -155,13 +156,16 @@ class SparkDelta(SparkWork):
     def _latest(self, table: str) -> int:
         """The table's version; -1 if it does not exist. The folder of a table says it for less than Spark, which takes a job for it."""
         if self._root is not None:
-            return self._log_of(table).latest
+            with self._reading_log(table) as log:
+                return log.latest
         history = self._history(table, 1)
         return history[0]["version"] if history else -1
 
-    def _log_of(self, table: str) -> Log:
+    @contextmanager
+    def _reading_log(self, table: str) -> Iterator[Log]:
+        """The log of a table in a folder, to read it within the block. Raises Unavailable if it cannot be read."""
         try:
-            return Log(Path(self.uri(table)))
+            yield Log(Path(self.uri(table)))
         except OSError as error:
             raise Unavailable(f"{self._called(table)}: its log cannot be read ({error})") from error
 

@@ -174,7 +174,7 @@ def doubtful_labels(tiles: Sequence[Tile], doubted: int, among: int) -> bytes:
 
 
 def _sheet(tiles: Sequence[Tile], title: str, columns: int = 4) -> bytes:
-    """Photos in rows, as PNG. Drawn by Pillow: matplotlib takes three times as long for a hundred photos."""
+    """Photos in rows, as PNG. Drawn by Pillow: matplotlib takes several times as long."""
     from PIL import Image, ImageDraw
 
     columns = min(columns, max(_FEWEST, len(tiles)))
