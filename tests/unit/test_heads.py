@@ -9,6 +9,7 @@ import pytest
 
 from car_damage.model.networks import startup
 from car_damage.model.networks.heads import STRENGTHS, Head, fit
+from car_damage.model.networks.regression import principal
 
 KINDS: Any = ("softmax", "ordinal")
 
@@ -99,6 +100,16 @@ def test_the_network_answers_as_the_head_does_on_the_features(kind: Any) -> None
     given = keras.Input((12,))
     network = head.on(keras.Model(given, keras.layers.Rescaling(1.0)(given)))
     assert np.asarray(network(seen[:, 0])) == pytest.approx(head.probabilities(seen[:, 0]), abs=1e-4)
+
+
+@pytest.mark.parametrize(("count", "length"), [(200, 40), (30, 80)])
+def test_the_principal_components_are_the_directions_of_most_variance_in_that_order(count: int, length: int) -> None:
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(count, length)) * np.geomspace(1, 100, length)).astype(np.float32)
+    _, _, directions = np.linalg.svd(rows.astype(np.float64), full_matrices=False)
+    found = principal(rows, 5)
+    assert found.shape == (length, 5)
+    assert np.abs(directions[:5] @ found) == pytest.approx(np.eye(5), abs=1e-3)
 
 
 def test_a_fit_in_a_new_process_holds_every_library_to_one_thread() -> None:
