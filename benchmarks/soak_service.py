@@ -79,7 +79,7 @@ class Runs:
             raise SystemExit(f"{flow} ended {state.name}: {state.message}")
 
     def await_doorbell(self, since: datetime) -> None:
-        """Wait until a run of retrain has ended that began after this time, and none is waiting or in progress."""
+        """Wait until a run of retrain that began after this time has ended, and no other one is waiting or in progress."""
         from prefect.client.schemas.objects import TERMINAL_STATES
 
         def done() -> bool:

@@ -34,7 +34,7 @@ _TILE, _WORDS, _TITLE, _GAP = (248, 308), 50, 60, 7
 """Of a contact sheet, in pixels: width and height of a tile, height of the words above its photo, of the sheet's title, and between photo
 and words."""
 _FEWEST = 3
-"""Columns, so that the title fits."""
+"""Columns that a sheet has at least: the title needs their width."""
 _COMPRESSION = 3
 """Of PNG files, for photos: 6, the default, takes thrice as long."""
 

@@ -49,7 +49,7 @@ _UNUSED = ("matplotlib", "sklearn")
 _UNUSED_BY_MLFLOW = ("pyarrow", "pyspark", "scipy")
 """MLflow and pandas import these where they are installed. A model that answers by ONNX Runtime does not ask for them."""
 _UNUSED_BY_DOWNLOADS = ("pyspark", "scipy")
-"""Of these, those that no place of models asks for: HDFS asks for pyarrow."""
+"""Of these, the ones that no download needs. A download from HDFS needs pyarrow."""
 _LATER = ("mlflow.gateway", "mlflow.genai")
 """MLflow's parts for language models: half of the time of its import. Their code runs when something uses them. MLflow's stores do, and
 then its modules import each other in a circle that ends in an error; so a process that fetches a model imports them at once."""
